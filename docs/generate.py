@@ -1,4 +1,4 @@
-"""Write the reference pages that are generated from the program: `make docs`. A test compares them with the tree."""
+"""Write what is generated from the program: `make docs`. A test compares it with the tree."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import inspect
 
 from docs import listings
+from docs.typescript import client_types
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.routes import Route
@@ -65,7 +66,8 @@ This page is for developers of clients and tools of the HTTP API. After reading 
 
 The server describes its routes in an OpenAPI 3.1 document with the schema, an example and the refusals of each:
 `curl <public URL>/openapi.json`. The test command calls every operation of a real server with generated requests, and
-compares each answer with the document. This page is generated from the same values: `make docs`.
+compares each answer with the document. The npm package `@ostiary/api` in `clients/typescript` has a type for each JSON
+operation. This page and those types are generated from the same values: `make docs`.
 
 - **Callers.** A route with a scope requires an access token for `<public URL>/api/v1` with that scope and a DPoP proof.
   *Authenticated* means a token without a particular scope: the route then returns or changes only the caller's own
@@ -130,6 +132,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference/events.md": listings.events,
     DOCS / "reference/glossary.md": listings.glossary,
     DOCS / "adr/README.md": listings.records,
+    DOCS.parent / "clients/typescript/src/operations.ts": client_types,
 }
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ def test_lock_files_name_hashes_and_no_host(name: str) -> None:
         assert "--hash=sha256:" in block
 
 
-def test_the_npm_lock_names_hashes_and_no_host() -> None:
-    packages = json.loads((ROOT / "tests/node/package-lock.json").read_text("utf-8"))["packages"]
+@pytest.mark.parametrize("folder", ["tests/node", "clients/typescript"])
+def test_the_npm_lock_names_hashes_and_no_host(folder: str) -> None:
+    packages = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))["packages"]
     installed = {name: package for name, package in packages.items() if name}
     assert installed
     for package in installed.values():

@@ -49,6 +49,11 @@ def test_a_summary_is_one_line_that_begins_with_a_verb(route: Route) -> None:
     assert route.summary.endswith("."), "the first line of the docstring is the summary"
 
 
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_documents_its_success(route: Route) -> None:
+    assert min(route.answers) < 400
+
+
 async def test_a_route_without_authentication_has_no_security_but_for_signals(world: World) -> None:
     document = await fetch(world)
     for route in ROUTES:

@@ -211,6 +211,7 @@ ROUTES = (
             say(verb),
             APPROVE,
             body=IncidentAnswer,
+            answers={200: AnsweredIncident},
             stops=verb in (Verb.NARROW, Verb.DECOMMISSION),
         )
         for verb in Verb

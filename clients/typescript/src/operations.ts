@@ -1,0 +1,4677 @@
+// Generated from the OpenAPI document of the server: make docs.
+
+/** An account (RFC 8555 section 7.1.2). */
+export type AccountBody = {
+  contact: string[];
+  orders: string;
+  status: string;
+};
+
+/** The subject of an account at the provider, and the person that it is linked to. */
+export type AccountLink = {
+  person: string;
+  sub: string;
+};
+
+/** A MAC key without its secret. */
+export type AcmeKeyBody = {
+  account: string | null;
+  created_at: number;
+  expires_at: number;
+  holder: string;
+  kid: string;
+  name: string;
+  names: string[];
+  profile: string;
+  revoked_at: number | null;
+};
+
+export type ActionSearch = {
+  subject: Thing;
+  resource: Thing;
+  context?: Record<string, unknown> | null;
+  page?: PageAsked;
+  options?: SearchOptions;
+};
+
+export type Activation = {
+  loses?: string[];
+};
+
+/** The changes that the activation of a stored set would make. */
+export type ActivationPlan = {
+  active: boolean;
+  hash: string;
+  notes: string[];
+  plan: Plan;
+};
+
+/** The agents with the highest risk scores, and the numbers of open incidents, stops and entries. */
+export type ActivityBody = {
+  doubted: RiskBody[];
+  size: number;
+  stops: number;
+  waiting: number;
+};
+
+/** An agent, as lists show it. */
+export type AgentBody = {
+  agent_id: string;
+  client_id: string;
+  created_at: number | null;
+  deputy: string | null;
+  epoch: number;
+  expires_at: number | null;
+  kind: string;
+  last_used_at?: number | null;
+  max_depth: number;
+  model: string;
+  name: string;
+  owner: string | null;
+  owner_id: string;
+  provider: string;
+  purpose: string;
+  risk_tier: string;
+  scopes: string[];
+  segment: string;
+  speaks: boolean;
+  spiffe_id: string;
+  state: string;
+};
+
+/** Members to change. `expires_in: null` removes the end; `deputy` goes with `owner`. */
+export type AgentChange = {
+  scopes?: string[];
+  undeclared?: boolean;
+  max_depth?: number;
+  speaks?: boolean;
+  expires_in?: number | null;
+  owner?: string;
+  segment?: string;
+  deputy?: string | null;
+};
+
+/** URIs to which an agent may send people, and the URL at which it hears of their logouts. */
+export type AgentClient = {
+  redirect_uris: string[];
+  post_logout_redirect_uris?: string[];
+  backchannel_logout_uri?: string;
+};
+
+/** An agent with its newest keys; with `more_keys` there are older ones, which its `/keys` lists. */
+export type AgentDetail = {
+  agent_id: string;
+  client_id: string;
+  created_at: number | null;
+  data_classes: string[];
+  deputy: string | null;
+  epoch: number;
+  expires_at: number | null;
+  keys: AgentKeyBody[];
+  kind: string;
+  last_used_at?: number | null;
+  max_depth: number;
+  model: string;
+  more_keys: boolean;
+  name: string;
+  owner: string | null;
+  owner_id: string;
+  provider: string;
+  purpose: string;
+  risk_tier: string;
+  scopes: string[];
+  segment: string;
+  speaks: boolean;
+  spiffe_id: string;
+  state: string;
+  undo: string;
+};
+
+/** A public key of an agent. */
+export type AgentKeyBody = {
+  added_at: number | null;
+  agent_id: string;
+  alg: string;
+  jwk: Record<string, unknown>;
+  kid: string;
+  not_after: number | null;
+  revoked_at: number | null;
+};
+
+export type AgentKeyRotation = {
+  jwk: Record<string, unknown>;
+  overlap_s?: number;
+};
+
+export type Allowance = {
+  limits: unknown[];
+};
+
+/** The daily budgets of an agent, and their rest of today. */
+export type AllowanceBody = {
+  budgets: Balance[];
+};
+
+/** The sum of one argument of these tools. */
+export type Amount = {
+  kind: "amount";
+  limit: string;
+  tools: string[];
+  argument: string;
+};
+
+/** A trust anchor; `x5t#S256` is called `thumbprint`, times are seconds since the epoch. */
+export type AnchorRow = {
+  added_at: number;
+  is_own: boolean;
+  name: string;
+  not_after: number;
+  subject: string;
+  thumbprint: string;
+};
+
+/** All trust anchors. */
+export type AnchorsBody = {
+  anchors: AnchorRow[];
+};
+
+/** An incident after a person's answer; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+export type AnsweredIncident = {
+  agent: string;
+  agent_id: string;
+  agent_state: string | null;
+  closed_at: number | null;
+  committed_at: number;
+  incident_id: string;
+  opened_at: number;
+  owner: string | null;
+  person: string | null;
+  risk: number;
+  risk_now: number;
+  says: string;
+  seq: number;
+  state: string;
+  why: string | null;
+};
+
+/** The state after each answer: denials first, then approvals, both in the order of the request. */
+export type AnswersBody = {
+  answers: Record<string, unknown>[];
+};
+
+/**
+ * All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so. Of its records:
+ * for how many microseconds some have waited to be taken, how full their room is, in per cent.
+ */
+export type Applied = {
+  stream: string;
+  seq: number;
+  ago: number;
+  late?: number;
+  filled?: number;
+};
+
+export type ApprovalAnswer = {
+  reason: string;
+  covers?: "call" | "task" | null;
+  strike?: number[];
+};
+
+export type ApprovalAnswers = {
+  reason: string;
+  approve?: string[];
+  deny?: string[];
+  covers?: "call" | "task" | null;
+};
+
+/** State of an approval request. Times are seconds since the epoch. */
+export type ApprovalBody = {
+  agent: string;
+  answered_at: number | null;
+  approval_id: string;
+  asked_at: number;
+  ends_at: number;
+  kind: string;
+  needs: "person" | "two";
+  reason: string;
+  said_yes: number;
+  state: string;
+  task: string;
+  times: number;
+  tool: string;
+  until: number | null;
+};
+
+/** An approval request with all facts that a person needs to answer it. */
+export type ApprovalDetail = {
+  agent: string;
+  answered_at: number | null;
+  answers: Record<string, unknown>[];
+  approval_id: string;
+  arguments: Record<string, unknown>;
+  asked_at: number;
+  asks: Record<string, unknown>;
+  before: unknown[];
+  covers: string;
+  digest: string;
+  ends_at: number;
+  flood: Record<string, number>;
+  foreign: Record<string, unknown>;
+  hidden: string[];
+  kind: string;
+  may_cover: string[];
+  needs: "person" | "two";
+  origins: Record<string, unknown>;
+  outgoing: Record<string, unknown>;
+  policy: string;
+  reason: string;
+  reasons: unknown[];
+  said_yes: number;
+  state: string;
+  task: string;
+  times: number;
+  tool: string;
+  until: number | null;
+  warnings: string[];
+  words: string[];
+};
+
+/** A request for approval. `arguments` may be shown, `secrets` are the digests of the others. */
+export type ApprovalRequest = {
+  call: string;
+  token: string;
+  policy: string;
+  policies: string[];
+  tool: string;
+  arguments: Record<string, unknown>;
+  secrets?: Record<string, string>;
+  origins?: Record<string, string>;
+  foreign?: Record<string, string[]>;
+  warnings?: string[];
+  approval?: string;
+};
+
+/** All authorities, the oldest first. */
+export type AuthoritiesBody = {
+  authorities: AuthorityBody[];
+};
+
+/** An authority: its certificate in PEM, which is empty while it waits for one. */
+export type AuthorityBody = {
+  active_from: number | null;
+  authority_id: string;
+  certificate: string;
+  created_at: number;
+  has_key: boolean;
+  key_type: string;
+  kind: string;
+  not_after: number;
+  not_before: number;
+  parent: string | null;
+  permitted: string[];
+  state: string;
+  subject: string;
+};
+
+/** An authorization (RFC 8555 section 7.1.4). */
+export type AuthorizationBody = {
+  challenges: ChallengeBody[];
+  expires: string;
+  identifier: IdentifierBody;
+  status: string;
+  wildcard?: boolean;
+};
+
+/** A backchannel authentication response (CIBA Core 1.0 section 7.3). */
+export type BackchannelBody = {
+  auth_req_id: string;
+  expires_in: number;
+  interval: number;
+};
+
+/** A backchannel authentication request (CIBA Core 1.0 section 7.1). */
+export type BackchannelForm = {
+  acr_values?: string;
+  authorization_details?: string;
+  binding_message?: string;
+  client_assertion?: string;
+  client_assertion_type?: string;
+  client_id?: string;
+  login_hint: string;
+  requested_expiry?: string;
+  resource?: string;
+  scope: string;
+};
+
+/**
+ * A budget as people read it, in the words of its limit; units that are neither left nor spent are at guards, or with
+ * tasks under this one.
+ */
+export type Balance = {
+  id: string;
+  limit: Calls | Amount | Volume;
+  left: string;
+  spent: string;
+  daily?: boolean;
+};
+
+export type Batch = {
+  subject?: Thing | null;
+  action?: Verb | null;
+  resource?: Thing | null;
+  context?: Record<string, unknown> | null;
+  evaluations?: (EvaluationItem | null)[] | null;
+  options?: BatchOptions | null;
+};
+
+export type BatchOptions = {
+  evaluations_semantic?: "deny_on_first_deny" | "execute_all" | "permit_on_first_permit";
+};
+
+/** The response to each evaluation, in the order of the request. */
+export type BatchResponse = {
+  evaluations: EvaluationResponse[];
+};
+
+/** The bearer exemptions of an agent. */
+export type BearerBody = {
+  bearer: BearerExemption[];
+};
+
+/** Classes of registration whose clients get tokens for a resource that are not bound to a key. */
+export type BearerClassesBody = {
+  bearer: ("document" | "dynamic")[];
+};
+
+/** A resource for which an agent gets tokens that are not bound to a key. */
+export type BearerExemption = {
+  resource: string;
+  since: number;
+  uri: string;
+};
+
+/** A trust bundle in the SPIFFE bundle format. */
+export type BundleBody = {
+  keys: Record<string, unknown>[];
+  spiffe_refresh_hint: number;
+  spiffe_sequence: number;
+};
+
+/**
+ * The question to the policies, without the members of the record: sufficient to ask other policies the same question.
+ * `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
+ */
+export type CallFacts = {
+  owner: string;
+  segment: string;
+  resource_segment: string;
+  catalogue: string;
+  model?: string | null;
+  risk_tier?: string | null;
+  context: Record<string, unknown> | unknown;
+  beside?: Record<string, unknown>;
+  arguments?: Record<string, unknown> | null;
+  hidden?: string[];
+  approved?: string[];
+};
+
+/** A decision. `token` is the token's `jti`; `outcome` is the enforced result, `verdict` the result of the rules. */
+export type CallRecord = {
+  kind: "call";
+  at: number;
+  token: string;
+  agent: string;
+  task?: string;
+  actors?: string[];
+  tool: string;
+  outcome: "allow" | "deny";
+  verdict: "allow" | "deny";
+  digest?: string;
+  arguments?: Record<string, unknown> | null;
+  reasons?: RecordedReason[];
+  data_classes?: string[];
+  policy?: string;
+  policies?: string[];
+  watched?: string[];
+  spent?: Record<string, number>;
+  errors?: [string, string][];
+  facts?: CallFacts | null;
+  elsewhere?: RemoteRecord | null;
+  approval?: string;
+  network?: string;
+  noticed?: Noticed[];
+  proof?: string;
+  sources?: Source[];
+};
+
+/** Every call of these tools (none named: of all) is one unit. */
+export type Calls = {
+  kind: "calls";
+  limit: number;
+  tools?: string[];
+};
+
+/** A certificate, as lists show it. `state` is live, revoked or expired; `holder` is empty for the server itself. */
+export type CertificateBody = {
+  authority: string;
+  holder: string;
+  holder_id: string;
+  issued_at: number;
+  key_type: string;
+  names: string[];
+  not_after: number;
+  not_before: number;
+  profile: string;
+  reason: string;
+  revoked_at: number | null;
+  serial: string;
+  state: string;
+  task: string | null;
+  thumbprint: string;
+};
+
+/** A certificate with its chain in PEM; `bundle` has the roots that clients trust. */
+export type CertificateDetail = {
+  authority: string;
+  bundle?: string;
+  certificate: string;
+  chain: string;
+  holder: string;
+  holder_id: string;
+  issued_at: number;
+  key_type: string;
+  names: string[];
+  not_after: number;
+  not_before: number;
+  profile: string;
+  reason: string;
+  revoked_at: number | null;
+  serial: string;
+  state: string;
+  task: string | null;
+  thumbprint: string;
+};
+
+/** A registered certificate of an agent. */
+export type CertificateRow = {
+  not_after: number;
+  subject: string;
+  thumbprint: string;
+};
+
+/** The reasons of a revocation that people and clients may state (RFC 5280 section 5.3.1). */
+export type CertsModelCertificateReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
+
+/** The revocation of a certificate. */
+export type CertsWireAdminRevocation = {
+  reason?: CertsModelCertificateReason;
+};
+
+/** A challenge (RFC 8555 section 7.1.5). */
+export type ChallengeBody = {
+  error?: ProblemBody;
+  status: string;
+  token: string;
+  type: string;
+  url: string;
+  validated?: string;
+};
+
+export type Changed = {
+  id: string;
+  before: Item;
+  after: Item;
+};
+
+/** An OAuth client. `digest` changes with its name, its redirect URIs or its keys. */
+export type ClientBody = {
+  backchannel_logout_uri: string;
+  changed_at: number;
+  client_id: string;
+  created_at: number;
+  digest: string;
+  id: string;
+  kind: string;
+  name: string;
+  post_logout_redirect_uris: string[];
+  redirect_uris: string[];
+  state: string;
+  token_endpoint_auth_method: string;
+  used_at: number | null;
+};
+
+/** A client secret without its value. */
+export type ClientSecret = {
+  created_at: number;
+  expires_at: number;
+  secret_id: string;
+};
+
+/** A client secret; it is shown once. */
+export type ClientSecretBody = {
+  client_id: string;
+  client_secret: string;
+  expires_at: number;
+  secret_id: string;
+};
+
+/** The client secrets of an agent. */
+export type ClientSecretsBody = {
+  secrets: ClientSecret[];
+};
+
+/** A pending client waits for a person to approve it; a stopped one was stopped by a person. */
+export type ClientState = "active" | "pending" | "stopped";
+
+/** State of the clock: times in seconds since the epoch, difference in seconds. */
+export type ClockBody = {
+  difference_s: number;
+  is_granting: boolean;
+  state: "behind" | "jumped" | "ok";
+  time: number;
+  wall: number;
+};
+
+/** A stream as its receiver sends it back: the members of the transmitter must be unchanged (SSF 8.1.1.3). */
+export type Configuration = {
+  stream_id?: string;
+  events_requested?: string[] | null;
+  delivery?: Delivery | null;
+  description?: string | null;
+  iss?: string;
+  aud?: string | string[];
+  events_supported?: string[];
+  events_delivered?: string[];
+  min_verification_interval?: number;
+};
+
+/** `wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it. */
+export type Confirmation = {
+  wall: number;
+};
+
+/** A consent; times in seconds since the epoch. `resource` is a URI, empty for the identity of the person alone. */
+export type ConsentBody = {
+  agent: string;
+  authorization_details: Record<string, unknown>[];
+  client_id: string;
+  client_name: string;
+  consent_id: string;
+  ended_at: number | null;
+  ended_why: string;
+  expires_at: number;
+  granted_at: number;
+  person: string;
+  resource: string;
+  scopes: string[];
+};
+
+/**
+ * The reason of a denial: a stable code, a message, a hint. Quotes no argument's value. With the code
+ * `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`, and an
+ * `auth_time` that is at most `max_age` seconds ago.
+ */
+export type DecisionAccessReasonsReason = {
+  code: string;
+  message?: string;
+  hint?: string;
+  acr_values?: string;
+  max_age?: number | null;
+};
+
+/** SSF section 7.1.1 (push) and 7.1.2 (poll). */
+export type Delivery = {
+  method: string;
+  endpoint_url?: string | null;
+  authorization_header?: string | null;
+};
+
+/** A refusal of a security event token (RFC 8935 section 2.3). */
+export type DeliveryError = {
+  description: string;
+  err: string;
+};
+
+export type Denied = {
+  expires_at: string;
+  binding_token?: string | null;
+};
+
+export type Deputy = {
+  deputy: string | null;
+};
+
+/** The answer to a device authorization request (RFC 8628 section 3.2). */
+export type DeviceBody = {
+  device_code: string;
+  expires_in: number;
+  interval: number;
+  user_code: string;
+  verification_uri: string;
+  verification_uri_complete: string;
+};
+
+/** A device authorization request (RFC 8628 section 3.1). */
+export type DeviceForm = {
+  acr_values?: string;
+  authorization_details?: string;
+  client_assertion?: string;
+  client_assertion_type?: string;
+  client_id?: string;
+  client_secret?: string;
+  max_age?: string;
+  resource?: string;
+  scope?: string;
+};
+
+/** Tells whether the stream at the issuer was ended too. */
+export type DistrustedBody = {
+  stream_ended: boolean;
+};
+
+/** The result of each experiment, in order. */
+export type DoctorBody = {
+  lines: Line[];
+};
+
+export type Draw = {
+  spool: string;
+  turn: number;
+  token: string;
+  need: Record<string, number>;
+};
+
+export type Drawn = {
+  total: Record<string, number>;
+  left: Record<string, number>;
+};
+
+/** An elevation. Times are seconds since the epoch. */
+export type ElevationBody = {
+  agent: string;
+  approval: string | null;
+  break_glass: boolean;
+  expires_at: number | null;
+  granted_at: number;
+  people: string[];
+  reason: string;
+  scopes: string[];
+  state: string;
+  task_id: string;
+};
+
+/** The request of an agent for an elevation. */
+export type ElevationRequest = {
+  scopes: string[];
+  reason: string;
+  minutes?: number;
+  break_glass?: boolean;
+};
+
+export type Eligible = {
+  scopes: string[];
+  undeclared?: boolean;
+};
+
+/** The scopes that an agent may request temporarily. */
+export type EligibleBody = {
+  agent: string;
+  scopes: string[];
+};
+
+/** An object without members. */
+export type EmptyBody = Record<string, never>;
+
+export type End = {
+  outcome?: "cancelled" | "done" | "failed";
+};
+
+/** Number of the sessions that were ended. */
+export type EndedSessionsBody = {
+  ended: number;
+};
+
+/** The identity of an enrolled workload. */
+export type EnrolledBody = {
+  agent_id: string;
+  issuer: string;
+  kid: string;
+};
+
+/**
+ * `proof`: a JWT of type `enrol+jwt` by the key, with `aud` (the issuer), `iat`, `exp`, and `jth`, the base64url
+ * SHA-256 of the join token.
+ */
+export type Enrolment = {
+  join_token: string;
+  jwk: Record<string, unknown>;
+  proof: string;
+};
+
+/** An entry of the ledger: its index, its time in microseconds, and the members that the act filled. */
+export type EntryBody = {
+  action: string;
+  at: number;
+  index: number;
+};
+
+/** A refusal of the administration API: a stable code, the error, and the next step. */
+export type ErrorBody = {
+  error: string;
+  hint?: string;
+  message: string;
+};
+
+/** An evaluation of a batch; absent members have the values of the batch. */
+export type EvaluationItem = {
+  subject?: Thing | null;
+  action?: Verb | null;
+  resource?: Thing | null;
+  context?: Record<string, unknown> | null;
+};
+
+export type EvaluationResponse = {
+  decision: boolean;
+  context?: ResponseContext | null;
+};
+
+/** A JWK Set (RFC 7517 section 5). */
+export type FeedKeySet = {
+  keys: Record<string, unknown>[];
+};
+
+/** A finding, with a person's judgement if there is one. Times are seconds since the epoch. */
+export type FindingBody = {
+  agent: string | null;
+  at: number;
+  detector: string;
+  entries: number[];
+  finding_id: string;
+  incident: string | null;
+  judged_by: string | null;
+  may_narrow: boolean;
+  owner: string | null;
+  points: number;
+  proved: boolean;
+  resource: string | null;
+  says: string;
+  score: number;
+  task: string | null;
+  verdict: string | null;
+  why: string | null;
+};
+
+/** A finding with its entries and the present risk scores of its agent and task. */
+export type FindingDetail = {
+  about: string;
+  agent: string | null;
+  at: number;
+  detector: string;
+  entries: number[];
+  finding_id: string;
+  incident: string | null;
+  judged_by: string | null;
+  may_narrow: boolean;
+  owner: string | null;
+  points: number;
+  proved: boolean;
+  resource: string | null;
+  rests_on: Record<string, unknown>[];
+  risk: Record<string, number>;
+  says: string;
+  score: number;
+  task: string | null;
+  verdict: string | null;
+  why: string | null;
+};
+
+/** The sources of the arguments of a resource. */
+export type FlowsBody = {
+  flows: SourceOfArgument[];
+};
+
+export type GiveBack = {
+  spool: string;
+  turn: number;
+  keep: Record<string, number>;
+};
+
+export type GivenBack = {
+  closed: string[];
+};
+
+/** Members of `group` at the provider get the role or join the team; exactly one of the two is named. */
+export type GroupRule = {
+  group: string;
+  role?: string;
+  team?: string;
+};
+
+/** A connected guard; `ms` is how long after `since` of the request a change was in force there. */
+export type GuardBody = {
+  applied: boolean;
+  guard: string;
+  ms: number | null;
+  resource_id: string;
+  seq: number | null;
+  since: number;
+  stream: string;
+};
+
+/**
+ * The state of the history that a guard knows (`Before`); zeros for none. `met`: the version of the owner's
+ * counterparts; -1: none.
+ */
+export type HistoryVersion = [number, number, number];
+
+export type Hold = {
+  holder: string;
+};
+
+/** A running copy of an agent that holds a task. */
+export type HolderBody = {
+  heard_at: number;
+  holder: string;
+  since: number;
+};
+
+/** A name that a certificate is for. */
+export type IdentifierBody = {
+  type: "dns" | "ip";
+  value: string;
+};
+
+/** The certificate of the intermediate, and those above it up to the root, in PEM. */
+export type Import = {
+  chain: string;
+};
+
+/** A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root. */
+export type ImportBody = {
+  active_from: number | null;
+  authority_id: string;
+  certificate: string;
+  created_at: number;
+  has_key: boolean;
+  key_type: string;
+  kind: string;
+  not_after: number;
+  not_before: number;
+  parent: string | null;
+  permitted: string[];
+  request: string;
+  state: string;
+  subject: string;
+};
+
+export type IncidentAnswer = {
+  reason: string;
+  hours?: number;
+  is_real?: boolean | null;
+};
+
+/** An incident, as lists show it. Times are seconds since the epoch. */
+export type IncidentBody = {
+  agent: string;
+  agent_id: string;
+  agent_state: string | null;
+  closed_at: number | null;
+  incident_id: string;
+  opened_at: number;
+  owner: string | null;
+  person: string | null;
+  risk: number;
+  risk_now: number;
+  says: string;
+  state: string;
+  why: string | null;
+};
+
+/** An incident with its findings, responses and reach. */
+export type IncidentDetail = {
+  acts: ResponseBody[];
+  agent: string;
+  agent_id: string;
+  agent_state: string | null;
+  blast: Record<string, unknown>;
+  closed_at: number | null;
+  findings: IncidentFinding[];
+  incident_id: string;
+  opened_at: number;
+  owner: string | null;
+  person: string | null;
+  risk: number;
+  risk_now: number;
+  says: string;
+  state: string;
+  why: string | null;
+};
+
+/** A finding that belongs to an incident. */
+export type IncidentFinding = {
+  at: number;
+  detector: string;
+  entries: number[];
+  finding_id: string;
+  points: number;
+  says: string;
+  task: string | null;
+};
+
+/** An introspection response (RFC 7662 section 2.2); an active token has its claims too. */
+export type IntrospectionBody = {
+  active: boolean;
+  token_type?: "Bearer" | "DPoP";
+};
+
+/** Lifetime in seconds, and number of registrations, of an initial access token. */
+export type Invitation = {
+  ttl?: number;
+  uses?: number;
+};
+
+/** An initial access token (RFC 7591 section 3); it is shown once. */
+export type InvitationBody = {
+  expires_at: number;
+  id: string;
+  initial_access_token: string;
+  uses: number;
+};
+
+/** A MAC key with its secret in base64url; it is shown once. */
+export type IssuedAcmeKey = {
+  account: string | null;
+  created_at: number;
+  directory: string;
+  expires_at: number;
+  hmac_key: string;
+  holder: string;
+  kid: string;
+  name: string;
+  names: string[];
+  profile: string;
+  revoked_at: number | null;
+};
+
+/** An API key of a static PEP; it is shown once. */
+export type IssuedPepKey = {
+  expires_at: number;
+  key: string;
+  name: string;
+  networks: string[];
+  pep_id: string;
+};
+
+/** A trusted issuer of signals and the state of its stream; for push, the secret is shown once. */
+export type IssuerBody = {
+  agents: boolean;
+  audience: string;
+  authorization_header?: string;
+  domains: string[];
+  endpoint_url?: string;
+  heard: number;
+  heard_at: number | null;
+  issuer: string;
+  issuer_id: string;
+  method: string;
+  trouble: string | null;
+  verified_at: number | null;
+};
+
+/** A policy. `effect` is `other` for a policy that is not Cedar. */
+export type Item = {
+  id: string;
+  effect: "forbid" | "other" | "permit";
+  mode: "enforce" | "watch";
+  safeguard?: boolean;
+};
+
+/** A join token; it is shown once. */
+export type JoinTokenBody = {
+  agent_id: string;
+  expires_at: number;
+  join_token: string;
+};
+
+/** A JWS in its flattened form (RFC 7515 section 7.2.2). */
+export type JwsBody = {
+  payload: string;
+  protected: string;
+  signature: string;
+};
+
+/** A JWK Set (RFC 7517 section 5). */
+export type KeySetBody = {
+  keys: Record<string, unknown>[];
+};
+
+export type Kill = {
+  what: "everything" | "model" | "owner" | "resource" | "segment" | "task" | "agent";
+  why: string;
+  name?: string;
+};
+
+/** A stop: its incident, its place in the feed, when it was committed (microseconds), and the command that undoes it. */
+export type KillBody = {
+  committed_at: number;
+  incident: string | null;
+  seq: number;
+  undo: string;
+};
+
+export type Leave = {
+  holder: string;
+  outcome?: "cancelled" | "done" | "failed";
+};
+
+/** The place in the feed of a lifted stop, and when it was committed (microseconds). */
+export type LiftBody = {
+  committed_at: number;
+  seq: number;
+};
+
+/** `state`: ok, weak or fail. */
+export type Line = {
+  name: string;
+  state: string;
+  saw: string;
+  hint: string;
+  ms: number;
+};
+
+export type Link = {
+  sub: string;
+  person?: string;
+};
+
+/** A subject of the issuer and the person behind it. */
+export type LinkBody = {
+  person: string;
+  sub: string;
+};
+
+/** The state of a process that answers. */
+export type LiveBody = {
+  status: "live";
+};
+
+/** The ways by which a person signs in with a local account. `recovery_codes` is the number of unused codes. */
+export type LoginBody = {
+  authenticator_app: boolean;
+  passkeys: PasskeyBody[];
+  password: boolean;
+  person_id: string;
+  recovery_codes: number;
+};
+
+export type Mode = "enforce" | "watch";
+
+/** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or certificates of its own in PEM. */
+export type MutualTls = {
+  tls_client_auth_subject_dn?: string;
+  tls_client_auth_san_dns?: string;
+  tls_client_auth_san_uri?: string;
+  tls_client_auth_san_ip?: string;
+  tls_client_auth_san_email?: string;
+  certificates?: string[];
+  tls_client_certificate_bound_access_tokens?: boolean;
+};
+
+/** The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or none. */
+export type MutualTlsBody = {
+  agent_id: string;
+  certificates: CertificateRow[];
+  since: number;
+  subject: Record<string, string>;
+  tls_client_certificate_bound_access_tokens: boolean;
+  token_endpoint_auth_method: string;
+};
+
+/**
+ * A key for an agent or for a person. `profile` is that of its certificates; `names` are patterns of the names that
+ * its account may order, such as `dns:*.example.com`; `days`: how long it may create its account.
+ */
+export type NewAcmeKeyRequest = {
+  agent?: string | null;
+  person?: string | null;
+  profile?: string;
+  names?: string[];
+  days?: number;
+};
+
+export type NewAgent = {
+  name: string;
+  owner: string;
+  purpose: string;
+  kind?: RegistryModelAgentKind;
+  deputy?: string | null;
+  provider?: string;
+  model?: string;
+  risk_tier?: RiskTier;
+  segment?: string;
+  scopes?: string[];
+  max_depth?: number;
+  expires_in?: number | null;
+  jwk?: Record<string, unknown> | null;
+  undeclared?: boolean;
+};
+
+export type NewAgentKey = {
+  jwk: Record<string, unknown>;
+  expires_in?: number | null;
+};
+
+/** An authority to trust: a name for it, and its certificate in PEM. */
+export type NewAnchor = {
+  name: string;
+  certificate: string;
+};
+
+/** A certificate authority: the type of its keys, and the DNS names to which it is limited (`dns:example.com`). */
+export type NewAuthority = {
+  key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
+  permitted?: string[];
+};
+
+/** A catalogue to set. `proposed`: the server's own proposal, not confirmed by a person. */
+export type NewCatalogue = {
+  catalogue: Record<string, unknown>;
+  proposed?: boolean;
+  was?: string | null;
+};
+
+/** A request for a certificate: `csr` in PEM, signed by the key that is certified. */
+export type NewCertificate = {
+  csr: string;
+  profile?: string;
+  agent?: string | null;
+  person?: string | null;
+  task?: string | null;
+  names?: string[];
+  lifetime?: number | null;
+  replaces?: string | null;
+};
+
+export type NewClasses = {
+  data_classes: string[];
+};
+
+/** A request for the certificate of an intermediate by an external root. */
+export type NewImport = {
+  key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
+};
+
+/**
+ * `authorization` is the header that this server sends (`Bearer ...`): with it this server creates the stream, else an
+ * operator of the issuer does.
+ */
+export type NewIssuer = {
+  issuer: string;
+  method?: "poll" | "push";
+  audience?: string;
+  domains?: string[];
+  agents?: boolean;
+  authorization?: string;
+  jwks_uri?: string;
+  endpoint?: string;
+};
+
+export type NewJoinToken = {
+  ttl?: number;
+};
+
+export type NewLink = {
+  sub: string;
+  person: string;
+};
+
+/** A new list, with either `url` or `text`. */
+export type NewList = {
+  name: string;
+  form: "plain" | "stix";
+  url?: string;
+  text?: string;
+  points?: number;
+};
+
+export type NewMode = {
+  mode: Mode;
+};
+
+/** `networks`: addresses or networks (CIDR) that requests may come from; `days`: how long the key is valid. */
+export type NewPep = {
+  name: string;
+  networks: string[];
+  days?: number;
+};
+
+/** `jwk`: the public key with which the person answers questions. */
+export type NewPerson = {
+  name: string;
+  email?: string | null;
+  deputy?: string | null;
+  jwk?: Record<string, unknown> | null;
+};
+
+export type NewPersonKey = {
+  jwk: Record<string, unknown>;
+};
+
+/**
+ * An OpenID provider: everything but name, issuer and client id has a default, or one of the preset. Or a SAML 2.0
+ * identity provider, by its metadata. `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as
+ * two factors and as phishing resistant. `require`: claims that an account must have. `accounts`: `create` makes an
+ * account at the first login.
+ */
+export type NewProvider = {
+  name: string;
+  issuer?: string;
+  client_id?: string;
+  client_secret?: string;
+  saml_metadata?: string;
+  preset?: "" | "entra" | "google" | "keycloak" | "okta";
+  label?: string;
+  authentication?: "client_secret_basic" | "client_secret_post" | "none" | "private_key_jwt" | null;
+  scopes?: string[] | null;
+  userinfo?: boolean | null;
+  group_claim?: string | null;
+  rules?: GroupRule[];
+  require?: Record<string, string>;
+  accounts?: "create" | "refuse";
+  mfa?: string[];
+  phishing_resistant?: string[];
+};
+
+/** `since` and `until` in microseconds; `by` is a further member by which verdicts are grouped. */
+export type NewQuestion = {
+  files: Record<string, string>;
+  since: number;
+  until?: number | null;
+  by?: "" | "agent" | "owner";
+};
+
+export type NewResource = {
+  name: string;
+  uri: string;
+  mode?: Mode;
+  segment?: string;
+  jwk?: Record<string, unknown> | null;
+  catalogue?: Record<string, unknown> | null;
+  proposed?: boolean;
+  data_classes?: string[] | null;
+};
+
+export type NewResourceKey = {
+  jwk: Record<string, unknown>;
+};
+
+/** `subject`: name or id of a person or team. */
+export type NewRole = {
+  subject: string;
+  role: string;
+};
+
+/** `loses`: safeguards of the server that may go. */
+export type NewSet = {
+  files: Record<string, string>;
+  loses?: string[];
+};
+
+/** `hours`: how long the link can be used. */
+export type NewSetupLink = {
+  hours?: number;
+};
+
+export type NewStatus = {
+  stream_id: string;
+  status: "disabled" | "enabled" | "paused";
+  reason?: string;
+};
+
+export type NewTask = {
+  purpose: string;
+  agent?: string | null;
+  bounds?: unknown[];
+  data_classes?: string[] | null;
+  budget?: unknown[];
+  intent?: Record<string, unknown> | null;
+  scopes?: string[] | null;
+  on_behalf_of?: string | null;
+  parent?: string | null;
+  ttl?: number;
+  heartbeat?: number | null;
+  end_with_last?: boolean;
+};
+
+export type NewTeam = {
+  name: string;
+  members?: string[];
+  deputy?: string | null;
+};
+
+/** A trust domain to federate with: its name, and where it publishes its bundle. */
+export type NewTrustDomain = {
+  name: string;
+  bundle_url: string;
+};
+
+export type NewWebhook = {
+  url: string;
+  events?: string[];
+  form?: "mail" | "mattermost" | "plain" | "signed" | "slack" | "teams";
+};
+
+/**
+ * A call of the tool that the server accepts if the guard's state is current, with its recipients. Other members of
+ * the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same recipients under
+ * the key of the owner's counterparts, if the guard has it.
+ */
+export type Next = [string[], boolean, string[]];
+
+/** The number of the record that the server expects next. */
+export type NextRecord = {
+  next: number;
+};
+
+/**
+ * `points` (1 to 100) raise the risk of the agent and of its task; `says` explains it to a person, with no value of an
+ * argument in it.
+ */
+export type Noticed = {
+  detector: string;
+  points: number;
+  says: string;
+};
+
+/** A refusal of an OAuth endpoint (RFC 6749 section 5.2). */
+export type OAuthError = {
+  error: string;
+  error_description: string;
+};
+
+export type OldLink = {
+  sub: string;
+};
+
+/** An order (RFC 8555 section 7.1.3). */
+export type OrderBody = {
+  authorizations: string[];
+  certificate?: string;
+  error?: ProblemBody;
+  expires: string;
+  finalize: string;
+  identifiers: IdentifierBody[];
+  notAfter?: string;
+  replaces?: string;
+  status: string;
+};
+
+/** The URLs of orders of an account. */
+export type OrdersBody = {
+  orders: string[];
+};
+
+/** A call under that token is to be counted. */
+export type Paced = {
+  token: string;
+};
+
+export type PageAsked = {
+  token?: string | null;
+  limit?: number | null;
+  properties?: Record<string, unknown> | null;
+};
+
+/**
+ * Words of one origin, which count for these kinds of arguments (bits, as KINDS has them). `classes`: the data classes
+ * of the content, if its kind is LABEL.
+ */
+export type Part = [number, number, string, string[]];
+
+/** A passkey of a person. `used_at` is null for a passkey that was never used to sign in. */
+export type PasskeyBody = {
+  added_at: number;
+  name: string;
+  used_at: number | null;
+};
+
+/** A static policy enforcement point and its API keys. */
+export type PepBody = {
+  created_at: number;
+  keys: PepKeyBody[];
+  name: string;
+  networks: string[];
+  pep_id: string;
+  revoked_at: number | null;
+};
+
+/** An API key without its secret. */
+export type PepKeyBody = {
+  created_at: number;
+  expires_at: number;
+  key_id: string;
+  used_at: number | null;
+};
+
+/** `overlap_h`: hours after which the older key ends. */
+export type PepKeyRotation = {
+  days?: number;
+  overlap_h?: number;
+};
+
+/** All static PEPs. */
+export type PepsBody = {
+  peps: PepBody[];
+};
+
+/** A person who can be accountable for agents. */
+export type PersonBody = {
+  created_at: number | null;
+  deputy: string | null;
+  email: string | null;
+  name: string;
+  person_id: string;
+  state: string;
+};
+
+/** A public key of a person. */
+export type PersonKeyBody = {
+  added_at: number | null;
+  alg: string;
+  jwk: Record<string, unknown>;
+  kid: string;
+  person_id: string;
+  revoked_at: number | null;
+};
+
+/** A person and the state that the person is in now. */
+export type PersonStateBody = {
+  name: string;
+  person_id: string;
+  state: string;
+};
+
+/** The effect of a switch of sets. `files` are those beside Cedar policies, which have no ids: the change by name. */
+export type Plan = {
+  against: string;
+  added: Item[];
+  changed: Changed[];
+  removed: Item[];
+  files: Record<string, "added" | "changed" | "removed">;
+  loses: string[];
+  left_out: string[];
+};
+
+/** The approval request for a plan; null where it would save no question. */
+export type PlanQuestion = {
+  question: ApprovalBody | null;
+};
+
+/** A stored policy set. */
+export type PolicySetBody = {
+  active: boolean;
+  created_at: number;
+  created_by: string | null;
+  hash: string;
+  notes?: string[];
+  policies: number;
+  safeguards: number;
+  tests: number;
+  watching?: boolean;
+};
+
+/** A stored policy set with its files and safeguards. */
+export type PolicySetDetail = {
+  active: boolean;
+  created_at: number;
+  created_by: string | null;
+  extends: unknown;
+  files: Record<string, string>;
+  hash: string;
+  left_out: string[];
+  notes?: string[];
+  policies: number;
+  safeguards: number;
+  tests: number;
+  watching?: boolean;
+};
+
+/** RFC 8936 section 2.2. */
+export type Poll = {
+  maxEvents?: number | null;
+  returnImmediately?: boolean;
+  ack?: string[];
+  setErrs?: Record<string, SetError>;
+};
+
+/** Security event tokens by their `jti` (RFC 8936 section 2.3). */
+export type PollBody = {
+  moreAvailable?: boolean;
+  sets: Record<string, string>;
+};
+
+/** A refusal as problem details (RFC 9457). */
+export type Problem = {
+  detail: string;
+  status: number;
+  title: string;
+  type: string;
+};
+
+/** A problem document (RFC 7807, RFC 8555 section 6.7). */
+export type ProblemBody = {
+  algorithms?: string[];
+  detail: string;
+  status?: number;
+  subproblems?: SubproblemBody[];
+  type: string;
+};
+
+/** A permission that people's answers suggest. */
+export type Proposal = {
+  agent: string;
+  agent_id: string;
+  amounts: Record<string, unknown>;
+  approvals: string[];
+  effect: string;
+  is_closed: boolean;
+  named: Record<string, unknown>;
+  occasions: number;
+  others: string[];
+  policies: string[];
+  tool: string;
+  types: Record<string, unknown>;
+  words: string;
+};
+
+/** The proposals for an agent. */
+export type ProposalsBody = {
+  proposals: Proposal[];
+};
+
+/** A login provider. `redirect_uri` is the URI that must be registered at the provider; `login_url` begins a login. */
+export type ProviderBody = {
+  accounts: string;
+  client_id: string;
+  created_at: number;
+  group_claim: string;
+  has_secret: boolean;
+  issuer: string;
+  label: string;
+  login_url: string;
+  mfa: string[];
+  name: string;
+  phishing_resistant: string[];
+  preset: string;
+  protocol: string;
+  provider_id: string;
+  redirect_uri: string;
+  require: Record<string, string>;
+  rules: GroupRule[];
+};
+
+/** Settings to change; other settings stay. `client_secret` replaces the secret. */
+export type ProviderChanges = {
+  client_secret?: string;
+  label?: string | null;
+  group_claim?: string | null;
+  rules?: GroupRule[] | null;
+  accounts?: "create" | "refuse" | null;
+  mfa?: string[] | null;
+  phishing_resistant?: string[] | null;
+};
+
+/** The login providers by name. */
+export type ProvidersBody = {
+  providers: ProviderBody[];
+};
+
+/** The remains of a deleted task in the ledger. */
+export type PrunedTask = {
+  agent: string | null;
+  agent_id: string | null;
+  created_at: number;
+  ended_at: number | null;
+  history: TaskEvent[];
+  outcome: string | null;
+  parent: string | null;
+  purpose: string;
+  state: "pruned";
+  task_id: string;
+};
+
+/** The answer to a pushed authorization request (RFC 9126 section 2.2). */
+export type PushedBody = {
+  expires_in: number;
+  request_uri: string;
+};
+
+/** A pushed authorization request (RFC 9126 section 2.1). */
+export type PushedForm = {
+  acr_values?: string;
+  authorization_details?: string;
+  claims?: string;
+  client_assertion?: string;
+  client_assertion_type?: string;
+  client_id?: string;
+  client_secret?: string;
+  code_challenge: string;
+  code_challenge_method: string;
+  dpop_jkt?: string;
+  id_token_hint?: string;
+  login_hint?: string;
+  max_age?: string;
+  nonce?: string;
+  prompt?: string;
+  redirect_uri?: string;
+  resource?: string;
+  response_mode?: string;
+  response_type: string;
+  scope?: string;
+  state?: string;
+};
+
+export type Question = {
+  subject: Thing;
+  action: Verb;
+  resource: Thing;
+  context?: Record<string, unknown> | null;
+};
+
+/** `ok`, or the defect, per check. */
+export type ReadyBody = {
+  checks: Record<string, string>;
+  status: "not ready" | "ready";
+};
+
+export type Recall = {
+  call: string;
+  token: string;
+  seq?: number;
+  tool?: string;
+  parts?: Part[];
+  past?: HistoryVersion | null;
+  next?: Next | null;
+  made?: string[];
+};
+
+/** An entry as it is in the log, and its C2SP tlog-proof. */
+export type ReceiptBody = {
+  entry: string;
+  index: number;
+  proof: string;
+};
+
+export type RecordedReason = {
+  code: string;
+  message?: string;
+};
+
+/** A client; `digest` changes with its name, its redirect URIs or its keys, and then people consent again. */
+export type RegisteredClientBody = {
+  changed_at: number;
+  client_id: string;
+  created_at: number;
+  digest: string;
+  host?: string;
+  id: string;
+  kind: string;
+  name: string;
+  network: string;
+  redirect_uris: string[];
+  state: string;
+  token_endpoint_auth_method: string;
+  used_at: number | null;
+};
+
+/** A registered client (RFC 7591 section 3.2.1): the following members, and all registered metadata. */
+export type RegistrationBody = {
+  application_type: string;
+  client_id: string;
+  client_id_issued_at: number;
+  client_name?: string;
+  grant_types: string[];
+  redirect_uris?: string[];
+  registration_access_token: string;
+  registration_client_uri: string;
+  response_types: string[];
+  token_endpoint_auth_method: string;
+};
+
+export type RegistryModelAgentKind = "assistant" | "autonomous" | "service" | "workflow";
+
+export type RemotePolicyRequest = {
+  call: string;
+  token: string;
+  policy: string;
+  question: unknown;
+};
+
+/**
+ * The remote verdicts: the digest of the question, and the result of each policy. The server's own entry has the same
+ * digest.
+ */
+export type RemoteRecord = {
+  question: string;
+  said: Record<string, "error" | "forbid" | "neither" | "permit">;
+};
+
+export type Renewal = {
+  ttl?: number;
+};
+
+/** The window in which to renew a certificate (RFC 9773 section 4.2). */
+export type RenewalBody = {
+  suggestedWindow: Record<string, string>;
+};
+
+/** Counts of the stops that were carried out again, and of messages by an unknown key. */
+export type ReplayedBody = {
+  replayed: number;
+  unverified: number;
+};
+
+/** Records of one spool with the numbers `first`, `first` + 1, and so on. */
+export type Report = {
+  spool: string;
+  first: number;
+  records: (CallRecord | UndecidedRecord | ResultRecord)[];
+};
+
+/** The state of an access request; `result` tells how to evaluate an approved request again. */
+export type RequestBody = {
+  result?: Record<string, unknown>;
+  task: RequestTask;
+};
+
+/** An access request that is under way or answered. */
+export type RequestTask = {
+  expires_at: string;
+  id: string;
+  links?: Record<string, string>;
+  status: "approved" | "cancelled" | "denied" | "expired" | "pending";
+  status_endpoint: string;
+};
+
+/** A protected resource, without its catalogue. */
+export type ResourceBody = {
+  catalogue_hash: string | null;
+  catalogue_proposed: boolean;
+  catalogue_version: number;
+  created_at: number | null;
+  kid: string | null;
+  mode: string;
+  name: string;
+  resource_id: string;
+  segment: string;
+  uri: string;
+};
+
+/** A protected resource with the data classes that each of its tools handles. */
+export type ResourceClasses = {
+  catalogue_hash: string | null;
+  catalogue_proposed: boolean;
+  catalogue_version: number;
+  created_at: number | null;
+  data_classes: string[];
+  kid: string | null;
+  mode: string;
+  name: string;
+  resource_id: string;
+  segment: string;
+  uri: string;
+};
+
+/** A protected resource with its catalogue. */
+export type ResourceDetail = {
+  catalogue: unknown;
+  catalogue_hash: string | null;
+  catalogue_proposed: boolean;
+  catalogue_version: number;
+  created_at: number | null;
+  kid: string | null;
+  mode: string;
+  name: string;
+  resource_id: string;
+  segment: string;
+  uri: string;
+};
+
+export type ResourceSearch = {
+  subject: Thing;
+  action: Verb;
+  resource: Sought;
+  context?: Record<string, unknown> | null;
+  page?: PageAsked;
+  options?: SearchOptions;
+};
+
+/** A response of the server to the findings of an incident. */
+export type ResponseBody = {
+  at: number;
+  outcome: string;
+  policies: string[];
+  response: string;
+  says: string;
+  task: string | null;
+};
+
+export type ResponseContext = {
+  policy?: string;
+  policies?: string[];
+  reasons?: DecisionAccessReasonsReason[];
+  reason_admin?: Record<string, string> | null;
+  reason_user?: Record<string, string> | null;
+  reason?: string;
+  next_action?: string;
+  evaluation_id?: string;
+  evaluated_at?: string;
+  access_request?: Record<string, string> | null;
+  approval?: Record<string, string> | null;
+  obligations?: Record<string, unknown>[] | null;
+  error?: Record<string, unknown> | null;
+};
+
+/** The result of the call with the number `call` of the same spool. */
+export type ResultRecord = {
+  kind: "result";
+  at: number;
+  call: number;
+  status: "error" | "ok";
+  bytes?: number | null;
+  records?: number | null;
+  data_class?: string;
+  unused?: Record<string, number>;
+};
+
+/** Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+export type RevocationBody = {
+  committed_at: number;
+  revoked: Record<string, number>;
+  seq: number;
+  state: string;
+  undo: string;
+};
+
+/** Numbers of objects that ended with the revoked object, by kind. */
+export type RevokedBody = {
+  revoked: Record<string, number>;
+};
+
+/** An agent with a risk score. */
+export type RiskBody = {
+  agent: string;
+  agent_id: string;
+  held: string[];
+  incident: string | null;
+  risk: number;
+  state: string | null;
+};
+
+export type RiskTier = "critical" | "high" | "low" | "medium";
+
+/** A role of a person or team. `source` is the login provider whose rule gave it; empty for an administrator. */
+export type RoleBody = {
+  granted_at: number;
+  name: string;
+  role: string;
+  source: string;
+  subject: string;
+};
+
+/** The roles that the policies in force name. */
+export type RoleNamesBody = {
+  roles: string[];
+};
+
+/** The replacement of the root or of the intermediate. */
+export type Rotation = {
+  kind?: "intermediate" | "root";
+  key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
+  overlap?: number;
+};
+
+/** A refusal as `google.rpc.Status`. */
+export type RpcStatus = {
+  code: number;
+  message: string;
+};
+
+/** A page of results: entities or actions, each with the inputs on which it depends. */
+export type SearchBody = {
+  context: Record<string, unknown>;
+  page: Record<string, unknown>;
+  results: Record<string, unknown>[];
+};
+
+/** `uncertain`: whether to include results that depend on arguments which the search does not give. */
+export type SearchOptions = {
+  uncertain?: "exclude" | "include";
+};
+
+export type SecretRequest = {
+  ttl?: number;
+};
+
+/**
+ * Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its executable, systemd
+ * unit, cgroup (or a cgroup below it), and the UID of its Kubernetes pod.
+ */
+export type Selectors = {
+  uid?: number | null;
+  gid?: number | null;
+  path?: string | null;
+  sha256?: string | null;
+  unit?: string | null;
+  cgroup?: string | null;
+  pod?: string | null;
+};
+
+/** The session of a person in one browser. `authenticated_at` is the time of its oldest proof that `acr` needs. */
+export type SessionBody = {
+  acr: string;
+  amr: string[];
+  authenticated_at: number;
+  browser: string;
+  created_at: number;
+  expires_at: number;
+  network: string;
+  person_id: string;
+  provider: string;
+  session_id: string;
+  used_at: number;
+};
+
+/** The live sessions of a person, the last used first. */
+export type SessionsBody = {
+  sessions: SessionBody[];
+};
+
+export type SetError = {
+  err: string;
+  description?: string;
+};
+
+export type Settled = {
+  spool: string;
+  told: number;
+};
+
+/** A link with which a person sets up a login; it is shown once, and works once. */
+export type SetupLinkBody = {
+  expires_at: number;
+  person_id: string;
+  url: string;
+};
+
+/** The key that signs from now on. */
+export type SigningKeyBody = {
+  alg: string;
+  kid: string;
+  use: string;
+};
+
+export type SigningKeyRotation = {
+  use?: "feed" | "token";
+  alg?: string;
+};
+
+/** The sought entities of a search: those of a type. The properties apply to each, unless the entity states others. */
+export type Sought = {
+  type: string;
+  properties?: Record<string, unknown> | null;
+};
+
+/** A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of the output of `tool`. */
+export type Source = [string, string, string];
+
+/** A record field whose values an argument took, and in how many tasks and agents. */
+export type SourceOfArgument = {
+  agents: number;
+  argument: string;
+  source_field: string;
+  source_tool: string;
+  tasks: number;
+  tool: string;
+};
+
+export type State = "active" | "decommissioned" | "pending" | "quarantined" | "suspended";
+
+export type StateChange = {
+  why?: string;
+};
+
+/** A stop that is in force. */
+export type StopBody = {
+  by: string | null;
+  incident: string | null;
+  name: string;
+  since: number;
+  what: string;
+  why: string;
+};
+
+/** Signed messages of the feed in which a guard heard of stops. */
+export type Stops = {
+  messages: string[];
+};
+
+/** A stream of signals to a receiver and the state of its deliveries. */
+export type StreamBody = {
+  delivered: number;
+  delivered_at: number | null;
+  description: string;
+  events: string[];
+  failed: string | null;
+  lost: number;
+  method: "poll" | "push";
+  receiver: string;
+  status: string;
+  stream_id: string;
+};
+
+/** A stream as its receiver sees it (SSF 8.1.1). */
+export type StreamConfiguration = {
+  aud: string;
+  delivery: Record<string, string>;
+  description?: string;
+  events_delivered: string[];
+  events_requested?: string[];
+  events_supported: string[];
+  iss: string;
+  min_verification_interval: number;
+  stream_id: string;
+};
+
+export type StreamState = {
+  status: "disabled" | "enabled" | "paused";
+  reason?: string;
+};
+
+/** The status of a stream (SSF 8.1.2). */
+export type StreamStatus = {
+  reason?: string;
+  status: "disabled" | "enabled" | "paused";
+  stream_id: string;
+};
+
+export type Subject = {
+  stream_id: string;
+  subject: Record<string, unknown>;
+  verified?: boolean;
+};
+
+export type SubjectSearch = {
+  subject: Sought;
+  action: Verb;
+  resource: Thing;
+  context?: Record<string, unknown> | null;
+  page?: PageAsked;
+  options?: SearchOptions;
+};
+
+/** Section "Access Request Submission"; unknown members are ignored. */
+export type Submission = {
+  subject: Thing;
+  resource: Thing;
+  action: Verb;
+  denial?: Denied | null;
+  context?: Record<string, unknown> | null;
+};
+
+/** A problem with one identifier. */
+export type SubproblemBody = {
+  detail: string;
+  identifier: Record<string, string>;
+  type: string;
+};
+
+/** `why`: the reason, for the ledger. */
+export type Suspension = {
+  why?: string;
+};
+
+/** A task, as lists show it. Times are seconds since the epoch. */
+export type TaskBody = {
+  agent: string;
+  agent_id: string;
+  created_at: number;
+  depth: number;
+  elevated?: string[];
+  ended_at: number | null;
+  expires_at: number | null;
+  on_behalf_of: string | null;
+  parent: string | null;
+  purpose: string;
+  scopes: string[];
+  state: string;
+  task_id: string;
+};
+
+/** A task with its bounds, budgets, intent and holders. */
+export type TaskDetail = {
+  agent: string;
+  agent_id: string;
+  bounds: Record<string, unknown>[];
+  budgets: Balance[];
+  created_at: number;
+  data_classes: string[] | null;
+  depth: number;
+  elevated?: string[];
+  end_with_last?: boolean;
+  ended_at: number | null;
+  expires_at: number | null;
+  heartbeat?: number;
+  holders?: HolderBody[];
+  intent?: Record<string, unknown>;
+  on_behalf_of: string | null;
+  parent: string | null;
+  purpose: string;
+  scopes: string[];
+  state: string;
+  task_id: string;
+};
+
+/** An entry of the ledger about a task, in brief. */
+export type TaskEvent = {
+  action: string;
+  at: number;
+  index: number;
+  outcome: string;
+};
+
+export type TasksFlowsRevokingKind = "agent" | "key" | "owner" | "task" | "token";
+
+export type TasksWireAdminRevocation = {
+  kind: TasksFlowsRevokingKind;
+  id: string;
+};
+
+/** A team that can be accountable for agents. */
+export type TeamBody = {
+  created_at: number | null;
+  deputy: string | null;
+  members: (string | null)[];
+  name: string;
+  team_id: string;
+};
+
+/** A valid policy set that was not stored, and the changes that it would make. */
+export type TestedPolicySet = {
+  active: boolean;
+  hash: string;
+  notes?: string[];
+  plan?: Plan;
+  policies: number;
+  safeguards: number;
+  tests: number;
+};
+
+/** A subject or a resource. */
+export type Thing = {
+  type: string;
+  id: string;
+  properties?: Record<string, unknown> | null;
+};
+
+/** A threat list and the state of its last fetch. */
+export type ThreatListBody = {
+  count: number;
+  failed: string | null;
+  form: string;
+  name: string;
+  points: number;
+  refreshed_at: number | null;
+  skipped: number;
+  url: string;
+};
+
+/** A token response (RFC 6749 section 5.1). */
+export type TokenBody = {
+  access_token: string;
+  authorization_details?: Record<string, unknown>[];
+  budgets?: unknown[];
+  expires_in: number;
+  id_token?: string;
+  issued_token_type?: string;
+  refresh_token?: string;
+  scope: string;
+  token_type: "Bearer" | "DPoP";
+};
+
+/** A token request: RFC 6749 sections 4.1.3, 4.4 and 6, RFC 8693, RFC 8628 section 3.4, CIBA section 10. */
+export type TokenForm = {
+  acr_values?: string;
+  actor_token?: string;
+  actor_token_type?: string;
+  audience?: string;
+  auth_req_id?: string;
+  authorization_details?: string;
+  client_assertion?: string;
+  client_assertion_type?: string;
+  client_id?: string;
+  client_secret?: string;
+  code?: string;
+  code_verifier?: string;
+  device_code?: string;
+  grant_type: string;
+  max_age?: string;
+  redirect_uri?: string;
+  refresh_token?: string;
+  requested_token_type?: string;
+  resource?: string;
+  scope?: string;
+  subject_token?: string;
+  subject_token_type?: string;
+  task?: string;
+};
+
+/** A token to introspect (RFC 7662) or to revoke (RFC 7009). */
+export type TokenQueryForm = {
+  client_assertion?: string;
+  client_assertion_type?: string;
+  client_id?: string;
+  client_secret?: string;
+  token: string;
+  token_type_hint?: string;
+};
+
+/** A federated trust domain and the state of its bundle; `agents` are those whose workloads trust it. */
+export type TrustDomainBody = {
+  agents: string[];
+  authorities: number;
+  bundle_url: string;
+  failed: string;
+  jwt_keys: number;
+  name: string;
+  refreshed_at: number | null;
+  sequence: string | null;
+};
+
+/** A call that could not be decided, and why. `outcome`: `allow` if it ran all the same, in mode `watch`. */
+export type UndecidedRecord = {
+  kind: "undecided";
+  at: number;
+  tool: string;
+  outcome: "allow" | "deny";
+  token?: string;
+  agent?: string;
+  digest?: string;
+  arguments?: Record<string, unknown> | null;
+  reasons?: RecordedReason[];
+};
+
+/** The policy set that does not decide beside the active set any more. */
+export type UnwatchedBody = {
+  hash: string | null;
+};
+
+/** Claims about a person (OpenID Connect Core 1.0 section 5.3.2). */
+export type UserinfoBody = {
+  email?: string;
+  name?: string;
+  preferred_username?: string;
+  sub: string;
+};
+
+export type Verb = {
+  name: string;
+  properties?: Record<string, unknown> | null;
+};
+
+export type Verification = {
+  stream_id: string;
+  state?: string | null;
+};
+
+/** A limit on the results of tools that handle a data class, as the guard reports them. */
+export type Volume = {
+  kind: "volume";
+  limit: number;
+  data_class: string;
+  per_call: number;
+  unit?: "bytes" | "records";
+  tools?: string[];
+};
+
+/** All open approval requests of a task. */
+export type WaitingBody = {
+  approvals: ApprovalDetail[];
+  task: string;
+  words: string[];
+};
+
+/** The state of the detectors. */
+export type WatchBody = {
+  agents: number;
+  behind: number;
+  budget: unknown;
+  detectors: string[];
+  error: string;
+  failing: Record<string, string>;
+  narrowing: unknown;
+  phase: string;
+  pid: number | null;
+  position: number;
+  starts: number;
+  unanswered: unknown[];
+};
+
+/** A webhook and the state of its deliveries. */
+export type WebhookBody = {
+  attempts: number;
+  delivered: number;
+  delivered_at: number | null;
+  events: string[];
+  failed: string | null;
+  form: string;
+  lost: number;
+  secret?: string;
+  state: "failing" | "gone" | "ok";
+  url: string;
+  webhook_id: string;
+};
+
+/** A workload: the processes with these selectors act for the agent. */
+export type WorkloadBody = {
+  agent: string;
+  agent_id: string;
+  created_at: number;
+  selectors: Record<string, unknown>;
+  spiffe_id: string;
+  workload_id: string;
+};
+
+export interface Operations {
+  /** Return the metadata of this policy decision point (AuthZEN section 9). */
+  "GET /.well-known/authzen-configuration": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of this policy decision point (AuthZEN section 9). */
+  "GET /.well-known/authzen-configuration/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the authorization server (RFC 8414). */
+  "GET /.well-known/oauth-authorization-server": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the authorization server (RFC 8414). */
+  "GET /.well-known/oauth-authorization-server/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the administration API as a protected resource (RFC 9728). */
+  "GET /.well-known/oauth-protected-resource": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the administration API as a protected resource (RFC 9728). */
+  "GET /.well-known/oauth-protected-resource/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the OpenID provider (OpenID Connect Discovery 1.0). */
+  "GET /.well-known/openid-configuration": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of the OpenID provider (OpenID Connect Discovery 1.0). */
+  "GET /.well-known/openid-configuration/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of this server as a transmitter of signals (SSF 7.1). */
+  "GET /.well-known/ssf-configuration": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return the metadata of this server as a transmitter of signals (SSF 7.1). */
+  "GET /.well-known/ssf-configuration/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Evaluate one access request (AuthZEN section 6). */
+  "POST /access/v1/evaluation": {
+    path: {};
+    query: {};
+    body: Question;
+    answer: EvaluationResponse;
+  };
+  /** Evaluate several access requests (AuthZEN section 7). */
+  "POST /access/v1/evaluations": {
+    path: {};
+    query: {};
+    body: Batch;
+    answer: BatchResponse | EvaluationResponse;
+  };
+  /** Submit an access request for a denied evaluation. */
+  "POST /access/v1/requests": {
+    path: {};
+    query: {};
+    body: Submission;
+    answer: RequestBody;
+  };
+  /** Show the state of an access request. */
+  "GET /access/v1/requests/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RequestBody;
+  };
+  /** Cancel an access request. */
+  "POST /access/v1/requests/{id}/cancel": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RequestBody;
+  };
+  /** List the actions that the subject may perform on the resource. */
+  "POST /access/v1/search/action": {
+    path: {};
+    query: {};
+    body: ActionSearch;
+    answer: SearchBody;
+  };
+  /** List the resources on which the subject may perform the action. */
+  "POST /access/v1/search/resource": {
+    path: {};
+    query: {};
+    body: ResourceSearch;
+    answer: SearchBody;
+  };
+  /** List the subjects that may perform the action on the resource. */
+  "POST /access/v1/search/subject": {
+    path: {};
+    query: {};
+    body: SubjectSearch;
+    answer: SearchBody;
+  };
+  /** Return the URLs of the ACME server (RFC 8555 section 7.1.1). */
+  "GET /acme/directory": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Return a nonce in the header `Replay-Nonce` (RFC 8555 section 7.2). */
+  "GET /acme/new-nonce": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: undefined;
+  };
+  /** Return when a certificate should be renewed (RFC 9773 section 4). */
+  "GET /acme/renewal-info/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RenewalBody;
+  };
+  /** Create a MAC key with which an ACME client creates its account. */
+  "POST /api/v1/acme/keys": {
+    path: {};
+    query: {};
+    body: NewAcmeKeyRequest;
+    answer: IssuedAcmeKey;
+  };
+  /** List the MAC keys with their accounts, used and revoked ones too. */
+  "GET /api/v1/acme/keys": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      keys: (AcmeKeyBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Revoke a MAC key, and deactivate the account that it created. */
+  "POST /api/v1/acme/keys/{kid}/revoke": {
+    path: {
+      kid: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AcmeKeyBody;
+  };
+  /** Show the agents with the highest risk scores, and the numbers of open incidents, stops and entries. */
+  "GET /api/v1/activity": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ActivityBody;
+  };
+  /** Register an agent; with a `jwk` the agent is active at once. */
+  "POST /api/v1/agents": {
+    path: {};
+    query: {};
+    body: NewAgent;
+    answer: AgentDetail;
+  };
+  /** List agents in the order of their registration; each query parameter narrows the list. */
+  "GET /api/v1/agents": {
+    path: {};
+    query: {
+      owner?: string;
+      state?: State;
+      kind?: RegistryModelAgentKind;
+      risk_tier?: RiskTier;
+      segment?: string;
+      text?: string;
+      unused?: number;
+      last_use?: "false" | "true";
+      total?: "false" | "true";
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      agents: (AgentBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Register a workload of an agent: the processes that match all its selectors get SVIDs of the agent. */
+  "POST /api/v1/agents/{id}/workloads": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Selectors;
+    answer: WorkloadBody;
+  };
+  /** Show an agent with its newest keys. */
+  "GET /api/v1/agents/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AgentDetail;
+  };
+  /** Change the owner, deputy, segment, scopes, depth or end of an agent, or whether it states its person's words. */
+  "PATCH /api/v1/agents/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AgentChange;
+    answer: AgentDetail;
+  };
+  /** List the resources for which an agent may have bearer tokens. */
+  "GET /api/v1/agents/{name}/bearer": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerBody;
+  };
+  /** Allow an agent to have bearer tokens for a resource, whose guards accept them. */
+  "PUT /api/v1/agents/{name}/bearer/{resource}": {
+    path: {
+      name: string;
+      resource: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerBody;
+  };
+  /** Bind the tokens of an agent for a resource to a key again, and revoke its bearer tokens. */
+  "DELETE /api/v1/agents/{name}/bearer/{resource}": {
+    path: {
+      name: string;
+      resource: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerBody;
+  };
+  /** Set the daily budgets of an agent; today's use still counts. */
+  "PUT /api/v1/agents/{name}/budget": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Allowance;
+    answer: AllowanceBody;
+  };
+  /** Show the daily budgets of an agent and their rest of today. */
+  "GET /api/v1/agents/{name}/budget": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AllowanceBody;
+  };
+  /** Show the redirect URIs of an agent. */
+  "GET /api/v1/agents/{name}/client": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ClientBody;
+  };
+  /** Let an agent send people to the authorization endpoint, and set the redirect URIs that they come back to. */
+  "PUT /api/v1/agents/{name}/client": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AgentClient;
+    answer: ClientBody;
+  };
+  /** Remove the redirect URIs of an agent; its authorization requests are refused from then on. */
+  "DELETE /api/v1/agents/{name}/client": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Decommission an agent. */
+  "POST /api/v1/agents/{name}/decommission": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: StateChange;
+    answer: AgentDetail;
+  };
+  /** Show the scopes that an agent may request temporarily. */
+  "GET /api/v1/agents/{name}/eligible": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EligibleBody;
+  };
+  /** Set the scopes that an agent may request temporarily; elevations beyond them end. */
+  "PUT /api/v1/agents/{name}/eligible": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Eligible;
+    answer: EligibleBody;
+  };
+  /** Create a join token, which enrols the first key of a pending agent once. */
+  "POST /api/v1/agents/{name}/join-token": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewJoinToken;
+    answer: JoinTokenBody;
+  };
+  /** List the keys of an agent, oldest first, revoked keys too. */
+  "GET /api/v1/agents/{name}/keys": {
+    path: {
+      name: string;
+    };
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      keys: (AgentKeyBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Register a key; the first key makes a pending agent active. */
+  "POST /api/v1/agents/{name}/keys": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewAgentKey;
+    answer: AgentKeyBody;
+  };
+  /** Register a key; the other keys end after the overlap. */
+  "POST /api/v1/agents/{name}/keys/rotate": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AgentKeyRotation;
+    answer: AgentKeyBody;
+  };
+  /** Revoke a key and everything that was obtained with it. */
+  "DELETE /api/v1/agents/{name}/keys/{kid}": {
+    path: {
+      name: string;
+      kid: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RevokedBody;
+  };
+  /** Show how an agent authenticates by certificate. */
+  "GET /api/v1/agents/{name}/mutual-tls": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: MutualTlsBody;
+  };
+  /** Let an agent authenticate by certificate (RFC 8705); earlier settings are replaced. */
+  "PUT /api/v1/agents/{name}/mutual-tls": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: MutualTls;
+    answer: MutualTlsBody;
+  };
+  /** Let an agent authenticate by certificate no longer, and revoke its tokens. */
+  "DELETE /api/v1/agents/{name}/mutual-tls": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** List permissions that people's answers suggest for an agent, each with its approvals. */
+  "GET /api/v1/agents/{name}/proposals": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ProposalsBody;
+  };
+  /** Quarantine an agent. */
+  "POST /api/v1/agents/{name}/quarantine": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: StateChange;
+    answer: AgentDetail;
+  };
+  /** Release an agent. */
+  "POST /api/v1/agents/{name}/release": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: StateChange;
+    answer: AgentDetail;
+  };
+  /** Resume an agent. */
+  "POST /api/v1/agents/{name}/resume": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: StateChange;
+    answer: AgentDetail;
+  };
+  /** Create a client secret for an agent that may have bearer tokens. */
+  "POST /api/v1/agents/{name}/secrets": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: SecretRequest;
+    answer: ClientSecretBody;
+  };
+  /** List the client secrets of an agent by id and end. */
+  "GET /api/v1/agents/{name}/secrets": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ClientSecretsBody;
+  };
+  /** Revoke a client secret and the bearer tokens of its agent. */
+  "DELETE /api/v1/agents/{name}/secrets/{id}": {
+    path: {
+      name: string;
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ClientSecretsBody;
+  };
+  /** Suspend an agent. */
+  "POST /api/v1/agents/{name}/suspend": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: StateChange;
+    answer: AgentDetail;
+  };
+  /** List approval requests, newest first; agents see their own. */
+  "GET /api/v1/approvals": {
+    path: {};
+    query: {
+      state?: "all" | "open";
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      approvals: (ApprovalBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Answer several approval requests, each in its own act. */
+  "POST /api/v1/approvals/answers": {
+    path: {};
+    query: {};
+    body: ApprovalAnswers;
+    answer: AnswersBody;
+  };
+  /** Show an approval request: in full to persons who answer, in brief to the agent that asked. */
+  "GET /api/v1/approvals/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ApprovalDetail | ApprovalBody;
+  };
+  /** Approve an approval request, with a reason. */
+  "POST /api/v1/approvals/{id}/approve": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: ApprovalAnswer;
+    answer: ApprovalBody;
+  };
+  /** Deny an approval request, with a reason. */
+  "POST /api/v1/approvals/{id}/deny": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: ApprovalAnswer;
+    answer: ApprovalBody;
+  };
+  /** Search the ledger, newest entry first. */
+  "GET /api/v1/audit": {
+    path: {};
+    query: {
+      action?: string;
+      agent?: string;
+      data_class?: string;
+      outcome?: string;
+      person?: string;
+      resource?: string;
+      task?: string;
+      since?: number;
+      until?: number;
+      after?: number;
+      before?: number;
+      reads?: string;
+      total?: "false" | "true";
+      limit?: number;
+    };
+    body: undefined;
+    answer: {
+      entries: (EntryBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show one entry of the ledger. */
+  "GET /api/v1/audit/{index}": {
+    path: {
+      index: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EntryBody;
+  };
+  /** Return a receipt of an entry: a C2SP tlog-proof with the bytes of the entry. */
+  "GET /api/v1/audit/{index}/proof": {
+    path: {
+      index: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ReceiptBody;
+  };
+  /** List the authorities: roots, intermediates, and their OCSP responders. */
+  "GET /api/v1/authorities": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: AuthoritiesBody;
+  };
+  /** Create the root and the intermediate. The first certificate creates them as well, with the defaults. */
+  "POST /api/v1/authorities": {
+    path: {};
+    query: {};
+    body: NewAuthority;
+    answer: AuthorityBody;
+  };
+  /** Install the certificate of the requested intermediate, with the certificates above it. */
+  "POST /api/v1/authorities/import": {
+    path: {};
+    query: {};
+    body: Import;
+    answer: AuthorityBody;
+  };
+  /** Create the key of an intermediate that an external root certifies, and return the request for its certificate. */
+  "POST /api/v1/authorities/request": {
+    path: {};
+    query: {};
+    body: NewImport;
+    answer: ImportBody;
+  };
+  /** Replace the intermediate, or publish a new root that replaces the root after the overlap. */
+  "POST /api/v1/authorities/rotate": {
+    path: {};
+    query: {};
+    body: Rotation;
+    answer: AuthorityBody;
+  };
+  /** List certificates, the newest first: the caller's own, or all for callers that may read everything. */
+  "GET /api/v1/certificates": {
+    path: {};
+    query: {
+      holder?: string;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      certificates: (CertificateBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Issue a certificate for a key whose possession the request proves; a policy decides. */
+  "POST /api/v1/certificates": {
+    path: {};
+    query: {};
+    body: NewCertificate;
+    answer: CertificateDetail;
+  };
+  /** Show a certificate with its chain, for its holder, its owner, and readers of everything. */
+  "GET /api/v1/certificates/{serial}": {
+    path: {
+      serial: string;
+    };
+    query: {};
+    body: undefined;
+    answer: CertificateDetail;
+  };
+  /** Revoke a certificate. With the reason `keyCompromise`, its key is never certified again. */
+  "POST /api/v1/certificates/{serial}/revoke": {
+    path: {
+      serial: string;
+    };
+    query: {};
+    body: CertsWireAdminRevocation;
+    answer: CertificateBody;
+  };
+  /** Make an initial access token, with which clients register themselves whatever the setting says. */
+  "POST /api/v1/client-invitations": {
+    path: {};
+    query: {};
+    body: Invitation;
+    answer: InvitationBody;
+  };
+  /** List the OAuth clients, those of agents too; `state` selects one state. */
+  "GET /api/v1/clients": {
+    path: {};
+    query: {
+      state?: ClientState;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      clients: (RegisteredClientBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show an OAuth client by the id of its record. */
+  "GET /api/v1/clients/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RegisteredClientBody;
+  };
+  /** Delete a client, and end the consents to it with their tokens. */
+  "DELETE /api/v1/clients/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Approve a client that waits for approval, or let a stopped client act again. */
+  "POST /api/v1/clients/{id}/approve": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RegisteredClientBody;
+  };
+  /** Stop a client, and end the consents to it with their tokens. */
+  "POST /api/v1/clients/{id}/stop": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RegisteredClientBody;
+  };
+  /** Show server time, the wall clock, and whether the server grants. */
+  "GET /api/v1/clock": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ClockBody;
+  };
+  /** Confirm that the wall clock is right after a jump. */
+  "POST /api/v1/clock/accept": {
+    path: {};
+    query: {};
+    body: Confirmation;
+    answer: ClockBody;
+  };
+  /** List the consents that were not withdrawn, of one person if requested. */
+  "GET /api/v1/consents": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+      person?: string;
+    };
+    body: undefined;
+    answer: {
+      consents: (ConsentBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a consent. */
+  "GET /api/v1/consents/{consent}": {
+    path: {
+      consent: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ConsentBody;
+  };
+  /** Withdraw a consent: its tokens, refresh tokens and tasks end at once. */
+  "POST /api/v1/consents/{consent}/revoke": {
+    path: {
+      consent: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ConsentBody;
+  };
+  /** Evaluate one access request (AuthZEN section 6). */
+  "POST /api/v1/decide": {
+    path: {};
+    query: {};
+    body: Question;
+    answer: EvaluationResponse;
+  };
+  /** Run every experiment, in order; with `deep`, also the experiments that read everything. */
+  "GET /api/v1/doctor": {
+    path: {};
+    query: {
+      deep?: "false" | "true";
+    };
+    body: undefined;
+    answer: DoctorBody;
+  };
+  /** Request temporary additional scopes, as an agent. */
+  "POST /api/v1/elevations": {
+    path: {};
+    query: {};
+    body: ElevationRequest;
+    answer: ApprovalBody;
+  };
+  /** List elevations, newest first: an agent's own, or all for callers that may read everything. */
+  "GET /api/v1/elevations": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      elevations: (ElevationBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** List the connected guards of all servers of the database. */
+  "GET /api/v1/feeds": {
+    path: {};
+    query: {
+      seq?: number;
+      since?: number;
+      wait_ms?: number;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      guards: (GuardBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** List findings, newest first, or the findings of one agent. */
+  "GET /api/v1/findings": {
+    path: {};
+    query: {
+      agent?: string;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      findings: (FindingBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Explain a finding: its detector, and the entries on which it rests. */
+  "GET /api/v1/findings/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: FindingDetail;
+  };
+  /** List incidents, newest first. */
+  "GET /api/v1/incidents": {
+    path: {};
+    query: {
+      state?: "all" | "open";
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      incidents: (IncidentBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show an incident with its findings, responses and reach. */
+  "GET /api/v1/incidents/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: IncidentDetail;
+  };
+  /** Decommission an incident, with a reason. */
+  "POST /api/v1/incidents/{id}/decommission": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: IncidentAnswer;
+    answer: AnsweredIncident;
+  };
+  /** Narrow an incident, with a reason. */
+  "POST /api/v1/incidents/{id}/narrow": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: IncidentAnswer;
+    answer: AnsweredIncident;
+  };
+  /** Release an incident, with a reason. */
+  "POST /api/v1/incidents/{id}/release": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: IncidentAnswer;
+    answer: AnsweredIncident;
+  };
+  /** Take an incident, with a reason. */
+  "POST /api/v1/incidents/{id}/take": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: IncidentAnswer;
+    answer: AnsweredIncident;
+  };
+  /** Trust the signals of an issuer; for push, the answer has the secret that the issuer must show. */
+  "POST /api/v1/issuers": {
+    path: {};
+    query: {};
+    body: NewIssuer;
+    answer: IssuerBody;
+  };
+  /** List the trusted issuers and the state of their streams. */
+  "GET /api/v1/issuers": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      issuers: (IssuerBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Remove an issuer, and end the stream there if possible; agents that its signals stopped stay stopped. */
+  "DELETE /api/v1/issuers/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: DistrustedBody;
+  };
+  /** List the persons behind the subjects of an issuer. */
+  "GET /api/v1/issuers/{id}/links": {
+    path: {
+      id: string;
+    };
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      links: (LinkBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Link a subject of an issuer to a person. */
+  "POST /api/v1/issuers/{id}/links": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Link;
+    answer: LinkBody;
+  };
+  /** Unlink a subject of an issuer from its person. */
+  "POST /api/v1/issuers/{id}/unlink": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Link;
+    answer: EmptyBody;
+  };
+  /** Request a verification event from the issuer (SSF 8.1.4); `verified_at` shows its arrival. */
+  "POST /api/v1/issuers/{id}/verify": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Rotate a signing key; `/jwks` shows the old key until its last signature expires. */
+  "POST /api/v1/keys/rotate": {
+    path: {};
+    query: {};
+    body: SigningKeyRotation;
+    answer: SigningKeyBody;
+  };
+  /** Stop everything of one kind or name until an administrator lifts the stop. */
+  "POST /api/v1/kill": {
+    path: {};
+    query: {};
+    body: Kill;
+    answer: KillBody;
+  };
+  /** List the stops that are in force, and their reasons. */
+  "GET /api/v1/kill": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      stops: (StopBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Lift a stop. */
+  "POST /api/v1/kill/lift": {
+    path: {};
+    query: {};
+    body: Kill;
+    answer: LiftBody;
+  };
+  /** Let persons log in by an OpenID provider or a SAML identity provider. */
+  "POST /api/v1/login-providers": {
+    path: {};
+    query: {};
+    body: NewProvider;
+    answer: ProviderBody;
+  };
+  /** List the login providers. */
+  "GET /api/v1/login-providers": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ProvidersBody;
+  };
+  /** Show a login provider. */
+  "GET /api/v1/login-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ProviderBody;
+  };
+  /** Change the settings of a login provider; roles and teams follow new rules at the next login of a person. */
+  "PATCH /api/v1/login-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: ProviderChanges;
+    answer: ProviderBody;
+  };
+  /** Remove a login provider: its logins are refused, and its sessions and the roles from its rules end. */
+  "DELETE /api/v1/login-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** List the accounts at a provider that are linked to persons. */
+  "GET /api/v1/login-providers/{name}/accounts": {
+    path: {
+      name: string;
+    };
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      accounts: (AccountLink | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Link an account at a provider to a person. */
+  "POST /api/v1/login-providers/{name}/accounts": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewLink;
+    answer: AccountLink;
+  };
+  /** Unlink an account at a provider from its person; the next login with it makes another account, or none. */
+  "POST /api/v1/login-providers/{name}/accounts/unlink": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: OldLink;
+    answer: EmptyBody;
+  };
+  /** Register a static PEP with an API key for the AuthZEN endpoints. */
+  "POST /api/v1/peps": {
+    path: {};
+    query: {};
+    body: NewPep;
+    answer: IssuedPepKey;
+  };
+  /** List the static PEPs, revoked PEPs too. */
+  "GET /api/v1/peps": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: PepsBody;
+  };
+  /** Show a static PEP and its API keys without their secrets. */
+  "GET /api/v1/peps/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PepBody;
+  };
+  /** Revoke a PEP and its API keys on all servers at once. */
+  "POST /api/v1/peps/{name}/revoke": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PepBody;
+  };
+  /** Issue another API key of a PEP; the older key ends after the overlap. */
+  "POST /api/v1/peps/{name}/rotate": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: PepKeyRotation;
+    answer: IssuedPepKey;
+  };
+  /** Register a person, with a public key if there is one. */
+  "POST /api/v1/persons": {
+    path: {};
+    query: {};
+    body: NewPerson;
+    answer: PersonBody;
+  };
+  /** List the persons. */
+  "GET /api/v1/persons": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      persons: (PersonBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a person. */
+  "GET /api/v1/persons/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PersonBody;
+  };
+  /** Set the deputy, who becomes the owner when this person leaves. */
+  "PUT /api/v1/persons/{name}/deputy": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Deputy;
+    answer: PersonBody;
+  };
+  /** Issue a setup link, with which a person sets up a passkey or a password. */
+  "POST /api/v1/persons/{name}/invite": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewSetupLink;
+    answer: SetupLinkBody;
+  };
+  /** List the keys of a person, oldest first, revoked keys too. */
+  "GET /api/v1/persons/{name}/keys": {
+    path: {
+      name: string;
+    };
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      keys: (PersonKeyBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Register a key with which the person answers approval requests. */
+  "POST /api/v1/persons/{name}/keys": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewPersonKey;
+    answer: PersonKeyBody;
+  };
+  /** Revoke a key and every token of the person. */
+  "DELETE /api/v1/persons/{name}/keys/{kid}": {
+    path: {
+      name: string;
+      kid: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RevokedBody;
+  };
+  /** Show how a person signs in with a local account. */
+  "GET /api/v1/persons/{name}/login": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: LoginBody;
+  };
+  /** Remove every passkey, password, authenticator app and setup link of a person, and end every session. */
+  "DELETE /api/v1/persons/{name}/login": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EndedSessionsBody;
+  };
+  /** Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored. */
+  "POST /api/v1/persons/{name}/resume": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Suspension;
+    answer: PersonStateBody;
+  };
+  /** Return a person who left: the person can be accountable for agents again. */
+  "POST /api/v1/persons/{name}/return": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PersonBody;
+  };
+  /** List the live sessions of a person. */
+  "GET /api/v1/persons/{name}/sessions": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: SessionsBody;
+  };
+  /** End every session of a person. */
+  "DELETE /api/v1/persons/{name}/sessions": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EndedSessionsBody;
+  };
+  /** End one session of a person. */
+  "DELETE /api/v1/persons/{name}/sessions/{session}": {
+    path: {
+      name: string;
+      session: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EndedSessionsBody;
+  };
+  /** Suspend a person: sessions, consents and tasks on behalf of the person end, and no login is accepted. */
+  "POST /api/v1/persons/{name}/suspend": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Suspension;
+    answer: PersonStateBody;
+  };
+  /** Validate, test and activate a policy set; with `dry_run` nothing is stored. */
+  "POST /api/v1/policies": {
+    path: {};
+    query: {
+      dry_run?: "false" | "true";
+      lock_out?: "false" | "true";
+      watch?: "false" | "true";
+      whatif?: string;
+      max_changes?: number;
+    };
+    body: NewSet;
+    answer: PolicySetBody;
+  };
+  /** Validate, test and activate a policy set; with `dry_run` nothing is stored. */
+  "PUT /api/v1/policies": {
+    path: {};
+    query: {
+      dry_run?: "false" | "true";
+      lock_out?: "false" | "true";
+      watch?: "false" | "true";
+      whatif?: string;
+      max_changes?: number;
+    };
+    body: NewSet;
+    answer: PolicySetBody;
+  };
+  /** List the policy sets, newest first. */
+  "GET /api/v1/policies": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      policies: (PolicySetBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Stop the set that decides beside the active set. */
+  "DELETE /api/v1/policies/watching": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: UnwatchedBody;
+  };
+  /** Show a policy set with its files, the safeguards that it extends, and safeguards that do not apply. */
+  "GET /api/v1/policies/{hash}": {
+    path: {
+      hash: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PolicySetDetail;
+  };
+  /** Activate a stored policy set. */
+  "POST /api/v1/policies/{hash}/activate": {
+    path: {
+      hash: string;
+    };
+    query: {
+      dry_run?: "false" | "true";
+      lock_out?: "false" | "true";
+    };
+    body: Activation;
+    answer: PolicySetBody | ActivationPlan;
+  };
+  /** Register a protected resource, with the key of its guard and a catalogue if there are any. */
+  "POST /api/v1/resources": {
+    path: {};
+    query: {};
+    body: NewResource;
+    answer: ResourceBody;
+  };
+  /** List the protected resources. */
+  "GET /api/v1/resources": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      resources: (ResourceBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a resource with its catalogue. */
+  "GET /api/v1/resources/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ResourceDetail;
+  };
+  /** List the classes of clients that may have bearer tokens for a resource. */
+  "GET /api/v1/resources/{name}/bearer": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerClassesBody;
+  };
+  /** Allow bearer tokens for a resource to clients that no administrator registered, by their class of registration. */
+  "PUT /api/v1/resources/{name}/bearer/{registration}": {
+    path: {
+      name: string;
+      registration: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerClassesBody;
+  };
+  /** Forbid bearer tokens for a resource to a class of clients, and revoke the ones they have. */
+  "DELETE /api/v1/resources/{name}/bearer/{registration}": {
+    path: {
+      name: string;
+      registration: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BearerClassesBody;
+  };
+  /** Replace the catalogue: in the form of Ostiary, or the results of the list methods of MCP. */
+  "PUT /api/v1/resources/{name}/catalogue": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewCatalogue;
+    answer: ResourceBody;
+  };
+  /** Set the data classes that every tool of the resource handles, besides its own. */
+  "PUT /api/v1/resources/{name}/data-classes": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewClasses;
+    answer: ResourceClasses;
+  };
+  /** List the record fields that the arguments of a resource's tools came from. */
+  "GET /api/v1/resources/{name}/flows": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: FlowsBody;
+  };
+  /** Replace the key of the guard; the previous key is refused at once. */
+  "PUT /api/v1/resources/{name}/key": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewResourceKey;
+    answer: ResourceBody;
+  };
+  /** Set the mode of a resource: `enforce` or `watch`. */
+  "PUT /api/v1/resources/{name}/mode": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: NewMode;
+    answer: ResourceBody;
+  };
+  /** Revoke an agent, a task, a token, a key or an owner with everything derived. */
+  "POST /api/v1/revoke": {
+    path: {};
+    query: {};
+    body: TasksWireAdminRevocation;
+    answer: RevocationBody;
+  };
+  /** List which persons and teams have which roles. */
+  "GET /api/v1/roles": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      roles: (RoleBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Give a person or team a role that the policies in force name. */
+  "POST /api/v1/roles": {
+    path: {};
+    query: {};
+    body: NewRole;
+    answer: EmptyBody;
+  };
+  /** List the roles that the policies in force give a meaning. */
+  "GET /api/v1/roles/names": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: RoleNamesBody;
+  };
+  /** Take a role from a person or team. */
+  "DELETE /api/v1/roles/{subject}/{role}": {
+    path: {
+      subject: string;
+      role: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Acknowledge signals and return the next ones (RFC 8936). */
+  "POST /api/v1/ssf/poll/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Poll;
+    answer: PollBody;
+  };
+  /** Return whether a stream is enabled, paused or disabled (SSF 8.1.2.1). */
+  "GET /api/v1/ssf/status": {
+    path: {};
+    query: {
+      stream_id: string;
+    };
+    body: undefined;
+    answer: StreamStatus;
+  };
+  /** Enable, pause or disable a stream (SSF 8.1.2.2). */
+  "POST /api/v1/ssf/status": {
+    path: {};
+    query: {};
+    body: NewStatus;
+    answer: StreamStatus;
+  };
+  /** Create a stream of signals to the caller (SSF 8.1.1.1). */
+  "POST /api/v1/ssf/streams": {
+    path: {};
+    query: {};
+    body: Configuration;
+    answer: StreamConfiguration;
+  };
+  /** Show one stream of the caller by `stream_id`, or list all (SSF 8.1.1.2). */
+  "GET /api/v1/ssf/streams": {
+    path: {};
+    query: {
+      stream_id?: string;
+    };
+    body: undefined;
+    answer: StreamConfiguration | StreamConfiguration[];
+  };
+  /** Update the given members of a stream (SSF 8.1.1.3). */
+  "PATCH /api/v1/ssf/streams": {
+    path: {};
+    query: {};
+    body: Configuration;
+    answer: StreamConfiguration;
+  };
+  /** Replace the configuration of a stream (SSF 8.1.1.4). */
+  "PUT /api/v1/ssf/streams": {
+    path: {};
+    query: {};
+    body: Configuration;
+    answer: StreamConfiguration;
+  };
+  /** Delete a stream (SSF 8.1.1.5). */
+  "DELETE /api/v1/ssf/streams": {
+    path: {};
+    query: {
+      stream_id: string;
+    };
+    body: undefined;
+    answer: undefined;
+  };
+  /** Add a subject to a stream (SSF 8.1.3.2). */
+  "POST /api/v1/ssf/subjects/add": {
+    path: {};
+    query: {};
+    body: Subject;
+    answer: undefined;
+  };
+  /** Remove a subject from a stream (SSF 8.1.3.3). */
+  "POST /api/v1/ssf/subjects/remove": {
+    path: {};
+    query: {};
+    body: Subject;
+    answer: undefined;
+  };
+  /** Request a verification event over a stream (SSF 8.1.4.2). */
+  "POST /api/v1/ssf/verify": {
+    path: {};
+    query: {};
+    body: Verification;
+    answer: undefined;
+  };
+  /** List the streams of signals to receivers and the state of their deliveries. */
+  "GET /api/v1/streams": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      streams: (StreamBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Enable, pause or disable a stream and notify its receiver (SSF 8.1.5). */
+  "POST /api/v1/streams/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: StreamState;
+    answer: StreamBody;
+  };
+  /** Declare a task; with a `parent`, delegate a part of that task to its agent or to another agent. */
+  "POST /api/v1/tasks": {
+    path: {};
+    query: {};
+    body: NewTask;
+    answer: TaskDetail;
+  };
+  /** List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything. */
+  "GET /api/v1/tasks": {
+    path: {};
+    query: {
+      agent?: string;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      tasks: (TaskBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a task; a task that was deleted after its end has the state `pruned`. */
+  "GET /api/v1/tasks/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TaskDetail | PrunedTask;
+  };
+  /** List the open approval requests of a task, in plain words and in full. */
+  "GET /api/v1/tasks/{id}/approvals": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: WaitingBody;
+  };
+  /** Send a heartbeat for a held task. */
+  "POST /api/v1/tasks/{id}/beat": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Hold;
+    answer: EmptyBody;
+  };
+  /** End a task and revoke everything that was granted under it. */
+  "POST /api/v1/tasks/{id}/end": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: End;
+    answer: TaskDetail;
+  };
+  /** Hold an own task that has a heartbeat; send `beat` before the heartbeat elapses. */
+  "POST /api/v1/tasks/{id}/hold": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Hold;
+    answer: TaskDetail;
+  };
+  /** Leave a held task; if the task was declared so, the last holder ends it. */
+  "POST /api/v1/tasks/{id}/leave": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Leave;
+    answer: TaskDetail;
+  };
+  /** Request approval for the probable calls of the task. */
+  "POST /api/v1/tasks/{id}/plan-question": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: PlanQuestion;
+  };
+  /** Extend the lifetime of a task. */
+  "POST /api/v1/tasks/{id}/renew": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: Renewal;
+    answer: TaskDetail;
+  };
+  /** List a task with all tasks under it; no task comes before its parent. */
+  "GET /api/v1/tasks/{id}/tree": {
+    path: {
+      id: string;
+    };
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      tasks: (TaskBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Create a team. */
+  "POST /api/v1/teams": {
+    path: {};
+    query: {};
+    body: NewTeam;
+    answer: TeamBody;
+  };
+  /** List the teams. */
+  "GET /api/v1/teams": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      teams: (TeamBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a team with its members. */
+  "GET /api/v1/teams/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TeamBody;
+  };
+  /** Set the deputy, who becomes the owner when the team has no members left. */
+  "PUT /api/v1/teams/{name}/deputy": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: Deputy;
+    answer: TeamBody;
+  };
+  /** Add a person to a team. */
+  "PUT /api/v1/teams/{name}/members/{person}": {
+    path: {
+      name: string;
+      person: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TeamBody;
+  };
+  /** Remove a person from a team. */
+  "DELETE /api/v1/teams/{name}/members/{person}": {
+    path: {
+      name: string;
+      person: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TeamBody;
+  };
+  /** Add a threat list by URL or as text; guards check its hosts and indicators before each call. */
+  "POST /api/v1/threat-lists": {
+    path: {};
+    query: {};
+    body: NewList;
+    answer: ThreatListBody;
+  };
+  /** List the threat lists, their sizes, and the state of their last fetch. */
+  "GET /api/v1/threat-lists": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      lists: (ThreatListBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Remove a threat list; its entries are not checked any more. */
+  "DELETE /api/v1/threat-lists/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** List the authorities whose certificates authenticate clients. */
+  "GET /api/v1/trust-anchors": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: AnchorsBody;
+  };
+  /** Trust an authority to sign the certificates of clients. */
+  "POST /api/v1/trust-anchors": {
+    path: {};
+    query: {};
+    body: NewAnchor;
+    answer: AnchorRow;
+  };
+  /** Trust an authority no longer: clients with its certificates get no further tokens. */
+  "DELETE /api/v1/trust-anchors/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AnchorsBody;
+  };
+  /** Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it. */
+  "POST /api/v1/trust-domains": {
+    path: {};
+    query: {};
+    body: NewTrustDomain;
+    answer: TrustDomainBody;
+  };
+  /** List the federated trust domains and the state of their bundles. */
+  "GET /api/v1/trust-domains": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      trust_domains: (TrustDomainBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Show a federated trust domain, the state of its bundle, and the agents that trust it. */
+  "GET /api/v1/trust-domains/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TrustDomainBody;
+  };
+  /** End the federation with a trust domain: workloads lose its bundle at once. */
+  "DELETE /api/v1/trust-domains/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Let the workloads of an agent trust a trust domain. */
+  "PUT /api/v1/trust-domains/{name}/agents/{agent}": {
+    path: {
+      name: string;
+      agent: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TrustDomainBody;
+  };
+  /** Let the workloads of an agent no longer trust a trust domain. */
+  "DELETE /api/v1/trust-domains/{name}/agents/{agent}": {
+    path: {
+      name: string;
+      agent: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TrustDomainBody;
+  };
+  /** Fetch the bundle of a trust domain now; `failed` says why it could not be replaced. */
+  "POST /api/v1/trust-domains/{name}/refresh": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: TrustDomainBody;
+  };
+  /** Show the state of the detectors: their position in the ledger, their errors, and their budget of restrictions. */
+  "GET /api/v1/watch": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: WatchBody;
+  };
+  /** Register a webhook URL or `mailto:` address for events of the ledger. */
+  "POST /api/v1/webhooks": {
+    path: {};
+    query: {};
+    body: NewWebhook;
+    answer: WebhookBody;
+  };
+  /** List the webhooks and the state of their deliveries. */
+  "GET /api/v1/webhooks": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      webhooks: (WebhookBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Send a test event to every webhook. */
+  "POST /api/v1/webhooks/test": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Remove a webhook. */
+  "DELETE /api/v1/webhooks/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** List the workloads of all agents, or of the agent that `agent` names. */
+  "GET /api/v1/workloads": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+      agent?: string;
+    };
+    body: undefined;
+    answer: {
+      workloads: (WorkloadBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Remove a workload: its processes lose the SVIDs of the agent at once. */
+  "DELETE /api/v1/workloads/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: WorkloadBody;
+  };
+  /** Exchange a join token and the proof of a key for an identity. */
+  "POST /enrol": {
+    path: {};
+    query: {};
+    body: Enrolment;
+    answer: EnrolledBody;
+  };
+  /** Acknowledge that facts are in force at a guard. */
+  "POST /feed/v1/applied": {
+    path: {};
+    query: {};
+    body: Applied;
+    answer: EmptyBody;
+  };
+  /** Draw units from budgets for a call: `total` in all, `left` for other guards. */
+  "POST /feed/v1/draw": {
+    path: {};
+    query: {};
+    body: Draw;
+    answer: Drawn;
+  };
+  /** Give back unused units; `closed` lists the accounts from which the guard has no units left. */
+  "POST /feed/v1/give-back": {
+    path: {};
+    query: {};
+    body: GiveBack;
+    answer: GivenBack;
+  };
+  /** Return the public keys that sign the feed. */
+  "GET /feed/v1/jwks": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: FeedKeySet;
+  };
+  /** Count a call of a throttled agent; a call over the limit is refused. */
+  "POST /feed/v1/pace": {
+    path: {};
+    query: {};
+    body: Paced;
+    answer: EmptyBody;
+  };
+  /** Accept records of a guard; `next` is the number of the next record. */
+  "POST /feed/v1/report": {
+    path: {};
+    query: {};
+    body: Report;
+    answer: NextRecord;
+  };
+  /** Settle a spool that is fully reported: its unused units return to their budgets. */
+  "POST /feed/v1/settle": {
+    path: {};
+    query: {};
+    body: Settled;
+    answer: EmptyBody;
+  };
+  /** Replay stops that a guard has kept and the database has lost. */
+  "POST /feed/v1/stops": {
+    path: {};
+    query: {};
+    body: Stops;
+    answer: ReplayedBody;
+  };
+  /** Return every public key whose tokens may still be valid (RFC 7517). */
+  "GET /jwks": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: KeySetBody;
+  };
+  /** Return the newest signed checkpoint of the log. */
+  "GET /ledger/v1/checkpoint": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: string;
+  };
+  /** Return the public key of the log as a C2SP vkey. */
+  "GET /ledger/v1/key": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: string;
+  };
+  /** Return 200 while the event loop runs. */
+  "GET /livez": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: LiveBody;
+  };
+  /** Send the browser to a SAML identity provider. */
+  "GET /login/saml/{provider}": {
+    path: {
+      provider: string;
+    };
+    query: {
+      return_to?: string;
+      prompt?: string;
+      max_age?: number;
+      acr_values?: string;
+      login_hint?: string;
+    };
+    body: undefined;
+    answer: undefined;
+  };
+  /** Send the browser to an OpenID provider. */
+  "GET /login/with/{provider}": {
+    path: {
+      provider: string;
+    };
+    query: {
+      return_to?: string;
+      prompt?: string;
+      max_age?: number;
+      acr_values?: string;
+      login_hint?: string;
+    };
+    body: undefined;
+    answer: undefined;
+  };
+  /** Return this document, in OpenAPI 3.1. */
+  "GET /openapi.json": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: Record<string, unknown> | undefined;
+  };
+  /** Return 200 if every check passes, else 503. */
+  "GET /readyz": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ReadyBody;
+  };
+  /** Register a client (RFC 7591 section 3). */
+  "POST /register": {
+    path: {};
+    query: {};
+    body: Record<string, unknown>;
+    answer: RegistrationBody;
+  };
+  /** Read a registration (RFC 7592 section 2.1). */
+  "GET /register/{client_id}": {
+    path: {
+      client_id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RegistrationBody;
+  };
+  /** Replace the metadata of a registration (RFC 7592 section 2.2). */
+  "PUT /register/{client_id}": {
+    path: {
+      client_id: string;
+    };
+    query: {};
+    body: Record<string, unknown>;
+    answer: RegistrationBody;
+  };
+  /** Delete a registration, and end the consents to the client with their tokens (RFC 7592 section 2.3). */
+  "DELETE /register/{client_id}": {
+    path: {
+      client_id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: undefined;
+  };
+  /** Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3). */
+  "GET /spiffe/bundle": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: BundleBody;
+  };
+  /** Return the claims about the person for whom the client acts (OpenID Connect Core 1.0 section 5.3). */
+  "GET /userinfo": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: UserinfoBody;
+  };
+  /** Return the claims about the person for whom the client acts (OpenID Connect Core 1.0 section 5.3). */
+  "POST /userinfo": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: UserinfoBody;
+  };
+}
