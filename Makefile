@@ -28,6 +28,8 @@ SITE := .site/.setup
 BROWSER := .browser/.setup
 CERTBOT := .certbot/.setup
 GO := .go/.setup
+CONSOLE := src/ostiaryd/console/dist/index.html
+CONSOLE_SETUP := console/node_modules/.package-lock.json
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
 PYTHON313_TESTS ?= tests/sdk tests/protocol tests/authorization tests/decision tests/provenance tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
@@ -41,7 +43,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## make .venv and every environment of the tests from the lock files
+setup: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## make .venv and every environment of the tests from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -59,6 +61,9 @@ openapi: $(SETUP) ## make the environment of schemathesis, which proves the Open
 browser: $(SETUP) ## make the environment that drives Chromium, which it installs where it may (Debian, root)
 	$(MAKE) $(BROWSER)
 
+.PHONY: console
+console: $(CONSOLE) ## build the web console from its lock file into src/ostiaryd/console/dist
+
 .PHONY: everyday
 everyday: $(EVERYDAY) ## bring the MCP servers of `make bench BENCH_ARGS="contain --suite everyday"`
 
@@ -67,11 +72,11 @@ recordings: suites ## bring the recorded runs of models that `make bench BENCH_A
 	$(MAKE) $(RECORDINGS)
 
 .PHONY: demo
-demo: $(SETUP) ## start a server with example agents and print what to try (DEMO_ARGS=--exit ends by itself)
+demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what to try (DEMO_ARGS=--exit ends by itself)
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 
@@ -99,7 +104,7 @@ format: $(SETUP) ## put code into the one style
 	$(BIN)/ruff format
 
 .PHONY: pages
-pages: $(SETUP) $(NODE) browser ## take pictures of every page for people, in build/pages
+pages: $(SETUP) $(CONSOLE) $(NODE) browser ## take pictures of every page for people, in build/pages
 	OSTIARY_PICTURES=$(CURDIR)/build/pages $(BIN)/pytest -p no:cacheprovider tests/browser
 
 .PHONY: bench
@@ -112,7 +117,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -147,10 +152,11 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
 	npm --prefix clients/typescript install --package-lock-only --ignore-scripts
+	npm --prefix console install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go docs/mermaid/node_modules build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -244,3 +250,10 @@ $(NODE): tests/node/package.json tests/node/package-lock.json
 $(CLIENT): clients/typescript/package.json clients/typescript/package-lock.json
 	npm --prefix clients/typescript ci --ignore-scripts
 	touch $@
+
+$(CONSOLE_SETUP): console/package.json console/package-lock.json
+	npm --prefix console ci --ignore-scripts
+	touch $@
+
+$(CONSOLE): $(CONSOLE_SETUP) $(shell find console/src -type f) console/index.html console/tsconfig.json console/vite.config.ts
+	npm --prefix console run --silent build

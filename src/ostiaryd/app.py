@@ -30,6 +30,7 @@ from ostiaryd.certs import wire_acme, wire_acme_keys, wire_acme_validation, wire
 from ostiaryd.certs import wire_admin as certs_admin
 from ostiaryd.certs import wire_public as certs_public
 from ostiaryd.certs.flows import bundles
+from ostiaryd.console import wire_assets, wire_session
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
@@ -207,6 +208,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_otlp.ROUTES,
     *doctor.ROUTES,
     *health.ROUTES,
+    *wire_session.session_routes(lambda: [facts_of(route) for route in ROUTES]),
+    *wire_assets.ROUTES,
 )
 """Every route of the server. If two match a request, the first one answers."""
 

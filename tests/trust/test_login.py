@@ -634,6 +634,9 @@ async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None
         "https://evil.example/", "//evil.example", "/\\evil.example", "/authorize/../../x", "/authorize\r\nx: y",
         "/account#x", "/account?a=b c", "javascript:alert(1)", "/accounts", "account", "/token", "/authorize?x=\\",
         "/authorize?" + "a" * 4096,
+        "/console/",
+        "/console/../token",
+        "/console//evil.example",
     ],
 )  # fmt: skip
 def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
@@ -641,7 +644,14 @@ def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
 
 
 def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
-    for path in ("/authorize?client_id=a&request_uri=urn:x", "/device", "/account", "/consents", "/logout?x=%0a"):
+    for path in (
+        "/authorize?client_id=a&request_uri=urn:x",
+        "/device",
+        "/account",
+        "/consents",
+        "/logout?x=%0a",
+        "/console/agents/a:b?x=1",
+    ):
         assert parse_return(path) == path
 
 

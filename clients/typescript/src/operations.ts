@@ -606,6 +606,15 @@ export type ConsentBody = {
   scopes: string[];
 };
 
+/** The person who calls. `operations` lists each method and path that a role of the person permits. */
+export type ConsoleWireSessionSessionBody = {
+  acr: string;
+  name: string;
+  operations: string[];
+  person_id: string;
+  roles: string[];
+};
+
 /**
  * The reason of a denial: a stable code, a message, a hint. Quotes no argument's value. With the code
  * `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`, and an
@@ -1967,24 +1976,9 @@ export type Selectors = {
   pod?: string | null;
 };
 
-/** The session of a person in one browser. `authenticated_at` is the time of its oldest proof that `acr` needs. */
-export type SessionBody = {
-  acr: string;
-  amr: string[];
-  authenticated_at: number;
-  browser: string;
-  created_at: number;
-  expires_at: number;
-  network: string;
-  person_id: string;
-  provider: string;
-  session_id: string;
-  used_at: number;
-};
-
 /** The live sessions of a person, the last used first. */
 export type SessionsBody = {
-  sessions: SessionBody[];
+  sessions: TrustWirePeopleSessionBody[];
 };
 
 export type SetError = {
@@ -2286,6 +2280,21 @@ export type TrustDomainBody = {
   name: string;
   refreshed_at: number | null;
   sequence: string | null;
+};
+
+/** The session of a person in one browser. `authenticated_at` is the time of its oldest proof that `acr` needs. */
+export type TrustWirePeopleSessionBody = {
+  acr: string;
+  amr: string[];
+  authenticated_at: number;
+  browser: string;
+  created_at: number;
+  expires_at: number;
+  network: string;
+  person_id: string;
+  provider: string;
+  session_id: string;
+  used_at: number;
 };
 
 /** A call that could not be decided, and why. `outcome`: `allow` if it ran all the same, in mode `watch`. */
@@ -3982,6 +3991,20 @@ export interface Operations {
       subject: string;
       role: string;
     };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
+  /** Show the person who calls, with the operations that roles permit; postpones the idle end of the session. */
+  "GET /api/v1/session": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ConsoleWireSessionSessionBody;
+  };
+  /** End the browser session with which the person calls. */
+  "DELETE /api/v1/session": {
+    path: {};
     query: {};
     body: undefined;
     answer: EmptyBody;

@@ -21,6 +21,7 @@ from ostiaryd.policy.flows.roles import (
     check_consent,
     check_person_certificate,
     known_roles,
+    list_operations,
     may_answer,
 )
 from ostiaryd.policy.flows.search import note_search, search
@@ -77,6 +78,7 @@ __all__ = [
     "judge_elevation",
     "keep_facts",
     "known_roles",
+    "list_operations",
     "list_sets",
     "may_answer",
     "no_set",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from msgspec.structs import replace
@@ -24,9 +24,7 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
     On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
     `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
     """
-    roles = active_set(reader).roles
-    holder = _holder(reader, caller.id, caller.name, acr)
-    permitted = {scope for scope in _scopes(route) if roles.may_use(holder, _entity(route, scope), now=now).allowed}
+    permitted = _permitted_scopes(reader, _holder(reader, caller.id, caller.name, acr), route, now=now)
     if not permitted:
         raise Forbidden(
             f"no role of yours permits `{route.method} {route.path}`",
@@ -34,6 +32,16 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
             code="role_required",
         )
     return replace(caller, scopes=caller.scopes | (permitted - {SELF}))
+
+
+def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts], *, now: int, acr: str) -> list[str]:
+    """Return each of `routes` that role policies let the caller, a person, use at `now`, as `METHOD PATH`."""
+    holder = _holder(reader, caller.id, caller.name, acr)
+    return [
+        f"{route.method} {route.path}"
+        for route in routes
+        if route.scope and _permitted_scopes(reader, holder, route, now=now)
+    ]
 
 
 def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
@@ -98,6 +106,11 @@ def known_roles(reader: Reader) -> frozenset[str]:
 
 def _holder(reader: Reader, person: str, name: str, acr: str) -> Holder:
     return Holder(person, name, registry.list_person_roles(reader, person), acr, AMRS.get(acr, ()))
+
+
+def _permitted_scopes(reader: Reader, holder: Holder, route: RouteFacts, *, now: int) -> set[str]:
+    roles = active_set(reader).roles
+    return {scope for scope in _scopes(route) if roles.may_use(holder, _entity(route, scope), now=now).allowed}
 
 
 def _scopes(route: RouteFacts) -> tuple[str, ...]:

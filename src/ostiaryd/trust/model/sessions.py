@@ -12,6 +12,7 @@ A proof ages. A level has the age of the oldest proof that it needs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 from urllib.parse import urlencode
@@ -39,6 +40,7 @@ MAX_SESSIONS = 20
 """Sessions of one person; the least recently used one ends when another begins."""
 RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/logout", "/console")
 """Paths that a login may lead to: `return_to` is accepted only with one of these."""
+_CONSOLE_PATH = re.compile(r"/console(/[A-Za-z0-9_~:%@-][A-Za-z0-9._~:%@-]*)+")
 MAX_RETURN = 4096
 MAX_HINT = 254
 
@@ -247,12 +249,15 @@ def parse_demand(get: Callable[[str], str | None]) -> Demand:
     )
 
 
-def parse_return(unverified: str | None) -> str:
-    """Return where a login leads to: a path from `RETURN_PATHS` with its query, else the account page."""
+def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
+    """Return where a login leads to: a page of the console or a path from `RETURN_PATHS`, with its query; or
+    `otherwise`.
+    """
     text = unverified or ""
     path, _, query = text.partition("?")
     is_plain = len(text) <= MAX_RETURN and all("!" <= char <= "~" and char not in "\\#" for char in query)
-    return text if path in RETURN_PATHS and is_plain else "/account"
+    is_page = path in RETURN_PATHS or _CONSOLE_PATH.fullmatch(path) is not None
+    return text if is_page and is_plain else otherwise
 
 
 def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:

@@ -1,0 +1,27 @@
+/** Icons: strokes on a grid of 20. They are decoration; the text beside them names the thing. */
+
+const PATHS = {
+  overview: "M3 10h4l2-6 3 12 2-6h3",
+  agents: "M6 8h8a2 2 0 0 1 2 2v4a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-4a2 2 0 0 1 2-2ZM10 8V4M8 12h.01M12 12h.01",
+  approvals: "M4 10.5 8 14.5 16 6",
+  incidents: "M10 3 18 16.5H2ZM10 8v4M10 14h.01",
+  policies: "M5 3h7l3 3v11H5ZM8 9h4M8 12h4",
+  connections: "M7 13 13 7M8 5l1-1a3.5 3.5 0 0 1 5 5l-1 1M12 15l-1 1a3.5 3.5 0 0 1-5-5l1-1",
+  map: "M5 5h.01M15 7h.01M9 15h.01M5 5l10 2-6 8Z",
+  tasks: "M4 5h12M4 10h12M4 15h7",
+  ledger: "M10 3v5M10 8 5 12M10 8l5 4M5 12v4M15 12v4",
+  start: "M5 17V3l10 4-10 4",
+  search: "M9 3.5a5.5 5.5 0 1 1 0 11 5.5 5.5 0 0 1 0-11ZM13 13l4 4",
+  menu: "M3 6h14M3 10h14M3 14h14",
+  stop: "M7 3h6l4 4v6l-4 4H7l-4-4V7Z",
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+export function Icon({ name }: { name: IconName }) {
+  return (
+    <svg className="icon" viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}

@@ -1,0 +1,40 @@
+/** The pages of the console and their paths below `/console`. */
+
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, type RouteComponent } from "@tanstack/react-router";
+import { BASE } from "./api";
+import { Empty, Problem } from "./parts/basics";
+import { Shell } from "./shell";
+
+const root = createRootRoute({
+  component: Shell,
+  notFoundComponent: () => (
+    <Empty title="There is no such page">
+      <Link to="/">Go to the overview</Link>
+    </Empty>
+  ),
+  errorComponent: ({ error }) => <Problem error={error} />,
+});
+
+const page = lazyRouteComponent;
+
+function at<const Path extends string>(path: Path, component: RouteComponent) {
+  return createRoute({ getParentRoute: () => root, path, component });
+}
+
+const pages = [
+  at("/", page(() => import("./pages/overview"), "Overview")),
+];
+
+export const router = createRouter({
+  routeTree: root.addChildren(pages),
+  basepath: `${BASE}/console`,
+  defaultPreload: "intent",
+  defaultPendingMs: 300,
+  defaultErrorComponent: ({ error }) => <Problem error={error} />,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,148 @@
+"""The console of people: one page for every path below `/console`, and its assets, which `make console` builds.
+
+Names of assets contain the digest of their content, so browsers keep assets for good. Each asset lies in `dist` three
+times: plain, and compressed ahead with gzip and Brotli (RFC 9110 section 12.5.3 chooses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+
+from ostiary.protocol.errors import NotFound
+from ostiaryd.ground.http.edge import NO_STORE, Call, Headers, Reply
+from ostiaryd.ground.http.html import HTML, HTML_BODY, PAGES, base_path, redirect, see_other
+from ostiaryd.ground.http.routes import NOT_FOUND, Content, Route
+from ostiaryd.ground.world import World
+from ostiaryd.trust.flows.sessions import find_page_host, session_of
+from ostiaryd.trust.model.sessions import Demand, parse_return
+
+_MEDIA_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+_ENCODINGS = {"br": ".br", "gzip": ".gz"}
+"""Suffix of the file by content coding, the smaller first."""
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_FIXED: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_PAGE_HEADERS: Headers = [
+    NO_STORE,
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    *_FIXED,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the console: its media type, and its content by content coding; "" is the plain content."""
+
+    media_type: str
+    contents: Mapping[str, bytes]
+
+
+class Console:
+    """The page and the assets of the console; `page` is None on a server that was installed without them."""
+
+    def __init__(self, world: World) -> None:
+        dist = files("ostiaryd.console") / "dist"
+        index = dist / "index.html"
+        self.assets: Mapping[str, Asset] = MappingProxyType({})
+        self.page: bytes | None = None
+        if index.is_file():
+            base = f"{base_path(world.config)}/console/"
+            self.page = index.read_text("utf-8").replace('"./', f'"{base}').encode()
+            self.assets = MappingProxyType(_read_assets(dist / "assets"))
+
+
+def _read_assets(folder: Traversable) -> dict[str, Asset]:
+    contents = {file.name: file.read_bytes() for file in folder.iterdir()}
+    return {
+        name: Asset(
+            _MEDIA_TYPES[name.rpartition(".")[2]],
+            {"": body, **{coding: contents[name + suffix] for coding, suffix in _ENCODINGS.items()}},
+        )
+        for name, body in contents.items()
+        if not name.endswith(tuple(_ENCODINGS.values()))
+    }
+
+
+async def show_console(call: Call) -> Reply:
+    """Show the console to a person who is signed in; any other browser goes to the login page."""
+    if (url := find_page_host(call)) is not None:
+        return redirect(url)
+    if await session_of(call) is None:
+        path = f"{call.path}?{call.query}" if call.query else call.path
+        return see_other(call, Demand(return_to=parse_return(path, otherwise="/console")).login_path)
+    page = call.world.keep(Console).page
+    if page is None:
+        raise NotFound(
+            "this server was installed without the console",
+            hint="run `make console` in the source folder, or install a released wheel; then restart the server",
+            code="no_console",
+        )
+    return Reply(200, page, HTML, [*_PAGE_HEADERS])
+
+
+async def show_console_asset(call: Call) -> Reply:
+    """Return a script, stylesheet or picture of the console, which never changes under its name."""
+    asset = call.world.keep(Console).assets.get(call.params["name"])
+    if asset is None:
+        raise NotFound("not found")
+    coding = next((one for one in _ENCODINGS if one in _accepted(call)), "")
+    headers = [(b"cache-control", b"public, max-age=31536000, immutable"), (b"vary", b"accept-encoding"), *_FIXED]
+    if coding:
+        headers.append((b"content-encoding", coding.encode()))
+    return Reply(200, asset.contents[coding], asset.media_type, headers)
+
+
+def _accepted(call: Call) -> set[str]:
+    """Return the content codings that the browser accepts (RFC 9110 section 12.5.3)."""
+    accepted = set()
+    for item in (call.header(b"accept-encoding") or "").lower().split(","):
+        coding, _, weight = item.partition(";")
+        if weight.strip().removeprefix("q=").rstrip("0.") or not weight:
+            accepted.add(coding.strip())
+    return accepted
+
+
+ROUTES = (
+    Route(
+        "GET", "/console", show_console, "", protocol=PAGES, answers={200: HTML_BODY, 303: None}, errors=(NOT_FOUND,)
+    ),
+    Route(
+        "GET",
+        "/console/assets/{name}",
+        show_console_asset,
+        "",
+        answers={200: Content(media_types=("text/javascript", "text/css", "image/svg+xml"))},
+    ),
+    Route(
+        "GET",
+        "/console/{path:path}",
+        show_console,
+        "",
+        protocol=PAGES,
+        answers={200: HTML_BODY, 303: None},
+        errors=(NOT_FOUND,),
+    ),
+)
