@@ -22,8 +22,8 @@ from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
 from ostiary.authorization.catalogue.tool import Effect
 from ostiary.cli import app
-from ostiary.decision.access.holds import HoldKind
 from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.mcp import protect
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.origins.memory import Origin
@@ -56,7 +56,7 @@ CLOSED: dict[str, tuple[str, ...]] = {
     "kind of an argument": _values(ArgumentKind),
     "origin of a value, the most trusted first": _values(Origin),
     "response, the mildest first": RESPONSES,
-    "restriction": get_args(HoldKind),
+    "restriction": get_args(RestrictionKind),
 }
 """Each closed set of words, as the code has it."""
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.guard import sessions
 from ostiary.provenance.noticing import HALF_LIFE, MOST
 from ostiaryd.feed.flows import profiles
@@ -29,7 +29,7 @@ def test_the_set_on_the_page_loads_and_its_test_holds() -> None:
 
 def test_the_page_names_every_part_of_a_risk_and_every_hold() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.partition("\n## Findings of a guard\n")[0], re.MULTILINE)
-    assert sorted(rows) == sorted(("agent", "task", "chain", "call", "score", *get_args(HoldKind)))
+    assert sorted(rows) == sorted(("agent", "task", "chain", "call", "score", *get_args(RestrictionKind)))
 
 
 def test_its_numbers_are_those_of_the_code() -> None:

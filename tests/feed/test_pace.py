@@ -9,7 +9,7 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.decision.access.holds import MINUTE
+from ostiary.decision.access.restrictions import MINUTE
 from ostiary.protocol.errors import Refused
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http.edge import Call

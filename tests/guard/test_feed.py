@@ -11,16 +11,16 @@ import pytest
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
 from ostiary.authorization.cedar import ir
-from ostiary.decision.access import Hold
+from ostiary.decision.access import Restriction
 from ostiary.decision.feed import (
     AgentFact,
-    HoldFact,
     KeyFact,
     KeysFact,
     Message,
     PolicyFact,
     ProfileFact,
     ResourceFact,
+    RestrictionFact,
     RiskFact,
     StopFact,
     TaskFact,
@@ -104,16 +104,19 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
 
 def test_holds_of_an_agent_are_known_by_their_kind_and_forgotten_once_all_are_over(feeder: Feeder) -> None:
     now = feeder.clock()
-    feeder.say(HoldFact("ag_1", "throttle", 9, now, now + 1), HoldFact("ag_1", "narrow", 0, now, now + 100 * SECOND))
-    feeder.say(HoldFact("ag_1", "throttle", 5, now, now + SECOND))
-    narrow = Hold("narrow", 0, now, now + 100 * SECOND)
-    assert feeder.feed.current().facts.holds["ag_1"] == (narrow, Hold("throttle", 5, now, now + SECOND))
+    feeder.say(
+        RestrictionFact("ag_1", "throttle", 9, now, now + 1),
+        RestrictionFact("ag_1", "narrow", 0, now, now + 100 * SECOND),
+    )
+    feeder.say(RestrictionFact("ag_1", "throttle", 5, now, now + SECOND))
+    narrow = Restriction("narrow", 0, now, now + 100 * SECOND)
+    assert feeder.feed.current().facts.restrictions["ag_1"] == (narrow, Restriction("throttle", 5, now, now + SECOND))
     feeder.clock.advance(160)
     feeder.say()
-    assert narrow in feeder.feed.current().facts.holds["ag_1"]
+    assert narrow in feeder.feed.current().facts.restrictions["ag_1"]
     feeder.clock.advance(us=30 * SECOND)
     feeder.say()
-    assert "ag_1" not in feeder.feed.current().facts.holds
+    assert "ag_1" not in feeder.feed.current().facts.restrictions
 
 
 def test_profiles_are_kept_up_to_a_number_and_one_that_cannot_be_read_says_nothing(

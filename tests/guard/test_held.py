@@ -7,7 +7,7 @@ import httpx2
 from harness.feeder import AGENT, SECOND, Feeder
 from ostiary.asgi import GuardASGI
 from ostiary.authorization.assurance import ACRS, INSUFFICIENT, TWO_KEYS
-from ostiary.decision.feed import HoldFact
+from ostiary.decision.feed import RestrictionFact
 from ostiary.guard import Guard
 from tests.guard.asgi_fixtures import ORIGIN, app, error, signed
 
@@ -21,7 +21,7 @@ async def get(guard: Guard, feeder: Feeder, **token: object) -> httpx2.Response:
 async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: Guard, feeder: Feeder) -> None:
     feeder.clock.advance(us=SECOND - feeder.clock() % SECOND)
     since = feeder.clock()
-    feeder.say(HoldFact(AGENT, "step_up", 1, since, since + 3600 * SECOND))
+    feeder.say(RestrictionFact(AGENT, "step_up", 1, since, since + 3600 * SECOND))
     feeder.clock.advance(3)
     feeder.say()
     denied = await get(guard, feeder, acr="urn:ostiary:acr:key", auth_time=feeder.clock() // SECOND)
@@ -35,6 +35,6 @@ async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: 
 
 async def test_a_throttled_call_that_cannot_be_counted_is_nobodys_fault(guard: Guard, feeder: Feeder) -> None:
     now = feeder.clock()
-    feeder.say(HoldFact(AGENT, "throttle", 9, now, now + 3600 * SECOND))
+    feeder.say(RestrictionFact(AGENT, "throttle", 9, now, now + 3600 * SECOND))
     refused = await get(guard, feeder)
     assert (refused.status_code, refused.json()["error"]) == (503, "pace_unavailable")

@@ -21,7 +21,7 @@ from ostiary.asgi import GuardASGI
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Actor, Link
 from ostiary.decision.access import resolve
-from ostiary.decision.feed import HoldFact, PolicyFact, ResourceFact
+from ostiary.decision.feed import PolicyFact, ResourceFact, RestrictionFact
 from ostiary.guard import Guard
 from ostiary.guard.rate import QUIET_US, RateCheck, RateLimiter
 from ostiary.keys import Credential
@@ -81,11 +81,11 @@ def guard(server: Counting, tmp_path: Path) -> Iterator[Guard]:
 def throttle(guard: Guard, server: Counting) -> Callable[..., None]:
     def say(limit: int, *, agent: str = AGENT, minutes: int = 60) -> None:
         now = ambient.now()
-        server.say(HoldFact(agent, "throttle", limit, now, until := now + minutes * MINUTE))
+        server.say(RestrictionFact(agent, "throttle", limit, now, until := now + minutes * MINUTE))
         server.left = limit
 
         def is_heard() -> bool:
-            holds = guard.feed.current().facts.holds.get(agent, ())
+            holds = guard.feed.current().facts.restrictions.get(agent, ())
             return {one.until for one in holds} <= {until} and bool(holds or not minutes)
 
         eventually(is_heard)

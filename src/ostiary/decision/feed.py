@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.decision.access.stops import What
 from ostiary.protocol import canonical
 from ostiary.protocol.checkpoint import parse_checkpoint
@@ -90,11 +90,11 @@ class RiskFact(_Fact, frozen=True, tag="risk"):
     at: Micros
 
 
-class HoldFact(_Fact, frozen=True, tag="hold"):
-    """A restriction of an agent: `ostiary.decision.access.Hold`; lifted or expired once `until` has come."""
+class RestrictionFact(_Fact, frozen=True, tag="hold"):
+    """A restriction of an agent: `ostiary.decision.access.Restriction`; lifted or expired once `until` has come."""
 
     agent: Id
-    hold: HoldKind
+    hold: RestrictionKind
     limit: Annotated[int, Meta(ge=0, le=1 << 53)]
     since: Micros
     until: Micros
@@ -173,7 +173,7 @@ Fact = (
     | TokenFact
     | KeyFact
     | RiskFact
-    | HoldFact
+    | RestrictionFact
     | StopFact
     | ThreatFact
     | ProfileFact

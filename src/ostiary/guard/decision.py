@@ -233,7 +233,7 @@ class CallDecider:
         decision = self.listing.check(decision, call.ready, facts, inputs.says)  # 12
         if may_recall and decision.call_context is not None and not is_settled(decision.call_context):  # 13
             return TaskMemory()
-        if facts.holds and not inputs.is_counted:  # 14
+        if facts.restrictions and not inputs.is_counted:  # 14
             checked = self.link.rate.check(call, decision)
             if isinstance(checked, RateCheck):
                 return checked

@@ -14,12 +14,12 @@ from ostiary.decision.feed import (
     MAX_LINE_BYTES,
     AgentFact,
     Fact,
-    HoldFact,
     KeyFact,
     KeysFact,
     PolicyFact,
     ProfileFact,
     ResourceFact,
+    RestrictionFact,
     RiskFact,
     StopFact,
     TaskFact,
@@ -76,7 +76,7 @@ class Knowledge:
     """keys, by thumbprint"""
     risks: dict[str, Risk] = field(default_factory=dict)
     """risk by agent or task"""
-    holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
+    restrictions: dict[str, tuple[access.Restriction, ...]] = field(default_factory=dict)
     """restrictions by agent"""
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
@@ -100,9 +100,9 @@ class Knowledge:
                 self.revoked[fact.jkt] = fact.until
             case RiskFact():
                 self.risks[fact.subject] = Risk(fact.millis, fact.at)
-            case HoldFact(agent):
-                others = tuple(one for one in self.holds.get(agent, ()) if one.kind != fact.hold)
-                self.holds[agent] = (*others, access.Hold(fact.hold, fact.limit, fact.since, fact.until))
+            case RestrictionFact(agent):
+                others = tuple(one for one in self.restrictions.get(agent, ()) if one.kind != fact.hold)
+                self.restrictions[agent] = (*others, access.Restriction(fact.hold, fact.limit, fact.since, fact.until))
             case ThreatFact(id, name, points, packed, networks):
                 self.threats.pop(id, None)
                 if marks := parse_marks(unb64u(packed)):
@@ -151,7 +151,7 @@ class Knowledge:
             self.tokens,
             self.revoked,
             self.risks,
-            self.holds,
+            self.restrictions,
             self.stops,
         )
         if sum(map(len, tables)) > MAX_EXCEPTIONS:
@@ -164,7 +164,7 @@ class Knowledge:
             self.tokens,
             self.revoked,
             risks=self.risks,
-            holds=self.holds,
+            restrictions=self.restrictions,
             threats=self.threats,
             profiles=self.profiles,
             stops=self.stops,
@@ -180,8 +180,10 @@ class Knowledge:
             del self.agents_until[agent], self.agents[agent]
         for subject in [subject for subject, risk in self.risks.items() if risk.until < before]:
             del self.risks[subject]
-        for agent in [agent for agent, holds in self.holds.items() if all(one.until < before for one in holds)]:
-            del self.holds[agent]
+        for agent in [
+            agent for agent, limits in self.restrictions.items() if all(one.until < before for one in limits)
+        ]:
+            del self.restrictions[agent]
 
 
 def _profile(packed: str) -> Profile:

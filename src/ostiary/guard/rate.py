@@ -17,7 +17,7 @@ import httpx2
 import msgspec
 
 from ostiary.decision import access
-from ostiary.decision.access.holds import throttled
+from ostiary.decision.access.restrictions import throttled
 from ostiary.guard.drivers import Wait, Waits
 from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
@@ -53,7 +53,7 @@ class RateLimiter:
         """
         if not (decision.allowed or decision.asks):
             return decision
-        limits = tuple(throttled(call.principal.agents, call.facts.holds, call.now).items())
+        limits = tuple(throttled(call.principal.agents, call.facts.restrictions, call.now).items())
         until, reason = self._denied.get(limits, (0, None))
         if reason is not None and call.now < until:
             return access.Decision(False, False, decision.policy_hash, (reason,))

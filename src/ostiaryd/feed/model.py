@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ostiary.decision.access import Kept
-from ostiary.decision.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
+from ostiary.decision.feed import AgentFact, Fact, KeyFact, RestrictionFact, RiskFact, StopFact, TaskFact, TokenFact
 from ostiary.decision.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.noticing import Event
@@ -61,7 +61,7 @@ def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
         case RiskDelta():
             return RiskFact(delta.subject, delta.millis, delta.at)
         case RestrictionDelta():
-            return HoldFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
+            return RestrictionFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
         case StopDelta():
             return StopFact(delta.target_kind, delta.value, delta.is_lifted)
 

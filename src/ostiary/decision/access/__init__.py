@@ -19,7 +19,6 @@ for each missing input.
 from ostiary.decision.access.decide import Decision, check_liveness, decide, decide_steps, deny, refuse, unproved
 from ostiary.decision.access.facts import AgentStatus, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
-from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.inputs import (
     DecisionInputs,
     History,
@@ -36,6 +35,7 @@ from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Fo
 from ostiary.decision.access.reasons import Reason
 from ostiary.decision.access.recorded import Kept, keep
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all
+from ostiary.decision.access.restrictions import Restriction
 from ostiary.decision.access.risk_context import risk_context
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
     "Facts",
     "Foresight",
     "History",
-    "Hold",
     "Judgement",
     "Kept",
     "Need",
@@ -67,6 +66,7 @@ __all__ = [
     "RemotePolicies",
     "RemoteSource",
     "ResolvedCall",
+    "Restriction",
     "Steps",
     "TaskMemory",
     "check_liveness",

@@ -15,7 +15,6 @@ from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Record
 from ostiary.authorization.claims import AccessClaims
 from ostiary.decision.access.facts import Facts, Principal, Protected, ReadyTool
-from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.inputs import (
     NO_INPUTS,
     DecisionInputs,
@@ -29,6 +28,7 @@ from ostiary.decision.access.lazy_context import LazyContext, past_of
 from ostiary.decision.access.noticing import noticed_of
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Needs, Policies
 from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
+from ostiary.decision.access.restrictions import Restriction
 from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import format_stops
 from ostiary.protocol.errors import Refused
@@ -108,7 +108,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     reason = check_liveness(principal, facts, now)  # 1
     if reason is None and principal.claims.aud != resource.uri:  # 2
         reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
-    if reason is None and facts.holds:  # 3
+    if reason is None and facts.restrictions:  # 3
         reason = check_restrictions(principal, facts, ready, now)
     if reason is not None:
         return Decision(False, False, policies.hash, (reason,))
@@ -232,25 +232,26 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
 def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
     """Return the restriction of an agent, the holder of the token or one behind it, that the call breaks; else None."""
     for agent, _ in principal.agents:
-        for hold in facts.holds.get(agent, ()):
-            if now >= hold.until:
+        for restriction in facts.restrictions.get(agent, ()):
+            if now >= restriction.until:
                 continue
-            if hold.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
+            if restriction.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
                 return Reason("narrowed", f"agent {agent} may only read for now", "ask its owner or an administrator")
             if (
-                hold.kind == "step_up"
-                and (reason := unproved(principal.claims.acr, principal.claims.auth_time, hold, now=now)) is not None
+                restriction.kind == "step_up"
+                and (reason := unproved(principal.claims.acr, principal.claims.auth_time, restriction, now=now))
+                is not None
             ):
                 return reason
     return None
 
 
-def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason | None:
+def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
     """Return the step-up that a token lacks (`auth_time` in seconds); None if the token has it."""
-    levels = levels_from(hold.limit)
-    if acr in levels and auth_time is not None and auth_time * 1_000_000 >= hold.since:
+    levels = levels_from(restriction.limit)
+    if acr in levels and auth_time is not None and auth_time * 1_000_000 >= restriction.since:
         return None
-    age = max(0, now - hold.since) // 1_000_000
+    age = max(0, now - restriction.since) // 1_000_000
     why = "a token with a newer authentication is required"
     return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(levels), age)
 

@@ -19,9 +19,9 @@ from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record
 from ostiary.authorization.claims import AccessClaims, actors, scopes
 from ostiary.decision.access.chain import agent_entity, chain_of
 from ostiary.decision.access.chain_evaluator import ChainCache
-from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.policies import CALL, Policies
 from ostiary.decision.access.recorded import secrets_of
+from ostiary.decision.access.restrictions import Restriction
 from ostiary.decision.access.stops import Named, names_of
 from ostiary.provenance.history import Plan, plan_of
 from ostiary.provenance.noticing import Profile, Risk
@@ -223,7 +223,7 @@ class Facts:
     risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
     """risk by agent or task; absent means no risk"""
     threats: Threats = field(default_factory=lambda: MappingProxyType({}))
-    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    restrictions: Mapping[str, tuple[Restriction, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """restrictions by agent, expired ones included"""
     stops: Set[Named] = frozenset()
     """the subjects that the kill switch has stopped"""

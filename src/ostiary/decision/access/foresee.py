@@ -67,7 +67,7 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
     policies, resource = facts.policies, facts.resource
     if check_liveness(principal, facts, now) is not None or principal.claims.aud != resource.uri:
         return NEVER
-    if facts.holds and check_restrictions(principal, facts, ready, now) is not None:
+    if facts.restrictions and check_restrictions(principal, facts, ready, now) is not None:
         return NEVER
     if resource.mode == "watch":
         return ALWAYS

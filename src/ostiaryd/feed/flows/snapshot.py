@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ostiary.decision.feed import (
     Fact,
-    HoldFact,
     KeyFact,
     KeysFact,
     PolicyFact,
     ResourceFact,
+    RestrictionFact,
     RiskFact,
     StopFact,
     TaskFact,
@@ -49,7 +49,9 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += threat_facts(reader)
     facts += [StopFact(one.target_kind, one.value) for one in registry.list_stops(reader)]
     facts += profile_facts(reader, resource.resource_id)
-    facts += [HoldFact(agent, *hold) for agent, hold in registry.list_restrictions(reader, now=now)]
+    facts += [
+        RestrictionFact(agent, *restriction) for agent, restriction in registry.list_restrictions(reader, now=now)
+    ]
     return facts
 
 

@@ -32,8 +32,8 @@ from ostiary.decision.access import (
 )
 from ostiary.decision.access.chain import chain_of
 from ostiary.decision.access.decide import too_many
-from ostiary.decision.access.holds import throttled
 from ostiary.decision.access.reasons import reasons_of
+from ostiary.decision.access.restrictions import throttled
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.provenance.history import Before
 from ostiary.provenance.noticing import Risk
@@ -157,7 +157,7 @@ class Evaluator:
         if not decision.allowed or isinstance(resolved, OtherRequest):
             return decision
         call, task = resolved
-        for agent, limit in throttled(call.principal.agents, call.facts.holds, self._now).items():
+        for agent, limit in throttled(call.principal.agents, call.facts.restrictions, self._now).items():
             if not registry.take_call(act.tx, agent):
                 return Decision(False, False, self._policies.hash, (too_many(agent, limit),))
         if decision.verdict:
@@ -267,7 +267,7 @@ class Evaluator:
             for one in (*own, *task.restricted)
         }
         facts = Facts(
-            protected(self._reader, resource), self._policies, risks=self._risks(principal), holds=restrictions
+            protected(self._reader, resource), self._policies, risks=self._risks(principal), restrictions=restrictions
         )
         return ToolCall(access.resolve(principal, tool, arguments, facts, self.at), task)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ostiary.authorization.assurance import STEPS
-from ostiary.decision.access import Hold
-from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access import Restriction
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -14,10 +14,10 @@ from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.model import RestrictionDelta
 from ostiaryd.registry.store import restrictions
 
-MAX_LIMIT: dict[HoldKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(STEPS) - 1}
+MAX_LIMIT: dict[RestrictionKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(STEPS) - 1}
 
 
-def put_restriction(act: Act, id_or_name: str, kind: HoldKind, *, until: int, limit: int = 0) -> Hold:
+def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: int, limit: int = 0) -> Restriction:
     """Put an agent under a restriction until `until` (microseconds). Raises NotFound, Invalid.
 
     Restrictions of the same kind combine; the stricter limit of each applies.
@@ -28,17 +28,17 @@ def put_restriction(act: Act, id_or_name: str, kind: HoldKind, *, until: int, li
         raise Invalid(f"the limit of `{kind}` must be 0 to {MAX_LIMIT[kind]}")
     if until <= act.now:
         raise Invalid("the end of a restriction must be in the future")
-    restriction = Hold(kind, limit, act.now, until)
+    restriction = Restriction(kind, limit, act.now, until)
     for present in restrictions.of_agent(act.tx, agent.agent_id, now=act.now):
         if present.kind == kind:
             stricter = min if kind == "throttle" else max
-            restriction = Hold(kind, stricter(limit, present.limit), act.now, max(until, present.until))
+            restriction = Restriction(kind, stricter(limit, present.limit), act.now, max(until, present.until))
     restrictions.put(act.tx, agent.agent_id, restriction)
     tell(act, RestrictionDelta(agent.agent_id, *restriction))
     return restriction
 
 
-def lift_restrictions(act: Act, id_or_name: str, *kinds: HoldKind) -> list[Hold]:
+def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> list[Restriction]:
     """Lift the restrictions of an agent, of these kinds or all. Raises NotFound, and Conflict if none is in force."""
     agent = find_agent(act.tx, id_or_name)
     lifted = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiaryd.registry.model.agent import AgentId, State
 from ostiaryd.registry.model.holding import HoldingId
 
@@ -47,7 +47,7 @@ class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"
     """A restriction of an agent, in force before `until` (microseconds); a lifted one has the time of its end."""
 
     agent: str
-    hold: HoldKind
+    hold: RestrictionKind
     limit: int
     since: int
     until: int

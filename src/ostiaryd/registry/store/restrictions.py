@@ -6,8 +6,8 @@ The row of the agent has the end of its last restriction, so this table is not r
 
 from __future__ import annotations
 
-from ostiary.decision.access import Hold
-from ostiary.decision.access.holds import MINUTE, HoldKind
+from ostiary.decision.access import Restriction
+from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent and until > :now order by kind")
@@ -31,17 +31,17 @@ _TAKE = sql(
 _FORGET = sql("delete from hold where until <= :before")
 
 
-def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Hold, ...]:
+def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Restriction, ...]:
     """Return the restrictions of an agent that are in force at `now` (microseconds)."""
-    return tuple(Hold(*row) for row in reader.all(_OF_AGENT, agent=agent, now=now))
+    return tuple(Restriction(*row) for row in reader.all(_OF_AGENT, agent=agent, now=now))
 
 
-def in_force(reader: Reader, *, now: int) -> list[tuple[str, Hold]]:
+def in_force(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:
     """Return all restrictions in force at `now` (microseconds), each with its agent."""
-    return [(agent, Hold(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
+    return [(agent, Restriction(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
 
 
-def put(tx: Tx, agent: str, restriction: Hold) -> None:
+def put(tx: Tx, agent: str, restriction: Restriction) -> None:
     """Insert or replace a restriction."""
     tx.run(
         _PUT,
@@ -59,7 +59,7 @@ def take(tx: Tx, agent: str) -> bool:
     return tx.run(_TAKE, agent=agent, now=tx.now, minute=tx.now // MINUTE) == 1
 
 
-def end(tx: Tx, agent: str, kind: HoldKind) -> None:
+def end(tx: Tx, agent: str, kind: RestrictionKind) -> None:
     """End a restriction at this instant."""
     tx.run(_END, agent=agent, kind=kind, now=tx.now)
     tx.run(_NOTE, agent=agent)

@@ -1,5 +1,5 @@
 """Restrictions of agents at the issue of tokens: no token is issued that guards would refuse
-(`ostiary.decision.access.holds`).
+(`ostiary.decision.access.restrictions`).
 """
 
 from __future__ import annotations

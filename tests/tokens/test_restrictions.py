@@ -11,7 +11,7 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import SECOND, run_act
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision.access.holds import MINUTE, HoldKind
+from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiary.protocol import jose
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
@@ -33,7 +33,7 @@ async def client(world: World, client: Client) -> Client:
     return client
 
 
-async def put(client: Client, kind: HoldKind, limit: int = 0) -> None:
+async def put(client: Client, kind: RestrictionKind, limit: int = 0) -> None:
     await run_act(
         client.world,
         lambda a: registry.put_restriction(a, client.id, kind, until=a.now + 3600 * SECOND, limit=limit),

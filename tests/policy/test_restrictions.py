@@ -11,7 +11,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import SECOND, register_agent, run_act
 from ostiary.authorization.assurance import INSUFFICIENT, KEY, TWO_KEYS
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision.access.holds import MINUTE, HoldKind
+from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiaryd.ground.world import World
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
@@ -48,7 +48,7 @@ async def code(ask: Ask, agent: Agent, tool: str = "read", **context: Any) -> st
     return "" if answer["decision"] else str(answer["context"]["reasons"][0]["code"])
 
 
-async def put(world: World, kind: HoldKind, limit: int = 0) -> None:
+async def put(world: World, kind: RestrictionKind, limit: int = 0) -> None:
     await run_act(world, lambda a: registry.put_restriction(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
 
 

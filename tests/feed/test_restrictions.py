@@ -6,8 +6,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, new_jwk, register_agent, run_act
-from ostiary.decision.access import Hold
-from ostiary.decision.feed import HoldFact
+from ostiary.decision.access import Restriction
+from ostiary.decision.feed import RestrictionFact
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
@@ -27,9 +27,9 @@ async def test_a_hold_is_at_the_guard_with_its_commit_and_goes_with_its_lifting(
     async with listening(world, resource) as guard:
         await guard.hear()
         await run_act(world, lambda a: registry.put_restriction(a, "bot", "throttle", until=until, limit=3))
-        assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), until)]
+        assert await guard.facts() == [RestrictionFact(bot.agent_id, "throttle", 3, clock(), until)]
         await run_act(world, lambda a: registry.lift_restrictions(a, "bot"))
-        assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), clock())]
+        assert await guard.facts() == [RestrictionFact(bot.agent_id, "throttle", 3, clock(), clock())]
 
 
 async def test_a_snapshot_has_what_is_in_force(world: World, resource: Resource, clock: Clock) -> None:
@@ -41,4 +41,4 @@ async def test_a_snapshot_has_what_is_in_force(world: World, resource: Resource,
     clock.advance(us=until - since)
     async with listening(world, resource) as late:
         await late.hear()
-        assert late.feed.current().facts.holds == {bot.agent_id: (Hold("step_up", 0, since, until + 1),)}
+        assert late.feed.current().facts.restrictions == {bot.agent_id: (Restriction("step_up", 0, since, until + 1),)}

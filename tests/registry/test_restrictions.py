@@ -8,8 +8,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, feed_messages, get_agent, register_agent, run_act
-from ostiary.decision.access import Hold
-from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access import Restriction
+from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.ground.world import World
@@ -25,19 +25,19 @@ async def bot(world: World) -> Agent:
     return await register_agent(world)
 
 
-async def put(world: World, kind: HoldKind, *, seconds: float = 3600, limit: int = 0) -> Hold:
+async def put(world: World, kind: RestrictionKind, *, seconds: float = 3600, limit: int = 0) -> Restriction:
     until = world.now() + round(seconds * SECOND)
     return await run_act(world, lambda a: flows.put_restriction(a, "bot", kind, until=until, limit=limit))
 
 
-def in_force(world: World) -> list[tuple[str, Hold]]:
+def in_force(world: World) -> list[tuple[str, Restriction]]:
     return restrictions.in_force(world.db.read(), now=world.now())
 
 
 async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
     assert get_agent(world, "bot").restricted_until == 0
     made = await put(world, "throttle", limit=5)
-    assert made == Hold("throttle", 5, clock(), clock() + HOUR)
+    assert made == Restriction("throttle", 5, clock(), clock() + HOUR)
     assert in_force(world) == [(bot.agent_id, made)]
     assert get_agent(world, "bot").restricted_until == made.until
     clock.advance(us=HOUR - 1)
@@ -51,12 +51,14 @@ async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(
 ) -> None:
     await put(world, "throttle", limit=5)
     eased = await put(world, "throttle", limit=50, seconds=60)
-    assert eased == Hold("throttle", 5, clock(), clock() + HOUR)
-    assert (await put(world, "throttle", limit=1, seconds=7200)) == Hold("throttle", 1, clock(), clock() + 2 * HOUR)
+    assert eased == Restriction("throttle", 5, clock(), clock() + HOUR)
+    assert (await put(world, "throttle", limit=1, seconds=7200)) == Restriction(
+        "throttle", 1, clock(), clock() + 2 * HOUR
+    )
     await put(world, "step_up", limit=1)
     clock.advance(1)
     assert (await put(world, "step_up", limit=0)).limit == 1
-    assert (await put(world, "step_up", limit=2)) == Hold("step_up", 2, clock(), clock() + HOUR)
+    assert (await put(world, "step_up", limit=2)) == Restriction("step_up", 2, clock(), clock() + HOUR)
     clock.advance(us=3 * HOUR)
     assert (await put(world, "throttle", limit=50)).limit == 50, "that one was over"
 
@@ -90,14 +92,16 @@ async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> No
     ("kind", "limit"),
     [("throttle", -1), ("throttle", 10_001), ("narrow", -1), ("narrow", 1), ("step_up", -1), ("step_up", 3)],
 )
-async def test_a_limit_that_means_nothing_changes_nothing(world: World, bot: Agent, kind: HoldKind, limit: int) -> None:
+async def test_a_limit_that_means_nothing_changes_nothing(
+    world: World, bot: Agent, kind: RestrictionKind, limit: int
+) -> None:
     with pytest.raises(Invalid, match="limit"):
         await put(world, kind, limit=limit)
     assert in_force(world) == []
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("throttle", 0), ("throttle", 10_000), ("narrow", 0), ("step_up", 2)])
-async def test_the_limits_themselves_may_be(world: World, bot: Agent, kind: HoldKind, limit: int) -> None:
+async def test_the_limits_themselves_may_be(world: World, bot: Agent, kind: RestrictionKind, limit: int) -> None:
     assert (await put(world, kind, limit=limit)).limit == limit
 
 

@@ -13,26 +13,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-HoldKind = Literal["throttle", "narrow", "step_up"]
+RestrictionKind = Literal["throttle", "narrow", "step_up"]
 MINUTE = 60_000_000
 
 
-class Hold(NamedTuple):
-    """Times in microseconds; it is in force before `until`."""
+class Restriction(NamedTuple):
+    """A restriction of an agent; times in microseconds. A restriction is in force before `until`."""
 
-    kind: HoldKind
+    kind: RestrictionKind
     limit: int
     since: int
     until: int
 
 
 def throttled(
-    agents: Iterable[tuple[str, int | None]], holds: Mapping[str, tuple[Hold, ...]], now: int
+    agents: Iterable[tuple[str, int | None]], restrictions: Mapping[str, tuple[Restriction, ...]], now: int
 ) -> dict[str, int]:
     """Return the agents with a limit of calls in this minute, and their limits."""
     return {
-        agent: hold.limit
+        agent: restriction.limit
         for agent, _ in agents
-        for hold in holds.get(agent, ())
-        if hold.kind == "throttle" and now < hold.until
+        for restriction in restrictions.get(agent, ())
+        if restriction.kind == "throttle" and now < restriction.until
     }
