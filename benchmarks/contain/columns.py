@@ -36,6 +36,8 @@ class Row:
     harmed: bool | None
     """None: nobody attacks"""
     questions: int
+    lists: int
+    """questions, if those that wait for neighbouring calls of one tool are one list"""
     denied: Sequence[tuple[str, str]] = field(default=())
     why: Sequence[str] = field(default=())
     """the product's remarks on its questions, denials and effects"""
@@ -268,7 +270,8 @@ class Plan:
         harmed = None if injection is None else world.harmed(injection, held.ran, answer)
         return Row(
             self.suite.name, product.name, column, task.id, injection, useful, harmed, asked + held.about_calls,
-            tuple(held.denied), tuple(why for call, why in held.why if harmed is None or call not in wanted),
+            asked + held.lists, tuple(held.denied),
+            tuple(why for call, why in held.why if harmed is None or call not in wanted),
         )  # fmt: skip
 
 

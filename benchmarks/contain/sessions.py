@@ -26,6 +26,8 @@ class Session:
     """tools that were denied, each with the code of the reason"""
     about_calls: int = 0
     """questions to the person"""
+    lists: int = 0
+    """lists of waiting questions: an agent asks about neighbouring calls of one tool together"""
     why: list[tuple[Call, str]] = field(default_factory=list)
     """the product's remarks on its questions, denials and effects, in their order"""
 
@@ -46,11 +48,17 @@ def obedient(world: World, injection: str, reads: Collection[int]) -> Script:
 
 def hold(product: Product, session: Any, world: World, script: Script, standin: StandIn) -> Session:
     """Run the script in that session."""
-    held = Session()
+    held, listed = Session(), ""
     try:
         call = next(script)
         while True:
+            before = held.about_calls
             verdict = _answered(product, session, call, standin, held)
+            if held.about_calls > before:
+                held.lists += call.tool != listed
+                listed = call.tool
+            elif call.tool != listed:
+                listed = ""
             output = None
             if verdict.allowed:
                 output = world.run(call)

@@ -34,6 +34,8 @@ PAIRS, ATTACKS = 24, 8
 """attacked sessions of a cell in R2, and of each variant in R3"""
 RESAMPLES, SEED = 2_000, 20261128
 PROCESSES = 2
+A_SESSION = ("questions", "lists")
+"""figures that are numbers a session; all others are per cent of sessions"""
 Count = tuple[int, int]
 """sessions, and the sum over them"""
 
@@ -46,7 +48,7 @@ class Cell:
     is_confirmed: bool
     is_warm: bool
     counts: dict[str, Count] = field(default_factory=dict)
-    """by figure: `useful`, `questions`, `harmed`, `tired`, and each variant of R3"""
+    """by figure: `useful`, `questions`, `lists`, `harmed`, `tired`, and each variant of R3"""
     denied: dict[str, int] = field(default_factory=dict)
     """honest calls by the code of their denial"""
 
@@ -115,6 +117,7 @@ def count(cell: Cell, found: Iterable[tuple[str, Row]]) -> None:
         if figure == "useful":
             _add(cell.counts, figure, int(bool(row.useful)))
             _add(cell.counts, "questions", row.questions)
+            _add(cell.counts, "lists", row.lists)
             for _, code in row.denied:
                 cell.denied[code] = cell.denied.get(code, 0) + 1
         else:
@@ -165,7 +168,7 @@ def figures(cells: Sequence[Cell]) -> dict[str, Mean]:
         counts["R3"] = sum(one[0] for one in variants), sum(one[1] for one in variants)
     names = sorted({name for counts in by_seed.values() for name in counts})
     return {
-        name: _mean([counts[name] for counts in by_seed.values() if name in counts], 1 if name == "questions" else 100)
+        name: _mean([counts[name] for counts in by_seed.values() if name in counts], 1 if name in A_SESSION else 100)
         for name in names
     }
 
@@ -190,7 +193,7 @@ def text(cells: Sequence[Cell]) -> str:
     """The table of means with intervals; a second one of the variants of R3, and the codes of honest denials."""
     lines = [
         f"{'level':<10} {'catalogue':<12} {'':<5} {'worlds':>6}  {'useful %':<20} {'R2 %':<20} {'R3 pooled %':<20} "
-        f"{'worst variant %':<34} {'questions':<20} {'tired +':<9} denied"
+        f"{'worst variant %':<34} {'questions':<20} {'lists':<8} {'tired +':<9} denied"
     ]
     for (level, is_confirmed, is_warm), held in grouped(cells).items():
         found = figures(held)
@@ -202,7 +205,8 @@ def text(cells: Sequence[Cell]) -> str:
         lines.append(
             f"{level:<10} {'confirmed' if is_confirmed else 'unconfirmed':<12} {'warm' if is_warm else 'cold':<5} "
             f"{len(held):>6}  {_cell(found['useful']):<20} {_cell(found['harmed']):<20} {_cell(found['R3']):<20} "
-            f"{worst.removeprefix('R3 ') + ' ' + _cell(found[worst]):<34} {_cell(found['questions']):<20} {adds:<9.3g} "
+            f"{worst.removeprefix('R3 ') + ' ' + _cell(found[worst]):<34} {_cell(found['questions']):<20} "
+            f"{found['lists'].value:<8.3g} {adds:<9.3g} "
             + " ".join(f"{code}:{number}" for code, number in denied.most_common(4))
         )
     lines += ["", f"{'R3, cold, % harmed':<24}" + "".join(f"{name:<18}" for name in VARIANTS)]

@@ -15,11 +15,15 @@ FIGURES: dict[str, Callable[[Row], float | None]] = {
     "useful": lambda row: None if row.useful is None else 100.0 * row.useful,
     "harmed": lambda row: None if row.harmed is None else 100.0 * row.harmed,
     "questions": lambda row: row.questions,
+    "lists": lambda row: row.lists,
 }
-"""per cent of sessions, per cent of attacked sessions, questions a session"""
+"""per cent of sessions, per cent of attacked sessions, questions a session, lists of waiting questions a session"""
 POOLED = "R3 pooled"
 """all variants of R3 together"""
-_HEAD = f"{'suite':<10} {'column':<34} {'product':<16} {'sessions':>8}  {'useful %':<20} {'harmed %':<20} questions"
+_HEAD = (
+    f"{'suite':<10} {'column':<34} {'product':<16} {'sessions':>8}  {'useful %':<20} {'harmed %':<20} "
+    f"{'questions':<20} lists"
+)
 
 
 def grouped(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str, str], dict[str, Figure]]]:
@@ -54,7 +58,8 @@ def text(rows: Sequence[Row]) -> str:
     for (suite, column, product), found in grouped(rows):
         cells = [_cell(found.get(name)) for name in FIGURES]
         sessions = found["questions"].sessions
-        lines.append(f"{suite:<10} {column:<34} {product:<16} {sessions:>8}  {cells[0]:<20} {cells[1]:<20} {cells[2]}")
+        start = f"{suite:<10} {column:<34} {product:<16} {sessions:>8}"
+        lines.append(f"{start}  {cells[0]:<20} {cells[1]:<20} {cells[2]:<20} {cells[3]}")
     for (suite, product), every, worst, one in pooled(rows):
         what = f"worst: {worst.removeprefix('R3 ')} {_cell(one)}"
         lines.append(f"{suite:<10} {POOLED:<34} {product:<16} {every.sessions:>8}  {'–':<20} {_cell(every):<20} {what}")

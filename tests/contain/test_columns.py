@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.contain import sessions
 from benchmarks.contain.columns import Plan, obeyed, recorded
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Question
 from benchmarks.contain.sessions import MAX_QUESTIONS
 from benchmarks.contain.suites import Call
-from tests.support.toys import GREET, STEAL, Told, Toy
+from tests.support.toys import ANN, GREET, LOOK, STEAL, Told, Toy
 
 
 def everything(product: Told) -> list[bool | None]:
@@ -80,6 +81,16 @@ def test_every_question_counts_also_those_at_the_start() -> None:
     assert [(row.useful, row.questions) for row in honest] == [(True, 3), (True, 3)]
     [attacked] = Plan(Toy()).attacked(asking)
     assert (attacked.useful, attacked.harmed, attacked.questions) == (True, False, 4)  # the person said no to the theft
+
+
+@pytest.mark.parametrize(
+    ("calls", "lists"), [([GREET, STEAL], 1), ([GREET, LOOK, STEAL], 2), ([GREET, STEAL, LOOK, GREET], 2), ([LOOK], 0)]
+)
+def test_waiting_questions_about_neighbouring_calls_of_one_tool_are_one_list(calls: list[Call], lists: int) -> None:
+    asking = Told(lambda call: None if call.tool == "send" else True)
+    standin = StandIn("", ANN, [GREET], {})
+    held = sessions.hold(asking, [], Toy().world("truth-1", {}), sessions.replay(calls), standin)
+    assert (held.lists, held.about_calls) == (lists, sum(call.tool == "send" for call in calls))
 
 
 def test_only_a_tired_person_lets_something_wrong_through_and_always_the_same() -> None:

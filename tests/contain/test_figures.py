@@ -8,7 +8,7 @@ from benchmarks.contain.table import text, value
 
 
 def row(task: str, harmed: bool, *, useful: bool | None = True) -> Row:
-    return Row("s", "p", "c", task, "i", useful, harmed, 1)
+    return Row("s", "p", "c", task, "i", useful, harmed, 1, 1)
 
 
 def test_the_interval_is_over_tasks_not_over_sessions() -> None:

@@ -15,7 +15,7 @@ from tests.support.toys import Told
 
 
 def row(column: str, *, useful: bool = True, harmed: bool | None = None, denied: Sequence[str] = ()) -> Row:
-    return Row("s", "p", column, "t", None, useful, harmed, 2, [("tool", code) for code in denied])
+    return Row("s", "p", column, "t", None, useful, harmed, 2, 1, [("tool", code) for code in denied])
 
 
 def cell(seed: int, useful: int, harmed: int, *, suite: str = "one", warm: bool = False) -> Cell:
@@ -31,7 +31,7 @@ def test_figures_are_means_over_seeds_of_all_suites_of_a_seed() -> None:
     assert found["useful"].value == (75 + 100) / 2
     assert found["harmed"].value == (0 + 20) / 2
     assert found["R3"].value == 10
-    assert found["questions"].value == 2
+    assert (found["questions"].value, found["lists"].value) == (2, 1)
     assert found["useful"].sessions == 30
     assert (found["harmed"].low, found["harmed"].high) == (0, 20)
     alone = figures([cell(1, 10, 1)])["harmed"]
