@@ -32,6 +32,9 @@ UPSERT = sql(
 STEADY_ALL = sql("select name, value from setting where name like 'test %'", steady=True)
 CHANGE = sql("update setting set value = :value where name = :name")
 GET = sql("select value from setting where name = :name")
+GET_KEYED = sql("select value from setting where name = :name", keys="name")
+PUT_KEYED = sql("insert into setting (name, value) values (:name, :value)", keys="name")
+CHANGE_KEYED = sql("update setting set value = :value where name = :name", keys="name")
 NAMES = sql("select name from setting where name like 'test%' order by name")
 COUNT = sql("select count(*) from setting where name like 'test%'")
 
@@ -329,6 +332,53 @@ async def test_late_rows_are_written_before_anybody_looks(world: World) -> None:
     assert await world.writer.submit(job) == [("1",), (1,)]
     await world.writer.submit(lambda tx: tx.late(PUT, ("test later", "2")))
     assert world.db.read().one(GET, name="test later") == ("2",)
+
+
+async def test_a_late_row_is_written_before_a_read_of_its_key_and_not_before_one_of_another(world: World) -> None:
+    def job(tx: Tx) -> list[object]:
+        tx.run(PUT, name="test kept", value="1")
+        seen: list[object] = [tx.one(GET_KEYED, name="test kept")]
+        tx.late(PUT_KEYED, ("test keyed", "1"))
+        seen += [tx.one(GET_KEYED, name="test other"), len(tx._late.rows)]
+        seen += [tx.one(GET_KEYED, name="test keyed"), len(tx._late.rows)]
+        tx.late(CHANGE_KEYED, ("2", "test keyed"))
+        seen += [tx.one(GET_KEYED, name="test keyed"), tx.one(GET_KEYED, name="test keyed")]
+        tx.late(PUT_KEYED, ("test second", "1"))
+        seen += [tx.one(COUNT), len(tx._late.rows)]  # a read that names no key
+        tx.late(PUT_KEYED, ("test third", "1"))
+        tx.late(PUT, ("test fourth", "1"))  # of which the key is not known
+        seen += [tx.one(GET_KEYED, name="test fourth"), len(tx._late.rows)]
+        tx.late(PUT_KEYED, ("test fifth", "1"))
+        seen += [tx.run(PUT, name="test sixth", value="1"), len(tx._late.rows)]  # the order of writes stays
+        return seen
+
+    assert await world.writer.submit(job) == [
+        *[("1",)],
+        *[None, 1],
+        *[("1",), 0],
+        *[("2",), ("2",)],
+        *[(3,), 0],
+        *[("1",), 0],
+        *[1, 0],
+    ]
+
+
+async def test_a_refused_job_loses_its_late_change(world: World) -> None:
+    def change(name: str, *, fails: bool) -> Callable[[Tx], Raised | None]:
+        def job(tx: Tx) -> None:
+            assert tx.one(GET_KEYED, name=name) == ("1",)
+            tx.late(CHANGE_KEYED, ("2", name))
+            if fails:
+                raise Conflict("no")
+
+        return isolated(job)
+
+    names = [f"test {number}" for number in range(4)]
+    await asyncio.gather(*(world.writer.submit(put(name)) for name in names))
+    changes = (world.writer.submit(change(name, fails=number % 2 == 1)) for number, name in enumerate(names))
+    results = await asyncio.gather(*changes, return_exceptions=True)
+    assert [isinstance(result, Conflict) for result in results] == [False, True, False, True]
+    assert [world.db.read().one(GET, name=name) for name in names] == [("2",), ("1",), ("2",), ("1",)]
 
 
 @pytest.mark.parametrize("looks", [False, True])

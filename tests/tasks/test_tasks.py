@@ -178,6 +178,20 @@ async def test_an_agent_has_at_most_a_thousand_live_tasks(world: World, clock: C
     assert await start(world)
 
 
+async def test_tasks_for_one_person_leave_room_for_those_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register_agent(world)
+    people = [await create_person(world, name) for name in ("ida", "zoe")]
+    monkeypatch.setattr("ostiaryd.tasks.flows.tasks.MAX_LIVE", 2)
+    for person in (*people, None):
+        for _ in range(2):
+            await start(world, on_behalf_of=person)
+        with pytest.raises(Conflict) as refused:
+            await start(world, on_behalf_of=person)
+        assert refused.value.code == "too_many_tasks"
+
+
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
 async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, verb: Verb) -> None:
     await register_agent(world)

@@ -22,6 +22,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S
@@ -440,6 +441,35 @@ async def test_refresh_tokens_rotate_and_the_reuse_of_one_ends_the_family(
         assert holding is not None
         assert holding.ended_at is not None
     assert (await flow.refresh(third["refresh_token"])).error == "invalid_grant"
+
+
+async def test_a_consent_has_so_many_grants_and_the_one_that_was_used_longest_ago_ends(
+    world: World, flow: CodeFlow, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.tokens.flows.grants.MAX_GRANTS", 3)
+    held = []
+    for _ in range(3):
+        held.append(await flow.tokens())
+        clock.advance(1)
+    held[0] = (await flow.refresh(held[0]["refresh_token"])).json
+    code = (await flow.answer())["code"]
+    newest = (await flow.redeem(code)).json
+    assert newest_entry(world).outcome == "ok"
+    refreshed = [await flow.refresh(tokens["refresh_token"]) for tokens in (*held, newest)]
+    assert [answer.status for answer in refreshed] == [200, 400, 200, 200], "the one that was used longest ago ends"
+    assert (refreshed[1].error, _tasks(world, flow)) == ("invalid_grant", 3)
+    await flow.client.post("/revoke", flow.authenticated(token=refreshed[3].json["refresh_token"]))
+    assert (await flow.redeem((await flow.answer())["code"])).status == 200
+    again = [await flow.refresh(refreshed[number].json["refresh_token"]) for number in (0, 2)]
+    assert [answer.status for answer in again] == [200, 200], "a grant that has ended makes room first"
+    replayed = await flow.redeem(code)
+    assert (replayed.status, replayed.error) == (400, "invalid_grant"), "its grant was forgotten"
+    assert newest_entry(world).action == "token.reuse"
+
+
+def _tasks(world: World, flow: CodeFlow) -> int:
+    """Return the number of live tasks of the application."""
+    return len(tasks.list_live_tasks(world.db.read(), AgentId(flow.client.id)))
 
 
 async def test_a_lost_answer_is_given_again_without_forking(flow: CodeFlow, clock: Clock) -> None:

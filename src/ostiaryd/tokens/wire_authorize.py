@@ -8,6 +8,7 @@ the redirect URI.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
 from typing import NoReturn, Required, TypedDict
 from urllib.parse import urlencode, urlsplit
 
@@ -148,26 +149,35 @@ async def push(call: Call) -> Reply:
 async def _proceed(
     call: Call, client: OAuthClient, request: AuthorizationRequest, request_uri: str, since: int
 ) -> Reply:
-    """Take the next step of a valid request: the login page, the consent page, or the answer."""
-    world, now = call.world, call.world.now()
-    offer = flow.make_offer(world.db.read(), request, client, now=now, config=world.config)
+    """Take the next step of a valid request: the answer if nothing is left to ask, the login page or the consent page.
+
+    The answer takes one act, in which everything is checked.
+    """
+    world = call.world
     session = await sessions.session_of(call)
+    if session is not None and flow.has_consented(world.db.read(), client, session):
+
+        def run(act: Act) -> str:
+            return flow.issue_code(
+                act, request, client, session, requested_at=since, request_uri=request_uri, config=world.config
+            )
+
+        with suppress(flow.PersonNeeded):
+            code = await sessions.act_as_person(call, session, "authorization.grant", run)
+            return _answer(call, request.return_address, {"code": code})
+    now = world.now()
+    offer = flow.make_offer(world.db.read(), request, client, now=now, config=world.config)
     step, assurance = flow.choose_step(world.db.read(), request, offer, client, session, requested_at=since, now=now)
-    if step is not Step.CODE and not request_uri:
+    if not request_uri:
         network = call.network
         request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
     if session is None and call.method == "POST":  # a form of another site comes without the cookie: `SameSite=Lax`
         return see_other(call, _path_of(request, request_uri))
     if session is None or assurance is None:
         return _to_login(call, request, request_uri)
-    if step is Step.CONSENT:
-        return _consent_page(call, client, request, offer, session, request_uri)
-
-    def run(act: Act) -> str:
-        return flow.issue_code(act, request, offer, client, session, assurance, request_uri=request_uri)
-
-    code = await sessions.act_as_person(call, session, "authorization.grant", run)
-    return _answer(call, request.return_address, {"code": code})
+    if step is Step.CODE:  # the consent was given in another window a moment ago
+        return see_other(call, _path_of(request, request_uri))
+    return _consent_page(call, client, request, offer, session, request_uri)
 
 
 def _to_login(call: Call, request: AuthorizationRequest, request_uri: str) -> Reply:

@@ -147,6 +147,7 @@ class Keyring:
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}
+        self._derived: dict[str, bytes] = {}
 
     def open(self, rows: Iterable[Sequence[Any]]) -> None:
         """Replace the keys by those of `rows`: kid, use, alg, state, sealed. Raises Conflict under another root key."""
@@ -163,7 +164,7 @@ class Keyring:
             public[use][kid] = key.public
             if state == "active":
                 active[use, alg] = key
-        self._active, self._public, self._secrets = active, public, secrets
+        self._active, self._public, self._secrets, self._derived = active, public, secrets, {}
 
     @property
     def is_loaded(self) -> bool:
@@ -200,7 +201,9 @@ class Keyring:
 
     def derive(self, purpose: str) -> bytes:
         """Return 32 secret bytes for a purpose, which a change of the root key leaves as they are."""
-        return hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
+        if purpose not in self._derived:
+            self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
+        return self._derived[purpose]
 
 
 def seal_context(kid: str, use: str, alg: str) -> bytes:

@@ -16,9 +16,11 @@ class Sql:
     that `adds` inserts rows and changes none, or prunes.
     """
 
-    __slots__ = ("adds", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
+    __slots__ = ("adds", "keys", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
 
-    def __init__(self, text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False) -> None:
+    def __init__(
+        self, text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = ""
+    ) -> None:
         self.names: tuple[str, ...] = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         number = {name: index for index, name in enumerate(self.names, 1)}
         self.sqlite = _PARAMETER.sub(lambda match: f"?{number[match[1]]}", text)
@@ -27,14 +29,16 @@ class Sql:
         begins = text.lstrip().partition(" ")[0]
         self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
         self.adds = prunes or (begins == "insert" and "on conflict" not in text)
-        self.steady, self.lasting = steady or lasting, lasting
+        self.steady, self.lasting, self.keys = steady or lasting, lasting, tuple(keys.split())
 
 
-def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False) -> Sql:
+def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = "") -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
     `steady`: the result seldom changes and is read often, so the writer caches it until one of its tables changes.
     `lasting`: steady, and a result stays true while rows are only added, as a read by key does; an empty result is not
-    cached. `prunes`: deletes only rows that their own date has made worthless, so a cached copy does no harm.
+    cached. `prunes`: deletes only rows that their own date has made worthless, so a cached copy does no harm. `keys`:
+    parameters that equal a column of each row of the one table that the statement is about. A read names one of them.
+    A late write names those by which its row is read.
     """
-    return Sql(text, steady=steady, lasting=lasting, prunes=prunes)
+    return Sql(text, steady=steady, lasting=lasting, prunes=prunes, keys=keys)

@@ -126,12 +126,15 @@ class Tx(Reader):
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         """Execute for each row, values in the order of `statement.names`."""
-        self._prepare(statement)
+        self._prepare(statement, {})
         self._connection.many(statement, rows)
 
     def late(self, statement: Sql, row: Sequence[Any]) -> None:
         """Insert a row, values in the order of `statement.names`, together with rows of other acts: at the end of the
-        batch, or before the next read of the table. A failing row fails the batch.
+        batch, before the next read that the row concerns, or before the next write that is not late. A failing row
+        fails the batch.
+
+        A late update must follow a read of its row by the key in the same act.
         """
         self._late.add(statement, row)
         self._known.forget(statement)
@@ -164,16 +167,16 @@ class Tx(Reader):
         return Savepoint(self)
 
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
-        self._prepare(statement)
+        self._prepare(statement, params)
         return self._connection.execute(statement, params)
 
-    def _prepare(self, statement: Sql) -> None:
-        """Begin the savepoints that a statement needs; write the late rows that it must see."""
-        is_looking = not self._late.tables.isdisjoint(statement.tables)
-        if is_looking or statement.writes:
+    def _prepare(self, statement: Sql, params: dict[str, Any]) -> None:
+        """Begin the savepoints that a statement needs; write the late rows before a write and before a read that they
+        concern.
+        """
+        if statement.writes or self._late.concerns(statement, params):
             for savepoint in self._savepoints:
                 savepoint.begin()
-        if is_looking:
             self._late.write(self._connection)
         if statement.writes:
             self._known.forget(statement)
@@ -182,12 +185,15 @@ class Tx(Reader):
 class Late:
     """Rows to be written together. They are numbered, from `begin` on, so that a savepoint can tell its own."""
 
-    __slots__ = ("begin", "rows", "tables")
+    __slots__ = ("_keys", "_tables", "begin", "rows")
 
     def __init__(self) -> None:
         self.begin = 0
         self.rows: list[tuple[Sql, Sequence[Any]]] = []
-        self.tables: set[str] = set()
+        self._tables: dict[str, set[str]] = {}
+        """keys that all rows of a table have, by table"""
+        self._keys: dict[tuple[str, str], set[Any]] = {}
+        """values of a key, by table and key"""
 
     @property
     def end(self) -> int:
@@ -197,7 +203,19 @@ class Late:
     def add(self, statement: Sql, row: Sequence[Any]) -> None:
         """Append a row for a statement."""
         self.rows.append((statement, row))
-        self.tables |= statement.tables
+        for table in statement.tables:
+            self._tables.setdefault(table, set(statement.keys)).intersection_update(statement.keys)
+            for key in statement.keys:
+                self._keys.setdefault((table, key), set()).add(row[statement.names.index(key)])
+
+    def concerns(self, statement: Sql, params: dict[str, Any]) -> bool:
+        """Return whether a statement may read or write one of the rows."""
+        for table in statement.tables:
+            if (shared := self._tables.get(table)) is not None:
+                key = statement.keys[0] if statement.keys else ""
+                if key not in shared or params[key] in self._keys[table, key]:
+                    return True
+        return False
 
     def write(self, connection: DatabaseConnection, *, end: int | None = None) -> None:
         """Write the rows up to that number, or all. A failure fails the batch, and keeps the rows."""
@@ -210,7 +228,8 @@ class Late:
         del self.rows[:count]
         self.begin += count
         if not self.rows:
-            self.tables.clear()
+            self._tables.clear()
+            self._keys.clear()
 
     def drop(self, begin: int) -> None:
         """Forget the rows from that number on that are not written."""

@@ -103,13 +103,18 @@ def base_path(config: Config) -> str:
 
 def page_url(config: Config) -> str:
     """Return the URL of the pages for people: the public URL, with the name `localhost` for a loopback address."""
-    url = urlsplit(config.public_url)
+    return _name_loopback(config.public_url)
+
+
+@lru_cache(maxsize=16)
+def _name_loopback(public_url: str) -> str:
+    url = urlsplit(public_url)
     try:
         is_loopback = ip_address(url.hostname or "").is_loopback
     except ValueError:
         is_loopback = False
     if not is_loopback:
-        return config.public_url
+        return public_url
     return f"{url.scheme}://localhost{f':{url.port}' if url.port else ''}{url.path}"
 
 

@@ -11,10 +11,11 @@ from ostiaryd.registry.model import Holding, Root
 from ostiaryd.registry.model.holding import Ended
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why, ath"
-_GET = sql(f"select {_COLUMNS} from holding where id = :id", lasting=True)
+_GET = sql(f"select {_COLUMNS} from holding where id = :id", lasting=True, keys="id")
 _INSERT = sql(
     """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ath)
-       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at, :ath)"""
+       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at, :ath)""",
+    keys="id",
 )
 _PRUNE = sql(
     "delete from holding where id in (select id from holding where expires_at < :before limit :limit)", prunes=True

@@ -87,7 +87,8 @@ def start(act: Act, spec: TaskSpec) -> Task:
     if spec.bounds:  # the parent's bounds were checked with the parent; these may name what this agent cannot reach
         check_reach(act.tx, task, unregistered=spec.unregistered)
     check_size(purpose=task.purpose, bounds=task.bounds, intent=spec.intent, budget=spec.budget)
-    _check_room(act, task)
+    if spec.is_counted:
+        _check_room(act, task)
     above_it, task = task.memory, task if spec.intent is None else replace(task, memory=task.task_id)
     store.insert(act.tx, task)
     if spec.intent is not None:
@@ -109,10 +110,11 @@ def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by
 def _check_room(act: Act, task: Task) -> None:
     """Check that there is room for one more live task. Raises Conflict (`too_many_tasks`).
 
-    A task under another one counts for that task, every other task for its agent.
+    A task under another one counts for that task, every other task for its agent and its person.
     """
     if task.parent is None:
-        count, owner = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
+        count = store.count_live(act.tx, task.agent, person=task.person, now=act.now)
+        owner = "the agent has" if task.person is None else "the agent has for this person"
     else:
         count, owner = store.count_under(act.tx, task.parent, now=act.now), "the parent task has"
     if count >= MAX_LIVE:

@@ -66,6 +66,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """id of the task of which this is a part; a holder of the parent may give a part to itself or to another agent"""
     unregistered: bool = True
     """permission for bounds to name https resources that are not registered"""
+    is_counted: bool = True
+    """the task counts towards the most that the agent may have for a person; False if the caller bounds their number"""
     by: Caller | None = None
     """the declaring caller; None: the server itself"""
 

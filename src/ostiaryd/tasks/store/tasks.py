@@ -14,7 +14,7 @@ from ostiaryd.tasks.model import State, Task, TaskId
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
     heartbeat, beat_until, ends_with_last, intent, memory, elevated"""
 _SELECT = f"select {_COLUMNS} from task "
-_GET = sql(_SELECT + "where task_id = :id", lasting=True)
+_GET = sql(_SELECT + "where task_id = :id", lasting=True, keys="id")
 _BRIEF = _COLUMNS.replace(" bounds,", " '[]' as bounds,")
 """columns without the bounds, which may be as long as a token"""
 _LIST = sql(f"select {_BRIEF} from task where task_id < :before order by task_id desc limit :limit")
@@ -26,7 +26,11 @@ _LIVE_FOR_PERSON = sql(_SELECT + "where person = :person and state = 'live' orde
 _LIVE_UNDER = sql(_SELECT + "where parent = :parent and state = 'live' order by task_id")
 _COUNT_LIVE = sql(
     """select count(*) from task
-       where agent = :agent and state = 'live' and parent is null and expires_at > :now"""
+       where agent = :agent and person is null and state = 'live' and parent is null and expires_at > :now"""
+)
+_COUNT_LIVE_FOR = sql(
+    """select count(*) from task
+       where agent = :agent and person = :person and state = 'live' and parent is null and expires_at > :now"""
 )
 _COUNT_UNDER = sql("select count(*) from task where parent = :parent and state = 'live' and expires_at > :now")
 _DUE = sql(
@@ -49,7 +53,8 @@ _INSERT = sql(
            (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth,
             heartbeat, beat_until, ends_with_last, intent, memory, elevated)
        values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth,
-            :heartbeat, :beat_until, :ends_with_last, :intent, :memory, :elevated)"""
+            :heartbeat, :beat_until, :ends_with_last, :intent, :memory, :elevated)""",
+    keys="id",
 )
 _END = sql(
     """with recursive tree (id) as (
@@ -81,25 +86,27 @@ _LAST = "tk_z"  # sorts after every id in every collation
 def insert(tx: Tx, task: Task) -> None:
     """Insert a task."""
     tx.touch("task", task.task_id)
-    tx.run(
+    tx.late(
         _INSERT,
-        id=task.task_id,
-        agent=task.agent,
-        person=task.person,
-        purpose=task.purpose,
-        scopes=" ".join(sorted(task.scopes)),
-        bounds=canonical.encode(render_details(task.bounds)).decode(),
-        state=task.state.value,
-        created_at=task.created_at,
-        expires_at=task.expires_at,
-        parent=task.parent,
-        depth=task.depth,
-        heartbeat=task.heartbeat,
-        beat_until=task.beat_until,
-        ends_with_last=int(task.ends_with_last),
-        intent=task.intent,
-        memory=task.memory,
-        elevated=" ".join(sorted(task.elevated)),
+        (
+            task.task_id,
+            task.agent,
+            task.person,
+            task.purpose,
+            " ".join(sorted(task.scopes)),
+            canonical.encode(render_details(task.bounds)).decode(),
+            task.state.value,
+            task.created_at,
+            task.expires_at,
+            task.parent,
+            task.depth,
+            task.heartbeat,
+            task.beat_until,
+            int(task.ends_with_last),
+            task.intent,
+            task.memory,
+            " ".join(sorted(task.elevated)),
+        ),
     )
 
 
@@ -145,9 +152,12 @@ def tree(reader: Reader, id: TaskId, *, of_standing: bool, depth: int, after: st
     return [_task(row) for row in reader.all(statement, id=id, depth=depth, after=after, limit=limit)]
 
 
-def count_live(reader: Reader, agent: AgentId, *, now: int) -> int:
-    """Return the number of live tasks of the agent that are under no other task."""
-    row = reader.one(_COUNT_LIVE, agent=agent, now=now)
+def count_live(reader: Reader, agent: AgentId, *, person: PersonId | None, now: int) -> int:
+    """Return the number of live tasks of the agent for that person, or for none, that are under no other task."""
+    if person is None:
+        row = reader.one(_COUNT_LIVE, agent=agent, now=now)
+    else:
+        row = reader.one(_COUNT_LIVE_FOR, agent=agent, person=person, now=now)
     assert row is not None
     return int(row[0])
 

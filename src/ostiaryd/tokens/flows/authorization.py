@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.claims import InvalidScope, render_scope
-from ostiary.protocol.errors import Unavailable
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
@@ -53,6 +53,15 @@ PRODUCT = "Ostiary"
 DEVICE = "device:"
 """Prefix of a user code in place of the reference to a stored request."""
 DAY = 86_400 * SECOND
+
+
+class PersonNeeded(Refused):
+    """The person has to sign in or to consent before there is a code."""
+
+    is_challenge = True
+
+    def __init__(self) -> None:
+        super().__init__("the person has to sign in or to consent", hint="open the login page or the consent page")
 
 
 class Step(Enum):
@@ -152,14 +161,27 @@ def choose_step(
             _refuse_login(request, session)
         return Step.LOGIN, None
     check_person(reader, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=now)
-    consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
-    requested = offer.scopes | request.identity
-    is_covered = consent is not None and consent.covers(requested, offer.details, digest=client.digest, now=now)
-    if not is_covered or "consent" in request.prompt:
+    if "consent" in request.prompt or _find_consent(reader, request, offer, client, session, now=now) is None:
         if is_silent:
             raise ConsentRequired("the person has to consent", hint="repeat the request without `prompt=none`")
         return Step.CONSENT, assurance
     return Step.CODE, assurance
+
+
+def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool:
+    """Return whether the person of a session has a consent to the client, at any resource."""
+    return consents.has_any(reader, person=session.person, client_id=client.client_id)
+
+
+def _find_consent(
+    reader: Reader, request: AuthorizationRequest, offer: Offer, client: OAuthClient, session: Session, *, now: int
+) -> Consent | None:
+    """Return the consent that was given before and covers the request."""
+    consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
+    requested = offer.scopes | request.identity
+    if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=now):
+        return None
+    return consent
 
 
 def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int, now: int) -> Assurance | None:
@@ -220,24 +242,27 @@ def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
 def issue_code(
     act: Act,
     request: AuthorizationRequest,
-    offer: Offer,
     client: OAuthClient,
     session: Session,
-    assurance: Assurance,
     *,
-    request_uri: str = "",
+    requested_at: int,
+    request_uri: str,
+    config: Config,
 ) -> str:
-    """Return an authorization code on a consent that was given before. Raises ConsentRequired, InvalidRequest,
-    InvalidClient.
+    """Return an authorization code on a consent that was given before.
+
+    Raises PersonNeeded if the person has to sign in or to consent, InvalidRequest, InvalidClient, and as `make_offer`
+    and `choose_step` do.
     """
     act.entry.person = session.person
     _check_unchanged(act, client)
-    check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=act.now)
-    consent = consents.live(act.tx, person=session.person, client_id=client.client_id, resource=offer.resource)
-    requested = offer.scopes | request.identity
-    if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=act.now):
-        raise ConsentRequired("the consent was withdrawn, or does not cover the request")
-    return _put_code(act, request, consent, requested, offer.details, session, assurance, request_uri=request_uri)
+    offer = make_offer(act.tx, request, client, now=act.now, config=config)
+    step, assurance = choose_step(act.tx, request, offer, client, session, requested_at=requested_at, now=act.now)
+    consent = _find_consent(act.tx, request, offer, client, session, now=act.now)
+    if step is not Step.CODE or assurance is None or consent is None:
+        raise PersonNeeded
+    scopes = offer.scopes | request.identity
+    return _put_code(act, request, consent, scopes, offer.details, session, assurance, request_uri=request_uri)
 
 
 def agree(

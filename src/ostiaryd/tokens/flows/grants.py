@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec.structs import replace
 
 from ostiary.authorization import assurance
 from ostiary.authorization.claims import InvalidScope, parse_scope, render_scope
@@ -52,6 +51,9 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession, sessions
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import REFRESH_TOKEN, OAuthClient
+
+MAX_GRANTS = 20
+"""Largest number of live grants on one consent."""
 
 
 class Reused(InvalidGrant):
@@ -171,6 +173,7 @@ def _begin(
         task = _start(act, consent, code, person.name, seconds=seconds, config=config)
     else:
         task = _continue(act, token_request.task, consent, code, config=config)
+    _make_room(act, consent)
     grant = PersonGrant(
         grant_id=act.new_id("gr"),
         consent=consent.consent_id,
@@ -190,9 +193,7 @@ def _begin(
         created_at=act.now,
         expires_at=min(task.expires_at or 0, act.now + seconds * SECOND),
     )
-    if not store.use_code(act.tx, digest, grant_id=grant.grant_id):
-        stored = store.get_code(act.tx, digest)
-        raise Reused("the code was used before", grant=(stored.grant_id if stored else None) or "")
+    store.use_code(act.tx, digest, grant_id=grant.grant_id)
     store.put_grant(act.tx, grant)
     holding = Holding(
         id=HoldingId(grant.grant_id),
@@ -220,10 +221,31 @@ def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds
                 on_behalf_of=consent.person,
                 ttl_s=seconds,
                 unregistered=config.resources == "any",
+                is_counted=False,
             ),
         )
     except (Forbidden, NotFound) as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
+
+
+def _make_room(act: Act, consent: Consent) -> None:
+    """Make room for one more grant of a consent.
+
+    A consent with `MAX_GRANTS` loses its ended grants. If all are live, the grant with the oldest use ends.
+    """
+    if store.count_grants(act.tx, consent.consent_id) < MAX_GRANTS:
+        return
+    grants = sorted(store.grants_of_consent(act.tx, consent.consent_id), key=lambda grant: grant.rotated_at)
+    live = [grant for grant in grants if _is_live(registry.get_holding(act.tx, grant.grant_id), act.now)]
+    kept = live[max(0, len(live) - MAX_GRANTS + 1) :]
+    for grant in grants:
+        if grant not in kept:
+            end_grant(act, grant.grant_id, grant.task, why="too many grants")
+            store.delete_grant(act.tx, grant.grant_id)
+
+
+def _is_live(holding: Holding | None, now: int) -> bool:
+    return holding is not None and holding.is_live(now)
 
 
 def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: Config) -> Task:
@@ -261,8 +283,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     client = _client_of(act, grant.agent, proofs, registration=token_request.sender.client.registration)
     registry.note(act, object=grant.grant_id)
     act.entry.person = grant.person
-    holding = registry.get_holding(act.tx, grant.grant_id)
-    if holding is None or not holding.is_live(act.now):
+    if not _is_live(registry.get_holding(act.tx, grant.grant_id), act.now):
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
     if token_request.sender.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant("the refresh token is bound to another key")
@@ -272,14 +293,10 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     _check_consent(act, consent, token_request.sender.client)
     jkt = client.jkt or grant.jkt
     use = judge_use(grant, token.sequence, jkt=jkt, now=act.now)
-    if use is Use.FIRST:
-        if not store.rotate(act.tx, grant.grant_id, sequence=grant.sequence):
-            moved = store.get_grant(act.tx, grant.grant_id) or grant
-            use, grant = judge_use(moved, token.sequence, jkt=jkt, now=act.now), moved
-        else:
-            grant = replace(grant, sequence=grant.sequence + 1)
     if use is Use.REUSE:
         raise Reused("the refresh token was used before", grant=grant.grant_id)
+    if use is Use.FIRST:
+        grant = store.rotate(act.tx, grant)
     try:
         task = tasks.live(act.tx, grant.task, now=act.now)
     except (Forbidden, NotFound) as error:
@@ -310,10 +327,13 @@ def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str
 
 
 def end_reused(act: Act, grant_id: str) -> None:
-    """End a grant of which a code or a refresh token was used again (RFC 9700 section 4.14.2)."""
-    grant = store.get_grant(act.tx, grant_id)
-    if grant is None:
-        raise NotFound("there is no such grant")
+    """End a grant of which a code or a refresh token was used again (RFC 9700 section 4.14.2).
+
+    A grant that was forgotten since its end has nothing left to end.
+    """
+    registry.note(act, object=grant_id)
+    if (grant := store.get_grant(act.tx, grant_id)) is None:
+        return
     registry.note(act, object=grant.grant_id, client=grant.client_id)
     act.entry.agent, act.entry.person = grant.agent, grant.person
     end_grant(act, grant.grant_id, grant.task, why="reused")
@@ -371,9 +391,10 @@ def _issue(
         longest = min(longest, config.bearer_lifetime_s)
         _check_exempt(act, client, target)
     if target.resource is not None:
+        assert client.agent is not None, "the client of a grant is an agent"
         policy = policies.decide_issue(
             act,
-            registry.active_agent(act.tx, client.id, now=act.now),
+            client.agent,
             task=task.task_id,
             resource=target.resource,
             uri=target.uri,

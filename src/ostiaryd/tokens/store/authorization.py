@@ -14,7 +14,8 @@ from ostiaryd.tokens.model.refresh import PersonGrant
 _decode = json_decoder(AuthorizationRequest)
 
 _GET_REQUEST = sql(
-    "select request, created_at, expires_at, used_at from authorization_request where reference = :reference"
+    "select request, created_at, expires_at, used_at from authorization_request where reference = :reference",
+    keys="reference",
 )
 _COUNT = sql(
     """select count(*) from authorization_request
@@ -22,9 +23,10 @@ _COUNT = sql(
 )
 _PUT_REQUEST = sql(
     """insert into authorization_request (reference, client_id, request, network, created_at, expires_at)
-       values (:reference, :client_id, :request, :network, :now, :expires_at)"""
+       values (:reference, :client_id, :request, :network, :now, :expires_at)""",
+    keys="reference",
 )
-_USE_REQUEST = sql("update authorization_request set used_at = :now where reference = :reference and used_at is null")
+_USE_REQUEST = sql("update authorization_request set used_at = :now where reference = :reference", keys="reference")
 _PRUNE_REQUESTS = sql("delete from authorization_request where expires_at < :before", prunes=True)
 
 
@@ -57,7 +59,11 @@ def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, networ
 
 def use_request(tx: Tx, reference: str) -> bool:
     """Mark a request as answered; return whether this is the first answer."""
-    return tx.run(_USE_REQUEST, reference=reference, now=tx.now) == 1
+    stored = get_request(tx, reference)
+    if stored is None or stored.used_at is not None:
+        return False
+    tx.late(_USE_REQUEST, (tx.now, reference))
+    return True
 
 
 def prune(tx: Tx, *, before: int, codes_before: int) -> int:
@@ -71,16 +77,16 @@ def prune(tx: Tx, *, before: int, codes_before: int) -> int:
 
 _GET_CODE = sql(
     """select consent, session, request, acr, amr, authenticated_at, expires_at, used_at, grant_id
-       from authorization_code where code = :code"""
+       from authorization_code where code = :code""",
+    keys="code",
 )
 _PUT_CODE = sql(
     """insert into authorization_code
          (code, consent, session, request, acr, amr, authenticated_at, created_at, expires_at)
-       values (:code, :consent, :session, :request, :acr, :amr, :authenticated_at, :now, :expires_at)"""
+       values (:code, :consent, :session, :request, :acr, :amr, :authenticated_at, :now, :expires_at)""",
+    keys="code",
 )
-_USE_CODE = sql(
-    "update authorization_code set used_at = :now, grant_id = :grant_id where code = :code and used_at is null"
-)
+_USE_CODE = sql("update authorization_code set used_at = :now, grant_id = :grant_id where code = :code", keys="code")
 _PRUNE_CODES = sql("delete from authorization_code where expires_at < :before", prunes=True)
 
 
@@ -127,13 +133,13 @@ def put_code(tx: Tx, digest: str, code: Code) -> None:
     )
 
 
-def use_code(tx: Tx, digest: str, *, grant_id: str) -> bool:
-    """Mark a code as used for a grant; return whether this is the first use."""
-    return tx.run(_USE_CODE, code=digest, grant_id=grant_id, now=tx.now) == 1
+def use_code(tx: Tx, digest: str, *, grant_id: str) -> None:
+    """Mark a code, which the act has read, as used for a grant."""
+    tx.late(_USE_CODE, (tx.now, grant_id, digest))
 
 
 _GRANT_COLUMNS = ", ".join(PersonGrant.__struct_fields__)
-_GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :grant_id")
+_GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :grant_id", keys="grant_id")
 _OF_CONSENT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where consent = :consent order by grant_id")
 _OF_TASK = sql(
     f"""select {", ".join(f"oauth_grant.{name}" for name in PersonGrant.__struct_fields__)}
@@ -144,12 +150,16 @@ _OF_TASK = sql(
 _OF_SESSION = sql(f"select {_GRANT_COLUMNS} from oauth_grant where session = :session order by grant_id")
 _PUT_GRANT = sql(
     f"""insert into oauth_grant ({_GRANT_COLUMNS})
-        values ({", ".join(f":{name}" for name in PersonGrant.__struct_fields__)})"""
+        values ({", ".join(f":{name}" for name in PersonGrant.__struct_fields__)})""",
+    keys="grant_id consent",
 )
 _ROTATE = sql(
-    """update oauth_grant set sequence = sequence + 1, rotated_at = :now
-       where grant_id = :grant_id and sequence = :sequence"""
+    """update oauth_grant set sequence = :sequence, rotated_at = :now
+       where grant_id = :grant_id and consent = :consent""",
+    keys="grant_id consent",
 )
+_COUNT_GRANTS = sql("select count(*) from oauth_grant where consent = :consent", keys="consent")
+_DELETE_GRANT = sql("delete from oauth_grant where grant_id = :grant_id")
 _PRUNE_GRANTS = sql("delete from oauth_grant where expires_at < :before", prunes=True)
 
 
@@ -162,6 +172,18 @@ def get_grant(reader: Reader, id: str) -> PersonGrant | None:
 def grants_of_consent(reader: Reader, consent: str) -> list[PersonGrant]:
     """Return the grants of a consent, ended ones included."""
     return [_grant(row) for row in reader.all(_OF_CONSENT, consent=consent)]
+
+
+def count_grants(reader: Reader, consent: str) -> int:
+    """Return the number of the grants of a consent, ended ones included."""
+    row = reader.one(_COUNT_GRANTS, consent=consent)
+    assert row is not None
+    return int(row[0])
+
+
+def delete_grant(tx: Tx, id: str) -> None:
+    """Forget a grant that has ended."""
+    tx.run(_DELETE_GRANT, grant_id=id)
 
 
 def grant_of_task(reader: Reader, task: str, *, person: str, client_id: str) -> PersonGrant | None:
@@ -182,9 +204,10 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
     tx.late(_PUT_GRANT, [values[name] for name in _PUT_GRANT.names])
 
 
-def rotate(tx: Tx, id: str, *, sequence: int) -> bool:
-    """Move a grant to its next refresh token; return whether `sequence` was the current one."""
-    return tx.run(_ROTATE, grant_id=id, sequence=sequence, now=tx.now) == 1
+def rotate(tx: Tx, grant: PersonGrant) -> PersonGrant:
+    """Return a grant, which the act has read, with the number of its next refresh token."""
+    tx.late(_ROTATE, (grant.sequence + 1, tx.now, grant.grant_id, grant.consent))
+    return msgspec.structs.replace(grant, sequence=grant.sequence + 1)
 
 
 def _grant(row: Row) -> PersonGrant:

@@ -18,6 +18,7 @@ _LIVE = sql(
         where person = :person and client_id = :client_id and resource = :resource and ended_at is null and {_SINCE}""",
     steady=True,
 )
+_ANY = sql("select 1 from consent where person = :person and client_id = :client_id and ended_at is null limit 1")
 _PUT = sql(f"insert into consent ({_COLUMNS}) values ({', '.join(f':{name}' for name in Consent.__struct_fields__)})")
 _CHANGE = sql(
     """update consent set client_name = :client_name, scopes = :scopes, details = :details, digest = :digest,
@@ -57,6 +58,11 @@ def get(reader: Reader, id: str) -> Consent | None:
 def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Consent | None:
     """Return the consent of a person to a client at a resource that was not withdrawn; it may have expired."""
     return reader.made(_LIVE, _consent, person=person, client_id=client_id, resource=resource)
+
+
+def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
+    """Return whether there is a consent of a person to a client that was not withdrawn; it may have expired."""
+    return reader.one(_ANY, person=person, client_id=client_id) is not None
 
 
 def put(tx: Tx, consent: Consent) -> None:
