@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -117,6 +118,8 @@ from ostiaryd.watch import wire_otlp, wire_threats
 
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
+QUIET_GARBAGE = 10_000
+"""New objects that are searched for cycles in a moment without requests; `serve.GARBAGE` holds under load."""
 
 Gate = Callable[[Call], Awaitable[Caller | None]]
 
@@ -464,7 +467,14 @@ async def keep_reserve(world: World) -> None:
     await world.writer.rebuild()
 
 
+async def collect_garbage(world: World) -> None:
+    """Search new objects for cycles while no request waits, since a search delays every request."""
+    if not world.writer.waiting and gc.get_count()[0] > QUIET_GARBAGE:
+        gc.collect(1)
+
+
 LOOPS = (
+    _every(1, collect_garbage),
     _every(1, keep_reserve),
     watch_and_respond,
     _every(health.BEAT_S, health.beat, lane=Lane.STOP),

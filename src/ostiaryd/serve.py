@@ -142,8 +142,8 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
 
 MAX_REFUSALS = 16
 """Refused handshakes whose entries wait to be written; of further ones there is no entry."""
-GARBAGE = 50_000
-"""Live objects that start a search for cycles: hundreds of requests run at once, and each search reads them all."""
+GARBAGE = 500_000
+"""New objects that start a search for cycles though requests wait: each search reads all of them, about 1 µs each."""
 
 
 def _port_of_last_start(config: Config, listener: str) -> int:

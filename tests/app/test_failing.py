@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from dataclasses import replace
@@ -113,3 +114,16 @@ async def test_every_protocol_has_a_form_for_it() -> None:
 
     for route in app.ROUTES:
         assert route.protocol.render(Failed()).status == 500
+
+
+async def test_cycles_are_searched_while_no_request_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = list[int]()
+    monkeypatch.setattr(gc, "collect", searched.append)
+    for objects, expected in ((app.QUIET_GARBAGE, []), (app.QUIET_GARBAGE + 1, [1])):
+        monkeypatch.setattr(gc, "get_count", lambda objects=objects: (objects, 0, 0))
+        await app.collect_garbage(world)
+        assert searched == expected
+    waiting = world.writer.submit(lambda tx: None)
+    await app.collect_garbage(world)
+    assert searched == [1], "a search would delay the request"
+    await waiting

@@ -243,6 +243,7 @@ async def served(world: World) -> AsyncIterator[Served]:
             Route("/greet", endpoint, methods=["POST"]),
             Route("/greet/{name}", endpoint, methods=["POST"]),
             Route("/public", public, methods=["POST"]),
+            Route("/stop", Endpoint(world, greet, render=render_admin, proves=True, stops=True), methods=["POST"]),
         ]
     )
     connections, made = Connections(), list[Protocol]()
@@ -283,6 +284,21 @@ async def test_the_connection_of_an_administrator_waits_for_no_turn(world: World
         assert await answer(agent) == OK
         to_chief.close()
         to_agent.close()
+
+
+@pytest.mark.parametrize(("who", "path"), [("administrator", "/stop"), ("administrator", "/greet"), ("agent", "/stop")])
+async def test_others_wait_from_the_reading_of_a_stop_of_an_administrator_on(world: World, who: str, path: str) -> None:
+    async with served(world) as server:
+        reader, writer = await server.open()
+        writer.write(post("/greet", b"", f"authorization: {who}"))
+        assert await answer(reader) == OK
+        [made] = server.made
+        made.data_received(post(path, b"", f"authorization: {who}"))
+        assert server.connections.turns.is_paused is (who == "administrator" and path == "/stop")
+        assert await answer(reader) == OK
+        await eventually_async(lambda: not server.connections.turns.is_paused)
+        assert server.connections.turns._stops == 0
+        writer.close()
 
 
 async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_holds(world: World) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
@@ -14,10 +16,19 @@ import pytest
 
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.database import Reader, Sql, Tx, query_cache, sql
 from ostiaryd.ground.database.line import Lane, Priority, priority
-from ostiaryd.ground.database.writer import SWEEP_S, Busy, Raised, Writer, isolated
+from ostiaryd.ground.database.writer import (
+    ANSWERED_AT_ONCE,
+    ANSWERED_PART,
+    SLICE_S,
+    SWEEP_S,
+    Busy,
+    Raised,
+    Writer,
+    isolated,
+)
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 
@@ -106,7 +117,7 @@ async def test_a_stop_overtakes_and_cuts_the_batch_short(world: World) -> None:
     def interrupting(tx: Tx) -> None:
         ran.append(("first", tx))
         loop.call_soon_threadsafe(revoke)
-        time.sleep(0.02)  # longer than a slice, and on PostgreSQL the loop turns meanwhile
+        time.sleep(0.01)  # longer than a slice, and on PostgreSQL the loop turns meanwhile
 
     def revoke() -> None:
         revoked.append(submit_as(world, stops(), job("revoke")))
@@ -118,6 +129,112 @@ async def test_a_stop_overtakes_and_cuts_the_batch_short(world: World) -> None:
     names = [name for name, _ in ran]
     assert names[:3] == ["first", "revoke", "grant"]
     assert ran[1][1] is ran[0][1] is not ran[2][1], "the stop is in the batch in progress, and ends it"
+
+
+async def test_a_stop_waits_for_no_slice_of_the_batch_in_progress(world: World) -> None:
+    if world.writer._begin_now is None:
+        pytest.skip("the jobs run in the thread of the writer")
+    ran, begun = list[str](), asyncio.Event()
+
+    def grant(tx: Tx) -> None:
+        ran.append("grant")
+        begun.set()
+        time.sleep(SLICE_S)
+
+    waiting = [world.writer.submit(grant) for _ in range(4)]
+    await begun.wait()
+    before = len(ran)
+    stopped = submit_as(world, stops(), lambda tx: ran.append("stop"))
+    assert ran[before:] == ["stop"], "in the same turn of the event loop"
+    await stopped
+    assert len(ran) == before + 1, "and nothing else before its commit"
+    await asyncio.gather(*waiting)
+    assert ran[before + 1 :] == ["grant"] * (4 - before)
+
+
+async def test_a_stop_and_the_listeners_are_told_before_the_others_of_a_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are answered some in each round of the event loop."""
+    monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_BATCH_S", 3600.0)
+    told = list[str]()
+    world.writer.listeners.append(lambda topics: told.append("feed"))
+    count = ANSWERED_PART * ANSWERED_AT_ONCE + ANSWERED_PART
+    grants = [asyncio.ensure_future(world.writer.submit(put(f"test {number}"))) for number in range(count)]
+
+    def note(name: str) -> Callable[[object], None]:
+        return lambda _: told.append(name)
+
+    for grant in grants:
+        grant.add_done_callback(note("grant"))
+
+    def interrupt(tx: Tx) -> None:
+        loop.call_soon_threadsafe(revoke)
+        time.sleep(PATIENCE_S / 1000)
+
+    def revoke() -> None:
+        stopped.append(asyncio.ensure_future(submit_as(world, stops(), emit(b"revoked"))))
+        stopped[0].add_done_callback(note("stop"))
+
+    loop, stopped = asyncio.get_running_loop(), list[asyncio.Future[Any]]()
+    rounds = list[int]()
+    later = [world.writer.submit(interrupt), world.writer.submit(put("test of the next batch"))]
+    while told.count("grant") < count:
+        before = told.count("grant")
+        await asyncio.sleep(0)
+        if told.count("grant") > before:
+            rounds.append(told.count("grant") - before)
+    assert rounds[:3] == [ANSWERED_AT_ONCE + 1, ANSWERED_AT_ONCE, ANSWERED_AT_ONCE]
+    assert sum(rounds) == count
+    await asyncio.gather(*later)
+    assert told.index("feed") < told.index("stop") < told.index("grant")
+
+
+def answered(futures: list[asyncio.Future[Any]]) -> int:
+    return sum(future.done() for future in futures)
+
+
+async def test_refusals_are_answered_some_in_each_round_of_the_event_loop(world: World) -> None:
+    refused = [world.writer._hold_refusal() for _ in range(2 * ANSWERED_AT_ONCE + 1)]
+    world.writer._sweep()
+    rounds = [answered(refused)]
+    while not refused[-1].done():
+        await asyncio.sleep(0)
+        rounds.append(answered(refused))
+    assert rounds == [ANSWERED_AT_ONCE, 2 * ANSWERED_AT_ONCE, 2 * ANSWERED_AT_ONCE + 1]
+    assert all(isinstance(one.exception(), Busy) for one in refused)
+
+
+async def test_a_refusal_is_freed_without_a_search_for_cycles(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search takes long in a flood, and delays what stops something."""
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    alive = weakref.WeakSet[BaseException]()
+
+    def refuse(tx: Tx) -> None:
+        try:
+            raise Conflict("an earlier one")
+        except Conflict as earlier:
+            raise Invalid("no") from earlier
+
+    async def ask(submit: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await submit()
+        except Refused as refusal:
+            alive.add(refusal)
+
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*[ask(lambda: world.writer.submit(isolated(refuse))) for _ in range(20)])
+        busy = [asyncio.create_task(ask(lambda: world.writer.admit(("a", "")))) for _ in range(20)]
+        waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
+        await eventually_async(lambda: len(world.writer._refused) == 20)
+        world.writer._sweep()
+        await asyncio.gather(waiting, *busy)
+        del busy
+        assert not [type(refusal) for refusal in alive]
+    finally:
+        gc.enable()
 
 
 async def test_jobs_of_one_client_wait_for_no_other_clients_queue(world: World) -> None:

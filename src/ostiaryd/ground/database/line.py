@@ -164,6 +164,11 @@ class Line(Generic[T]):
                     return queue.pop()
         return None
 
+    def has(self, last: Lane) -> bool:
+        """Return whether an item waits in one of the lanes up to `last`."""
+        with self._mutex:
+            return any(queue.count for queue in self._lanes[: last + 1])
+
     def first(self, lane: Lane, client: Client) -> T | None:
         """Return the item of `client` that has waited longest in `lane`."""
         with self._mutex:

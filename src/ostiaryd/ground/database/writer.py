@@ -42,9 +42,13 @@ T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
 """Time that the jobs of a batch take; none is begun after it."""
-SLICE_S = 0.002
+SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
 """Seconds for which a batch on SQLite holds the event loop. If other work has just taken longer, the batch takes as
-long: writing gets half of the time.
+long, up to a limit: writing gets half of the time of a round that is not too long.
+"""
+ANSWERED_AT_ONCE, ANSWERED_PART = 16, 4
+"""Answers in one round of the event loop, about 3 ms of work: to so many refused requests, and to as many requests
+whose jobs are done, or to a quarter of the latter. The answer to a stop waits for no other.
 """
 SWEEP_S = 0.05
 """Seconds between searches of the line for jobs that are too old, also while a commit is in progress."""
@@ -80,6 +84,13 @@ class Raised:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+    def drop_frames(self) -> None:
+        """Drop the frames of a refusal, which is not logged: they hold the batch, and only a search for cycles would
+        free it.
+        """
+        if isinstance(self.error, Refused):
+            self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
 @dataclass(slots=True)
@@ -125,6 +136,16 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
     return run
 
 
+def _answer(future: asyncio.Future[Any], result: Any) -> None:
+    """Tell a waiter the outcome of its job."""
+    if future.done():  # the waiter was cancelled; the act stands all the same
+        return
+    if isinstance(result, Raised):
+        future.set_exception(result.error)
+    else:
+        future.set_result(result)
+
+
 def _check_storage(raised: Raised) -> None:
     """Raise the error of a job that met a failure of the storage: SQLite may have rolled back."""
     if storage_failure(raised.error) is not None:
@@ -159,6 +180,15 @@ class Writer:
         self._sweeping: asyncio.TimerHandle | None = None
         self._refused: deque[asyncio.Future[Any]] = deque()
         self._refusals_left = REFUSED_AT_ONCE
+        self._outcomes: deque[tuple[asyncio.Future[Any], Any]] = deque()
+        """the outcomes of jobs whose requests are still to be answered"""
+        self._refusals: deque[asyncio.Future[Any]] = deque()
+        """the refusals that are answered next; `_refused` holds the others until a later sweep"""
+        self._is_answering = False
+        self._is_between = False
+        """a batch has ended, and the next one begins once its requests are answered"""
+        self._next_slice: tuple[asyncio.Handle, _Batch] | None = None
+        """the batch in progress, between two slices"""
         self._swept_at = 0.0
         """processor time of this thread at the last sweep, in seconds"""
         self._sweeps = self._age = 0
@@ -196,9 +226,12 @@ class Writer:
     async def admit(self, client: Client) -> None:
         """Refuse a client that `is_refused`. Raises Busy, in turn."""
         if self.is_refused(client):
-            refused: asyncio.Future[None] = self._loop.create_future()
-            self._refused.append(refused)
-            await refused
+            await self._hold_refusal()
+
+    def _hold_refusal(self) -> asyncio.Future[None]:
+        """Return the refusal of a request, which comes in turn. A frame that kept it would be garbage in a cycle."""
+        self._refused.append(refused := self._loop.create_future())
+        return refused
 
     def is_refused(self, client: Client) -> bool:
         """Return whether the client has a job in the line while the line is crowded."""
@@ -229,6 +262,13 @@ class Writer:
             if self._sweeping is None:
                 self._swept_at = time.thread_time()
                 self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+        elif waiting.priority.lane is Lane.STOP:
+            if self._is_between:
+                self._begin_next()
+            elif self._next_slice is not None:
+                handle, batch = self._next_slice
+                handle.cancel()
+                self._go_on(batch)
 
     def _is_too_old(self, waiting: _Waiting) -> bool:
         return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
@@ -244,8 +284,8 @@ class Writer:
             self._age = self._find_age()
         self._refusals_left = REFUSED_AT_ONCE
         while self._refused and self.take_refusal():
-            if not (refused := self._refused.popleft()).done():
-                refused.set_exception(Busy())
+            self._refusals.append(self._refused.popleft())
+        self._answer_soon()
         is_over = self._idle.is_set() and not self._refused
         self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -264,7 +304,7 @@ class Writer:
         await self._idle.wait()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for refused in self._refused:
+        for refused in (*self._refused, *self._refusals):
             refused.cancel()
         self._thread.shutdown()
         self._connection.close()
@@ -286,10 +326,11 @@ class Writer:
 
     def _go_on(self, batch: _Batch) -> None:
         """Run a slice of the batch on the event loop; commit once it is complete."""
-        elsewhere_s = time.monotonic() - batch.ran_at if batch.ran_at else 0.0
+        self._next_slice = None
+        elsewhere_s = min(time.monotonic() - batch.ran_at, LONGEST_SLICE_S) if batch.ran_at else 0.0
         batch.left_s = max(batch.left_s, elsewhere_s)
         if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
-            self._loop.call_soon(self._go_on, batch)
+            self._next_slice = self._loop.call_soon(self._go_on, batch), batch
         else:
             self._in_thread(self._commit, batch, then=self._end)
 
@@ -327,11 +368,12 @@ class Writer:
                     batch.results.append(result := waiting.job(tx))
                     if isinstance(result, Raised):
                         _check_storage(result)
+                        result.drop_frames()
                     now = time.monotonic()  # asked after a job: one is done, however late we got the processor
                     if now >= until:
                         break
                 batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
-                if waiting is not None and batch.left_s > 0:
+                if batch.left_s > 0 and self._line.has(batch.last):
                     return True
                 tx.finish()
                 batch.topics, batch.head = tx.topics, tx.head
@@ -388,29 +430,55 @@ class Writer:
                 ) from None
 
     def _end(self, batch: _Batch) -> None:
-        """Answer the waiters; then the next batch, once the loop has sent their answers."""
+        """Wake the listeners, then answer the waiters: those of the lane `STOP` at once, the others some in each round
+        of the event loop. The next batch begins after that, so that it has many jobs; at once if jobs wait too long.
+        """
         error = batch.error
         self._started, self.commits = 0.0, error is None
         if isinstance(error, DiskFull):
             self._make_room(batch)
-        results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
-        for waiting, result in zip(batch.waiting, results, strict=True):
-            future = waiting.future
-            waiting.priority.expires = False  # what its request still has to write follows from what was done
-            if future.done():  # the waiter was cancelled; the act stands all the same
-                continue
-            if isinstance(result, Raised):
-                future.set_exception(result.error)
-            else:
-                future.set_result(result)
+        try:
+            if error is None and batch.topics:
+                for listener in self.listeners:
+                    listener(batch.topics)
+        finally:
+            results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
+            for waiting, result in zip(batch.waiting, results, strict=True):
+                waiting.priority.expires = False  # what its request still has to write follows from what was done
+                if waiting.priority.lane is Lane.STOP:
+                    _answer(waiting.future, result)
+                else:
+                    self._outcomes.append((waiting.future, result))
+            self._is_between = True
+            self._answer_soon()
+            if self._is_between and (self.is_crowded or self._line.has(Lane.STOP)):
+                self._begin_next()
+
+    def _begin_next(self) -> None:
+        self._is_between = False
         if len(self._line):
             self._loop.call_soon(self._start)
         else:
             self._idle.set()
             self._age = 0
-        if error is None and batch.topics:
-            for listener in self.listeners:
-                listener(batch.topics)
+
+    def _answer_soon(self) -> None:
+        """Begin to answer, if no later round of answers is scheduled."""
+        if not self._is_answering:
+            self._answer_some()
+
+    def _answer_some(self) -> None:
+        """Answer some requests whose outcome is known, and the others in later rounds of the event loop."""
+        done = len(self._outcomes)
+        for _ in range(min(done, max(ANSWERED_AT_ONCE, done // ANSWERED_PART))):
+            _answer(*self._outcomes.popleft())
+        for _ in range(min(len(self._refusals), ANSWERED_AT_ONCE)):
+            _answer(self._refusals.popleft(), Raised(Busy()))
+        if self._is_between and not self._outcomes:
+            self._begin_next()
+        self._is_answering = bool(self._outcomes or self._refusals)
+        if self._is_answering:
+            self._loop.call_soon(self._answer_some)
 
     def _make_room(self, batch: _Batch) -> None:
         """After a batch that the disk had no room for: from now on only jobs that may use the reserve run."""

@@ -304,7 +304,7 @@ class Endpoint:
         """
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
-        self._check, self.proves, self._stops = check, proves, stops
+        self._check, self.proves, self.stops = check, proves, stops
         self._cross_origin = CROSS_ORIGIN if is_cross_origin else ()
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
@@ -383,7 +383,7 @@ class Endpoint:
                     call.parsed = await asyncio.to_thread(call.parse_json)
             if self._gate is not None:
                 call.caller = await self._gate(call)
-            with overtaking() if self._stops and call.is_privileged else nullcontext():
+            with overtaking() if self.stops and call.is_privileged else nullcontext():
                 answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
