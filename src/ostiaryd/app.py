@@ -114,7 +114,8 @@ from ostiaryd.trust import (
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
-from ostiaryd.watch import wire_otlp, wire_threats
+from ostiaryd.watch import wire_metrics, wire_otlp, wire_threats
+from ostiaryd.watch.flows import certificates
 
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
@@ -208,6 +209,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_signals.ROUTES,
     *wire_threats.ROUTES,
     *watch_admin.ROUTES,
+    *wire_metrics.ROUTES,
     *wire_otlp.ROUTES,
     *doctor.ROUTES,
     *health.ROUTES,
@@ -518,7 +520,9 @@ LOOPS = (
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
     _every(10, certs.forget),
+    _every(1, certs.end_below_revoked),
     _every(10, certs.renew_tls),
+    _every(60, certificates.warn_of_certificates),
     _every(10, certs.keep_authorities),
 )
 """The background loops of the server."""

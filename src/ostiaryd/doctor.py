@@ -44,6 +44,7 @@ from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import threats
+from ostiaryd.watch.flows.certificates import DETECTOR, examine_certificates
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
@@ -182,6 +183,20 @@ async def _data_folder(world: World) -> str:
     if folder.stat().st_mode & 0o077:
         raise Conflict(f"{folder} is accessible to other users", hint=f"chmod 700 {folder}")
     return f"{folder} is closed to others"
+
+
+def _certificates(world: World, reader: Reader) -> str:
+    """Report neglected certificates, and certificates of the server itself that end soon."""
+    figures, now, days = examine_certificates(reader, world), world.now(), world.config.certificate_warning_days
+    wrong = [one.name for one in figures.own if one.ends_soon(now=now, days=days)]
+    if ended := [one.name for one in figures.own if one.not_after <= now]:
+        raise Conflict(f"{'; '.join(ended)} has ended", hint="ostiary ca show")
+    if wrong:
+        raise Unprotected(f"{'; '.join(wrong)} ends soon", hint="ostiary ca show; replace the file of `tls_cert`")
+    if figures.neglected:
+        words = f"{figures.neglected} certificates end soon or cannot be renewed"
+        raise Unprotected(words, hint=f"ostiary watch findings --detector {DETECTOR}")
+    return f"{figures.in_force.total()} certificates are in force, and none of them is neglected"
 
 
 async def _public_url(world: World) -> str:
@@ -349,6 +364,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("server keys", _reading(_keys)),
     ("data folder", _data_folder),
     ("public URL", _public_url),
+    ("certificates", _reading(_certificates)),
     ("server time", _reading(trust.examine_clock)),
     ("clients", _reading(_clients)),
     ("API keys", _reading(_peps)),

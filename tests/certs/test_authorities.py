@@ -12,17 +12,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from harness.clock import Clock
-from harness.registry_fixtures import SECOND, newest_entry, register_agent
+from harness.registry_fixtures import SECOND, create_holding, is_live, newest_entry, register_agent
 from ostiary.protocol.errors import Refused
+from ostiaryd.app import build_app
 from ostiaryd.certs import flows
+from ostiaryd.certs.flows import rotation
 from ostiaryd.certs.flows.rotation import (
     finish_import,
     init_authority,
     keep_authorities,
+    revoke_authority,
     rotate_authority,
     start_import,
 )
-from ostiaryd.certs.model import KEY_TYPES, AuthorityKind, AuthorityState, IssuedCertificate
+from ostiaryd.certs.model import KEY_TYPES, AuthorityKind, AuthorityState, IssuedCertificate, Reason, holding_id
 from ostiaryd.certs.model.authority import subject_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
@@ -30,6 +33,9 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.registry.model import HoldingId
+from tests.certs.test_status import GOOD, _listed, post, question
+from tests.support.api_fixtures import send
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read
 
 ROOT, INTERMEDIATE = AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE
@@ -184,6 +190,129 @@ async def test_an_intermediate_is_replaced_after_two_thirds_of_its_life(world: W
     await keep_authorities(world)
     assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.RETIRED]
     assert newest_entry(world).action == "authority.rotate"
+
+
+async def revoke(world: World, id: str, reason: Reason = Reason.UNSPECIFIED) -> None:
+    keys = generate_keys("P-256", 2)
+    await act(world, "authority.revoke", lambda a: revoke_authority(a, id, reason, keys, config=world.config))
+
+
+@pytest.mark.parametrize(
+    ("reason", "listed"),
+    [(Reason.KEY_COMPROMISE, x509.ReasonFlags.ca_compromise), (Reason.SUPERSEDED, x509.ReasonFlags.superseded)],
+)
+async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its_certificates_is_good(
+    world: World, reason: Reason, listed: x509.ReasonFlags
+) -> None:
+    await register_agent(world)
+    app = build_app(world)
+    issued = await issue(world, agent="bot")
+    server = await issue(world, profile="server", names=["dns:ostiary.example.com"])
+    intermediate, [root] = read(issued.chain[0]), map(read, flows.trust_bundle(world.db.read()))
+    [point] = intermediate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert point.full_name is not None
+    path = point.full_name[0].value.removeprefix(world.config.public_url)
+
+    async def list_of_root() -> dict[int, x509.ReasonFlags]:
+        crl = x509.load_der_x509_crl((await send(app, "GET", path)).body)
+        assert crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
+        return {one.serial_number: one.extensions.get_extension_for_class(x509.CRLReason).value.reason for one in crl}
+
+    assert await list_of_root() == {}
+    await revoke(world, issued.certificate.authority, reason)
+    assert newest_entry(world).action == "authority.revoke"
+    assert await list_of_root() == {intermediate.serial_number: listed}
+    assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.REVOKED]
+    for _ in range(2):
+        for one in (issued, server):
+            assert not flows.is_live(world.db.read(), one.certificate, now=world.now())
+            assert (await post(app, question(one))).revocation_reason is listed
+        assert await _listed(app, issued) == {one.certificate.serial: listed for one in (issued, server)}
+        await flows.end_below_revoked(world)
+    after = await issue(world, agent="bot")
+    verify(world, after, flows.trust_bundle(world.db.read()))
+    assert after.certificate.authority != issued.certificate.authority
+    assert (await post(app, question(after))).certificate_status is GOOD
+
+
+async def test_everything_below_a_revoked_intermediate_ends_in_batches(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "ENDED_AT_ONCE", 2)
+    agent = await register_agent(world)
+    issued = [await issue(world, agent="bot") for _ in range(5)]
+    parent = holding_id(issued[0].certificate.serial)
+    await create_holding(world, agent, "tok_1", seconds=60, parent=HoldingId(parent))
+    await rotate(world, INTERMEDIATE)
+    kept = await issue(world, agent="bot")
+    await revoke(world, issued[0].certificate.authority, Reason.KEY_COMPROMISE)
+    assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.REVOKED], "the active one stays"
+    await flows.end_below_revoked(world)
+    assert not any(is_live(world, id) for id in (*(holding_id(one.certificate.serial) for one in issued), "tok_1"))
+    assert flows.is_live(world.db.read(), kept.certificate, now=world.now())
+    size = newest_entry(world)
+    await flows.end_below_revoked(world)
+    assert newest_entry(world) == size, "nothing is left to do"
+
+
+async def test_only_an_intermediate_that_is_not_revoked_is_revoked(world: World) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    await request_import(world)
+    by_kind = {(one.kind, one.state): one.authority_id for one in authorities.authorities(world.db.read())}
+    active = by_kind.pop((INTERMEDIATE, AuthorityState.ACTIVE))
+    assert len(by_kind) == 3, "a root, a responder, and a pending intermediate"
+    for id in (*by_kind.values(), "ca_unknown"):
+        with pytest.raises(Refused, match="only an intermediate|no such authority"):
+            await revoke(world, id)
+        assert newest_entry(world).outcome == "refused"
+    await revoke(world, active)
+    with pytest.raises(Refused) as refused:
+        await revoke(world, active)
+    assert refused.value.code == "already_revoked"
+
+
+async def test_a_revoked_intermediate_is_kept_until_a_day_after_its_end(world: World, clock: Clock) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    await revoke(world, issued.certificate.authority)
+    clock.advance(366 * DAY_S - 1)
+    await flows.end_below_revoked(world)
+    await flows.forget(world)
+    for _ in range(5):
+        await keep_authorities(world)
+    assert AuthorityState.REVOKED in states(world, INTERMEDIATE)
+    clock.advance(1)
+    for _ in range(5):
+        await keep_authorities(world)
+    assert AuthorityState.REVOKED not in states(world, INTERMEDIATE)
+
+
+async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(world: World) -> None:
+    await register_agent(world)
+    company, csr = Company(world.now()), await request_import(world)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    await import_chain(world, company.certify(key, csr.subject), company.root)
+    issued = await issue(world, agent="bot")
+    await revoke(world, issued.certificate.authority)
+    assert not flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    with pytest.raises(Refused) as refused:
+        await issue(world, agent="bot")
+    assert refused.value.code == "external_root"
+
+
+async def test_an_authority_counts_through_the_last_second_that_its_certificate_names(world: World) -> None:
+    """Records are exclusive, X.509 is inclusive (RFC 5280 section 4.1.2.5)."""
+    await register_agent(world)
+    await issue(world, agent="bot")
+    company, csr = Company(world.now()), await request_import(world)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    await import_chain(world, company.certify(key, csr.subject), company.root)
+    for one in authorities.authorities(world.db.read()):
+        last = read(one.certificate).not_valid_after_utc.timestamp()
+        assert one.not_after // SECOND == last + 1
 
 
 class Company:

@@ -151,6 +151,10 @@ async def test_the_certificate_of_the_server_is_renewed_at_two_thirds_of_its_lif
     assert own_tls._is_due(files, names[:0], now=at - 1_000_000, password=password), "the names have changed"
     files.key.unlink()
     assert await certs.renew_tls(world) is True
+    made = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+    await revoke(world, f"{made.serial_number:032x}")
+    assert await certs.renew_tls(world) is True
+    assert await certs.renew_tls(world) is False
 
 
 def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:

@@ -66,7 +66,12 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("key", "ostiary.cli.keys:key", "List, add, rotate and revoke the keys of an agent.", IDENTITIES),
-    ("ca", "ostiary.cli.authorities:ca", "Create, show, rotate and import the certificate authority.", IDENTITIES),
+    (
+        "ca",
+        "ostiary.cli.authorities:ca",
+        "Create, rotate, revoke and import certificate authorities.",
+        IDENTITIES,
+    ),
     ("cert", "ostiary.cli.certificates:cert", "Issue, renew, keep and revoke certificates.", IDENTITIES),
     ("consent", "ostiary.cli.consents:consent", "List and revoke consents of people.", IDENTITIES),
     (

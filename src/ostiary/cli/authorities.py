@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cyclopts import App
 
+from ostiary.cli.certificates import Reason
 from ostiary.cli.files import read_text, write_new
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import Here
@@ -14,7 +15,7 @@ from ostiary.cli.usage import Usage
 
 KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 
-ca = App(name="ca", help="Create, show, rotate and import the certificate authority.")
+ca = App(name="ca", help="Create, rotate, revoke and import certificate authorities.")
 
 
 @ca.command(name="init")
@@ -58,6 +59,18 @@ def rotate(
     """
     body = {"kind": kind, "key_type": key_type, "overlap": overlap}
     session.show(session.api("POST", "/authorities/rotate", body), _print_authority)
+
+
+@ca.command(name="revoke")
+def revoke(authority: str, /, *, reason: Reason = "unspecified", session: Here) -> None:
+    """Revoke an intermediate and all its certificates; a new intermediate replaces an active one.
+
+    Args:
+        authority: Id of the intermediate, as `ostiary ca show` prints it.
+        reason: Reason (RFC 5280), such as keyCompromise.
+    """
+    answer = session.api("POST", f"/authorities/{authority}/revoke", {"reason": reason})
+    session.show(answer, _print_revoked)
 
 
 @ca.command(name="request")
@@ -120,6 +133,12 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
         "ends": f"{moment(one['not_after'])}Z" if one["certificate"] else "-",
         "id": one["authority_id"],
     }
+
+
+def _print_revoked(one: dict[str, Any]) -> None:
+    new = one["replaced_by"]
+    shown = {name: one[name] for name in ("authority_id", "subject", "state", "reason")}
+    facts({**shown, "replaced_by": "-" if new is None else new["authority_id"]})
 
 
 def _print_authority(one: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TypedDict
 import msgspec
 
 from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.model.acme import SECOND, AcmeKey
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
@@ -105,7 +106,7 @@ def _show(reader: Reader, key: AcmeKey) -> AcmeKeyBody:
     return {
         "kid": key.kid,
         "holder": key.holder,
-        "name": flows.name_of_holder(reader, key.holder),
+        "name": name_of_holder(reader, key.holder),
         "profile": key.profile,
         "names": list(key.names),
         "created_at": key.created_at // SECOND,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Literal, NotRequired, TypedDict
 
 import msgspec
@@ -10,14 +11,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.protocol.certificate import load_pem_certificates
-from ostiary.protocol.errors import Forbidden, Malformed
+from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
 from ostiaryd.certs import flows
+from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.flows.holders import name_of_holder
+from ostiaryd.certs.flows.revoking import find_bar
 from ostiaryd.certs.flows.rotation import (
     OVERLAP_S,
     finish_import,
     init_authority,
     replaced_key_type,
+    revoke_authority,
     rotate_authority,
     start_import,
 )
@@ -31,8 +36,10 @@ from ostiaryd.certs.model import (
     Reason,
     parse_csr,
     parse_name,
+    parse_serial,
 )
 from ostiaryd.certs.model.keys import generate_keys
+from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate
 from ostiaryd.certs.store import authorities
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
@@ -68,7 +75,7 @@ class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
-    """The revocation of a certificate."""
+    """The revocation of a certificate, or of an intermediate authority."""
 
     reason: Reason = Reason.UNSPECIFIED
 
@@ -103,7 +110,10 @@ class Import(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CertificateBody(TypedDict):
-    """A certificate, as lists show it. `state` is live, revoked or expired; `holder` is empty for the server itself."""
+    """A certificate, as lists show it; `holder` is empty for the server itself.
+
+    `state` is live, on_hold (a stop of the kill switch concerns its holder), revoked or expired.
+    """
 
     serial: str
     state: str
@@ -145,6 +155,8 @@ class AuthorityBody(TypedDict):
     not_after: int
     created_at: int
     active_from: int | None
+    revoked_at: int | None
+    reason: str
     certificate: str
 
 
@@ -152,6 +164,12 @@ class ImportBody(AuthorityBody):
     """A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root."""
 
     request: str
+
+
+class AuthorityRevocationBody(AuthorityBody):
+    """A revoked intermediate, and its replacement: null if it was not active, or its root is external."""
+
+    replaced_by: AuthorityBody | None
 
 
 class AuthoritiesBody(TypedDict):
@@ -190,8 +208,19 @@ async def issue_certificate(call: Call) -> Reply:
         return flows.issue(act, request, config=call.world.config)
 
     action = "cert.issue" if new.replaces is None else "cert.renew"
-    issued = await act_with_answers(call.world, lambda retry: registry.act_as(call, action, issue, again=retry))
+    try:
+        issued = await act_with_answers(call.world, lambda retry: registry.act_as(call, action, issue, again=retry))
+    except Refused as refusal:
+        if new.replaces is not None and not isinstance(refusal, Unavailable):
+            await _count_failed_renewal(call, new.replaces)
+        raise
     return reply(_detail(call.world.db.read(), issued.certificate, now=call.world.now()), status=201)
+
+
+async def _count_failed_renewal(call: Call, replaces: str) -> None:
+    with suppress(Refused):  # a serial number that is none, or a database that is gone: the first refusal says more
+        serial = parse_serial(replaces)
+        await call.world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, serial, by=call.caller.id))
 
 
 def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:
@@ -299,6 +328,22 @@ async def rotate(call: Call) -> Reply:
     return reply(_render_authority(made), status=201)
 
 
+async def revoke_intermediate(call: Call) -> Reply:
+    """Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once.
+
+    The revocation list of the root has it from now on. The owner of an external root must revoke it as well.
+    """
+    order, config = call.json(Revocation), call.world.config
+    key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
+    keys = await asyncio.to_thread(generate_keys, key_type, 2)
+    revoked, made = await registry.act_as(
+        call,
+        "authority.revoke",
+        lambda act: revoke_authority(act, call.params["id"], order.reason, keys, config=config),
+    )
+    return reply({**_render_authority(revoked), "replaced_by": None if made is None else _render_authority(made)})
+
+
 async def request_import(call: Call) -> Reply:
     """Create the key of an intermediate that an external root certifies, and return the request for its certificate."""
     new, config = call.json(NewImport), call.world.config
@@ -332,13 +377,15 @@ def _read_chain(text: str) -> list[x509.Certificate]:
 
 
 def _render(reader: Reader, certificate: Certificate, *, now: int) -> CertificateBody:
-    revoked_at = certificate.revoked_at
+    revoked_at, reason = certificate.revoked_at, certificate.reason
     state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
+    if state == "live" and (bar := _find_bar(reader, certificate)) is not None:
+        state, revoked_at, reason = "on_hold" if bar.reason is HOLD else "revoked", bar.at, bar.reason.value
     return {
         "serial": certificate.serial,
         "state": state,
         "profile": certificate.profile,
-        "holder": _name_of(reader, certificate.holder),
+        "holder": name_of_holder(reader, certificate.holder),
         "holder_id": certificate.holder or "",
         "task": certificate.task,
         "names": [str(name) for name in certificate.names],
@@ -349,8 +396,13 @@ def _render(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
         "not_after": certificate.not_after // SECOND,
         "issued_at": certificate.issued_at // SECOND,
         "revoked_at": None if revoked_at is None else revoked_at // SECOND,
-        "reason": certificate.reason,
+        "reason": reason,
     }
+
+
+def _find_bar(reader: Reader, certificate: Certificate) -> RevokedCertificate | None:
+    authority = flows.find_authority(reader, certificate.authority)
+    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task)
 
 
 def _detail(reader: Reader, certificate: Certificate, *, now: int) -> CertificateDetail:
@@ -361,13 +413,6 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
         "chain": encode_pem(chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
     }
-
-
-def _name_of(reader: Reader, holder: str | None) -> str:
-    if holder is None:
-        return ""
-    record = registry.get_agent(reader, holder) or registry.get_person(reader, holder)
-    return holder if record is None else record.name
 
 
 def _render_authority(authority: Authority) -> AuthorityBody:
@@ -384,6 +429,8 @@ def _render_authority(authority: Authority) -> AuthorityBody:
         "not_after": authority.not_after // SECOND,
         "created_at": authority.created_at // SECOND,
         "active_from": None if authority.active_from is None else authority.active_from // SECOND,
+        "revoked_at": None if authority.revoked_at is None else authority.revoked_at // SECOND,
+        "reason": authority.reason,
         "certificate": encode_pem([authority.certificate]).decode() if authority.certificate else "",
     }
 
@@ -447,6 +494,16 @@ ROUTES = (
         body=Rotation,
         grants=True,
         answers={201: AuthorityBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/authorities/{id}/revoke",
+        revoke_intermediate,
+        ADMIN,
+        body=Revocation,
+        grants=True,
+        errors=(NOT_FOUND,),
+        answers={200: AuthorityRevocationBody},
     ),
     Route(
         "POST",

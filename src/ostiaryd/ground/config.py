@@ -147,6 +147,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["P-256", "P-384", "Ed25519"],
         Meta(description="Type of the keys of a new certificate authority; `ostiary ca init` also makes RSA keys"),
     ] = "P-256"
+    certificate_warning_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=90,
+            description="Days before its expiry in which a certificate without a renewal is a finding, and only in the"
+            " last sixth of its life; 0: expiry is no finding",
+        ),
+    ] = 14
     replay_days: Annotated[
         int,
         Meta(

@@ -19,7 +19,7 @@ from ostiaryd.certs.flows.revoking import (
     list_live,
     revoke,
 )
-from ostiaryd.certs.flows.rotation import keep_authorities
+from ostiaryd.certs.flows.rotation import end_below_revoked, keep_authorities
 
 __all__ = [
     "Issuer",
@@ -27,6 +27,7 @@ __all__ = [
     "chain_of",
     "check_concerned",
     "check_issue",
+    "end_below_revoked",
     "find_authority",
     "find_certificate",
     "find_presented",

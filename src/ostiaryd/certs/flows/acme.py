@@ -47,6 +47,7 @@ from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import is_person_id
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Spend
 
@@ -172,15 +173,6 @@ def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
     return store.list_keys(reader, after=after, limit=limit)
 
 
-def name_of_holder(reader: Reader, holder: str) -> str:
-    """Return the name of the agent or person behind an account."""
-    if holder.startswith("pe_"):
-        person = registry.get_person(reader, holder)
-        return "" if person is None else person.name
-    agent = registry.get_agent(reader, holder)
-    return "" if agent is None else agent.name
-
-
 # --- accounts
 
 
@@ -279,7 +271,7 @@ def spend_nonce(tx: Tx, request: SignedRequest) -> None:
 def check_holder(tx: Tx, holder: str, *, now: int) -> None:
     """Check that the agent or person behind an account may act. Raises AcmeRefused (`unauthorized`)."""
     try:
-        if not holder.startswith("pe_"):
+        if not is_person_id(holder):
             registry.active_agent(tx, holder, now=now)
             return
         person = registry.find_person(tx, holder)
@@ -299,7 +291,7 @@ def _check_usable(tx: Tx, account: AcmeAccount, *, now: int) -> None:
 def _note(act: Act, account: AcmeAccount) -> None:
     """Write the account and its holder on the entry."""
     act.entry.key = account.jkt
-    if account.holder.startswith("pe_"):
+    if is_person_id(account.holder):
         act.entry.person = account.holder
     else:
         act.entry.agent = account.holder
@@ -511,7 +503,7 @@ def _check_names(
 
 def _holder_of(account: AcmeAccount) -> tuple[str | None, str | None]:
     """Return the agent and the person behind an account, of which one is None."""
-    return (None, account.holder) if account.holder.startswith("pe_") else (account.holder, None)
+    return (None, account.holder) if is_person_id(account.holder) else (account.holder, None)
 
 
 def _lifetime_s(not_after: int | None, *, now: int) -> int | None:

@@ -8,6 +8,7 @@ from ssl import DER_cert_to_PEM_cert
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, NotFound
@@ -193,7 +194,16 @@ def _certify(act: Act, authority: Authority, key: PrivateKey, issuer: Issuer | N
         path_length=PATH_LENGTHS[authority.kind] - (issuer is not None and authority.kind is AuthorityKind.ROOT),
         permitted=authority.permitted,
         trust_domain=config.trust_domain,
+        locations=() if issuer is None else _locations(config.public_url, issuer.authority.authority_id),
     )
+
+
+def _locations(public_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType, ...]:
+    """Return the extensions that say where the certificate and the revocation list of an issuer of authorities are."""
+    certificate, crl = (x509.UniformResourceIdentifier(f"{public_url}/ca/{issuer}{part}") for part in (".crt", "/crl"))
+    point = x509.DistributionPoint(full_name=[crl], relative_name=None, reasons=None, crl_issuer=None)
+    issuers = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
+    return x509.AuthorityInformationAccess([issuers]), x509.CRLDistributionPoints([point])
 
 
 def find_responder(reader: Reader, authority: Authority) -> Authority:

@@ -124,7 +124,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         not_after=not_after,
         issued_at=act.now,
     )
-    _store(act, certificate, jkt=jkt, client_jkt=request.client_jkt)
+    _store(act, certificate, jkt=jkt, request=request)
     registry.note(
         act, object=serial, thumbprint=certificate.thumbprint, not_after=not_after // SECOND, replaces=request.replaces
     )
@@ -194,8 +194,9 @@ def _decide(
     return names, lifetime_s
 
 
-def _store(act: Act, certificate: Certificate, *, jkt: str, client_jkt: str | None) -> None:
-    store.insert(act.tx, certificate)
+def _store(act: Act, certificate: Certificate, *, jkt: str, request: CertificateRequest) -> None:
+    replaces = None if request.replaces is None else parse_serial(request.replaces)
+    store.insert(act.tx, certificate, replaces=replaces)
     if certificate.holder is not None:
         holding = Holding(
             id=HoldingId(holding_id(certificate.serial)),
@@ -203,7 +204,7 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, client_jkt: str | No
             agent=AgentId(certificate.holder),
             task=certificate.task,
             jkt=jkt,
-            client_jkt=client_jkt,
+            client_jkt=request.client_jkt,
             expires_at=certificate.not_after,
         )
         registry.add_holding(act, holding)

@@ -22,9 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.errors import Malformed
 from ostiary.protocol.jose import b64u
 from ostiaryd.certs.flows.authorities import encode_pem, trust_bundle
 from ostiaryd.certs.flows.issuing import issue
+from ostiaryd.certs.flows.revoking import find_presented, is_live
 from ostiaryd.certs.model.certificate import CertificateRequest, IssuedCertificate
 from ostiaryd.certs.model.keys import generate_key
 from ostiaryd.certs.model.names import CertificateName, NameKind, make_name
@@ -74,13 +77,13 @@ def _is_any(host: str) -> bool:
 
 
 async def renew_tls(world: World) -> bool:
-    """Issue a certificate for the listeners if there is none, or a third of its life or less is left, or its names
-    changed; return whether one was issued. Without `--tls auto`, do nothing.
+    """Issue a certificate for the listeners if there is none, or a third of its life or less is left, or it was
+    revoked, or its names changed; return whether one was issued. Without `--tls auto`, do nothing.
     """
     if world.config.tls != "auto":
         return False
-    files, names = tls_files(world.config), server_names(world.config)
-    if not _is_due(files, names, now=world.now(), password=tls_password(world.keys)):
+    files, names, now = tls_files(world.config), server_names(world.config), world.now()
+    if _is_kept(world, files, now=now) and not _is_due(files, names, now=now, password=tls_password(world.keys)):
         return False
     key = generate_key("P-256")
     public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -95,6 +98,17 @@ async def renew_tls(world: World) -> bool:
     _replace(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, password), mode=0o600)
     _replace(files.certificate, encode_pem([issued.certificate.der, *issued.chain]), mode=0o644)
     return True
+
+
+def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
+    """Return whether the certificate in the files was issued by this server and not revoked since."""
+    try:
+        presented = load_pem_certificates(files.certificate.read_text())[0]
+    except (OSError, ValueError, Malformed):
+        return False
+    reader = world.db.read()
+    certificate = find_presented(reader, presented.public_bytes(Encoding.DER), now=now)
+    return certificate is not None and is_live(reader, certificate, now=now)
 
 
 def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, password: str) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from ostiary.protocol.certificate import load_certificate
-from ostiary.protocol.errors import Conflict, Forbidden, Malformed, NotFound, Refused
+from ostiary.protocol.errors import Conflict, Forbidden, Malformed, NotFound
+from ostiaryd.certs.flows.authorities import find_authority
+from ostiaryd.certs.flows.holders import find_hold
+from ostiaryd.certs.model.authority import Authority
 from ostiaryd.certs.model.certificate import Certificate, Reason, holding_id, parse_serial, serial_text
+from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate, reason_flag
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller, Root
+from ostiaryd.registry.model import Caller, Root, is_person_id
 
 FORGOTTEN_AT_ONCE = 1000
 
@@ -39,20 +43,33 @@ def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> lis
 
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
     """Return whether a certificate counts at `now`: it is in force, and its holder is active and not stopped."""
-    if not certificate.is_in_force(now):
+    if not certificate.is_in_force(now) or not _is_active(reader, certificate.holder, now=now):
         return False
-    holder = certificate.holder
+    authority = find_authority(reader, certificate.authority)
+    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task) is None
+
+
+def _is_active(reader: Reader, holder: str | None, *, now: int) -> bool:
     if holder is None:
         return True
-    try:
-        if holder.startswith("pe_"):
-            registry.check_person_not_stopped(reader, holder)
-            return registry.find_person(reader, holder).is_active
-        registry.active_agent(reader, holder, now=now)
-        registry.check_none_stopped(reader, "task", [certificate.task])
-    except Refused:
-        return False
-    return True
+    if is_person_id(holder):
+        person = registry.get_person(reader, holder)
+        return person is not None and person.is_active
+    agent = registry.get_agent(reader, holder)
+    return agent is not None and agent.is_active(now)
+
+
+def find_bar(
+    reader: Reader, serial: str, authority: Authority, holder: str | None, task: str | None
+) -> RevokedCertificate | None:
+    """Return why a certificate that has not ended is refused: its authority was revoked, or a stop of the kill switch
+    puts it on hold. None while it is good.
+    """
+    if authority.revoked_at is not None:
+        return RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
+    if (stop := find_hold(reader, holder, task)) is not None:
+        return RevokedCertificate(serial, stop.since, HOLD)
+    return None
 
 
 def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -> Certificate:

@@ -9,6 +9,7 @@ from functools import partial
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ReasonFlags
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
@@ -30,9 +31,11 @@ from ostiaryd.certs.model.authority import (
     constraints,
     hash_for,
     microseconds,
+    read_end,
     read_permitted,
     subject_of,
 )
+from ostiaryd.certs.model.certificate import Reason, holding_id
 from ostiaryd.certs.model.keys import (
     PrivateKey,
     PublicKey,
@@ -47,11 +50,16 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import note
+from ostiaryd.registry.model import Root
 from ostiaryd.trust import flows as trust
 
 OVERLAP_S = 600
 MAX_OVERLAP_S = 30 * 86_400
+REVOKED_KEPT_S = 86_400
+"""seconds for which a revoked intermediate is kept after its expiry"""
+ENDED_AT_ONCE = 500
 MAX_CHAIN = 5
 """certificates of an imported chain"""
 
@@ -109,6 +117,50 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     return root
 
 
+def revoke_authority(
+    act: Act, id: str, reason: Reason, keys: list[PrivateKey], *, config: Config
+) -> tuple[Authority, Authority | None]:
+    """Revoke an intermediate: from now on the list of its root has it, and no certificate of it is in force.
+
+    Return it, and the new intermediate that replaces an active one; None under an external root, whose owner must
+    revoke the intermediate as well. Raises NotFound, and Conflict for another kind of authority, a
+    pending intermediate, and a revoked intermediate.
+    """
+    revoked = find_authority(act.tx, id)
+    note(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
+    if revoked.kind is not AuthorityKind.INTERMEDIATE or revoked.state is AuthorityState.PENDING:
+        raise Conflict("only an intermediate that has a certificate can be revoked", hint="ostiary ca show")
+    if revoked.state is AuthorityState.REVOKED:
+        raise Conflict("the authority is revoked already", code="already_revoked")
+    why = ReasonFlags.ca_compromise.value if reason is Reason.KEY_COMPROMISE else reason.value
+    store.revoke(act.tx, revoked.authority_id, reason=why)
+    root = active_authority(act.tx, AuthorityKind.ROOT)
+    made = None
+    if revoked.state is AuthorityState.ACTIVE and root is not None and root.sealed is not None:
+        made = create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
+    return find_authority(act.tx, id), made
+
+
+async def end_below_revoked(world: World) -> None:
+    """End the certificates of revoked authorities, and everything obtained with them, in small batches.
+
+    They are refused from the revocation of the authority on; this ends their holdings.
+    """
+    for one in store.authorities(world.db.read()):
+        if one.state is AuthorityState.REVOKED:
+            while certificates.in_force(world.db.read(), one.authority_id, now=world.now(), limit=1):
+                await act(world, "authority.end", partial(_end_below, id=one.authority_id))
+
+
+def _end_below(act: Act, id: AuthorityId) -> None:
+    authority = find_authority(act.tx, id)
+    note(act, object=id, subject=authority.subject)
+    for serial, holder, _ in certificates.in_force(act.tx, id, now=act.now, limit=ENDED_AT_ONCE):
+        certificates.revoke(act.tx, serial, reason=authority.reason)
+        if holder is not None:
+            registry.end_holdings(act, Root.HOLDING, holding_id(serial), why=authority.reason)
+
+
 def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:
     """Return the type of the key of the active authority of a kind; without one, that of the configuration."""
     active = active_authority(reader, kind)
@@ -162,7 +214,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         certificate=leaf.public_bytes(Encoding.DER),
         permitted=read_permitted(leaf),
         not_before=microseconds(leaf.not_valid_before_utc),
-        not_after=microseconds(leaf.not_valid_after_utc),
+        not_after=read_end(leaf),
     )
     store.certify(act.tx, installed)
     store.set_state(act.tx, installed.authority_id, AuthorityState.ACTIVE)
@@ -188,7 +240,7 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
         certificate=der,
         sealed=None,
         not_before=microseconds(certificate.not_valid_before_utc),
-        not_after=microseconds(certificate.not_valid_after_utc),
+        not_after=read_end(certificate),
         created_at=act.now,
     )
     store.insert(act.tx, external)
@@ -210,7 +262,7 @@ def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *,
         raise Invalid(f"the certificate `{name}` is not signed by the next one", hint="end with the root") from None
     if not (is_authority and usage.key_cert_sign):
         raise Invalid(f"the certificate `{name}` is not of an authority")
-    if not microseconds(certificate.not_valid_before_utc) <= now < microseconds(certificate.not_valid_after_utc):
+    if not microseconds(certificate.not_valid_before_utc) <= now < read_end(certificate):
         raise Invalid(f"the certificate `{name}` is not valid now")
     _public_key(certificate)
 
@@ -237,7 +289,7 @@ async def keep_authorities(world: World) -> None:
         await act(world, "authority.rotate", partial(rotate_authority, kind=aged.kind, keys=keys, config=config))
         return
     for one in every:
-        if one.state is AuthorityState.RETIRED and _is_over(world, one, every, now=now):
+        if one.state in (AuthorityState.RETIRED, AuthorityState.REVOKED) and _is_over(world, one, every, now=now):
             await act(world, "authority.delete", partial(_delete, id=one.authority_id))
             return
 
@@ -260,7 +312,11 @@ def is_old(authority: Authority, *, now: int) -> bool:
 
 
 def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, now: int) -> bool:
-    """Return whether no certificate below a retired authority can count, nor be shown."""
+    """Return whether no certificate below a retired authority can count, nor be shown. A revoked one stays in the list
+    of its root until its own certificate has expired.
+    """
+    if authority.state is AuthorityState.REVOKED and now < authority.not_after + REVOKED_KEPT_S * SECOND:
+        return False
     if authority.kind is AuthorityKind.ROOT:
         return (
             not any(one.parent == authority.authority_id and one.kind is not AuthorityKind.ROOT for one in every)

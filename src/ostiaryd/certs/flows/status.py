@@ -1,5 +1,9 @@
 """Status of certificates for relying parties: OCSP answers and revocation lists, fresh at each request.
 
+A certificate is revoked if its holding has ended or its authority was revoked, and on hold (`certificateHold`) while a
+stop of the kill switch concerns its holder. Neither is stored with the certificate, so each is in force from the commit
+on, and the hold ends with the stop.
+
 An answer without a nonce is signed at the first request for it and kept until half of its validity has passed, or until
 the status of its certificate changes. Each request reads the status, so no kept answer outlives a revocation.
 """
@@ -7,16 +11,21 @@ the status of its certificate changes. Each request reads the status, so no kept
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import NamedTuple
 
 from cryptography.x509 import ocsp
 
 from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.certs.flows.authorities import Issuer, find_authority, find_responder, open_issuer, parsed
+from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.flows.issuing import distribution_point
+from ostiaryd.certs.flows.revoking import find_bar
 from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, Authority, AuthorityKind
-from ostiaryd.certs.model.certificate import SHARDS, shard_of
+from ostiaryd.certs.model.certificate import SHARDS, serial_text, shard_of
 from ostiaryd.certs.model.revocation import (
+    HOLD,
     OcspRequest,
     RevokedCertificate,
     build_crl,
@@ -26,9 +35,11 @@ from ostiaryd.certs.model.revocation import (
     reason_flag,
     refuse_ocsp,
 )
+from ostiaryd.certs.store import authorities
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
 
 OCSP_VALIDITY = 600 * SECOND
 CRL_VALIDITY = 3600 * SECOND
@@ -63,16 +74,20 @@ class OcspResponder:
             return _MALFORMED
         if (status := store.status(reader, request.serial)) is None:
             return _UNAUTHORIZED
-        authority_id, _, ended_at, why = status
+        authority = find_authority(reader, status.authority)
+        if status.ended_at is not None:
+            revoked: RevokedCertificate | None = RevokedCertificate(
+                request.serial, status.ended_at, reason_flag(status.why)
+            )
+        else:
+            revoked = find_bar(reader, request.serial, authority, status.holder, status.task)
         is_live = request.nonce is not None and self._may_sign(now)
-        key = (request.algorithm, request.name_hash, request.key_hash, request.serial, ended_at)
+        key = (request.algorithm, request.name_hash, request.key_hash, request.serial, revoked)
         kept = self._new.get(key) or self._old.get(key)
         if kept is not None and now < kept.until and not is_live:
             return kept.answer
-        authority = find_authority(reader, authority_id)
         if hashes_of_issuer(parsed(authority.certificate), request.algorithm) != (request.name_hash, request.key_hash):
             return _UNAUTHORIZED
-        revoked = None if ended_at is None else RevokedCertificate(request.serial, ended_at, reason_flag(why))
         if is_live:
             return self._sign(reader, authority, request, revoked, now=now)
         answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
@@ -123,6 +138,8 @@ class _Crl(NamedTuple):
     since: int
     number: int
     """revocations after `since` (microseconds)"""
+    others: tuple[object, ...]
+    """stops of the kill switch, and authorities, at the building"""
 
 
 class RevocationLists:
@@ -150,20 +167,19 @@ class RevocationLists:
 
     def _is_fresh(self, crl: _Crl) -> bool:
         """Return whether the list is young, and no revocation was committed since it was built."""
+        reader = self._world.db.read()
         return (
-            self._world.now() < crl.until and store.count_revoked(self._world.db.read(), since=crl.since) == crl.number
+            self._world.now() < crl.until
+            and store.count_revoked(reader, since=crl.since) == crl.number
+            and _others(reader) == crl.others
         )
 
     def _build(self, reader: Reader, authority: Authority, shard: int | None) -> _Crl:
         now = self._world.now()
         since = now - _LATE
-        count = store.count_revoked(reader, since=since)
+        count, others = store.count_revoked(reader, since=since), _others(reader)
         issuer: Issuer = open_issuer(reader, authority, keys=self._world.keys)
-        revoked = [
-            RevokedCertificate(serial, at, reason_flag(why))
-            for serial, of, at, why in store.revoked(reader, since=now - CRL_VALIDITY)
-            if of == authority.authority_id and shard in (None, shard_of(serial))
-        ]
+        revoked = [one for one in _list_revoked(reader, authority, now=now) if shard in (None, shard_of(one.serial))]
         public_url = self._world.config.public_url
         der = build_crl(
             issuer.certificate,
@@ -174,4 +190,31 @@ class RevocationLists:
             next_update=min(now + CRL_VALIDITY, authority.not_after),
             partition=None if shard is None else distribution_point(public_url, authority.authority_id, shard),
         )
-        return _Crl(der, now + CRL_VALIDITY // 2, since, count)
+        return _Crl(der, now + CRL_VALIDITY // 2, since, count, others)
+
+
+def _others(reader: Reader) -> tuple[object, ...]:
+    revoked = [one.authority_id for one in authorities.authorities(reader) if one.revoked_at is not None]
+    return registry.list_stops(reader), revoked
+
+
+def _list_revoked(reader: Reader, authority: Authority, *, now: int) -> Iterator[RevokedCertificate]:
+    """Return everything below an authority that is revoked or on hold, and has not expired for longer than a list is
+    valid.
+    """
+    since = now - CRL_VALIDITY
+    for serial, of, at, why in store.revoked(reader, since=since):
+        if of == authority.authority_id:
+            yield RevokedCertificate(serial, at, reason_flag(why))
+    for one in authorities.authorities(reader):
+        if one.parent == authority.authority_id and one.revoked_at is not None and one.not_after > since:
+            serial = serial_text(parsed(one.certificate).serial_number)
+            yield RevokedCertificate(serial, one.revoked_at, reason_flag(one.reason))
+    if authority.revoked_at is None and not registry.list_stops(reader):
+        return
+    hold_of = cache(partial(find_hold, reader))
+    for serial, holder, task in store.in_force(reader, authority.authority_id, now=now):
+        if authority.revoked_at is not None:
+            yield RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
+        elif (stop := hold_of(holder, task)) is not None:
+            yield RevokedCertificate(serial, stop.since, HOLD)

@@ -1,6 +1,7 @@
 """Authorities: the root, its intermediates, and their OCSP responders; each has one key and one certificate.
 
     pending --> active --rotation--> retired --its last certificate has expired--> gone
+                   +---------------------+--revocation--> revoked --its own certificate has expired--> gone
 
 Of roots and of intermediates at most one is active. The trust bundle has all roots. An intermediate that an external
 root signs is pending until its certificate is imported. A new root is pending, and in the trust bundle, for some time
@@ -44,10 +45,12 @@ class AuthorityState(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
     RETIRED = "retired"
+    REVOKED = "revoked"
+    """an intermediate: it is in the revocation list of its root, and no certificate of it is in force"""
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
-    """An authority. Times in microseconds.
+    """An authority. Times in microseconds: it counts from `not_before` until `not_after`, exclusively.
 
     `parent` is the authority that signed its certificate; None for a root. `sealed` is its private key under the
     keyring; None for an external root, which only verifies. `certificate` is empty while it is pending.
@@ -71,6 +74,9 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     retired_at: int | None = None
     active_from: int | None = None
     """time at which a root that is published signs"""
+    revoked_at: int | None = None
+    reason: str = ""
+    """reason of the revocation, as X.509 has it"""
 
 
 def instant(time: int) -> datetime:
@@ -78,9 +84,21 @@ def instant(time: int) -> datetime:
     return _EPOCH + timedelta(seconds=time // SECOND)
 
 
+def last_second(end: int) -> datetime:
+    """Return the `notAfter` of a certificate that ends at `end`: the last second in which it is valid (RFC 5280 section
+    4.1.2.5).
+    """
+    return instant(end - SECOND)
+
+
 def microseconds(time: datetime) -> int:
     """Return a time of X.509 in microseconds since the epoch."""
     return round((time - _EPOCH).total_seconds()) * SECOND
+
+
+def read_end(certificate: x509.Certificate) -> int:
+    """Return the first instant at which a certificate is no longer valid, in microseconds."""
+    return microseconds(certificate.not_valid_after_utc) + SECOND
 
 
 def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
@@ -112,6 +130,7 @@ def build_authority_certificate(
     path_length: int,
     permitted: Sequence[str] = (),
     trust_domain: str = "",
+    locations: Sequence[x509.ExtensionType] = (),
 ) -> bytes:
     """Return the certificate of a root or an intermediate in DER (RFC 5280 section 4.2)."""
     own_id = x509.SubjectKeyIdentifier.from_public_key(key)
@@ -123,7 +142,7 @@ def build_authority_certificate(
         .public_key(key)
         .serial_number(serial)
         .not_valid_before(instant(not_before))
-        .not_valid_after(instant(not_after))
+        .not_valid_after(last_second(not_after))
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_CA_USAGE, critical=True)
         .add_extension(own_id, critical=False)
@@ -134,6 +153,8 @@ def build_authority_certificate(
         builder = builder.add_extension(x509.SubjectAlternativeName([spiffe]), critical=False)
     if permitted:
         builder = builder.add_extension(constraints(permitted), critical=True)
+    for location in locations:
+        builder = builder.add_extension(location, critical=False)
     return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
 
 
@@ -156,7 +177,7 @@ def build_responder_certificate(
         .public_key(key)
         .serial_number(serial)
         .not_valid_before(instant(not_before))
-        .not_valid_after(instant(not_after))
+        .not_valid_after(last_second(not_after))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(SIGNING_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)

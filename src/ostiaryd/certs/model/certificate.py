@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import b64u
-from ostiaryd.certs.model.authority import SECOND, SIGNING_USAGE, AuthorityId, hash_for, instant, subject_of
+from ostiaryd.certs.model.authority import SIGNING_USAGE, AuthorityId, hash_for, instant, last_second, subject_of
 from ostiaryd.certs.model.keys import PrivateKey, parse_public_key
 from ostiaryd.certs.model.names import CertificateName, parse_name
 from ostiaryd.certs.model.profiles import Usage
@@ -177,7 +177,7 @@ def build_certificate(
         .public_key(key)
         .serial_number(int(serial, 16))
         .not_valid_before(instant(not_before))
-        .not_valid_after(instant(not_after - SECOND))  # the last second of the validity (RFC 5280 section 4.1.2.5)
+        .not_valid_after(last_second(not_after))
         .add_extension(_LEAF, critical=True)
         .add_extension(SIGNING_USAGE, critical=True)
         .add_extension(_extended(tuple(usages)), critical=False)

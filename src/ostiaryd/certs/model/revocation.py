@@ -105,6 +105,8 @@ def build_ocsp_answer(
     return builder.sign(responder_key, hash_for(responder_key)).public_bytes(Encoding.DER)
 
 
+HOLD = x509.ReasonFlags.certificate_hold
+"""reason while a stop of the kill switch lasts (RFC 5280 section 5.3.1); the certificate is good again afterwards"""
 _UNSPECIFIED = x509.ReasonFlags.unspecified
 
 
@@ -118,7 +120,7 @@ def reason_flag(why: str) -> x509.ReasonFlags:
     return x509.ReasonFlags(why) if why in _STATED else x509.ReasonFlags.cessation_of_operation
 
 
-_STATED = frozenset(reason.value for reason in Reason)
+_STATED = frozenset((*(reason.value for reason in Reason), x509.ReasonFlags.ca_compromise.value))
 
 
 def build_crl(
@@ -133,8 +135,9 @@ def build_crl(
 ) -> bytes:
     """Return a revocation list in DER; of a `partition`, it says so (RFC 5280 section 5.2.5)."""
     own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    entries = [_entry(one) for one in revoked]
     builder = (
-        x509.CertificateRevocationListBuilder()
+        x509.CertificateRevocationListBuilder(revoked_certificates=entries)  # adding them one by one is quadratic
         .issuer_name(issuer.subject)
         .last_update(instant(this_update))
         .next_update(instant(next_update))
@@ -152,9 +155,13 @@ def build_crl(
             only_contains_attribute_certs=False,
         )
         builder = builder.add_extension(point, critical=True)
-    for one in revoked:
-        entry = x509.RevokedCertificateBuilder().serial_number(int(one.serial, 16)).revocation_date(instant(one.at))
-        if one.reason is not _UNSPECIFIED:
-            entry = entry.add_extension(x509.CRLReason(one.reason), critical=False)
-        builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(key, hash_for(key)).public_bytes(Encoding.DER)
+
+
+def _entry(revoked: RevokedCertificate) -> x509.RevokedCertificate:
+    builder = (
+        x509.RevokedCertificateBuilder().serial_number(int(revoked.serial, 16)).revocation_date(instant(revoked.at))
+    )
+    if revoked.reason is not _UNSPECIFIED:
+        builder = builder.add_extension(x509.CRLReason(revoked.reason), critical=False)
+    return builder.build()

@@ -6,7 +6,7 @@ from ostiaryd.certs.model.authority import Authority, AuthorityId, AuthorityKind
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
 _SELECT = """select authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
-    sealed, permitted, not_before, not_after, created_at, retired_at, active_from from authority """
+    sealed, permitted, not_before, not_after, created_at, retired_at, active_from, revoked_at, reason from authority """
 _ALL = sql(_SELECT + "order by created_at, authority_id", steady=True)
 _GET = sql(_SELECT + "where authority_id = :id", steady=True)
 _INSERT = sql(
@@ -20,6 +20,9 @@ _CERTIFY = sql(
         not_before = :not_before, not_after = :not_after where authority_id = :id"""
 )
 _STATE = sql("update authority set state = :state, retired_at = :retired_at where authority_id = :id")
+_REVOKE = sql(
+    "update authority set state = 'revoked', revoked_at = :revoked_at, reason = :reason where authority_id = :id"
+)
 _UNCROSS = sql("update authority set cross_certificate = null, parent = null where parent = :id and kind = 'root'")
 _DELETE = sql("delete from authority where authority_id = :id")
 
@@ -76,6 +79,12 @@ def set_state(tx: Tx, id: AuthorityId, state: AuthorityState) -> None:
     tx.run(_STATE, id=id, state=state, retired_at=tx.now if state is AuthorityState.RETIRED else None)
 
 
+def revoke(tx: Tx, id: AuthorityId, *, reason: str) -> None:
+    """Mark an authority as revoked."""
+    tx.touch("authority", id)
+    tx.run(_REVOKE, id=id, revoked_at=tx.now, reason=reason)
+
+
 def delete(tx: Tx, id: AuthorityId) -> None:
     """Delete an authority, and the certificate by which it introduced the next root."""
     for one in authorities(tx):
@@ -88,7 +97,7 @@ def delete(tx: Tx, id: AuthorityId) -> None:
 
 def _authority(row: Row) -> Authority:
     id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, *times = row
-    not_before, not_after, created_at, retired_at, active_from = times
+    not_before, not_after, created_at, retired_at, active_from, revoked_at, reason = times
     return Authority(
         authority_id=id,
         kind=AuthorityKind(kind),
@@ -105,4 +114,6 @@ def _authority(row: Row) -> Authority:
         created_at=created_at,
         retired_at=retired_at,
         active_from=active_from,
+        revoked_at=revoked_at,
+        reason=reason or "",
     )

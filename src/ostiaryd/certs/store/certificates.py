@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import NamedTuple
+
 from ostiaryd.certs.model.certificate import Certificate, decode_names, encode_names
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
@@ -20,9 +23,9 @@ _LIVE_OF_HOLDER = sql(
 )
 _INSERT = sql(
     """insert into certificate (serial, authority, profile, holder, task, names, key_type, key_digest, der, not_before,
-        not_after, issued_at)
+        not_after, issued_at, replaces)
        values (:serial, :authority, :profile, :holder, :task, :names, :key_type, :key_digest, :der, :not_before,
-        :not_after, :issued_at)"""
+        :not_after, :issued_at, :replaces)"""
 )
 _REVOKE = sql(
     "update certificate set revoked_at = :now, reason = :reason where serial = :serial and revoked_at is null"
@@ -30,7 +33,14 @@ _REVOKE = sql(
 _OTHER_HOLDER = sql(
     "select serial from certificate where key_digest = :digest and coalesce(holder, '') <> :holder limit 1"
 )
-_STATUS = sql(f"select authority, not_after, {_ENDED}, coalesce(reason, ended_why) {_FROM} where serial = :serial")
+_STATUS = sql(
+    f"select authority, holder, certificate.task, {_ENDED}, coalesce(reason, ended_why) {_FROM} where serial = :serial"
+)
+_IN_FORCE = sql(
+    f"""select serial, holder, certificate.task {_FROM}
+        where authority = :authority and not_after > :now and {_ENDED} is null and serial > :after
+        order by serial limit :limit"""
+)
 _COUNT = sql(
     """select (select count(*) from certificate where revoked_at is not null and revoked_at > :since)
         + (select count(*) from holding where kind = 'certificate' and ended_at is not null and ended_at > :since)"""
@@ -49,16 +59,57 @@ _PRUNE = sql(
     prunes=True,
 )
 _RECENT = sql("select serial from certificate where authority = :authority and not_after > :since limit 1")
+_FAILED = sql(
+    "update certificate set failed_renewals = failed_renewals + 1 where serial = :serial and holder = :holder"
+)
+LAST_PART = 6
+"""the part of its life that is left to a certificate (a sixth) when its renewal is overdue: helpers renew after two
+thirds, and try again
+"""
+_COLUMNS = f"""serial, authority, profile, holder, certificate.task, names, key_type, key_digest, der, not_before,
+    not_after, issued_at, {_ENDED}, coalesce(reason, ended_why)"""
+_HELD = f"{_ENDED} is null and not_after > :now and holder is not null and (:is_warned = 1 or warned_at is null)"
+_REPLACED = """exists (select 1 from certificate newer left join holding renewed on renewed.id = 'ct_' || newer.serial
+    where newer.holder = certificate.holder and newer.serial > certificate.serial
+    and newer.profile = certificate.profile and newer.names = certificate.names and renewed.ended_at is null)"""
+_OVERDUE = sql(
+    f"""select {_COLUMNS}, failed_renewals {_FROM}
+        where {_HELD} and not_after < :until and (not_after - :now) * {LAST_PART} < not_after - not_before
+        and (replaces is not null or not_after - not_before >= :long)
+        and (certificate.task is null or certificate.task = 'tk_' || substr(holder, 4)) and not {_REPLACED}
+        order by not_after limit :limit"""
+)
+_FAILING = sql(
+    f"""select {_COLUMNS}, failed_renewals {_FROM}
+        where {_HELD} and failed_renewals >= :failures and failed_renewals > 0 and not {_REPLACED}
+        order by serial limit :limit"""
+)
+_WARN = sql("update certificate set warned_at = :now where serial = :serial and warned_at is null")
+_BY_PROFILE = sql(
+    f"""select profile, count(*), sum(case when failed_renewals > 0 then 1 else 0 end) {_FROM}
+        where not_after > :now and {_ENDED} is null group by profile"""
+)
 _BLOCK = sql(
     "insert into blocked_key (digest, reason, blocked_at) values (:digest, :reason, :now) on conflict do nothing"
 )
 _BLOCKED = sql("select reason from blocked_key where digest = :digest")
 _LAST = "g"
 """behind all serials, which are hexadecimal"""
+ALL = 1 << 62
 
 
-def insert(tx: Tx, certificate: Certificate) -> None:
-    """Insert a certificate; its serial is new."""
+class CertificateStatus(NamedTuple):
+    """The status of a certificate as its row and its holding have it; `ended_at` is None while it is in force."""
+
+    authority: str
+    holder: str | None
+    task: str | None
+    ended_at: int | None
+    why: str
+
+
+def insert(tx: Tx, certificate: Certificate, *, replaces: str | None = None) -> None:
+    """Insert a certificate, which replaces another one; its serial is new."""
     tx.late(
         _INSERT,
         (
@@ -74,6 +125,7 @@ def insert(tx: Tx, certificate: Certificate) -> None:
             certificate.not_before,
             certificate.not_after,
             certificate.issued_at,
+            replaces,
         ),
     )
 
@@ -108,10 +160,18 @@ def has_other_holder(reader: Reader, key_digest: str, *, holder: str) -> bool:
     return reader.one(_OTHER_HOLDER, digest=key_digest, holder=holder) is not None
 
 
-def status(reader: Reader, serial: str) -> tuple[str, int, int | None, str] | None:
-    """Return authority, expiry, end (None while it is in force) and reason of a certificate; None if it is unknown."""
+def status(reader: Reader, serial: str) -> CertificateStatus | None:
+    """Return the status of a certificate; None if it is unknown."""
     row = reader.one(_STATUS, serial=serial)
-    return None if row is None else (row[0], row[1], row[2], row[3] or "")
+    return None if row is None else CertificateStatus(row[0], row[1], row[2], row[3], row[4] or "")
+
+
+def in_force(
+    reader: Reader, authority: str, *, now: int, after: str = "", limit: int = ALL
+) -> list[tuple[str, str | None, str | None]]:
+    """Return serial, holder and task of the certificates of an authority that have not ended, behind a serial."""
+    rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, limit=limit)
+    return [(serial, holder, task) for serial, holder, task in rows]
 
 
 def count_revoked(reader: Reader, *, since: int) -> int:
@@ -134,6 +194,37 @@ def has_recent(reader: Reader, authority: str, *, now: int) -> bool:
 def prune(tx: Tx, *, limit: int) -> int:
     """Delete certificates that expired over a day ago."""
     return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
+
+
+def count_failure(tx: Tx, serial: str, *, holder: str) -> None:
+    """Count a failed renewal of a certificate of that holder."""
+    tx.run(_FAILED, serial=serial, holder=holder)
+
+
+def neglected(
+    reader: Reader, *, now: int, until: int, long: int, failures: int, limit: int, is_warned: bool = False
+) -> list[tuple[Certificate, int]]:
+    """Return neglected certificates (`renewals.list_neglected`) with their failed renewals.
+
+    `is_warned`: also certificates with a warning.
+    """
+    some = {"now": now, "limit": limit, "is_warned": int(is_warned)}
+    rows = [
+        *reader.all(_FAILING, failures=failures, **some),
+        *reader.all(_OVERDUE, until=until, long=long, **some),
+    ]
+    return [(_certificate(row[:-1]), row[-1]) for row in {row[0]: row for row in rows}.values()]
+
+
+def mark_warned(tx: Tx, serial: str) -> bool:
+    """Note that people were warned of a certificate; return False if they were before."""
+    return tx.run(_WARN, serial=serial, now=tx.now) == 1
+
+
+def count_in_force(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
+    """Return the number of certificates in force by profile, and how many of them have failed renewals."""
+    rows = reader.all(_BY_PROFILE, now=now)
+    return Counter({profile: count for profile, count, _ in rows}), sum(failed for *_, failed in rows)
 
 
 def block_key(tx: Tx, digest: str, *, reason: str) -> None:

@@ -41,6 +41,7 @@ _TITLES = {
     "incident.decommission": "Incident: decommissioned",
     "respond.limited": "Automatic action has reached its limit: a person must act",
     "signal.flood": "A trusted issuer sends more signals than the limit",
+    "cert.warn": "A certificate ends soon, or cannot be renewed",
     "clock.jump": "The wall clock of the server jumped",
     "clock.accept": "The time of the server is confirmed",
     "history.lost": "The database lost a part of its history: the server is in recovery",

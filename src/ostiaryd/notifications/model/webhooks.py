@@ -46,6 +46,7 @@ HEARD = (
     "incident.decommission",
     "respond.limited",
     "signal.flood",
+    "cert.warn",
     "clock.jump",
     "clock.accept",
     "history.lost",

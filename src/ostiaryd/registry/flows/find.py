@@ -17,6 +17,7 @@ from ostiaryd.registry.model import (
     State,
     Team,
     check_not_stopped,
+    is_person_id,
     names_of_agent,
 )
 from ostiaryd.registry.store import agents, owners, resources, stops
@@ -31,7 +32,7 @@ def has_agents(reader: Reader) -> bool:
 
 def is_privileged(reader: Reader, id: str) -> bool:
     """Return whether that client may stop or look at more than its own, or is a guard, which must hear of it."""
-    if id.startswith("pe_"):
+    if is_person_id(id):
         return (person := owners.person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):
         return resources.get(reader, id) is not None

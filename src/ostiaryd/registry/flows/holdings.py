@@ -9,7 +9,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import active_agent, find_person, find_resource
-from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta
+from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta, is_person_id
 from ostiaryd.registry.model.holding import names_root
 from ostiaryd.registry.store import holdings
 
@@ -22,7 +22,7 @@ def add_holding(act: Act, holding: Holding) -> None:
     """
     if holding.agent.startswith("rs_"):
         find_resource(act.tx, holding.agent)
-    elif holding.agent.startswith("pe_"):
+    elif is_person_id(holding.agent):
         if not (person := find_person(act.tx, holding.agent)).is_active:
             raise Forbidden(f"`{person.name}` {person.absence}", code=person.absence_code)
     else:

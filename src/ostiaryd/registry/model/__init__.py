@@ -40,9 +40,19 @@ from ostiaryd.registry.model.delta import (
 )
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
-from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
+from ostiaryd.registry.model.owner import (
+    Owner,
+    OwnerId,
+    Person,
+    PersonId,
+    PersonKey,
+    PersonState,
+    Team,
+    TeamId,
+    is_person_id,
+)
 from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
-from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, names_of_agent
+from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, find_stop, names_of_agent
 
 __all__ = [
     "ADMIN",
@@ -96,6 +106,8 @@ __all__ = [
     "check_not_stopped",
     "check_text",
     "check_uri",
+    "find_stop",
+    "is_person_id",
     "names_of_agent",
     "next_state",
     "parse_catalogue",

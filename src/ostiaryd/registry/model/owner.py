@@ -11,6 +11,11 @@ TeamId = NewType("TeamId", str)
 OwnerId = PersonId | TeamId
 
 
+def is_person_id(id: str) -> bool:
+    """Return whether an id has the form of a person's."""
+    return id.startswith("pe_")
+
+
 class PersonState(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"

@@ -39,15 +39,20 @@ class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
     is_lifted: bool = False
 
 
+def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | None:
+    """Return the oldest stop that names one of the pairs (kind, value); None if none does."""
+    if not stops:
+        return None
+    named = set(names)
+    naming = (stop for stop in stops if (stop.target_kind, stop.value) in named)
+    return min(naming, key=lambda stop: stop.since, default=None)
+
+
 def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
     """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
-    if not stops:
-        return
-    named = set(names)
-    for stop in stops:
-        if (stop.target_kind, stop.value) in named:
-            label = f"{stop.target_kind} {stop.value}".rstrip()
-            raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
+    if (stop := find_stop(stops, names)) is not None:
+        label = f"{stop.target_kind} {stop.value}".rstrip()
+        raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
+from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId, is_person_id
 
 _PERSON = "select person_id, name, email, deputy, state, created_at from person "
 _TEAM = "select team_id, name, deputy, created_at from team "
@@ -63,7 +63,7 @@ def insert_team(tx: Tx, team: Team) -> None:
 
 def person(reader: Reader, id_or_name: str) -> Person | None:
     """Return a person by id or name; None if there is none."""
-    by_id = id_or_name.startswith("pe_")
+    by_id = is_person_id(id_or_name)
     return reader.made(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, _person, key=id_or_name)
 
 

@@ -14,7 +14,7 @@ from ostiaryd.incidents.flows import acting, incidents
 from ostiaryd.incidents.flows.respond import responder, would_lock_out
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Person, Root, State
+from ostiaryd.registry.model import Agent, Person, Root, State, is_person_id
 from ostiaryd.signals.model.issuers import Effect, Issuer, Named, effect, named, not_understood, short
 from ostiaryd.signals.model.sets import (
     AHEAD,
@@ -97,7 +97,7 @@ def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
 def _people(reader: Reader, issuer: Issuer, subjects: Named) -> list[Person]:
     ids = [id for email in subjects.emails for id in store.by_email(reader, email)]
     ids += [id for sub in subjects.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
-    ids += [id for id in subjects.ours if id.startswith("pe_")]
+    ids += [id for id in subjects.ours if is_person_id(id)]
     persons = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
     return [person for person in persons if person is not None]
 

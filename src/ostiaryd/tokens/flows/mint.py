@@ -20,7 +20,7 @@ from ostiary.protocol.jose import MAX_TOKEN_BYTES, PublicKey, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.model import AgentId, Holding, HoldingId, is_person_id
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.flows.restrictions import restrict_scopes
@@ -199,7 +199,7 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     A token may be bound to any key, except a registered key of another client or a revoked one. The token of a person
     is bound to the key that authenticated the person. Raises InvalidProof for all other keys.
     """
-    if client.id.startswith("pe_"):
+    if is_person_id(client.id):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client.id and registered.is_active(act.now)
@@ -332,7 +332,7 @@ def _hold(
         entry.detail["acr"] = claims.acr
     if claims.act is not None:
         entry.actors = list(actors(claims))
-    if claims.sub.startswith("pe_"):
+    if is_person_id(claims.sub):
         entry.person = claims.sub
     if jkt is not None and jkt != client_jkt:
         entry.detail["bound_to"] = jkt

@@ -7,6 +7,7 @@ comments or processing instructions are refused: no identity provider needs them
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
+from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.ground.process.confined import parser
 from ostiaryd.trust.model.saml_login import (
@@ -259,7 +261,6 @@ def _certificates(descriptor: etree._Element) -> Iterator[str]:
             for element in key.iter(f"{DS}X509Certificate"):
                 text = "".join((element.text or "").split())
                 try:
-                    pem = f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n".encode()
-                    yield x509.load_pem_x509_certificate(pem).public_bytes(Encoding.PEM).decode()
-                except ValueError:
+                    yield load_certificate(b64decode(text, validate=True)).public_bytes(Encoding.PEM).decode()
+                except (ValueError, Malformed):
                     raise Invalid("a certificate of the metadata cannot be read") from None

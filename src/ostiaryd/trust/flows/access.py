@@ -29,7 +29,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
+from ostiaryd.registry.model import READ, Caller, check_not_stopped, is_person_id, names_of_agent
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO, AccessRefused, Spend
@@ -177,7 +177,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         if guard is None:
             raise AccessRefused("the resource no longer exists")
         return _caller(claims, kind="guard", name=guard.name, owner=None)
-    if claims.client_id.startswith("pe_"):
+    if is_person_id(claims.client_id):
         person = registry.get_person(reader, claims.client_id)
         if person is None or not person.is_active:
             raise AccessRefused(f"the person {'is unknown' if person is None else person.absence}")

@@ -12,7 +12,16 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent
+from ostiaryd.registry.model import (
+    APPROVE,
+    Agent,
+    Person,
+    Resource,
+    State,
+    check_not_stopped,
+    is_person_id,
+    names_of_agent,
+)
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.certificates import ProvedCertificate, find_method, prove_certificate
 from ostiaryd.trust.flows.proofs import spend
@@ -76,7 +85,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         is_compatible=is_compatible,
     )
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
-    person = registry.get_person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
+    person = registry.get_person(act.tx, assertion.client_id) if is_person_id(assertion.client_id) else None
     agent = registry.get_agent(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = registry.get_resource(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
     check_assertion_type(unverified_jws.header, is_compatible=lambda: is_compatible(assertion.client_id))

@@ -1,0 +1,111 @@
+"""Neglected certificates, of which the server warns: their end is near without a renewal, or renewals fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from cryptography import x509
+
+from ostiaryd.certs.flows.own_tls import tls_files
+from ostiaryd.certs.model.authority import SECOND, AuthorityKind, AuthorityState, microseconds, read_end
+from ostiaryd.certs.model.certificate import Certificate
+from ostiaryd.certs.store import authorities
+from ostiaryd.certs.store import certificates as store
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import is_person_id
+
+DAY = 86_400 * SECOND
+MAX_FAILED = 3
+"""Renewals of a certificate that fail before the server warns."""
+WARNED_AT_ONCE = 100
+MAX_COUNTED = 10_000
+
+
+class OwnCertificate(NamedTuple):
+    """A certificate on which the server itself rests: of its listeners, or of an active authority."""
+
+    name: str
+    serial: str
+    not_before: int
+    not_after: int
+
+    def ends_soon(self, *, now: int, days: int) -> bool:
+        """Return whether the certificate should have been renewed: as `list_neglected` has it."""
+        left = self.not_after - now
+        return left < days * DAY and left * store.LAST_PART < self.not_after - self.not_before
+
+
+def note_failed_renewal(tx: Tx, serial: str, *, by: str) -> None:
+    """Count a renewal that was refused, if the certificate is the caller's."""
+    store.count_failure(tx, serial, holder=by)
+
+
+def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
+    """Return the oldest neglected certificates without a warning yet, each with its number of failed renewals.
+
+    1. Its renewal failed `MAX_FAILED` times. 2. Less than `days` and less than a sixth of its life is left, its holder
+    has no newer one with the same profile and names, and it lives a day or replaced another certificate. A certificate
+    that ends with a task is never renewed, so it is left out.
+    """
+    return store.neglected(reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE)
+
+
+def count_neglected(reader: Reader, *, now: int, days: int) -> int:
+    """Return the number of certificates that are neglected as above, at most `MAX_COUNTED`; it does not matter whether
+    people were warned.
+    """
+    return len(
+        store.neglected(
+            reader,
+            now=now,
+            until=now + days * DAY,
+            long=DAY,
+            failures=MAX_FAILED,
+            limit=MAX_COUNTED,
+            is_warned=True,
+        )
+    )
+
+
+def warn(act: Act, certificate: Certificate, says: str) -> bool:
+    """Note on the entry that a certificate is neglected; return False if another server was first."""
+    ends = certificate.not_after // SECOND
+    registry.note(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
+    holder = certificate.holder or ""
+    if is_person_id(holder):
+        act.entry.person = holder
+    else:
+        agent = registry.get_agent(act.tx, holder)
+        act.entry.agent, act.entry.owner = holder, None if agent is None else agent.owner
+    return store.mark_warned(act.tx, certificate.serial)
+
+
+def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
+    """Return the number of certificates in force by profile, and how many of them have failed renewals."""
+    return store.count_in_force(reader, now=now)
+
+
+def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
+    """Return the certificates of the listeners and of the active authorities; a file that cannot be read is left out:
+    `doctor` tells of it.
+    """
+    own = [
+        OwnCertificate(f"the {one.kind} `{one.subject}`", one.authority_id, one.not_before, one.not_after)
+        for one in authorities.authorities(reader)
+        if one.state is AuthorityState.ACTIVE and one.kind is not AuthorityKind.RESPONDER
+    ]
+    path = tls_files(config).certificate if config.tls == "auto" else config.tls_cert
+    if not path:
+        return own
+    try:
+        with open(path, "rb") as file:
+            leaf = x509.load_pem_x509_certificates(file.read())[0]
+    except (OSError, ValueError, x509.InvalidVersion):
+        return own
+    serial = f"{leaf.serial_number:032x}"
+    listener = OwnCertificate("the TLS certificate", serial, microseconds(leaf.not_valid_before_utc), read_end(leaf))
+    return [listener, *own]
