@@ -71,7 +71,7 @@ from ostiaryd.notifications import wire_admin as notifications_admin
 from ostiaryd.notifications import wire_webhooks
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy import wire_admin as policy_admin
-from ostiaryd.policy import wire_authzen, wire_roles, wire_search, wire_tasks, wire_whatif
+from ostiaryd.policy import wire_authzen, wire_events, wire_roles, wire_search, wire_tasks, wire_whatif
 from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
@@ -187,6 +187,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_trust_domains.ROUTES,
     *policy_admin.ROUTES,
     *wire_roles.ROUTES,
+    *wire_events.ROUTES,
     *wire_whatif.ROUTES,
     *tokens_admin.ROUTES,
     *wire_clients_admin.ROUTES,

@@ -98,6 +98,15 @@ export type AgentClient = {
   backchannel_logout_uri?: string;
 };
 
+/** The number of agents by state, kind, risk tier and segment; at most 200 segments, the largest first. */
+export type AgentCountsBody = {
+  kind: Record<string, number>;
+  risk_tier: Record<string, number>;
+  segment: Record<string, number>;
+  state: Record<string, number>;
+  total: number;
+};
+
 /** An agent with its newest keys; with `more_keys` there are older ones, which its `/keys` lists. */
 export type AgentDetail = {
   agent_id: string;
@@ -141,6 +150,33 @@ export type AgentKeyBody = {
 export type AgentKeyRotation = {
   jwk: Record<string, unknown>;
   overlap_s?: number;
+};
+
+/** An agent in the table; times in seconds since the epoch, `risk` 0 to 100 points. */
+export type AgentTableRow = {
+  agent_id: string;
+  created_at: number | null;
+  expires_at: number | null;
+  kind: string;
+  last_used_at: number | null;
+  model: string;
+  name: string;
+  owner: string | null;
+  owner_id: string;
+  provider: string;
+  purpose: string;
+  risk: number;
+  risk_tier: string;
+  segment: string;
+  state: string;
+};
+
+/** Agents by state, and the number with a risk score from 60 (`high`) and from 20 points (`raised`). */
+export type AgentsBody = {
+  high: number;
+  raised: number;
+  state: Record<string, number>;
+  total: number;
 };
 
 export type Allowance = {
@@ -523,6 +559,12 @@ export type Changed = {
   after: Item;
 };
 
+/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
+export type CheckpointBody = {
+  at: number | null;
+  size: number;
+};
+
 /** An OAuth client. `digest` changes with its name, its redirect URIs or its keys. */
 export type ClientBody = {
   backchannel_logout_uri: string;
@@ -626,6 +668,15 @@ export type DecisionAccessReasonsReason = {
   hint?: string;
   acr_values?: string;
   max_age?: number | null;
+};
+
+/** Decisions per second over the last minute, and their numbers in parts of `part_s` seconds, the oldest first. */
+export type DecisionsBody = {
+  allowed: number[];
+  allowed_per_s: number;
+  denied: number[];
+  denied_per_s: number;
+  part_s: number;
 };
 
 /** SSF section 7.1.1 (push) and 7.1.2 (poll). */
@@ -865,6 +916,13 @@ export type GuardBody = {
   seq: number | null;
   since: number;
   stream: string;
+};
+
+/** Connected guards, those that do not have the newest change yet, and resources with a key but without a guard. */
+export type GuardsBody = {
+  behind: number;
+  connected: number;
+  missing: string[];
 };
 
 /**
@@ -1418,6 +1476,21 @@ export type OrderBody = {
 /** The URLs of orders of an account. */
 export type OrdersBody = {
   orders: string[];
+};
+
+/** The state of the server at a glance; `changes` has the number of entries by action since `since`. */
+export type OverviewBody = {
+  agents: AgentsBody;
+  approvals: number;
+  changes: Record<string, number>;
+  checkpoint: CheckpointBody;
+  decisions: DecisionsBody;
+  guards: GuardsBody;
+  incidents: number;
+  next: StepBody[];
+  now: number;
+  since: number;
+  stops: number;
 };
 
 /** A call under that token is to be counted. */
@@ -2035,6 +2108,13 @@ export type StateChange = {
   why?: string;
 };
 
+/** A useful next step: its kind, the number of objects that it is about, and the step in words. */
+export type StepBody = {
+  count: number;
+  kind: "agent" | "approvals" | "guards" | "incidents" | "pending" | "resource" | "risk" | "stops" | "watching";
+  says: string;
+};
+
 /** A stop that is in force. */
 export type StopBody = {
   by: string | null;
@@ -2595,6 +2675,55 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: ActivityBody;
+  };
+  /** List agents by name, by registration or by risk score, with the score and the last use. */
+  "GET /api/v1/agent-table": {
+    path: {};
+    query: {
+      owner?: string;
+      state?: State;
+      kind?: RegistryModelAgentKind;
+      risk_tier?: RiskTier;
+      segment?: string;
+      text?: string;
+      unused?: number;
+      sort?: string;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      agents: (AgentTableRow | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Count the agents by state, kind, risk tier and segment. The numbers are at most five seconds old. */
+  "GET /api/v1/agent-table/counts": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: AgentCountsBody;
+  };
+  /** Return all agents of the table as CSV (RFC 4180), in the order of `sort`. */
+  "GET /api/v1/agent-table/csv": {
+    path: {};
+    query: {
+      owner?: string;
+      state?: State;
+      kind?: RegistryModelAgentKind;
+      risk_tier?: RiskTier;
+      segment?: string;
+      text?: string;
+      unused?: number;
+      sort?: string;
+    };
+    body: undefined;
+    answer: string;
   };
   /** Register an agent; with a `jwk` the agent is active at once. */
   "POST /api/v1/agents": {
@@ -3560,6 +3689,13 @@ export interface Operations {
     query: {};
     body: OldLink;
     answer: EmptyBody;
+  };
+  /** Show the state of the server at a glance, and at most three useful next steps. */
+  "GET /api/v1/overview": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: OverviewBody;
   };
   /** Register a static PEP with an API key for the AuthZEN endpoints. */
   "POST /api/v1/peps": {

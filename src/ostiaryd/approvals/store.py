@@ -33,6 +33,7 @@ _AGAIN = sql("update approval set times = times + 1, last_at = :now where approv
 _SETTLE = sql("update approval set state = :state, answered_at = :now where approval_id = :id and state = 'open'")
 _CANCEL_ALL = sql("update approval set state = 'cancelled', answered_at = :now where state = 'open'")
 _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and state = 'open' and ends_at > :now")
+_ALL_OPEN = sql("select count(*) from approval where state = 'open' and ends_at > :now")
 _OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
 _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
 _DENIED_OF_TOOL = sql(
@@ -143,6 +144,11 @@ def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int,
     return _count(reader.one(_OPEN_OF_AGENT, agent=agent, now=now)), _count(
         reader.one(_OPEN_OF_TASK, task=task, now=now)
     )
+
+
+def count_all_open(reader: Reader, *, now: int) -> int:
+    """Return the number of open questions."""
+    return _count(reader.one(_ALL_OPEN, now=now))
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:

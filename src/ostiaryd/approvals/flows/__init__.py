@@ -12,6 +12,9 @@ from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_brief
 from ostiaryd.approvals.store import (
     cancel_all as cancel_all_questions,
 )
+from ostiaryd.approvals.store import (
+    count_all_open as count_open_questions,
+)
 
 __all__ = [
     "Backchannel",
@@ -27,6 +30,7 @@ __all__ = [
     "broken_glass",
     "cancel",
     "cancel_all_questions",
+    "count_open_questions",
     "expire",
     "expire_due",
     "find_question",

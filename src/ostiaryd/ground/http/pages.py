@@ -75,6 +75,26 @@ def fill_page(
     return _encode_page(kind, rows, after if more else None, extra)
 
 
+def encode_rows(
+    kind: str,
+    rows: Sequence[T],
+    render: Callable[[T], Mapping[str, object]],
+    *,
+    cursor: Callable[[T], str],
+    following: str | None,
+) -> bytes:
+    """Return `{kind: [rows], "next": following}` as JSON, cut before the row that would not fit."""
+    encoded: list[bytes] = []
+    size = len(kind) + MAX_CURSOR
+    for place, one in enumerate(rows):
+        row = _encode_row(render(one))
+        size += len(row) + 1
+        if size > MAX_PAGE_BYTES:
+            return _encode_page(kind, encoded, cursor(rows[place - 1]), None)
+        encoded.append(row)
+    return _encode_page(kind, encoded, following, None)
+
+
 async def reply_page(
     call: Call,
     kind: str,

@@ -1,5 +1,5 @@
 """Incidents, kills and activity for administrators: JSON under /api/v1. Times are seconds since the epoch."""
 
-from ostiaryd.incidents.wire_admin import activity, incidents, kills
+from ostiaryd.incidents.wire_admin import activity, incidents, kills, overview
 
-ROUTES = incidents.ROUTES + kills.ROUTES + activity.ROUTES
+ROUTES = incidents.ROUTES + kills.ROUTES + activity.ROUTES + overview.ROUTES

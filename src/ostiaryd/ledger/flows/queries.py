@@ -6,6 +6,8 @@ Each is a function of the store under a name that is unique in the package.
 from ostiaryd.ledger.store import (
     TOPIC,
     Replayed,
+    count_actions,
+    count_outcomes,
     forget_evidence,
     forget_used_evidence,
     has_tree,
@@ -31,7 +33,9 @@ from ostiaryd.ledger.store import with_facts as list_entries_with_facts
 __all__ = [
     "TOPIC",
     "Replayed",
+    "count_actions",
     "count_entries_before",
+    "count_outcomes",
     "find_first_since",
     "find_page_end",
     "forget_evidence",

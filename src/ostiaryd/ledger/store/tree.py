@@ -204,6 +204,29 @@ def count(reader: Reader, filters: Mapping[str, str | int], *, most: int) -> int
     return total if total <= most else None
 
 
+_OUTCOMES = sql(
+    """select count(*) from (select 1 from entry where outcome = :outcome and outcome <> 'ok'
+       and idx >= :start and idx < :stop limit :most) as counted"""
+)
+_ACTIONS = sql(
+    "select count(*) from (select 1 from entry where action = :action and idx >= :start limit :most) as counted"
+)
+
+
+def count_outcomes(reader: Reader, outcome: str, start: int, stop: int, *, most: int) -> int:
+    """Return the number of entries with an outcome other than `ok` and an index from `start` to below `stop`; at most
+    `most`.
+    """
+    row = reader.one(_OUTCOMES, outcome=outcome, start=start, stop=stop, most=most)
+    return 0 if row is None else int(row[0])
+
+
+def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
+    """Return the number of entries of an action with an index from `start` on; at most `most`."""
+    row = reader.one(_ACTIONS, action=action, start=start, most=most)
+    return 0 if row is None else int(row[0])
+
+
 def _count(reader: Reader, filters: Mapping[str, str | int], limit: int) -> int:
     row = reader.one(_count_statement(tuple(sorted(filters))), limit=limit, **filters)
     assert row is not None

@@ -1,6 +1,7 @@
 """Operations on registered objects: one function per verb, each within the caller's act."""
 
 from ostiaryd.registry.flows import queries
+from ostiaryd.registry.flows.agent_counts import AgentCounts
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
     create_agent,
@@ -68,6 +69,7 @@ from ostiaryd.registry.flows.stops import check_none_stopped, check_person_not_s
 
 __all__ = [
     "MAX_LIFETIME_S",
+    "AgentCounts",
     "act_as",
     "act_on_each",
     "active_agent",

@@ -21,7 +21,7 @@ _USED_SINCE = (
     f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
 )
 """The agent has acted since the entry `used_from`."""
-_FILTERS = {
+FILTERS = {
     "owner": "owner = :owner",
     "state": "state = :state",
     "kind": "kind = :kind",
@@ -132,18 +132,18 @@ def count(reader: Reader, chosen: AgentFilter) -> int:
     return int(row[0])
 
 
-@lru_cache(maxsize=1 << len(_FILTERS))
+@lru_cache(maxsize=1 << len(FILTERS))
 def _list_statement(names: tuple[str, ...]) -> Sql:
     return sql(f"{_SELECT} where agent_id > :after and {_conditions(names)} order by agent_id limit :limit")
 
 
-@lru_cache(maxsize=1 << len(_FILTERS))
+@lru_cache(maxsize=1 << len(FILTERS))
 def _count_statement(names: tuple[str, ...]) -> Sql:
     return sql(f"select count(*) from agent where {_conditions(names)}")
 
 
 def _conditions(names: tuple[str, ...]) -> str:
-    return " and ".join(_FILTERS[name] for name in names if name in _FILTERS) or "1 = 1"
+    return " and ".join(FILTERS[name] for name in names if name in FILTERS) or "1 = 1"
 
 
 def owned(reader: Reader, owner: OwnerId) -> list[Agent]:

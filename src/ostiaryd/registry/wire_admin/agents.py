@@ -124,7 +124,7 @@ async def list_agents(call: Call) -> Reply:
     each row has `last_used_at`. With `total=true` the list has the number of all its rows.
     """
     domain = call.world.config.trust_domain
-    chosen = _filter(call)
+    chosen = parse_filter(call)
     has_last_use = _flag(call, "last_use")
 
     def row(reader: Reader, agent: Agent) -> AgentBody:
@@ -143,7 +143,7 @@ async def list_agents(call: Call) -> Reply:
     )
 
 
-def _filter(call: Call) -> AgentFilter:
+def parse_filter(call: Call) -> AgentFilter:
     """Return the filter of a list of agents. Raises Invalid, and NotFound for an unknown owner."""
     owner, unused = call.query_one("owner"), call.query_one("unused")
     if unused is not None and not (unused.isascii() and unused.isdigit() and len(unused) <= 10):
@@ -154,9 +154,9 @@ def _filter(call: Call) -> AgentFilter:
         raise Invalid(f"`text` must have at most {MAX_TEXT} characters")
     return AgentFilter(
         owner=None if owner is None else flows.find_owner(call.world.db.read(), owner).id,
-        state=_member(call, "state", State),
-        kind=_member(call, "kind", Kind),
-        risk_tier=_member(call, "risk_tier", RiskTier),
+        state=member_of(call, "state", State),
+        kind=member_of(call, "kind", Kind),
+        risk_tier=member_of(call, "risk_tier", RiskTier),
         segment=call.query_one("segment"),
         text=text,
         created_before=since,
@@ -164,7 +164,7 @@ def _filter(call: Call) -> AgentFilter:
     )
 
 
-def _member(call: Call, name: str, of: type[E]) -> E | None:
+def member_of(call: Call, name: str, of: type[E]) -> E | None:
     """Return a member of an enumeration from the query. Raises Invalid."""
     text = call.query_one(name)
     try:

@@ -1,0 +1,228 @@
+"""Live entries of the ledger as server-sent events (HTML 9.2), for callers who may read them.
+
+Each stream has a place in the ledger and reads from there, so a stream that was dropped continues at its
+`Last-Event-ID` without a lost or doubled entry, and a slow reader costs no memory. Streams read the newest entries from
+one buffer. The rights of the caller are checked again before each batch and each heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from ostiary.authorization.assurance import KEY
+from ostiary.protocol.errors import Conflict, Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.policy.flows.roles import authorize_person
+from ostiaryd.policy.model.roles import RouteFacts
+from ostiaryd.registry.model import READ, Caller
+
+MAX_STREAMS, MAX_OF_CALLER = 200, 10
+"""Streams of a server, and of one caller."""
+MAX_MISSED = 10_000
+"""Entries that a stream may have missed and still continue."""
+BATCH = 500
+KEPT = 2000
+"""Entries in the buffer."""
+BEAT_S = 15.0
+POLL_S = 1.0
+"""Seconds after which entries of other servers of the database are looked for."""
+PAUSE_S = 0.2
+"""Seconds between two batches of a stream."""
+MAX_LIFE_S = 300.0
+_PLACE = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})")
+LEDGER = RouteFacts("GET", "/api/v1/audit", READ, False, False)
+STREAM = RouteFacts("GET", "/api/v1/events", READ, False, False)
+AREAS = {
+    "agent": "agents",
+    "approval": "approvals",
+    "certificate": "certificates",
+    "consent": "consents",
+    "elevation": "elevations",
+    "incident": "incidents",
+    "kill": "kill",
+    "policy": "policies",
+    "resource": "resources",
+    "role": "roles",
+    "task": "tasks",
+    "team": "teams",
+    "tool": "activity",
+    "watch": "findings",
+}
+"""Families of actions, and the list that shows their objects; who may read the list hears that it changed."""
+Rights = frozenset[str] | None
+"""The families whose changes a caller hears of; None: every entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An entry of the buffer: its index, its family, and its event."""
+
+    index: int
+    family: str
+    event: bytes
+
+
+class LiveEntries:
+    """The event streams of this process; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._callers = Counter[str]()
+        self._lines: list[Line] = []
+        self._history = ledger.present_history(world.db.read())[:8]
+        self._moved = asyncio.Event()
+        self._size, self._size_at = 0, float("-inf")
+        world.writer.listeners.append(self._on_commit)
+
+    @property
+    def count(self) -> int:
+        """The number of open streams."""
+        return self._callers.total()
+
+    def follow(
+        self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """Return the events of a new stream behind the `Last-Event-ID` `place`, or from now on.
+
+        `is_live` tells whether the credential of the caller is still in force. Raises Conflict (`too_many_streams`).
+        """
+        if self._is_full(caller):
+            raise Conflict(
+                f"{MAX_STREAMS} streams of the server or {MAX_OF_CALLER} of the caller are open",
+                hint="close another page of the console",
+                code="too_many_streams",
+            )
+        return self._events(caller, place, is_live)
+
+    def _is_full(self, caller: Caller) -> bool:
+        return self.count >= MAX_STREAMS or self._callers[caller.id] >= MAX_OF_CALLER
+
+    async def _events(
+        self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        if self._is_full(caller):  # others have opened since
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + MAX_LIFE_S
+        self._callers[caller.id] += 1
+        try:
+            position, opening = self._open(place)
+            yield opening
+            while loop.time() < until and not self._world.pin.is_lost:
+                try:
+                    rights = self._rights(caller, is_live)
+                except Forbidden:
+                    return
+                if lines := await self._read(position):
+                    position = lines[-1].index + 1
+                    yield b"".join(self._render(lines, rights))
+                    await asyncio.sleep(PAUSE_S)
+                elif not await self._wait(position, within_s=BEAT_S):
+                    yield b":\n\n"
+        finally:
+            self._callers[caller.id] -= 1
+            self._callers += Counter()  # callers without a stream leave
+
+    def _open(self, place: str | None) -> tuple[int, bytes]:
+        """Return the index at which a stream starts, and its first event: `reset` if the place is not known here."""
+        size = self._read_size()
+        found = _PLACE.fullmatch(place) if place else None
+        start = int(found[1]) + 1 if found and found[2] == self._history else size
+        is_known = not place or (found is not None and found[2] == self._history and size - MAX_MISSED <= start <= size)
+        opening = b"retry: 1000\n" if is_known else b"retry: 1000\nevent: reset\ndata: {}\n"
+        start = start if is_known else size
+        return start, opening + (b"id: %b\n\n" % self._place(start - 1) if start else b"\n")
+
+    def _place(self, index: int) -> bytes:
+        return b"%d-%b" % (index, self._history.encode())
+
+    def _rights(self, caller: Caller, is_live: Callable[[Reader], bool]) -> Rights:
+        """Return the rights of a caller now. Raises Forbidden for a caller who has lost them."""
+        reader, now = self._world.db.read(), self._world.now()
+        if not is_live(reader):
+            raise Forbidden("the session or the token has ended")
+        if caller.kind != "person":
+            return None  # the scope of the token was checked, and tokens do not gain or lose scopes
+        authorize_person(reader, caller, STREAM, now=now, acr=caller.acr or KEY)
+        if self._may_use(reader, caller, LEDGER, now):
+            return None
+        may_read = {
+            area: self._may_use(reader, caller, RouteFacts("GET", f"/api/v1/{area}", READ, False, False), now)
+            for area in set(AREAS.values())
+        }
+        return frozenset(family for family, area in AREAS.items() if may_read[area])
+
+    def _may_use(self, reader: Reader, caller: Caller, route: RouteFacts, now: int) -> bool:
+        try:
+            authorize_person(reader, caller, route, now=now, acr=caller.acr or KEY)
+        except Forbidden:
+            return False
+        return True
+
+    def _render(self, lines: list[Line], rights: Rights) -> list[bytes]:
+        if rights is None:
+            return [line.event for line in lines]
+        last: dict[str, int] = {line.family: line.index for line in lines if line.family in rights}
+        events = [
+            b"id: %b\nevent: change\ndata: %b\n\n"
+            % (self._place(index), msgspec.json.encode({"index": index, "family": family}))
+            for family, index in sorted(last.items(), key=lambda one: one[1])
+        ]
+        return [*events, b"id: %b\n\n" % self._place(lines[-1].index)]
+
+    async def _read(self, position: int) -> list[Line]:
+        """Return the next entries from `position` on: from the buffer, or, for a stream that is behind, in a thread."""
+        if position >= self._read_size():
+            return []
+        first = self._lines[0].index if self._lines else position
+        if position < first:
+            bodies = await self._world.db.scan(lambda reader: ledger.list_entry_bodies(reader, position, BATCH))
+            return [self._line(position + place, body) for place, body in enumerate(bodies)]
+        end = first + len(self._lines)
+        if position > end:
+            self._lines, end = [], position
+        if position == end:
+            bodies = ledger.list_entry_bodies(self._world.db.read(), end, BATCH)
+            self._lines += [self._line(end + place, body) for place, body in enumerate(bodies)]
+            self._lines = self._lines[-KEPT:]
+            first = self._lines[0].index if self._lines else position
+        return self._lines[position - first :][:BATCH]
+
+    def _line(self, index: int, body: bytes) -> Line:
+        family = decode_entry(body).action.partition(".")[0]
+        event = b'id: %b\nevent: entry\ndata: {"index":%d,%b\n\n' % (self._place(index), index, body[1:])
+        return Line(index, family, event)
+
+    async def _wait(self, position: int, *, within_s: float) -> bool:
+        """Wait for an entry at `position`; return whether there is one."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while position >= self._read_size():
+            if (left := until - loop.time()) <= 0:
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), left if self._world.db.is_sqlite else min(left, POLL_S))
+        return True
+
+    def _read_size(self) -> int:
+        """Return the size of the ledger: read after each commit of this server, and every `POLL_S`."""
+        now = asyncio.get_running_loop().time()
+        if now - self._size_at >= POLL_S:
+            self._size, self._size_at = ledger.get_head(self._world.db.read())[0].size, now
+        return self._size
+
+    def _on_commit(self, topics: set[str]) -> None:
+        if ledger.TOPIC in topics:
+            self._size_at = float("-inf")
+            self._moved.set()
+            self._moved = asyncio.Event()

@@ -1,0 +1,53 @@
+"""Live entries of the ledger as server-sent events, for the console and for programs."""
+
+from __future__ import annotations
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
+from ostiaryd.ground.http.routes import CONFLICT, Content, Query, Route
+from ostiaryd.policy.flows.live import LiveEntries
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import READ
+from ostiaryd.trust.flows.sessions import find_session, session_cookie
+
+MAX_PLACE = 64
+
+
+async def stream_events(call: Call) -> Reply:
+    """Stream the entries of the ledger from now on, or behind `Last-Event-ID` (server-sent events, HTML 9.2).
+
+    `entry` has an entry as `GET /api/v1/audit` shows it. A person who may not read the ledger gets `change` instead:
+    the family of the actions of a list that the person may read. `reset` says that the place is not known, or more
+    than 10,000 entries ago: read the lists again. A stream ends after five minutes, or when the caller loses the
+    right.
+    """
+    place = call.header(b"last-event-id") or call.query_one("place")
+    if place is not None and len(place) > MAX_PLACE:
+        raise Invalid("the place is not the id of an event", hint="send the id of the last event")
+    caller, cookie, now = call.caller, session_cookie(call), call.world.now
+
+    def is_live(reader: Reader) -> bool:
+        if caller.token is None:
+            session = find_session(reader, cookie, now())
+            return session is not None and session.person == caller.id
+        holding = registry.get_holding(reader, caller.token)
+        agent = registry.get_agent(reader, caller.id) if caller.kind == "agent" else None
+        return holding is not None and holding.is_live(now()) and (agent is None or agent.is_active(now()))
+
+    body = call.world.keep(LiveEntries).follow(caller, place, is_live)
+    return Reply(200, body, "text/event-stream", [NO_STORE, (b"x-accel-buffering", b"no")])
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/events",
+        stream_events,
+        READ,
+        streams=True,
+        errors=(CONFLICT,),
+        answers={200: Content(media_types=("text/event-stream",))},
+        query=(Query("place", "The id of the last event; the header `Last-Event-ID` counts first."),),
+    ),
+)

@@ -1,0 +1,119 @@
+"""The table of agents: rows by name or by registration, and the number of agents of each state, kind, tier and segment.
+
+A request examines at most `MAX_EXAMINED` agents, however few of them match; the next request continues behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
+
+from ostiary.provenance.noticing import Risk
+from ostiaryd.ground.database import Reader, Row, Sql, sql
+from ostiaryd.ledger.model import USES
+from ostiaryd.registry.store.agents import FILTERS, AgentFilter
+
+T = TypeVar("T")
+MAX_EXAMINED = 5000
+MAX_SEGMENTS = 200
+_LEADING = ("owner", "segment", "state", "risk_tier", "kind")
+"""Filters with an index in the order of names. The first one that a request has chooses the examined agents."""
+_COLUMNS = "agent_id, name, state, owner, purpose, kind, provider, model, risk_tier, segment, created_at, expires_at"
+_SHOWN = f"""select {_COLUMNS},
+    coalesce((select person.name from person where person_id = owner),
+        (select team.name from team where team_id = owner)),
+    (select millis from risk where subject = agent_id), (select risk.at from risk where subject = agent_id),
+    (select entry.at from entry where entry.agent = agent_id and action in {USES} order by entry.idx desc limit 1)
+    from """
+_BY_ID = sql(f"{_SHOWN} agent where agent_id = :id")
+_COUNTS = {
+    name: sql(f"select {name}, count(*) from agent group by {name} order by 2 desc, 1 limit {MAX_SEGMENTS}")
+    for name in ("state", "kind", "risk_tier", "segment")
+}
+
+
+class Sort(StrEnum):
+    """Orders of the table. `created` is the order of registration; a minus reverses the order."""
+
+    NAME = "name"
+    NAME_DESCENDING = "-name"
+    CREATED = "created"
+    CREATED_DESCENDING = "-created"
+
+
+class AgentRow(NamedTuple):
+    """A row of the table. Times are microseconds since the epoch."""
+
+    agent_id: str
+    name: str
+    state: str
+    owner_id: str
+    purpose: str
+    kind: str
+    provider: str
+    model: str
+    risk_tier: str
+    segment: str
+    created_at: int
+    expires_at: int | None
+    owner: str | None
+    risk: Risk
+    last_used_at: int | None
+
+
+class Examined(NamedTuple, Generic[T]):
+    """Rows that match, and the cursor behind all rows that were examined; None at the end of the table."""
+
+    rows: list[T]
+    after: str | None
+
+
+def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limit: int) -> Examined[AgentRow]:
+    """Return the next rows of the table."""
+    parameters = chosen.parameters()
+    column = "name" if sort in (Sort.NAME, Sort.NAME_DESCENDING) else "agent_id"
+    leading = next((name for name in _LEADING if name in parameters), None) if column == "name" else None
+    rest = tuple(sorted(parameters.keys() & FILTERS.keys() - {leading}))
+    most = MAX_EXAMINED if rest else limit
+    rows_statement, end_statement = _statements(column, sort.startswith("-"), leading, rest, bool(after))
+    given = {**parameters, "after": after} if after else parameters
+    rows = [_row(row) for row in reader.all(rows_statement, most=most, limit=limit, **given)]
+    if len(rows) == limit:
+        return Examined(rows, rows[-1].name if column == "name" else rows[-1].agent_id)
+    bounds = {name: given[name] for name in (leading, "after") if name is not None and name in given}
+    end = reader.one(end_statement, skipped=most - 1, **bounds) if rest else None
+    return Examined(rows, None if end is None else end[0])
+
+
+def rows_of(reader: Reader, ids: Collection[str]) -> list[AgentRow]:
+    """Return the rows of these agents, in this order."""
+    found = (reader.one(_BY_ID, id=id) for id in ids)
+    return [_row(row) for row in found if row is not None]
+
+
+def counts(reader: Reader) -> dict[str, dict[str, int]]:
+    """Return the number of agents by state, kind, tier and segment. Reads one index for each."""
+    return {name: dict(reader.all(statement)) for name, statement in _COUNTS.items()}
+
+
+@lru_cache(maxsize=256)
+def _statements(
+    column: str, is_descending: bool, leading: str | None, rest: tuple[str, ...], has_after: bool
+) -> tuple[Sql, Sql]:
+    """Return the statement of the rows, and of the last row that it examines."""
+    order = f"{column} desc" if is_descending else column
+    bounds = [FILTERS[name] for name in (leading,) if name is not None]
+    if has_after:
+        bounds.append(f"{column} {'<' if is_descending else '>'} :after")
+    start = f"agent where {' and '.join(bounds) or '1 = 1'} order by {order}"
+    examined = f"(select * from {start} limit :most) as examined"
+    matching = f"(select * from {examined} where {' and '.join(FILTERS[name] for name in rest) or '1 = 1'}"
+    rows = f"{_SHOWN} {matching} order by {order} limit :limit) as matching order by {order}"
+    return sql(rows), sql(f"select {column} from {start} limit 1 offset :skipped")
+
+
+def _row(row: Row) -> AgentRow:
+    *facts, owner, millis, at, last_used_at = row
+    return AgentRow._make((*facts, owner, Risk(millis or 0, at or 0), last_used_at))

@@ -1,0 +1,192 @@
+"""The live events of the ledger: no entry is lost or doubled, each caller hears what it may read, all is bounded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from ostiary.protocol.errors import Conflict
+from ostiaryd.app import ROUTES
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy.flows import live
+from ostiaryd.policy.flows.live import AREAS, LiveEntries
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, READ, Caller
+
+AGENT = Caller(kind="agent", id="ag_1", name="program", owner="pe_1", scopes=frozenset({READ}), token="tok")
+Event = tuple[str, str, Any]
+"""The id, the type and the data of an event."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSE_S", 0.0)
+    monkeypatch.setattr(live, "BEAT_S", 0.01)
+
+
+async def leave(world: World, action: str, *, count: int = 1) -> None:
+    for _ in range(count):
+        await act(world, action, lambda act: None)
+
+
+async def person(world: World, name: str, *roles: str) -> Caller:
+    def make(act: ledger.Act) -> str:
+        made = registry.create_person(act, name=name)
+        for role in roles:
+            registry.grant_role(act, made.person_id, role)
+        return made.person_id
+
+    id = await act(world, "person.create", make)
+    return Caller(kind="person", id=id, name=name, owner=None, scopes=frozenset({APPROVE}))
+
+
+def follow(
+    world: World,
+    caller: Caller = AGENT,
+    place: str | None = None,
+    *,
+    is_live: Callable[[Reader], bool] = lambda _: True,
+) -> AsyncGenerator[bytes, None]:
+    return world.keep(LiveEntries).follow(caller, place, is_live)
+
+
+def parse(chunk: bytes) -> list[Event]:
+    """Return the events of a chunk as a browser reads them (HTML 9.2.6); an event without data has the type ""."""
+    events = []
+    for block in chunk.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        data = fields.get("data")
+        events.append((fields.get("id", ""), fields["event"] if data else "", json.loads(data) if data else None))
+    return events
+
+
+async def hear(stream: AsyncGenerator[bytes, None], last: int) -> list[Event]:
+    """Return the events up to the one whose id is that of the entry `last`."""
+    events: list[Event] = []
+    async for chunk in stream:
+        events += parse(chunk)
+        if any(id.startswith(f"{last}-") for id, _, _ in events):
+            return events
+    raise AssertionError("the stream has ended")
+
+
+def size_of(world: World) -> int:
+    return ledger.get_head(world.db.read())[0].size
+
+
+async def test_a_dropped_stream_continues_without_a_lost_or_doubled_entry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BATCH", 3)
+    monkeypatch.setattr(live, "KEPT", 6)
+    await leave(world, "task.start")
+    start, place, heard = size_of(world), None, []
+    for _ in range(4):
+        async with aclosing(follow(world, place=place)) as stream:
+            first = parse(await anext(stream))
+            place = first[0][0] or place
+            await leave(world, "task.start", count=5)
+            for _ in range(2):  # the connection breaks in the middle
+                for id, kind, data in parse(await anext(stream)):
+                    place = id or place
+                    heard += [data["index"]] if kind == "entry" else []
+        await leave(world, "tool.call", count=4)
+    async with aclosing(follow(world, place=place)) as stream:
+        heard += [data["index"] for _, kind, data in await hear(stream, size_of(world) - 1) if kind == "entry"]
+    assert heard == list(range(start, size_of(world)))
+
+
+async def test_an_event_has_the_entry_as_the_ledger_has_it(world: World) -> None:
+    await leave(world, "task.start")
+    async with aclosing(follow(world)) as stream:
+        await anext(stream)
+        await leave(world, "tool.call")
+        index = size_of(world) - 1
+        [(_, kind, data)] = [one for one in await hear(stream, index) if one[1]]
+    body = ledger.get_entry_body(world.db.read(), index)
+    assert body is not None
+    assert (kind, data) == ("entry", {"index": index, **json.loads(body)})
+
+
+async def test_each_person_hears_what_the_person_may_read(world: World) -> None:
+    callers = {role: await person(world, role, role) for role in ("viewer", "auditor")}
+    place = f"{size_of(world) - 1}-{ledger.present_history(world.db.read())[:8]}"
+    for action in ("task.start", "clock.step", "task.end", "agent.create"):
+        await leave(world, action)
+    last = size_of(world) - 1
+    async with aclosing(follow(world, callers["auditor"], place)) as stream:
+        kinds = [kind for _, kind, _ in await hear(stream, last)]
+    assert kinds == ["", "entry", "entry", "entry", "entry"]
+    async with aclosing(follow(world, callers["viewer"], place)) as stream:
+        events = [(kind, data) for _, kind, data in await hear(stream, last) if kind]
+    assert events == [
+        ("change", {"index": last - 1, "family": "task"}),
+        ("change", {"index": last, "family": "agent"}),
+    ]
+
+
+async def test_a_stream_ends_with_the_role_and_with_the_session(world: World) -> None:
+    viewer, is_live = await person(world, "vera", "viewer"), True
+    stream = follow(world, viewer)
+    await anext(stream)
+    await act(world, "role.revoke", lambda act: registry.revoke_role(act, viewer.id, "viewer"))
+    assert b"event: entry" not in b"".join([chunk async for chunk in stream]), "the stream has an end"
+    stream = follow(world, is_live=lambda _: is_live)
+    await anext(stream)
+    assert await anext(stream) == b":\n\n", "a heartbeat"
+    is_live = False
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert world.keep(LiveEntries).count == 0
+
+
+@pytest.mark.parametrize("place", ["x", "1", "0-00000000", "999-{history}", "-1-{history}", "1-{history}x"])
+async def test_a_place_that_is_not_known_resets(world: World, place: str) -> None:
+    await leave(world, "task.start")
+    history = ledger.present_history(world.db.read())[:8]
+    async with aclosing(follow(world, place=place.format(history=history))) as stream:
+        assert parse(await anext(stream)) == [(f"{size_of(world) - 1}-{history}", "reset", {})]
+
+
+async def test_a_stream_that_missed_too_much_resets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MAX_MISSED", 3)
+    await leave(world, "task.start", count=5)
+    history, size = ledger.present_history(world.db.read())[:8], size_of(world)
+    for missed, kind in ((0, ""), (3, ""), (4, "reset")):
+        async with aclosing(follow(world, place=f"{size - 1 - missed}-{history}")) as stream:
+            assert parse(await anext(stream))[0][1] == kind, missed
+
+
+async def test_streams_are_bounded_per_caller_and_per_server(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MAX_OF_CALLER", 2)
+    monkeypatch.setattr(live, "MAX_STREAMS", 3)
+    others = [Caller(kind="agent", id=f"ag_{n}", name="x", owner=None, scopes=frozenset({READ})) for n in (2, 3)]
+    opened = [follow(world), follow(world)]
+    for stream in opened:
+        await anext(stream)
+    with pytest.raises(Conflict):
+        follow(world)
+    opened.append(follow(world, others[0]))
+    await anext(opened[2])
+    with pytest.raises(Conflict):
+        follow(world, others[1])
+    await opened[0].aclose()
+    late = follow(world)
+    await anext(late)
+    for stream in (*opened[1:], late):
+        await stream.aclose()
+    assert world.keep(LiveEntries).count == 0
+
+
+def test_each_area_is_a_list_that_people_read() -> None:
+    lists = {route.path for route in ROUTES if route.method == "GET"}
+    assert {f"/api/v1/{area}" for area in AREAS.values()} <= lists
+    assert not {area for area in AREAS.values() if re.search("audit|ledger|events", area)}
