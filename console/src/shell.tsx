@@ -11,6 +11,7 @@ import { applyTheme, chosenTheme, type Theme } from "./theme";
 
 const LINKS = [
   { to: "/", label: "Overview", icon: "overview", needs: "GET /activity" },
+  { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
 ] as const;
 
 export function Shell() {

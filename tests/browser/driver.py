@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route, sync_playwright
 
 EXECUTABLE = "/usr/bin/chromium"
 
@@ -132,6 +132,22 @@ class Driver:
     def is_too_wide(self) -> bool:
         """Return whether the page scrolls sideways."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+    def tamper(self, pattern: str, find: str, put: str) -> None:
+        """Change the answers to URLs of a pattern from now on, as a dishonest server would; `find` "" reverses them."""
+
+        def change(route: Route) -> None:
+            response = route.fetch()
+            body = response.body()
+            changed = body.replace(find.encode(), put.encode()) if find else body[::-1]
+            assert changed != body, "nothing was changed"
+            route.fulfill(response=response, body=changed)
+
+        self.page.route(pattern, change)
+
+    def be_honest(self) -> None:
+        """Change no answer any more."""
+        self.page.unroute_all()
 
     def headers(self, url: str) -> dict[str, str]:
         """Open a URL; return the headers of the page that it leads to."""
