@@ -150,6 +150,7 @@ SUBJECTS = {
     "token": "tokens: exchange, introspection, revocation, backchannel requests",
     "tool": "a decided call, its result, and a call that could not be decided",
     "userinfo": "claims about a person, for a client",
+    "vault": "secrets and keys at the Vault API: login, reading, writing, use, and the seal",
     "watch": "findings, and restarts of the detectors",
     "webhook": "webhooks and their deliveries",
     "workload": "the workloads of an agent, and refused calls of the Workload API",

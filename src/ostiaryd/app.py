@@ -76,6 +76,8 @@ from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
+from ostiaryd.secrets import flows as secret_flows
+from ostiaryd.secrets import wire_vault
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
 from ostiaryd.signals.flows import hearing, signals
@@ -185,6 +187,7 @@ ROUTES: tuple[Route, ...] = (
     *certs_public.ROUTES,
     *wire_workloads.ROUTES,
     *wire_trust_domains.ROUTES,
+    *wire_vault.ROUTES,
     *policy_admin.ROUTES,
     *wire_roles.ROUTES,
     *wire_events.ROUTES,
@@ -522,6 +525,7 @@ LOOPS = (
     _every(60, approvals.forget),
     _every(10, certs.forget),
     _every(1, certs.end_below_revoked),
+    _every(60, secret_flows.forget_tokens),
     _every(10, certs.renew_tls),
     _every(60, certificates.warn_of_certificates),
     _every(10, certs.keep_authorities),

@@ -106,6 +106,8 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
     examples = _Examples(components)
     paths: dict[str, Schema] = {}
     for route in routes:
+        if route.method == "LIST":  # OpenAPI 3.1 has no word for it; `GET ?list=true` is the same operation
+            continue
         path = re.sub(r":\w+}", "}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _describe_route(route, describe, examples)
     return {

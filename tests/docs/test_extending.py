@@ -61,7 +61,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
     (folder / FRAMEWORK).mkdir()
     shutil.copy(Path(__file__).with_name("minikit.py"), folder / FRAMEWORK)
-    assert len(follow(folder)) >= 16
+    assert len(follow(folder)) >= 15
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     assert check(folder, "ruff", "check", "--no-cache", "--fix-only", "src/ostiaryd/app.py").returncode == 0
     return folder
@@ -160,10 +160,12 @@ def test_the_adapter_of_the_copy_holds_the_contract_of_adapters(copy: Path) -> N
 def test_the_plug_ins_of_the_copy_do_their_work(copy: Path) -> None:
     program = """
 import json
+from types import SimpleNamespace
 from ostiary.provenance.noticing import Event
 from ostiaryd.ledger.exporters.ecs import render_entry
 from ostiaryd.ledger.model import Entry
-from ostiaryd.secrets.model import secret_engines
+from ostiaryd.secrets.flows import find_operation
+from ostiaryd.secrets.model.request import VaultMethod, VaultRequest
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
 
@@ -171,10 +173,12 @@ detector = detectors()["large_answer"]
 sizes = (99_999_999, 100_000_000)
 events = [Event(at=n, action="tool.call", outcome="allow", bytes=size) for n, size in enumerate(sizes)]
 findings = detector.notice(Batch(events, [1, 1], [0, 0]), zeros(detector, agents=2, peers=1))
-engine = secret_engines()["password"]
+request = VaultRequest(method=VaultMethod.READ, path="passwords/db", body={}, query={})
+mount, operation = find_operation(request)
+act = SimpleNamespace(tx=SimpleNamespace(random=bytes))
 print(json.dumps({
     "rows": [finding.row for finding in findings],
-    "secret": engine.issue_secret(bytes(engine.RANDOM_BYTES)),
+    "secret": [mount, operation.path, operation.run(act).data["password"]],
     "document": render_entry(7, Entry(at=0, action="tool.call", outcome="deny", agent="ag_1")),
 }))
 """
@@ -182,7 +186,7 @@ print(json.dumps({
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {
         "rows": [1],
-        "secret": "A" * 24,
+        "secret": ["passwords", "db", "A" * 24],
         "document": {
             "@timestamp": "1970-01-01T00:00:00+00:00",
             "event": {"id": "7", "action": "tool.call", "outcome": "failure"},

@@ -34,11 +34,12 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "call-within-segment",
         "issue-token",
         "issue-own-certificate",
+        "use-own-secrets",
         "delegate-within-segment",
         *sorted(roles(), key=lambda id: f"{id}.cedar"),
         *sorted(safeguards()),
     ]
-    assert loaded.tests == 5
+    assert loaded.tests == 8
 
 
 def test_the_safeguards_hold_their_tests() -> None:

@@ -59,6 +59,11 @@ def test_the_types_on_the_page_are_taken() -> None:
         "use_api",
         "answer",
         "consent",
+        "read_secret",
+        "write_secret",
+        "list_secrets",
+        "delete_secret",
+        "use_secret_key",
     }
     assert {action.id for action in loaded.actions} == asked | set(RESPONSES)
 

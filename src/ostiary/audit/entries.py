@@ -83,6 +83,7 @@ FAMILIES = frozenset(
         "token",
         "tool",
         "userinfo",
+        "vault",
         "watch",
         "webhook",
         "workload",

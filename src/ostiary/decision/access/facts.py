@@ -244,6 +244,11 @@ def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
 
 
+def secret_entity(mount: str, path: str, *, agent: str) -> Entity:
+    """Return the entity of a secret; `agent` is the agent in whose folder it is, or empty."""
+    return entity(Uid("Secret", f"{mount}/{path}"), {"mount": mount, "path": path, "agent": agent})
+
+
 def _tool_entity(tool: Tool, *, scope: str, classes: frozenset[str], resource: Entity) -> Entity:
     attrs: Record = {
         "name": tool.name,

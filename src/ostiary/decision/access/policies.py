@@ -36,7 +36,7 @@ CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"
 COUNTERPARTS = "counterparts"
 BASE_TYPES = frozenset(
-    {"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action", API_ROUTE, PERSON, ROLE}
+    {"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Secret", "Action", API_ROUTE, PERSON, ROLE}
 )
 """Entity types whose attributes only the registry states."""
 

@@ -12,6 +12,7 @@ from ostiaryd.policy.flows.external_retry import FRESH, RemotePoliciesNeeded, Re
 from ostiaryd.policy.flows.issuance import (
     check_certificate,
     check_delegation,
+    check_secret,
     decide_issue,
     judge_elevation,
     why_no_token,
@@ -68,6 +69,7 @@ __all__ = [
     "check_delegation",
     "check_person_certificate",
     "check_plan",
+    "check_secret",
     "decide_all",
     "decide_issue",
     "decide_one",

@@ -18,7 +18,7 @@ from ostiary.authorization.claims import Link
 from ostiary.decision.access import Judgement, Policies, RemoteAnswers
 from ostiary.decision.access.chain import ALONE, Chain, chain_of
 from ostiary.decision.access.chain_evaluator import ChainCache
-from ostiary.decision.access.facts import resource_entity
+from ostiary.decision.access.facts import resource_entity, secret_entity
 from ostiary.decision.access.reasons import reasons_of
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
@@ -31,6 +31,7 @@ from ostiaryd.policy.model import (
     AgentSeen,
     Posed,
     ResourceSeen,
+    SecretSeen,
     Seen,
     encode_context,
 )
@@ -105,6 +106,30 @@ def check_certificate(
     behind = chain_of(chain, holder=agent.agent_id)
     handed = _handed_certificate(agent.agent_id, task, profile, names, key_type, lifetime_s, behind, person)
     return _check(act, agent, CERTIFY, agent_with_facts(agent), handed, chain)
+
+
+def check_secret(
+    act: Act,
+    agent: Agent,
+    *,
+    action: str,
+    operation: str,
+    secret: SecretSeen,
+    task: str,
+    scopes: frozenset[str],
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+    acr: str,
+) -> str:
+    """Check that `agent` may use a secret by the action (`read_secret`) and the operation in detail (`metadata`).
+
+    Return the hash of the policies. Raises Forbidden with the code `access_denied`.
+    """
+    behind = chain_of(chain, holder=agent.agent_id)
+    more = (("operation", operation), *_proved(acr))
+    handed = _handed(agent.agent_id, task, scopes, None, behind, person, more)
+    target = secret_entity(secret.mount, secret.path, agent=secret.agent), secret
+    return _check(act, agent, Uid("Action", action), target, handed, chain)
 
 
 class Handed(NamedTuple):

@@ -47,7 +47,15 @@ class ToolSeen(msgspec.Struct, frozen=True, array_like=True, tag="tool", gc=Fals
     tool: str
 
 
-Seen = AgentSeen | ResourceSeen | ToolSeen
+class SecretSeen(msgspec.Struct, frozen=True, array_like=True, tag="secret", gc=False):
+    """A secret; `agent` is the agent in whose folder it is."""
+
+    mount: str
+    path: str
+    agent: str = ""
+
+
+Seen = AgentSeen | ResourceSeen | ToolSeen | SecretSeen
 
 
 NOTHING = msgspec.Raw(b"")

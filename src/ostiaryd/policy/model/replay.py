@@ -15,10 +15,10 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
 from ostiary.decision.access import CALL, RISK, Facts, Judgement, Policies, Protected
 from ostiary.decision.access.chain import ALONE, agent_entity, read_chain
-from ostiary.decision.access.facts import resource_entity
+from ostiary.decision.access.facts import resource_entity, secret_entity
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
-from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, Seen, ToolSeen
+from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, SecretSeen, Seen, ToolSeen
 from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
 
 K = TypeVar("K")
@@ -154,6 +154,8 @@ class Replay:
             case ResourceSeen():
                 protected = self._facts(recorded).resource
                 return protected.entities[protected.uid]
+            case SecretSeen(mount=mount, path=path, agent=agent):
+                return secret_entity(mount, path, agent=agent)
             case ToolSeen():
                 protected = self._facts(recorded).resource
                 if (ready := protected.tools.get(recorded.tool)) is not None:

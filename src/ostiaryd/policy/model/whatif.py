@@ -12,7 +12,7 @@ import msgspec
 from ostiary.decision.access import Judgement
 from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.jose import b64u
-from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts
+from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, SecretSeen, ToolSeen, decode_facts
 from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
 
 MAX_GROUPS = 500
@@ -272,6 +272,8 @@ def target_of(posed: Posed) -> str:
             return f"{name}/{tool}"
         case Posed(question=None, resource=AgentSeen(id=id), action=action):
             return f"{action} {id}"
+        case Posed(question=None, resource=SecretSeen(mount=mount, path=path), action=action):
+            return f"{action} {mount}/{path}"
         case Posed(question=None, resource=ResourceSeen(name=name, uri=uri), action=action):
             return f"{action} {name or uri}"
         case Posed(question=question) if question is not None:

@@ -38,11 +38,13 @@ _ADD_CLASS = sql(
 )
 _DROP_CLASS = sql("delete from bearer_class where resource = :resource and registration = :registration")
 _UNBOUND_AT = sql(
-    "select id, agent from holding where audience = :uri and kind = 'token' and jkt is null and ended_at is null"
+    """select id, agent from holding where audience = :uri and kind in ('token', 'vault_token') and jkt is null
+        and ended_at is null"""
 )
 _EXEMPT = sql("select distinct agent from bearer_exemption")
 _UNBOUND = sql(
-    "select id, audience from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null"
+    """select id, audience from holding where agent = :agent and kind in ('token', 'vault_token') and jkt is null
+        and ended_at is null"""
 )
 _ADD_EXEMPTION = sql(
     """insert into bearer_exemption (agent, resource, since) values (:agent, :resource, :since)

@@ -1,0 +1,1 @@
+"""Secrets: stored encrypted, used by agents under their tasks, through the API of HashiCorp Vault."""

@@ -1,0 +1,73 @@
+"""Key-value store, version 1: one value for each path (HashiCorp Vault, "KV secrets engine - version 1 (API)")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import keyvalue as flows
+from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.model.request import (
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+)
+from ostiaryd.secrets.store import keyvalue as store
+
+TYPE = "kv"
+DESCRIPTION = "key/value secret storage"
+OPTIONS: dict[str, str] | None = {"version": "1"}
+LEASE_S = 2_764_800
+"""Seconds after which a reader should read again; no lease is kept."""
+
+
+def find_operation(mount: str, request: VaultRequest) -> Operation:
+    """Return the operation of a request. Raises UnsupportedOperation, Invalid."""
+    path = request.path
+    if request.method is VaultMethod.LIST:
+        folder = path if not path or path.endswith("/") else f"{path}/"
+        return Operation(SecretAction.LIST, folder, "list", partial(_list, mount=mount, folder=folder))
+    if not path or path.endswith("/"):
+        raise UnsupportedOperation("the path of a secret is empty or ends with a slash")
+    match request.method:
+        case VaultMethod.READ:
+            return Operation(SecretAction.READ, path, "read", partial(_read, mount=mount, path=path))
+        case VaultMethod.WRITE:
+            if not request.body:
+                raise Invalid("missing data fields")
+            run = partial(_write, mount=mount, path=path, value=request.body)
+            return Operation(SecretAction.WRITE, path, "write", run)
+        case VaultMethod.DELETE:
+            return Operation(SecretAction.DELETE, path, "delete", partial(_delete, mount=mount, path=path))
+    raise UnsupportedOperation("unsupported operation")
+
+
+def _read(act: Act, *, mount: str, path: str) -> Answer:
+    _, _, value = flows.read_value(act, mount, path)
+    if value is None:
+        raise NothingStored("no value is stored at this path")
+    return Answer(data=msgspec.Raw(value), lease_s=LEASE_S)
+
+
+def _write(act: Act, *, mount: str, path: str, value: Mapping[str, Any]) -> Answer:
+    _, version = flows.put_value(act, mount, path, value)
+    store.prune(act.tx, mount, path, before=version.version)
+    return Answer(status=204)
+
+
+def _delete(act: Act, *, mount: str, path: str) -> Answer:
+    flows.delete_secret(act, mount, path)
+    return Answer(status=204)
+
+
+def _list(act: Act, *, mount: str, folder: str) -> Answer:
+    act.entry.object = f"{mount}/{folder}"
+    return Answer(data={"keys": flows.list_keys(act.tx, mount, folder)})

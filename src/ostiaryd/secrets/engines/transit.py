@@ -1,0 +1,404 @@
+"""Encryption as a service: keys stay in the server (HashiCorp Vault, "Transit secrets engine (API)").
+
+keys                            LIST
+keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, keys/NAME/config   POST
+encrypt, decrypt, rewrap, sign, verify, hmac /NAME     POST; also a batch (`batch_input`)
+datakey/plaintext/NAME, datakey/wrapped/NAME           POST
+random[/BYTES], hash[/ALGORITHM]                       POST
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac as constant_time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import transit as flows
+from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.model import transit as rules
+from ostiaryd.secrets.model.request import (
+    SECOND,
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+    render_time,
+    split_path,
+)
+from ostiaryd.secrets.model.transit import TransitKey
+from ostiaryd.secrets.store import transit as store
+
+TYPE = "transit"
+DESCRIPTION = "encryption with keys that stay in the server"
+OPTIONS: dict[str, str] | None = None
+MAX_BATCH = 250
+MAX_RANDOM = 1 << 15
+DATA_KEY_BITS = (128, 256, 512)
+_UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived", "exportable", "allow_plaintext_backup")
+
+
+class _NewKey(msgspec.Struct):
+    type: str = "aes256-gcm96"
+
+
+class _Config(msgspec.Struct):
+    min_decryption_version: int | None = None
+    min_encryption_version: int | None = None
+    deletion_allowed: bool | None = None
+
+
+class _Item(msgspec.Struct):
+    """A use of a key: the members of one request, or of one item of a batch."""
+
+    plaintext: str | None = None
+    ciphertext: str | None = None
+    input: str | None = None
+    signature: str = ""
+    hmac: str = ""
+    associated_data: str = ""
+    key_version: int = 0
+    hash_algorithm: str = ""
+    algorithm: str = ""
+    prehashed: bool = False
+    marshaling_algorithm: str = "asn1"
+    signature_algorithm: str = ""
+    reference: str = ""
+    bits: int = 256
+
+
+class _Random(msgspec.Struct):
+    bytes: int = 32
+    format: str = "base64"
+
+
+class _Hash(msgspec.Struct):
+    input: str
+    algorithm: str = "sha2-256"
+    format: str = "hex"
+
+
+class OpenKey(NamedTuple):
+    """A key within an act, with the function that opens the material of a version."""
+
+    key: TransitKey
+    open: Callable[[int], bytes]
+    random: Callable[[int], bytes]
+
+
+def find_operation(mount: str, request: VaultRequest) -> Operation:
+    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    kind, rest = split_path(request.path)
+    if kind == "keys":
+        return _find_key_operation(mount, rest, request)
+    if request.method is not VaultMethod.WRITE:
+        raise UnsupportedOperation("unsupported operation")
+    _check_supported(request.body)
+    if kind in ("random", "hash"):
+        run = partial(_make_random if kind == "random" else _make_hash, request=request, parameter=rest)
+        return Operation(SecretAction.USE, "", kind, run)
+    algorithm = ""
+    if kind == "datakey":
+        variant, rest = split_path(rest)
+        if variant not in ("plaintext", "wrapped"):
+            raise Invalid("a data key is `plaintext` or `wrapped`")
+        use: Callable[[OpenKey, _Item], dict[str, object]] = partial(_make_data_key, is_shown=variant == "plaintext")
+    elif kind in _USES:
+        use = _USES[kind]
+        rest, algorithm = split_path(rest)
+    else:
+        raise NothingStored("no handler for route", code="no_route")
+    name = rules.check_name(rest)
+    run = partial(_use, mount=mount, name=name, use=use, body=request.body, algorithm=algorithm)
+    return Operation(SecretAction.USE, name, kind, run)
+
+
+def _check_supported(body: Mapping[str, Any]) -> None:
+    for name in _UNSUPPORTED:
+        if body.get(name):
+            raise Invalid(f"`{name}` is not supported", hint="leave it out")
+
+
+def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
+    if request.method is VaultMethod.LIST and not rest:
+        return Operation(SecretAction.LIST, "", "list", _list)
+    name, change = split_path(rest)
+    rules.check_name(name)
+    match request.method, change:
+        case VaultMethod.READ, "":
+            return Operation(SecretAction.READ, name, "read", partial(_read_key, mount=mount, name=name))
+        case VaultMethod.WRITE, "":
+            _check_supported(request.body)
+            kind = request.read_body(_NewKey).type
+            return Operation(SecretAction.WRITE, name, "create", partial(_create, mount=mount, name=name, kind=kind))
+        case VaultMethod.DELETE, "":
+            return Operation(SecretAction.DELETE, name, "delete", partial(_delete, mount=mount, name=name))
+        case VaultMethod.WRITE, "rotate":
+            return Operation(SecretAction.WRITE, name, "rotate", partial(_rotate, mount=mount, name=name))
+        case VaultMethod.WRITE, "config":
+            _check_supported(request.body)
+            body = request.read_body(_Config)
+            return Operation(SecretAction.WRITE, name, "config", partial(_configure, mount=mount, name=name, body=body))
+    raise UnsupportedOperation("unsupported operation")
+
+
+# --- keys
+
+
+def _list(act: Act) -> Answer:
+    return Answer(data={"keys": flows.list_names(act)})
+
+
+def _create(act: Act, *, mount: str, name: str, kind: str) -> Answer:
+    return Answer(data=_render_key(act, mount, flows.create_key(act, mount, name, kind)))
+
+
+def _read_key(act: Act, *, mount: str, name: str) -> Answer:
+    if (key := store.get(act.tx, name)) is None:
+        raise NothingStored("there is no such key")
+    return Answer(data=_render_key(act, mount, key))
+
+
+def _rotate(act: Act, *, mount: str, name: str) -> Answer:
+    return Answer(data=_render_key(act, mount, flows.rotate_key(act, mount, name)))
+
+
+def _configure(act: Act, *, mount: str, name: str, body: _Config) -> Answer:
+    key = flows.configure_key(
+        act,
+        mount,
+        name,
+        min_decryption=body.min_decryption_version,
+        min_encryption=body.min_encryption_version,
+        deletion_allowed=body.deletion_allowed,
+    )
+    return Answer(data=_render_key(act, mount, key))
+
+
+def _delete(act: Act, *, mount: str, name: str) -> Answer:
+    flows.delete_key(act, mount, name)
+    return Answer(status=204)
+
+
+def _render_key(act: Act, mount: str, key: TransitKey) -> dict[str, object]:
+    is_signing = key.kind in rules.SIGNING
+    versions: dict[str, object] = {}
+    for version, created in store.versions(act.tx, key.name):
+        if version < key.min_decryption_version:
+            continue
+        versions[str(version)] = created // SECOND
+        if is_signing:
+            public = rules.render_public_key(key.kind, flows.open_material(act, mount, key, version))
+            versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
+    return {
+        "allow_plaintext_backup": False,
+        "deletion_allowed": key.deletion_allowed,
+        "derived": False,
+        "exportable": False,
+        "imported_key": False,
+        "keys": versions,
+        "latest_version": key.latest_version,
+        "min_available_version": 0,
+        "min_decryption_version": key.min_decryption_version,
+        "min_encryption_version": key.min_encryption_version,
+        "name": key.name,
+        "supports_decryption": key.kind in rules.ENCRYPTING,
+        "supports_derivation": False,
+        "supports_encryption": key.kind in rules.ENCRYPTING,
+        "supports_signing": is_signing,
+        "type": key.kind,
+    }
+
+
+# --- uses
+
+
+def _use(
+    act: Act,
+    *,
+    mount: str,
+    name: str,
+    use: Callable[[OpenKey, _Item], dict[str, object]],
+    body: Mapping[str, Any],
+    algorithm: str,
+) -> Answer:
+    """Use a key for one item or for a batch, in the order of the items. A failed item has `error` and makes the status
+    of the batch 400.
+    """
+    key = flows.find_key(act, mount, name)
+    opened: dict[int, bytes] = {}
+
+    def open_version(version: int) -> bytes:
+        if version not in opened:
+            opened[version] = flows.open_material(act, mount, key, version)
+        return opened[version]
+
+    usable = OpenKey(key, open_version, act.tx.random)
+    batch = body.get("batch_input")
+    if batch is None:
+        return Answer(data=use(usable, _read_item(body, algorithm)))
+    if not isinstance(batch, list) or not 0 < len(batch) <= MAX_BATCH:
+        raise Invalid(f"`batch_input` is a list of 1 to {MAX_BATCH} items")
+    if act.entry.detail is not None:
+        act.entry.detail["items"] = len(batch)
+    shared = {member: value for member, value in body.items() if member != "batch_input"}
+    results = [_use_item(use, usable, shared, item, algorithm) for item in batch]
+    return Answer(data={"batch_results": results}, status=400 if any("error" in one for one in results) else 200)
+
+
+def _use_item(
+    use: Callable[[OpenKey, _Item], dict[str, object]],
+    usable: OpenKey,
+    shared: Mapping[str, Any],
+    value: object,
+    algorithm: str,
+) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise Malformed("an item of `batch_input` is not an object")
+    _check_supported(value)
+    reference = {"reference": value["reference"]} if isinstance(value.get("reference"), str) else {}
+    try:
+        return use(usable, _read_item({**shared, **value}, algorithm)) | reference
+    except Refused as refusal:
+        return {"error": refusal.message} | reference
+
+
+def _read_item(body: Mapping[str, Any], algorithm: str) -> _Item:
+    try:
+        item = convert(body, _Item)
+    except msgspec.ValidationError as error:
+        raise Malformed(str(error)) from None
+    return msgspec.structs.replace(
+        item, hash_algorithm=algorithm or item.hash_algorithm or item.algorithm or "sha2-256"
+    )
+
+
+def _required(text: str | None, field: str) -> bytes:
+    if text is None:
+        raise Invalid(f"missing `{field}`")
+    return rules.decode_base64(text, field=field)
+
+
+def _encrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
+    return _seal(usable, item, _required(item.plaintext, "plaintext"))
+
+
+def _seal(usable: OpenKey, item: _Item, plain: bytes) -> dict[str, object]:
+    version = rules.usable_version(usable.key, item.key_version)
+    bound = rules.decode_base64(item.associated_data, field="associated_data")
+    content = rules.encrypt(usable.key.kind, usable.open(version), plain, bound=bound, random=usable.random)
+    return {"ciphertext": rules.render_text(version, content), "key_version": version}
+
+
+def _open(usable: OpenKey, item: _Item) -> bytes:
+    parsed = rules.parse_text(item.ciphertext or "", of="ciphertext")
+    rules.check_readable(usable.key, parsed.version)
+    bound = rules.decode_base64(item.associated_data, field="associated_data")
+    return rules.decrypt(usable.key.kind, usable.open(parsed.version), parsed.content, bound=bound)
+
+
+def _decrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
+    return {"plaintext": base64.b64encode(_open(usable, item)).decode()}
+
+
+def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
+    return _seal(usable, item, _open(usable, item))
+
+
+def _check_signature_form(item: _Item) -> None:
+    if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # of RSA alone; other keys ignore it, as in Vault
+        raise Invalid("unsupported `signature_algorithm`")
+    if item.marshaling_algorithm != "asn1":
+        raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1")
+
+
+def _sign(usable: OpenKey, item: _Item) -> dict[str, object]:
+    _check_signature_form(item)
+    version = rules.usable_version(usable.key, item.key_version)
+    data = _required(item.input, "input")
+    made = rules.sign(
+        usable.key.kind, usable.open(version), data, algorithm=item.hash_algorithm, is_hashed=item.prehashed
+    )
+    return {"signature": rules.render_text(version, made), "key_version": version}
+
+
+def _verify(usable: OpenKey, item: _Item) -> dict[str, object]:
+    if bool(item.signature) == bool(item.hmac):
+        raise Invalid("exactly one of `signature` and `hmac` is needed")
+    data = _required(item.input, "input")
+    parsed = rules.parse_text(item.signature or item.hmac, of="signature" if item.signature else "hmac")
+    rules.check_readable(usable.key, parsed.version)
+    material = usable.open(parsed.version)
+    if item.hmac:
+        expected = rules.make_hmac(material, data, algorithm=item.hash_algorithm)
+        return {"valid": constant_time.compare_digest(expected, parsed.content)}
+    _check_signature_form(item)
+    is_valid = rules.has_signature(
+        usable.key.kind,
+        material,
+        data,
+        parsed.content,
+        algorithm=item.hash_algorithm,
+        is_hashed=item.prehashed,
+    )
+    return {"valid": is_valid}
+
+
+def _hmac(usable: OpenKey, item: _Item) -> dict[str, object]:
+    version = rules.usable_version(usable.key, item.key_version)
+    made = rules.make_hmac(usable.open(version), _required(item.input, "input"), algorithm=item.hash_algorithm)
+    return {"hmac": rules.render_text(version, made)}
+
+
+def _make_data_key(usable: OpenKey, item: _Item, *, is_shown: bool) -> dict[str, object]:
+    if item.bits not in DATA_KEY_BITS:
+        raise Invalid("`bits` must be 128, 256 or 512")
+    plain = usable.random(item.bits // 8)
+    sealed = _seal(usable, item, plain)
+    return {"plaintext": base64.b64encode(plain).decode(), **sealed} if is_shown else sealed
+
+
+_USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
+    "encrypt": _encrypt,
+    "decrypt": _decrypt,
+    "rewrap": _rewrap,
+    "sign": _sign,
+    "verify": _verify,
+    "hmac": _hmac,
+}
+
+
+# --- without a key
+
+
+def _make_random(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
+    body = request.read_body(_Random)
+    text = parameter.rpartition("/")[2]
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
+        raise Invalid("the number of bytes is not a number")
+    count = int(text) if text else body.bytes
+    if not 1 <= count <= MAX_RANDOM:
+        raise Invalid(f"`bytes` must be 1 to {MAX_RANDOM}")
+    return Answer(data={"random_bytes": _render_bytes(act.tx.random(count), body.format)})
+
+
+def _make_hash(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
+    body = request.read_body(_Hash)
+    digest = hashes.Hash(rules.hash_of(parameter or body.algorithm))
+    digest.update(rules.decode_base64(body.input, field="input"))
+    return Answer(data={"sum": _render_bytes(digest.finalize(), body.format)})
+
+
+def _render_bytes(content: bytes, form: str) -> str:
+    if form not in ("hex", "base64"):
+        raise Invalid("`format` must be hex or base64")
+    return content.hex() if form == "hex" else base64.b64encode(content).decode()

@@ -1,0 +1,220 @@
+"""Callers of the Vault API: an agent under a task, by a Vault token or by an access token; and its access."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NamedTuple
+
+from ostiary.authorization.bounds import ToolDetail, parse_details, permits
+from ostiary.authorization.claims import AccessClaims, scopes
+from ostiary.decision.access import unproved
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.proxies import is_within, parse_networks
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import SecretSeen
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from ostiaryd.secrets.model.request import SecretAction
+from ostiaryd.secrets.model.token import PREFIX, VaultToken
+from ostiaryd.secrets.store import seal as seals
+from ostiaryd.secrets.store import tokens as store
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id, standing_task
+from ostiaryd.trust import flows as trust
+
+FOLDER = "agents"
+"""`agents/NAME/` of each mount is the folder of the agent NAME."""
+_READING = frozenset({SecretAction.READ, SecretAction.LIST})
+
+
+class TokenRefused(Forbidden):
+    """The token is missing, unknown, expired or revoked, or used from another address."""
+
+    code = "token_refused"
+
+
+class Sealed(Unavailable):
+    """The secrets are sealed."""
+
+    code = "sealed"
+
+
+class VaultCredentials(NamedTuple):
+    """The credentials of a request, all unchecked: a Vault token, or an access token with its proof."""
+
+    unverified_token: str | None
+    request: trust.Request
+    address: str
+
+
+class VaultCaller(NamedTuple):
+    """An agent that is proved, active and under a live task. `details` are the bounds of its access token."""
+
+    agent: Agent
+    task: Task
+    scopes: frozenset[str]
+    acr: str
+    details: tuple[ToolDetail, ...]
+    holding: str
+    auth_time: int | None = None
+    token: VaultToken | None = None
+
+
+def token_digest(keys: Keyring, unverified_token: str) -> bytes:
+    """Return the keyed hash by which a Vault token is stored."""
+    return hmac.digest(keys.derive("vault token"), unverified_token.encode(), "sha256")
+
+
+def check_unsealed(reader: Reader) -> None:
+    """Check that the secrets are not sealed. Raises Sealed."""
+    if seals.sealed_since(reader) is not None:
+        raise Sealed("Vault is sealed", hint="ostiary secret unseal")
+
+
+def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
+    """Return the caller of a request, and record the caller in the entry. Raises TokenRefused, AccessRefused,
+    Forbidden, NotFound.
+    """
+    unverified_token = credentials.unverified_token
+    if unverified_token is None:
+        caller = _authenticate_access(act, credentials.request, config=config)
+    else:
+        caller = _authenticate_token(act, unverified_token, address=credentials.address)
+    entry = act.entry
+    entry.agent, entry.owner, entry.task = caller.agent.agent_id, caller.agent.owner, caller.task.task_id
+    entry.token, entry.actors, entry.person = (
+        caller.holding,
+        [link.agent for link in caller.task.chain],
+        caller.task.person,
+    )
+    return caller
+
+
+def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> VaultCaller:
+    is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
+    token = store.get(act.tx, token_digest(act.tx.keys, unverified_token)) if is_token else None
+    if token is None:
+        raise TokenRefused("permission denied", hint="log in again")
+    holding = registry.get_holding(act.tx, token.holding)
+    if holding is None or not holding.is_live(act.now) or act.now >= token.expires_at:
+        raise TokenRefused("permission denied: the token has ended", hint="log in again")
+    act.entry.agent, act.entry.token = holding.agent, holding.id
+    if not is_within(address, parse_networks(token.network)):
+        raise TokenRefused("permission denied: the token is bound to another address", hint="log in from here")
+    agent, task = _live(act, holding.agent, holding.task)
+    return VaultCaller(
+        agent, task, _scopes(agent, task, token.scopes), token.acr, token.details, holding.id, token=token
+    )
+
+
+def _authenticate_access(act: Act, request: trust.Request, *, config: Config) -> VaultCaller:
+    if request.authorization is None:
+        raise TokenRefused("permission denied: missing client token", hint="send the header X-Vault-Token")
+    claims = verify_claims(act, request, config=config)
+    agent, task = _live(act, claims.client_id, claims.task)
+    details = parse_details(claims.authorization_details)
+    own = _scopes(agent, task, scopes(claims))
+    return VaultCaller(agent, task, own, claims.acr, details, claims.jti, claims.auth_time)
+
+
+def verify_claims(act: Act, request: trust.Request, *, config: Config) -> AccessClaims:
+    """Return the claims of an access token of an agent for this server's API, with its proof used up.
+
+    Raises AccessRefused, InvalidProof, NonceNeeded, TokenRefused for a token of another caller than an agent.
+    """
+    access = trust.verify_access(
+        request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
+    )
+    if access.proof is not None:
+        trust.spend_proof(act.tx, access.proof)
+    if access.caller.kind != "agent":
+        raise TokenRefused("only agents use secrets at this API", hint="ostiary secret get PATH")
+    return trust.verify_token((request.authorization or "").partition(" ")[2].strip(" "), keys=act.tx.keys)
+
+
+def _live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
+    """Return an agent that may act now, and its task with the chain. Raises NotFound, Forbidden."""
+    agent = registry.active_agent(act.tx, agent_id, now=act.now)
+    standing = standing_id(agent.agent_id)
+    if not task_id or task_id == standing:
+        registry.check_none_stopped(act.tx, "task", [standing])
+        return agent, standing_task(agent)
+    task = tasks.live(act.tx, task_id, now=act.now)
+    if task.agent != agent.agent_id:
+        raise Forbidden("the task belongs to another agent", code="foreign_task")
+    registry.check_none_stopped(act.tx, "task", [task.task_id])
+    return agent, task
+
+
+def _scopes(agent: Agent, task: Task, granted: frozenset[str]) -> frozenset[str]:
+    return granted & task.scopes & (agent.scopes | task.elevated)
+
+
+def authorize(
+    act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
+) -> None:
+    """Check that a caller may act on a path: restrictions, then the bounds of task and token, then the policies.
+
+    Raises Forbidden, RemotePoliciesNeeded.
+    """
+    _check_restrictions(act, caller, action)
+    arguments = {"path": f"{mount}/{path}"}
+    for details in (caller.task.bounds, caller.details):
+        if details and not permits(details, resource_uri=config.api, tool=action, arguments=arguments):
+            raise Forbidden(
+                f"permission denied: the task does not allow `{action}` for this path",
+                hint=f"bounds of a task name the tool {action} of {config.api}, with the argument `path`",
+                code="outside_task",
+            )
+    try:
+        policies.check_secret(
+            act,
+            caller.agent,
+            action=action,
+            operation=operation,
+            secret=SecretSeen(mount, path, _folder_owner(act.tx, path)),
+            task=caller.task.task_id,
+            scopes=caller.scopes,
+            chain=caller.task.chain,
+            person=caller.task.person,
+            acr=caller.acr,
+        )
+    except Forbidden as refusal:
+        raise Forbidden(f"permission denied: {refusal.message}", hint=refusal.hint, code=refusal.code) from None
+
+
+def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
+    """Check the restrictions of all agents through which the request comes. A throttled agent gets no secret, since its
+    calls are counted at guards. Raises Forbidden.
+    """
+    for agent in dict.fromkeys((caller.agent.agent_id, *caller.task.restricted)):
+        for hold in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
+            is_unproved = unproved(caller.acr, caller.auth_time, hold, now=act.now) if hold.kind == "step_up" else None
+            if is_unproved is not None or hold.kind == "throttle" or (hold.kind == "narrow" and action not in _READING):
+                raise Forbidden(f"permission denied: the agent is restricted: {hold.kind}", code="restricted")
+
+
+def _folder_owner(reader: Reader, path: str) -> str:
+    """Return the id of the agent in whose folder a path is; empty elsewhere."""
+    parts = path.split("/", 2)
+    if len(parts) < 3 or parts[0] != FOLDER:
+        return ""
+    agent = registry.get_agent(reader, parts[1])
+    return agent.agent_id if agent is not None and agent.name == parts[1] else ""
+
+
+def is_permitted(
+    act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
+) -> bool:
+    """Return whether a caller may act on a path; the answer `deny` is no refusal of the act."""
+    try:
+        authorize(act, caller, mount, path, action, operation, config=config)
+    except Refused as refusal:
+        if refusal.is_challenge:
+            raise
+        return False
+    return True

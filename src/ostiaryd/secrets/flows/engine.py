@@ -1,0 +1,64 @@
+"""The contract of a secret engine, and the mounts.
+
+An engine is a module of the folder `engines/`, whose name is the type of the engine. `find_operation` reads a request;
+the operation runs in an act once task and policies permit its action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import NamedTuple, Protocol, cast
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, check_path, split_path
+
+PACKAGE = "ostiaryd.secrets.engines"
+
+
+class Operation(NamedTuple):
+    """An operation on a secret: the path and the action that policies see, the operation in detail, and the flow."""
+
+    action: SecretAction
+    path: str
+    name: str
+    run: Callable[[Act], Answer]
+
+
+class SecretEngine(Protocol):
+    """A module that serves the requests below a mount."""
+
+    TYPE: str
+    DESCRIPTION: str
+    OPTIONS: dict[str, str] | None
+    """`options` of the mount in the Vault API"""
+
+    def find_operation(self, mount: str, request: VaultRequest) -> Operation:
+        """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+
+
+MOUNTS = {
+    "kv": "kv_v1",
+    "secret": "kv_v2",
+    "transit": "transit",
+}
+"""The mounts and their engines. Mounts are fixed, so a path means one thing on every server."""
+
+
+@cache
+def engine_of(mount: str) -> SecretEngine:
+    """Return the engine of a mount."""
+    return cast(SecretEngine, import_module(f"{PACKAGE}.{MOUNTS[mount]}"))
+
+
+def find_operation(request: VaultRequest) -> tuple[str, Operation]:
+    """Return the mount and the operation of a request whose path begins with the mount.
+
+    Raises NothingStored for a path without a mount, UnsupportedOperation, Malformed, Invalid.
+    """
+    mount, rest = split_path(check_path(request.path))
+    if mount not in MOUNTS:
+        raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
+    below = VaultRequest(method=request.method, path=rest, body=request.body, query=request.query)
+    return mount, engine_of(mount).find_operation(mount, below)

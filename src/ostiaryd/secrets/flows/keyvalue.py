@@ -1,0 +1,176 @@
+"""Operations on stored values: put, read, list, delete, restore, destroy, and their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.model.keyvalue import (
+    MountConfig,
+    Secret,
+    Version,
+    check_cas,
+    deletion_time,
+    kept_versions,
+)
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, open_value, seal_value
+from ostiaryd.secrets.store import keyvalue as store
+
+PATHS_AT_ONCE = 200
+MAX_KEYS = 10_000
+_AFTER = b"\x01"
+"""Follows a path directly in the order of the bytes, since no path contains a control character."""
+
+
+def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None = None) -> tuple[Secret, Version]:
+    """Store a value as a new version, and forget the versions beyond the limit.
+
+    Raises Invalid (`cas_required`, `cas_mismatch`).
+    """
+    config = store.config(act.tx, mount)
+    secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
+    check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
+    number = secret.current_version + 1
+    envelope = seal_value(
+        msgspec.json.encode(value),
+        wrapping_key=act.tx.keys.derive(PURPOSE),
+        place=(mount, path, number),
+        random=act.tx.random,
+    )
+    version = Version(
+        version=number,
+        wrapped_key=envelope.wrapped_key,
+        sealed=envelope.sealed,
+        created_at=act.now,
+        deleted_at=deletion_time(secret, config, now=act.now),
+    )
+    oldest = max(secret.oldest_version, number - kept_versions(secret, config) + 1, 1)
+    secret = replace(secret, current_version=number, oldest_version=oldest, updated_at=act.now)
+    store.insert_version(act.tx, mount, path, version)
+    store.prune(act.tx, mount, path, before=oldest)
+    store.put(act.tx, mount, path, secret)
+    registry.note(act, object=f"{mount}/{path}", version=number)
+    return secret, version
+
+
+def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
+    """Return a secret and a version of it; 0 is the current one. Raises NothingStored."""
+    secret = store.get(reader, mount, path)
+    version = None
+    if secret is not None:
+        version = store.version(reader, mount, path, number or secret.current_version)
+    if secret is None or version is None:
+        raise NothingStored("no value is stored at this path")
+    return secret, version
+
+
+def open_version(mount: str, path: str, version: Version, *, keys: Keyring) -> bytes:
+    """Return the value of a version as JSON. Raises Conflict, and NothingStored for a destroyed version."""
+    if version.wrapped_key is None or version.sealed is None:
+        raise NothingStored("the version is destroyed")
+    return open_value(
+        Envelope(version.wrapped_key, version.sealed),
+        wrapping_key=keys.derive(PURPOSE),
+        place=(mount, path, version.version),
+    )
+
+
+def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
+    """Return a secret, a version, and its value as JSON; no value if the version is deleted or destroyed.
+
+    Raises NothingStored, Conflict.
+    """
+    registry.note(act, object=f"{mount}/{path}", version=number)
+    secret, version = find_version(act.tx, mount, path, number)
+    registry.note(act, object=f"{mount}/{path}", version=version.version)
+    if version.is_destroyed or version.is_deleted(act.now):
+        return secret, version, None
+    return secret, version, open_version(mount, path, version, keys=act.tx.keys)
+
+
+def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
+    """Return the names in a folder, which ends with a slash or is empty; the names of folders end with a slash.
+
+    Raises NothingStored for an empty folder, Conflict for more than `MAX_KEYS` names.
+    """
+    prefix = folder.encode()
+    first, end = prefix, prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
+    names: list[str] = []
+    while paths := store.paths(reader, mount, first=first, end=end, limit=PATHS_AT_ONCE):
+        for path in paths:
+            name, slash, _ = path[len(prefix) :].partition(b"/")
+            names.append((name + slash).decode())
+            first = prefix + name + b"0" if slash else path + _AFTER
+            if slash:
+                break
+        if len(names) > MAX_KEYS:
+            raise Conflict(f"the folder has more than {MAX_KEYS} names", hint="list a folder below")
+    if not names:
+        raise NothingStored("the folder is empty")
+    return names
+
+
+def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | None = None) -> None:
+    """Delete versions, or the current one, so that they can be restored. Raises NothingStored for an unknown path."""
+    secret = _find_secret(act, mount, path)
+    for number in [secret.current_version] if numbers is None else numbers:
+        version = store.version(act.tx, mount, path, number)
+        if version is not None and not version.is_deleted(act.now):
+            store.set_deleted(act.tx, mount, path, number, act.now)
+    _touch(act, mount, path, secret)
+    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers or ()))
+
+
+def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
+    """Restore deleted versions. Raises NothingStored for an unknown path."""
+    secret = _find_secret(act, mount, path)
+    for number in numbers:
+        store.set_deleted(act.tx, mount, path, number, None)
+    _touch(act, mount, path, secret)
+    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))
+
+
+def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
+    """Delete the values of versions for good. Raises NothingStored for an unknown path."""
+    secret = _find_secret(act, mount, path)
+    for number in numbers:
+        store.destroy(act.tx, mount, path, number)
+    _touch(act, mount, path, secret)
+    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))
+
+
+def delete_secret(act: Act, mount: str, path: str) -> None:
+    """Delete a secret with all its versions and metadata; an unknown one is no error."""
+    registry.note(act, object=f"{mount}/{path}")
+    store.delete(act.tx, mount, path)
+
+
+def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
+    """Replace the metadata of a secret; a lower number of versions counts at the next write."""
+    registry.note(act, object=f"{mount}/{path}")
+    store.put(act.tx, mount, path, replace(changed, updated_at=act.now))
+
+
+def set_config(act: Act, mount: str, config: MountConfig) -> None:
+    """Replace the defaults of the secrets of a mount."""
+    registry.note(act, object=f"{mount}/")
+    store.set_config(act.tx, mount, config)
+
+
+def _find_secret(act: Act, mount: str, path: str) -> Secret:
+    registry.note(act, object=f"{mount}/{path}")
+    if (secret := store.get(act.tx, mount, path)) is None:
+        raise NothingStored("no value is stored at this path")
+    return secret
+
+
+def _touch(act: Act, mount: str, path: str, secret: Secret) -> None:
+    store.put(act.tx, mount, path, replace(secret, updated_at=act.now))

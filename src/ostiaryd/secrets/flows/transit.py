@@ -1,0 +1,117 @@
+"""Operations on keys that stay in the server: create, rotate, configure, delete, and open for one use."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.sealing import PURPOSE, open_value, seal_value
+from ostiaryd.secrets.model.transit import TransitKey, make_material
+from ostiaryd.secrets.store import transit as store
+
+MAX_KEYS = 10_000
+
+
+def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
+    """Create a key, or return the present one of that name and type. Raises Invalid for another type."""
+    registry.note(act, object=f"{mount}/{name}", type=kind[:40])
+    if (present := store.get(act.tx, name)) is not None:
+        if present.kind != kind:
+            raise Invalid(f"the key is of the type {present.kind}")
+        return present
+    if len(store.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
+        raise Invalid(f"there are {MAX_KEYS} keys", hint="delete a key")
+    key = TransitKey(
+        name=name,
+        kind=kind,
+        latest_version=1,
+        min_decryption_version=1,
+        min_encryption_version=0,
+        deletion_allowed=False,
+        created_at=act.now,
+    )
+    _add_version(act, mount, key)
+    return key
+
+
+def rotate_key(act: Act, mount: str, name: str) -> TransitKey:
+    """Add a version to a key, which new ciphertexts and signatures use. Raises Invalid."""
+    key = find_key(act, mount, name)
+    rotated = replace(key, latest_version=key.latest_version + 1)
+    _add_version(act, mount, rotated)
+    return rotated
+
+
+def configure_key(
+    act: Act,
+    mount: str,
+    name: str,
+    *,
+    min_decryption: int | None = None,
+    min_encryption: int | None = None,
+    deletion_allowed: bool | None = None,
+) -> TransitKey:
+    """Change the versions that count, and whether the key may be deleted. Raises Invalid."""
+    key = find_key(act, mount, name)
+    if min_decryption is not None:
+        key = replace(key, min_decryption_version=max(min_decryption, 1))
+    if min_encryption is not None:
+        key = replace(key, min_encryption_version=min_encryption)
+    if deletion_allowed is not None:
+        key = replace(key, deletion_allowed=deletion_allowed)
+    if not 1 <= key.min_decryption_version <= key.latest_version:
+        raise Invalid(f"`min_decryption_version` must be 1 to {key.latest_version}")
+    if (
+        key.min_encryption_version
+        and not key.min_decryption_version <= key.min_encryption_version <= key.latest_version
+    ):
+        raise Invalid(f"`min_encryption_version` must be 0, or {key.min_decryption_version} to {key.latest_version}")
+    store.put(act.tx, key)
+    return key
+
+
+def delete_key(act: Act, mount: str, name: str) -> None:
+    """Delete a key for good. Raises Invalid unless its configuration allows that."""
+    key = find_key(act, mount, name)
+    if not key.deletion_allowed:
+        raise Invalid("deletion is not allowed for this key", hint="set `deletion_allowed` in its config")
+    store.delete(act.tx, name)
+
+
+def find_key(act: Act, mount: str, name: str) -> TransitKey:
+    """Return a key. Raises Invalid, as Vault does for the use of an unknown key."""
+    registry.note(act, object=f"{mount}/{name}")
+    if (key := store.get(act.tx, name)) is None:
+        raise Invalid("encryption key not found", code="key_not_found")
+    return key
+
+
+def list_names(act: Act) -> list[str]:
+    """Return the names of all keys. Raises NothingStored if there is none."""
+    if not (names := sorted(store.names(act.tx, limit=MAX_KEYS))):
+        raise NothingStored("there is no key")
+    return names
+
+
+def open_material(act: Act, mount: str, key: TransitKey, version: int) -> bytes:
+    """Return the material of a version of a key. Raises Invalid, Conflict."""
+    envelope = store.material(act.tx, key.name, version)
+    if envelope is None:
+        raise Invalid("the version of the key does not exist")
+    wrapping_key = act.tx.keys.derive(PURPOSE)
+    return open_value(envelope, wrapping_key=wrapping_key, place=(mount, key.name, version))
+
+
+def _add_version(act: Act, mount: str, key: TransitKey) -> None:
+    envelope = seal_value(
+        make_material(key.kind, random=act.tx.random),
+        wrapping_key=act.tx.keys.derive(PURPOSE),
+        place=(mount, key.name, key.latest_version),
+        random=act.tx.random,
+    )
+    store.insert_version(act.tx, key.name, key.latest_version, envelope)
+    store.put(act.tx, key)
+    registry.note(act, object=f"{mount}/{key.name}", version=key.latest_version)

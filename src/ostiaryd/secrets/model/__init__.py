@@ -1,0 +1,1 @@
+"""The rules of secrets: engines, paths, versions, encryption and tokens."""

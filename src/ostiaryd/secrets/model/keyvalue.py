@@ -1,0 +1,113 @@
+"""Key-value secrets: versions, check-and-set, and the metadata of a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+
+DEFAULT_VERSIONS = 10
+MAX_VERSIONS = 1000
+MAX_CUSTOM = 64
+MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
+
+
+class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The defaults of the secrets of a mount. `max_versions` of 0 means the default; `delete_after` in microseconds."""
+
+    max_versions: int = 0
+    cas_required: bool = False
+    delete_after: int = 0
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret without its values. `current_version` is 0 until a value is stored."""
+
+    current_version: int = 0
+    oldest_version: int = 0
+    max_versions: int = 0
+    cas_required: bool = False
+    delete_after: int = 0
+    custom: dict[str, str] = {}
+    created_at: int
+    updated_at: int
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a secret. `deleted_at` may be a time to come; a destroyed version has no value any more."""
+
+    version: int
+    wrapped_key: bytes | None
+    sealed: bytes | None
+    created_at: int
+    deleted_at: int | None
+
+    def __repr__(self) -> str:
+        """Return the number alone."""
+        return f"Version({self.version})"
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Return whether the value was destroyed."""
+        return self.sealed is None
+
+    def is_deleted(self, now: int) -> bool:
+        """Return whether the version counts as deleted at `now`."""
+        return self.deleted_at is not None and self.deleted_at <= now
+
+
+def kept_versions(secret: Secret, mount: MountConfig) -> int:
+    """Return how many versions of a secret are kept."""
+    return secret.max_versions or mount.max_versions or DEFAULT_VERSIONS
+
+
+def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None:
+    """Return when a version that is written now will be deleted; None for never."""
+    after = min((one for one in (secret.delete_after, mount.delete_after) if one), default=0)
+    return now + after if after else None
+
+
+def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
+    """Check the version that a writer expects; 0 means no version. Raises Invalid."""
+    if cas is None:
+        if is_required:
+            raise Invalid("check-and-set parameter required for this call", code="cas_required")
+        return
+    if cas != current:
+        raise Invalid("check-and-set parameter did not match the current version", code="cas_mismatch")
+
+
+def check_max_versions(count: int) -> int:
+    """Return a number of versions to keep. Raises Invalid."""
+    if not 0 <= count <= MAX_VERSIONS:
+        raise Invalid(f"`max_versions` must be 0 to {MAX_VERSIONS}")
+    return count
+
+
+def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
+    """Return custom metadata. Raises Invalid."""
+    if len(custom) > MAX_CUSTOM:
+        raise Invalid(f"`custom_metadata` has at most {MAX_CUSTOM} keys")
+    for key, value in custom.items():
+        if not 0 < len(key.encode()) <= MAX_CUSTOM_KEY or len(value.encode()) > MAX_CUSTOM_VALUE:
+            raise Invalid(
+                f"a key of `custom_metadata` has 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"
+            )
+        if not (key.isprintable() and value.isprintable()):
+            raise Invalid("`custom_metadata` contains a character that is not printable")
+    return dict(custom)
+
+
+def merge_patch(target: object, patch: object) -> object:
+    """Return the value to which a merge patch changes `target` (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged

@@ -1,0 +1,162 @@
+"""Requests of the Vault HTTP API and their answers, apart from HTTP; paths, durations and times of the API."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
+
+T = TypeVar("T")
+SECOND = 1_000_000
+MAX_PATH = 512
+MAX_DURATION_S = 100 * 365 * 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
+
+
+class SecretAction(StrEnum):
+    """An action of policies on a secret or a key."""
+
+    READ = "read_secret"
+    WRITE = "write_secret"
+    LIST = "list_secrets"
+    DELETE = "delete_secret"
+    USE = "use_secret_key"
+
+
+ENTRY_ACTIONS = {
+    SecretAction.READ: "vault.read",
+    SecretAction.WRITE: "vault.write",
+    SecretAction.LIST: "vault.list",
+    SecretAction.DELETE: "vault.delete",
+    SecretAction.USE: "vault.use",
+}
+"""Action of the ledger entry for each action of policies."""
+
+
+class VaultMethod(StrEnum):
+    """An operation of the API: POST and PUT write, `GET ?list=true` lists as the method LIST does."""
+
+    READ = "read"
+    WRITE = "write"
+    PATCH = "patch"
+    DELETE = "delete"
+    LIST = "list"
+
+
+class UnsupportedOperation(Refused):
+    """The path has no such operation."""
+
+    code = "unsupported_operation"
+
+
+class NothingStored(NotFound):
+    """The path has no value; the answer has no message, as in Vault."""
+
+    code = "nothing_stored"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of an engine: `data` of the envelope, or none at all."""
+
+    data: Any = None
+    status: int = 200
+    lease_s: int = 0
+    """`lease_duration` of the envelope"""
+    auth: Any = None
+    wrap_info: Any = None
+
+    def __repr__(self) -> str:
+        """Return the status alone: the data is secret."""
+        return f"Answer({self.status})"
+
+
+class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to an engine: the path below its mount, the members of the body, and the query."""
+
+    method: VaultMethod
+    path: str
+    body: Mapping[str, Any]
+    query: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Return method and path: the body is secret."""
+        return f"VaultRequest({self.method} {self.path})"
+
+    def read_body(self, kind: type[T]) -> T:
+        """Return the body as a value of that type; unknown members are ignored, as in Vault. Raises Malformed."""
+        try:
+            return convert(self.body, kind)
+        except msgspec.ValidationError as error:
+            raise Malformed(str(error)) from None
+
+
+class PathParts(NamedTuple):
+    """A path of an engine, divided at its first slash."""
+
+    head: str
+    rest: str
+
+
+def check_path(path: str) -> str:
+    """Return a path below `/v1/`. A trailing slash stays, since a list has one. Raises Malformed.
+
+    The path was decoded once. A path that readers could understand in two ways is refused: empty segments, `.` and
+    `..`, a segment that ends in a dot, control characters, backslashes, percent signs, and text that is not in
+    Unicode's normal form C.
+    """
+    if not 0 < len(path) <= MAX_PATH:
+        raise Malformed(f"a path has 1 to {MAX_PATH} characters")
+    if unicodedata.normalize("NFC", path) != path:
+        raise Malformed("the path is not in Unicode's normal form C")
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or letter in "\\%" for letter in path):
+        raise Malformed("the path contains a control character, a backslash or a percent sign")
+    segments = path.removesuffix("/").split("/")
+    if any(not segment or segment.endswith(".") for segment in segments):
+        raise Malformed("the path contains an empty segment, or a segment that ends in a dot")
+    return path
+
+
+def split_path(path: str) -> PathParts:
+    """Return the first segment, and the rest without the slash between."""
+    head, _, rest = path.partition("/")
+    return PathParts(head, rest)
+
+
+def parse_duration(value: object, *, field: str) -> int:
+    """Return a duration in microseconds: a number of seconds, or text such as `1h30m` and `90s`. Raises Invalid."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        seconds = value
+    else:
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise Invalid(f"`{field}` is not a duration", hint="such as 3600 or 1h30m")
+        hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
+    if not 0 <= seconds <= MAX_DURATION_S:
+        raise Invalid(f"`{field}` must be 0 to {MAX_DURATION_S} seconds")
+    return seconds * SECOND
+
+
+def render_duration(microseconds: int) -> str:
+    """Return a duration in the form of the API, `1h30m0s`."""
+    minutes, seconds = divmod(microseconds // SECOND, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+def render_time(at: int | None) -> str:
+    """Return a time of the API (RFC 3339); empty for none."""
+    if at is None:
+        return ""
+    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,58 @@
+"""Vault tokens: bearer tokens of agents at the Vault API, short-lived and bound to a network address (ADR 108)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+
+import msgspec
+
+from ostiary.authorization.bounds import ToolDetail
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden
+from ostiaryd.secrets.model.request import SECOND
+
+KIND = "vault_token"
+"""kind of the holding of a token"""
+PREFIX = "hvs."
+DEFAULT_S = 3600
+LONGEST_S = 86_400
+"""Seconds after the login at which a token ends, however often it is renewed."""
+
+
+class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token. Times in microseconds; `holding` is the id of its holding, `source` the login method."""
+
+    holding: str
+    accessor: str
+    network: str
+    seconds: int
+    created_at: int
+    renewed_at: int
+    expires_at: int
+    source: str
+    acr: str
+    scopes: frozenset[str]
+    details: tuple[ToolDetail, ...]
+    """bounds of the access token of the login, besides those of the task"""
+
+
+def render_token(random: bytes) -> str:
+    """Return a token that encodes 32 random bytes."""
+    return PREFIX + jose.b64u(random)
+
+
+def network_of_address(address: str) -> str:
+    """Return the network of exactly that address. Raises Forbidden for text that is no address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        raise Forbidden("the address of the client is not known, and a token is bound to an address") from None
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return f"{parsed}/{parsed.max_prefixlen}"
+
+
+def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
+    """Return the end of a token that is renewed now: by the increment, or by its first lifetime."""
+    seconds = token.seconds if increment_s is None else increment_s
+    return min(now + seconds * SECOND, token.created_at + LONGEST_S * SECOND)

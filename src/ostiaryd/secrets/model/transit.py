@@ -1,0 +1,211 @@
+"""Keys that stay in the server: encryption, signatures and HMACs in the text forms of Vault's transit engine.
+
+A ciphertext, a signature and an HMAC are `vault:vN:BASE64`, where N is the version of the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
+
+from ostiary.protocol.errors import Invalid
+
+NONCE_BYTES = 12
+KEY_BYTES = {"aes128-gcm96": 16, "aes256-gcm96": 32, "chacha20-poly1305": 32, "hmac": 32, "ed25519": 32}
+"""Bytes of the material of a key, for types whose material is random."""
+ENCRYPTING = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
+CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
+    "ecdsa-p256": ec.SECP256R1,
+    "ecdsa-p384": ec.SECP384R1,
+}
+SIGNING = frozenset({"ed25519", *CURVES})
+KINDS = frozenset({*KEY_BYTES, *CURVES})
+HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha2-224": hashes.SHA224,
+    "sha2-256": hashes.SHA256,
+    "sha2-384": hashes.SHA384,
+    "sha2-512": hashes.SHA512,
+    "sha3-224": hashes.SHA3_224,
+    "sha3-256": hashes.SHA3_256,
+    "sha3-384": hashes.SHA3_384,
+    "sha3-512": hashes.SHA3_512,
+}
+MAX_VERSION_DIGITS = 9
+_TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key without its material. `min_encryption_version` of 0 means the latest version."""
+
+    name: str
+    kind: str
+    latest_version: int
+    min_decryption_version: int
+    min_encryption_version: int
+    deletion_allowed: bool
+    created_at: int
+
+
+class VersionedText(NamedTuple):
+    """A ciphertext, a signature or an HMAC: the version of its key, and its bytes."""
+
+    version: int
+    content: bytes
+
+
+def check_name(name: str) -> str:
+    """Return the name of a key. Raises Invalid."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("the name of a key has 1 to 128 letters, digits, dots, hyphens and underscores")
+    return name
+
+
+def make_material(kind: str, *, random: Callable[[int], bytes]) -> bytes:
+    """Return the material of a new key of that type. Raises Invalid for another type."""
+    if kind in CURVES:
+        key = ec.generate_private_key(CURVES[kind]())
+        return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    if kind not in KEY_BYTES:
+        raise Invalid(f"unknown key type {kind[:40]!a}", hint=f"use {' '.join(sorted(KINDS))}")
+    return random(KEY_BYTES[kind])
+
+
+def render_text(version: int, content: bytes) -> str:
+    """Return the text form of a ciphertext, a signature or an HMAC."""
+    return f"vault:v{version}:{base64.b64encode(content).decode()}"
+
+
+def parse_text(text: str, *, of: str) -> VersionedText:
+    """Return the parts of a text form. Raises Invalid."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
+    return VersionedText(int(match[1]), decode_base64(match[2], field=of))
+
+
+def decode_base64(text: str, *, field: str) -> bytes:
+    """Return the bytes of standard base64. Raises Invalid; the message does not contain the text."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid(f"failed to base64-decode `{field}`") from None
+
+
+def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, random: Callable[[int], bytes]) -> bytes:
+    """Return nonce and ciphertext. Raises Invalid for a key that does not encrypt."""
+    nonce = random(NONCE_BYTES)
+    return nonce + _cipher(kind, material).encrypt(nonce, plain, bound or None)
+
+
+def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> bytes:
+    """Return the plain text. Raises Invalid."""
+    try:
+        return _cipher(kind, material).decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], bound or None)
+    except (InvalidTag, ValueError):
+        raise Invalid("cipher: message authentication failed") from None
+
+
+def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
+    if kind not in ENCRYPTING:
+        raise Invalid(f"message encryption and decryption not supported for key type {kind}")
+    return ChaCha20Poly1305(material) if kind == "chacha20-poly1305" else AESGCM(material)
+
+
+def hash_of(name: str) -> hashes.HashAlgorithm:
+    """Return a hash algorithm by its name in the API. Raises Invalid."""
+    if name not in HASHES:
+        raise Invalid(f"unsupported hash algorithm {name[:40]!a}", hint=f"use {' '.join(HASHES)}")
+    return HASHES[name]()
+
+
+def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: bool) -> bytes:
+    """Return the signature of data, or of a hash of data; ECDSA in DER. Raises Invalid."""
+    if kind == "ed25519":
+        if is_hashed:
+            raise Invalid("prehashed is not supported for ed25519")
+        return Ed25519PrivateKey.from_private_bytes(material).sign(data)
+    method = hash_of(algorithm)
+    try:
+        return _ec_key(kind, material).sign(data, ec.ECDSA(utils.Prehashed(method) if is_hashed else method))
+    except ValueError:
+        raise Invalid(f"the input is not a hash of the algorithm {algorithm}") from None
+
+
+def has_signature(
+    kind: str, material: bytes, data: bytes, signature: bytes, *, algorithm: str, is_hashed: bool
+) -> bool:
+    """Return whether a signature is of that key. Raises Invalid."""
+    try:
+        if kind == "ed25519":
+            if is_hashed:
+                raise Invalid("prehashed is not supported for ed25519")
+            Ed25519PrivateKey.from_private_bytes(material).public_key().verify(signature, data)
+        else:
+            method = hash_of(algorithm)
+            chosen = ec.ECDSA(utils.Prehashed(method) if is_hashed else method)
+            _ec_key(kind, material).public_key().verify(signature, data, chosen)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
+    if kind not in CURVES:
+        raise Invalid(f"message signing not supported for key type {kind}")
+    key = load_der_private_key(material, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # its kind says so
+    return key
+
+
+def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
+    """Return the HMAC of data under a key of its own, which is derived from the material. Raises Invalid."""
+    name = hash_of(algorithm).name.replace("-", "_")
+    return hmac.digest(hmac.digest(material, b"ostiary transit hmac", sha256), data, name)
+
+
+def render_public_key(kind: str, material: bytes) -> str:
+    """Return the public key: PEM, or base64 of 32 bytes for Ed25519."""
+    if kind == "ed25519":
+        raw = Ed25519PrivateKey.from_private_bytes(material).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return base64.b64encode(raw).decode()
+    public = _ec_key(kind, material).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def usable_version(key: TransitKey, version: int) -> int:
+    """Return the version with which to encrypt or sign: the requested one, or the latest. Raises Invalid."""
+    if version == 0:
+        return key.latest_version
+    if version < 0 or version > key.latest_version:
+        raise Invalid("requested version for encryption is higher than the latest key version")
+    if version < max(key.min_encryption_version, key.min_decryption_version):
+        raise Invalid("requested version for encryption is less than the minimum encryption key version")
+    return version
+
+
+def check_readable(key: TransitKey, version: int) -> None:
+    """Check that a ciphertext or signature of that version is still accepted. Raises Invalid."""
+    if version > key.latest_version:
+        raise Invalid("invalid ciphertext: version is too new")
+    if version < key.min_decryption_version:
+        raise Invalid("ciphertext or signature version is disallowed by policy (too old)")

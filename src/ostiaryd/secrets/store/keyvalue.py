@@ -1,0 +1,165 @@
+"""Key-value secrets and their versions. Paths are stored as bytes, so both databases put them in the same order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.keyvalue import MountConfig, Secret, Version
+
+_GET = sql(
+    """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at
+       from secret where mount = :mount and path = :path"""
+)
+_PUT = sql(
+    """insert into secret (mount, path, current_version, oldest_version, max_versions, cas_required, delete_after,
+        custom, created_at, updated_at)
+       values (:mount, :path, :current, :oldest, :max, :cas, :after, :custom, :created, :updated)
+       on conflict (mount, path) do update set current_version = excluded.current_version,
+        oldest_version = excluded.oldest_version, max_versions = excluded.max_versions,
+        cas_required = excluded.cas_required, delete_after = excluded.delete_after, custom = excluded.custom,
+        updated_at = excluded.updated_at"""
+)
+_DELETE = sql("delete from secret where mount = :mount and path = :path")
+_PATHS = sql(
+    "select path from secret where mount = :mount and path >= :first and path < :end order by path limit :limit"
+)
+_VERSION_COLUMNS = "version, wrapped_key, sealed, created_at, deleted_at"
+_VERSION = sql(
+    f"""select {_VERSION_COLUMNS} from secret_version
+        where mount = :mount and path = :path and version = :version"""
+)
+_VERSIONS = sql(f"select {_VERSION_COLUMNS} from secret_version where mount = :mount and path = :path order by version")
+_INSERT_VERSION = sql(
+    """insert into secret_version (mount, path, version, wrapped_key, sealed, created_at, deleted_at)
+       values (:mount, :path, :version, :wrapped_key, :sealed, :created_at, :deleted_at)"""
+)
+_SET_DELETED = sql(
+    """update secret_version set deleted_at = :at
+       where mount = :mount and path = :path and version = :version and sealed is not null"""
+)
+_DESTROY = sql(
+    """update secret_version set wrapped_key = null, sealed = null
+       where mount = :mount and path = :path and version = :version"""
+)
+_PRUNE = sql("delete from secret_version where mount = :mount and path = :path and version < :before")
+_CONFIG = sql("select max_versions, cas_required, delete_after from secret_mount where mount = :mount")
+_SET_CONFIG = sql(
+    """insert into secret_mount (mount, max_versions, cas_required, delete_after) values (:mount, :max, :cas, :after)
+       on conflict (mount) do update set max_versions = excluded.max_versions, cas_required = excluded.cas_required,
+        delete_after = excluded.delete_after"""
+)
+_decode_custom = json_decoder(dict[str, str])
+
+
+def get(reader: Reader, mount: str, path: str) -> Secret | None:
+    """Return a secret; None if the path has none."""
+    return reader.made(_GET, _secret, mount=mount, path=path.encode())
+
+
+def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
+    """Insert or replace a secret; its versions stay."""
+    tx.run(
+        _PUT,
+        mount=mount,
+        path=path.encode(),
+        current=secret.current_version,
+        oldest=secret.oldest_version,
+        max=secret.max_versions,
+        cas=int(secret.cas_required),
+        after=secret.delete_after,
+        custom=msgspec.json.encode(secret.custom).decode(),
+        created=secret.created_at,
+        updated=secret.updated_at,
+    )
+
+
+def delete(tx: Tx, mount: str, path: str) -> int:
+    """Delete a secret with all versions; return 0 if there was none."""
+    tx.run(_PRUNE, mount=mount, path=path.encode(), before=1 << 62)
+    return tx.run(_DELETE, mount=mount, path=path.encode())
+
+
+def paths(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[bytes]:
+    """Return the paths from `first` up to below `end`, in the order of their bytes."""
+    return [bytes(path) for (path,) in reader.all(_PATHS, mount=mount, first=first, end=end, limit=limit)]
+
+
+def version(reader: Reader, mount: str, path: str, number: int) -> Version | None:
+    """Return a version of a secret; None if there is none."""
+    return reader.made(_VERSION, _version, mount=mount, path=path.encode(), version=number)
+
+
+def versions(reader: Reader, mount: str, path: str) -> list[Version]:
+    """Return all versions of a secret, the oldest first."""
+    return [_version(row) for row in reader.all(_VERSIONS, mount=mount, path=path.encode())]
+
+
+def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
+    """Insert a version, whose number is new."""
+    tx.run(
+        _INSERT_VERSION,
+        mount=mount,
+        path=path.encode(),
+        version=made.version,
+        wrapped_key=made.wrapped_key,
+        sealed=made.sealed,
+        created_at=made.created_at,
+        deleted_at=made.deleted_at,
+    )
+
+
+def set_deleted(tx: Tx, mount: str, path: str, number: int, at: int | None) -> None:
+    """Delete a version at `at`, or restore it with None; a destroyed one does not change."""
+    tx.run(_SET_DELETED, mount=mount, path=path.encode(), version=number, at=at)
+
+
+def destroy(tx: Tx, mount: str, path: str, number: int) -> None:
+    """Delete the value of a version for good."""
+    tx.run(_DESTROY, mount=mount, path=path.encode(), version=number)
+
+
+def prune(tx: Tx, mount: str, path: str, *, before: int) -> None:
+    """Delete the versions below a number."""
+    tx.run(_PRUNE, mount=mount, path=path.encode(), before=before)
+
+
+def config(reader: Reader, mount: str) -> MountConfig:
+    """Return the defaults of a mount."""
+    row = reader.one(_CONFIG, mount=mount)
+    return (
+        MountConfig()
+        if row is None
+        else MountConfig(max_versions=row[0], cas_required=bool(row[1]), delete_after=row[2])
+    )
+
+
+def set_config(tx: Tx, mount: str, config: MountConfig) -> None:
+    """Replace the defaults of a mount."""
+    tx.run(_SET_CONFIG, mount=mount, max=config.max_versions, cas=int(config.cas_required), after=config.delete_after)
+
+
+def _secret(row: Row) -> Secret:
+    current, oldest, most, cas, after, custom, created, updated = row
+    return Secret(
+        current_version=current,
+        oldest_version=oldest,
+        max_versions=most,
+        cas_required=bool(cas),
+        delete_after=after,
+        custom=_decode_custom(custom),
+        created_at=created,
+        updated_at=updated,
+    )
+
+
+def _version(row: Row) -> Version:
+    number, wrapped_key, sealed, created, deleted = row
+    return Version(
+        version=number,
+        wrapped_key=None if wrapped_key is None else bytes(wrapped_key),
+        sealed=None if sealed is None else bytes(sealed),
+        created_at=created,
+        deleted_at=deleted,
+    )

@@ -1,0 +1,94 @@
+"""Keys of the transit engine, and their material, which is sealed."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.sealing import Envelope
+from ostiaryd.secrets.model.transit import TransitKey
+
+_COLUMNS = "name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at"
+_GET = sql(f"select {_COLUMNS} from transit_key where name = :name", steady=True)
+_NAMES = sql("select name from transit_key order by name limit :limit")
+_PUT = sql(
+    f"""insert into transit_key ({_COLUMNS}) values (:name, :kind, :latest, :decryption, :encryption, :deletion,
+        :created)
+        on conflict (name) do update set latest_version = excluded.latest_version,
+        min_decryption_version = excluded.min_decryption_version,
+        min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed"""
+)
+_DELETE = sql("delete from transit_key where name = :name")
+_MATERIAL = sql(
+    "select wrapped_key, sealed from transit_key_version where name = :name and version = :version", steady=True
+)
+_VERSIONS = sql("select version, created_at from transit_key_version where name = :name order by version")
+_INSERT_VERSION = sql(
+    """insert into transit_key_version (name, version, wrapped_key, sealed, created_at)
+       values (:name, :version, :wrapped_key, :sealed, :now)"""
+)
+_DELETE_VERSIONS = sql("delete from transit_key_version where name = :name")
+
+
+def get(reader: Reader, name: str) -> TransitKey | None:
+    """Return a key; None if there is none."""
+    return reader.made(_GET, _key, name=name)
+
+
+def names(reader: Reader, *, limit: int) -> list[str]:
+    """Return the names of keys."""
+    return [name for (name,) in reader.all(_NAMES, limit=limit)]
+
+
+def put(tx: Tx, key: TransitKey) -> None:
+    """Insert or replace a key; its versions stay."""
+    tx.run(
+        _PUT,
+        name=key.name,
+        kind=key.kind,
+        latest=key.latest_version,
+        decryption=key.min_decryption_version,
+        encryption=key.min_encryption_version,
+        deletion=int(key.deletion_allowed),
+        created=key.created_at,
+    )
+
+
+def delete(tx: Tx, name: str) -> None:
+    """Delete a key with all versions."""
+    tx.run(_DELETE_VERSIONS, name=name)
+    tx.run(_DELETE, name=name)
+
+
+def material(reader: Reader, name: str, version: int) -> Envelope | None:
+    """Return the sealed material of a version; None if there is none."""
+    row = reader.one(_MATERIAL, name=name, version=version)
+    return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
+
+
+def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
+    """Return the versions of a key, each with the time of its creation (microseconds)."""
+    return [(version, created) for version, created in reader.all(_VERSIONS, name=name)]
+
+
+def insert_version(tx: Tx, name: str, version: int, envelope: Envelope) -> None:
+    """Insert the material of a version, which is new."""
+    tx.run(
+        _INSERT_VERSION,
+        name=name,
+        version=version,
+        wrapped_key=envelope.wrapped_key,
+        sealed=envelope.sealed,
+        now=tx.now,
+    )
+
+
+def _key(row: Row) -> TransitKey:
+    name, kind, latest, decryption, encryption, deletion, created = row
+    return TransitKey(
+        name=name,
+        kind=kind,
+        latest_version=latest,
+        min_decryption_version=decryption,
+        min_encryption_version=encryption,
+        deletion_allowed=bool(deletion),
+        created_at=created,
+    )

@@ -1,0 +1,532 @@
+"""The HTTP API of HashiCorp Vault under /v1, as far as docs/reference/conformance.md says.
+
+    auth/jwt/login, auth/approle/login          log an agent in: a Vault token
+    auth/token/lookup-self, renew-self, revoke-self
+    sys/health, sys/seal-status                 without authentication
+    sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
+    MOUNT/..                                    the engine of the mount
+
+PUT and POST are the same operation, and so are LIST and `GET ?list=true`. A refusal has the form
+`{"errors": [..]}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NotRequired, TypedDict, TypeVar
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.dpop import InvalidProof
+from ostiary.protocol.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from ostiaryd.ground.http.admission import queue_proven
+from ostiaryd.ground.http.edge import (
+    MAX_DEPTH,
+    NO_STORE,
+    SMALL_BODY,
+    Call,
+    Failed,
+    MethodNotAllowed,
+    Reply,
+    TooLarge,
+    reply,
+)
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.routes import Content, Query, Route, RouteProtocol
+from ostiaryd.ledger.flows import Act, act, record_refusal
+from ostiaryd.policy.flows.external_pdp import act_with_answers
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.model.request import (
+    ENTRY_ACTIONS,
+    SECOND,
+    Answer,
+    NothingStored,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+    parse_duration,
+    render_time,
+)
+from ostiaryd.secrets.model.token import VaultToken
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import AccessRefused
+
+T = TypeVar("T")
+MAX_CAPABILITY_PATHS = 20
+VERSION = "1.15.0"
+"""The version of the Vault API that the server reports."""
+POLICY = "ostiary"
+"""The name in the lists of policies: the policies of this server decide."""
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class VaultErrors(TypedDict):
+    """A refusal of the Vault API."""
+
+    errors: list[str]
+
+
+class VaultEnvelope(TypedDict):
+    """An answer of the Vault API."""
+
+    request_id: str
+    lease_id: str
+    renewable: bool
+    lease_duration: int
+    data: Any
+    wrap_info: Any
+    warnings: list[str] | None
+    auth: Any
+    errors: NotRequired[list[str]]
+
+
+STATUS: tuple[tuple[type[Refused], int], ...] = (
+    (TooLarge, 413),
+    (Failed, 500),
+    (Unavailable, 503),
+    (NotFound, 404),
+    (MethodNotAllowed, 405),
+    (UnsupportedOperation, 405),
+    (Forbidden, 403),
+    (Unauthenticated, 403),
+    (AccessRefused, 403),
+    (InvalidProof, 403),
+    (Malformed, 400),
+    (Invalid, 400),
+    (Conflict, 400),
+    (Refused, 400),
+)
+
+
+def render(refusal: Refused) -> Reply:
+    """Render a refusal as Vault does: the status says its kind, `errors` the message and the next step."""
+    status = next(status for kind, status in STATUS if isinstance(refusal, kind))
+    messages = [] if type(refusal) is NothingStored and refusal.code == "nothing_stored" else [refusal.message]
+    if messages and refusal.hint:
+        messages.append(refusal.hint)
+    return reply({"errors": messages}, status=status, headers=[NO_STORE])
+
+
+VAULT = RouteProtocol("Vault", render, VaultErrors, refuses_methods=True)
+
+
+class _JwtLogin(msgspec.Struct):
+    jwt: str
+    role: str = ""
+
+
+class _SecretLogin(msgspec.Struct):
+    role_id: str
+    secret_id: str
+
+
+class _Renewal(msgspec.Struct):
+    increment: int | str | None = None
+
+
+class _Paths(msgspec.Struct):
+    paths: list[str] = []
+    path: str = ""
+
+
+async def answer_vault(call: Call) -> Reply:
+    """Answer a request of the Vault API.
+
+    The path below `/v1/` is that of HashiCorp Vault: `secret/data/PATH`, `transit/encrypt/KEY`, `auth/jwt/login`.
+    """
+    path = call.params["path"]
+    try:
+        return await _answer(call, path)
+    except Refused as refusal:
+        if not refusal.is_challenge and not isinstance(refusal, Unavailable) and not refusal.is_recorded:
+            await record_refusal(
+                call.world, "vault.request", refusal, object=path, request=call.request_id, network=call.network
+            )
+        raise
+
+
+async def _answer(call: Call, path: str) -> Reply:
+    if path in _OPEN:
+        return _OPEN[path](call)
+    _check_headers(call)
+    request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
+    login = _LOGINS.get(path)
+    if login is not None:
+        _require(request, VaultMethod.WRITE)
+        return _envelope(call, await login(call, request))
+    if (system := _SYSTEM.get(path)) is not None:
+        method, action, run = system
+        _require(request, method)
+        return _envelope(call, await _act(call, action, partial(run, call, request)))
+    if path.startswith("sys/internal/ui/mounts/"):
+        _require(request, VaultMethod.READ)
+        return _envelope(call, await _act(call, "vault.lookup", partial(_show_mount, call, request)))
+    if path.partition("/")[0] in ("sys", "auth"):
+        raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
+    mount, operation = flows.find_operation(request)
+
+    def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
+        act.entry.object = f"{mount}/{operation.path}"
+        act.entry.detail = {"operation": operation.name}
+        flows.authorize(act, caller, mount, operation.path, operation.action, operation.name, config=call.world.config)
+        return operation.run(act)
+
+    return _envelope(call, await _act(call, ENTRY_ACTIONS[operation.action], run_operation))
+
+
+async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
+    """Run an operation of an authenticated caller as one act, again with the verdicts of remote policies."""
+    credentials = _credentials_of(call)
+
+    def flow(act: Act) -> Answer:
+        flows.check_unsealed(act.tx)
+        act.entry.object = call.params["path"]
+        caller = flows.authenticate(act, credentials, config=call.world.config)
+        return run(act, caller)
+
+    return await act_with_answers(
+        call.world,
+        lambda again: act(call.world, action, flow, request=call.request_id, again=again, network=call.network),
+    )
+
+
+# --- the request
+
+
+def _check_headers(call: Call) -> None:
+    """Refuse headers that would change the meaning of the request, and are not supported. Raises Invalid."""
+    if (call.header(b"x-vault-namespace") or "").strip("/"):
+        raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
+    if call.header(b"x-vault-wrap-ttl"):
+        raise Invalid("response wrapping is not supported", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping")
+
+
+def _method_of(call: Call) -> VaultMethod:
+    match call.method:
+        case "GET" | "HEAD":
+            return VaultMethod.LIST if _query_of(call).get("list") == "true" else VaultMethod.READ
+        case "LIST":
+            return VaultMethod.LIST
+        case "PATCH":
+            call.expect(MERGE_PATCH)
+            return VaultMethod.PATCH
+        case "DELETE":
+            return VaultMethod.DELETE
+    return VaultMethod.WRITE
+
+
+def _body_of(call: Call) -> dict[str, Any]:
+    """Return the members of the body, which is JSON whatever its content type says, as in Vault. Raises Malformed."""
+    if not call.body or call.method in ("GET", "HEAD", "LIST"):
+        return {}
+    if b"\\u0000" in call.body:
+        raise Malformed("the body contains a null character")
+    body = canonical.parse(call.body, max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
+    if not isinstance(body, dict):
+        raise Malformed("the body is not a JSON object")
+    return body
+
+
+def _query_of(call: Call) -> dict[str, str]:
+    parsed = parse_form(call.query.encode("latin-1"))
+    if any(len(values) > 1 for values in parsed.values()):
+        raise Malformed("a query parameter was sent twice")
+    return {name: values[0] for name, values in parsed.items()}
+
+
+def _request_of(call: Call) -> trust.Request:
+    unverified_proof = call.header(b"dpop", twice=InvalidProof)
+    return trust.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)
+
+
+def _credentials_of(call: Call) -> flows.VaultCredentials:
+    request = _request_of(call)
+    unverified_token = call.header(b"x-vault-token")
+    scheme, _, value = (request.authorization or "").partition(" ")
+    if unverified_token is None and scheme.lower() == "bearer" and value.strip().startswith("hvs."):
+        unverified_token = value.strip()
+    return flows.VaultCredentials(unverified_token or None, request, call.origin)
+
+
+def _require(request: VaultRequest, method: VaultMethod) -> None:
+    if request.method is not method:
+        raise UnsupportedOperation("unsupported operation")
+
+
+# --- the answer
+
+
+def _envelope(call: Call, answer: Answer) -> Reply:
+    if answer.status == 204:
+        return Reply(204, headers=[NO_STORE])
+    body: VaultEnvelope = {
+        "request_id": call.request_id,
+        "lease_id": "",
+        "renewable": False,
+        "lease_duration": answer.lease_s,
+        "data": answer.data,
+        "wrap_info": None,
+        "warnings": None,
+        "auth": answer.auth,
+    }
+    return reply(body, status=answer.status, headers=[NO_STORE])
+
+
+def _render_auth(text: str, token: VaultToken, *, agent: str, task: str) -> dict[str, object]:
+    return {
+        "client_token": text,
+        "accessor": token.accessor,
+        "policies": [POLICY],
+        "token_policies": [POLICY],
+        "metadata": {"role": agent, "task": task},
+        "lease_duration": (token.expires_at - token.renewed_at) // SECOND,
+        "renewable": True,
+        "entity_id": "",
+        "token_type": "service",
+        "orphan": True,
+        "mfa_requirement": None,
+        "num_uses": 0,
+    }
+
+
+# --- auth
+
+
+async def _login_by_token(call: Call, request: VaultRequest) -> Answer:
+    body = request.read_body(_JwtLogin)
+    plain = _request_of(call)
+    scheme = "Bearer" if plain.unverified_proof is None else "DPoP"
+    presented = msgspec.structs.replace(plain, authorization=f"{scheme} {body.jwt}")
+    config, address = call.world.config, call.origin
+    login = await act(
+        call.world,
+        "vault.login",
+        lambda act: flows.login_by_token(act, presented, role=body.role, address=address, config=config),
+        request=call.request_id,
+        network=call.network,
+    )
+    return _logged_in(call, login)
+
+
+async def _login_by_secret(call: Call, request: VaultRequest) -> Answer:
+    body = request.read_body(_SecretLogin)
+    config, address = call.world.config, call.origin
+    login = await act(
+        call.world,
+        "vault.login",
+        lambda act: flows.login_by_secret(act, body.role_id, body.secret_id, address=address, config=config),
+        request=call.request_id,
+        network=call.network,
+    )
+    return _logged_in(call, login)
+
+
+def _logged_in(call: Call, login: flows.Login) -> Answer:
+    queue_proven(call, login.agent, is_privileged=False, is_guard=False)
+    return Answer(auth=_render_auth(login.text, login.token, agent=login.agent, task=login.task))
+
+
+def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    token = caller.token
+    data: dict[str, object] = {
+        "accessor": "" if token is None else token.accessor,
+        "display_name": caller.agent.name,
+        "entity_id": "",
+        "explicit_max_ttl": 0,
+        "id": call.header(b"x-vault-token") or "",
+        "meta": {"role": caller.agent.name, "task": caller.task.task_id},
+        "num_uses": 0,
+        "orphan": True,
+        "path": f"auth/{'token' if token is None else token.source}/login",
+        "policies": [POLICY],
+        "renewable": token is not None,
+        "type": "service",
+    }
+    if token is not None:
+        data |= {
+            "bound_cidrs": [token.network],
+            "creation_time": token.created_at // SECOND,
+            "creation_ttl": token.seconds,
+            "expire_time": render_time(token.expires_at),
+            "issue_time": render_time(token.created_at),
+            "ttl": (token.expires_at - act.now) // SECOND,
+        }
+    return Answer(data=data)
+
+
+def _renew_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    increment = request.read_body(_Renewal).increment
+    seconds = None if increment in (None, "", 0) else parse_duration(increment, field="increment") // SECOND
+    text = _credentials_of(call).unverified_token or ""
+    token = flows.renew_token(act, caller, text, seconds)
+    return Answer(auth=_render_auth(text, token, agent=caller.agent.name, task=caller.task.task_id))
+
+
+def _revoke_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    flows.revoke_token(act, caller)
+    return Answer(status=204)
+
+
+_LOGINS = {"auth/jwt/login": _login_by_token, "auth/approle/login": _login_by_secret}
+
+
+# --- sys
+
+
+def _show_health(call: Call) -> Reply:
+    """Return whether the server can serve secrets; the query may choose the status of a sealed server."""
+    try:
+        flows.check_unsealed(call.world.db.read())
+    except flows.Sealed:
+        status, sealed = _query_of(call).get("sealedcode", "503"), True
+    else:
+        status, sealed = "200", False
+    body = {
+        "initialized": True,
+        "sealed": sealed,
+        "standby": False,
+        "performance_standby": False,
+        "replication_performance_mode": "disabled",
+        "replication_dr_mode": "disabled",
+        "server_time_utc": call.world.now() // SECOND,
+        "version": VERSION,
+        "cluster_name": call.world.config.trust_domain,
+        "cluster_id": "",
+    }
+    is_status = len(status) == 3 and status.isascii() and status.isdecimal() and 200 <= int(status) <= 599
+    answer = reply(body, status=int(status) if is_status else 503, headers=[NO_STORE])
+    return Reply(answer.status, headers=[NO_STORE]) if call.method == "HEAD" else answer
+
+
+def _show_seal(call: Call) -> Reply:
+    """Return whether the secrets are sealed."""
+    try:
+        flows.check_unsealed(call.world.db.read())
+        sealed = False
+    except flows.Sealed:
+        sealed = True
+    body = {
+        "type": "ostiary",
+        "initialized": True,
+        "sealed": sealed,
+        "t": 1,
+        "n": 1,
+        "progress": 0,
+        "nonce": "",
+        "version": VERSION,
+        "migration": False,
+        "recovery_seal": True,
+        "storage_type": "database",
+        "cluster_name": call.world.config.trust_domain,
+    }
+    return reply(body, headers=[NO_STORE])
+
+
+_OPEN = {"sys/health": _show_health, "sys/seal-status": _show_seal}
+"""Paths without authentication."""
+
+
+def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    return Answer(data={f"{mount}/": _render_mount(mount) for mount in flows.MOUNTS})
+
+
+def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Return the mount of a path: the Vault command line asks for the version of a key-value store."""
+    mount = request.path.removeprefix("sys/internal/ui/mounts/").partition("/")[0]
+    if mount not in flows.MOUNTS:
+        raise Forbidden(f"preflight capability check returned 403, no mount {mount[:64]!a}")
+    return Answer(data={**_render_mount(mount), "path": f"{mount}/"})
+
+
+def _render_mount(mount: str) -> dict[str, object]:
+    engine = flows.engine_of(mount)
+    return {
+        "accessor": f"{mount}_ostiary",
+        "config": {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0},
+        "description": engine.DESCRIPTION,
+        "external_entropy_access": False,
+        "local": False,
+        "options": engine.OPTIONS,
+        "seal_wrap": False,
+        "type": engine.TYPE,
+        "uuid": "",
+    }
+
+
+def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    body = request.read_body(_Paths)
+    paths = body.paths or [body.path]
+    if not 0 < len(paths) <= MAX_CAPABILITY_PATHS:
+        raise Invalid(f"`paths` has 1 to {MAX_CAPABILITY_PATHS} members")
+    by_path = {path: _capabilities(call, act, caller, path) for path in paths}
+    return Answer(data={**by_path, "capabilities": by_path[paths[0]]})
+
+
+_CAPABILITIES = {
+    VaultMethod.READ: ("read",),
+    VaultMethod.LIST: ("list",),
+    VaultMethod.DELETE: ("delete",),
+    VaultMethod.WRITE: ("create", "update"),
+}
+
+
+def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
+    """Return the capabilities of the caller at a path, by the decisions that its requests would get."""
+    allowed: list[str] = []
+    for method, names in _CAPABILITIES.items():
+        request = VaultRequest(method=method, path=path, body=_ANY_BODY, query={})
+        try:
+            mount, operation = flows.find_operation(request)
+        except Refused:
+            continue
+        if flows.is_permitted(
+            act, caller, mount, operation.path, operation.action, operation.name, config=call.world.config
+        ):
+            allowed += names
+    return sorted(allowed) or ["deny"]
+
+
+_ANY_BODY = {"data": {}, "versions": [1]}
+
+_System = Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
+_SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
+    "auth/token/lookup-self": (VaultMethod.READ, "vault.lookup", _lookup_self),
+    "auth/token/renew-self": (VaultMethod.WRITE, "vault.renew", _renew_self),
+    "auth/token/revoke-self": (VaultMethod.WRITE, "vault.revoke", _revoke_self),
+    "sys/mounts": (VaultMethod.READ, "vault.lookup", _list_mounts),
+    "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
+}
+_ANSWERS = {200: VaultEnvelope, 204: None}
+_ERRORS: tuple[Refused, ...] = (
+    flows.TokenRefused("permission denied", hint="log in again"),
+    NothingStored("nothing is stored"),
+    UnsupportedOperation("unsupported operation"),
+    Invalid("check-and-set parameter did not match the current version"),
+    flows.Sealed("Vault is sealed", hint="ostiary secret unseal"),
+)
+_BODY = Content(dict[str, Any], ("application/json",), {"data": {"password": "example"}}, is_required=False)
+
+
+def _route(method: str, **more: Any) -> Route:
+    return Route(method, "/v1/{path:path}", answer_vault, "", protocol=VAULT, answers=_ANSWERS, errors=_ERRORS, **more)
+
+
+ROUTES = (
+    _route("GET", query=(Query("list", "`true` lists a folder, as the method LIST does."),)),
+    _route("LIST"),
+    _route("POST", body=_BODY),
+    _route("PUT", body=_BODY),
+    _route("PATCH", body=Content(dict[str, Any], (MERGE_PATCH,), {"data": {"password": "example"}}, is_required=False)),
+    _route("DELETE"),
+)

@@ -1,0 +1,138 @@
+"""The unchanged client `hvac` against the server: login, key-value stores, tokens, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+from hashlib import sha256
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hvac import Client, exceptions
+
+from tests.secrets.vault_fixtures import VaultStage
+
+
+def test_a_client_logs_in_by_an_access_token_and_writes_and_reads_a_secret(vault: VaultStage) -> None:
+    client = vault.login()
+    kv = client.secrets.kv.v2
+    path = f"{vault.folder}/db"
+    written = kv.create_or_update_secret(path=path, secret={"password": "s3cr3t-canary"})
+    assert written["data"]["version"] == 1
+    read = kv.read_secret_version(path=path, raise_on_deleted_version=True)
+    assert read["data"]["data"] == {"password": "s3cr3t-canary"}
+    assert kv.list_secrets(path=vault.folder)["data"]["keys"] == ["db"]
+    [entry] = vault.entries("vault.read")
+    assert (entry.get("outcome", "ok"), entry["object"]) == ("ok", f"secret/{path}")
+    assert entry["policies"] == ["use-own-secrets"]
+    assert "s3cr3t" not in repr(vault.live_server.entries(limit=200))
+
+
+def test_a_client_logs_in_by_a_client_secret(vault: VaultStage) -> None:
+    made = vault.live_server.server.ostiary("agent", "create-secret", vault.name)
+    client = Client(url=vault.url)
+    client.auth.approle.login(role_id=made["client_id"], secret_id=made["client_secret"])
+    client.secrets.kv.v1.create_or_update_secret(path=f"{vault.folder}/key", secret={"k": "v"}, mount_point="kv")
+    assert client.secrets.kv.v1.read_secret(path=f"{vault.folder}/key", mount_point="kv")["data"] == {"k": "v"}
+
+
+def test_an_agent_reads_no_secret_of_another(vault: VaultStage) -> None:
+    other = VaultStage(vault.live_server)
+    other.login().secrets.kv.v2.create_or_update_secret(path=f"{other.folder}/db", secret={"a": "b"})
+    with pytest.raises(exceptions.Forbidden):
+        vault.login().secrets.kv.v2.read_secret_version(path=f"{other.folder}/db", raise_on_deleted_version=True)
+    assert vault.entries("vault.read")[0]["outcome"] == "refused"
+
+
+@pytest.fixture
+def keys(vault: VaultStage) -> Client:
+    """A client of an agent that may use every key."""
+    return vault.login()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_transit_encrypts_rotates_and_refuses_old_versions(keys: Client) -> None:
+    transit = keys.secrets.transit
+    transit.create_key(name="orders")
+    first = transit.encrypt_data(name="orders", plaintext=b64(b"one"))["data"]["ciphertext"]
+    assert first.startswith("vault:v1:")
+    transit.rotate_key(name="orders")
+    second = transit.rewrap_data(name="orders", ciphertext=first)["data"]["ciphertext"]
+    assert second.startswith("vault:v2:")
+    for text in (first, second):
+        assert transit.decrypt_data(name="orders", ciphertext=text)["data"]["plaintext"] == b64(b"one")
+    transit.update_key_configuration(name="orders", min_decryption_version=2)
+    assert transit.decrypt_data(name="orders", ciphertext=second)["data"]["plaintext"] == b64(b"one")
+    with pytest.raises(exceptions.InvalidRequest, match="too old"):
+        transit.decrypt_data(name="orders", ciphertext=first)
+    with pytest.raises(exceptions.InvalidRequest, match="authentication failed"):
+        transit.decrypt_data(name="orders", ciphertext="vault:v2:" + b64(bytes(40)))
+    with pytest.raises(exceptions.InvalidRequest, match="higher than the latest"):
+        transit.encrypt_data(name="orders", plaintext=b64(b"x"), key_version=3)
+    assert transit.read_key(name="orders")["data"]["keys"].keys() == {"2"}
+    with pytest.raises(exceptions.InvalidRequest, match="deletion is not allowed"):
+        transit.delete_key(name="orders")
+    transit.update_key_configuration(name="orders", deletion_allowed=True)
+    transit.delete_key(name="orders")
+    with pytest.raises(exceptions.InvalidPath):
+        transit.read_key(name="orders")
+
+
+def test_a_batch_keeps_its_order_and_names_the_items_that_failed(keys: Client) -> None:
+    transit = keys.secrets.transit
+    transit.create_key(name="batches")
+    answer = transit.encrypt_data(name="batches", batch_input=[{"plaintext": b64(b"a")}, {"plaintext": b64(b"b")}])
+    texts = [one["ciphertext"] for one in answer["data"]["batch_results"]]
+    back = transit.decrypt_data(name="batches", batch_input=[{"ciphertext": text} for text in texts])
+    assert [one["plaintext"] for one in back["data"]["batch_results"]] == [b64(b"a"), b64(b"b")]
+    items = [{"ciphertext": texts[0]}, {"ciphertext": f"vault:v9:{b64(bytes(40))}", "reference": "r"}]
+    headers = {"x-vault-token": keys.token}
+    broken = httpx2.post(f"{keys.url}/v1/transit/decrypt/batches", json={"batch_input": items}, headers=headers)
+    results = broken.json()["data"]["batch_results"]
+    assert broken.status_code == 400
+    assert results == [{"plaintext": b64(b"a")}, {"error": "invalid ciphertext: version is too new", "reference": "r"}]
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "ecdsa-p384"])
+def test_a_signature_verifies_for_its_input_alone(keys: Client, kind: str) -> None:
+    transit = keys.secrets.transit
+    transit.create_key(name=f"sign-{kind}", key_type=kind)
+    signature = transit.sign_data(name=f"sign-{kind}", hash_input=b64(b"data"))["data"]["signature"]
+
+    def is_valid(data: bytes) -> bool:
+        answer = transit.verify_signed_data(name=f"sign-{kind}", hash_input=b64(data), signature=signature)
+        return bool(answer["data"]["valid"])
+
+    assert (is_valid(b"data"), is_valid(b"other")) == (True, False)
+    public = transit.read_key(name=f"sign-{kind}")["data"]["keys"]["1"]["public_key"]
+    if kind == "ed25519":
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
+        key.verify(base64.b64decode(signature.rpartition(":")[2]), b"data")
+    else:
+        assert "BEGIN PUBLIC KEY" in public
+    with pytest.raises(exceptions.InvalidRequest, match="not supported for key type"):
+        transit.encrypt_data(name=f"sign-{kind}", plaintext=b64(b"x"))
+
+
+def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
+    transit = keys.secrets.transit
+    transit.create_key(name="tools")
+    made = transit.generate_hmac(name="tools", hash_input=b64(b"data"), algorithm="sha2-512")["data"]["hmac"]
+    for data, is_valid in ((b"data", True), (b"datb", False)):
+        answer = transit.verify_signed_data(
+            name="tools", hash_input=b64(data), hmac=made, hash_algorithm="sha2-512", signature_algorithm=None,
+            marshaling_algorithm=None,
+        )  # fmt: skip
+        assert answer["data"]["valid"] is is_valid
+    data_key = transit.generate_data_key(name="tools", key_type="plaintext")["data"]
+    assert (
+        transit.decrypt_data(name="tools", ciphertext=data_key["ciphertext"])["data"]["plaintext"]
+        == (data_key["plaintext"])
+    )
+    assert (
+        len(bytes.fromhex(transit.generate_random_bytes(n_bytes=24, output_format="hex")["data"]["random_bytes"])) == 24
+    )
+    assert transit.hash_data(hash_input=b64(b"data"))["data"]["sum"] == sha256(b"data").hexdigest()
