@@ -46,8 +46,8 @@ SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
 """Seconds for which a batch on SQLite holds the event loop. If other work has just taken longer, the batch takes as
 long, up to a limit: writing gets half of the time of a round that is not too long.
 """
-ANSWERED_AT_ONCE, ANSWERED_PART = 16, 4
-"""Answers in one round of the event loop, about 3 ms of work: to so many refused requests, and to as many requests
+ANSWERED_AT_ONCE, ANSWERED_PART = 32, 4
+"""Answers in one round of the event loop, about 5 ms of work: to so many refused requests, and to as many requests
 whose jobs are done, or to a quarter of the latter. The answer to a stop waits for no other.
 """
 SWEEP_S = 0.05

@@ -80,7 +80,8 @@ class Work:
         self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
         """parts of a snapshot that are still to be sent, last first"""
-        self._saved_at = boot_clock()
+        self._saved_at = self._read_at = boot_clock()
+        """times of the last snapshot and of the last read, in microseconds"""
         self._unsaved = False
         self._said, self._said_at = 0, 0
 
@@ -111,7 +112,7 @@ class Work:
             if b"m" in order and self._chunks:
                 self._say(self._chunks.pop())
             if not is_behind:
-                time.sleep(PAUSE_S)
+                time.sleep(max(0.0, PAUSE_S - (boot_clock() - self._read_at) / SECOND))
             if self._unsaved and not self._chunks and boot_clock() - self._saved_at > self._given.snapshot_s * SECOND:
                 self._save()
 
@@ -127,6 +128,7 @@ class Work:
             self._unsaved = True
             if sightings:
                 self._say(Findings(sightings))
+        self._read_at = boot_clock()
         return len(bodies) == ROUND
 
     def _rest(self) -> float:
