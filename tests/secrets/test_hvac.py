@@ -136,3 +136,8 @@ def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
         len(bytes.fromhex(transit.generate_random_bytes(n_bytes=24, output_format="hex")["data"]["random_bytes"])) == 24
     )
     assert transit.hash_data(hash_input=b64(b"data"))["data"]["sum"] == sha256(b"data").hexdigest()
+
+
+def test_telemetry_keeps_its_paths_below_v1(vault: VaultStage) -> None:
+    answer = httpx2.post(f"{vault.url}/v1/traces", json={}, headers={"x-vault-token": "hvs.none"})
+    assert (answer.status_code, "errors" in answer.json()) == (401, False)

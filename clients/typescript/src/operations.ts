@@ -345,6 +345,28 @@ export type AuthorityBody = {
   not_before: number;
   parent: string | null;
   permitted: string[];
+  reason: string;
+  revoked_at: number | null;
+  state: string;
+  subject: string;
+};
+
+/** A revoked intermediate, and its replacement: null if it was not active, or its root is external. */
+export type AuthorityRevocationBody = {
+  active_from: number | null;
+  authority_id: string;
+  certificate: string;
+  created_at: number;
+  has_key: boolean;
+  key_type: string;
+  kind: string;
+  not_after: number;
+  not_before: number;
+  parent: string | null;
+  permitted: string[];
+  reason: string;
+  replaced_by: AuthorityBody | null;
+  revoked_at: number | null;
   state: string;
   subject: string;
 };
@@ -487,7 +509,10 @@ export type Calls = {
   tools?: string[];
 };
 
-/** A certificate, as lists show it. `state` is live, revoked or expired; `holder` is empty for the server itself. */
+/**
+ * A certificate, as lists show it; `holder` is empty for the server itself. `state` is live, on_hold (a stop of the
+ * kill switch concerns its holder), revoked or expired.
+ */
 export type CertificateBody = {
   authority: string;
   holder: string;
@@ -538,7 +563,7 @@ export type CertificateRow = {
 /** The reasons of a revocation that people and clients may state (RFC 5280 section 5.3.1). */
 export type CertsModelCertificateReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
 
-/** The revocation of a certificate. */
+/** The revocation of a certificate, or of an intermediate authority. */
 export type CertsWireAdminRevocation = {
   reason?: CertsModelCertificateReason;
 };
@@ -966,7 +991,9 @@ export type ImportBody = {
   not_before: number;
   parent: string | null;
   permitted: string[];
+  reason: string;
   request: string;
+  revoked_at: number | null;
   state: string;
   subject: string;
 };
@@ -2403,6 +2430,24 @@ export type UserinfoBody = {
   sub: string;
 };
 
+/** An answer of the Vault API. */
+export type VaultEnvelope = {
+  auth: unknown;
+  data: unknown;
+  errors?: string[];
+  lease_duration: number;
+  lease_id: string;
+  renewable: boolean;
+  request_id: string;
+  warnings: string[] | null;
+  wrap_info: unknown;
+};
+
+/** A refusal of the Vault API. */
+export type VaultErrors = {
+  errors: string[];
+};
+
 export type Verb = {
   name: string;
   properties?: Record<string, unknown> | null;
@@ -3179,6 +3224,15 @@ export interface Operations {
     query: {};
     body: Rotation;
     answer: AuthorityBody;
+  };
+  /** Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once. */
+  "POST /api/v1/authorities/{id}/revoke": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: CertsWireAdminRevocation;
+    answer: AuthorityRevocationBody;
   };
   /** List certificates, the newest first: the caller's own, or all for callers that may read everything. */
   "GET /api/v1/certificates": {
@@ -4832,5 +4886,43 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: UserinfoBody;
+  };
+  /** Answer a request of the Vault API. */
+  "GET /v1/{path}": {
+    path: {
+      path: string;
+    };
+    query: {
+      list?: string;
+    };
+    body: undefined;
+    answer: VaultEnvelope | undefined;
+  };
+  /** Answer a request of the Vault API. */
+  "POST /v1/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: Record<string, unknown> | undefined;
+    answer: VaultEnvelope | undefined;
+  };
+  /** Answer a request of the Vault API. */
+  "PUT /v1/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: Record<string, unknown> | undefined;
+    answer: VaultEnvelope | undefined;
+  };
+  /** Answer a request of the Vault API. */
+  "DELETE /v1/{path}": {
+    path: {
+      path: string;
+    };
+    query: {};
+    body: undefined;
+    answer: VaultEnvelope | undefined;
   };
 }
