@@ -4,6 +4,7 @@ strangers. Each is refused in the form of the protocol, leaves an entry, and cha
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -49,6 +50,55 @@ def counted(world: World) -> dict[str, int]:
 def entries(world: World) -> int:
     [(count,)] = world.db.read().all(sql("select count(*) from entry"))
     return int(count)
+
+
+# --- requests at once, and consents that change in mid-flight
+
+
+async def test_a_code_from_before_its_consent_was_narrowed_gives_nothing(world: World, flow: CodeFlow) -> None:
+    wide = (await flow.answer(scope="openid files:read files:write"))["code"]
+    await flow.open(scope="openid files:read files:write", prompt="consent")
+    await flow.allow(**{"scope.files:write": None})
+    narrow, before = flow.arrived()["code"], counted(world)
+    refused = await flow.redeem(wide)
+    assert (refused.status, refused.error) == (400, "invalid_grant")
+    assert (newest_entry(world).outcome, counted(world)) == ("refused", before)
+    assert (await flow.redeem(narrow)).json["scope"] == "files:read"
+
+
+async def test_one_refresh_token_that_is_sent_many_times_at_once_has_one_successor(flow: CodeFlow) -> None:
+    first = (await flow.tokens())["refresh_token"]
+    answers = await asyncio.gather(*(flow.refresh(first) for _ in range(5)))
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.json["access_token"] for answer in answers}) == 5
+    [successor] = {answer.json["refresh_token"] for answer in answers}
+    assert (await flow.refresh(successor)).status == 200
+
+
+async def test_one_code_that_is_sent_many_times_at_once_is_redeemed_once_and_its_grant_ends(
+    world: World, flow: CodeFlow
+) -> None:
+    await flow.tokens()
+    before, code = counted(world), (await flow.answer())["code"]
+    answers = await asyncio.gather(*(flow.redeem(code) for _ in range(4)))
+    assert sorted(answer.status for answer in answers) == [200, 400, 400, 400]
+    assert counted(world)["oauth_grant"] == before["oauth_grant"] + 1
+    [redeemed] = [answer.json for answer in answers if answer.status == 200]
+    assert (await flow.refresh(redeemed["refresh_token"])).error == "invalid_grant"
+
+
+async def test_one_request_that_is_opened_many_times_at_once_gives_one_code(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    await flow.tokens()
+    pushed = (await flow.push()).json["request_uri"]
+    url = f"/authorize?{urlencode({'client_id': flow.client.id, 'request_uri': pushed})}"
+    before = counted(world)
+    browsers = [Browser(app, cookies=dict(flow.browser.cookies)) for _ in range(4)]
+    await asyncio.gather(*(browser.get(url) for browser in browsers))
+    arrived = [dict(parse_qsl(urlsplit(browser.left_to).query)) for browser in browsers]
+    assert sorted(answer.get("error", "") for answer in arrived) == ["", *["invalid_request"] * 3]
+    assert counted(world)["authorization_code"] == before["authorization_code"] + 1
 
 
 # --- redirects

@@ -1,5 +1,5 @@
 """MCP clients that no administrator registered connect to a guarded MCP server with their own code, and no manual step
-but the consent of a person.
+but the consent of a person. A client registers itself, or is known by the URL of its metadata document.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAu
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
+from harness.server import running
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.e2e.mcp_files_server import files_server
+from tests.support.client_site import ClientSite, serving_clients
 from tests.support.node import NODE
 
 CALLBACK = "http://localhost:3030/callback"
@@ -63,7 +65,25 @@ class Files:
         self.withheld = ""
         """a scope that the person does not agree to"""
         browser.set_up(live_server.api("POST", f"/persons/{self.person}/invite", {})["url"])
-        live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
+        for registration in ("dynamic", "document"):
+            live_server.api("PUT", f"/resources/{resource}/bearer/{registration}", {})
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientSite]:
+    """The web site of a client, with its metadata document."""
+    with serving_clients(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory, site: ClientSite) -> Iterator[ServerFixture]:
+    """A server that trusts the certificate of the site."""
+    folder = tmp_path_factory.mktemp("live_server")
+    settings = folder / "ostiary.toml"
+    settings.write_text(f"ca_file = {json.dumps(site.ca_file)}\n")
+    with running(folder / "server", "--config", str(settings)) as server, ServerFixture(server, folder) as made:
+        yield made
 
 
 @pytest.fixture
@@ -81,8 +101,8 @@ def files(live_server: ServerFixture, tmp_path: Path) -> Iterator[Files]:
         yield made
 
 
-def provider(files: Files, memory: Memory) -> OAuthClientProvider:
-    """The OAuth client of the SDK, whose user is the person at the browser."""
+def provider(files: Files, memory: Memory, *, document: str | None = None) -> OAuthClientProvider:
+    """The OAuth client of the SDK, whose user is the person at the browser; `document` is the URL of its metadata."""
     arrived: list[str] = []
 
     async def open_browser(url: str) -> None:
@@ -93,7 +113,9 @@ def provider(files: Files, memory: Memory) -> OAuthClientProvider:
         return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
 
     metadata = OAuthClientMetadata(client_name="Example", redirect_uris=[CALLBACK])  # type: ignore[list-item]
-    return OAuthClientProvider(files.uri, metadata, memory, open_browser, wait_for_callback)
+    return OAuthClientProvider(
+        files.uri, metadata, memory, open_browser, wait_for_callback, client_metadata_url=document
+    )
 
 
 @asynccontextmanager
@@ -117,6 +139,18 @@ async def test_the_mcp_sdk_registers_itself_and_calls_after_the_consent_of_a_per
     assert memory.token.refresh_token
 
 
+async def test_the_mcp_sdk_is_known_by_the_url_of_its_metadata_document(files: Files, site: ClientSite) -> None:
+    document, memory = site.put_client("/python.json", client_name="Python reader"), Memory()
+    async with connected(files, provider(files, memory, document=document)) as client:
+        await client.call_tool("read_file", {"path": "/a"})
+    assert memory.client is not None
+    assert memory.client.client_id == document
+    assert memory.token is not None
+    assert memory.token.refresh_token
+    [consent] = files.live_server.api("GET", "/consents", person=files.person)["consents"]
+    assert (consent["client_id"], consent["client_name"]) == (document, "Python reader")
+
+
 async def test_the_mcp_sdk_steps_up_when_a_tool_needs_another_scope(files: Files) -> None:
     files.withheld = f"{files.resource}:write"
     memory = Memory()
@@ -130,10 +164,24 @@ async def test_the_mcp_sdk_steps_up_when_a_tool_needs_another_scope(files: Files
 
 
 def test_the_typescript_sdk_registers_itself_and_calls_after_the_consent_of_a_person(files: Files) -> None:
+    seen = run_typescript(files)
+    assert (seen["client"]["token_endpoint_auth_method"], "client_secret" in seen["client"]) == ("none", False)
+    assert (seen["token"]["token_type"], seen["token"]["refreshes"]) == ("Bearer", True)
+
+
+def test_the_typescript_sdk_is_known_by_the_url_of_its_metadata_document(files: Files, site: ClientSite) -> None:
+    document = site.put_client("/typescript.json")
+    seen = run_typescript(files, CLIENT_METADATA_URL=document)
+    assert seen["client"]["client_id"] == document
+    assert (seen["token"]["token_type"], seen["token"]["refreshes"]) == ("Bearer", True)
+
+
+def run_typescript(files: Files, **environment: str) -> dict[str, Any]:
+    """Return what the client of `mcp-oauth.mjs` saw after the consent of the person."""
     with TemporaryDirectory() as home:
         process = subprocess.Popen(
             ["node", NODE / "mcp-oauth.mjs"],
-            env={"PATH": os.environ["PATH"], "HOME": home, "SERVER": files.uri},
+            env={"PATH": os.environ["PATH"], "HOME": home, "SERVER": files.uri, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -143,7 +191,6 @@ def test_the_typescript_sdk_registers_itself_and_calls_after_the_consent_of_a_pe
         url = process.stdout.readline().strip()
         assert url.startswith(files.live_server.server.url), url
         output, _ = process.communicate(files.browser.authorize(url) + "\n", timeout=PATIENCE_S)
-    seen = json.loads(output.splitlines()[-1])
+    seen: dict[str, Any] = json.loads(output.splitlines()[-1])
     assert "text of /a" in seen["read"], seen
-    assert (seen["client"]["token_endpoint_auth_method"], "client_secret" in seen["client"]) == ("none", False)
-    assert (seen["token"]["token_type"], seen["token"]["refreshes"]) == ("Bearer", True)
+    return seen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -11,6 +13,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
+from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
 from ostiary.protocol.errors import Invalid
@@ -24,7 +27,7 @@ from ostiaryd.trust.flows.sessions import find_session, sessions_of
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
 from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Provider, check_issuer, check_provider
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
-from ostiaryd.trust.wire_federation import PROVIDER_COOKIE
+from ostiaryd.trust.wire_federation import MAX_LOGINS, MAX_LOGINS_OF_NETWORK, PROVIDER_COOKIE
 from tests.support.api_fixtures import reconfigured
 from tests.support.openid_provider import EC, KEYS, SECRET, OpenIdProvider, openid_provider, symmetric_key
 from tests.support.page_client import PageClient
@@ -354,6 +357,38 @@ async def test_a_code_of_one_provider_does_not_reach_another(
         assert (await browser.get(f"/login/callback/evil?{urlencode(answer)}")).status == 403
         assert newest_entry(here).reasons[0].code == "mixed_up"
         assert evil.count("/token") == 0
+
+
+async def test_a_network_has_a_share_of_the_logins_in_progress(here: World, app: ASGIApp, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp))
+    answering, reply = threading.Event(), idp.reply
+
+    def reply_late(path: str, headers: dict[str, str], form: dict[str, str]) -> tuple[int, Any]:
+        assert path != "/token" or answering.wait(PATIENCE_S)
+        return reply(path, headers, form)
+
+    async def begin_at(network: int, code: str) -> Callable[[], Coroutine[None, None, int]]:
+        browser = PageClient(app, address=f"10.0.{network}.1", follows=False)
+        answer = idp.grant(await begin(browser), code=code)
+
+        async def arrive() -> int:
+            return (await browser.get(f"/login/callback/corp?{urlencode(answer)}")).status
+
+        return arrive
+
+    networks = [network for network in range(4) for _ in range(MAX_LOGINS_OF_NETWORK)]
+    admitted = [await begin_at(network, f"code-{number}") for number, network in enumerate(networks)]
+    fifth, stranger = await begin_at(0, "fifth"), await begin_at(9, "stranger")
+    idp.reply = reply_late  # type: ignore[method-assign]
+    waiting = [asyncio.create_task(arrive()) for arrive in admitted[:MAX_LOGINS_OF_NETWORK]]
+    await eventually_async(lambda: idp.count("/token") == MAX_LOGINS_OF_NETWORK)
+    assert await fifth() == 503
+    waiting += [asyncio.create_task(arrive()) for arrive in admitted[MAX_LOGINS_OF_NETWORK:]]
+    await eventually_async(lambda: idp.count("/token") == MAX_LOGINS)
+    assert await stranger() == 503, "all places are taken"
+    answering.set()
+    assert set(await asyncio.gather(*waiting)) == {303}
+    assert [await fifth(), await stranger()] == [303, 303]
 
 
 async def test_an_attempt_ends(here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock) -> None:

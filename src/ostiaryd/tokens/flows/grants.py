@@ -155,6 +155,9 @@ def _begin(
 ) -> Granted:
     """Begin the task and the grant of a code, use the code up, and issue the tokens."""
     _check_consent(act, consent, token_request.sender.client)
+    bounds = code.request.bounds(classes=config.classes)
+    if not consent.allows(code.request.scopes | code.request.identity, bounds):
+        raise InvalidGrant("the consent was narrowed after the code", hint="begin with a new authorization request")
     person = registry.find_person(act.tx, consent.person)
     is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
     is_offline = OFFLINE in code.request.identity or OPENID not in code.request.identity

@@ -41,7 +41,11 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers(self, scopes: frozenset[str], details: Sequence[ToolDetail], *, digest: str, now: int) -> bool:
         """Return whether the consent stands for a request, so that the person need not be asked again."""
-        if not self.is_live(now) or self.digest != digest or not scopes <= self.scopes:
+        return self.is_live(now) and self.digest == digest and self.allows(scopes, details)
+
+    def allows(self, scopes: frozenset[str], details: Sequence[ToolDetail]) -> bool:
+        """Return whether scopes and bounds lie within those of the consent."""
+        if not scopes <= self.scopes:
             return False
         return not self.details or (bool(details) and is_within(details, self.details))
 

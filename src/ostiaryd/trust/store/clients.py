@@ -33,8 +33,8 @@ _AGENT_NAMES = sql(
         limit :limit)"""
 )
 _COUNT_UNUSED = sql(
-    """select count(*), coalesce(sum(case when network = :network then 1 else 0 end), 0) from oauth_client
-       where used_at is null"""
+    """select (select count(*) from oauth_client where used_at is null),
+           (select count(*) from oauth_client where used_at is null and network = :network)"""
 )
 _UNUSED = sql(
     """select client_id from oauth_client

@@ -1,0 +1,20 @@
+"""Commands of agents: the URIs to which people come back."""
+
+from __future__ import annotations
+
+from tests.support.cli import Commands
+
+CALLBACK, BYE = "https://app.example.org/callback", "https://app.example.org/bye"
+
+
+def test_redirect_uris_are_set_shown_and_removed(ostiary: Commands, name: str) -> None:
+    ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "Asks people")
+    ostiary.json("agent", "redirect", name, CALLBACK, "--post-logout", BYE)
+    for contradiction in ([CALLBACK, "--remove"], ["--post-logout", BYE, "--remove"], ["--post-logout", BYE]):
+        refused = ostiary("agent", "redirect", name, *contradiction)
+        assert (refused.code, "URI" in refused.err) == (2, True)
+    shown = ostiary.json("agent", "redirect", name)
+    assert (shown["redirect_uris"], shown["post_logout_redirect_uris"]) == ([CALLBACK], [BYE])
+    ostiary.json("agent", "redirect", name, "--remove")
+    assert ostiary("agent", "redirect", name).code == 1
+    assert ostiary("agent", "redirect", name, "--remove").code == 0, "nothing is left to remove"
