@@ -246,6 +246,7 @@ def _start(act: Any) -> Task:
 # What is asked, in words
 
 WORDS = """Agent 'bot' of 'alice' wants to send something with bank/send.
+DANGER: neither the person nor a record states a value of this call. Check each value, or deny.
 to = "ann@else.example" (from untrusted content)
 body = "hello\\n\\u202ethere" (goes out as text)
 Why: nobody named this recipient.

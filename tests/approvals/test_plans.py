@@ -176,6 +176,42 @@ async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank, cloc
     assert again[1]["words"][0] == "1 question of the task waits."
 
 
+@pytest.mark.parametrize(
+    ("origins", "is_dangerous"),
+    [
+        ({"to": "outside", "body": "person", "at": "person"}, True),
+        ({"to": "nowhere", "limit": "outside"}, True),
+        ({"to": "outside", "limit": "person"}, False),
+        ({"to": "known"}, False),
+        ({"body": "outside"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_dangerous_call_is_approved_by_itself(mail: Bank, origins: dict[str, str], is_dangerous: bool) -> None:
+    one = (await mail.ask(ANN, **WHOM | {"origins": origins})).approval
+    other = (await mail.ask(BOB, **WHOM | {"origins": {"to": "known"}})).approval
+    owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
+    _, found, _ = await mail.http("GET", f"/api/v1/approvals/{one}", by=owner)
+    assert (found["dangerous"], found["words"][1].startswith("DANGER: ")) == (is_dangerous, is_dangerous)
+    both = {"approve": [one, other], "reason": "all of them"}
+    _, body, _ = await mail.http("POST", "/api/v1/approvals/answers", both, by=owner)
+    errors = [answer.get("error") for answer in body["answers"]]
+    assert errors == ["approve_alone" if is_dangerous else None, None]
+    assert (mail.state(one), mail.state(other)) == ("open" if is_dangerous else "approved", "approved")
+    if is_dangerous:
+        third = (await mail.ask(BOB | {"to": "eve@else.example"}, **WHOM)).approval
+        alone = {"approve": [one], "deny": [third], "reason": "checked"}
+        await mail.http("POST", "/api/v1/approvals/answers", alone, by=owner)
+        assert (mail.state(one), mail.state(third)) == ("approved", "denied")
+
+
+async def test_dangerous_calls_are_denied_together(mail: Bank) -> None:
+    ids = [(await mail.ask(one, **WHOM | {"origins": {"to": "outside"}})).approval for one in (ANN, BOB)]
+    owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
+    await mail.http("POST", "/api/v1/approvals/answers", {"deny": ids, "reason": "no"}, by=owner)
+    assert [mail.state(id) for id in ids] == ["denied", "denied"]
+
+
 async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
     asked = (await mail.ask(ANN, **WHOM)).approval
     mallory = await mail.person("mallory")

@@ -33,6 +33,7 @@ COLUMNS = {
     "agent": "AGENT",
     "tool": "TOOL",
     "needs": "NEEDS",
+    "dangerous": "DANGER",
     "times": "ASKED",
     "ends_at": "UNTIL",
 }
@@ -181,7 +182,9 @@ def _show_answers(rows: list[Any]) -> None:
 def _show_all(waiting: Mapping[str, Any]) -> None:
     for line in waiting["words"]:
         out.print(_plain(line), markup=False)
-    if ids := [one["approval_id"] for one in waiting["approvals"]]:
+    listed = [one["approval_id"] for one in waiting["approvals"] if not one["dangerous"]]
+    alone = [[one["approval_id"]] for one in waiting["approvals"] if one["dangerous"]]
+    for ids in filter(None, [listed, *alone]):
         out.print(f"next: ostiary approvals approve {' '.join(ids)} --reason .. [--deny ID]", markup=False)
 
 

@@ -102,6 +102,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] = []
     """warnings from the context that a person must see (`ostiary.provenance.extent`)"""
     effect: str = ""
+    is_dangerous: bool = False
+    """no value of the call comes from the person or a record: untrusted content or the agent chose all of them"""
     extent: Extent | None = None
     """the calls that an approval may cover beyond its own; None: no others"""
     lines: list[Line] = []
@@ -218,6 +220,16 @@ def check_open(question: Question, *, now: int) -> None:
     if (state := question.state_at(now)) is not State.OPEN:
         raise Conflict(
             f"the approval request is already {state}", hint="the agent may ask again", code="question_settled"
+        )
+
+
+def check_alone(question: Question) -> None:
+    """Check that an approval may be given together with others. Raises Forbidden for a dangerous call."""
+    if question.about.is_dangerous:
+        raise Forbidden(
+            "untrusted content or the agent chose all values of this call",
+            hint="check the values, then approve the request alone",
+            code="approve_alone",
         )
 
 

@@ -120,7 +120,10 @@ def answer(says: Says) -> Wire:
 
 
 async def answer_all(call: Call) -> Reply:
-    """Answer several approval requests, each in its own act."""
+    """Answer several approval requests, each in its own act.
+
+    A dangerous call is not approved together with others (`approve_alone`).
+    """
     body, world = call.json(ApprovalAnswers), call.world
     ids = [*body.approve, *body.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
@@ -130,7 +133,16 @@ async def answer_all(call: Call) -> Reply:
         covers = body.covers if says is Says.APPROVE else None
         return lambda act: flows.show_briefly(
             act.tx,
-            flows.answer(act, id, says, reason=body.reason, by=call.caller, config=world.config, covers=covers),
+            flows.answer(
+                act,
+                id,
+                says,
+                reason=body.reason,
+                by=call.caller,
+                config=world.config,
+                covers=covers,
+                is_listed=len(body.approve) > 1,
+            ),
             now=act.now,
         )
 

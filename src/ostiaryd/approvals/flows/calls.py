@@ -27,6 +27,9 @@ from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 
+UNTRUSTED = frozenset({"outside", "nowhere"})
+"""origins of values that neither the person nor a record states"""
+
 
 def ask_about_call(
     act: Act, request: approval.ApprovalRequest, *, resource_id: str, config: Config
@@ -171,6 +174,9 @@ def describe(
     extent: Extent | None = None,
 ) -> About:
     """Return the description of a call for a person; outgoing text is separate."""
+    trusts = {
+        origin for path, origin in origins.items() if ready.tool.argument_kinds.get(path) not in (Kind.TEXT, Kind.TIME)
+    }
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
         resource=resource,
@@ -184,6 +190,7 @@ def describe(
         reasons=reasons,
         warnings=list(warnings),
         effect=ready.tool.effect.value,
+        is_dangerous=bool(trusts) and trusts <= UNTRUSTED,
         extent=extent,
         chain=[Link(link.agent, link.task) for link in task.chain],
         person=task.person,

@@ -46,6 +46,7 @@ class ApprovalBody(TypedDict):
     task: str
     tool: str
     needs: Literal["person", "two"]
+    dangerous: bool
     said_yes: int
     times: int
     asked_at: int
@@ -96,6 +97,7 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> ApprovalBod
         "task": question.task,
         "tool": question.tool,
         "needs": question.needs,
+        "dangerous": question.about.is_dangerous,
         "said_yes": sum(one.says == "approve" for one in all_answers),
         "times": question.times,
         "asked_at": question.asked_at // SECOND,

@@ -33,6 +33,7 @@ ORIGINS = {
     "outside": "from untrusted content",
     "nowhere": "the agent chose it",
 }
+DANGEROUS = "DANGER: neither the person nor a record states a value of this call. Check each value, or deny."
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
@@ -47,6 +48,7 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     """Return the question as lines of plain words."""
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
+    lines += [DANGEROUS] if about.is_dangerous else []
     lines += [f"{name} = {shown(value)}{_from(about, name)}" for name, value in about.arguments.items()]
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
     lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
