@@ -187,7 +187,6 @@ ROUTES: tuple[Route, ...] = (
     *certs_public.ROUTES,
     *wire_workloads.ROUTES,
     *wire_trust_domains.ROUTES,
-    *wire_vault.ROUTES,
     *policy_admin.ROUTES,
     *wire_roles.ROUTES,
     *wire_events.ROUTES,
@@ -219,6 +218,7 @@ ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *wire_session.session_routes(lambda: [facts_of(route) for route in ROUTES]),
     *wire_assets.ROUTES,
+    *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1
 )
 """Every route of the server. If two match a request, the first one answers."""
 
