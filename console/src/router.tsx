@@ -23,6 +23,8 @@ function at<const Path extends string>(path: Path, component: RouteComponent) {
 
 const pages = [
   at("/", page(() => import("./pages/overview"), "Overview")),
+  at("/tasks", page(() => import("./pages/tasks"), "Tasks")),
+  at("/tasks/$id", page(() => import("./pages/tasks"), "TaskPage")),
   at("/ledger", page(() => import("./pages/ledger"), "Ledger")),
   at("/ledger/$index", page(() => import("./pages/ledger"), "LedgerEntry")),
 ];

@@ -11,6 +11,7 @@ import { applyTheme, chosenTheme, type Theme } from "./theme";
 
 const LINKS = [
   { to: "/", label: "Overview", icon: "overview", needs: "GET /activity" },
+  { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
 ] as const;
 

@@ -12,6 +12,8 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route, sync_playwright
 
 EXECUTABLE = "/usr/bin/chromium"
+PATIENCE_MS = 120_000
+"""How long the browser waits for a state, on a machine that is slow and busy."""
 
 
 class Driver:
@@ -40,6 +42,7 @@ class Driver:
             viewport={"width": width, "height": height},
             ignore_https_errors=True,
         )
+        self._context.set_default_timeout(PATIENCE_MS)
         self._page, self.problems = self._context.new_page(), []
         self._page.on("console", lambda message: self._note(message.type, message.text))
         self._page.on("pageerror", lambda error: self._note("error", str(error)))

@@ -266,6 +266,7 @@ export type ApprovalBody = {
   answered_at: number | null;
   approval_id: string;
   asked_at: number;
+  dangerous: boolean;
   ends_at: number;
   kind: string;
   needs: "person" | "two";
@@ -289,6 +290,7 @@ export type ApprovalDetail = {
   asks: Record<string, unknown>;
   before: unknown[];
   covers: string;
+  dangerous: boolean;
   digest: string;
   ends_at: number;
   flood: Record<string, number>;

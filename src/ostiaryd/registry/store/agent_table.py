@@ -16,7 +16,7 @@ from ostiaryd.ledger.model import USES
 from ostiaryd.registry.store.agents import FILTERS, AgentFilter
 
 T = TypeVar("T")
-MAX_EXAMINED = 5000
+MAX_EXAMINED = 2000
 MAX_SEGMENTS = 200
 _LEADING = ("owner", "segment", "state", "risk_tier", "kind")
 """Filters with an index in the order of names. The first one that a request has chooses the examined agents."""

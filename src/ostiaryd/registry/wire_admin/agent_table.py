@@ -61,7 +61,7 @@ class AgentCountsBody(TypedDict):
 async def show_table(call: Call) -> Reply:
     """List agents by name, by registration or by risk score, with the score and the last use.
 
-    A page can have fewer rows than `limit`, or none, and a `next`: a request examines at most 5,000 agents. With
+    A page can have fewer rows than `limit`, or none, and a `next`: a request examines at most 2,000 agents. With
     `sort=-risk` the list has the agents with a risk score above 0, at most 1,000.
     """
     page, chosen, sort = parse_page(call.query_one("limit"), call.query_one("after")), parse_filter(call), _sort(call)
