@@ -1,6 +1,7 @@
-"""Certificates of one core: issue with a durable entry, and OCSP answers; beside the ceiling of signing alone.
+"""Certificates of one core: issue with a durable entry, OCSP answers, revocation lists; beside the ceiling of signing.
 
-`--live N` measures again beside N certificates in force (1,000,000 take minutes).
+`--live N` measures again beside N certificates in force (1,000,000 take minutes), and exits with 1 if issue, OCSP or
+revocation lists became slower by more than a third.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,18 +24,23 @@ from msgspec.structs import replace
 
 from harness.registry_fixtures import register_agent
 from ostiaryd.certs import flows
-from ostiaryd.certs.flows.status import OcspResponder
+from ostiaryd.certs.flows.status import OcspResponder, RevocationLists
 from ostiaryd.certs.model import Certificate, CertificateRequest, IssuedCertificate, encode_public_key
-from ostiaryd.certs.model.certificate import build_certificate, make_serial
+from ostiaryd.certs.model.certificate import HOLDING, Reason, build_certificate, holding_id, make_serial
 from ostiaryd.certs.store import certificates
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.store import holdings
 
 IN_FLIGHT, WAVES = 64, 40
 ANSWERS, LIVE_ANSWERS, BUILT = 20_000, 400, 3000
 ROWS = 10_000
+REVOKED, LISTS = 100, 30
+SLOWER = 1 / 3
+"""part by which the rates may fall beside many certificates"""
 
 
 def request() -> CertificateRequest:
@@ -41,25 +48,28 @@ def request() -> CertificateRequest:
     return CertificateRequest(profile="agent", public_key=encode_public_key(key), agent="bot")
 
 
-def line(what: str, count: int, cpu: float, wall: float) -> None:
-    print(f"{what:46} {count / cpu:>10,.0f} /cpu-s {count / wall:>10,.0f} /s wall", flush=True)
+class Rates(dict[str, float]):
+    """Counts for each second of the processor, printed as they are measured."""
+
+    def note(self, what: str, count: int, cpu: float, wall: float) -> None:
+        self[what] = count / cpu
+        print(f"{what:46} {count / cpu:>10,.0f} /cpu-s {count / wall:>10,.0f} /s wall", flush=True)
+
+    def measure(self, what: str, count: int, run: Callable[[], object]) -> None:
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(count):
+            run()
+        self.note(what, count, time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def measure(what: str, count: int, run: Callable[[], object]) -> None:
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(count):
-        run()
-    line(what, count, time.process_time() - cpu, time.perf_counter() - wall)
-
-
-async def issue_many(world: World) -> IssuedCertificate:
+async def issue_many(world: World, rates: Rates) -> IssuedCertificate:
     """Issue one certificate in each act, `IN_FLIGHT` acts at a time; return the last certificate."""
     requests = [request() for _ in range(WAVES * IN_FLIGHT)]
     cpu, wall = time.process_time(), time.perf_counter()
     for wave in range(WAVES):
         some = requests[wave * IN_FLIGHT : (wave + 1) * IN_FLIGHT]
         done = await asyncio.gather(*[act(world, "cert.issue", partial(issue, world, one)) for one in some])
-    line(f"issued, {IN_FLIGHT} in flight", len(requests), time.process_time() - cpu, time.perf_counter() - wall)
+    rates.note(f"issued, {IN_FLIGHT} in flight", len(requests), time.process_time() - cpu, time.perf_counter() - wall)
     return done[-1]
 
 
@@ -75,13 +85,35 @@ def question(issued: IssuedCertificate, *, nonce: bool = False) -> bytes:
     return builder.build().public_bytes(Encoding.DER)
 
 
-def measure_answers(world: World, issued: IssuedCertificate) -> None:
+def measure_answers(world: World, issued: IssuedCertificate, rates: Rates) -> None:
     responder, asked, live = OcspResponder(world), question(issued), question(issued, nonce=True)
-    measure("OCSP answers, signed before", ANSWERS, lambda: responder.answer(asked))
-    measure("OCSP answers, with a nonce", LIVE_ANSWERS, lambda: responder.answer(live))
+    rates.measure("OCSP answers, signed before", ANSWERS, lambda: responder.answer(asked))
+    rates.measure("OCSP answers, with a nonce", LIVE_ANSWERS, lambda: responder.answer(live))
 
 
-def measure_ceiling(world: World, issued: IssuedCertificate) -> None:
+async def measure_lists(world: World, authority: str, rates: Rates) -> None:
+    """Build the complete revocation list and its first partition anew, and look at kept ones."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(LISTS):
+        lists = RevocationLists(world)
+        for shard in (None, 0):
+            await lists.get(authority, shard)
+    rates.note("revocation lists built", 2 * LISTS, time.process_time() - cpu, time.perf_counter() - wall)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(LISTS * 100):
+        await lists.get(authority, None)
+    rates.note("revocation lists, kept", LISTS * 100, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+async def measure_all(world: World) -> tuple[IssuedCertificate, Rates]:
+    rates = Rates()
+    issued = await issue_many(world, rates)
+    measure_answers(world, issued, rates)
+    await measure_lists(world, issued.certificate.authority, rates)
+    return issued, rates
+
+
+def measure_ceiling(world: World, issued: IssuedCertificate, rates: Rates) -> None:
     authority = flows.find_authority(world.db.read(), issued.certificate.authority)
     issuer = flows.open_issuer(world.db.read(), authority, keys=world.keys)
     one = request()
@@ -99,11 +131,11 @@ def measure_ceiling(world: World, issued: IssuedCertificate) -> None:
             not_after=issued.certificate.not_after,
         )
 
-    measure("ceiling: building and signing alone", BUILT, build)
+    rates.measure("ceiling: building and signing alone", BUILT, build)
 
 
 async def fill(world: World, issued: IssuedCertificate, count: int) -> None:
-    """Store further certificates in force, with other serial numbers and keys; nothing else distinguishes them."""
+    """Store further certificates in force and their holdings, with other serial numbers and keys."""
     for start in range(0, count, ROWS):
         rows: list[Certificate] = []
         for _ in range(min(ROWS, count - start)):
@@ -115,23 +147,40 @@ async def fill(world: World, issued: IssuedCertificate, count: int) -> None:
 def store_rows(rows: list[Certificate], tx: Tx) -> None:
     for row in rows:
         certificates.insert(tx, row)
+        assert row.holder is not None
+        holding = Holding(
+            id=HoldingId(holding_id(row.serial)),
+            kind=HOLDING,
+            agent=AgentId(row.holder),
+            task=row.task,
+            jkt=row.key_digest,
+            expires_at=row.not_after,
+        )
+        holdings.insert(tx, holding)
 
 
-async def main(live: int) -> None:
+async def main(live: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         async with open_world(load_config(environ={}, data_dir=folder)) as world:
             await register_agent(world)
-            issued = await issue_many(world)
-            measure_answers(world, issued)
-            measure_ceiling(world, issued)
-            if live:
-                await fill(world, issued, live)
-                print(f"beside {live:,} certificates in force:")
-                issued = await issue_many(world)
-                measure_answers(world, issued)
+            for _ in range(REVOKED):
+                serial = (await act(world, "cert.issue", partial(issue, world, request()))).certificate.serial
+                await act(world, "cert.revoke", lambda act, serial=serial: flows.revoke(act, serial, Reason.SUPERSEDED))
+            issued, before = await measure_all(world)
+            measure_ceiling(world, issued, Rates())
+            if not live:
+                return 0
+            began = time.monotonic()
+            await fill(world, issued, live)
+            print(f"beside {live:,} certificates in force, stored in {time.monotonic() - began:.0f} s:")
+            _, after = await measure_all(world)
+    slower = {what: 1 - after[what] / before[what] for what in before}
+    for what, part in slower.items():
+        print(f"{what:46} {part:>+10.0%} slower (at most {SLOWER:.0%})")
+    return int(any(part > SLOWER for part in slower.values()))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--live", type=int, default=0)
-    asyncio.run(main(parser.parse_args().live))
+    sys.exit(asyncio.run(main(parser.parse_args().live)))
