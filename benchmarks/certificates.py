@@ -77,6 +77,10 @@ def issue(world: World, one: CertificateRequest, act: Act) -> IssuedCertificate:
     return flows.issue(act, one, config=world.config)
 
 
+def revoke(serial: str, act: Act) -> None:
+    flows.revoke(act, serial, Reason.SUPERSEDED)
+
+
 def question(issued: IssuedCertificate, *, nonce: bool = False) -> bytes:
     leaf, issuer = (x509.load_der_x509_certificate(der) for der in (issued.certificate.der, issued.chain[0]))
     builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA256())
@@ -165,7 +169,7 @@ async def main(live: int) -> int:
             await register_agent(world)
             for _ in range(REVOKED):
                 serial = (await act(world, "cert.issue", partial(issue, world, request()))).certificate.serial
-                await act(world, "cert.revoke", lambda act, serial=serial: flows.revoke(act, serial, Reason.SUPERSEDED))
+                await act(world, "cert.revoke", partial(revoke, serial))
             issued, before = await measure_all(world)
             measure_ceiling(world, issued, Rates())
             if not live:

@@ -64,7 +64,7 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
 
 def test_the_keys_and_the_numbers_of_the_page_are_those_of_the_code() -> None:
     defaults = Config(data_dir="x")
-    for name in ("acme_networks", "acme_resolvers", "acme_http_port", "acme_tls_port"):
+    for name in ("acme_networks", "acme_resolvers", "acme_caa_domains", "acme_http_port", "acme_tls_port"):
         assert f"`{name}`" in PAGE
         assert hasattr(defaults, name)
     assert (defaults.acme_http_port, defaults.acme_tls_port) == (80, 443)

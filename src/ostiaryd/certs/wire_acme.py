@@ -311,7 +311,9 @@ async def show_directory(call: Call) -> Reply:
         "keyChange": "key-change",
         "renewalInfo": "renewal-info",
     }
-    meta = {"externalAccountRequired": True, "website": config.public_url}
+    meta: dict[str, object] = {"externalAccountRequired": True, "website": config.public_url}
+    if config.acme_caa_domains:
+        meta["caaIdentities"] = config.acme_caa_domains.lower().split()
     return reply({**{name: _url(config, path) for name, path in names.items()}, "meta": meta})
 
 

@@ -31,6 +31,8 @@ from ostiaryd.certs.model.acme import (
     proven_host,
     server_name,
 )
+from ostiaryd.certs.model.caa import CaaRecord, check_caa, domains_above
+from ostiaryd.certs.model.names import NameKind
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.outbound.probe import ConnectionFailed, Denied, Reach, TlsFailed, peer_certificate, visit
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
@@ -65,10 +67,13 @@ class Validations:
 
 
 async def validate_due(world: World) -> None:
-    """Start the validations that are due; waits for none of them."""
+    """Start the validations that are due; waits for none of them.
+
+    Raises the error of a validation that failed by a defect of this program; its intent stays.
+    """
     running = world.keep(Validations).running
     for id in [id for id, (_, task) in running.items() if task.done()]:
-        del running[id]
+        running.pop(id)[1].result()
     busy = Counter(account for account, _ in running.values())
     for one in await world.db.scan(lambda reader: flows.list_due(reader, now=world.now(), limit=LOOKED_AT)):
         if len(running) >= AT_ONCE:
@@ -92,8 +97,6 @@ async def _validate(world: World, authorization: Authorization) -> None:
             await act(world, "acme.validate", partial(flows.settle, authorization=authorization, refusal=refusal))
     except Refused as refused:
         log.info("the validation of %s was not recorded: %s", id, refused.message)
-    except Exception:
-        log.exception("the validation of %s failed", id)
 
 
 async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | None:
@@ -120,6 +123,7 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
                     host, server_name=server_name(name), protocol=ACME_TLS, reach=reach, within_s=WITHIN_S
                 )
                 check_tls_answer(shown.der, shown.protocol, name, expected)
+        await _check_caa(world.config, authorization, reach.resolver)
     except AcmeRefused as refusal:
         return refusal
     except DnsFailed as error:
@@ -134,6 +138,26 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
         log.exception("the validation of %s failed", authorization.authorization_id)
         return AcmeRefused("serverInternal", "the server cannot read the answer of the host")
     return None
+
+
+async def _check_caa(config: Config, authorization: Authorization, resolver: Resolver) -> None:
+    """Check the CAA records of a DNS name: those of the closest name at or above it that has any (RFC 8659 section 3).
+
+    Raises AcmeRefused (`caa`), DnsFailed.
+    """
+    name = authorization.identifier
+    if not config.acme_caa_domains or name.kind is not NameKind.DNS:
+        return
+    for domain in domains_above(proven_host(name)):
+        if records := [CaaRecord(*record) for record in await resolver.caa(domain)]:
+            check_caa(
+                records,
+                is_wildcard=name.is_wildcard,
+                domains=frozenset(config.acme_caa_domains.lower().split()),
+                account_url=f"{config.public_url}/acme/account/{authorization.account}",
+                method=authorization.challenge,
+            )
+            return
 
 
 @lru_cache(maxsize=8)

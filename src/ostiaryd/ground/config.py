@@ -27,6 +27,7 @@ from ostiaryd.ground.outbound.fetch import check_origin
 from ostiaryd.ground.outbound.resolver import parse_name_servers
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -291,6 +292,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " those of the system"
         ),
     ] = ""
+    acme_caa_domains: Annotated[
+        str,
+        Meta(
+            description="Domain names by which CAA records (RFC 8659) permit this authority, separated by spaces;"
+            " empty: CAA records are not looked at"
+        ),
+    ] = ""
     acme_http_port: Annotated[
         int, Meta(ge=1, le=65_535, description="Port on which http-01 challenges are validated (RFC 8555: 80)")
     ] = 80
@@ -442,6 +450,8 @@ def _checked(config: Config) -> Config:
         except ValueError as error:
             raise Invalid(f"{name}: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
     parse_name_servers(config.acme_resolvers)
+    if unfit := [word for word in config.acme_caa_domains.split() if not _DOMAIN.fullmatch(word.lower())]:
+        raise Invalid(f"acme_caa_domains: {unfit[0][:64]!a} is not a domain name", hint="such as `ca.example.com`")
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("tls_cert and tls_key go together")
     if config.tls and config.tls_cert:

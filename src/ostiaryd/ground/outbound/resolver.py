@@ -1,4 +1,4 @@
-"""DNS lookups: the addresses and the texts of a name, at name servers that the configuration may choose (RFC 1035).
+"""DNS lookups: addresses, texts and CAA records of a name, at name servers that the configuration can choose.
 
 Without configured name servers, addresses come from the resolver of the system, which also knows its `hosts` file.
 """
@@ -29,6 +29,10 @@ class DnsFailed(Unavailable):
     code = "dns_failed"
 
 
+class NoSuchName(DnsFailed):
+    """A name that does not exist."""
+
+
 class Resolver:
     """A resolver at these name servers, `ADDRESS[:PORT]` with spaces between; empty: those of the system."""
 
@@ -56,6 +60,21 @@ class Resolver:
         """Return the TXT records of a name, each with its strings joined. Raises DnsFailed."""
         return [b"".join(record.strings) for record in await self._records(name, "TXT")]
 
+    async def caa(self, name: str) -> list[tuple[int, str, str]]:
+        """Return flags, tag and value of the CAA records of a name; none for a name that does not exist.
+
+        Raises DnsFailed, also for more records than are looked at.
+        """
+        try:
+            records = await self._records(name, "CAA")
+        except NoSuchName:
+            return []
+        if len(records) == MAX_RECORDS:
+            raise DnsFailed(f"the name {name} has too many CAA records")
+        return [
+            (one.flags, one.tag.decode("ascii", "replace"), one.value.decode("ascii", "replace")) for one in records
+        ]
+
     async def _records(self, name: str, kind: str) -> list[Any]:
         resolver = dns.asyncresolver.Resolver(configure=not self._servers)
         resolver.cache = None
@@ -66,7 +85,7 @@ class Resolver:
                 dns.name.from_text(name), kind, lifetime=self._within_s, raise_on_no_answer=False, search=False
             )
         except dns.resolver.NXDOMAIN:
-            raise DnsFailed(f"the name {name} does not exist") from None
+            raise NoSuchName(f"the name {name} does not exist") from None
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
             raise DnsFailed(f"the name {name} cannot be looked up: {type(error).__name__}") from None
         return [] if answer.rrset is None else list(answer.rrset)[:MAX_RECORDS]

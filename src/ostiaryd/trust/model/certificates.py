@@ -24,6 +24,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -46,6 +47,8 @@ MAX_ADMITTED = 1000
 _SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_CHECK_TIME = 0x200000
+_PATH_FLAGS = crypto.X509StoreFlags.PARTIAL_CHAIN | crypto.X509StoreFlags.POLICY_CHECK | _NO_CHECK_TIME
+"""Policies are processed and none is acceptable, so a path that requires one is refused (RFC 5280 section 6.1.1)."""
 _WEAK = (hashes.MD5, hashes.SHA1)
 _DNS = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -161,7 +164,12 @@ def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
     is_strong |= isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256
     if not is_strong:
         raise InvalidCertificate(f"{of} has a weak key", hint="RSA from 2048 bits on, or an elliptic curve of 256 bits")
-    if isinstance(certificate.signature_hash_algorithm, _WEAK):
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        hint = "sign it with SHA-256"
+        raise InvalidCertificate(f"{of} is signed with an algorithm that cannot be read", hint=hint) from None
+    if isinstance(algorithm, _WEAK):
         raise InvalidCertificate(f"{of} is signed with MD5 or SHA-1", hint="sign it with SHA-256")
 
 
@@ -294,7 +302,7 @@ def check_path(
     client sent (RFC 5280 section 6, by OpenSSL). `now` in microseconds. Raises InvalidCertificate.
     """
     store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | _NO_CHECK_TIME)
+    store.set_flags(_PATH_FLAGS)
     for anchor in anchors:
         store.add_cert(crypto.X509.from_cryptography(anchor))
     try:
