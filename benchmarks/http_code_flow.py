@@ -52,7 +52,7 @@ from ostiaryd.trust.model.clients import ClientKind, ClientMetadata, ClientState
 from ostiaryd.trust.store import clients
 
 NODE = Path(__file__).parents[1] / "tests" / "node" / "code-flow-provider.mjs"
-APPLICATIONS, PEOPLE, FLOWS, RUNS, CONNECTIONS = 500, 50, 1000, 5, 32
+APPLICATIONS, PEOPLE, FLOWS, RUNS, CONNECTIONS = 1000, 50, 1000, 5, 32
 BUSY = 503
 FLOW_TARGET, REFRESH_TARGET, LOGIN_TARGET_MS = 800, 3000, 20
 OSTIARY = Site(ISSUER, "/par", "/authorize", "/token", f"{ISSUER}/token")

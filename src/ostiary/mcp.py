@@ -187,7 +187,8 @@ class _Front:
             return
         missing: list[Denied] = []
         caller_scope = {**let_in(scope, caller), "user": AuthenticatedUser(_access_token(caller)), MISSING: missing}
-        watched = _Watched(self._challenging(send, missing), caller, self._guard)
+        challenging = _Challenging(send, self._door, missing) if scope["method"] == "POST" else send
+        watched = _Watched(challenging, caller, self._guard)
         try:
             await watched.serve(self._guard, self._app, caller_scope, receive)
         except Refused as refusal:
@@ -195,22 +196,36 @@ class _Front:
                 raise  # the answer has begun, and breaks off
             await self._refuse(refusal, send)
 
-    def _challenging(self, send: Send, missing: list[Denied]) -> Send:
-        """Return a sender that makes the answer a challenge if the call lacked a scope: 403 `insufficient_scope`."""
-
-        async def sending(message: Message) -> None:
-            if missing and message["type"] == "http.response.start":
-                answer = self._door.refuse(missing[0])
-                message = {**message, "status": answer.status, "headers": [*message["headers"], *answer.headers]}
-            await send(message)
-
-        return sending
-
     async def _refuse(self, refusal: Refused, send: Send) -> None:
         answer = self._door.refuse(refusal)
         error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
         answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
         await answer.send(send)
+
+
+class _Challenging:
+    """A sender that makes the answer to a call a challenge if the call lacked a scope: 403 `insufficient_scope`.
+
+    A stream of events starts before its call is decided, so the start of an answer waits for the first content.
+    """
+
+    def __init__(self, send: Send, door: Door, missing: list[Denied]) -> None:
+        self._send, self._door, self._missing = send, door, missing
+        self._start: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self._start is not None:
+            if message.get("more_body") and not message.get("body"):
+                return
+            start, self._start = self._start, None
+            if self._missing:
+                answer = self._door.refuse(self._missing[0])
+                start = {**start, "status": answer.status, "headers": [*start["headers"], *answer.headers]}
+            await self._send(start)
+        await self._send(message)
 
 
 class _Watched(Meter):

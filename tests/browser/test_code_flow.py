@@ -140,7 +140,7 @@ def test_a_page_of_another_origin_registers_itself_and_calls_a_guarded_server(
     uri, resource = guarded
     set_up_person(live_server, chromium, "paula")
     with serving_pages({"/": ("text/html", PAGE), "/app.js": ("text/javascript", script)}) as origin:
-        chromium.goto(f"{origin}/?server={uri}")
+        chromium.goto(f"{origin}/?server={uri}&tool=read_file")
         chromium.wait_for_url("**/login*")
         chromium.click("text=Sign in with a passkey")
         chromium.wait_for("text=to act for you?")
@@ -154,3 +154,10 @@ def test_a_page_of_another_origin_registers_itself_and_calls_a_guarded_server(
         assert seen.get("text") == "text of /a", seen
         assert (sorted(seen["tools"]), seen["scope"]) == (["read_file", "write_file"], f"{resource}:read")
         assert seen["client"].startswith("cl_")
+        chromium.goto(f"{origin}/?tool=write_file")
+        chromium.wait_for("text=to act for you?")
+        examine_page(chromium, "consent-step-up")
+        chromium.click("text=Allow >> nth=-1")
+        chromium.wait_for("output:not(:empty)")
+        seen = json.loads(chromium.text("output"))
+        assert f"{resource}:write" in seen.get("scope", "").split(), seen

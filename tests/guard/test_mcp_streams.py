@@ -11,6 +11,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 from harness.feeder import AGENT, RESOURCE_ID, TASK, Feeder
 from harness.live_server import free_socket, serving
+from ostiary.authorization.assurance import BEARER
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
 from ostiary.guard import Guard
@@ -101,6 +102,40 @@ async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> Non
     assert "before" in heard
     assert "after" not in heard
     assert "(cut)" in heard
+
+
+@pytest.mark.parametrize("scope", ["files:read", "files:write"])
+async def test_a_call_without_its_scope_is_a_challenge_although_the_answer_is_a_stream(
+    guard: Guard, feeder: Feeder, scope: str
+) -> None:
+    sock, port = free_socket()
+    url = f"http://127.0.0.1:{port}/mcp"
+    catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'
+    feeder.say(
+        ResourceFact(
+            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=catalogue,
+            exempt_classes=["document"],
+        ),
+    )  # fmt: skip
+    token = feeder.token(aud=url, cnf=None, acr=BEARER, registration="document", scope=scope)
+    headers = {
+        "accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18",
+        "authorization": f"Bearer {token}",
+    }  # fmt: skip
+    server = MCPServer("files")
+
+    @server.tool()
+    async def follow() -> str:
+        return "the end"
+
+    with serving(protect(server, guard, stateless_http=True), sock):
+        async with httpx2.AsyncClient(headers=headers) as http:
+            response = await http.post(url, json=CALL)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    may_read = scope == "files:read"
+    assert (response.status_code, "the end" in response.text) == ((200, True) if may_read else (403, False))
+    challenge = response.headers.get("www-authenticate", "")
+    assert ('error="insufficient_scope"' in challenge and 'scope="files:read"' in challenge) is not may_read
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 // A single-page MCP client: the official SDK with its own OAuth client, in a browser. It registers itself, sends the
 // person to the authorization server, comes back with the code, and calls a tool. What it saw is the text of the page.
+// If the tool needs another scope, the SDK sends the person to the authorization server again.
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -8,7 +9,9 @@ import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js'
 const here = new URL(location.href)
 const kept = (name, value) =>
   value === undefined ? JSON.parse(sessionStorage.getItem(name) ?? 'null') ?? undefined : sessionStorage.setItem(name, JSON.stringify(value))
-if (here.searchParams.has('server')) kept('server', here.searchParams.get('server'))
+for (const name of ['server', 'tool']) {
+  if (here.searchParams.has(name)) kept(name, here.searchParams.get(name))
+}
 const redirectUrl = here.origin + here.pathname
 
 const authProvider = {
@@ -45,10 +48,18 @@ async function run() {
   const client = new Client({ name: 'page', version: '1.0.0' })
   await client.connect(new StreamableHTTPClientTransport(server, { authProvider }))
   const tools = (await client.listTools()).tools.map((tool) => tool.name)
-  const result = await client.callTool({ name: 'read_file', arguments: { path: '/a' } })
+  const result = await client.callTool({ name: kept('tool'), arguments: { path: '/a' } })
   show(JSON.stringify({ tools, text: result.content[0].text, client: kept('client').client_id, scope: kept('tokens').scope }))
 }
 
-run().catch((error) => {
-  if (!(error instanceof UnauthorizedError)) show(JSON.stringify({ failed: String(error.stack ?? error) }))
-})
+function explain(error) {
+  if (error instanceof UnauthorizedError) return
+  const { refresh_token, ...tokens } = kept('tokens') ?? {}
+  if (error.code === 403 && refresh_token) {
+    kept('tokens', tokens) // with a refresh token, the SDK renews the same scopes and asks nobody
+    return run().catch(explain)
+  }
+  show(JSON.stringify({ failed: String(error.stack ?? error) }))
+}
+
+run().catch(explain)
