@@ -104,9 +104,12 @@ def test_stops_overtake_and_the_ordinary_lane_can_be_left_out() -> None:
     line.push(Lane.STOP, ("b", ""), "revoke")
     line.push(Lane.STOP, ("b", ""), "kill")
     assert len(line) == 3
+    assert line.has(Lane.STOP)
     assert [line.pop(Lane.STOP) for _ in range(3)] == ["revoke", "kill", None]
+    assert (line.has(Lane.STOP), line.has(Lane.ORDINARY)) == (False, True)
     assert line.pop() == "grant"
     assert line.pop() is None
+    assert not line.has(Lane.ORDINARY)
 
 
 def test_each_item_is_asked_about_once_so_that_none_is_lost_while_time_passes() -> None:

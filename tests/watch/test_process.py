@@ -22,6 +22,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Watch
+from ostiaryd.watch.flows.child import PAUSE_S, pause_s
 from ostiaryd.watch.flows.findings import UNPROVED
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
 from ostiaryd.watch.model import Finding
@@ -207,3 +208,11 @@ async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_t
         await looked_at(world, watch)
         assert found(world) == [one], "of others' agents a guard has nothing to say"
         assert risks.get(world.db.read(), foreign.agent_id).points(world.now()) == 0
+
+
+@pytest.mark.parametrize(
+    ("since_read", "expected"),
+    [(0, PAUSE_S), (4_000, 0.006), (9_999, 1e-6), (10_000, 0.0), (10_001, 0.0), (10**12, 0.0)],
+)
+def test_the_first_entry_after_a_quiet_moment_is_read_at_once(since_read: int, expected: float) -> None:
+    assert pause_s(since_read) == pytest.approx(expected)

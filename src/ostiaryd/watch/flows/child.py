@@ -71,6 +71,11 @@ def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> 
     Work(Reader(holder), first_orders, out).run(orders)
 
 
+def pause_s(since_read: int) -> float:
+    """Return the seconds until the next read, `since_read` microseconds after the last one."""
+    return max(0.0, PAUSE_S - since_read / SECOND)
+
+
 class Work:
     def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
         """`reader` is on the connection that holds the lock: where the connection is lost, so is the lock."""
@@ -112,7 +117,7 @@ class Work:
             if b"m" in order and self._chunks:
                 self._say(self._chunks.pop())
             if not is_behind:
-                time.sleep(max(0.0, PAUSE_S - (boot_clock() - self._read_at) / SECOND))
+                time.sleep(pause_s(boot_clock() - self._read_at))
             if self._unsaved and not self._chunks and boot_clock() - self._saved_at > self._given.snapshot_s * SECOND:
                 self._save()
 
