@@ -52,6 +52,24 @@ def test_a_renewed_certificate_has_the_key_type_and_the_task_of_the_old_one(
     assert (shown["key_type"], shown["task"]) == ("Ed25519", task)
 
 
+def test_many_certificates_are_issued_by_one_command(live_server: ServerFixture, tmp_path: Path) -> None:
+    name, credential = live_server.agent()
+    orders = tmp_path / "orders.txt"
+    orders.write_text("\n".join([*(f"node-{number}" for number in range(101)), "bank dns:bank.example", ""]))
+    many = ("cert", "issue-many", orders, "--as", credential, "--dir", tmp_path / "fleet", "--lifetime", "60")
+    ran = cli(live_server, *many)
+    assert ran.code != 0
+    assert "1 of 102 certificates were refused" in ran.err
+    assert sorted(one.name for one in (tmp_path / "fleet").iterdir()) == sorted(f"node-{n}" for n in range(101))
+    made = [load_certificate(tmp_path / "fleet" / f"node-{number}") for number in range(101)]
+    assert len({one.serial for one in made if one is not None}) == 101
+    listed = cli(live_server, "cert", "list", "--holder", name, "--limit", "200").json
+    assert len(listed) == 101
+    orders.write_text("../etc dns:bank.example")
+    assert cli(live_server, *many).code != 0
+    assert not (tmp_path / "etc").exists()
+
+
 def test_a_certificate_is_issued_renewed_shown_and_revoked_by_commands(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Reason = Literal[
     "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
 ]
+BATCH = 100
+"""Certificates of one request."""
 Folder = Annotated[Path, Parameter(name="--dir")]
 Credential = Annotated[Path | None, Parameter(name="--as")]
 
@@ -52,6 +55,58 @@ def issue(
     made = session.agent.certificate(profile, name, lifetime=lifetime, task=task, key_type=key_type)
     made.save(folder)
     session.show(_shown(made), _print_files)
+
+
+@cert.command(name="issue-many")
+def issue_many(
+    orders: Path,
+    /,
+    *,
+    folder: Folder,
+    credential: Credential = None,
+    profile: str = "agent",
+    lifetime: int | None = None,
+    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    session: Here,
+) -> None:
+    """Issue a certificate for each line of a file, in batches of 100; each has a new key and a folder of its own.
+
+    A refused line is reported, and the others are issued.
+
+    Args:
+        orders: File with a line for each certificate: the name of its folder, then its names, separated by spaces.
+        folder: Folder in which the folders of the certificates are made.
+        credential: Credential of the agent that gets the certificates; without, your own.
+        profile: Profile of the server.
+        lifetime: Lifetime in seconds, at most that of the profile.
+        key_type: Type of the keys.
+    """
+    from ostiary.agent.certificates import NewKey, read_issued, request_body
+
+    lines = [words for line in read_text(orders).splitlines() if (words := line.split())]
+    names = [name for name, *_ in lines]
+    if wrong := next((name for name in names if "/" in name or name in (".", "..") or names.count(name) > 1), None):
+        raise Usage(f"{wrong!a} is not the name of one folder, or repeated", hint="write one folder in each line")
+    session.act_as(credential)
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(lines), BATCH):
+        part = [(words, NewKey(key_type)) for words in lines[start : start + BATCH]]
+        requests = [
+            request_body(key, profile=profile, names=own, task=None, lifetime=lifetime, replaces=None)
+            for (_, *own), key in part
+        ]
+        answers = session.api("POST", "/certificates/batch", {"requests": requests})["answers"]
+        for ((name, *_), key), answer in zip(part, answers, strict=True):
+            if "error" in answer:
+                rows.append({"folder": name, "serial": "", "error": answer["error"]["message"]})
+                continue
+            made = read_issued(answer["certificate"], key)
+            made.save(folder / name)
+            rows.append({"folder": name, "serial": made.serial, "error": ""})
+    columns = {"folder": "FOLDER", "serial": "SERIAL", "error": "ERROR"}
+    session.show(rows, lambda rows: table(rows, columns, empty="the file has no line"))
+    if refused := sum(bool(row["error"]) for row in rows):
+        raise Usage(f"{refused} of {len(rows)} certificates were refused")
 
 
 @cert.command(name="renew")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Meta
 
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
@@ -32,6 +33,7 @@ from ostiaryd.certs.model import (
     AuthorityKind,
     Certificate,
     CertificateRequest,
+    CertificateSigningRequest,
     IssuedCertificate,
     Reason,
     parse_csr,
@@ -45,13 +47,15 @@ from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
-from ostiaryd.ground.http.routes import FORBIDDEN, NOT_FOUND, PAGE, PageBody, Query, Route
+from ostiaryd.ground.http.routes import FORBIDDEN, NOT_FOUND, PAGE, ErrorBody, PageBody, Query, Route
 from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
 
 KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
+MAX_BATCH = 100
 MAX_PEM = 32 << 10
 """Characters of a certificate signing request in PEM."""
 
@@ -72,6 +76,12 @@ class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
     """Seconds."""
     replaces: str | None = None
     """Serial number of the certificate that this one renews."""
+
+
+class CertificateBatch(msgspec.Struct, forbid_unknown_fields=True):
+    """Up to 100 requests for certificates."""
+
+    requests: Annotated[list[NewCertificate], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
@@ -140,6 +150,19 @@ class CertificateDetail(CertificateBody):
     bundle: NotRequired[str]
 
 
+class BatchAnswer(TypedDict):
+    """The answer to one request of a batch: a certificate, or a refusal."""
+
+    certificate: NotRequired[CertificateDetail]
+    error: NotRequired[ErrorBody]
+
+
+class BatchBody(TypedDict):
+    """The answers, in the order of the requests."""
+
+    answers: list[BatchAnswer]
+
+
 class AuthorityBody(TypedDict):
     """An authority: its certificate in PEM, which is empty while it waits for one."""
 
@@ -186,40 +209,110 @@ async def issue_certificate(call: Call) -> Reply:
     """
     new = call.json(NewCertificate)
     csr = parse_csr(read_csr(new.csr))
-    names = tuple(dict.fromkeys((*csr.names, *map(parse_name, new.names))))
-    caller: Caller = call.caller
-
-    def issue(act: Act) -> IssuedCertificate:
-        agent, person = new.agent, new.person
-        if agent is None and person is None:
-            agent, person = (caller.id, None) if caller.kind == "agent" else (None, caller.id)
-        check_requester(act.tx, caller, agent=agent, person=person)
-        request = CertificateRequest(
-            profile=new.profile,
-            public_key=csr.public_key,
-            names=names,
-            agent=agent,
-            person=person,
-            task=new.task,
-            lifetime_s=new.lifetime,
-            client_jkt=caller.jkt if caller.kind != "guard" else None,
-            replaces=new.replaces,
-        )
-        return flows.issue(act, request, config=call.world.config)
-
-    action = "cert.issue" if new.replaces is None else "cert.renew"
     try:
-        issued = await act_with_answers(call.world, lambda retry: registry.act_as(call, action, issue, again=retry))
+        issued = await act_with_answers(
+            call.world,
+            lambda retry: registry.act_as(call, _action_of(new), lambda act: _issue(act, call, new, csr), again=retry),
+        )
     except Refused as refusal:
-        if new.replaces is not None and not isinstance(refusal, Unavailable):
-            await _count_failed_renewal(call, new.replaces)
+        await _count_failed_renewal(call, new, refusal)
         raise
     return reply(_detail(call.world.db.read(), issued.certificate, now=call.world.now()), status=201)
 
 
-async def _count_failed_renewal(call: Call, replaces: str) -> None:
+async def issue_batch(call: Call) -> Reply:
+    """Issue certificates for up to 100 requests in one commit, with a decision for each request.
+
+    The answers are in the order of the requests: a certificate, or the refusal of that request.
+    """
+    batch = call.json(CertificateBatch)
+    parsed = await asyncio.to_thread(lambda: [_parse(new) for new in batch.requests])
+
+    def issue(act: Act) -> list[IssuedCertificate | Refused]:
+        results = [_issue_one(act, call, new, csr) for new, csr in zip(batch.requests, parsed, strict=True)]
+        refused = sum(isinstance(one, Refused) for one in results)
+        registry.note(act, object=call.caller.id, issued=len(results) - refused, refused=refused)
+        return results
+
+    results = await act_with_answers(
+        call.world, lambda retry: registry.act_as(call, "cert.issue_batch", issue, again=retry)
+    )
+    reader, now = call.world.db.read(), call.world.now()
+    answers: list[BatchAnswer] = []
+    for new, one in zip(batch.requests, results, strict=True):
+        if isinstance(one, Refused):
+            await _count_failed_renewal(call, new, one)
+            answers.append({"error": _describe(one)})
+        else:
+            answers.append({"certificate": _detail(reader, one.certificate, now=now)})
+    return reply({"answers": answers})
+
+
+def _describe(refusal: Refused) -> ErrorBody:
+    body: ErrorBody = {"error": refusal.code, "message": refusal.message}
+    if refusal.hint:
+        body["hint"] = refusal.hint
+    return body
+
+
+def _action_of(new: NewCertificate) -> str:
+    return "cert.issue" if new.replaces is None else "cert.renew"
+
+
+def _parse(new: NewCertificate) -> CertificateSigningRequest | Refused:
+    try:
+        return parse_csr(read_csr(new.csr))
+    except Refused as refusal:
+        return refusal
+
+
+def _issue_one(
+    act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest | Refused
+) -> IssuedCertificate | Refused:
+    """Issue one certificate of a batch, with an entry of its own. A refusal undoes this certificate alone."""
+    one = Act(act.tx, Entry(at=act.now, action=_action_of(new), request=act.entry.request), act.again)
+    registry.note_caller(one, call.caller)
+    result: IssuedCertificate | Refused
+    try:
+        if isinstance(csr, Refused):
+            raise csr
+        with act.tx.savepoint():
+            result = _issue(one, call, new, csr)
+    except Refused as refusal:
+        if refusal.is_challenge or isinstance(refusal, Unavailable):
+            raise
+        one.entry.outcome, one.entry.reasons = "refused", [reason(refusal.code, refusal.message)]
+        one.further_entries.clear()
+        result = refusal
+    act.further_entries += [one.entry, *one.further_entries]
+    return result
+
+
+def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest) -> IssuedCertificate:
+    """Issue a certificate to the holder that the request names, or to the caller."""
+    agent, person, caller = new.agent, new.person, call.caller
+    if agent is None and person is None:
+        agent, person = (caller.id, None) if caller.kind == "agent" else (None, caller.id)
+    check_requester(act.tx, caller, agent=agent, person=person)
+    request = CertificateRequest(
+        profile=new.profile,
+        public_key=csr.public_key,
+        names=tuple(dict.fromkeys((*csr.names, *map(parse_name, new.names)))),
+        agent=agent,
+        person=person,
+        task=new.task,
+        lifetime_s=new.lifetime,
+        client_jkt=caller.jkt if caller.kind != "guard" else None,
+        replaces=new.replaces,
+    )
+    return flows.issue(act, request, config=call.world.config)
+
+
+async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refused) -> None:
+    if new.replaces is None or isinstance(refusal, Unavailable):
+        return
     with suppress(Refused):  # a serial number that is none, or a database that is gone: the first refusal says more
-        serial = parse_serial(replaces)
+        serial = parse_serial(new.replaces)
         await call.world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, serial, by=call.caller.id))
 
 
@@ -455,6 +548,18 @@ ROUTES = (
         grants=True,
         errors=(FORBIDDEN,),
         answers={201: CertificateDetail},
+    ),
+    Route(
+        "POST",
+        "/api/v1/certificates/batch",
+        issue_batch,
+        SELF,
+        body=CertificateBatch,
+        allows_people=True,
+        grants=True,
+        is_large=True,
+        errors=(FORBIDDEN,),
+        answers={200: BatchBody},
     ),
     Route(
         "GET",
