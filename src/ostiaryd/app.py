@@ -27,7 +27,14 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.certs import flows as certs
-from ostiaryd.certs import wire_acme, wire_acme_keys, wire_acme_validation, wire_trust_domains, wire_workloads
+from ostiaryd.certs import (
+    wire_acme,
+    wire_acme_keys,
+    wire_acme_validation,
+    wire_authorities,
+    wire_trust_domains,
+    wire_workloads,
+)
 from ostiaryd.certs import wire_admin as certs_admin
 from ostiaryd.certs import wire_public as certs_public
 from ostiaryd.certs.flows import bundles
@@ -184,6 +191,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_budgets.ROUTES,
     *wire_holding.ROUTES,
     *certs_admin.ROUTES,
+    *wire_authorities.ROUTES,
     *certs_public.ROUTES,
     *wire_workloads.ROUTES,
     *wire_trust_domains.ROUTES,

@@ -152,6 +152,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         **{("POST", f"/api/v1/ssf/subjects/{verb}"): SSF_MANAGE for verb in ("add", "remove")},
         ("POST", "/api/v1/ssf/poll/{id}"): SSF_READ,
         ("POST", "/api/v1/certificates"): SELF,  # one's own, or of an agent for which one answers
+        ("POST", "/api/v1/certificates/batch"): SELF,
         ("POST", "/api/v1/certificates/{serial}/revoke"): SELF,
         ("POST", "/api/v1/clock/accept"): SELF,  # an administrator or a person: checked in the wire
     }

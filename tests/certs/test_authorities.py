@@ -34,9 +34,9 @@ from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.model import HoldingId
-from tests.certs.test_status import GOOD, _listed, post, question
 from tests.support.api_fixtures import send
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read
+from tests.support.status_client import GOOD, list_revoked, post, question
 
 ROOT, INTERMEDIATE = AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE
 DAY_S = 86_400
@@ -214,7 +214,7 @@ async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its
     path = point.full_name[0].value.removeprefix(world.config.public_url)
 
     async def list_of_root() -> dict[int, x509.ReasonFlags]:
-        crl = x509.load_der_x509_crl((await send(app, "GET", path)).body)
+        crl = x509.load_der_x509get_crl((await send(app, "GET", path)).body)
         assert crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
         return {one.serial_number: one.extensions.get_extension_for_class(x509.CRLReason).value.reason for one in crl}
 
@@ -227,7 +227,7 @@ async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its
         for one in (issued, server):
             assert not flows.is_live(world.db.read(), one.certificate, now=world.now())
             assert (await post(app, question(one))).revocation_reason is listed
-        assert await _listed(app, issued) == {one.certificate.serial: listed for one in (issued, server)}
+        assert await list_revoked(app, issued) == {one.certificate.serial: listed for one in (issued, server)}
         await flows.end_below_revoked(world)
     after = await issue(world, agent="bot")
     verify(world, after, flows.trust_bundle(world.db.read()))

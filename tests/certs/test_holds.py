@@ -20,8 +20,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
-from tests.certs.test_status import GOOD, REVOKED, _crl, _listed, post, question
 from tests.support.certificate_fixtures import issue, put_policies
+from tests.support.status_client import GOOD, REVOKED, get_crl, list_revoked, post, question
 
 HOLD, CEASED = x509.ReasonFlags.certificate_hold, x509.ReasonFlags.cessation_of_operation
 
@@ -61,7 +61,7 @@ async def test_a_stop_holds_the_certificates_of_its_agents_and_no_others(
         "task": held.certificate.task or "",
     }[target]
     before = await post(app, question(held))
-    assert (before.certificate_status, await _listed(app, held)) == (GOOD, {})
+    assert (before.certificate_status, await list_revoked(app, held)) == (GOOD, {})
     clock.advance(7)
     await kill(world, target, value)
     answer = await post(app, question(held))
@@ -73,12 +73,12 @@ async def test_a_stop_holds_the_certificates_of_its_agents_and_no_others(
     listed = {held.certificate.serial: HOLD}
     if target == "everything":
         listed[free.certificate.serial] = HOLD
-    assert await _listed(app, held) == listed
+    assert await list_revoked(app, held) == listed
     assert (await post(app, question(free))).certificate_status is (REVOKED if target == "everything" else GOOD)
     assert not flows.is_live(world.db.read(), held.certificate, now=world.now())
     await lift(world, target, value)
     assert [(await post(app, question(one))).certificate_status for one in (held, free)] == [GOOD, GOOD]
-    assert await _listed(app, held) == {}
+    assert await list_revoked(app, held) == {}
     assert state_of(world, held.certificate) == ("live", "")
     assert flows.is_live(world.db.read(), held.certificate, now=world.now())
 
@@ -113,7 +113,7 @@ async def test_an_administrator_and_the_server_are_not_on_hold(world: World, app
     )
     await kill(world, "everything", "")
     assert [(await post(app, question(one))).certificate_status for one in (admin, server)] == [GOOD, GOOD]
-    assert await _listed(app, admin) == {}
+    assert await list_revoked(app, admin) == {}
 
 
 async def test_the_certificates_of_a_stopped_person_are_on_hold(world: World, app: ASGIApp) -> None:
@@ -133,7 +133,7 @@ async def test_an_end_during_a_hold_is_for_good(world: World, app: ASGIApp) -> N
     issued = await issue(world, agent="bot")
     await kill(world, "owner", agent.owner)
     await act(world, "agent.suspend", lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
-    assert await _listed(app, issued) == {issued.certificate.serial: CEASED}
+    assert await list_revoked(app, issued) == {issued.certificate.serial: CEASED}
     await lift(world, "owner", agent.owner)
     assert (await post(app, question(issued))).revocation_reason is CEASED
     assert state_of(world, issued.certificate)[0] == "revoked"
@@ -145,7 +145,7 @@ async def test_a_quarantine_revokes_and_a_release_gives_nothing_back(world: Worl
     incident = await act(world, "kill.start", lambda a: kills.kill(a, "agent", "bot", why="odd", by=ADMIN))
     assert incident is not None
     assert (await post(app, question(issued))).revocation_reason is CEASED
-    assert await _listed(app, issued) == {issued.certificate.serial: CEASED}
+    assert await list_revoked(app, issued) == {issued.certificate.serial: CEASED}
     with pytest.raises(Refused) as refused:
         await issue(world, agent="bot")
     assert (refused.value.code, newest_entry(world).outcome) == ("agent_quarantined", "refused")
@@ -169,5 +169,5 @@ async def test_a_list_on_hold_keeps_its_numbers_rising(world: World, app: ASGIAp
 
 
 async def _number(app: ASGIApp, authority: str) -> int:
-    crl = await _crl(app, f"/ca/{authority}/crl")
+    crl = await get_crl(app, f"/ca/{authority}/crl")
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number

@@ -29,30 +29,12 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from tests.support.api_fixtures import Answer, send
 from tests.support.certificate_fixtures import issue, put_policies, read, revoke
-
-GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
-
-
-def question(
-    issued: IssuedCertificate, *, nonce: bytes | None = None, algorithm: hashes.SHA1 | hashes.SHA256 | None = None
-) -> bytes:
-    builder = ocsp.OCSPRequestBuilder().add_certificate(
-        read(issued.certificate.der), read(issued.chain[0]), algorithm or hashes.SHA256()
-    )
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    return builder.build().public_bytes(Encoding.DER)
+from tests.support.status_client import GOOD, REVOKED, get_crl, list_revoked, post, question
 
 
 @pytest.fixture
 def app(world: World) -> ASGIApp:
     return build_app(world)
-
-
-async def post(app: ASGIApp, body: bytes) -> ocsp.OCSPResponse:
-    answer = await send(app, "POST", "/ocsp", headers=[("content-type", "application/ocsp-request")], body=body)
-    assert (answer.status, answer.headers["content-type"]) == (200, "application/ocsp-response")
-    return ocsp.load_der_ocsp_response(answer.body)
 
 
 async def get(app: ASGIApp, body: bytes, *, safe: str = "") -> ocsp.OCSPResponse:
@@ -95,7 +77,7 @@ async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World
     await register_agent(world)
     issued, other = await issue(world, agent="bot"), await issue(world, agent="bot")
     assert (await post(app, question(issued))).certificate_status is GOOD
-    assert await _listed(app, issued) == {}
+    assert await list_revoked(app, issued) == {}
     clock.advance(5)
     await revoke(world, issued.certificate.serial, Reason.SUPERSEDED)
     answer = await post(app, question(issued))
@@ -103,7 +85,7 @@ async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World
     assert answer.revocation_time_utc is not None
     assert answer.revocation_time_utc.timestamp() == START // SECOND + 5
     assert (await post(app, question(other))).certificate_status is GOOD
-    assert await _listed(app, issued) == {issued.certificate.serial: x509.ReasonFlags.superseded}
+    assert await list_revoked(app, issued) == {issued.certificate.serial: x509.ReasonFlags.superseded}
 
 
 async def test_an_agent_that_stops_has_no_certificate_in_force(world: World, app: ASGIApp) -> None:
@@ -113,7 +95,7 @@ async def test_an_agent_that_stops_has_no_certificate_in_force(world: World, app
     assert {(await post(app, question(one))).certificate_status for one in issued} == {GOOD}
     await act(world, "agent.revoke", lambda a: registry.set_agent_state(a, "bot", Verb.REVOKE))
     assert {(await post(app, question(one))).certificate_status for one in issued} == {REVOKED}
-    assert len(await _listed(app, issued[0])) == 20
+    assert len(await list_revoked(app, issued[0])) == 20
 
 
 async def test_a_certificate_of_the_server_is_revoked_by_itself(world: World, app: ASGIApp) -> None:
@@ -122,29 +104,7 @@ async def test_a_certificate_of_the_server_is_revoked_by_itself(world: World, ap
     await revoke(world, issued.certificate.serial)
     answer = await post(app, question(issued))
     assert (answer.certificate_status, answer.revocation_reason) == (REVOKED, None)
-    assert list(await _listed(app, issued)) == [issued.certificate.serial]
-
-
-async def _crl(app: ASGIApp, url: str) -> x509.CertificateRevocationList:
-    answer = await send(app, "GET", url)
-    assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
-    return x509.load_der_x509_crl(answer.body)
-
-
-async def _listed(app: ASGIApp, issued: IssuedCertificate) -> dict[str, x509.ReasonFlags | None]:
-    """Return the serial numbers and reasons in the complete list of the issuer, after verifying it."""
-    crl = await _crl(app, f"/ca/{issued.certificate.authority}/crl")
-    key = read(issued.chain[0]).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    assert crl.is_signature_valid(key)
-    return {f"{one.serial_number:032x}": _reason(one) for one in crl}
-
-
-def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
-    try:
-        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
-    except x509.ExtensionNotFound:
-        return None
+    assert list(await list_revoked(app, issued)) == [issued.certificate.serial]
 
 
 async def test_each_certificate_is_in_the_partition_that_it_names(world: World, app: ASGIApp) -> None:
@@ -154,7 +114,7 @@ async def test_each_certificate_is_in_the_partition_that_it_names(world: World, 
         await revoke(world, one.certificate.serial)
     partitions = {}
     for number in range(SHARDS):
-        crl = await _crl(app, f"/ca/{issued[0].certificate.authority}/crl/{number}")
+        crl = await get_crl(app, f"/ca/{issued[0].certificate.authority}/crl/{number}")
         point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
         assert point.critical
         assert point.value.only_contains_user_certs
@@ -176,7 +136,7 @@ async def test_the_number_of_a_list_rises_and_an_unchanged_list_is_not_signed_ag
     url = f"/ca/{issued.certificate.authority}/crl"
 
     async def number() -> int:
-        return (await _crl(app, url)).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        return (await get_crl(app, url)).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
     first = await number()
     clock.advance(60)
@@ -303,4 +263,4 @@ async def test_answers_and_lists_survive_a_rotation(world: World, app: ASGIApp) 
         check_signature(await post(app, question(issued)), issued)
         await revoke(world, issued.certificate.serial)
         assert (await post(app, question(issued))).certificate_status is REVOKED
-        assert list(await _listed(app, issued)) == [issued.certificate.serial]
+        assert list(await list_revoked(app, issued)) == [issued.certificate.serial]

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta
 
-from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.flows.revoking import find_bar
-from ostiaryd.certs.flows.rotation import (
-    OVERLAP_S,
-    finish_import,
-    init_authority,
-    replaced_key_type,
-    revoke_authority,
-    rotate_authority,
-    start_import,
-)
 from ostiaryd.certs.model import (
     SECOND,
-    Authority,
-    AuthorityKind,
     Certificate,
     CertificateRequest,
     CertificateSigningRequest,
@@ -40,9 +28,7 @@ from ostiaryd.certs.model import (
     parse_name,
     parse_serial,
 )
-from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate
-from ostiaryd.certs.store import authorities
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
@@ -52,9 +38,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
+from ostiaryd.registry.model import SELF, Caller
 
-KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 MAX_BATCH = 100
 MAX_PEM = 32 << 10
 """Characters of a certificate signing request in PEM."""
@@ -88,35 +73,6 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     """The revocation of a certificate, or of an intermediate authority."""
 
     reason: Reason = Reason.UNSPECIFIED
-
-
-class NewAuthority(msgspec.Struct, forbid_unknown_fields=True):
-    """A certificate authority: the type of its keys, and the DNS names to which it is limited (`dns:example.com`)."""
-
-    key_type: KeyType | None = None
-    permitted: list[str] = []
-
-
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
-    """The replacement of the root or of the intermediate."""
-
-    kind: Literal["root", "intermediate"] = "intermediate"
-    key_type: KeyType | None = None
-    """Type of the new key; that of the replaced authority if left out."""
-    overlap: int = OVERLAP_S
-    """Seconds for which a new root is published before it signs."""
-
-
-class NewImport(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for the certificate of an intermediate by an external root."""
-
-    key_type: KeyType | None = None
-
-
-class Import(msgspec.Struct, forbid_unknown_fields=True):
-    """The certificate of the intermediate, and those above it up to the root, in PEM."""
-
-    chain: str
 
 
 class CertificateBody(TypedDict):
@@ -161,44 +117,6 @@ class BatchBody(TypedDict):
     """The answers, in the order of the requests."""
 
     answers: list[BatchAnswer]
-
-
-class AuthorityBody(TypedDict):
-    """An authority: its certificate in PEM, which is empty while it waits for one."""
-
-    authority_id: str
-    kind: str
-    state: str
-    parent: str | None
-    subject: str
-    key_type: str
-    has_key: bool
-    permitted: list[str]
-    not_before: int
-    not_after: int
-    created_at: int
-    active_from: int | None
-    revoked_at: int | None
-    reason: str
-    certificate: str
-
-
-class ImportBody(AuthorityBody):
-    """A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root."""
-
-    request: str
-
-
-class AuthorityRevocationBody(AuthorityBody):
-    """A revoked intermediate, and its replacement: null if it was not active, or its root is external."""
-
-    replaced_by: AuthorityBody | None
-
-
-class AuthoritiesBody(TypedDict):
-    """All authorities, the oldest first."""
-
-    authorities: list[AuthorityBody]
 
 
 async def issue_certificate(call: Call) -> Reply:
@@ -388,87 +306,6 @@ async def revoke_certificate(call: Call) -> Reply:
     return reply(_render(reader, flows.find_certificate(reader, certificate.serial, now=now), now=now))
 
 
-async def list_authorities(call: Call) -> Reply:
-    """List the authorities: roots, intermediates, and their OCSP responders."""
-    every = authorities.authorities(call.world.db.read())
-    return reply({"authorities": [_render_authority(one) for one in every]})
-
-
-async def create_authority(call: Call) -> Reply:
-    """Create the root and the intermediate. The first certificate creates them as well, with the defaults."""
-    new, config = call.json(NewAuthority), call.world.config
-    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type)
-    made = await registry.act_as(
-        call, "authority.create", lambda act: init_authority(act, keys, permitted=new.permitted, config=config)
-    )
-    return reply(_render_authority(made), status=201)
-
-
-async def rotate(call: Call) -> Reply:
-    """Replace the intermediate, or publish a new root that replaces the root after the overlap.
-
-    Certificates of the replaced authority stay valid, and its root stays in the trust bundle until they have expired.
-    """
-    order, config = call.json(Rotation), call.world.config
-    kind = AuthorityKind(order.kind)
-    key_type = order.key_type or replaced_key_type(call.world.db.read(), kind, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type)
-    made = await registry.act_as(
-        call,
-        "authority.rotate",
-        lambda act: rotate_authority(act, kind, keys, overlap_s=order.overlap, config=config),
-    )
-    return reply(_render_authority(made), status=201)
-
-
-async def revoke_intermediate(call: Call) -> Reply:
-    """Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once.
-
-    The revocation list of the root has it from now on. The owner of an external root must revoke it as well.
-    """
-    order, config = call.json(Revocation), call.world.config
-    key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type, 2)
-    revoked, made = await registry.act_as(
-        call,
-        "authority.revoke",
-        lambda act: revoke_authority(act, call.params["id"], order.reason, keys, config=config),
-    )
-    return reply({**_render_authority(revoked), "replaced_by": None if made is None else _render_authority(made)})
-
-
-async def request_import(call: Call) -> Reply:
-    """Create the key of an intermediate that an external root certifies, and return the request for its certificate."""
-    new, config = call.json(NewImport), call.world.config
-    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type, 1)
-    pending, csr = await registry.act_as(call, "authority.request", lambda act: start_import(act, keys, config=config))
-    return reply({**_render_authority(pending), "request": csr.decode()}, status=201)
-
-
-async def import_certificate(call: Call) -> Reply:
-    """Install the certificate of the requested intermediate, with the certificates above it.
-
-    The requested intermediate replaces the present one.
-    """
-    chain = _read_chain(call.json(Import).chain)
-    config = call.world.config
-    key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type, 1)
-    installed = await registry.act_as(
-        call, "authority.import", lambda act: finish_import(act, chain, keys, config=config)
-    )
-    return reply(_render_authority(installed))
-
-
-def _read_chain(text: str) -> list[x509.Certificate]:
-    if len(text) > MAX_PEM:
-        raise Malformed(f"`chain` is over {MAX_PEM} characters")
-    try:
-        return load_pem_certificates(text)
-    except Malformed:
-        raise Malformed("`chain` is not a list of certificates in PEM") from None
-
-
 def _render(reader: Reader, certificate: Certificate, *, now: int) -> CertificateBody:
     revoked_at, reason = certificate.revoked_at, certificate.reason
     state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
@@ -505,26 +342,6 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
         "certificate": encode_pem([certificate.der]).decode(),
         "chain": encode_pem(chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
-    }
-
-
-def _render_authority(authority: Authority) -> AuthorityBody:
-    return {
-        "authority_id": authority.authority_id,
-        "kind": authority.kind.value,
-        "state": authority.state.value,
-        "parent": authority.parent,
-        "subject": authority.subject,
-        "key_type": authority.key_type,
-        "has_key": authority.sealed is not None,
-        "permitted": list(authority.permitted),
-        "not_before": authority.not_before // SECOND,
-        "not_after": authority.not_after // SECOND,
-        "created_at": authority.created_at // SECOND,
-        "active_from": None if authority.active_from is None else authority.active_from // SECOND,
-        "revoked_at": None if authority.revoked_at is None else authority.revoked_at // SECOND,
-        "reason": authority.reason,
-        "certificate": encode_pem([authority.certificate]).decode() if authority.certificate else "",
     }
 
 
@@ -580,52 +397,5 @@ ROUTES = (
         proves_in_act=True,
         errors=(FORBIDDEN,),
         answers={200: CertificateBody},
-    ),
-    Route("GET", "/api/v1/authorities", list_authorities, READ, answers={200: AuthoritiesBody}),
-    Route(
-        "POST",
-        "/api/v1/authorities",
-        create_authority,
-        ADMIN,
-        body=NewAuthority,
-        grants=True,
-        answers={201: AuthorityBody},
-    ),
-    Route(
-        "POST",
-        "/api/v1/authorities/rotate",
-        rotate,
-        ADMIN,
-        body=Rotation,
-        grants=True,
-        answers={201: AuthorityBody},
-    ),
-    Route(
-        "POST",
-        "/api/v1/authorities/{id}/revoke",
-        revoke_intermediate,
-        ADMIN,
-        body=Revocation,
-        grants=True,
-        errors=(NOT_FOUND,),
-        answers={200: AuthorityRevocationBody},
-    ),
-    Route(
-        "POST",
-        "/api/v1/authorities/request",
-        request_import,
-        ADMIN,
-        body=NewImport,
-        grants=True,
-        answers={201: ImportBody},
-    ),
-    Route(
-        "POST",
-        "/api/v1/authorities/import",
-        import_certificate,
-        ADMIN,
-        body=Import,
-        grants=True,
-        answers={200: AuthorityBody},
     ),
 )
