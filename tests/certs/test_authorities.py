@@ -214,7 +214,7 @@ async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its
     path = point.full_name[0].value.removeprefix(world.config.public_url)
 
     async def list_of_root() -> dict[int, x509.ReasonFlags]:
-        crl = x509.load_der_x509get_crl((await send(app, "GET", path)).body)
+        crl = x509.load_der_x509_crl((await send(app, "GET", path)).body)
         assert crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
         return {one.serial_number: one.extensions.get_extension_for_class(x509.CRLReason).value.reason for one in crl}
 

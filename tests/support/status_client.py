@@ -36,7 +36,7 @@ async def post(app: ASGIApp, body: bytes) -> ocsp.OCSPResponse:
 async def get_crl(app: ASGIApp, url: str) -> x509.CertificateRevocationList:
     answer = await send(app, "GET", url)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
-    return x509.load_der_x509get_crl(answer.body)
+    return x509.load_der_x509_crl(answer.body)
 
 
 async def list_revoked(app: ASGIApp, issued: IssuedCertificate) -> dict[str, x509.ReasonFlags | None]:

@@ -424,6 +424,17 @@ export type Batch = {
   options?: BatchOptions | null;
 };
 
+/** The answer to one request of a batch: a certificate, or a refusal. */
+export type BatchAnswer = {
+  certificate?: CertificateDetail;
+  error?: ErrorBody;
+};
+
+/** The answers, in the order of the requests. */
+export type BatchBody = {
+  answers: BatchAnswer[];
+};
+
 export type BatchOptions = {
   evaluations_semantic?: "deny_on_first_deny" | "execute_all" | "permit_on_first_permit";
 };
@@ -509,6 +520,11 @@ export type Calls = {
   kind: "calls";
   limit: number;
   tools?: string[];
+};
+
+/** Up to 100 requests for certificates. */
+export type CertificateBatch = {
+  requests: NewCertificate[];
 };
 
 /**
@@ -3261,6 +3277,13 @@ export interface Operations {
     query: {};
     body: NewCertificate;
     answer: CertificateDetail;
+  };
+  /** Issue certificates for up to 100 requests in one commit, with a decision for each request. */
+  "POST /api/v1/certificates/batch": {
+    path: {};
+    query: {};
+    body: CertificateBatch;
+    answer: BatchBody;
   };
   /** Show a certificate with its chain, for its holder, its owner, and readers of everything. */
   "GET /api/v1/certificates/{serial}": {
