@@ -21,10 +21,7 @@ STATEMENTS = {
     for number, statement in enumerate(value.values() if isinstance(value, dict) else [value])
     if isinstance(statement, Sql) and not statement.sqlite.lstrip().startswith("insert")
 }
-WHOLE = {
-    "ostiaryd.registry.store.agents._ACTIVE 0", "ostiaryd.registry.store.agents._RAISE_EPOCHS 0",
-    "ostiaryd.tasks.store.tasks._END_ALL 0",
-}  # fmt: skip
+WHOLE = {"ostiaryd.registry.store.agents._RAISE_EPOCHS 0", "ostiaryd.tasks.store.tasks._END_ALL 0"}
 """Statements of a recovery for every agent and task, run once, while nothing else is granted."""
 OF_OUR_OWN = {"SCAN above", "SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONSTANT ROW"}
 """Not tables: what a statement has gathered so far."""
