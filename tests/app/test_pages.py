@@ -23,7 +23,8 @@ VALUES = [f"{number:04}" + "x" * 1000 for number in range(30)]
 BOUNDS = json.dumps([{"type": "tool", "locations": ["https://f.example/"], "arguments": {"a": {"one_of": VALUES}}}])
 LISTS = {
     "/api/v1/acme/keys", "/api/v1/certificates", "/api/v1/trust-domains", "/api/v1/workloads",
-    "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit", "/api/v1/clients",
+    "/api/v1/agent-table", "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit",
+    "/api/v1/clients",
     "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
     "/api/v1/kill", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies", "/api/v1/resources",
@@ -99,7 +100,7 @@ async def get(
 
 async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, clock: Clock) -> None:
     told = await fill(world, clock)
-    wires = {route.path: route.wire for route in ROUTES if route.method == "GET"}
+    wires = {route.path: route.wire for route in ROUTES if route.method == "GET" and not route.streams}
     lists = set()
     for path, wire in wires.items():
         if not path.startswith("/api/v1"):

@@ -66,7 +66,7 @@ async def test_agents_changes_and_the_checkpoint(world: World, clock: Clock) -> 
 
 
 async def test_the_most_urgent_steps_come_first_and_are_three_at_most(world: World, clock: Clock) -> None:
-    steps = (await show(world))["next"]
+    steps = (await show(world))["steps"]
     assert [step["kind"] for step in steps] == ["resource", "agent"], "an empty server"
     await register_agent(world, "a", has_key=False)
     await register_agent(world, "b")
@@ -77,9 +77,9 @@ async def test_the_most_urgent_steps_come_first_and_are_three_at_most(world: Wor
     clock.now += 5 * SECOND
     shown = await show(world)
     assert shown["guards"] == {"connected": 0, "behind": 0, "missing": []}, "a resource without a key has no guard"
-    assert [(step["kind"], step["count"]) for step in shown["next"]] == [("watching", 1), ("pending", 1)]
+    assert [(step["kind"], step["count"]) for step in shown["steps"]] == [("watching", 1), ("pending", 1)]
     await call_admin_api(world, "PUT", "/resources/files/key", {"jwk": new_jwk()})
     await act(world, "kill.start", lambda act: registry.stop(act, "everything", "", why="a test", by=None))
     shown = await show(world)
     assert shown["guards"]["missing"] == ["files"]
-    assert [(step["kind"], step["count"]) for step in shown["next"]] == [("guards", 1), ("stops", 1), ("watching", 1)]
+    assert [(step["kind"], step["count"]) for step in shown["steps"]] == [("guards", 1), ("stops", 1), ("watching", 1)]

@@ -92,7 +92,7 @@ class OverviewBody(TypedDict):
     checkpoint: CheckpointBody
     since: float
     changes: dict[str, int]
-    next: list[StepBody]
+    steps: list[StepBody]
 
 
 async def show_overview(call: Call) -> Reply:
@@ -137,9 +137,9 @@ async def show_overview(call: Call) -> Reply:
             },
             "since": (now - DAY) / SECOND,
             "changes": {action: count for action, count in changes.items() if count},
-            "next": [],
+            "steps": [],
         }
-        body["next"] = _next_steps(
+        body["steps"] = _next_steps(
             body, watching=sum(one.mode is Mode.WATCH for one in resources), resources=len(resources)
         )
         return body
