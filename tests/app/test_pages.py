@@ -13,6 +13,7 @@ from ostiaryd.app import ROUTES
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.http.edge import Call, Wire, render_admin
 from ostiaryd.ground.http.pages import MAX_PAGE_BYTES
+from ostiaryd.ground.http.routes import Content
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import Caller
@@ -100,7 +101,11 @@ async def get(
 
 async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, clock: Clock) -> None:
     told = await fill(world, clock)
-    wires = {route.path: route.wire for route in ROUTES if route.method == "GET" and not route.streams}
+    wires = {
+        route.path: route.wire
+        for route in ROUTES
+        if route.method == "GET" and not isinstance(route.answers.get(200), Content)
+    }
     lists = set()
     for path, wire in wires.items():
         if not path.startswith("/api/v1"):

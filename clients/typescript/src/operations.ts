@@ -1532,9 +1532,9 @@ export type OverviewBody = {
   decisions: DecisionsBody;
   guards: GuardsBody;
   incidents: number;
-  next: StepBody[];
   now: number;
   since: number;
+  steps: StepBody[];
   stops: number;
 };
 
