@@ -3,6 +3,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, type RouteComponent } from "@tanstack/react-router";
 import { BASE } from "./api";
 import { Empty, Problem } from "./parts/basics";
+import type { AgentSearch } from "./queries";
 import { Shell } from "./shell";
 
 const root = createRootRoute({
@@ -15,6 +16,11 @@ const root = createRootRoute({
   errorComponent: ({ error }) => <Problem error={error} />,
 });
 
+function readAgentSearch(query: Record<string, unknown>): AgentSearch {
+  const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
+  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind") };
+}
+
 const page = lazyRouteComponent;
 
 function at<const Path extends string>(path: Path, component: RouteComponent) {
@@ -23,10 +29,22 @@ function at<const Path extends string>(path: Path, component: RouteComponent) {
 
 const pages = [
   at("/", page(() => import("./pages/overview"), "Overview")),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/agents",
+    validateSearch: readAgentSearch,
+    component: page(() => import("./pages/agents"), "Agents"),
+  }),
+  at("/agents/$name", page(() => import("./pages/agent"), "Agent")),
+  at("/approvals", page(() => import("./pages/approvals"), "Approvals")),
+  at("/approvals/$id", page(() => import("./pages/approvals"), "ApprovalPage")),
+  at("/incidents", page(() => import("./pages/incidents"), "Incidents")),
+  at("/incidents/$id", page(() => import("./pages/incidents"), "IncidentPage")),
   at("/tasks", page(() => import("./pages/tasks"), "Tasks")),
   at("/tasks/$id", page(() => import("./pages/tasks"), "TaskPage")),
   at("/ledger", page(() => import("./pages/ledger"), "Ledger")),
   at("/ledger/$index", page(() => import("./pages/ledger"), "LedgerEntry")),
+  at("/start", page(() => import("./pages/start"), "Start")),
 ];
 
 export const router = createRouter({

@@ -9,6 +9,7 @@ export interface Session {
   acr: string;
   roles: string[];
   operations: string[];
+  issuer: string;
 }
 
 export const sessionQuery = queryOptions({

@@ -1,18 +1,24 @@
 /** The frame of every page: navigation, theme, the person, and a live region for results of actions. */
 
+import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouterState } from "@tanstack/react-router";
 import { Suspense, useEffect, useState } from "react";
 import { BASE } from "./api";
 import icon from "./icon.svg";
 import { Loading } from "./parts/basics";
 import { Icon } from "./parts/icons";
+import { openApprovals, openIncidents } from "./queries";
 import { signOut, useMay, useSession } from "./session";
 import { applyTheme, chosenTheme, type Theme } from "./theme";
 
 const LINKS = [
   { to: "/", label: "Overview", icon: "overview", needs: "GET /activity" },
+  { to: "/agents", label: "Agents", icon: "agents", needs: "GET /agents" },
+  { to: "/approvals", label: "Approvals", icon: "approvals", needs: "GET /approvals" },
+  { to: "/incidents", label: "Incidents", icon: "incidents", needs: "GET /incidents" },
   { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
+  { to: "/start", label: "First run", icon: "start", needs: "POST /agents" },
 ] as const;
 
 export function Shell() {
@@ -52,15 +58,28 @@ export function Shell() {
 
 function Navigation() {
   const may = useMay();
+  const approvals = useQuery({ ...openApprovals, enabled: may("GET /approvals") });
+  const incidents = useQuery({ ...openIncidents, enabled: may("GET /incidents") });
   return (
     <nav id="nav" aria-label="Console">
       {LINKS.filter((link) => may(link.needs)).map((link) => (
         <Link key={link.to} to={link.to} activeOptions={{ exact: link.to === "/" }}>
           <Icon name={link.icon} />
           {link.label}
+          {link.to === "/approvals" && <Pill number={approvals.data?.approvals.length} noun="waiting" />}
+          {link.to === "/incidents" && <Pill number={incidents.data?.incidents.length} noun="open" />}
         </Link>
       ))}
     </nav>
+  );
+}
+
+function Pill({ number, noun }: { number: number | undefined; noun: string }) {
+  if (!number) return null;
+  return (
+    <span className="pill" aria-label={`${number} ${noun}`}>
+      {number}
+    </span>
   );
 }
 

@@ -17,13 +17,17 @@ from ostiaryd.trust.flows.sessions import act_as_person, end_headers, end_sessio
 
 
 class SessionBody(TypedDict):
-    """The person who calls. `operations` lists each method and path that a role of the person permits."""
+    """The person who calls. `operations` has each method and path that a role of the person permits.
+
+    `issuer` is the identifier of this server, for credential files.
+    """
 
     person_id: str
     name: str
     acr: str
     roles: list[str]
     operations: list[str]
+    issuer: str
 
 
 def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Route, ...]:
@@ -43,6 +47,7 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
             "acr": acr,
             "roles": sorted(registry.list_person_roles(reader, caller.id)),
             "operations": policy.list_operations(reader, caller, all_routes(), now=now, acr=acr),
+            "issuer": call.world.config.issuer,
         }
         return reply(body, headers=[NO_STORE])
 

@@ -1,0 +1,327 @@
+/** Approvals: the queue of questions, and one question with everything that a person needs to answer it. */
+
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useParams } from "@tanstack/react-router";
+import { Fragment, useEffect, useState } from "react";
+import { get, post } from "../api";
+import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { ActionDialog } from "../parts/dialog";
+import { Facts } from "../parts/entries";
+import { type Approval, every, openApprovals } from "../queries";
+import { useMay } from "../session";
+
+interface ApprovalDetail extends Approval {
+  words: string[];
+  covers: string;
+  may_cover: string[];
+  warnings: string[];
+  arguments: Record<string, unknown>;
+  hidden: string[];
+  outgoing: Record<string, unknown>;
+  foreign: Record<string, string[]>;
+  origins: Record<string, string>;
+  policy: string;
+  reasons: { policy?: string; code?: string; message?: string }[];
+  asks: { agent: string; owner: string | null; purpose: string; task_purpose: string; on_behalf_of: string | null; state: string };
+  answers: { person: string | null; says: string; reason: string; at: number }[];
+  flood: { open_of_agent: number; within_an_hour: number };
+  before: { at: number; action: string; outcome: string; tool: string }[];
+}
+
+const REFRESH_MS = 3_000;
+
+export function Approvals() {
+  const open = useQuery(openApprovals);
+  const past = useQuery({
+    queryKey: ["approvals", "all"],
+    queryFn: () => get<{ approvals: Approval[] }>("/approvals", { limit: 50 }),
+  });
+  const answered = past.data?.approvals.filter((one) => one.state !== "open") ?? [];
+  return (
+    <>
+      <PageHead
+        title="Approvals"
+        lead="An agent waits until a person answers. A yes is for exactly one request, or for what you choose to cover."
+      />
+      {open.isPending ? (
+        <Loading />
+      ) : open.isError ? (
+        <Problem error={open.error} />
+      ) : open.data.approvals.length === 0 ? (
+        <div className="card">
+          <Empty title="No request waits for an answer">
+            A request appears here as soon as a policy asks for a person.
+          </Empty>
+        </div>
+      ) : (
+        <Queue rows={open.data.approvals} label="Waiting" />
+      )}
+      {answered.length > 0 && (
+        <>
+          <h2 className="section">Answered</h2>
+          <Queue rows={answered} label="Answered" />
+        </>
+      )}
+    </>
+  );
+}
+
+function Queue({ rows, label }: { rows: Approval[]; label: string }) {
+  return (
+    <ul className="card lines queue" aria-label={label}>
+      {rows.map((one) => (
+        <li key={one.approval_id}>
+          <Link to="/approvals/$id" params={{ id: one.approval_id }}>
+            <b>
+              <bdi>{one.agent}</bdi>
+            </b>{" "}
+            {one.kind === "plan" ? "asks about its plan" : <>wants to call <bdi>{one.tool}</bdi></>}
+          </Link>
+          <span className="meta">
+            {one.needs === "two" && <span className="tag">two people</span>}
+            <Badge>{one.state}</Badge>
+            <Time at={one.asked_at} />
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+type Answer = { says: "approve" | "deny"; covers?: "call" | "task" };
+
+export function ApprovalPage() {
+  const { id = "" } = useParams({ strict: false }) as { id?: string };
+  const may = useMay();
+  const navigate = useNavigate();
+  const [answer, setAnswer] = useState<Answer | null>(null);
+  const approval = useQuery({
+    queryKey: ["approval", id],
+    queryFn: () => get<ApprovalDetail>(`/approvals/${encodeURIComponent(id)}`),
+    refetchInterval: every(REFRESH_MS),
+  });
+  const queue = useQuery(openApprovals);
+  const one = approval.data;
+  const isOpen = one?.state === "open" && may("POST /approvals/{id}/approve");
+  const coversTask = one?.may_cover?.includes("task") ?? false;
+
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      if (event.target instanceof Element && event.target.closest("input, textarea, select, dialog")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (isOpen && event.key === "a") setAnswer({ says: "approve", covers: "call" });
+      else if (isOpen && event.key === "t" && coversTask) setAnswer({ says: "approve", covers: "task" });
+      else if (isOpen && event.key === "d") setAnswer({ says: "deny" });
+      else if (event.key === "j" || event.key === "k") {
+        const ids = queue.data?.approvals.map((row) => row.approval_id) ?? [];
+        const next = ids[ids.indexOf(id) + (event.key === "j" ? 1 : -1)];
+        if (next) void navigate({ to: "/approvals/$id", params: { id: next } });
+      } else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  }, [isOpen, coversTask, queue.data, id, navigate]);
+
+  if (approval.isPending) return <Loading />;
+  if (approval.isError) return <Problem error={approval.error} />;
+  if (!one?.words) return <Problem error={new Error("only people who may answer see this request in full")} />;
+  return (
+    <>
+      <p className="crumb">
+        <Link to="/approvals">Approvals</Link>
+      </p>
+      <PageHead
+        title={one.kind === "plan" ? `Plan of ${one.agent}` : `${one.agent}: ${one.tool}`}
+        lead={
+          <>
+            <Badge>{one.state}</Badge> asked <Time at={one.asked_at} />
+            {one.state === "open" && (
+              <>
+                , ends <Time at={one.ends_at} />
+              </>
+            )}
+            {one.needs === "two" && ` · two people must approve, ${one.said_yes} of 2 did`}
+          </>
+        }
+      />
+      <div className="grid">
+        <div className="two-thirds stack">
+          <section className="card">
+            <h2>What the agent wants</h2>
+            <div className="words">
+              {one.words.map((line, n) => (
+                <p key={n}>
+                  <bdi>{line}</bdi>
+                </p>
+              ))}
+            </div>
+            {one.warnings.map((warning) => (
+              <p key={warning} className="notice warn">
+                <bdi>{sentence(warning)}</bdi>
+              </p>
+            ))}
+          </section>
+          <Arguments one={one} />
+          {Object.entries(one.outgoing).map(([name, text]) => (
+            <section key={name} className="card">
+              <h2>Outgoing text: {name}</h2>
+              <pre className="outgoing">
+                <Marked text={typeof text === "string" ? text : JSON.stringify(text, null, 2)} parts={one.foreign[name] ?? []} />
+              </pre>
+              {(one.foreign[name]?.length ?? 0) > 0 && (
+                <p className="small muted">Marked parts come neither from the person nor from records of the person.</p>
+              )}
+            </section>
+          ))}
+        </div>
+        <div className="third stack">
+          <section className="card">
+            <h2>Who asks</h2>
+            <Facts
+              facts={[
+                ["Agent", <Link to="/agents/$name" params={{ name: one.asks.agent }}><bdi>{one.asks.agent}</bdi></Link>],
+                ["Owner", <bdi>{one.asks.owner ?? ""}</bdi>],
+                ["For", <bdi>{one.asks.on_behalf_of ?? "its owner"}</bdi>],
+                ["Task", <bdi>{one.asks.task_purpose || one.asks.purpose}</bdi>],
+                ["Requests", `${one.flood.open_of_agent} open, ${one.flood.within_an_hour} within an hour`],
+              ]}
+            />
+          </section>
+          <section className="card">
+            <h2>What policy said</h2>
+            {one.reasons.map((reason, n) => (
+              <p key={n}>
+                {reason.policy && <code>{reason.policy}</code>} <bdi>{reason.message || ""}</bdi>
+              </p>
+            ))}
+            <p className="muted small after">
+              Asks {one.needs === "two" ? "two people" : "a person"}. Policy set{" "}
+              <code title={one.policy}>{one.policy.slice(0, 12)}</code>
+            </p>
+          </section>
+          {one.answers.length > 0 && (
+            <section className="card">
+              <h2>Answers</h2>
+              <ul className="lines">
+                {one.answers.map((said) => (
+                  <li key={said.at}>
+                    <Badge tone={said.says === "approve" ? "good" : "bad"}>{said.says}</Badge>
+                    <span>
+                      <bdi>{said.person ?? ""}</bdi>: <bdi>{said.reason}</bdi>
+                    </span>
+                    <Time at={said.at} />
+                  </li>
+                ))}
+              </ul>
+            </section>
+          )}
+          <section className="card">
+            <h2>Before this request</h2>
+            {one.before.length === 0 && <p className="muted">The agent did nothing in this task yet.</p>}
+            <ol className="timeline">
+              {one.before.slice(0, 10).map((entry, n) => (
+                <li key={n} data-outcome={entry.outcome}>
+                  <Time at={entry.at} />
+                  <code>{entry.action}</code>
+                  <bdi>{entry.tool}</bdi>
+                </li>
+              ))}
+            </ol>
+          </section>
+        </div>
+      </div>
+      {isOpen && (
+        <div className="answer-bar" role="toolbar" aria-label="Answer">
+          <button className="primary" onClick={() => setAnswer({ says: "approve", covers: "call" })}>
+            Approve once <kbd>a</kbd>
+          </button>
+          {coversTask && (
+            <button onClick={() => setAnswer({ says: "approve", covers: "task" })}>
+              Approve for the task <kbd>t</kbd>
+            </button>
+          )}
+          <button className="danger" onClick={() => setAnswer({ says: "deny" })}>
+            Deny <kbd>d</kbd>
+          </button>
+          <span className="muted small">
+            <kbd>j</kbd> <kbd>k</kbd> next and previous
+          </span>
+        </div>
+      )}
+      {answer && (
+        <ActionDialog
+          title={answer.says === "deny" ? "Deny this request" : answer.covers === "task" ? "Approve similar calls of the task" : "Approve this call once"}
+          verb={answer.says === "deny" ? "Deny" : "Approve"}
+          isDangerous={answer.says === "deny"}
+          needsReason
+          onClose={() => setAnswer(null)}
+          onConfirm={(reason) =>
+            post(`/approvals/${id}/${answer.says}`, answer.says === "deny" || one.kind === "plan" ? { reason } : { reason, covers: answer.covers })
+          }
+        >
+          <p>
+            <bdi>{one.words[0]}</bdi>
+          </p>
+          <p className="muted">
+            {answer.says === "deny"
+              ? "The agent is told that the request was denied, and why."
+              : answer.covers === "task"
+                ? "Calls of this task that differ in nothing that matters are allowed too, until the task ends."
+                : one.needs === "two" && one.said_yes === 0
+                  ? "A second person must approve too before the call runs."
+                  : "The agent gets a token for exactly these arguments, which works once."}
+          </p>
+        </ActionDialog>
+      )}
+    </>
+  );
+}
+
+function Arguments({ one }: { one: ApprovalDetail }) {
+  const names = Object.keys(one.arguments);
+  return (
+    <section className="card">
+      <div className="card-head">
+        <h2>Exact arguments</h2>
+        <span className="muted small">{count(names.length, "argument")}</span>
+      </div>
+      {names.length === 0 ? (
+        <p className="muted">The call has no arguments.</p>
+      ) : (
+        <dl className="arguments">
+          {names.map((name) => (
+            <Fragment key={name}>
+              <dt>
+                <code>{name}</code>
+                {one.origins[name] && <span className="origin">{one.origins[name]}</span>}
+              </dt>
+              <dd>
+                {one.hidden.includes(name) ? (
+                  <span className="muted">hidden from everyone</span>
+                ) : (
+                  <pre>{typeof one.arguments[name] === "string" ? (one.arguments[name] as string) : JSON.stringify(one.arguments[name], null, 2)}</pre>
+                )}
+              </dd>
+            </Fragment>
+          ))}
+        </dl>
+      )}
+    </section>
+  );
+}
+
+/** A text in which each of `parts` is marked. */
+export function Marked({ text, parts }: { text: string; parts: string[] }) {
+  const found = parts.filter((part) => part && text.includes(part));
+  if (found.length === 0) return <>{text}</>;
+  const first = found.reduce((one, other) => (text.indexOf(other) < text.indexOf(one) ? other : one));
+  const at = text.indexOf(first);
+  return (
+    <>
+      {text.slice(0, at)}
+      <mark>{first}</mark>
+      <Marked text={text.slice(at + first.length)} parts={parts} />
+    </>
+  );
+}

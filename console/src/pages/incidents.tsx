@@ -1,0 +1,241 @@
+/** Incidents: what was found, what the server did, and the decision of a person. */
+
+import { useQuery } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
+import { get, post } from "../api";
+import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { download } from "../parts/csv";
+import { ActionDialog } from "../parts/dialog";
+import { Facts } from "../parts/entries";
+import { every, type Incident } from "../queries";
+import { useMay } from "../session";
+
+interface IncidentDetail extends Incident {
+  findings: { finding_id: string; at: number; detector: string; points: number; says: string }[];
+  acts: { at: number; response: string; outcome: string; says: string; policies: string[] }[];
+  blast: {
+    touched: { resource: string; tool: string; allowed: number; denied: number; data_classes: string[] }[];
+    reachable: { scopes: string[]; data_classes: string[] };
+    alike: unknown[];
+  };
+}
+
+const REFRESH_MS = 5_000;
+
+export function Incidents() {
+  const all = useQuery({
+    queryKey: ["incidents", "all"],
+    queryFn: () => get<{ incidents: Incident[] }>("/incidents", { limit: 200 }),
+    refetchInterval: every(REFRESH_MS),
+  });
+  const rows = all.data?.incidents ?? [];
+  const open = rows.filter((one) => one.closed_at === null);
+  const closed = rows.filter((one) => one.closed_at !== null);
+  return (
+    <>
+      <PageHead title="Incidents" lead="Findings raised the risk of an agent, and the server responded. A person decides how it ends." />
+      {all.isPending ? (
+        <Loading />
+      ) : all.isError ? (
+        <Problem error={all.error} />
+      ) : open.length === 0 ? (
+        <div className="card">
+          <Empty title="No open incidents">Detectors watch every call; an incident opens by itself.</Empty>
+        </div>
+      ) : (
+        <Rows rows={open} label="Open" />
+      )}
+      {closed.length > 0 && (
+        <>
+          <h2 className="section">Closed</h2>
+          <Rows rows={closed} label="Closed" />
+        </>
+      )}
+    </>
+  );
+}
+
+function Rows({ rows, label }: { rows: Incident[]; label: string }) {
+  return (
+    <ul className="card lines queue" aria-label={label}>
+      {rows.map((one) => (
+        <li key={one.incident_id}>
+          <Link to="/incidents/$id" params={{ id: one.incident_id }}>
+            <b>
+              <bdi>{one.agent}</bdi>
+            </b>{" "}
+            <bdi>{one.says}</bdi>
+          </Link>
+          <span className="meta">
+            <span className="tag">risk {one.risk}</span>
+            <Badge>{one.state}</Badge>
+            <Time at={one.opened_at} />
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+type Verb = "take" | "release" | "narrow" | "decommission";
+
+const VERBS: Record<Verb, { text: string; what: string; isDangerous: boolean }> = {
+  take: { text: "Take it", what: "You are shown as the person who works on it. Nothing else changes.", isDangerous: false },
+  release: { text: "Release the agent", what: "may act again, its risk returns to zero, and the detectors learn that the findings were false.", isDangerous: false },
+  narrow: { text: "Release to reading", what: "may only read for 24 hours.", isDangerous: false },
+  decommission: { text: "Decommission the agent", what: "ends for good, with everything that it holds. Its name cannot be used again.", isDangerous: true },
+};
+
+export function IncidentPage() {
+  const { id = "" } = useParams({ strict: false }) as { id?: string };
+  const may = useMay();
+  const [verb, setVerb] = useState<Verb | null>(null);
+  const incident = useQuery({
+    queryKey: ["incident", id],
+    queryFn: () => get<IncidentDetail>(`/incidents/${encodeURIComponent(id)}`),
+    refetchInterval: every(REFRESH_MS),
+  });
+  if (incident.isPending) return <Loading />;
+  if (incident.isError) return <Problem error={incident.error} />;
+  const one = incident.data;
+  const verbs = (Object.keys(VERBS) as Verb[]).filter(
+    (verb) => one.closed_at === null && may(`POST /incidents/{id}/${verb}`) && (verb !== "take" || one.person === null),
+  );
+  const events = [
+    ...one.findings.map((finding) => ({ at: finding.at, tone: "finding", text: finding.says, note: `${finding.detector}, ${finding.points} points` })),
+    ...one.acts.map((did) => ({ at: did.at, tone: did.outcome === "done" ? "done" : "failed", text: did.says || did.response, note: `${did.response}: ${did.outcome}` })),
+  ].sort((first, second) => first.at - second.at);
+  return (
+    <>
+      <p className="crumb">
+        <Link to="/incidents">Incidents</Link>
+      </p>
+      <PageHead
+        title={`Incident of ${one.agent}`}
+        lead={
+          <>
+            <Badge>{one.state}</Badge> opened <Time at={one.opened_at} />
+          </>
+        }
+      >
+        {verbs.map((verb) => (
+          <button key={verb} className={VERBS[verb].isDangerous ? "danger" : verb === "release" ? "primary" : ""} onClick={() => setVerb(verb)}>
+            {VERBS[verb].text}
+          </button>
+        ))}
+        <button onClick={() => download(`${one.incident_id}.json`, "application/json", JSON.stringify(one, null, 2))}>
+          Export JSON
+        </button>
+      </PageHead>
+      <div className="grid">
+        <div className="two-thirds stack">
+          <section className="card">
+            <h2>What happened</h2>
+            <p className="words">
+              <bdi>{sentence(one.says)}</bdi>
+            </p>
+            <Points findings={one.findings} />
+          </section>
+          <section className="card">
+            <h2>Timeline</h2>
+            <ol className="timeline tall">
+              {events.map((event, n) => (
+                <li key={n} data-outcome={event.tone}>
+                  <Time at={event.at} />
+                  <span>
+                    <bdi>{event.text}</bdi>
+                    <span className="muted small"> {event.note}</span>
+                  </span>
+                </li>
+              ))}
+            </ol>
+          </section>
+          <section className="card">
+            <h2>What the agent touched</h2>
+            {one.blast.touched.length === 0 ? (
+              <p className="muted">No call of the agent was decided shortly before the incident.</p>
+            ) : (
+              <table>
+                <thead>
+                  <tr>
+                    <th scope="col">Tool</th>
+                    <th scope="col">Allowed</th>
+                    <th scope="col">Denied</th>
+                    <th scope="col">Data classes</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {one.blast.touched.map((row) => (
+                    <tr key={row.resource + row.tool}>
+                      <td>
+                        <bdi>{row.tool}</bdi>
+                      </td>
+                      <td>{row.allowed}</td>
+                      <td>{row.denied}</td>
+                      <td>{row.data_classes.join(", ")}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            )}
+          </section>
+        </div>
+        <section className="card third">
+          <h2>State</h2>
+          <Facts
+            facts={[
+              ["Agent", <Link to="/agents/$name" params={{ name: one.agent }}><bdi>{one.agent}</bdi></Link>],
+              ["Agent state", one.agent_state ? <Badge>{one.agent_state}</Badge> : "deleted"],
+              ["Owner", <bdi>{one.owner ?? ""}</bdi>],
+              ["Risk when opened", String(one.risk)],
+              ["Risk now", String(one.risk_now)],
+              ["Handled by", one.person ? <bdi>{one.person}</bdi> : <span className="muted">nobody yet</span>],
+              ["Note", one.why ? <bdi>{one.why}</bdi> : <span className="muted">none</span>],
+              ["Closed", <Time at={one.closed_at} missing="still open" />],
+              ["Reach", `${count(one.blast.reachable.scopes.length, "scope")}, ${one.blast.reachable.data_classes.join(", ") || "no data class"}`],
+            ]}
+          />
+        </section>
+      </div>
+      {verb && (
+        <ActionDialog
+          title={`${VERBS[verb].text}: ${one.agent}`}
+          verb={VERBS[verb].text}
+          isDangerous={VERBS[verb].isDangerous}
+          needsReason
+          onClose={() => setVerb(null)}
+          onConfirm={(reason) => post(`/incidents/${id}/${verb}`, { reason })}
+        >
+          <p>
+            {verb !== "take" && (
+              <>
+                The agent <bdi>{one.agent}</bdi>{" "}
+              </>
+            )}
+            {VERBS[verb].what}
+          </p>
+        </ActionDialog>
+      )}
+    </>
+  );
+}
+
+/** The points of the findings, one bar each, so that the eye finds what weighed most. */
+function Points({ findings }: { findings: IncidentDetail["findings"] }) {
+  if (findings.length === 0) return null;
+  const most = Math.max(...findings.map((one) => one.points), 1);
+  return (
+    <ul className="bars">
+      {findings.slice(0, 12).map((one) => (
+        <li key={one.finding_id}>
+          <span className="bar-name">{one.detector.replaceAll("_", " ")}</span>
+          <svg className="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
+            <rect width={Math.max(2, (100 * one.points) / most)} height="8" rx="1" />
+          </svg>
+          <span>{one.points}</span>
+        </li>
+      ))}
+    </ul>
+  );
+}
