@@ -152,6 +152,9 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert [action for _, action in recorded] == list(steps)
     numbers = {action: int(at) for at, action in recorded}
     assert numbers["agent.quarantine"] < numbers["incident.release"]
+    certified = said.partition("A certificate of an agent: renewed, revoked, refused")[2].partition("The ledger:")[0]
+    assert re.findall(r"(accepted|refused)", certified) == ["accepted", "accepted", "refused", "refused"]
+    assert re.search(r"refused,\s+certificate\s+revoked", certified)
     assert re.search(r"verified \d+ entries of localhost/ostiary", said)
     assert re.search(r"falsified entry \d+ was altered", said)
     assert "denied denied" not in said

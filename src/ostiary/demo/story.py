@@ -17,6 +17,7 @@ from mcp.client.client import Client
 from rich.markup import escape
 
 from ostiary import ambient
+from ostiary.demo.certifying import certify_and_revoke
 from ostiary.demo.consenting import consent_and_withdraw
 from ostiary.demo.files_server import build
 from ostiary.demo.noticing import notice_and_stop
@@ -65,6 +66,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
             await consent_and_withdraw(stage, person="ada")
             await _revoke_in_the_middle(stage, writer)
         await notice_and_stop(stage, person=ADA)
+        await asyncio.to_thread(certify_and_revoke, stage)
         _verify(stage)
         if stay:
             await _look_around(stage)
@@ -261,7 +263,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(11, "The ledger: every act is in it, the refused ones too")
+    chapter(12, "The ledger: every act is in it, the refused ones too")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -277,7 +279,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(12, "The server is up: look around, then end it with Ctrl-C")
+    chapter(13, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]
