@@ -691,9 +691,13 @@ export type ConsentBody = {
   scopes: string[];
 };
 
-/** The person who calls. `operations` lists each method and path that a role of the person permits. */
+/**
+ * The person who calls. `operations` has each method and path that a role of the person permits. `issuer` is the
+ * identifier of this server, for credential files.
+ */
 export type ConsoleWireSessionSessionBody = {
   acr: string;
+  issuer: string;
   name: string;
   operations: string[];
   person_id: string;
