@@ -513,7 +513,7 @@ _ERRORS: tuple[Refused, ...] = (
     NothingStored("nothing is stored"),
     UnsupportedOperation("unsupported operation"),
     Invalid("check-and-set parameter did not match the current version"),
-    flows.Sealed("Vault is sealed", hint="ostiary secret unseal"),
+    flows.Sealed("Vault is sealed", hint="try again later"),
 )
 _BODY = Content(dict[str, Any], ("application/json",), {"data": {"password": "example"}}, is_required=False)
 

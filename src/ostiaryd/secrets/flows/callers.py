@@ -72,7 +72,7 @@ def token_digest(keys: Keyring, unverified_token: str) -> bytes:
 def check_unsealed(reader: Reader) -> None:
     """Check that the secrets are not sealed. Raises Sealed."""
     if seals.sealed_since(reader) is not None:
-        raise Sealed("Vault is sealed", hint="ostiary secret unseal")
+        raise Sealed("Vault is sealed", hint="try again later")
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
@@ -132,7 +132,7 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
     if access.proof is not None:
         trust.spend_proof(act.tx, access.proof)
     if access.caller.kind != "agent":
-        raise TokenRefused("only agents use secrets at this API", hint="ostiary secret get PATH")
+        raise TokenRefused("only agents use secrets at this API", hint="send the token of an agent")
     return trust.verify_token((request.authorization or "").partition(" ")[2].strip(" "), keys=act.tx.keys)
 
 
