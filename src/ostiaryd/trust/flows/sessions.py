@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -309,7 +309,7 @@ def find_page_host(call: Call) -> str | None:
     url = page_url(config)
     if url == config.public_url or (call.header(b"host") or "") != urlsplit(config.public_url).netloc:
         return None
-    return url + call.path + (f"?{call.query}" if call.query else "")
+    return url + quote(call.path) + (f"?{call.query}" if call.query else "")
 
 
 def _origin(url: str) -> str:
