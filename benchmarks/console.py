@@ -1,4 +1,4 @@
-"""What the console asks of a server with 100,000 agents and 1,000,000 entries: overview, table of agents, idle streams.
+"""Requests of the console to a server with 100,000 agents and 1,000,000 entries: overview, agent table, idle streams.
 
 Enforced: the number of agents, and that no stream loses an entry. Targets: p99 under 50 ms, and under 5 % of a core for
 50 idle streams. The times are those of a client on the same machine, with a DPoP proof for each request.

@@ -20,6 +20,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/certs/model/acme.py": "the objects of RFC 8555 and the forms of their messages",
     "src/ostiaryd/certs/wire_acme.py": "the resources of RFC 8555, which share one form of a request",
     "src/ostiaryd/ground/http/grpc.py": "one gRPC connection, from its preface to its last frame",
+    "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }
 """Path: why it is one file all the same."""
@@ -27,6 +28,7 @@ COMPOSED = {
     "src/ostiaryd/ledger/store/tree.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_list_statement": "conditions from a closed table, chosen by their names",
+    "src/ostiaryd/registry/store/agent_table.py:_statements": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/ledger/store/tree.py:_search": "conditions from a closed table, chosen by their names",
 }
 """Function that composes a statement: why it is safe."""

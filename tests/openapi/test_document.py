@@ -19,6 +19,8 @@ MORE_VERBS = frozenset(
     {"Activate", "Bind", "Count", "Draw", "Explain", "Give", "Hold", "Leave", "Lift", "Settle", "Submit", "Trust"}
 )
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+DOCUMENTED = [route for route in ROUTES if route.method != "LIST"]
+"""LIST is a method of the Vault API that OpenAPI 3.1 cannot describe; `GET ?list=true` is the same operation."""
 
 
 async def fetch(world: World) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
 async def test_every_route_of_the_server_is_in_the_document_and_nothing_else(world: World) -> None:
     document = await fetch(world)
     listed = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert listed == {(route.method, route.path.replace(":path", "")) for route in ROUTES}
+    assert listed == {(route.method, route.path.replace(":path", "")) for route in DOCUMENTED}
     ids = [one["operationId"] for operations in document["paths"].values() for one in operations.values()]
     assert len(set(ids)) == len(ids)
 
@@ -56,7 +58,7 @@ def test_a_route_documents_its_success(route: Route) -> None:
 
 async def test_a_route_without_authentication_has_no_security_but_for_signals(world: World) -> None:
     document = await fetch(world)
-    for route in ROUTES:
+    for route in DOCUMENTED:
         security = document["paths"][route.path.replace(":path", "")][route.method.lower()]["security"]
         if route.scope:
             assert "dpop" in security[0]
@@ -68,7 +70,7 @@ async def test_a_route_without_authentication_has_no_security_but_for_signals(wo
 
 async def test_a_status_for_each_refusal_is_documented_with_its_code_as_an_example(world: World) -> None:
     document = await fetch(world)
-    for route in ROUTES:
+    for route in DOCUMENTED:
         operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
         for refusal in route.refusals:
             rendered = route.protocol.render(refusal)
@@ -91,7 +93,7 @@ def _accepts(kind: Any, value: Any) -> None:
 
 async def test_every_example_is_accepted_by_its_type(world: World) -> None:
     document, checked = await fetch(world), 0
-    for route in ROUTES:
+    for route in DOCUMENTED:
         operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
         contents = [(route.body, operation.get("requestBody"))]
         contents += [(kind, operation["responses"][str(status)]) for status, kind in route.answers.items()]

@@ -48,7 +48,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_types_accept_right_calls_and_refuse_wrong_calls() -> None:
-    run("node_modules/.bin/tsc", "--project", "test")
+    assert run("node_modules/.bin/tsc", "--project", "test") == ""
 
 
 def test_the_package_has_the_version_of_the_server_and_no_dependency(package: Path) -> None:

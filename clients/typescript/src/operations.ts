@@ -965,7 +965,7 @@ export type GuardBody = {
   stream: string;
 };
 
-/** Connected guards, those that do not have the newest change yet, and resources with a key but without a guard. */
+/** Connected guards, guards without the newest change, and resources with a key but without a guard. */
 export type GuardsBody = {
   behind: number;
   connected: number;

@@ -88,6 +88,8 @@ def _read_assets(folder: Traversable) -> dict[str, Asset]:
 
 async def show_console(call: Call) -> Reply:
     """Show the console to a person who is signed in; any other browser goes to the login page."""
+    if call.params.get("path", "").startswith("assets/"):
+        raise NotFound("not found")
     if (url := find_page_host(call)) is not None:
         return redirect(url)
     if await session_of(call) is None:
@@ -135,6 +137,7 @@ ROUTES = (
         show_console_asset,
         "",
         answers={200: Content(media_types=("text/javascript", "text/css", "image/svg+xml"))},
+        errors=(NOT_FOUND,),
     ),
     Route(
         "GET",

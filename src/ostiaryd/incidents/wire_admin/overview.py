@@ -57,7 +57,7 @@ class DecisionsBody(TypedDict):
 
 
 class GuardsBody(TypedDict):
-    """Connected guards, those that do not have the newest change yet, and resources with a key but without a guard."""
+    """Connected guards, guards without the newest change, and resources with a key but without a guard."""
 
     connected: int
     behind: int

@@ -136,9 +136,9 @@ class LiveEntries:
     def _open(self, place: str | None) -> tuple[int, bytes]:
         """Return the index at which a stream starts, and its first event: `reset` if the place is not known here."""
         size = self._read_size()
-        found = _PLACE.fullmatch(place) if place else None
-        start = int(found[1]) + 1 if found and found[2] == self._history else size
-        is_known = not place or (found is not None and found[2] == self._history and size - MAX_MISSED <= start <= size)
+        match = _PLACE.fullmatch(place) if place else None
+        start = int(match[1]) + 1 if match and match[2] == self._history else size
+        is_known = not place or (match is not None and match[2] == self._history and size - MAX_MISSED <= start <= size)
         opening = b"retry: 1000\n" if is_known else b"retry: 1000\nevent: reset\ndata: {}\n"
         start = start if is_known else size
         return start, opening + (b"id: %b\n\n" % self._place(start - 1) if start else b"\n")

@@ -19,7 +19,7 @@ T = TypeVar("T")
 MAX_EXAMINED = 2000
 MAX_SEGMENTS = 200
 _LEADING = ("owner", "segment", "state", "risk_tier", "kind")
-"""Filters with an index in the order of names. The first one that a request has chooses the examined agents."""
+"""Filters with an index in the order of names. The first one in a request chooses the examined agents."""
 _COLUMNS = "agent_id, name, state, owner, purpose, kind, provider, model, risk_tier, segment, created_at, expires_at"
 _SHOWN = f"""select {_COLUMNS},
     coalesce((select person.name from person where person_id = owner),
@@ -78,19 +78,19 @@ def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limi
     rest = tuple(sorted(parameters.keys() & FILTERS.keys() - {leading}))
     most = MAX_EXAMINED if rest else limit
     rows_statement, end_statement = _statements(column, sort.startswith("-"), leading, rest, bool(after))
-    given = {**parameters, "after": after} if after else parameters
-    rows = [_row(row) for row in reader.all(rows_statement, most=most, limit=limit, **given)]
+    arguments = {**parameters, "after": after} if after else parameters
+    rows = [_row(row) for row in reader.all(rows_statement, most=most, limit=limit, **arguments)]
     if len(rows) == limit:
         return Examined(rows, rows[-1].name if column == "name" else rows[-1].agent_id)
-    bounds = {name: given[name] for name in (leading, "after") if name is not None and name in given}
+    bounds = {name: arguments[name] for name in (leading, "after") if name is not None and name in arguments}
     end = reader.one(end_statement, skipped=most - 1, **bounds) if rest else None
     return Examined(rows, None if end is None else end[0])
 
 
 def rows_of(reader: Reader, ids: Collection[str]) -> list[AgentRow]:
     """Return the rows of these agents, in this order."""
-    found = (reader.one(_BY_ID, id=id) for id in ids)
-    return [_row(row) for row in found if row is not None]
+    rows = (reader.one(_BY_ID, id=id) for id in ids)
+    return [_row(row) for row in rows if row is not None]
 
 
 def counts(reader: Reader) -> dict[str, dict[str, int]]:
