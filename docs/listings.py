@@ -305,17 +305,30 @@ deliver entries by action; Shared Signals have [events of their own](../how-to/s
 """
 
 
+_NO_ACTIONS = frozenset(
+    {
+        "entry.idx",  # a column
+        "ledger.pin",  # a file
+        "network.peer.address",  # attributes of OpenTelemetry
+        "server.address",
+        "policy.cedar",  # files
+        "server.json",
+        "server.pid",
+        "workload.spiffe.io",  # a header
+    }
+)
+"""Strings of the server's source that have the form of an action and name something else."""
+
+
 def _actions() -> Iterator[str]:
     """Yield the strings of the server's source that are actions."""
     pattern = re.compile(rf"(?:{'|'.join(sorted(FAMILIES))})(?:\.[a-z][a-z0-9_]*)+")
     for path in sorted((ROOT / "src" / "ostiaryd").rglob("*.py")):
         text = path.read_text("utf-8")
         for node in ast.walk(ast.parse(text)) if pattern.search(text) else ():
-            if isinstance(node, ast.Call):
-                for argument in [*node.args, *(word.value for word in node.keywords if word.arg == "action")]:
-                    value = argument.value if isinstance(argument, ast.Constant) else None
-                    if isinstance(value, str) and pattern.fullmatch(value):
-                        yield value
+            value = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(value, str) and pattern.fullmatch(value) and value not in _NO_ACTIONS:
+                yield value
 
 
 def records() -> str:

@@ -36,7 +36,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbooks:
-    """Never changes once it is made."""
+    """The compiled playbooks of a policy set: the policies that choose the response to a finding. Immutable."""
 
     def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
         """Compile the playbooks of a set. Raises Invalid for an annotation that a playbook cannot have."""

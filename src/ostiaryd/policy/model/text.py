@@ -56,7 +56,7 @@ def check_policies(name: str, text: str) -> int:
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """Check a schema, and return its words in their order. Raises Malformed, Invalid."""
+    """Check a Cedar schema; return its identifiers and operators in their order. Raises Malformed, Invalid."""
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []
     depth = 0

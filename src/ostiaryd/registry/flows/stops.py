@@ -16,7 +16,10 @@ from ostiaryd.registry.store import stops as store
 
 
 def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
-    """Stop everything that names the value, from the commit of this act. Raises Conflict (`stopped_already`)."""
+    """Put a kill switch on a target (a task, an owner, a resource, a segment, a model, or everything) of that value.
+
+    The stop is in force from the commit of this act. Raises Conflict (`stopped_already`).
+    """
     note(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)

@@ -198,7 +198,7 @@ async def _check_code(call: Call, person: str, unverified_code: str, *, slots: S
 
 
 async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
-    """Count one more failure in each of the slots."""
+    """Add one failed login to each counter: of an account, a browser, a network or a code."""
 
     def count(tx: Tx) -> None:
         for slot in slots:
