@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
-from hvac import Client
+import hvac
+from starlette.types import ASGIApp
 
 from harness.live_server import ServerFixture
 from ostiary import Agent, ambient
 from ostiary.keys import load_key
-from tests.support.api_fixtures import ASSERTION_TYPE, sign
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.trust import flows as trust
+from tests.support.api_fixtures import ASSERTION_TYPE, Answer, Client, register, send, sign
+from tests.support.certificate_fixtures import put_policies
+from tests.support.trust_fixtures import API
+
+HOME = "192.0.2.7"
+"""The address from which an agent logs in."""
 
 POLICIES = """
 @id("use-own-secrets") permit (principal is Agent, action, resource is Secret) when { resource.agent == principal.id };
@@ -54,9 +65,9 @@ class VaultStage:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
-    def login(self, **form: str) -> Client:
+    def login(self, **form: str) -> hvac.Client:
         """A client that has logged in by an access token."""
-        client = Client(url=self.url)
+        client = hvac.Client(url=self.url)
         client.auth.jwt.jwt_login(role=self.name, jwt=self.bearer(**form))
         return client
 
@@ -67,3 +78,66 @@ class VaultStage:
         """Entries of this agent with that action, the newest first."""
         agent = load_key(self.credential).client_id
         return [one for one in self.live_server.entries(action=action, limit=100) if one.get("agent") == agent]
+
+
+class VaultAgent:
+    """An agent that is exempt from proofs, at a server without a socket; `token` is its Vault token."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client, self.name, self.token = client, name, ""
+        self.folder = f"agents/{name}"
+
+    async def bearer(self, **form: Any) -> str:
+        answer = await self.client.ask(proof=None, resource=API, **form)
+        assert answer.status == 200, answer.body
+        return str(answer.json["access_token"])
+
+    async def login(self, *, address: str = HOME, **form: Any) -> VaultAgent:
+        """Log in by an access token for which `form` asks."""
+        answer = await self.ask("POST", "auth/jwt/login", {"jwt": await self.bearer(**form)}, token="", address=address)
+        assert answer.status == 200, answer.body
+        self.token = answer.json["auth"]["client_token"]
+        return self
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        address: str = HOME,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Answer:
+        """Send a request with the Vault token, or with another, or with none if it is empty."""
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        sent = [] if any(name == "content-type" for name, _ in headers) else [("content-type", kind)]
+        shown = self.token if token is None else token
+        sent += [("x-vault-token", shown)] if shown else []
+        sent += [("content-length", str(len(content))), *headers]
+        return await send(self.client.app, method, f"/v1/{path}", headers=sent, body=content, address=address)
+
+    async def status(self, method: str, path: str, body: Any = None, **more: Any) -> int:
+        return (await self.ask(method, path, body, **more)).status
+
+    async def read(self, path: str) -> Any:
+        """The data at a path of the mount `secret`."""
+        answer = await self.ask("GET", f"secret/data/{path}")
+        assert answer.status == 200, answer.body
+        return answer.json["data"]["data"]
+
+
+async def enter_agent(world: World, app: ASGIApp, name: str, *, is_exempt: bool = True, **more: Any) -> VaultAgent:
+    """An agent with a nonce for its proofs, exempt at the server's API."""
+    agent, key = await register(world, name=name, **more)
+    if is_exempt:
+        await act(world, "bearer.allow", lambda a: trust.allow_bearer(a, name, "ostiary"))
+    client = Client(app, world, agent.agent_id, key)
+    await client.ask()
+    return VaultAgent(client, name)
+
+
+async def permit_all(world: World) -> None:
+    """Permit every agent every use of every secret."""
+    await put_policies(world, POLICIES + '@id("all") permit (principal is Agent, action, resource is Secret);')

@@ -12,14 +12,15 @@ PUT and POST are the same operation, and so are LIST and `GET ?list=true`. A ref
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import msgspec
 
 from ostiary.protocol import canonical
-from ostiary.protocol.dpop import InvalidProof
+from ostiary.protocol.dpop import InvalidProof, UseNonce
 from ostiary.protocol.errors import (
     Conflict,
     Forbidden,
@@ -30,7 +31,6 @@ from ostiary.protocol.errors import (
     Unauthenticated,
     Unavailable,
 )
-from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import (
     MAX_DEPTH,
     NO_STORE,
@@ -60,15 +60,16 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.token import VaultToken
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused
+from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
 
-T = TypeVar("T")
 MAX_CAPABILITY_PATHS = 20
 VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
 POLICY = "ostiary"
 """The name in the lists of policies: the policies of this server decide."""
 MERGE_PATCH = "application/merge-patch+json"
+_NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped null character in JSON, and no backslash that is escaped itself."""
 
 
 class VaultErrors(TypedDict):
@@ -88,12 +89,13 @@ class VaultEnvelope(TypedDict):
     wrap_info: Any
     warnings: list[str] | None
     auth: Any
-    errors: NotRequired[list[str]]
 
 
 STATUS: tuple[tuple[type[Refused], int], ...] = (
     (TooLarge, 413),
     (Failed, 500),
+    (UseNonce, 401),
+    (InvalidProof, 401),
     (Unavailable, 503),
     (NotFound, 404),
     (MethodNotAllowed, 405),
@@ -101,7 +103,6 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
     (Forbidden, 403),
     (Unauthenticated, 403),
     (AccessRefused, 403),
-    (InvalidProof, 403),
     (Malformed, 400),
     (Invalid, 400),
     (Conflict, 400),
@@ -110,7 +111,10 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
 
 
 def render(refusal: Refused) -> Reply:
-    """Render a refusal as Vault does: the status says its kind, `errors` the message and the next step."""
+    """Render a refusal as Vault does: the status says its kind, `errors` the message and the next step.
+
+    Vault knows no proofs; a refused proof has the status of RFC 9449.
+    """
     status = next(status for kind, status in STATUS if isinstance(refusal, kind))
     messages = [] if type(refusal) is NothingStored and refusal.code == "nothing_stored" else [refusal.message]
     if messages and refusal.hint:
@@ -149,6 +153,8 @@ async def answer_vault(call: Call) -> Reply:
     try:
         return await _answer(call, path)
     except Refused as refusal:
+        if isinstance(refusal, (UseNonce, InvalidProof)):
+            call.answer_headers += challenge(refusal, resource=call.world.config.api)
         if not refusal.is_challenge and not isinstance(refusal, Unavailable) and not refusal.is_recorded:
             await record_refusal(
                 call.world, "vault.request", refusal, object=path, request=call.request_id, network=call.network
@@ -158,7 +164,9 @@ async def answer_vault(call: Call) -> Reply:
 
 async def _answer(call: Call, path: str) -> Reply:
     if path in _OPEN:
-        return _OPEN[path](call)
+        if call.method not in ("GET", "HEAD"):
+            raise UnsupportedOperation("unsupported operation")
+        return reply(_OPEN[path](call), headers=[NO_STORE])
     _check_headers(call)
     request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
     login = _LOGINS.get(path)
@@ -190,7 +198,6 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
     credentials = _credentials_of(call)
 
     def flow(act: Act) -> Answer:
-        flows.check_unsealed(act.tx)
         act.entry.object = call.params["path"]
         caller = flows.authenticate(act, credentials, config=call.world.config)
         return run(act, caller)
@@ -230,7 +237,7 @@ def _body_of(call: Call) -> dict[str, Any]:
     """Return the members of the body, which is JSON whatever its content type says, as in Vault. Raises Malformed."""
     if not call.body or call.method in ("GET", "HEAD", "LIST"):
         return {}
-    if b"\\u0000" in call.body:
+    if _NULL.search(call.body):
         raise Malformed("the body contains a null character")
     body = canonical.parse(call.body, max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
     if not isinstance(body, dict):
@@ -333,7 +340,6 @@ async def _login_by_secret(call: Call, request: VaultRequest) -> Answer:
 
 
 def _logged_in(call: Call, login: flows.Login) -> Answer:
-    queue_proven(call, login.agent, is_privileged=False, is_guard=False)
     return Answer(auth=_render_auth(login.text, login.token, agent=login.agent, task=login.task))
 
 
@@ -344,7 +350,7 @@ def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
         "display_name": caller.agent.name,
         "entity_id": "",
         "explicit_max_ttl": 0,
-        "id": call.header(b"x-vault-token") or "",
+        "id": _credentials_of(call).unverified_token or "",
         "meta": {"role": caller.agent.name, "task": caller.task.task_id},
         "num_uses": 0,
         "orphan": True,
@@ -384,17 +390,11 @@ _LOGINS = {"auth/jwt/login": _login_by_token, "auth/approle/login": _login_by_se
 # --- sys
 
 
-def _show_health(call: Call) -> Reply:
-    """Return whether the server can serve secrets; the query may choose the status of a sealed server."""
-    try:
-        flows.check_unsealed(call.world.db.read())
-    except flows.Sealed:
-        status, sealed = _query_of(call).get("sealedcode", "503"), True
-    else:
-        status, sealed = "200", False
-    body = {
+def _show_health(call: Call) -> dict[str, object]:
+    """Return that the server serves secrets. It cannot be sealed."""
+    return {
         "initialized": True,
-        "sealed": sealed,
+        "sealed": False,
         "standby": False,
         "performance_standby": False,
         "replication_performance_mode": "disabled",
@@ -404,22 +404,14 @@ def _show_health(call: Call) -> Reply:
         "cluster_name": call.world.config.trust_domain,
         "cluster_id": "",
     }
-    is_status = len(status) == 3 and status.isascii() and status.isdecimal() and 200 <= int(status) <= 599
-    answer = reply(body, status=int(status) if is_status else 503, headers=[NO_STORE])
-    return Reply(answer.status, headers=[NO_STORE]) if call.method == "HEAD" else answer
 
 
-def _show_seal(call: Call) -> Reply:
-    """Return whether the secrets are sealed."""
-    try:
-        flows.check_unsealed(call.world.db.read())
-        sealed = False
-    except flows.Sealed:
-        sealed = True
-    body = {
+def _show_seal(call: Call) -> dict[str, object]:
+    """Return that the secrets are not sealed."""
+    return {
         "type": "ostiary",
         "initialized": True,
-        "sealed": sealed,
+        "sealed": False,
         "t": 1,
         "n": 1,
         "progress": 0,
@@ -430,7 +422,6 @@ def _show_seal(call: Call) -> Reply:
         "storage_type": "database",
         "cluster_name": call.world.config.trust_domain,
     }
-    return reply(body, headers=[NO_STORE])
 
 
 _OPEN = {"sys/health": _show_health, "sys/seal-status": _show_seal}
@@ -512,8 +503,9 @@ _ERRORS: tuple[Refused, ...] = (
     flows.TokenRefused("permission denied", hint="log in again"),
     NothingStored("nothing is stored"),
     UnsupportedOperation("unsupported operation"),
+    NonceNeeded("AAAAAAAAAAA"),
+    InvalidProof("the DPoP proof is not valid"),
     Invalid("check-and-set parameter did not match the current version"),
-    flows.Sealed("Vault is sealed", hint="try again later"),
 )
 _BODY = Content(dict[str, Any], ("application/json",), {"data": {"password": "example"}}, is_required=False)
 

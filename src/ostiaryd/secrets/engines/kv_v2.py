@@ -45,6 +45,7 @@ TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
 OPTIONS: dict[str, str] | None = {"version": "2"}
 MAX_NUMBERS = 1000
+MAX_NUMBER = (1 << 53) - 1
 EMPTY = Answer(status=204)
 
 
@@ -138,8 +139,8 @@ def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Ope
 def _parse_number(value: int | str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         value = int(value)
-    if not isinstance(value, int) or value < 0:
-        raise Invalid("a version is a number of at least 0")
+    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        raise Invalid(f"a version is a number of 0 to {MAX_NUMBER}")
     return value
 
 

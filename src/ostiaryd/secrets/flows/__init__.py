@@ -1,13 +1,11 @@
-"""Operations on secrets: callers, tokens, stored values, and the seal."""
+"""Operations on secrets: callers, tokens, and stored values."""
 
 from ostiaryd.secrets.flows.callers import (
-    Sealed,
     TokenRefused,
     VaultCaller,
     VaultCredentials,
     authenticate,
     authorize,
-    check_unsealed,
     is_permitted,
 )
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, SecretEngine, engine_of, find_operation
@@ -26,14 +24,12 @@ __all__ = [
     "Login",
     "LoginRefused",
     "Operation",
-    "Sealed",
     "SecretEngine",
     "TokenRefused",
     "VaultCaller",
     "VaultCredentials",
     "authenticate",
     "authorize",
-    "check_unsealed",
     "engine_of",
     "find_operation",
     "forget_tokens",

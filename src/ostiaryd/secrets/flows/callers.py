@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ostiary.authorization.bounds import ToolDetail, parse_details, permits
 from ostiary.authorization.claims import AccessClaims, scopes
 from ostiary.decision.access import unproved
-from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Refused
 from ostiary.protocol.proxies import is_within, parse_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
@@ -17,10 +17,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import Agent, check_not_stopped
 from ostiaryd.secrets.model.request import SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
-from ostiaryd.secrets.store import seal as seals
 from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
@@ -35,12 +34,6 @@ class TokenRefused(Forbidden):
     """The token is missing, unknown, expired or revoked, or used from another address."""
 
     code = "token_refused"
-
-
-class Sealed(Unavailable):
-    """The secrets are sealed."""
-
-    code = "sealed"
 
 
 class VaultCredentials(NamedTuple):
@@ -67,12 +60,6 @@ class VaultCaller(NamedTuple):
 def token_digest(keys: Keyring, unverified_token: str) -> bytes:
     """Return the keyed hash by which a Vault token is stored."""
     return hmac.digest(keys.derive("vault token"), unverified_token.encode(), "sha256")
-
-
-def check_unsealed(reader: Reader) -> None:
-    """Check that the secrets are not sealed. Raises Sealed."""
-    if seals.sealed_since(reader) is not None:
-        raise Sealed("Vault is sealed", hint="try again later")
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
@@ -140,13 +127,12 @@ def _live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
     """Return an agent that may act now, and its task with the chain. Raises NotFound, Forbidden."""
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_id(agent.agent_id)
+    check_not_stopped(registry.list_stops(act.tx), tasks.stop_names(act.tx, agent.agent_id, task_id or standing))
     if not task_id or task_id == standing:
-        registry.check_none_stopped(act.tx, "task", [standing])
         return agent, standing_task(agent)
     task = tasks.live(act.tx, task_id, now=act.now)
     if task.agent != agent.agent_id:
         raise Forbidden("the task belongs to another agent", code="foreign_task")
-    registry.check_none_stopped(act.tx, "task", [task.task_id])
     return agent, task
 
 

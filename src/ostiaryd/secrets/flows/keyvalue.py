@@ -7,12 +7,13 @@ from collections.abc import Collection
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.model.keyvalue import (
+    MAX_VALUE,
     MountConfig,
     Secret,
     Version,
@@ -33,14 +34,17 @@ _AFTER = b"\x01"
 def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None = None) -> tuple[Secret, Version]:
     """Store a value as a new version, and forget the versions beyond the limit.
 
-    Raises Invalid (`cas_required`, `cas_mismatch`).
+    Raises Invalid (`cas_required`, `cas_mismatch`, `too_large`).
     """
+    plain = msgspec.json.encode(value)
+    if len(plain) > MAX_VALUE:
+        raise Invalid(f"a value has at most {MAX_VALUE} bytes", code="too_large")
     config = store.config(act.tx, mount)
     secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
     check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
     number = secret.current_version + 1
     envelope = seal_value(
-        msgspec.json.encode(value),
+        plain,
         wrapping_key=act.tx.keys.derive(PURPOSE),
         place=(mount, path, number),
         random=act.tx.random,
@@ -106,11 +110,11 @@ def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
     names: list[str] = []
     while paths := store.paths(reader, mount, first=first, end=end, limit=PATHS_AT_ONCE):
         for path in paths:
+            if path < first:
+                continue  # in a folder that is listed already
             name, slash, _ = path[len(prefix) :].partition(b"/")
             names.append((name + slash).decode())
             first = prefix + name + b"0" if slash else path + _AFTER
-            if slash:
-                break
         if len(names) > MAX_KEYS:
             raise Conflict(f"the folder has more than {MAX_KEYS} names", hint="list a folder below")
     if not names:
@@ -119,32 +123,29 @@ def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
 
 
 def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | None = None) -> None:
-    """Delete versions, or the current one, so that they can be restored. Raises NothingStored for an unknown path."""
-    secret = _find_secret(act, mount, path)
-    for number in [secret.current_version] if numbers is None else numbers:
+    """Delete versions, or the current one, so that they can be restored; unknown ones are no error."""
+    secret = store.get(act.tx, mount, path)
+    if numbers is None:
+        numbers = [] if secret is None else [secret.current_version]
+    for number in numbers:
         version = store.version(act.tx, mount, path, number)
         if version is not None and not version.is_deleted(act.now):
             store.set_deleted(act.tx, mount, path, number, act.now)
-    _touch(act, mount, path, secret)
-    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers or ()))
+    _touch(act, mount, path, secret, numbers)
 
 
 def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Restore deleted versions. Raises NothingStored for an unknown path."""
-    secret = _find_secret(act, mount, path)
+    """Restore deleted versions; unknown ones are no error."""
     for number in numbers:
         store.set_deleted(act.tx, mount, path, number, None)
-    _touch(act, mount, path, secret)
-    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))
+    _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
 
 
 def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Delete the values of versions for good. Raises NothingStored for an unknown path."""
-    secret = _find_secret(act, mount, path)
+    """Delete the values of versions for good; unknown ones are no error."""
     for number in numbers:
         store.destroy(act.tx, mount, path, number)
-    _touch(act, mount, path, secret)
-    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))
+    _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
 
 
 def delete_secret(act: Act, mount: str, path: str) -> None:
@@ -165,12 +166,8 @@ def set_config(act: Act, mount: str, config: MountConfig) -> None:
     store.set_config(act.tx, mount, config)
 
 
-def _find_secret(act: Act, mount: str, path: str) -> Secret:
-    registry.note(act, object=f"{mount}/{path}")
-    if (secret := store.get(act.tx, mount, path)) is None:
-        raise NothingStored("no value is stored at this path")
-    return secret
-
-
-def _touch(act: Act, mount: str, path: str, secret: Secret) -> None:
-    store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
+def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Collection[int]) -> None:
+    """Note the versions that changed, in the secret and in the entry."""
+    if secret is not None:
+        store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
+    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))

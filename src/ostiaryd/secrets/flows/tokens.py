@@ -7,13 +7,13 @@ from typing import NamedTuple
 from ostiary.authorization.assurance import SECRET
 from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.claims import scopes
-from ostiary.protocol.errors import Forbidden, Invalid, Refused
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
-from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, check_unsealed, token_digest, verify_claims
+from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, token_digest, verify_claims
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
@@ -52,13 +52,11 @@ class Login(NamedTuple):
 
 
 def login_by_token(act: Act, request: trust.Request, *, role: str, address: str, config: Config) -> Login:
-    """Log an agent in by an access token for this server's API: a bearer token of an exempt agent, or a bound token
-    with its proof.
+    """Log an agent in by an access token for this server's API: a bearer token, or a bound token with its proof.
 
     The Vault token ends with the access token, and keeps its task, scopes and bounds. Raises LoginRefused.
     """
     act.check_granting()
-    check_unsealed(act.tx)
     try:
         claims = verify_claims(act, request, config=config)
     except Refused as refusal:
@@ -89,21 +87,12 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
-    """Log an agent in by its id and a client secret. Its exemption at this server's API is required, as for any bearer
-    token. Raises LoginRefused.
-    """
+    """Log an agent in by its id and a client secret. Raises LoginRefused."""
     act.check_granting()
-    check_unsealed(act.tx)
     try:
         client = trust.check_secret(
             act, Credentials(unverified_assertion=None, client_id=role_id, unverified_secret=secret_id)
         )
-        resource = registry.get_resource_by_uri(act.tx, config.api)
-        if resource is None or not trust.may_have_bearer(act.tx, client.id, resource.resource_id, registration=""):
-            raise Forbidden(
-                "the agent may not have bearer tokens for this server",
-                hint="ostiary agent allow-bearer NAME --resource ostiary",
-            )
     except Refused as refusal:
         raise LoginRefused(f"invalid role or secret ID: {refusal.message}", hint=refusal.hint) from None
     assert client.agent is not None  # only agents have client secrets
@@ -138,6 +127,16 @@ def _issue(
     end: int | None,
     config: Config,
 ) -> Login:
+    """Issue a token. The agent needs an exemption at this server's API, since a Vault token is bound to no key. Raises
+    LoginRefused.
+    """
+    resource = registry.get_resource_by_uri(act.tx, config.api)
+    if resource is None or not trust.may_have_bearer(act.tx, agent, resource.resource_id, registration=""):
+        raise LoginRefused(
+            "the agent may not have bearer tokens for this server",
+            hint=f"ostiary agent allow-bearer {name} --resource ostiary",
+            code="not_exempt",
+        )
     latest = act.now + LONGEST_S * SECOND
     last = latest if end is None else min(latest, end)
     text = render_token(act.tx.random(32))

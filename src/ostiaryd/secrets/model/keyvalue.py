@@ -10,6 +10,8 @@ from ostiary.protocol.errors import Invalid
 
 DEFAULT_VERSIONS = 10
 MAX_VERSIONS = 1000
+MAX_VALUE = 64 << 10
+"""Bytes of a value as JSON. Merge patches could otherwise make a value of any size."""
 MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
 

@@ -72,7 +72,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: int = 0
     """`lease_duration` of the envelope"""
     auth: Any = None
-    wrap_info: Any = None
 
     def __repr__(self) -> str:
         """Return the status alone: the data is secret."""

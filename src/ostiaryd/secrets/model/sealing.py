@@ -41,7 +41,7 @@ def open_value(envelope: Envelope, *, wrapping_key: bytes, place: tuple[str, str
     bound = _associated_data(place)
     try:
         return _decrypt(_decrypt(wrapping_key, envelope.wrapped_key, bound), envelope.sealed, bound)
-    except InvalidTag:
+    except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
         raise Conflict(
             "a stored secret does not open: it was changed, or is of another server",
             hint="restore the database and the root key from the same backup",

@@ -13,11 +13,14 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks.model import Task
 
+OWN_API = "ostiary"
+"""Name of the server's API as a resource. Every agent may call it, for its secrets without a scope."""
+
 
 def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
-    """Check that each location is a registered resource of which the task has a scope, or an https one where that is
-    allowed, and that each named tool is in the catalogue and within the task's scopes. Raises InvalidDetails,
-    Forbidden.
+    """Check that each location is the server's API, a registered resource of which the task has a scope, or an https
+    one where that is allowed, and that each named tool is in the catalogue and within the task's scopes. Raises
+    InvalidDetails, Forbidden.
     """
     for detail in task.bounds:
         for location in detail.locations:
@@ -54,7 +57,7 @@ def _check_unregistered(location: str, *, unregistered: bool) -> None:
 def _check_registered(
     resource: Resource, catalogue: Catalogue | None, tools: tuple[str, ...], scopes: frozenset[str]
 ) -> None:
-    if not any(scope.startswith(f"{resource.name}:") for scope in scopes):
+    if resource.name != OWN_API and not any(scope.startswith(f"{resource.name}:") for scope in scopes):
         raise Forbidden(f"the agent has no scope of `{resource.name}`", hint="a task only narrows", code="widens")
     if catalogue is None:
         return

@@ -43,7 +43,3 @@ create table vault_token (
 ) {keyed};
 create unique index vault_token_accessor on vault_token (accessor);
 create index vault_token_expiry on vault_token (expires_at);
-create table vault_seal (
-    id bigint primary key,
-    since bigint not null
-) {keyed};

@@ -1,0 +1,178 @@
+"""Key-value stores: check-and-set, deletion, patches, metadata, and the limits of each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiaryd.ground.world import World
+from ostiaryd.secrets.model.keyvalue import MAX_CUSTOM, MAX_VALUE, MAX_VERSIONS
+from tests.secrets.vault_fixtures import VaultAgent, permit_all
+
+PATH = "agents/bot/db"
+
+
+async def write(bot: VaultAgent, value: Any, *, path: str = PATH, **options: Any) -> int:
+    return await bot.status("POST", f"secret/data/{path}", {"data": value, "options": options})
+
+
+async def test_a_write_needs_the_version_that_it_expects(world: World, bot: VaultAgent) -> None:
+    assert await write(bot, {"a": 1}, cas=1) == 400
+    assert await write(bot, {"a": 1}, cas=0) == 200
+    refused = await bot.ask("POST", f"secret/data/{PATH}", {"data": {"a": 9}, "options": {"cas": 0}})
+    assert refused.json == {"errors": ["check-and-set parameter did not match the current version"]}
+    entry = newest_entry(world)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == ("vault.write", "refused", "cas_mismatch")
+    assert [await write(bot, {"a": 2}, cas=cas) for cas in (2, 0, -1, 1)] == [400, 400, 400, 200]
+    assert await bot.read(PATH) == {"a": 2}
+    for place, body in (("metadata/" + PATH, {"cas_required": True}), ("config", {"cas_required": True})):
+        if place == "config":
+            assert await bot.status("POST", f"secret/metadata/{PATH}", {"cas_required": False}) == 204
+            await permit_all(world)
+        assert await bot.status("POST", f"secret/{place}", body) == 204
+        current = (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["current_version"]
+        assert [await write(bot, {"a": 3}), await write(bot, {"a": 3}, cas=current)] == [400, 200]
+    assert (await bot.ask("GET", "secret/config")).json["data"]["cas_required"] is True
+
+
+async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: VaultAgent) -> None:
+    for number in (1, 2, 3):
+        await write(bot, {"a": number})
+    assert await bot.status("DELETE", f"secret/data/{PATH}") == 204
+    deleted = await bot.ask("GET", f"secret/data/{PATH}")
+    assert (deleted.status, deleted.json["data"]["data"], deleted.json["data"]["metadata"]["version"]) == (404, None, 3)
+    assert deleted.json["data"]["metadata"]["deletion_time"]
+    assert (await bot.ask("GET", f"secret/data/{PATH}?version=2")).json["data"]["data"] == {"a": 2}
+    assert await bot.status("PUT", f"secret/undelete/{PATH}", {"versions": [3, 9]}) == 204
+    assert await bot.read(PATH) == {"a": 3}
+    assert await bot.status("POST", f"secret/delete/{PATH}", {"versions": ["1"]}) == 204
+    assert await bot.status("POST", f"secret/destroy/{PATH}", {"versions": [1, 2]}) == 204
+    assert await bot.status("POST", f"secret/undelete/{PATH}", {"versions": [1, 2]}) == 204
+    for number in (1, 2):
+        gone = await bot.ask("GET", f"secret/data/{PATH}?version={number}")
+        assert (gone.status, gone.json["data"]["metadata"]["destroyed"]) == (404, True)
+    shown = (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]
+    assert [one["destroyed"] for one in shown["versions"].values()] == [True, True, False]
+    assert await bot.status("DELETE", f"secret/metadata/{PATH}") == 204
+    assert await bot.status("GET", f"secret/metadata/{PATH}") == 404
+    assert await write(bot, {"a": "new"}, cas=0) == 200
+
+
+async def test_changes_of_an_unknown_secret_are_no_error_and_store_nothing(bot: VaultAgent) -> None:
+    for kind in ("delete", "undelete", "destroy"):
+        assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [1]}) == 204
+    assert await bot.status("DELETE", f"secret/data/{PATH}") == 204
+    assert await bot.status("GET", f"secret/metadata/{PATH}") == 404
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"a": 1}}) == 404
+    assert await bot.status("PATCH", f"secret/metadata/{PATH}", {"max_versions": 1}) == 404
+    assert await bot.status("LIST", f"secret/metadata/{bot.folder}") == 404
+
+
+@pytest.mark.parametrize("number", [2**53, 2**63, 10**30, -1, True, "", "1e3", "٣", 1.5])
+async def test_a_version_is_a_number_that_the_database_holds(bot: VaultAgent, number: Any) -> None:
+    await write(bot, {"a": 1})
+    for kind in ("delete", "undelete", "destroy"):
+        assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [1, number]}) == 400
+        assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [2**53 - 1]}) == 204
+    if isinstance(number, int) and number is not True:
+        assert await bot.status("GET", f"secret/data/{PATH}?version={number}") == 400
+    assert await bot.status("GET", f"secret/data/{PATH}?version={10**15 - 1}") == 404
+    assert await bot.read(PATH) == {"a": 1}
+
+
+async def test_a_patch_merges_and_no_value_outgrows_the_limit(world: World, bot: VaultAgent) -> None:
+    await write(bot, {"a": {"b": 1, "c": 2}, "d": 3})
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"a": {"b": None, "e": [1]}, "d": "x"}}) == 200
+    assert await bot.read(PATH) == {"a": {"c": 2, "e": [1]}, "d": "x"}
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"d": 1}, "options": {"cas": 1}}) == 400
+    plain = [("content-type", "application/json")]
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"d": 1}}, headers=plain) == 400
+    half = "x" * (MAX_VALUE // 2)
+    await write(bot, {"a": half})
+    rest = MAX_VALUE - len(json.dumps({"a": half, "b": ""}, separators=(",", ":")))
+    too_large = await bot.ask("PATCH", f"secret/data/{PATH}", {"data": {"b": "y" * (rest + 1)}})
+    assert (too_large.status, newest_entry(world).reasons[0].code) == (400, "too_large")
+    assert await bot.read(PATH) == {"a": half}
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"b": "y" * rest}}) == 200
+    await bot.ask("DELETE", f"secret/data/{PATH}")
+    assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"b": 1}}) == 404
+
+
+async def test_metadata_and_versions_have_limits(bot: VaultAgent) -> None:
+    async def put(**body: Any) -> int:
+        return await bot.status("POST", f"secret/metadata/{PATH}", body)
+
+    assert [await put(max_versions=count) for count in (-1, MAX_VERSIONS + 1, MAX_VERSIONS, 2)] == [400, 400, 204, 204]
+    for number in (1, 2, 3):
+        await write(bot, {"a": number})
+    shown = (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]
+    assert (list(shown["versions"]), shown["oldest_version"], shown["current_version"]) == (["2", "3"], 2, 3)
+    many = {f"k{number}": "v" for number in range(MAX_CUSTOM + 1)}
+    assert await put(custom_metadata=many) == 400
+    del many["k0"]
+    assert await put(custom_metadata=many) == 204
+    for wrong in ({"": "v"}, {"k" * 129: "v"}, {"k": "v" * 513}, {"k": "a\nb"}, {"k": 1}):
+        assert await put(custom_metadata=wrong) == 400
+    assert await put(custom_metadata={"k" * 128: "v" * 512, "owner": "ann"}) == 204
+    changed = {"custom_metadata": {"k" * 128: None, "team": "x"}}
+    assert await bot.status("PATCH", f"secret/metadata/{PATH}", changed) == 204
+    read = (await bot.ask("GET", f"secret/data/{PATH}")).json["data"]["metadata"]
+    assert read["custom_metadata"] == {"owner": "ann", "team": "x"}
+    for after in ("1x", "-1s", -1, 100 * 365 * 86_400 + 1, True):
+        assert await put(delete_version_after=after) == 400
+    assert await put(delete_version_after="1h30m") == 204
+    assert (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["delete_version_after"] == "1h30m0s"
+
+
+async def test_a_version_ends_when_its_metadata_or_its_mount_says(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    assert await bot.status("POST", "secret/config", {"delete_version_after": "3s"}) == 204
+    assert (await bot.ask("GET", "secret/config")).json["data"]["delete_version_after"] == "3s"
+    await write(bot, {"a": 1})
+    clock.advance(2.999999)
+    assert await bot.read(PATH) == {"a": 1}
+    clock.advance(0.000001)
+    assert await bot.status("GET", f"secret/data/{PATH}") == 404
+    assert await bot.status("POST", f"secret/undelete/{PATH}", {"versions": [1]}) == 204
+    clock.advance(100)
+    assert await bot.read(PATH) == {"a": 1}
+    assert await bot.status("POST", f"secret/metadata/{PATH}", {"delete_version_after": "2s"}) == 204
+    await write(bot, {"a": 2})
+    clock.advance(2)
+    assert await bot.status("GET", f"secret/data/{PATH}") == 404
+    assert await bot.status("POST", "secret/config", {"max_versions": MAX_VERSIONS + 1}) == 400
+
+
+async def test_version_1_keeps_one_value_and_lists_names_and_folders(bot: VaultAgent) -> None:
+    for name in ("a", "a/b", "a/c/d", "a-b", "é", "z/1", "z/2"):
+        assert await bot.status("PUT", f"kv/agents/bot/{name}", {"v": name}) == 204
+    assert await bot.status("POST", "kv/agents/bot/a", {"v": "second"}) == 204
+    assert (await bot.ask("GET", "kv/agents/bot/a")).json["data"] == {"v": "second"}
+    listed = await bot.ask("GET", "kv/agents/bot?list=true")
+    assert listed.json["data"]["keys"] == ["a", "a-b", "a/", "z/", "é"]
+    assert (await bot.ask("LIST", "kv/agents/bot/a/")).json["data"]["keys"] == ["b", "c/"]
+    assert await bot.status("DELETE", "kv/agents/bot/a") == 204
+    assert await bot.status("DELETE", "kv/agents/bot/a") == 204
+    assert await bot.status("GET", "kv/agents/bot/a") == 404
+    assert (await bot.ask("GET", "kv/agents/bot/a/b")).json["data"] == {"v": "a/b"}
+    for method, path, body, status in (
+        ("POST", "kv/agents/bot/a", {}, 400), ("PATCH", "kv/agents/bot/a/b", {"v": 1}, 405),
+        ("POST", "kv/agents/bot/a/", {"v": 1}, 405), ("GET", "kv/agents/bot/", None, 405), ("GET", "kv", None, 405),
+    ):  # fmt: skip
+        assert await bot.status(method, path, body) == status
+
+
+async def test_a_value_comes_back_as_it_was_written(bot: VaultAgent) -> None:
+    value = {
+        "float": 0.1, "big": 10**40, "negative": -(2**63), "text": "é\U0001f511\ufffd\u2028", "": "", "null": None,
+        "escape": "\\u0000 \\\\u0000", "list": [1.5e300, True, {"a": []}],
+    }  # fmt: skip
+    assert await write(bot, value) == 200
+    assert await bot.read(PATH) == value
+    for text in (rb'{"data": {"a": "\u0000"}}', rb'{"data": {"a": "\\\u0000"}}', rb'{"data": {"a": "\ud800"}}'):
+        assert await bot.status("POST", f"secret/data/{PATH}", text) == 400
+    assert await bot.read(PATH) == value

@@ -1,0 +1,233 @@
+"""Requests that the Vault API refuses: paths with two meanings, methods, sizes, foreign folders, changed rows; and
+values that appear nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiaryd.ground.database import Sql, sql
+from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.secrets.model.request import MAX_PATH
+from tests.secrets.vault_fixtures import VaultAgent, enter_agent
+
+PATH = "secret/data/agents/bot/db"
+CANARY = "c4n4ry-0f-a-s3cr3t-value"
+COPY = sql(
+    """update secret_version set sealed = (select sealed from secret_version where path = :source),
+        wrapped_key = (select wrapped_key from secret_version where path = :source) where path = :target"""
+)
+SET_SEALED = sql("update secret_version set sealed = :sealed where path = :target")
+SET_WRAPPED = sql("update secret_version set wrapped_key = :sealed where path = :target")
+SEALED = sql("select sealed from secret_version where path = :target")
+SET_MATERIAL = sql("update transit_key_version set sealed = :sealed where name = :name")
+COPY_KEY = sql(
+    """update transit_key_version set sealed = (select sealed from transit_key_version where name = :source),
+        wrapped_key = (select wrapped_key from transit_key_version where name = :source) where name = :name"""
+)
+
+
+async def expect(
+    world: World, bot: VaultAgent, status: int, method: str, path: str, body: Any = None, **more: Any
+) -> None:
+    """Check that a request is refused in the form of Vault, with an entry, and shows no secret."""
+    answer = await bot.ask(method, path, body, **more)
+    assert answer.status == status, (method, path, answer.body)
+    assert list(answer.json) == ["errors"], answer.body
+    assert CANARY.encode() not in answer.body
+    assert newest_entry(world).outcome == "refused", (method, path)
+
+
+PATHS = (
+    "agents/other/../bot/db", "agents/bot/..", "../data/agents/bot/db", "agents//bot/db", "/agents/bot/db",
+    "agents/bot/./db", "agents/bot/db.", "agents./bot/db", "agents/bot./db", "agents/bot/db...", "agents%2Fbot/db",
+    "agents/bot/%2e%2e/db", "agents/bot\\db", "agents/bot/d\tb", "agents/bot/d\u200bb",
+    "agents/bot/d\u202eb", "agents/bot/de\u0301", "agents/bot/\ue000", "agents/bot/d\u2028b", "x" * MAX_PATH,
+)  # fmt: skip
+
+
+async def test_a_path_with_two_meanings_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
+    for path in PATHS:
+        for method, kind, body in (("GET", "data", None), ("POST", "data", {"data": {}}), ("LIST", "metadata", None)):
+            await expect(world, bot, 400, method, f"secret/{kind}/{path}", body)
+        await expect(world, bot, 400, "GET", f"kv/{path}")
+        clock.advance(60)  # each refusal of a minute is an entry of its own up to a limit
+    await bot.login()
+    longest = "agents/bot/" + "x" * (MAX_PATH - len("secret/data/agents/bot/"))
+    assert await bot.status("POST", f"secret/data/{longest}", {"data": {}}) == 200
+
+
+async def test_a_folder_is_of_exactly_the_agent_that_it_names(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+    other = await (await enter_agent(world, app, "other")).login()
+    assert await bot.status("POST", PATH, {"data": {"password": CANARY}}) == 200
+    assert await bot.status("POST", "kv/agents/bot/db", {"password": CANARY}) == 204
+    secret = "agents/bot/db"
+    for method, path, body in (
+        ("GET", f"secret/data/{secret}", None), ("POST", f"secret/data/{secret}", {"data": {}}),
+        ("PATCH", f"secret/data/{secret}", {"data": {}}), ("DELETE", f"secret/data/{secret}", None),
+        ("GET", f"secret/metadata/{secret}", None), ("POST", f"secret/metadata/{secret}", {"max_versions": 1}),
+        ("DELETE", f"secret/metadata/{secret}", None), ("POST", f"secret/destroy/{secret}", {"versions": [1]}),
+        ("POST", f"secret/undelete/{secret}", {"versions": [1]}),
+        ("POST", f"secret/delete/{secret}", {"versions": [1]}), ("LIST", "secret/metadata/agents/bot", None),
+        ("LIST", "secret/metadata/agents", None), ("LIST", "secret/metadata", None), ("GET", "secret/config", None),
+        ("POST", "secret/config", {"max_versions": 1}), ("GET", f"kv/{secret}", None),
+        ("DELETE", f"kv/{secret}", None), ("LIST", "kv", None), ("GET", "secret/data/agents/Other/db", None),
+        ("GET", "secret/data/agents/ｏｔｈｅｒ/db", None), ("GET", f"secret/data/agents/{other.client.id}/db", None),
+        ("GET", "secret/data/agents/other", None), ("GET", "secret/data/other/db", None),
+        ("GET", "secret/data/x/agents/other/db", None),
+    ):  # fmt: skip
+        answer = await other.ask(method, path, body)
+        assert (answer.status, CANARY.encode() in answer.body) == (403, False), (method, path, answer.body)
+    assert await bot.read(secret) == {"password": CANARY}
+    assert (await bot.ask("GET", "kv/agents/bot/db")).json["data"] == {"password": CANARY}
+    assert await other.status("POST", "secret/data/agents/other/db", {"data": {}}) == 200
+
+
+async def test_a_body_has_a_limit_of_bytes_and_of_levels(world: World, bot: VaultAgent) -> None:
+    def sized(size: int) -> bytes:
+        return b'{"data":{"a":"%s"}}' % (b"x" * (size - 17))
+
+    def nested(levels: int) -> bytes:
+        return b'{"data":' + b'{"a":' * (levels - 1) + b"1" + b"}" * levels
+
+    too_large = await bot.ask("POST", PATH, sized(SMALL_BODY + 1))
+    assert (too_large.status, list(too_large.json)) == (413, ["errors"])
+    assert await bot.status("POST", PATH, sized(SMALL_BODY)) == 200
+    assert await bot.status("POST", PATH, nested(MAX_DEPTH)) == 200
+    deep = await bot.read("agents/bot/db")
+    wrong: tuple[bytes, ...] = (
+        nested(MAX_DEPTH + 1), b'{"data":' + b"[" * 5000, b"[]", b'"x"', b"null", b"{", b"\xff",
+        b'{"data":{}, "data":{}}', b'{"data": []}', b'{"data": null}', b"{}", b'{"data":{"a":NaN}}',
+        b'{"data":{"a":1e999}}', b'{"data":{},"options":1}', b'{"data":{"a":1,"a":2}}',
+        b'{"data":{},"options":{"cas":"1"}}', b'{"data":{},"options":{"cas":true}}',
+    )  # fmt: skip
+    for body in wrong:
+        await expect(world, bot, 400, "POST", PATH, body)
+    await expect(world, bot, 400, "GET", f"{PATH}?version=1&version=2")
+    assert await bot.read("agents/bot/db") == deep
+
+
+REFUSED = (
+    ("LIST", "secret/data/agents/bot/", 405), ("PATCH", "secret/config", 405), ("DELETE", "secret/config", 405),
+    ("GET", "secret/delete/agents/bot/db", 405), ("GET", "secret/undelete/agents/bot/db", 405),
+    ("GET", "transit/encrypt/k", 405), ("DELETE", "transit/encrypt/k", 405), ("PATCH", "transit/keys/k", 405),
+    ("GET", "auth/token/renew-self", 405), ("POST", "auth/token/lookup-self", 405), ("DELETE", "sys/health", 405),
+    ("POST", "sys/seal-status", 405), ("POST", "sys/mounts", 405), ("GET", "secret/data", 405),
+    ("GET", "secret/data/", 405), ("GET", "auth/jwt/login", 405), ("GET", "secret", 404),
+    ("GET", "secret/subkeys/agents/bot/db", 404), ("GET", "cubbyhole/x", 404),
+    ("GET", "Secret/data/agents/bot/db", 404), ("GET", "transit/unknown/k", 405), ("POST", "transit/unknown/k", 404),
+    ("POST", "sys/seal", 404), ("POST", "sys/unseal", 404), ("GET", "sys/policies/acl/x", 404),
+    ("POST", "auth/token/create", 404), ("POST", "auth/token/lookup", 404), ("POST", "auth/token/revoke", 404),
+    ("POST", "sys/mounts/new", 404), ("POST", "sys/wrapping/unwrap", 404), ("GET", "sys/leases", 404),
+    ("GET", "identity/entity", 404), ("GET", "sys/internal/ui/mounts/none", 403), ("POST", "auth/jwt/login/", 404),
+    ("GET", "auth", 404), ("GET", "sys", 404),
+)  # fmt: skip
+
+
+async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
+    for method, path, status in REFUSED:
+        await expect(world, bot, status, method, path, {} if method in ("POST", "PATCH") else None)
+        clock.advance(10)
+
+
+async def test_headers_that_would_change_the_meaning_are_refused(world: World, bot: VaultAgent) -> None:
+    for headers, status in (
+        ([("x-vault-wrap-ttl", "60s")], 400), ([("x-vault-namespace", "team")], 400),
+        ([("x-vault-token", bot.token)], 400), ([("x-vault-wrap-ttl", "1"), ("x-vault-wrap-ttl", "")], 400),
+    ):  # fmt: skip
+        await expect(world, bot, status, "POST", PATH, {"data": {}}, headers=headers)
+    assert await bot.status("GET", PATH) == 404
+    assert await bot.status("POST", PATH, {"data": {}}, headers=[("x-vault-namespace", "/")]) == 200
+    for token in ("hvs.", "hvs.x", f"{bot.token}x", bot.token[:-1], "s.x", "root", "hvs.\xe9", bot.token.upper()):
+        await expect(world, bot, 403, "GET", PATH, token=token)
+    await expect(world, bot, 403, "GET", PATH, token="")
+    await expect(world, bot, 403, "GET", PATH, token="", headers=[("authorization", "Basic Ym90OmJvdA==")])
+
+
+async def change(world: World, statement: Sql, **values: Any) -> None:
+    """Change stored rows as someone does who reaches the database, and not the root key."""
+    assert await world.writer.submit(lambda tx: tx.run(statement, **values)) == 1
+
+
+async def test_a_stored_value_opens_at_its_place_alone(world: World, bot: VaultAgent) -> None:
+    mine, other = "agents/bot/db", "agents/bot/other"
+    for path in (mine, other):
+        assert await bot.status("POST", f"secret/data/{path}", {"data": {"password": CANARY + path}}) == 200
+    sealed = bytes(world.db.read().one(SEALED, target=mine.encode())[0])  # type: ignore[index]
+    flipped = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    for statement, values in (
+        (SET_SEALED, {"sealed": flipped}), (SET_SEALED, {"sealed": sealed[1:]}), (SET_SEALED, {"sealed": sealed[:5]}),
+        (SET_SEALED, {"sealed": b""}), (SET_WRAPPED, {"sealed": b""}), (COPY, {"source": other.encode()}),
+    ):  # fmt: skip
+        await change(world, statement, target=mine.encode(), **values)
+        await expect(world, bot, 400, "GET", f"secret/data/{mine}")
+        await expect(world, bot, 400, "PATCH", f"secret/data/{mine}", {"data": {}})
+    assert await bot.read(other) == {"password": CANARY + other}
+    assert await bot.status("POST", f"secret/data/{mine}", {"data": {"a": 1}}) == 200
+    for name in ("one", "two"):
+        assert await bot.status("POST", f"transit/keys/{name}", {}) == 200
+    changes: tuple[tuple[Sql, dict[str, Any]], ...] = (
+        (COPY_KEY, {"source": "two"}),
+        (SET_MATERIAL, {"sealed": b"x"}),
+    )
+    for statement, values in changes:
+        await change(world, statement, name="one", **values)
+        await expect(world, bot, 400, "POST", "transit/encrypt/one", {"plaintext": ""})
+    assert await bot.status("POST", "transit/encrypt/two", {"plaintext": ""}) == 200
+
+
+def read_files(folder: str) -> bytes:
+    """The content of all files of a folder: with SQLite, the database is one of them."""
+    return b"".join(one.read_bytes() for one in Path(folder).rglob("*") if one.is_file())
+
+
+async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    plain = base64.b64encode(CANARY.encode()).decode()
+    assert await bot.status("POST", PATH, {"data": {"password": CANARY, CANARY: 1}}) == 200
+    assert await bot.status("POST", "kv/agents/bot/db", {CANARY: CANARY}) == 204
+    assert await bot.read("agents/bot/db") == {"password": CANARY, CANARY: 1}
+    assert await bot.status("PATCH", PATH, {"data": {"more": CANARY}}) == 200
+    assert await bot.status("POST", "transit/keys/k", {}) == 200
+    sealed = (await bot.ask("POST", "transit/encrypt/k", {"plaintext": plain})).json["data"]["ciphertext"]
+    opened = await bot.ask("POST", "transit/decrypt/k", {"ciphertext": sealed})
+    assert opened.json["data"] == {"plaintext": plain}
+    wrong: list[tuple[str, str, Any]] = [
+        ("POST", PATH, f'{{"data": {{"a": "{CANARY}"'.encode()), ("POST", PATH, CANARY.encode()),
+        ("POST", PATH, [CANARY]), ("POST", PATH, {"data": CANARY}),
+        ("POST", PATH, {"data": {"a": CANARY}, "options": {"cas": CANARY}}),
+        ("POST", PATH, {"data": {"a": CANARY}, "options": {"cas": 9}}), ("POST", PATH, {"data": {"a": CANARY + "\0"}}),
+        ("POST", PATH, {"data": {CANARY: [CANARY] * 5000}}), ("PATCH", PATH, {"data": [CANARY]}),
+        ("POST", f"{PATH}/..", {"data": {"a": CANARY}}),
+        ("POST", "secret/data/agents/other/x", {"data": {"a": CANARY}}),
+        ("POST", "secret/destroy/agents/bot/db", {"versions": [CANARY]}),
+        ("POST", "secret/metadata/agents/bot/db", {"custom_metadata": {"a": [CANARY]}, "delete_version_after": CANARY}),
+        ("POST", "transit/encrypt/k", {"plaintext": CANARY}), ("POST", "transit/encrypt/none", {"plaintext": plain}),
+        ("POST", "transit/encrypt/k", {"batch_input": [CANARY]}), ("POST", "transit/sign/k", {"input": plain}),
+        ("POST", "transit/encrypt/k", {"plaintext": plain, "context": CANARY}),
+        ("POST", "auth/jwt/login", {"jwt": CANARY}),
+        ("POST", "auth/approle/login", {"role_id": "ag_x", "secret_id": CANARY}),
+        ("POST", "auth/jwt/login", {"jwt": [CANARY]}), ("POST", "auth/token/renew-self", {"increment": CANARY}),
+    ]  # fmt: skip
+    shown = b""
+    for method, path, body in wrong:
+        answer = await bot.ask(method, path, body)
+        assert answer.status in (400, 403, 413), (method, path, answer.body)
+        shown += answer.body
+    shown += (await bot.ask("GET", PATH, token=f"hvs.{CANARY}")).body
+    entries = b"".join(body for _, body in ledger.search(world.db.read(), {}, limit=500))
+    logged = "".join(record.getMessage() + str(record.exc_text) for record in caplog.records)
+    kept = read_files(world.config.data_dir)
+    for text in (CANARY, plain.rstrip("="), json.dumps(CANARY)[1:-1].encode().hex(), bot.token):
+        assert [text.encode() in where for where in (shown, entries, logged.encode(), kept)] == [False] * 4, text
