@@ -1,7 +1,9 @@
 /** What several pages read: agents, open approvals and open incidents. */
 
-import { useQuery } from "@tanstack/react-query";
-import { get } from "./api";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect } from "react";
+import { apiPath, get } from "./api";
+import { useMay } from "./session";
 
 export interface Agent {
   agent_id: string;
@@ -22,10 +24,32 @@ export interface Agent {
   last_used_at?: number | null;
 }
 
+export interface AgentRow {
+  agent_id: string;
+  name: string;
+  state: string;
+  risk: number;
+  owner: string | null;
+  owner_id: string;
+  purpose: string;
+  kind: string;
+  risk_tier: string;
+  segment: string;
+  created_at: number | null;
+  last_used_at: number | null;
+}
+
+/** Rows of the table; a page may be short, or empty, although there is a next one. */
 export interface AgentPage {
-  agents: Agent[];
+  agents: AgentRow[];
   next: string | null;
-  total?: number;
+}
+
+export interface AgentCounts {
+  total: number;
+  state: Record<string, number>;
+  kind: Record<string, number>;
+  risk_tier: Record<string, number>;
 }
 
 export interface AgentSearch {
@@ -33,6 +57,7 @@ export interface AgentSearch {
   state?: string;
   risk_tier?: string;
   kind?: string;
+  sort?: string;
 }
 
 export const STATES = ["active", "pending", "suspended", "quarantined", "decommissioned"];
@@ -68,33 +93,67 @@ export interface Incident {
 }
 
 const REFRESH_MS = 3_000;
+const REFRESH_BEHIND_STREAM_MS = 30_000;
+const PAUSE_MS = 1_000;
+/** First parts of the keys of queries that an entry of the ledger may change. */
+const LIVE = new Set(["overview", "riskiest", "denials", "approvals", "approval", "incidents", "incident"]);
 
 /** Read again after so many milliseconds; not after a refusal, each of which would be an entry in the ledger. */
 export function every(ms: number) {
   return (query: { state: { status: string } }) => (query.state.status === "error" ? false : ms) as number | false;
 }
 
+let stream: EventSource | null = null;
+
+/** Interval of a live query: seldom while the stream of events announces every change. */
+export function whileLive(query: { state: { status: string } }): number | false {
+  return every(stream?.readyState === EventSource.OPEN ? REFRESH_BEHIND_STREAM_MS : REFRESH_MS)(query);
+}
+
+/** Read live queries again as entries of the ledger arrive, at most once a second, while the page is in view. */
+export function useEvents(): void {
+  const client = useQueryClient();
+  const isPermitted = useMay()("GET /events");
+  useEffect(() => {
+    if (!isPermitted) return;
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const refresh = () => {
+      timer = null;
+      // A refused query is not sent again: each refusal is an entry itself.
+      void client.invalidateQueries({ predicate: (query) => LIVE.has(String(query.queryKey[0])) && query.state.status !== "error" });
+    };
+    const hear = () => {
+      timer ??= setTimeout(refresh, PAUSE_MS);
+    };
+    const follow = () => {
+      stream?.close();
+      stream = document.hidden ? null : new EventSource(apiPath("/events"));
+      for (const kind of ["entry", "change", "reset"]) stream?.addEventListener(kind, hear);
+      if (stream) hear(); // what happened before the stream
+    };
+    follow();
+    document.addEventListener("visibilitychange", follow);
+    return () => {
+      document.removeEventListener("visibilitychange", follow);
+      stream?.close();
+      if (timer) clearTimeout(timer);
+    };
+  }, [client, isPermitted]);
+}
 
 export const openApprovals = {
   queryKey: ["approvals", "open"],
   queryFn: () => get<{ approvals: Approval[]; next: string | null }>("/approvals", { state: "open", limit: 200 }),
-  refetchInterval: every(REFRESH_MS),
+  refetchInterval: whileLive,
 };
 
 export const openIncidents = {
   queryKey: ["incidents", "open"],
   queryFn: () => get<{ incidents: Incident[]; next: string | null }>("/incidents", { state: "open", limit: 200 }),
-  refetchInterval: every(REFRESH_MS),
+  refetchInterval: whileLive,
 };
 
-/** Agents by state, for figures: each is a count of the server, not of loaded rows. */
-export function useStateCounts() {
-  return useQuery({
-    queryKey: ["agents", "counts"],
-    queryFn: async () => {
-      const pages = STATES.map((state) => get<AgentPage>("/agents", { state, total: true, limit: 1 }));
-      return Object.fromEntries((await Promise.all(pages)).map((page, n) => [STATES[n]!, page.total ?? 0]));
-    },
-    staleTime: 10_000,
-  });
+/** The numbers of agents by state, kind and risk tier, at most five seconds old. */
+export function useAgentCounts() {
+  return useQuery({ queryKey: ["agents", "counts"], queryFn: () => get<AgentCounts>("/agent-table/counts"), staleTime: 5_000 });
 }

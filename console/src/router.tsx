@@ -18,7 +18,7 @@ const root = createRootRoute({
 
 function readAgentSearch(query: Record<string, unknown>): AgentSearch {
   const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
-  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind") };
+  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind"), ...read("sort") };
 }
 
 const page = lazyRouteComponent;

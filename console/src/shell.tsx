@@ -7,13 +7,13 @@ import { BASE } from "./api";
 import icon from "./icon.svg";
 import { Loading } from "./parts/basics";
 import { Icon } from "./parts/icons";
-import { openApprovals, openIncidents } from "./queries";
+import { openApprovals, openIncidents, useEvents } from "./queries";
 import { signOut, useMay, useSession } from "./session";
 import { applyTheme, chosenTheme, type Theme } from "./theme";
 
 const LINKS = [
-  { to: "/", label: "Overview", icon: "overview", needs: "GET /activity" },
-  { to: "/agents", label: "Agents", icon: "agents", needs: "GET /agents" },
+  { to: "/", label: "Overview", icon: "overview", needs: "GET /overview" },
+  { to: "/agents", label: "Agents", icon: "agents", needs: "GET /agent-table" },
   { to: "/approvals", label: "Approvals", icon: "approvals", needs: "GET /approvals" },
   { to: "/incidents", label: "Incidents", icon: "incidents", needs: "GET /incidents" },
   { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
@@ -58,6 +58,7 @@ export function Shell() {
 
 function Navigation() {
   const may = useMay();
+  useEvents();
   const approvals = useQuery({ ...openApprovals, enabled: may("GET /approvals") });
   const incidents = useQuery({ ...openIncidents, enabled: may("GET /incidents") });
   return (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route, sync_playwright
@@ -84,6 +85,12 @@ class Driver:
 
     def click(self, selector: str) -> None:
         self.page.click(selector)
+
+    def download(self, selector: str) -> str:
+        """Click something that saves a text file; return its text."""
+        with self.page.expect_download() as saved:
+            self.page.click(selector)
+        return Path(saved.value.path()).read_text()
 
     def wait_for_url(self, pattern: str) -> str:
         """Wait until the URL matches a glob; return it."""

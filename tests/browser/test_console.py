@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from harness.live_server import ServerFixture
+from harness.live_server import TOOLS, ServerFixture, authenticate, is_allowed, own_server
 from harness.patience import eventually
+from ostiary.guard import Guard
 from tests.support.chromium import Chromium, chromium
 from tests.support.console import enter_console, needs_console
-from tests.support.payment_fixtures import People, live_server, people
+from tests.support.payment_fixtures import FILES, People, live_server, people
 from tests.support.pictures import examine_page
 
 __all__ = ["chromium", "live_server", "people"]
@@ -19,9 +21,10 @@ ATTACK = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</scri
 """A text of a stranger with markup, which every page shows as text."""
 
 
-def confirm(chromium: Chromium, verb: str, reason: str) -> None:
+def confirm(chromium: Chromium, verb: str, reason: str = "") -> None:
     """Give the reason that the open dialog asks for, and confirm."""
-    chromium.fill("dialog textarea", reason)
+    if reason:
+        chromium.fill("dialog textarea", reason)
     chromium.click(f"dialog button:text-is('{verb}')")
     chromium.wait_for("body:not(:has(dialog))")
 
@@ -62,6 +65,107 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
     assert answered.get("outcome", "ok") == "ok"
 
 
+def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium: Chromium, tmp_path: Path) -> None:
+    uri, agent_key, guard_key = "https://files.example/mcp", tmp_path / "writer.json", tmp_path / "files.json"
+    with own_server(tmp_path) as server:
+        server.api("POST", "/policies", {"files": FILES})
+        enter_console(server, chromium, "rita", "administrator")
+        chromium.click("nav >> text=First run")
+        chromium.fill("input[name=name]", "writer")
+        chromium.fill("input[name=purpose]", f"Writes {ATTACK}")
+        _keep(agent_key, chromium.download("text=Register and save its key"))
+        chromium.fill("label:has-text('Name of the tool server') input", "files")
+        chromium.fill("input[name=uri]", uri)
+        _keep(guard_key, chromium.download("text=Register and save the key of its guard"))
+        server.api("PUT", "/resources/files/catalogue", {"catalogue": {"resource": "files", "tools": TOOLS}})
+        scopes = ["files:read", "other:read"]
+        server.api("PATCH", "/agents/writer", {"scopes": scopes, "undeclared": True})
+        with Guard(guard_key, spool_dir=tmp_path / "spool") as guard:
+            who = authenticate(guard, agent_key, uri)
+            eventually(lambda: is_allowed(guard, who))
+            chromium.wait_for("text=1 guard connected")
+            assert not guard.decide(who, "delete_file", {}).decision.allowed
+            chromium.wait_for("text=was denied")
+            assert chromium.evaluate("document.querySelectorAll('.step[data-done=true]').length") == 4
+
+            chromium.click("nav >> text=Agents")
+            chromium.click("[role=row] a:has-text('writer')")
+            chromium.wait_for("h2:text-is('What it did')")
+            chromium.click("button:text-is('Quarantine')")
+            chromium.wait_for("dialog li:text-is('1 token')")
+            examine_page(chromium, "console-stop")
+            confirm(chromium, "Quarantine", "it writes to strangers")
+            chromium.wait_for(".lead .badge.bad")
+            chromium.wait_for("text=The server confirmed the stop")
+            eventually(lambda: not is_allowed(guard, who))
+            [entry] = server.entries(action="agent.quarantine")
+            assert entry["detail"]["ended"] == {"token": 1}, "what the dialog announced"
+            assert f"Writes {ATTACK}" in chromium.text("main")
+            examine_page(chromium, "console-agent")
+            _act(chromium, "Release", "active")
+            who = authenticate(guard, agent_key, uri)
+            eventually(lambda: is_allowed(guard, who))
+            _act(chromium, "Suspend", "suspended")
+            eventually(lambda: not is_allowed(guard, who))
+            _act(chromium, "Resume", "active")
+            chromium.click("text=Remove 1 unused scope")
+            confirm(chromium, "Remove 1 scope")
+            chromium.wait_for("body:not(:has-text('other:read'))")
+            assert server.api("GET", "/agents/writer")["scopes"] == ["files:read"]
+            _act(chromium, "Decommission", "decommissioned")
+            assert not chromium.evaluate("!!document.querySelector('.page-head button')")
+            assert server.api("GET", "/agents/writer")["state"] == "decommissioned"
+
+
+def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: Chromium) -> None:
+    site = enter_console(live_server, chromium, "dora", "administrator")
+    ends = {"Release the agent": "active", "Release to reading": "active", "Decommission the agent": "decommissioned"}
+    for verb, state in ends.items():
+        name, _ = live_server.agent("any:read")
+        incident = live_server.api("POST", "/kill", {"what": "agent", "name": name, "why": ATTACK})["incident"]
+        chromium.goto(f"{site}/console/agents/{name}")
+        chromium.wait_for("button:text-is('Decommission')")
+        assert "Release" not in chromium.text(".page-head"), "a person decides about the incident"
+        if verb == "Release the agent":
+            finding = {
+                "finding_id": "fi_1", "at": 1.0, "detector": "rate", "points": 60, "says": ATTACK, "incident": incident,
+            }  # fmt: skip
+            chromium.tamper("**/api/v1/findings?*", '"findings":[]', f'"findings":[{json.dumps(finding)}]')
+            chromium.tamper(f"**/api/v1/incidents/{incident}", '"findings":[]', f'"findings":[{json.dumps(finding)}]')
+            chromium.goto(f"{site}/console/agents/{name}")
+            chromium.wait_for("h2:text-is('Findings')")
+            assert ATTACK in chromium.text("main")
+        chromium.click("text=its incident")
+        chromium.wait_for("h2:text-is('What happened')")
+        if verb == "Release the agent":
+            assert chromium.text("main").count(ATTACK) >= 2, "the finding and the words of the incident"
+            examine_page(chromium, "console-incident")
+            chromium.be_honest()
+            assert json.loads(chromium.download("text=Export JSON"))["incident_id"]
+            chromium.click("text=Take it")
+            confirm(chromium, "Take it", "I look at it")
+            chromium.wait_for("dd:has-text('dora')")
+        chromium.click(f"text={verb}")
+        confirm(chromium, verb, "I know why")
+        chromium.wait_for("body:not(:has(.page-head button.danger))")
+        assert live_server.api("GET", f"/agents/{name}")["state"] == state
+    chromium.goto(f"{site}/console/incidents")
+    chromium.wait_for("h2:text-is('Closed')")
+    assert ATTACK in chromium.text("main")
+    assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
+
+
+def _act(chromium: Chromium, verb: str, state: str) -> None:
+    chromium.click(f".page-head button:text-is('{verb}')")
+    confirm(chromium, verb, "a test")
+    chromium.wait_for(f".lead .badge:text-is('{state}')")
+
+
+def _keep(path: Path, credential: str) -> None:
+    path.write_text(credential)
+    path.chmod(0o600)
+
+
 def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromium: Chromium) -> None:
     site = enter_console(live_server, chromium, "otto", "administrator")
     chromium.goto(f"{site}/console/incidents")
@@ -77,6 +181,15 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     chromium.check("[aria-label='Select worker-0']")
     chromium.check("[aria-label='Select worker-1']")
     chromium.wait_for("button:text-is('Suspend 2 agents')")
+    assert ATTACK in chromium.download("text=Export CSV")
+    running = [live_server.agent("any:read", owner="otto")[0] for _ in range(2)]
+    chromium.goto(f"{site}/console/agents?state=active&sort=-created")
+    for name in running:
+        chromium.check(f"[aria-label='Select {name}']")
+    chromium.click("text=Suspend 2 agents")
+    confirm(chromium, "Suspend 2 agents", "a test")
+    assert [live_server.api("GET", f"/agents/{name}")["state"] for name in running] == ["suspended"] * 2
+    chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
     chromium.fill("input[type=search]", "no such agent")
     chromium.wait_for("text=No agent matches")
     assert "text=no" in chromium.url()

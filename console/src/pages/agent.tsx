@@ -1,4 +1,4 @@
-/** One agent: who answers for it, what it holds, what it may do and did, and its kill switch. */
+/** One agent: who answers for it, what it holds, what it may do and did, and its stops. */
 
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
@@ -24,6 +24,11 @@ interface AgentDetail extends AgentRow {
   data_classes: string[];
   keys: Key[];
   undo: string;
+}
+
+/** Numbers of live holdings, by kind, that a stop of the agent ends. */
+interface Ending {
+  ends: Record<string, number>;
 }
 
 interface Certificate {
@@ -76,7 +81,12 @@ export function Agent() {
   if (agent.isPending) return <Loading />;
   if (agent.isError) return <Problem error={agent.error} />;
   const row = agent.data;
-  const verbs = (NEXT[row.state] ?? []).filter((one) => may(`POST /agents/{name}/${one}`));
+  // The command that undoes a stop names the incident that waits for a person, where one does.
+  const incident = /^ostiary incident release (\S+)/.exec(row.undo)?.[1];
+  const verbs = (NEXT[row.state] ?? []).filter(
+    (one) => may(`POST /agents/{name}/${one}`) && !(incident && (one === "release" || one === "resume")),
+  );
+  const isStopped = row.state === "suspended" || row.state === "quarantined";
   return (
     <>
       <p className="crumb">
@@ -96,14 +106,18 @@ export function Agent() {
           </button>
         ))}
       </PageHead>
-      {stopMs !== null && (
+      {stopMs !== null && row.state !== "active" && (
         <p className="notice" role="status">
-          The server confirmed after {Math.round(stopMs)} ms. Connected guards deny from then on.
+          The server confirmed the stop after {Math.round(stopMs)} ms. Connected guards deny from then on.
         </p>
       )}
-      {row.undo && row.state !== "active" && row.state !== "pending" && (
+      {isStopped && incident && (
         <p className="notice warn">
-          To undo the stop: <code>{row.undo}</code>
+          The agent waits for a decision about{" "}
+          <Link to="/incidents/$id" params={{ id: incident }}>
+            its incident
+          </Link>
+          .
         </p>
       )}
       <div className="grid">
@@ -141,14 +155,34 @@ export function Agent() {
           onConfirm={async (why) => {
             const start = performance.now();
             await post(`${path}/${verb}`, { why });
-            setStopMs(performance.now() - start);
+            setStopMs(verb === "release" || verb === "resume" ? null : performance.now() - start);
           }}
         >
           <p>
             The agent <bdi>{row.name}</bdi> {ACTS[verb].what}
           </p>
+          {ACTS[verb].isDangerous && <Ends path={path} />}
         </ActionDialog>
       )}
+    </>
+  );
+}
+
+/** What a stop ends, as the server counts it when the dialog opens. */
+function Ends({ path }: { path: string }) {
+  const ending = useQuery({ queryKey: ["ending", path], queryFn: () => get<Ending>(`${path}/holdings`), staleTime: 0 });
+  if (ending.isPending) return <Loading />;
+  if (ending.isError) return <Problem error={ending.error} />;
+  const kinds = Object.entries(ending.data.ends);
+  if (kinds.length === 0) return <p>It holds nothing that ends.</p>;
+  return (
+    <>
+      <p>These end for good, also those of everyone to whom it delegated:</p>
+      <ul className="names">
+        {kinds.map(([kind, number]) => (
+          <li key={kind}>{count(number, kind.replaceAll("_", " "))}</li>
+        ))}
+      </ul>
     </>
   );
 }
@@ -328,7 +362,7 @@ function Timeline({ agent }: { agent: AgentDetail }) {
   if (!may("GET /audit")) return null;
   return (
     <section className="card">
-      <h2>Timeline</h2>
+      <h2>What it did</h2>
       {entries.isPending ? <Loading /> : entries.isError ? <Problem error={entries.error} /> : <Entries entries={entries.data.entries} />}
     </section>
   );

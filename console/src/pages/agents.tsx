@@ -1,36 +1,37 @@
-/** Agents: search, facets, bulk stop and export of the whole list. */
+/** Agents: search, facets, order, bulk stop and export of the whole list. */
 
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { get, post } from "../api";
+import { apiPath, get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
-import { download, toCsv } from "../parts/csv";
 import { ActionDialog } from "../parts/dialog";
 import { type Column, VirtualTable } from "../parts/table";
-import { type Agent, type AgentPage, type AgentSearch, STATES } from "../queries";
+import { type AgentPage, type AgentRow, type AgentSearch, STATES, useAgentCounts } from "../queries";
 import { useMay } from "../session";
 
 const TIERS = ["low", "medium", "high", "critical"];
 const PAGE_ROWS = 500;
 const TYPING_MS = 250;
+const BY_RISK = "-risk";
+const ORDERS: Record<string, string> = { name: "Name", "-name": "Name, descending", "-created": "Newest", created: "Oldest", [BY_RISK]: "Risk" };
 
-const COLUMNS: Column<Agent>[] = [
+const COLUMNS: Column<AgentRow>[] = [
   {
     name: "Agent",
-    width: "minmax(9rem, 1.6fr)",
+    width: "minmax(0, 1.4fr)",
     cell: (agent) => (
       <Link to="/agents/$name" params={{ name: agent.name }}>
         <bdi>{agent.name}</bdi>
       </Link>
     ),
   },
-  { name: "State", width: "7.5rem", cell: (agent) => <Badge>{agent.state}</Badge> },
-  { name: "Purpose", width: "minmax(8rem, 2.4fr)", isMinor: true, cell: (agent) => <bdi>{agent.purpose}</bdi> },
-  { name: "Owner", width: "minmax(6rem, 1fr)", isMinor: true, cell: (agent) => <bdi>{agent.owner ?? agent.owner_id}</bdi> },
-  { name: "Risk tier", width: "5.5rem", isMinor: true, cell: (agent) => <Badge>{agent.risk_tier}</Badge> },
-  { name: "Segment", width: "minmax(5rem, .8fr)", isMinor: true, cell: (agent) => <bdi>{agent.segment}</bdi> },
-  { name: "Registered", width: "7rem", isMinor: true, cell: (agent) => <Time at={agent.created_at} /> },
+  { name: "State", width: "7rem", cell: (agent) => <Badge>{agent.state}</Badge> },
+  { name: "Risk", width: "2.5rem", isMinor: true, cell: (agent) => agent.risk || <span className="muted">0</span> },
+  { name: "Purpose", width: "minmax(0, 2fr)", isMinor: true, cell: (agent) => <bdi>{agent.purpose}</bdi> },
+  { name: "Owner", width: "minmax(0, 1fr)", isMinor: true, cell: (agent) => <bdi>{agent.owner ?? agent.owner_id}</bdi> },
+  { name: "Risk tier", width: "4.75rem", isMinor: true, cell: (agent) => <Badge>{agent.risk_tier}</Badge> },
+  { name: "Last used", width: "6rem", isMinor: true, cell: (agent) => <Time at={agent.last_used_at} /> },
 ];
 
 export function Agents() {
@@ -51,42 +52,47 @@ export function Agents() {
   }, [text, search.text, narrow]);
 
   const list = useInfiniteQuery({
-    queryKey: ["agents", search],
+    queryKey: ["agents", "table", search],
     initialPageParam: "",
-    queryFn: ({ pageParam }) =>
-      get<AgentPage>("/agents", { ...search, limit: PAGE_ROWS, after: pageParam, total: pageParam === "" }),
+    queryFn: ({ pageParam }) => get<AgentPage>("/agent-table", { ...search, limit: PAGE_ROWS, after: pageParam }),
     getNextPageParam: (page) => page.next,
   });
   const rows = useMemo(() => list.data?.pages.flatMap((page) => page.agents) ?? [], [list.data]);
-  const total = list.data?.pages[0]?.total;
+  const counts = useAgentCounts().data;
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = list;
   const onEnd = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
   }, [hasNextPage, isFetchingNextPage, fetchNextPage]);
 
-  const exported = async () => {
-    const all: Agent[] = [];
-    for (let after: string | null = ""; after !== null; ) {
-      const page: AgentPage = await get("/agents", { ...search, limit: 1000, after });
-      all.push(...page.agents);
-      after = page.next;
-    }
-    const columns = ["agent_id", "name", "state", "owner", "purpose", "kind", "provider", "model", "risk_tier", "segment", "scopes"];
-    download("agents.csv", "text/csv", toCsv(all as unknown as Record<string, unknown>[], columns));
-  };
-  const isNarrowed = Object.values(search).some(Boolean);
+  const isSearching = rows.length === 0 && hasNextPage;
+  useEffect(() => {
+    if (isSearching) onEnd();
+  }, [isSearching, onEnd]);
+
+  const { sort, ...filters } = search;
+  const isNarrowed = Object.values(filters).some(Boolean) || sort === BY_RISK;
+  const loaded = `${rows.length.toLocaleString("en")}${hasNextPage ? "+" : ""} of `;
+  const lead = counts ? `${isNarrowed ? loaded : ""}${count(counts.total, "agent")}` : " ";
+  const csv = apiPath("/agent-table/csv", { ...filters, sort: sort === BY_RISK ? undefined : sort });
 
   return (
     <>
-      <PageHead title="Agents" lead={total === undefined ? " " : count(total, isNarrowed ? "matching agent" : "agent")}>
+      <PageHead title="Agents" lead={lead}>
         {selected.size > 0 && may("POST /agents/{name}/suspend") && (
           <button className="danger" onClick={() => setStopping(true)}>
             Suspend {count(selected.size, "agent")}
           </button>
         )}
-        <button onClick={() => void exported()} disabled={rows.length === 0}>
-          Export CSV
-        </button>
+        {may("POST /agents") && (
+          <Link className="button" to="/start">
+            Register an agent
+          </Link>
+        )}
+        {rows.length > 0 && (
+          <a className="button" href={csv} download>
+            Export CSV
+          </a>
+        )}
       </PageHead>
       <search className="filters">
         <label className="grow">
@@ -99,8 +105,24 @@ export function Agents() {
             onChange={(event) => setText(event.target.value)}
           />
         </label>
-        <Facet name="State" value={search.state} values={STATES} onChange={(state) => narrow({ state })} />
-        <Facet name="Risk tier" value={search.risk_tier} values={TIERS} onChange={(risk_tier) => narrow({ risk_tier })} />
+        <Facet name="State" value={search.state} values={STATES} counts={counts?.state} onChange={(state) => narrow({ state })} />
+        <Facet
+          name="Risk tier"
+          value={search.risk_tier}
+          values={TIERS}
+          counts={counts?.risk_tier}
+          onChange={(risk_tier) => narrow({ risk_tier })}
+        />
+        <label>
+          <span className="hidden">Order</span>
+          <select value={search.sort ?? "name"} onChange={(event) => narrow({ sort: event.target.value })}>
+            {Object.entries(ORDERS).map(([value, name]) => (
+              <option key={value} value={value}>
+                By: {name}
+              </option>
+            ))}
+          </select>
+        </label>
         {isNarrowed && (
           <button
             className="ghost"
@@ -113,7 +135,7 @@ export function Agents() {
           </button>
         )}
       </search>
-      {list.isPending ? (
+      {list.isPending || isSearching ? (
         <Loading />
       ) : list.isError ? (
         <Problem error={list.error} />
@@ -175,10 +197,11 @@ interface FacetProps {
   name: string;
   value: string | undefined;
   values: string[];
+  counts: Record<string, number> | undefined;
   onChange: (value: string | undefined) => void;
 }
 
-function Facet({ name, value, values, onChange }: FacetProps) {
+function Facet({ name, value, values, counts, onChange }: FacetProps) {
   return (
     <label>
       <span className="hidden">{name}</span>
@@ -186,7 +209,7 @@ function Facet({ name, value, values, onChange }: FacetProps) {
         <option value="">{name}: any</option>
         {values.map((one) => (
           <option key={one} value={one}>
-            {one}
+            {counts ? `${one} (${(counts[one] ?? 0).toLocaleString("en")})` : one}
           </option>
         ))}
       </select>

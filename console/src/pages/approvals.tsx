@@ -7,7 +7,7 @@ import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
-import { type Approval, every, openApprovals } from "../queries";
+import { type Approval, openApprovals, whileLive } from "../queries";
 import { useMay } from "../session";
 
 interface ApprovalDetail extends Approval {
@@ -27,8 +27,6 @@ interface ApprovalDetail extends Approval {
   flood: { open_of_agent: number; within_an_hour: number };
   before: { at: number; action: string; outcome: string; tool: string }[];
 }
-
-const REFRESH_MS = 3_000;
 
 export function Approvals() {
   const open = useQuery(openApprovals);
@@ -98,7 +96,7 @@ export function ApprovalPage() {
   const approval = useQuery({
     queryKey: ["approval", id],
     queryFn: () => get<ApprovalDetail>(`/approvals/${encodeURIComponent(id)}`),
-    refetchInterval: every(REFRESH_MS),
+    refetchInterval: whileLive,
   });
   const queue = useQuery(openApprovals);
   const one = approval.data;

@@ -5,10 +5,10 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
-import { download } from "../parts/csv";
+import { download } from "../parts/download";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
-import { every, type Incident } from "../queries";
+import { type Incident, whileLive } from "../queries";
 import { useMay } from "../session";
 
 interface IncidentDetail extends Incident {
@@ -21,13 +21,11 @@ interface IncidentDetail extends Incident {
   };
 }
 
-const REFRESH_MS = 5_000;
-
 export function Incidents() {
   const all = useQuery({
     queryKey: ["incidents", "all"],
     queryFn: () => get<{ incidents: Incident[] }>("/incidents", { limit: 200 }),
-    refetchInterval: every(REFRESH_MS),
+    refetchInterval: whileLive,
   });
   const rows = all.data?.incidents ?? [];
   const open = rows.filter((one) => one.closed_at === null);
@@ -94,7 +92,7 @@ export function IncidentPage() {
   const incident = useQuery({
     queryKey: ["incident", id],
     queryFn: () => get<IncidentDetail>(`/incidents/${encodeURIComponent(id)}`),
-    refetchInterval: every(REFRESH_MS),
+    refetchInterval: whileLive,
   });
   if (incident.isPending) return <Loading />;
   if (incident.isError) return <Problem error={incident.error} />;

@@ -5,113 +5,99 @@ import { Link, Navigate } from "@tanstack/react-router";
 import { get } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
 import { Entries } from "../parts/entries";
-import { every, openApprovals, openIncidents, STATES, useStateCounts } from "../queries";
+import { type AgentPage, type AgentSearch, openApprovals, openIncidents, STATES, whileLive } from "../queries";
 import { useMay } from "../session";
 
-interface Activity {
-  size: number;
-  waiting: number;
-  stops: number;
-  doubted: { agent: string; state: string | null; risk: number; incident: string | null }[];
+interface Summary {
+  agents: { total: number; state: Record<string, number> };
+  decisions: { allowed_per_s: number; denied_per_s: number };
+  approvals: number;
+  incidents: number;
+  guards: { connected: number; behind: number; missing: string[] };
+  checkpoint: { size: number };
+  steps: { kind: string; count: number; says: string }[];
 }
-
-interface Guard {
-  guard: string;
-  resource_id: string;
-}
-
-const REFRESH_MS = 5_000;
 
 export function Overview() {
   const may = useMay();
-  return may("GET /activity") ? <Numbers /> : <Navigate to="/approvals" replace />;
+  return may("GET /overview") ? <Numbers /> : <Navigate to="/approvals" replace />;
 }
 
 function Numbers() {
   const may = useMay();
-  const activity = useQuery({ queryKey: ["activity"], queryFn: () => get<Activity>("/activity"), refetchInterval: every(REFRESH_MS) });
-  const approvals = useQuery(openApprovals);
-  const incidents = useQuery(openIncidents);
-  const guards = useQuery({ queryKey: ["guards"], queryFn: () => get<{ guards: Guard[] }>("/feeds"), refetchInterval: every(REFRESH_MS) });
-  const states = useStateCounts();
-  const agents = Object.values(states.data ?? {}).reduce((sum, one) => sum + one, 0);
-  const stopped = (states.data?.["suspended"] ?? 0) + (states.data?.["quarantined"] ?? 0);
-  const failure = [activity, approvals, incidents, states].find((query) => query.isError)?.error;
-  const waiting = approvals.data?.approvals.length ?? 0;
-  const open = incidents.data?.incidents.length ?? 0;
-
+  const summary = useQuery({ queryKey: ["overview"], queryFn: () => get<Summary>("/overview"), refetchInterval: whileLive });
+  if (summary.isPending) return <Loading />;
+  if (summary.isError) return <Problem error={summary.error} />;
+  const { agents, decisions, approvals, incidents, guards, checkpoint, steps } = summary.data;
+  const stopped = (agents.state["suspended"] ?? 0) + (agents.state["quarantined"] ?? 0);
   return (
     <>
       <PageHead title="Overview" />
-      {failure && <Problem error={failure} />}
-      {activity.isPending || states.isPending ? (
-        <Loading />
-      ) : (
-        <>
-          <div className="figures">
-            <Link to="/incidents">
-              <span className="name">Open incidents</span>
-              <span className={open ? "value bad" : "value"}>{open}</span>
-            </Link>
-            <Link to="/approvals">
-              <span className="name">Waiting approvals</span>
-              <span className={waiting ? "value warn" : "value"}>{waiting}</span>
-            </Link>
-            <Link to="/agents" search={{}}>
-              <span className="name">Agents</span>
-              <span className="value">{agents.toLocaleString("en")}</span>
-              <span className="note">{stopped ? `${stopped} stopped` : "none stopped"}</span>
-            </Link>
-            <div>
-              <span className="name">Connected guards</span>
-              <span className="value">{guards.data?.guards.length ?? 0}</span>
-            </div>
-            <div>
-              <span className="name">Entries in the ledger</span>
-              <span className="value">{(activity.data?.size ?? 0).toLocaleString("en")}</span>
-            </div>
-          </div>
-          <div className="grid">
-            <section className="card half">
-              <h2>Next</h2>
-              <NextThings agents={agents} guards={guards.data?.guards.length ?? 0} />
-            </section>
-            <section className="card half">
-              <h2>Agents by state</h2>
-              <StateBar counts={states.data ?? {}} total={agents} />
-            </section>
-            <section className="card half">
-              <h2>Highest risk</h2>
-              {activity.data?.doubted.length ? (
-                <ul className="lines">
-                  {activity.data.doubted.slice(0, 8).map((one) => (
-                    <li key={one.agent}>
-                      <Link to="/agents/$name" params={{ name: one.agent }}>
-                        <bdi>{one.agent}</bdi>
-                      </Link>
-                      <span className="meta">
-                        <span className="tag">risk {one.risk}</span>
-                        {one.state && <Badge>{one.state}</Badge>}
-                      </span>
-                    </li>
-                  ))}
-                </ul>
-              ) : (
-                <p className="muted">No agent has a risk score above zero.</p>
-              )}
-            </section>
-            {may("GET /audit") && <Denials />}
-          </div>
-        </>
-      )}
+      <div className="figures">
+        <Link to="/incidents">
+          <span className="name">Open incidents</span>
+          <span className={incidents ? "value bad" : "value"}>{incidents}</span>
+        </Link>
+        <Link to="/approvals">
+          <span className="name">Waiting approvals</span>
+          <span className={approvals ? "value warn" : "value"}>{approvals}</span>
+        </Link>
+        <Link to="/agents" search={{}}>
+          <span className="name">Agents</span>
+          <span className="value">{agents.total.toLocaleString("en")}</span>
+          <span className="note">{stopped ? `${stopped.toLocaleString("en")} stopped` : "none stopped"}</span>
+        </Link>
+        <div>
+          <span className="name">Decisions per second</span>
+          <span className="value">{rate(decisions.allowed_per_s + decisions.denied_per_s)}</span>
+          <span className="note">{rate(decisions.denied_per_s)} denied</span>
+        </div>
+        <div>
+          <span className="name">Connected guards</span>
+          <span className={guards.behind + guards.missing.length ? "value warn" : "value"}>{guards.connected}</span>
+          <span className="note">
+            {guards.missing.length ? `${guards.missing.length} not connected` : guards.behind ? `${guards.behind} behind` : "none behind"}
+          </span>
+        </div>
+        <div>
+          <span className="name">Entries in the ledger</span>
+          <span className="value">{checkpoint.size.toLocaleString("en")}</span>
+        </div>
+      </div>
+      <div className="grid">
+        <section className="card half">
+          <h2>Next</h2>
+          <NextThings steps={steps} />
+        </section>
+        <section className="card half">
+          <h2>Agents by state</h2>
+          <StateBar counts={agents.state} total={agents.total} />
+        </section>
+        <Riskiest />
+        {may("GET /audit") && <Denials />}
+      </div>
     </>
   );
 }
 
+function rate(perSecond: number): string {
+  return perSecond.toLocaleString("en", { maximumFractionDigits: 1 });
+}
+
+/** Pages on which a step is taken; a step without one is text. */
+const PLACES: Record<string, { to: "/start" | "/agents"; search: AgentSearch }> = {
+  guards: { to: "/start", search: {} },
+  resource: { to: "/start", search: {} },
+  agent: { to: "/start", search: {} },
+  risk: { to: "/agents", search: { sort: "-risk" } },
+  pending: { to: "/agents", search: { state: "pending" } },
+};
+
 /** The things that wait for a person, the most urgent first. */
-function NextThings({ agents, guards }: { agents: number; guards: number }) {
-  const approvals = useQuery(openApprovals).data?.approvals ?? [];
-  const incidents = useQuery(openIncidents).data?.incidents ?? [];
+function NextThings({ steps }: { steps: Summary["steps"] }) {
+  const may = useMay();
+  const approvals = useQuery({ ...openApprovals, enabled: may("GET /approvals") }).data?.approvals ?? [];
+  const incidents = useQuery({ ...openIncidents, enabled: may("GET /incidents") }).data?.incidents ?? [];
   const things = [
     ...incidents.slice(0, 3).map((one) => (
       <Link key={one.incident_id} to="/incidents/$id" params={{ id: one.incident_id }}>
@@ -123,16 +109,54 @@ function NextThings({ agents, guards }: { agents: number; guards: number }) {
         Answer <bdi>{one.agent}</bdi>: <bdi>{one.tool || "its plan"}</bdi>
       </Link>
     )),
-    ...(agents === 0 ? [<Link key="agent" to="/start">Register the first agent</Link>] : []),
-    ...(agents > 0 && guards === 0 ? [<Link key="guard" to="/start">Put a guard in front of a tool: none is connected</Link>] : []),
+    ...steps
+      .filter((step) => step.kind !== "incidents" && step.kind !== "approvals")
+      .map((step) => {
+        const place = PLACES[step.kind];
+        return place ? <Link key={step.kind} to={place.to} search={place.search}>{step.says}</Link> : <span key={step.kind}>{step.says}</span>;
+      }),
   ];
   if (things.length === 0) return <p className="muted">Nothing waits for a person.</p>;
   return (
     <ol className="lines">
-      {things.slice(0, 3).map((thing, n) => (
-        <li key={n}>{thing}</li>
+      {things.slice(0, 3).map((thing) => (
+        <li key={thing.key}>{thing}</li>
       ))}
     </ol>
+  );
+}
+
+function Riskiest() {
+  const riskiest = useQuery({
+    queryKey: ["riskiest"],
+    queryFn: () => get<AgentPage>("/agent-table", { sort: "-risk", limit: 8 }),
+    refetchInterval: whileLive,
+  });
+  return (
+    <section className="card half">
+      <h2>Highest risk</h2>
+      {riskiest.isPending ? (
+        <Loading />
+      ) : riskiest.isError ? (
+        <Problem error={riskiest.error} />
+      ) : riskiest.data.agents.length === 0 ? (
+        <p className="muted">No agent has a risk score above zero.</p>
+      ) : (
+        <ul className="lines">
+          {riskiest.data.agents.map((one) => (
+            <li key={one.agent_id}>
+              <Link to="/agents/$name" params={{ name: one.name }}>
+                <bdi>{one.name}</bdi>
+              </Link>
+              <span className="meta">
+                <span className="tag">risk {one.risk}</span>
+                <Badge>{one.state}</Badge>
+              </span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 
@@ -167,7 +191,7 @@ function Denials() {
   const denials = useQuery({
     queryKey: ["denials"],
     queryFn: () => get<{ entries: { index: number; at: number; action: string; agent?: string }[] }>("/audit", { outcome: "deny", limit: 8 }),
-    refetchInterval: every(REFRESH_MS / 2),
+    refetchInterval: whileLive,
   });
   return (
     <section className="card half">

@@ -31,10 +31,10 @@ export function Start() {
   const guards = useQuery({ queryKey: ["start", "guards"], queryFn: () => get<{ guards: { guard: string }[] }>("/feeds"), ...live });
   const denied = useQuery({ queryKey: ["start", "denied"], queryFn: () => get<{ entries: Entry[] }>("/audit", { outcome: "deny", limit: 1 }), ...live });
 
-  // The administrator's own identity is no agent that a guard would ever see.
+  // The administrator's own identity and the API of this server are no agent and no tool that a guard would ever see.
   const known = agents.data?.agents.filter((agent) => !agent.scopes.some((scope) => scope.startsWith("ostiary:"))) ?? [];
   const mine = known.findLast((agent) => agent.owner === session.name) ?? known.at(-1);
-  const resource = resources.data?.resources.at(-1);
+  const resource = resources.data?.resources.findLast((one) => one.uri !== `${session.issuer}/api/v1`);
   const guardCount = guards.data?.guards.length ?? 0;
   const denial = denied.data?.entries[0];
   const failure = [agents, resources, guards].find((query) => query.isError)?.error;
@@ -51,12 +51,18 @@ export function Start() {
         </Step>
         <Step n={2} title="An agent" isDone={mine !== undefined}>
           {mine ? (
-            <p>
-              <Link to="/agents/$name" params={{ name: mine.name }}>
-                <bdi>{mine.name}</bdi>
-              </Link>{" "}
-              is registered. <Badge>{mine.state}</Badge>
-            </p>
+            <>
+              <p>
+                <Link to="/agents/$name" params={{ name: mine.name }}>
+                  <bdi>{mine.name}</bdi>
+                </Link>{" "}
+                is registered. <Badge>{mine.state}</Badge>
+              </p>
+              <details className="after">
+                <summary>Register another agent</summary>
+                <NewAgent owner={session.name} issuer={session.issuer} />
+              </details>
+            </>
           ) : (
             <NewAgent owner={session.name} issuer={session.issuer} />
           )}

@@ -4,21 +4,25 @@ import { type ReactNode, useEffect, useSyncExternalStore } from "react";
 import { ApiError } from "../api";
 
 const TICK_MS = 10_000;
+/** Difference of the clocks of the server and of the browser that no reader sees. */
+const CLOCK_SKEW_S = 5;
 const listeners = new Set<() => void>();
-let now = Date.now();
+let ticks = 0;
 setInterval(() => {
-  now = Date.now();
+  ticks += 1;
   for (const listener of listeners) listener();
 }, TICK_MS);
 
+/** Return the present in milliseconds, again every ten seconds. */
 function useNow(): number {
-  return useSyncExternalStore(
+  useSyncExternalStore(
     (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    () => now,
+    () => ticks,
   );
+  return Date.now();
 }
 
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
@@ -35,7 +39,7 @@ const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle:
 export function sayTime(at: number, present: number): string {
   const seconds = at - present / 1000;
   const unit = UNITS.find(([, length]) => Math.abs(seconds) >= length);
-  if (!unit) return seconds > 0 ? "in a moment" : "just now";
+  if (!unit) return seconds > CLOCK_SKEW_S ? "in a moment" : "just now";
   return relative.format(Math.trunc(seconds / unit[1]), unit[0]);
 }
 

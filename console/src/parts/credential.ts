@@ -1,6 +1,6 @@
 /** Keys that are made in the browser: the private half goes into a file of the person, never to the server. */
 
-import { download } from "./csv";
+import { download } from "./download";
 
 export interface NewKey {
   publicJwk: JsonWebKey;

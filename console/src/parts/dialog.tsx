@@ -43,7 +43,7 @@ export function ActionDialog({ title, children, verb, isDangerous, needsReason, 
         {needsReason && (
           <label className="field">
             Reason
-            <textarea value={reason} onChange={(event) => setReason(event.target.value)} required maxLength={1000} />
+            <textarea value={reason} onChange={(event) => setReason(event.target.value)} required maxLength={500} />
             <span className="hint">The reason is kept in the ledger with your name.</span>
           </label>
         )}

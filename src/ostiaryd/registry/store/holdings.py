@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import chain
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Holding, Root
+from ostiaryd.registry.model import AgentId, Holding, Root
 from ostiaryd.registry.model.holding import Ended
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why, ath"
@@ -33,18 +33,20 @@ _FOR_GUARDS = ", ".join(Ended._fields)
 
 
 def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
-    """Return the statement that ends everything live under the seeds, whichever agent holds it.
+    """Return the statement that ends everything live under the seeds, whichever agent holds it."""
+    return f"""update holding set ended_at = :now, ended_why = :why where id in ({_under(*seeds, tasks=tasks)})
+        returning {returning}"""
 
-    `tasks` selects the tasks whose holdings end too.
-    """
+
+def _under(*seeds: str, tasks: str = "") -> str:
+    """Return the query of the live holdings of the seeds, and of the tasks that `tasks` selects."""
     live = "ended_at is null and expires_at > :now"
     under = [f"select id from holding where {seed} and {live}" for seed in seeds]
     if tasks:
         under.append(
             f"select id from ({tasks}) as above cross join holding where task = task_id and {_DECLARED} and {live}"
         )
-    return f"""update holding set ended_at = :now, ended_why = :why where id in ({" union ".join(under)})
-        returning {returning}"""
+    return " union ".join(under)
 
 
 def _tree(tops: str) -> str:
@@ -56,17 +58,13 @@ def _tree(tops: str) -> str:
         select task_id from tree"""
 
 
+_TASKS_OF_AGENT = _tree(
+    """select task_id from task where agent = :root and state = 'live'
+    union select 'tk_' || substr(cast(:root as text), 4)"""
+)
 _END = {
     Root.HOLDING: sql(_end("id = :root")),
-    Root.AGENT: sql(
-        _end(
-            "agent = :root",
-            tasks=_tree(
-                """select task_id from task where agent = :root and state = 'live'
-                union select 'tk_' || substr(cast(:root as text), 4)"""
-            ),
-        )
-    ),
+    Root.AGENT: sql(_end("agent = :root", tasks=_TASKS_OF_AGENT)),
     # Tasks under the task have just ended in this act; a search by that time is faster than a walk down to them. Their
     # tokens name the task, and guards get a delta for the task.
     Root.TASK: sql(
@@ -108,6 +106,13 @@ _END_BELOW = sql(
 """Holdings below the holdings that have just ended. Below an expired holding none is live, since none outlives its
 parent.
 """
+_COUNT_OF_AGENT = sql(
+    f"""with recursive doomed (id) as (
+            {_under("agent = :root", tasks=_TASKS_OF_AGENT)}
+            union select child.id from doomed join holding child on child.parent = doomed.id
+            where child.ended_at is null and child.expires_at > :now)
+        select kind, count(*) from doomed join holding on holding.id = doomed.id group by kind order by kind"""
+)
 
 
 def insert(tx: Tx, holding: Holding) -> None:
@@ -152,6 +157,11 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
         for one in ended:
             tx.touch("holding", one.id)
     return Counter(one.kind for one in ended), ended
+
+
+def count_of_agent(reader: Reader, agent: AgentId, *, now: int) -> dict[str, int]:
+    """Return how many live holdings a stop of the agent would end, by kind."""
+    return {str(kind): int(number) for kind, number in reader.all(_COUNT_OF_AGENT, root=agent, now=now)}
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ledger import flows as ledger
@@ -29,10 +29,10 @@ from ostiaryd.registry.model import (
     State,
     Verb,
 )
-from ostiaryd.registry.store import agents, keys
+from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
-from ostiaryd.registry.wire_admin.render import AgentBody, AgentDetail, AgentKeyBody, RevokedBody
+from ostiaryd.registry.wire_admin.render import AgentBody, AgentDetail, AgentKeyBody, EndingBody, RevokedBody
 
 E = TypeVar("E", bound=StrEnum)
 MAX_TEXT = 200
@@ -184,6 +184,14 @@ async def show_agent(call: Call) -> Reply:
     return _show(call, call.params["name"])
 
 
+async def count_holdings(call: Call) -> Reply:
+    """Count the live holdings that a stop of the agent ends, those of everyone to whom it delegated included."""
+    agent = flows.find_agent(call.world.db.read(), call.params["name"])
+    now = call.world.now()
+    ends = await call.world.db.scan(lambda reader: holdings.count_of_agent(reader, agent.agent_id, now=now))
+    return reply({"ends": ends}, headers=[NO_STORE])
+
+
 async def change_agent(call: Call) -> Reply:
     """Change the owner, deputy, segment, scopes, depth or end of an agent, or whether it states its person's words."""
     change = call.json(AgentChange)
@@ -321,6 +329,7 @@ ROUTES = (
         query=AGENT_QUERY,
     ),
     Route("GET", "/api/v1/agents/{name}", show_agent, READ, answers={200: AgentDetail}),
+    Route("GET", "/api/v1/agents/{name}/holdings", count_holdings, READ, answers={200: EndingBody}),
     Route("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN, body=AgentChange, answers={200: AgentDetail}),
     Route(
         "POST",

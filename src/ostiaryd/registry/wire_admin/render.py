@@ -125,6 +125,12 @@ class RevokedBody(TypedDict):
     revoked: dict[str, int]
 
 
+class EndingBody(TypedDict):
+    """Numbers of live holdings that a stop would end, by kind."""
+
+    ends: dict[str, int]
+
+
 def person(reader: Reader, person: Person) -> PersonBody:
     """Return a person as JSON."""
     return {
