@@ -31,5 +31,5 @@ export function useMay(): (operation: string) => boolean {
 /** End the session, and show the login page. */
 export async function signOut(): Promise<void> {
   await send("DELETE", "/session");
-  location.assign(`${BASE}/login?return_to=/console`);
+  location.assign(`${BASE}/login?${new URLSearchParams({ return_to: "/console" })}`);
 }
