@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from hashlib import sha256
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -141,3 +143,72 @@ def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
 def test_telemetry_keeps_its_paths_below_v1(vault: VaultStage) -> None:
     answer = httpx2.post(f"{vault.url}/v1/traces", json={}, headers={"x-vault-token": "hvs.none"})
     assert (answer.status_code, "errors" in answer.json()) == (401, False)
+
+
+def test_the_client_reads_health_and_seal_and_lists_the_mounts(vault: VaultStage) -> None:
+    client = vault.login()
+    assert client.sys.read_health_status().status_code == 200
+    health = client.sys.read_health_status(method="GET")
+    assert (health["initialized"], health["sealed"]) == (True, False)
+    assert (client.sys.is_initialized(), client.sys.is_sealed(), client.is_authenticated()) == (True, False, True)
+    assert set(client.sys.list_mounted_secrets_engines()["data"]) == {"kv/", "secret/", "transit/"}
+    assert client.sys.get_capabilities(paths=[f"secret/data/{vault.folder}/x"])["data"]["capabilities"] == [
+        "create",
+        "delete",
+        "read",
+        "update",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:The raise_on_deleted_version parameter:DeprecationWarning")
+def test_the_client_changes_versions_and_metadata(vault: VaultStage) -> None:
+    kv, path = vault.login().secrets.kv.v2, f"{vault.folder}/db"
+    kv.create_or_update_secret(path=path, secret={"a": "1"}, cas=0)
+    with pytest.raises(exceptions.InvalidRequest, match="check-and-set"):
+        kv.create_or_update_secret(path=path, secret={"a": "2"}, cas=0)
+    assert kv.patch(path=path, secret={"b": "2"})["data"]["version"] == 2
+    kv.delete_latest_version_of_secret(path=path)
+    with pytest.raises(exceptions.InvalidPath):
+        kv.read_secret_version(path=path, raise_on_deleted_version=True)
+    kv.undelete_secret_versions(path=path, versions=[2])
+    read = kv.read_secret_version(path=path, raise_on_deleted_version=True)
+    assert read["data"]["data"] == {"a": "1", "b": "2"}
+    kv.destroy_secret_versions(path=path, versions=[1])
+    kv.update_metadata(path=path, max_versions=3, delete_version_after="1h", custom_metadata={"team": "x"})
+    shown = kv.read_secret_metadata(path=path)["data"]
+    assert (shown["max_versions"], shown["delete_version_after"]) == (3, "1h0m0s")
+    assert (shown["custom_metadata"], shown["versions"]["1"]["destroyed"]) == ({"team": "x"}, True)
+    kv.delete_metadata_and_all_versions(path=path)
+    with pytest.raises(exceptions.InvalidPath):
+        kv.list_secrets(path=vault.folder)
+
+
+def test_a_token_is_renewed_and_revoked(vault: VaultStage) -> None:
+    client = vault.login()
+    token = client.auth.token
+    assert token.lookup_self()["data"]["id"] == client.token
+    assert token.renew_self(increment="5m")["auth"]["lease_duration"] <= 300
+    token.revoke_self()
+    with pytest.raises(exceptions.Forbidden):
+        token.lookup_self()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("secret/data/agents/{}/../{}/db", 400), ("secret/data/agents/{}/%2e%2e/{}/db", 400),
+        ("secret/data//agents/{}/db", 400), ("secret/data/agents/{}%2fdb", 200), ("secret/data/agents/{}/db%2e", 400),
+        ("secret/data/agents/{}/%252e%252e", 400), ("secret/data/agents/{}/db%00", 400),
+        ("secret%2fdata/agents/{}/db", 200), ("secret/data/agents/{}/db%E2%80%8B", 400),
+        ("secret/data/agents/{}/db%ff", 400), ("secret/data/agents/{}/DB", 404),
+    ],
+)  # fmt: skip
+def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage, path: str, status: int) -> None:
+    client = vault.login()
+    client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})
+    connection = HTTPConnection(urlsplit(vault.url).netloc, timeout=30)  # sends the path as it is
+    connection.request("GET", f"/v1/{path.replace('{}', vault.name)}", headers={"x-vault-token": client.token})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert (answer.status, b'{"a":"b"}' in body) == (status, status == 200), body

@@ -2456,7 +2456,6 @@ export type UserinfoBody = {
 export type VaultEnvelope = {
   auth: unknown;
   data: unknown;
-  errors?: string[];
   lease_duration: number;
   lease_id: string;
   renewable: boolean;

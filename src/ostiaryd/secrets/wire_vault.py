@@ -2,7 +2,7 @@
 
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
     auth/token/lookup-self, renew-self, revoke-self
-    sys/health, sys/seal-status                 without authentication
+    sys/health, sys/init, sys/seal-status       without authentication
     sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
     MOUNT/..                                    the engine of the mount
 
@@ -424,7 +424,16 @@ def _show_seal(call: Call) -> dict[str, object]:
     }
 
 
-_OPEN = {"sys/health": _show_health, "sys/seal-status": _show_seal}
+def _show_init(call: Call) -> dict[str, object]:
+    """Return that the server is initialized: it makes its keys when it starts."""
+    return {"initialized": True}
+
+
+_OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
+    "sys/health": _show_health,
+    "sys/init": _show_init,
+    "sys/seal-status": _show_seal,
+}
 """Paths without authentication."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Stop, find_stop, is_person_id
+from ostiaryd.registry.model import Stop, find_stop, is_person_id, names_of_agent
 from ostiaryd.tasks import flows as tasks
 
 
@@ -27,4 +27,13 @@ def find_hold(reader: Reader, holder: str | None, task: str | None) -> Stop | No
         return None
     if is_person_id(holder):
         return find_stop(stops, [("owner", holder), ("everything", "")])
-    return find_stop(stops, tasks.stop_names(reader, holder, task))
+    names, agents = [("task", task or "")], [holder]
+    if task is not None and (declared := tasks.get_task(reader, task)) is not None:
+        names.append(("owner", declared.person or ""))
+        above = tasks.above(reader, declared)
+        names += [("task", one.task_id) for one in above]
+        agents += [one.agent for one in above]
+    for id in agents:
+        if (agent := registry.get_agent(reader, id)) is not None:
+            names += names_of_agent(agent)
+    return find_stop(stops, names)

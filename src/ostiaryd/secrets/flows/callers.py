@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, check_not_stopped
+from ostiaryd.registry.model import Agent
 from ostiaryd.secrets.model.request import SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
 from ostiaryd.secrets.store import tokens as store
@@ -127,8 +127,8 @@ def _live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
     """Return an agent that may act now, and its task with the chain. Raises NotFound, Forbidden."""
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_id(agent.agent_id)
-    check_not_stopped(registry.list_stops(act.tx), tasks.stop_names(act.tx, agent.agent_id, task_id or standing))
     if not task_id or task_id == standing:
+        registry.check_none_stopped(act.tx, "task", [standing])
         return agent, standing_task(agent)
     task = tasks.live(act.tx, task_id, now=act.now)
     if task.agent != agent.agent_id:

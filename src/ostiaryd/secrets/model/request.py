@@ -109,15 +109,19 @@ def check_path(path: str) -> str:
     """Return a path below `/v1/`. A trailing slash stays, since a list has one. Raises Malformed.
 
     The path was decoded once. A path that readers could understand in two ways is refused: empty segments, `.` and
-    `..`, a segment that ends in a dot, control characters, backslashes, percent signs, and text that is not in
-    Unicode's normal form C.
+    `..`, a segment that ends in a dot, control characters, backslashes, percent signs, text that is not in
+    Unicode's normal form C, and the character that stands for bytes that were no UTF-8.
     """
     if not 0 < len(path) <= MAX_PATH:
         raise Malformed(f"a path has 1 to {MAX_PATH} characters")
     if unicodedata.normalize("NFC", path) != path:
         raise Malformed("the path is not in Unicode's normal form C")
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or letter in "\\%" for letter in path):
-        raise Malformed("the path contains a control character, a backslash or a percent sign")
+    if any(
+        unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or letter in "\\%\ufffd" for letter in path
+    ):
+        raise Malformed(
+            "the path contains a control character, a backslash, a percent sign, or bytes that are no UTF-8"
+        )
     segments = path.removesuffix("/").split("/")
     if any(not segment or segment.endswith(".") for segment in segments):
         raise Malformed("the path contains an empty segment, or a segment that ends in a dot")

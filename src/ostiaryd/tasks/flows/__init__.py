@@ -1,7 +1,7 @@
 """Operations on tasks, and the one revocation that ends everything derived."""
 
 from ostiaryd.tasks.flows import queries
-from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, stop_names, tree
+from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balances,
@@ -90,7 +90,6 @@ __all__ = [
     "show_pruned",
     "spend",
     "start",
-    "stop_names",
     "tell",
     "tree",
 ]

@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, names_of_agent
+from ostiaryd.registry.model import Agent
 from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
@@ -53,22 +53,6 @@ def above(reader: Reader, task: Task) -> list[Task]:
     if top is not None and (agent := registry.get_agent(reader, standing_agent(top))) is not None:
         tasks_above.append(standing_task(agent))
     return tasks_above
-
-
-def stop_names(reader: Reader, agent: str, task: str | None) -> list[tuple[str, str]]:
-    """Return the stops that concern the acts of an agent (id) under a task, as they concern its tokens: by the
-    agent, the task and its person, and each task above with its agent.
-    """
-    names, agents = [("task", task or "")], [agent]
-    if task is not None and (declared := store.get(reader, task)) is not None:
-        names.append(("owner", declared.person or ""))
-        tasks_above = above(reader, declared)
-        names += [("task", one.task_id) for one in tasks_above]
-        agents += [one.agent for one in tasks_above]
-    for id in agents:
-        if (record := registry.get_agent(reader, id)) is not None:
-            names += names_of_agent(record)
-    return names
 
 
 def link_of(agent: Agent, task: str) -> Link:
