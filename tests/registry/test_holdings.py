@@ -133,7 +133,10 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
                 register(act, f"{agent} {example}", key=f"{example} {key}")
             for held in planted:
                 holdings.insert(act.tx, held)
-            return dict(flows.end_holdings(act, root, value, why="test"))
+            announced = holdings.count_of_agent(act.tx, AgentId(value), now=act.now)
+            counts = dict(flows.end_holdings(act, root, value, why="test"))
+            assert root is not Root.AGENT or announced == counts
+            return counts
 
         counts = asyncio.run_coroutine_threadsafe(run_act(world, flow), loop).result(PATIENCE_S)
         wanted, is_some_derived = doomed(planted, root, value, clock.now)
