@@ -158,6 +158,8 @@ async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: Wor
     await create_holding(world, stranger, "tok_3")
     await create_holding(world, stranger, "tok_derived", parent="tok_1")
     await create_holding(world, stranger, "tok_below", parent="tok_derived")
+    announced = holdings.count_of_agent(world.db.read(), first.agent_id, now=world.now())
+    assert announced == {"token": 3}, "its own, and all that derive from it"
     assert await end_holdings(world, Root.OWNER, first.owner) == {"token": 4}
     assert is_live(world, "tok_3")
 

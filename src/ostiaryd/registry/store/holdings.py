@@ -109,9 +109,9 @@ parent.
 _COUNT_OF_AGENT = sql(
     f"""with recursive doomed (id) as (
             {_under("agent = :root", tasks=_TASKS_OF_AGENT)}
-            union select child.id from doomed join holding child on child.parent = doomed.id
-            where child.ended_at is null and child.expires_at > :now)
-        select kind, count(*) from doomed join holding on holding.id = doomed.id group by kind order by kind"""
+            union select child.id from doomed cross join holding child
+            where child.parent = doomed.id and child.ended_at is null and child.expires_at > :now)
+        select kind, count(*) from doomed cross join holding where holding.id = doomed.id group by kind"""
 )
 
 
