@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
@@ -72,13 +70,17 @@ async def test_changes_of_an_unknown_secret_are_no_error_and_store_nothing(bot: 
     assert await bot.status("LIST", f"secret/metadata/{bot.folder}") == 404
 
 
-@pytest.mark.parametrize("number", [2**53, 2**63, 10**30, -1, True, "", "1e3", "٣", 1.5])
-async def test_a_version_is_a_number_that_the_database_holds(bot: VaultAgent, number: Any) -> None:
+async def test_a_version_is_a_number_that_the_database_holds(bot: VaultAgent) -> None:
     await write(bot, {"a": 1})
+    wrong: tuple[Any, ...] = (2**53, 2**63, 10**30, -1, True, "", "1e3", "٣", 1.5)
     for kind in ("delete", "undelete", "destroy"):
-        assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [1, number]}) == 400
+        for number in wrong:
+            assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [1, number]}) == 400
         assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [2**53 - 1]}) == 204
-    if isinstance(number, int) and number is not True:
+        assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [0] * 1000}) == 204
+        for numbers in ([], [0] * 1001):
+            assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": numbers}) == 400
+    for number in (2**53, 2**63, 10**30, -1):
         assert await bot.status("GET", f"secret/data/{PATH}?version={number}") == 400
     assert await bot.status("GET", f"secret/data/{PATH}?version={10**15 - 1}") == 404
     assert await bot.read(PATH) == {"a": 1}

@@ -19,6 +19,8 @@ from ostiaryd.ground.database import Sql, sql
 from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
+from ostiaryd.secrets.engines.transit import MAX_BATCH, MAX_RANDOM
+from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model.request import MAX_PATH
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent
 
@@ -185,6 +187,33 @@ async def test_a_stored_value_opens_at_its_place_alone(world: World, bot: VaultA
         await change(world, statement, name="one", **values)
         await expect(world, bot, 400, "POST", "transit/encrypt/one", {"plaintext": ""})
     assert await bot.status("POST", "transit/encrypt/two", {"plaintext": ""}) == 200
+
+
+async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await bot.status("POST", "transit/keys/k", {}) == 200
+    monkeypatch.setattr(transit, "MAX_KEY_VERSIONS", 3)
+    assert [await bot.status("POST", "transit/keys/k/rotate") for _ in range(3)] == [200, 200, 400]
+    assert (await bot.ask("GET", "transit/keys/k")).json["data"]["latest_version"] == 3
+    monkeypatch.setattr(transit, "MAX_KEYS", 2)
+    assert [await bot.status("POST", f"transit/keys/{name}", {}) for name in ("l", "m", "l")] == [200, 400, 200]
+    item, content = {"plaintext": ""}, {"batch_input": [{"plaintext": ""}] * MAX_BATCH}
+    assert await bot.status("POST", "transit/encrypt/k", content) == 200
+    assert await bot.status("POST", "transit/encrypt/k", {"batch_input": [item] * (MAX_BATCH + 1)}) == 400
+    assert await bot.status("POST", "transit/encrypt/k", {"batch_input": []}) == 400
+    for path, body, status in (
+        ("random", {"bytes": MAX_RANDOM}, 200), ("random", {"bytes": MAX_RANDOM + 1}, 400),
+        ("random", {"bytes": 0}, 400), (f"random/{MAX_RANDOM}", {}, 200), (f"random/{MAX_RANDOM + 1}", {}, 400),
+        ("random/x", {}, 400),
+        ("datakey/wrapped/k", {"bits": 128}, 200), ("datakey/wrapped/k", {"bits": 129}, 400),
+        ("encrypt/k", {"plaintext": "", "key_version": 3}, 200),
+        ("encrypt/k", {"plaintext": "", "key_version": 4}, 400),
+        ("encrypt/k", {"plaintext": "", "key_version": -1}, 400), (f"keys/{'k' * 128}/rotate", {}, 400),
+        (f"keys/{'k' * 129}", {}, 400), ("keys/a b", {}, 400), ("keys/l", {"type": "rsa-2048"}, 400),
+        ("keys/k/config", {"min_decryption_version": 4}, 400), ("keys/k/config", {"min_decryption_version": 3}, 200),
+        ("keys/k/config", {"min_encryption_version": 2}, 400), ("keys/k/config", {"min_encryption_version": 3}, 200),
+    ):  # fmt: skip
+        answer = await bot.ask("POST", f"transit/{path}", body)
+        assert answer.status == status, (path, body, answer.body)
 
 
 def read_files(folder: str) -> bytes:

@@ -25,7 +25,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.trust import flows as trust
 from tests.secrets.vault_fixtures import HOME, VaultAgent, enter_agent, permit_all
-from tests.support.api_fixtures import ISSUER, Answer
+from tests.support.api_fixtures import ISSUER, Answer, Client, guard
 from tests.support.trust_fixtures import API
 
 PATH = "secret/data/agents/bot/db"
@@ -270,3 +270,18 @@ async def test_a_wrong_login_gives_no_token(world: World, bot: VaultAgent, metho
         assert made.secret.encode() not in answer.body
         assert newest_entry(world).outcome == "refused"
     assert await bot.status("GET", f"auth/{method}/login", token="") == 405
+
+
+async def test_a_guard_uses_no_secret(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+    id, key = await guard(world)
+    client = Client(app, world, id, key)
+    await client.ask()
+    token = (await client.token(resource=API, scope="ostiary:feed"))["access_token"]
+    nonce: str | None = None
+    for status in (401, 403):
+        proof = client.proof(method="GET", uri=f"{ISSUER}/v1/{PATH}", access_token=token, nonce=nonce)
+        headers = [("authorization", f"DPoP {token}"), ("dpop", proof)]
+        answer = await bot.ask("GET", PATH, token="", headers=headers)
+        assert answer.status == status
+        nonce = answer.headers.get("dpop-nonce")
+    assert newest_entry(world).reasons[0].code == "token_refused"

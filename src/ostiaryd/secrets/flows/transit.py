@@ -13,6 +13,7 @@ from ostiaryd.secrets.model.transit import TransitKey, make_material
 from ostiaryd.secrets.store import transit as store
 
 MAX_KEYS = 10_000
+MAX_KEY_VERSIONS = 1000
 
 
 def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
@@ -40,6 +41,8 @@ def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
 def rotate_key(act: Act, mount: str, name: str) -> TransitKey:
     """Add a version to a key, which new ciphertexts and signatures use. Raises Invalid."""
     key = find_key(act, mount, name)
+    if key.latest_version >= MAX_KEY_VERSIONS:
+        raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="create another key")
     rotated = replace(key, latest_version=key.latest_version + 1)
     _add_version(act, mount, rotated)
     return rotated
