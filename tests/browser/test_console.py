@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ pytestmark = [needs_console, pytest.mark.slow]
 ATTACK = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</script>"
 """A text of a stranger with markup, which every page shows as text."""
 
+COVERING = """
+@id("whom") @ask("person") @covers("counterpart") forbid (principal, action == Action::"call", resource)
+when { context.arguments has to && context.arguments.to == "carl" };
+"""
+
 
 def confirm(chromium: Chromium, verb: str, reason: str = "") -> None:
     """Give the reason that the open dialog asks for, and confirm."""
@@ -34,6 +40,8 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
 ) -> None:
     site = enter_console(live_server, chromium, "olga", "administrator")
     live_server.api("PUT", f"/teams/{people.team}/members/olga")
+    live_server.api("POST", "/policies", {"files": FILES | {"a.cedar": FILES["a.cedar"] + COVERING}})
+    person = live_server.api("GET", "/persons/olga")["person_id"]
     eventually(lambda: "Entries in the ledger" in chromium.text())
     examine_page(chromium, "console-overview")
 
@@ -57,12 +65,29 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
         chromium.wait_for(".lead .badge.good")
         assert guard.decide(who, *question).decision.allowed
         assert not guard.decide(who, *question).decision.allowed, "a yes is for one call"
+
+        task = live_server.api(
+            "POST", "/tasks", {"agent": people.agent, "purpose": "rent", "intent": {"words": "Pay the rent"}}
+        )["task_id"]
+        who = authenticate(guard, people.agent_key, people.uri, task=task)
+        similar = ("pay", {"amount": 5, "to": "carl"})
+        _open_question(chromium, site, lambda: guard.decide(who, *similar).decision.allowed)
+        chromium.click("text=Approve for the task")
+        confirm(chromium, "Approve", "carl is known")
+        chromium.wait_for(".lead .badge.good")
+        for amount in (5, 4):
+            assert guard.decide(who, "pay", {"amount": amount, "to": "carl"}).decision.allowed
+        strange = ("pay", {"amount": 5, "to": "mallory"})
+        _open_question(chromium, site, lambda: guard.decide(who, *strange).decision.allowed)
+        chromium.evaluate("dispatchEvent(new KeyboardEvent('keydown', {key: 'd'}))")
+        confirm(chromium, "Deny", "nobody knows mallory")
+        chromium.wait_for(".lead .badge.bad")
+        assert live_server.entries(action="approval.deny")[0]["person"] == person
     chromium.goto(f"{site}/console/approvals")
     chromium.wait_for(".queue")
     examine_page(chromium, "console-approvals")
-    [answered, *_] = live_server.entries(action="approval.approve", limit=5)
-    assert answered["person"] == live_server.api("GET", "/persons/olga")["person_id"]
-    assert answered.get("outcome", "ok") == "ok"
+    answers = live_server.entries(action="approval.approve")
+    assert [(one["person"], one.get("outcome", "ok")) for one in answers] == [(person, "ok")] * 2
 
 
 def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium: Chromium, tmp_path: Path) -> None:
@@ -153,6 +178,14 @@ def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: 
     chromium.wait_for("h2:text-is('Closed')")
     assert ATTACK in chromium.text("main")
     assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
+
+
+def _open_question(chromium: Chromium, site: str, ask: Callable[[], bool]) -> None:
+    """Ask, and open the request that waits then."""
+    assert not ask()
+    chromium.goto(f"{site}/console/approvals")
+    chromium.click("[aria-label=Waiting] a")
+    chromium.wait_for(".answer-bar")
 
 
 def _act(chromium: Chromium, verb: str, state: str) -> None:
