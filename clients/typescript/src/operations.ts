@@ -838,6 +838,11 @@ export type EndedSessionsBody = {
   ended: number;
 };
 
+/** Numbers of live holdings that a stop would end, by kind. */
+export type EndingBody = {
+  ends: Record<string, number>;
+};
+
 /** The identity of an enrolled workload. */
 export type EnrolledBody = {
   agent_id: string;
@@ -2952,6 +2957,15 @@ export interface Operations {
     query: {};
     body: Eligible;
     answer: EligibleBody;
+  };
+  /** Count the live holdings that a stop of the agent ends, those of everyone to whom it delegated included. */
+  "GET /api/v1/agents/{name}/holdings": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EndingBody;
   };
   /** Create a join token, which enrols the first key of a pending agent once. */
   "POST /api/v1/agents/{name}/join-token": {
