@@ -44,7 +44,7 @@ from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import threats
-from ostiaryd.watch.flows.certificates import DETECTOR, examine_certificates
+from ostiaryd.watch.flows.certificates import examine_certificates
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
@@ -195,7 +195,7 @@ def _certificates(world: World, reader: Reader) -> str:
         raise Unprotected(f"{'; '.join(wrong)} ends soon", hint="ostiary ca show; replace the file of `tls_cert`")
     if figures.neglected:
         words = f"{figures.neglected} certificates end soon or cannot be renewed"
-        raise Unprotected(words, hint=f"ostiary watch findings --detector {DETECTOR}")
+        raise Unprotected(words, hint="ostiary watch findings")
     return f"{figures.in_force.total()} certificates are in force, and none of them is neglected"
 
 
