@@ -228,6 +228,7 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
 
 def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> None:
     ostiary = Commands(patient.folder)
+    eventually(lambda: ostiary.json("watch", "status")["phase"] == "working")
     pid = ostiary.json("watch", "status")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
