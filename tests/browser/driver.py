@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route
 
 EXECUTABLE = "/usr/bin/chromium"
 PATIENCE_MS = 120_000
-"""How long the browser waits for a state, on a machine that is slow and busy."""
+"""Time that the browser waits for a state, on a machine that is slow and busy."""
 
 
 class Driver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from harness.patience import PATIENCE_S, eventually_async
+from ostiary.audit.entries import FAMILIES
+from ostiary.decision.access.stops import What
 from ostiary.protocol.errors import Conflict
-from ostiaryd.app import ROUTES
+from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
@@ -20,6 +24,8 @@ from ostiaryd.policy.flows import live
 from ostiaryd.policy.flows.live import AREAS, LiveEntries
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, READ, Caller
+from tests.support.api_fixtures import Client, register, send
+from tests.support.trust_fixtures import API, proof_of
 
 AGENT = Caller(kind="agent", id="ag_1", name="program", owner="pe_1", scopes=frozenset({READ}), token="tok")
 Event = tuple[str, str, Any]
@@ -187,7 +193,25 @@ async def test_streams_are_bounded_per_caller_and_per_server(world: World, monke
     assert world.keep(LiveEntries).count == 0
 
 
+@pytest.mark.parametrize("target", ["owner", "segment", "everything"])
+async def test_a_stop_ends_the_stream_of_an_agent(world: World, target: What) -> None:
+    agent, key = await register(world, scopes=(READ,), segment="night")
+    reader = Client(build_app(world), world, agent.agent_id, key)
+    await reader.ask()
+    token = (await reader.token(resource=API))["access_token"]
+    path = "/api/v1/events"
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(reader, token, path, method="GET"))]
+    stream = asyncio.create_task(send(reader.app, "GET", path, headers=headers, stays=True))
+    live_entries = world.keep(LiveEntries)
+    await eventually_async(lambda: live_entries.count == 1 or stream.done())
+    value = {"owner": agent.owner, "segment": "night", "everything": ""}[target]
+    await act(world, "kill.start", lambda act: registry.stop(act, target, value, why="a drill", by=None))
+    answer = await asyncio.wait_for(stream, PATIENCE_S)
+    assert (answer.status, live_entries.count) == (200, 0)
+
+
 def test_each_area_is_a_list_that_people_read() -> None:
+    assert AREAS.keys() <= FAMILIES
     lists = {route.path for route in ROUTES if route.method == "GET"}
     assert {f"/api/v1/{area}" for area in AREAS.values()} <= lists
     assert not {area for area in AREAS.values() if re.search("audit|ledger|events", area)}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from itertools import count
@@ -59,12 +60,19 @@ async def send(
     headers: list[tuple[str, str]] | None = None,
     body: bytes = b"",
     address: str = "",
+    stays: bool = False,
 ) -> Answer:
-    """Send a request to an ASGI application, from an address if given. Repeated headers of the answer become one."""
+    """Send a request to an ASGI application, from an address if given. Repeated headers of the answer become one.
+
+    A client that `stays` waits for the end of a stream; any other client leaves after the first event.
+    """
     path, _, query = path.partition("?")
     sent: list[dict[str, Any]] = []
+    received = count()
 
     async def receive() -> dict[str, Any]:
+        if next(received) and stays:
+            await asyncio.Event().wait()
         return {"type": "http.request", "body": body}
 
     async def take(message: Any) -> None:

@@ -7,9 +7,10 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
 from ostiaryd.ground.http.routes import CONFLICT, Content, Query, Route
 from ostiaryd.policy.flows.live import LiveEntries
-from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.sessions import find_session, session_cookie
+from ostiaryd.trust.model import AccessRefused
 
 MAX_PLACE = 64
 
@@ -26,14 +27,17 @@ async def stream_events(call: Call) -> Reply:
     if place is not None and len(place) > MAX_PLACE:
         raise Invalid("the place is not the id of an event", hint="send the id of the last event")
     caller, cookie, now = call.caller, session_cookie(call), call.world.now
+    claims = None if caller.token is None else trust.read_claims(call.header(b"authorization"), keys=call.world.keys)
 
     def is_live(reader: Reader) -> bool:
-        if caller.token is None:
+        if claims is None:
             session = find_session(reader, cookie, now())
             return session is not None and session.person == caller.id
-        holding = registry.get_holding(reader, caller.token)
-        agent = registry.get_agent(reader, caller.id) if caller.kind == "agent" else None
-        return holding is not None and holding.is_live(now()) and (agent is None or agent.is_active(now()))
+        try:
+            trust.live_caller(reader, claims, now=now())
+        except AccessRefused:
+            return False
+        return True
 
     body = call.world.keep(LiveEntries).follow(caller, place, is_live)
     return Reply(200, body, "text/event-stream", [NO_STORE, (b"x-accel-buffering", b"no")])

@@ -45,7 +45,7 @@ STREAM = RouteFacts("GET", "/api/v1/events", READ, False, False)
 AREAS = {
     "agent": "agents",
     "approval": "approvals",
-    "certificate": "certificates",
+    "cert": "certificates",
     "consent": "consents",
     "elevation": "elevations",
     "incident": "incidents",

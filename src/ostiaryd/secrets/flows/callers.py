@@ -120,7 +120,7 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
         trust.spend_proof(act.tx, access.proof)
     if access.caller.kind != "agent":
         raise TokenRefused("only agents use secrets at this API", hint="send the token of an agent")
-    return trust.verify_token((request.authorization or "").partition(" ")[2].strip(" "), keys=act.tx.keys)
+    return trust.read_claims(request.authorization, keys=act.tx.keys)
 
 
 def _live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
@@ -178,10 +178,12 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
     calls are counted at guards. Raises Forbidden.
     """
     for agent in dict.fromkeys((caller.agent.agent_id, *caller.task.restricted)):
-        for hold in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
-            is_unproved = unproved(caller.acr, caller.auth_time, hold, now=act.now) if hold.kind == "step_up" else None
-            if is_unproved is not None or hold.kind == "throttle" or (hold.kind == "narrow" and action not in _READING):
-                raise Forbidden(f"permission denied: the agent is restricted: {hold.kind}", code="restricted")
+        for one in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
+            is_kept = (one.kind == "narrow" and action in _READING) or (
+                one.kind == "step_up" and unproved(caller.acr, caller.auth_time, one, now=act.now) is None
+            )
+            if not is_kept:
+                raise Forbidden(f"permission denied: the agent is restricted: {one.kind}", code="restricted")
 
 
 def _folder_owner(reader: Reader, path: str) -> str:

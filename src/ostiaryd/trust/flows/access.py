@@ -150,6 +150,13 @@ def _check_new(is_new: bool) -> None:
         raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
 
 
+def read_claims(authorization: str | None, *, keys: Keyring) -> AccessClaims:
+    """Return the claims of the access token of a header; nothing else is checked. Raises Unauthenticated,
+    AccessRefused.
+    """
+    return verify_token(_credentials(authorization)[1], keys=keys)
+
+
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     """The claims of a token that we signed; whether it is in time or alive is not said. Raises AccessRefused."""
     good = keys.public("token")
@@ -195,10 +202,11 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
     """Return the caller within the restrictions of its agent. Raises AccessRefused if the agent must authenticate
     again.
     """
-    for hold in registry.list_restrictions_of_agent(reader, caller.id, now=now):
-        if hold.kind == "step_up" and (why := unproved(claims.acr, claims.auth_time, hold, now=now)) is not None:
+    for restriction in registry.list_restrictions_of_agent(reader, caller.id, now=now):
+        is_step_up = restriction.kind == "step_up"
+        if is_step_up and (why := unproved(claims.acr, claims.auth_time, restriction, now=now)) is not None:
             raise AccessRefused(why.message, hint=f"ask for it with `acr_values` {why.acr_values}")
-        if hold.kind == "narrow":
+        if restriction.kind == "narrow":
             caller = replace(caller, scopes=caller.scopes & {READ})
     return caller
 
