@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +40,9 @@ TO = "mailto:soc@example.org"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine is not this machine."""
     monkeypatch.setattr(mail, "_HERE", frozenset())
-
-
-@pytest.fixture
-def world(world: World) -> World:
-    """A server whose operator opens this machine for webhooks."""
-    return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
 
 
 async def add(world: World, url: str, form: Form, *actions: str) -> Webhook:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import dataclasses
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,18 +44,6 @@ from tests.support.webhook_receiver import Receiver, receiving
 
 SECOND = 1_000_000
 ASK = "approval.ask"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
-def world(world: World) -> World:
-    """A server whose operator opens this machine for webhooks."""
-    return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
 
 
 async def add(world: World, url: str, *actions: str) -> tuple[Webhook, str]:
