@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-
+from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.errors import Malformed
 from ostiaryd.certs.flows.own_tls import tls_files
 from ostiaryd.certs.model.authority import SECOND, AuthorityKind, AuthorityState, microseconds, read_end
 from ostiaryd.certs.model.certificate import Certificate
@@ -102,9 +103,8 @@ def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
     if not path:
         return own
     try:
-        with open(path, "rb") as file:
-            leaf = x509.load_pem_x509_certificates(file.read())[0]
-    except (OSError, ValueError, x509.InvalidVersion):
+        leaf = load_pem_certificates(Path(path).read_text())[0]
+    except (OSError, ValueError, Malformed):
         return own
     serial = f"{leaf.serial_number:032x}"
     listener = OwnCertificate("the TLS certificate", serial, microseconds(leaf.not_valid_before_utc), read_end(leaf))
