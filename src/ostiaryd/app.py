@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -282,6 +282,8 @@ def _endpoint(world: World, route: Route) -> Endpoint:
     gate: Gate | None
     if route.is_large:
         check = _queueing(_checking(facts, allows_pep=route.allows_peps), is_admitted=is_admitted)
+    if route.streams and scope in (ADMIN, READ):
+        wire = _rechecking(wire, facts)
     if route.proves_in_act:
         wire = _proving(wire, facts, allows_pep=route.allows_peps, is_reporter=not route.stops)
         gate = _checking(facts) if route.stops else None
@@ -306,7 +308,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
 
 def facts_of(route: Route) -> RouteFacts:
     """Return the attributes of a route that role policies read."""
-    return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people)
+    return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people, route.area)
 
 
 def _confirming(gate: Gate | None) -> Gate:
@@ -416,6 +418,29 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
         return answer
 
     return run
+
+
+def _rechecking(wire: Wire, route: RouteFacts) -> Wire:
+    """Return the wire function of a stream that breaks off before the next part once the caller loses the right."""
+
+    async def run(call: Call) -> Reply:
+        answer = await wire(call)
+        return answer if isinstance(answer.body, bytes) else replace(answer, body=_recheck(call, route, answer.body))
+
+    return run
+
+
+async def _recheck(call: Call, route: RouteFacts, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(body):
+        async for part in body:
+            try:
+                reader = call.world.db.read()
+                wire_access.check_in_force(call, reader)
+                _authorize(call, call.caller, route, reader)
+            except Refused as refusal:
+                await _record(call, refusal)
+                raise
+            yield part
 
 
 async def _record(call: Call, refusal: Refused) -> None:

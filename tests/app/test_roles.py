@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import pytest
 
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol.errors import Forbidden
-from ostiaryd.app import ROUTES, build_app, facts_of
+from ostiaryd.app import ROUTES, _endpoint, build_app, facts_of
+from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policy
@@ -256,3 +260,53 @@ async def test_a_session_uses_the_api_as_the_roles_say_and_from_our_own_pages_al
     assert (await request("POST", "/api/v1/agents/reader/suspend", ours, body=b"{}")).status == 200
     assert newest_entry(world).person == registry.find_person(world.db.read(), "ann").person_id
     assert (await request("GET", "/api/v1/agents", ("authorization", "DPoP x"))).status == 401
+
+
+FORBID_AREA = """permit (principal, action, resource);
+@id("no-{area}") forbid (principal, action == Ostiary::Action::"use_api", resource)
+when {{ resource.area == "{area}" }};
+"""
+PARTS = {
+    "agents": {"agents"}, "activity": {"decisions"}, "approvals": {"approvals"}, "incidents": {"incidents"},
+    "kill": {"stops"}, "feeds": {"guards"}, "resources": {"guards"},
+}  # fmt: skip
+"""Members of the overview by the area whose list they count."""
+
+
+async def test_an_area_that_policies_forbid_is_left_out_of_every_answer(world: World) -> None:
+    vic = await person(world, "vic", "viewer")
+    await act(world, "agent.create", lambda act: None)
+    whole = (await ask(vic, "GET", "/api/v1/overview")).json
+    assert set().union(*PARTS.values()) < whole.keys()
+    assert whole["changes"] == {"agent.create": 1}
+    for area, members in PARTS.items():
+        loaded = load(extend({"own.cedar": FORBID_AREA.format(area=area)}, ()))
+        await act(world, "test.put", partial(policy.put, loaded=loaded, by=None))
+        shown = (await ask(vic, "GET", "/api/v1/overview")).json
+        assert whole.keys() - shown.keys() == members, area
+        assert ("agent.create" in shown["changes"]) == (area != "agents")
+        table = [(await ask(vic, "GET", f"/api/v1/agent-table{end}")).status for end in ("", "/csv", "/counts")]
+        assert table == [403 if area == "agents" else 200] * 3, area
+
+
+async def test_a_stream_breaks_off_when_its_caller_loses_the_right(world: World) -> None:
+    await register(world)
+    browser = await signed_in(world, build_app(world))
+    await act(world, "test.grant", lambda act: registry.grant_role(act, "ann", "viewer"))
+    parts = 0
+
+    async def table(call: Call) -> Reply:
+        async def send_parts() -> AsyncGenerator[bytes, None]:
+            nonlocal parts
+            for parts in range(1, 4):
+                if parts == 2:
+                    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "ann", "viewer"))
+                yield b"%d" % parts
+
+        return Reply(200, send_parts())
+
+    route = replace(next(one for one in ROUTES if one.path == "/api/v1/agent-table/csv"), wire=table)
+    cookie = ("cookie", f"{SESSION_COOKIE}={browser.cookies[SESSION_COOKIE]}")
+    answer = await send(_endpoint(world, route), "GET", route.path, headers=[cookie], stays=True)
+    assert (answer.status, answer.body, parts) == (200, b"1", 2), "the second part is not sent, the third not made"
+    assert newest_entry(world).outcome == "refused"

@@ -151,3 +151,55 @@ async def test_the_csv_has_every_matching_agent_and_no_formula(
     assert (table[0]["state"], table[0]["owner"], table[0]["last_used_at"]) == ("suspended", "alice", "")
     status, body = await call_admin_api(world, "GET", "/agent-table/csv?sort=-risk")
     assert (status, body["error"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        (' "@SUM(1)', " \"'@SUM(1)"),
+        ("Reads;=cmd", "Reads;'=cmd"),
+        ('Reads; "-2', "Reads; \"'-2"),
+        ("Reads\r\n+1", "Reads\r\n'+1"),
+        ("Reads\u2028=1", "Reads\u2028'=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\t=1", "'\t'=1"),
+        ("\rReads", "'\rReads"),
+        ("a=b, c-d; e@f.example", "a=b, c-d; e@f.example"),
+        (7, "7"),
+        (None, ""),
+    ],
+)
+def test_no_cell_begins_a_formula(text: object, cell: str) -> None:
+    assert wire._cell(text) == cell
+
+
+async def test_the_order_by_risk_continues_where_scores_vanish(world: World, clock: Clock) -> None:
+    ids = await fill(world, clock)
+
+    async def put(**scores: int) -> None:
+        def run(act: Act) -> None:
+            for name, points in scores.items():
+                risks.put(act.tx, ids[name], Risk(points * 1000, act.now))
+
+        await act(world, "watch.find", run)
+
+    await put(alpha=90, bravo=50, echo=50, delta=2)
+    _, page = await call_admin_api(world, "GET", "/agent-table?sort=-risk&limit=2")
+    assert [row["name"] for row in page["agents"]] == ["alpha", min("bravo", "echo", key=lambda name: ids[name])]
+    await put(**{page["agents"][1]["name"]: 0})
+    clock.now += SECOND * 1800
+    seen, after = page["agents"], page["next"]
+    while after is not None:
+        status, page = await call_admin_api(world, "GET", f"/agent-table?sort=-risk&limit=1&after={after}")
+        assert status == 200, page
+        seen, after = seen + page["agents"], page["next"]
+    assert sorted(row["name"] for row in seen) == ["alpha", "bravo", "delta", "echo"], "each one, and once"
+
+
+@pytest.mark.parametrize("age_us", [-1, 0, wire.MAX_CURSOR_AGE_US, wire.MAX_CURSOR_AGE_US + 1])
+async def test_a_cursor_of_the_order_by_risk_is_an_hour_old_at_most(world: World, clock: Clock, age_us: int) -> None:
+    status, body = await call_admin_api(world, "GET", f"/agent-table?sort=-risk&after={clock.now - age_us}.50.ag_1")
+    assert status == (200 if 0 <= age_us <= wire.MAX_CURSOR_AGE_US else 422), body
+    status, body = await call_admin_api(world, "GET", "/agent-table?sort=-risk&after=ag_1")
+    assert (status, body["error"]) == (422, "invalid")

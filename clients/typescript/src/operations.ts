@@ -1532,19 +1532,22 @@ export type OrdersBody = {
   orders: string[];
 };
 
-/** The state of the server at a glance; `changes` has the number of entries by action since `since`. */
+/**
+ * The state of the server at a glance; `changes` has the number of entries by action since `since`. A member is left
+ * out if the caller may not read its list.
+ */
 export type OverviewBody = {
-  agents: AgentsBody;
-  approvals: number;
+  agents?: AgentsBody;
+  approvals?: number;
   changes: Record<string, number>;
   checkpoint: CheckpointBody;
-  decisions: DecisionsBody;
-  guards: GuardsBody;
-  incidents: number;
+  decisions?: DecisionsBody;
+  guards?: GuardsBody;
+  incidents?: number;
   now: number;
   since: number;
   steps: StepBody[];
-  stops: number;
+  stops?: number;
 };
 
 /** A call under that token is to be counted. */

@@ -8,12 +8,13 @@ import { Entries } from "../parts/entries";
 import { type AgentPage, type AgentSearch, openApprovals, openIncidents, STATES, whileLive } from "../queries";
 import { useMay } from "../session";
 
+/** A member is missing if the person may not read its list. */
 interface Summary {
-  agents: { total: number; state: Record<string, number> };
-  decisions: { allowed_per_s: number; denied_per_s: number };
-  approvals: number;
-  incidents: number;
-  guards: { connected: number; behind: number; missing: string[] };
+  agents?: { total: number; state: Record<string, number> };
+  decisions?: { allowed_per_s: number; denied_per_s: number };
+  approvals?: number;
+  incidents?: number;
+  guards?: { connected: number; behind: number; missing: string[] };
   checkpoint: { size: number };
   steps: { kind: string; count: number; says: string }[];
 }
@@ -29,36 +30,46 @@ function Numbers() {
   if (summary.isPending) return <Loading />;
   if (summary.isError) return <Problem error={summary.error} />;
   const { agents, decisions, approvals, incidents, guards, checkpoint, steps } = summary.data;
-  const stopped = (agents.state["suspended"] ?? 0) + (agents.state["quarantined"] ?? 0);
+  const stopped = (agents?.state["suspended"] ?? 0) + (agents?.state["quarantined"] ?? 0);
   return (
     <>
       <PageHead title="Overview" />
       <div className="figures">
-        <Link to="/incidents">
-          <span className="name">Open incidents</span>
-          <span className={incidents ? "value bad" : "value"}>{incidents}</span>
-        </Link>
-        <Link to="/approvals">
-          <span className="name">Waiting approvals</span>
-          <span className={approvals ? "value warn" : "value"}>{approvals}</span>
-        </Link>
-        <Link to="/agents" search={{}}>
-          <span className="name">Agents</span>
-          <span className="value">{agents.total.toLocaleString("en")}</span>
-          <span className="note">{stopped ? `${stopped.toLocaleString("en")} stopped` : "none stopped"}</span>
-        </Link>
-        <div>
-          <span className="name">Decisions per second</span>
-          <span className="value">{rate(decisions.allowed_per_s + decisions.denied_per_s)}</span>
-          <span className="note">{rate(decisions.denied_per_s)} denied</span>
-        </div>
-        <div>
-          <span className="name">Connected guards</span>
-          <span className={guards.behind + guards.missing.length ? "value warn" : "value"}>{guards.connected}</span>
-          <span className="note">
-            {guards.missing.length ? `${guards.missing.length} not connected` : guards.behind ? `${guards.behind} behind` : "none behind"}
-          </span>
-        </div>
+        {incidents !== undefined && (
+          <Link to="/incidents">
+            <span className="name">Open incidents</span>
+            <span className={incidents ? "value bad" : "value"}>{incidents}</span>
+          </Link>
+        )}
+        {approvals !== undefined && (
+          <Link to="/approvals">
+            <span className="name">Waiting approvals</span>
+            <span className={approvals ? "value warn" : "value"}>{approvals}</span>
+          </Link>
+        )}
+        {agents && (
+          <Link to="/agents" search={{}}>
+            <span className="name">Agents</span>
+            <span className="value">{agents.total.toLocaleString("en")}</span>
+            <span className="note">{stopped ? `${stopped.toLocaleString("en")} stopped` : "none stopped"}</span>
+          </Link>
+        )}
+        {decisions && (
+          <div>
+            <span className="name">Decisions per second</span>
+            <span className="value">{rate(decisions.allowed_per_s + decisions.denied_per_s)}</span>
+            <span className="note">{rate(decisions.denied_per_s)} denied</span>
+          </div>
+        )}
+        {guards && (
+          <div>
+            <span className="name">Connected guards</span>
+            <span className={guards.behind + guards.missing.length ? "value warn" : "value"}>{guards.connected}</span>
+            <span className="note">
+              {guards.missing.length ? `${guards.missing.length} not connected` : guards.behind ? `${guards.behind} behind` : "none behind"}
+            </span>
+          </div>
+        )}
         <div>
           <span className="name">Entries in the ledger</span>
           <span className="value">{checkpoint.size.toLocaleString("en")}</span>
@@ -69,11 +80,13 @@ function Numbers() {
           <h2>Next</h2>
           <NextThings steps={steps} />
         </section>
-        <section className="card half">
-          <h2>Agents by state</h2>
-          <StateBar counts={agents.state} total={agents.total} />
-        </section>
-        <Riskiest />
+        {agents && (
+          <section className="card half">
+            <h2>Agents by state</h2>
+            <StateBar counts={agents.state} total={agents.total} />
+          </section>
+        )}
+        {may("GET /agent-table") && <Riskiest />}
         {may("GET /audit") && <Denials />}
       </div>
     </>

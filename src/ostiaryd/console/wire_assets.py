@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
 from ostiary.protocol.errors import NotFound
-from ostiaryd.ground.http.edge import NO_STORE, Call, Headers, Reply
+from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Headers, Reply
 from ostiaryd.ground.http.html import HTML, HTML_BODY, PAGES, base_path, redirect, see_other
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, Route
 from ostiaryd.ground.world import World
@@ -38,7 +38,7 @@ _POLICY = "; ".join(
     )
 )
 _FIXED: Headers = [
-    (b"x-content-type-options", b"nosniff"),
+    NO_SNIFF,
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _PAGE_HEADERS: Headers = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ostiary.protocol.dpop import InvalidProof
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import NO_STORE, Call
@@ -74,6 +74,20 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
         )
     _queue_as(call, access.caller)
     return access.caller
+
+
+def check_in_force(call: Call, reader: Reader) -> None:
+    """Check that the session or the token of a caller who was authenticated is in force still, for a long answer.
+
+    Raises AccessRefused, Unauthenticated.
+    """
+    caller, now = call.caller, call.world.now()
+    if caller.token is not None:
+        flows.live_caller(reader, flows.read_claims(call.header(b"authorization"), keys=call.world.keys), now=now)
+        return
+    session = find_session(reader, session_cookie(call), now)
+    if session is None or session.person != caller.id:
+        raise Unauthenticated("the session has ended", hint="sign in again")
 
 
 def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:

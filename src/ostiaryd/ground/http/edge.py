@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -212,6 +212,7 @@ Render = Callable[[Refused], Reply]
 
 _encode = msgspec.json.Encoder().encode
 NO_STORE = (b"cache-control", b"no-store")
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
 
 CROSS_ORIGIN = (
@@ -460,7 +461,8 @@ async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled():
-            sending.result()
+            with suppress(Refused):  # the connection closes before the end of the answer: the client sees what lacks
+                sending.result()
     finally:
         for task in (sending, leaving):
             task.cancel()

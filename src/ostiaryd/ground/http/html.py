@@ -31,7 +31,7 @@ from markupsafe import Markup, escape
 
 from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http.edge import NO_STORE, Call, Headers, Render, Reply, status_of
+from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Headers, Render, Reply, status_of
 from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 
 HTML = "text/html; charset=utf-8"
@@ -43,7 +43,7 @@ _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charse
 _FIXED: Headers = [
     NO_STORE,
     (b"x-frame-options", b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
+    NO_SNIFF,
     (b"referrer-policy", b"same-origin"),  # with `no-referrer` browsers send `Origin: null` with our own forms
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -142,7 +142,7 @@ async def show_asset(call: Call) -> Reply:
     media_type, body = asset
     headers = [
         (b"cache-control", b"public, max-age=31536000, immutable"),
-        (b"x-content-type-options", b"nosniff"),
+        NO_SNIFF,
         (b"cross-origin-resource-policy", b"same-origin"),
     ]
     return Reply(200, body, media_type, headers)

@@ -122,6 +122,8 @@ class Route:
     """True if a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
     streams: bool = False
     """True if the answer is sent while it is made."""
+    area: str = ""
+    """Area that role policies see; empty: the first part of the path after `/api/v1`."""
     is_cross_origin: bool = False
     """True if scripts of every origin may send the request and read the answer (CORS): no cookie counts there."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal, TypedDict
+from collections.abc import Collection, Sequence
+from typing import Literal, NotRequired, TypedDict
 
+from ostiary.authorization.assurance import KEY
 from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows as feed
@@ -15,8 +17,9 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.incidents import store as incidents
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import READ, Mode
+from ostiaryd.registry.model import READ, Mode, Resource
 
 SECOND = 1_000_000
 BUCKET_S, BUCKETS = 10, 6
@@ -80,15 +83,18 @@ class StepBody(TypedDict):
 
 
 class OverviewBody(TypedDict):
-    """The state of the server at a glance; `changes` has the number of entries by action since `since`."""
+    """The state of the server at a glance; `changes` has the number of entries by action since `since`.
+
+    A member is left out if the caller may not read its list.
+    """
 
     now: float
-    agents: AgentsBody
-    decisions: DecisionsBody
-    approvals: int
-    incidents: int
-    stops: int
-    guards: GuardsBody
+    agents: NotRequired[AgentsBody]
+    decisions: NotRequired[DecisionsBody]
+    approvals: NotRequired[int]
+    incidents: NotRequired[int]
+    stops: NotRequired[int]
+    guards: NotRequired[GuardsBody]
     checkpoint: CheckpointBody
     since: float
     changes: dict[str, int]
@@ -98,53 +104,70 @@ class OverviewBody(TypedDict):
 async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
-    `changes` counts the last 24 hours, each action up to 1,000. The numbers of agents are at most five seconds old.
+    `changes` counts the last 24 hours, each action up to 1,000. The numbers of agents are at most five seconds old. A
+    person gets those members, changes and steps whose lists the role policies let the person read.
     """
-    world, now = call.world, call.world.now()
+    world, caller, now = call.world, call.caller, call.world.now()
     counts = await world.keep(registry.AgentCounts).read()
     guards = world.keep(feed.Guards)
     await guards.refresh()
     connected = guards.all
 
     def read(reader: Reader) -> OverviewBody:
-        worst = registry.list_riskiest_agents(reader, since=now - OVER_AFTER, limit=MAX_RISKS)
-        points = [risk.points(now) for _, risk in worst]
-        served = {guard.resource_id for guard in connected}
-        resources = registry.list_resources(reader, Page(1000, ""))
+        areas = policy.list_readable_areas(
+            reader, caller, {"activity", "feeds", *policy.AREAS.values()}, now=now, acr=caller.acr or KEY
+        )
         newest = ledger.search_entries(reader, {}, limit=1)
-        since = ledger.count_entries_before(reader, now - DAY)
-        changes = {action: ledger.count_actions(reader, action, since, most=MAX_CHANGES) for action in CHANGES}
         body: OverviewBody = {
             "now": now / SECOND,
-            "agents": {
-                "total": sum(counts["state"].values()),
-                "state": counts["state"],
-                "high": sum(one >= HIGH for one in points),
-                "raised": sum(one >= RAISED for one in points),
-            },
-            "decisions": _decisions(reader, now),
-            "approvals": approvals.count_open_questions(reader, now=now),
-            "incidents": incidents.count_waiting(reader),
-            "stops": len(registry.list_stops(reader)),
-            "guards": {
-                "connected": len(connected),
-                "behind": sum(guard.applied_at(guard.position) is None for guard in connected),
-                "missing": [one.name for one in resources if one.jkt is not None and one.resource_id not in served],
-            },
             "checkpoint": {
                 "size": ledger.get_head(reader)[0].size,
                 "at": decode_entry(newest[0][1]).at / SECOND if newest else None,
             },
             "since": (now - DAY) / SECOND,
-            "changes": {action: count for action, count in changes.items() if count},
+            "changes": _count_changes(reader, policy.list_families(areas), now),
             "steps": [],
         }
-        body["steps"] = _next_steps(
-            body, watching=sum(one.mode is Mode.WATCH for one in resources), resources=len(resources)
-        )
+        if "agents" in areas:
+            body["agents"] = _count_agents(reader, counts["state"], now)
+        if "activity" in areas:
+            body["decisions"] = _decisions(reader, now)
+        if "approvals" in areas:
+            body["approvals"] = approvals.count_open_questions(reader, now=now)
+        if "incidents" in areas:
+            body["incidents"] = incidents.count_waiting(reader)
+        if "kill" in areas:
+            body["stops"] = len(registry.list_stops(reader))
+        resources = registry.list_resources(reader, Page(1000, "")) if "resources" in areas else None
+        if resources is not None and "feeds" in areas:
+            served = {guard.resource_id for guard in connected}
+            body["guards"] = {
+                "connected": len(connected),
+                "behind": sum(guard.applied_at(guard.position) is None for guard in connected),
+                "missing": [one.name for one in resources if one.jkt is not None and one.resource_id not in served],
+            }
+        body["steps"] = _next_steps(body, resources)
         return body
 
     return reply(await world.db.scan(read), headers=[NO_STORE])
+
+
+def _count_agents(reader: Reader, by_state: dict[str, int], now: int) -> AgentsBody:
+    worst = registry.list_riskiest_agents(reader, since=now - OVER_AFTER, limit=MAX_RISKS)
+    points = [risk.points(now) for _, risk in worst]
+    return {
+        "total": sum(by_state.values()),
+        "state": by_state,
+        "high": sum(one >= HIGH for one in points),
+        "raised": sum(one >= RAISED for one in points),
+    }
+
+
+def _count_changes(reader: Reader, families: Collection[str], now: int) -> dict[str, int]:
+    since = ledger.count_entries_before(reader, now - DAY)
+    actions = [action for action in CHANGES if action.partition(".")[0] in families]
+    counts = {action: ledger.count_actions(reader, action, since, most=MAX_CHANGES) for action in actions}
+    return {action: count for action, count in counts.items() if count}
 
 
 def _decisions(reader: Reader, now: int) -> DecisionsBody:
@@ -165,24 +188,33 @@ def _decisions(reader: Reader, now: int) -> DecisionsBody:
     }
 
 
-def _next_steps(body: OverviewBody, *, watching: int, resources: int) -> list[StepBody]:
-    """Return the most useful steps, the most urgent first."""
-    agents, pending = body["agents"], body["agents"]["state"].get("pending", 0)
+def _next_steps(body: OverviewBody, resources: Sequence[Resource] | None) -> list[StepBody]:
+    """Return the most useful steps, the most urgent first. `resources` is None if the caller may not read them."""
     steps: list[StepBody] = [
-        {"kind": "incidents", "count": body["incidents"], "says": "Decide on the open incidents."},
-        {"kind": "approvals", "count": body["approvals"], "says": "Answer the approval requests that wait."},
-        {
-            "kind": "guards",
-            "count": len(body["guards"]["missing"]) + body["guards"]["behind"],
-            "says": "Start the guards that are not connected, or do not have the newest change.",
-        },
-        {"kind": "stops", "count": body["stops"], "says": "Lift the stops whose reason is gone."},
-        {"kind": "risk", "count": agents["high"], "says": "Look at the agents with a high risk score."},
-        {"kind": "resource", "count": int(not resources), "says": "Protect a first tool server with a guard."},
-        {"kind": "agent", "count": int(agents["total"] < 2), "says": "Register a first agent with an owner."},
-        {"kind": "watching", "count": watching, "says": "Enforce the rules at resources that only watch."},
-        {"kind": "pending", "count": pending, "says": "Register a key for the agents that have none."},
+        {"kind": "incidents", "count": body.get("incidents", 0), "says": "Decide on the open incidents."},
+        {"kind": "approvals", "count": body.get("approvals", 0), "says": "Answer the approval requests that wait."},
     ]
+    if (guards := body.get("guards")) is not None:
+        count = len(guards["missing"]) + guards["behind"]
+        says = "Start the guards that are not connected, or do not have the newest change."
+        steps.append({"kind": "guards", "count": count, "says": says})
+    steps.append({"kind": "stops", "count": body.get("stops", 0), "says": "Lift the stops whose reason is gone."})
+    agents = body.get("agents")
+    if agents is not None:
+        says = "Look at the agents with a high risk score."
+        steps.append({"kind": "risk", "count": agents["high"], "says": says})
+    if resources is not None:
+        says = "Protect a first tool server with a guard."
+        steps.append({"kind": "resource", "count": int(not resources), "says": says})
+    if agents is not None:
+        says = "Register a first agent with an owner."
+        steps.append({"kind": "agent", "count": int(agents["total"] < 2), "says": says})
+    if resources is not None:
+        count = sum(one.mode is Mode.WATCH for one in resources)
+        steps.append({"kind": "watching", "count": count, "says": "Enforce the rules at resources that only watch."})
+    if agents is not None:
+        says = "Register a key for the agents that have none."
+        steps.append({"kind": "pending", "count": agents["state"].get("pending", 0), "says": says})
     return [step for step in steps if step["count"]][:MAX_STEPS]
 
 

@@ -17,12 +17,14 @@ from ostiaryd.policy.flows.issuance import (
     judge_elevation,
     why_no_token,
 )
+from ostiaryd.policy.flows.live import AREAS, list_families
 from ostiaryd.policy.flows.roles import (
     authorize_person,
     check_consent,
     check_person_certificate,
     known_roles,
     list_operations,
+    list_readable_areas,
     may_answer,
 )
 from ostiaryd.policy.flows.search import note_search, search
@@ -50,6 +52,7 @@ from ostiaryd.policy.store import (
 )
 
 __all__ = [
+    "AREAS",
     "FRESH",
     "Evaluator",
     "Gate",
@@ -80,7 +83,9 @@ __all__ = [
     "judge_elevation",
     "keep_facts",
     "known_roles",
+    "list_families",
     "list_operations",
+    "list_readable_areas",
     "list_sets",
     "may_answer",
     "no_set",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.policy.flows.roles import authorize_person
+from ostiaryd.policy.flows.roles import authorize_person, list_readable_areas
 from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry.model import READ, Caller
 
@@ -40,7 +40,7 @@ PAUSE_S = 0.2
 """Seconds between two batches of a stream."""
 MAX_LIFE_S = 300.0
 _PLACE = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})")
-LEDGER = RouteFacts("GET", "/api/v1/audit", READ, False, False)
+LEDGER_AREA = "audit"
 STREAM = RouteFacts("GET", "/api/v1/events", READ, False, False)
 AREAS = {
     "agent": "agents",
@@ -50,6 +50,7 @@ AREAS = {
     "elevation": "elevations",
     "incident": "incidents",
     "kill": "kill",
+    "person": "persons",
     "policy": "policies",
     "resource": "resources",
     "role": "roles",
@@ -61,6 +62,11 @@ AREAS = {
 """Families of actions, and the list that shows their objects; who may read the list hears that it changed."""
 Rights = frozenset[str] | None
 """The families whose changes a caller hears of; None: every entry."""
+
+
+def list_families(areas: Collection[str]) -> frozenset[str]:
+    """Return the families of actions whose objects the lists of these areas show."""
+    return frozenset(family for family, area in AREAS.items() if area in areas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +160,8 @@ class LiveEntries:
         if caller.kind != "person":
             return None  # the scope of the token was checked, and tokens do not gain or lose scopes
         authorize_person(reader, caller, STREAM, now=now, acr=caller.acr or KEY)
-        if self._may_use(reader, caller, LEDGER, now):
-            return None
-        may_read = {
-            area: self._may_use(reader, caller, RouteFacts("GET", f"/api/v1/{area}", READ, False, False), now)
-            for area in set(AREAS.values())
-        }
-        return frozenset(family for family, area in AREAS.items() if may_read[area])
-
-    def _may_use(self, reader: Reader, caller: Caller, route: RouteFacts, now: int) -> bool:
-        try:
-            authorize_person(reader, caller, route, now=now, acr=caller.acr or KEY)
-        except Forbidden:
-            return False
-        return True
+        readable = list_readable_areas(reader, caller, {LEDGER_AREA, *AREAS.values()}, now=now, acr=caller.acr or KEY)
+        return None if LEDGER_AREA in readable else list_families(readable)
 
     def _render(self, lines: list[Line], rights: Rights) -> list[bytes]:
         if rights is None:

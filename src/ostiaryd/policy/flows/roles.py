@@ -44,6 +44,17 @@ def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts]
     ]
 
 
+def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *, now: int, acr: str) -> frozenset[str]:
+    """Return those of `areas` whose lists the caller may read at `now`. The caller has the scope `ostiary:read`: a
+    caller that is no person may read all.
+    """
+    if caller.kind != "person":
+        return frozenset(areas)
+    holder = _holder(reader, caller.id, caller.name, acr)
+    routes = {area: RouteFacts("GET", f"/api/v1/{area}", READ, False, False) for area in areas}
+    return frozenset(area for area, route in routes.items() if _permitted_scopes(reader, holder, route, now=now))
+
+
 def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
     """Return whether role policies permit a person to answer any question of an agent."""
     roles = active_set(reader).roles

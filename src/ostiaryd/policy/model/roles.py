@@ -32,6 +32,8 @@ class RouteFacts(NamedTuple):
     scope: str
     stops: bool
     for_people: bool
+    own_area: str = ""
+    """Area of the route; empty: the first part of the path after `/api/v1`."""
 
     def entity(self, scope: str) -> Entity:
         """Return the route as an entity, as if it had that scope."""
@@ -41,7 +43,7 @@ class RouteFacts(NamedTuple):
             Uid(API_ROUTE, operation),
             {
                 "operation": operation,
-                "area": parts[1] if len(parts) > 1 else "",
+                "area": self.own_area or (parts[1] if len(parts) > 1 else ""),
                 "scope": scope,
                 "reads": self.method == "GET",
                 "stops": self.stops,

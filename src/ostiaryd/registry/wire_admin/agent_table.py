@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from ostiary.protocol.errors import Invalid
 from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import MAX_ROWS, encode_rows, parse_page
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, PageBody, Query, Route
 from ostiaryd.ground.world import World
@@ -24,8 +25,14 @@ from ostiaryd.registry.wire_admin.agents import AGENT_QUERY, member_of, parse_fi
 from ostiaryd.registry.wire_admin.render import seconds
 
 BY_RISK = "-risk"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters by which spreadsheets recognize a formula."""
+MAX_CURSOR_AGE_US = 3_600_000_000
+_CURSOR = re.compile(r"([0-9]{1,16})\.([0-9]{1,3})\.(ag_[0-9a-z-]{1,64})")
+"""Cursor of the order by risk: the time of the first page, and points and id of the last row."""
+_FORMULA = re.compile(
+    r"^(?=[\t\r\n])|(?:^|[;\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])[ \"\xa0\u3000]*(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
+"""Places at which spreadsheets recognize a formula: at the beginning of a cell or of a line in it, and behind a
+semicolon, which is the separator of CSV in many countries."""
 
 
 class AgentTableRow(TypedDict):
@@ -66,34 +73,33 @@ async def show_table(call: Call) -> Reply:
     """
     page, chosen, sort = parse_page(call.query_one("limit"), call.query_one("after")), parse_filter(call), _sort(call)
     now = call.world.now()
+    if sort is None:
+        place = _parse_place(page.after, now)
+        examined = await call.world.db.scan(partial(_by_risk, chosen=chosen, place=place, limit=page.limit))
+    else:
+        examined = await call.world.db.scan(
+            partial(agent_table.examine, chosen=chosen, sort=sort, after=page.after, limit=page.limit)
+        )
 
-    def read(reader: Reader) -> Examined[AgentRow]:
+    def cursor(row: AgentRow) -> str:
         if sort is None:
-            return _by_risk(reader, chosen, after=page.after, limit=page.limit, now=now)
-        return agent_table.examine(reader, chosen, sort, after=page.after, limit=page.limit)
+            return _place_of(row, place.at)
+        return row.name if sort in (Sort.NAME, Sort.NAME_DESCENDING) else row.agent_id
 
-    examined = await call.world.db.scan(read)
-    is_by_name = sort in (Sort.NAME, Sort.NAME_DESCENDING)
-    body = encode_rows(
-        "agents",
-        examined.rows,
-        lambda row: _render(row, now),
-        cursor=lambda row: row.name if is_by_name else row.agent_id,
-        following=examined.after,
-    )
+    body = encode_rows("agents", examined.rows, lambda row: _render(row, now), cursor=cursor, following=examined.after)
     return Reply(200, body, headers=[NO_STORE])
 
 
 async def export_table(call: Call) -> Reply:
     """Return all agents of the table as CSV (RFC 4180), in the order of `sort`.
 
-    A cell that a spreadsheet would read as a formula begins with an apostrophe.
+    An apostrophe precedes each sign that a spreadsheet would read as the beginning of a formula.
     """
     chosen, sort = parse_filter(call), _sort(call)
     if sort is None:
         raise Invalid(f"`sort` of the CSV cannot be `{BY_RISK}`", hint="sort by name or registration")
     disposition = (b"content-disposition", b'attachment; filename="agents.csv"')
-    return Reply(200, _csv(call.world, chosen, sort), "text/csv; charset=utf-8", [NO_STORE, disposition])
+    return Reply(200, _csv(call.world, chosen, sort), "text/csv; charset=utf-8", [NO_STORE, disposition, NO_SNIFF])
 
 
 async def _csv(world: World, chosen: AgentFilter, sort: Sort) -> AsyncGenerator[bytes, None]:
@@ -118,8 +124,8 @@ def _csv_lines(rows: list[list[str]]) -> bytes:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """Return the text of a value, with an apostrophe before each sign by which a formula would begin."""
+    return "" if value is None else _FORMULA.sub(lambda match: f"{match[0]}'", str(value))
 
 
 async def count_agents(call: Call) -> Reply:
@@ -128,14 +134,38 @@ async def count_agents(call: Call) -> Reply:
     return reply({"total": sum(counts["state"].values()), **counts}, headers=[NO_STORE])
 
 
-def _by_risk(reader: Reader, chosen: AgentFilter, *, after: str, limit: int, now: int) -> Examined[AgentRow]:
-    """Return agents with a risk score, the highest first, behind the agent `after`."""
-    worst = risks.worst_agents(reader, since=now - OVER_AFTER, limit=MAX_ROWS)
-    points = {id: score for id, risk in worst if (score := risk.points(now))}
-    ids = sorted(points, key=lambda id: (-points[id], id))
-    start = ids.index(after) + 1 if after in points else (len(ids) if after else 0)
-    rows = [row for row in agent_table.rows_of(reader, ids[start:]) if _matches(row, chosen)]
-    return Examined(rows[:limit], rows[limit - 1].agent_id if len(rows) > limit else None)
+class RiskPlace(NamedTuple):
+    """A place in the order by risk at the time `at` (microseconds): behind the agent with these points and this id."""
+
+    at: int
+    points: int
+    agent_id: str
+
+
+def _parse_place(after: str, now: int) -> RiskPlace:
+    """Return the place that a cursor names; without one, the beginning. Raises Invalid."""
+    if not after:
+        return RiskPlace(now, 101, "")
+    match = _CURSOR.fullmatch(after)
+    if match is None or not now - MAX_CURSOR_AGE_US <= int(match[1]) <= now:
+        raise Invalid("`after` is not a cursor of the last hour", hint="read the list from its beginning")
+    return RiskPlace(int(match[1]), int(match[2]), match[3])
+
+
+def _place_of(row: AgentRow, at: int) -> str:
+    return f"{at}.{row.risk.points(at)}.{row.agent_id}"
+
+
+def _by_risk(reader: Reader, chosen: AgentFilter, place: RiskPlace, limit: int) -> Examined[AgentRow]:
+    """Return agents with a risk score, the highest first, behind a place.
+
+    Scores are those of the time of the first page, so that their decay neither hides nor repeats an agent.
+    """
+    worst = risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
+    ranks = [(-points, id) for id, risk in worst if (points := risk.points(place.at))]
+    ids = [id for rank, id in sorted(ranks) if (rank, id) > (-place.points, place.agent_id)]
+    rows = [row for row in agent_table.rows_of(reader, ids) if _matches(row, chosen)]
+    return Examined(rows[:limit], _place_of(rows[limit - 1], place.at) if len(rows) > limit else None)
 
 
 def _matches(row: AgentRow, chosen: AgentFilter) -> bool:
@@ -187,6 +217,7 @@ ROUTES = (
         "/api/v1/agent-table",
         show_table,
         READ,
+        area="agents",
         errors=(NOT_FOUND,),
         answers={200: PageBody("agents", AgentTableRow)},
         query=(*FILTERS, SORT, *(one for one in AGENT_QUERY if one.name in ("limit", "after"))),
@@ -196,10 +227,11 @@ ROUTES = (
         "/api/v1/agent-table/csv",
         export_table,
         READ,
+        area="agents",
         errors=(NOT_FOUND,),
         streams=True,
         answers={200: Content(media_types=("text/csv",))},
         query=(*FILTERS, SORT),
     ),
-    Route("GET", "/api/v1/agent-table/counts", count_agents, READ, answers={200: AgentCountsBody}),
+    Route("GET", "/api/v1/agent-table/counts", count_agents, READ, area="agents", answers={200: AgentCountsBody}),
 )
