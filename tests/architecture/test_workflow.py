@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.frameworks.environment import FRAMEWORKS
+from tests.support.alone import MOST, run_again
 from tests.support.sources import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -99,3 +103,37 @@ def test_clean_removes_and_git_ignores_every_environment() -> None:
     assert made >= {".venv", ".site", ".proxies"}
     assert made <= set(removed.split())
     assert made <= {line.rstrip("/") for line in ignored}
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_broken", "passes"),
+    [(0, False, True), (1, False, True), (MOST, False, True), (MOST + 1, False, False), (1, True, False)],
+)
+def test_a_few_failed_tests_run_again_alone(tmp_path: Path, failures: int, is_broken: bool, passes: bool) -> None:
+    """Tests that fail only in the first run pass if they are few; a broken one never does."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    (tmp_path / "test_these.py").write_text(
+        f"""
+import pathlib, pytest
+
+@pytest.mark.parametrize("number", range({MOST + 2}))
+def test_it(number):
+    was_run = pathlib.Path(f"{{number}}.run")
+    is_first = not was_run.exists()
+    was_run.write_text("")
+    assert number >= {failures} or not (is_first or {is_broken})
+""",
+        "utf-8",
+    )
+    first = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, check=False)
+    assert first.returncode == (1 if failures else 0)
+    assert (run_again(first.returncode, tmp_path) == 0) is passes
+
+
+@pytest.mark.parametrize("status", [2, 3, 4, 5, -9])
+def test_only_failures_run_again(tmp_path: Path, status: int) -> None:
+    """An interrupted run, or one without tests, proves nothing."""
+    record = tmp_path / ".pytest_cache/v/cache/lastfailed"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"test_these.py::test_it": true}', "utf-8")
+    assert run_again(status, tmp_path) == status

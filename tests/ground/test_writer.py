@@ -260,7 +260,7 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.database.writer.LONGEST_WAIT", 10_000)
+        patch.setattr("ostiaryd.ground.database.writer.CROWDED", 4)
         held = world.writer.submit(put("test block"))
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
