@@ -19,6 +19,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.ledger.model.sampling import FULL_OF_CALLER
 from ostiaryd.registry.model import Caller
 from tests.support.certificate_fixtures import csr_builder, new_key, read
 
@@ -91,6 +92,15 @@ async def test_a_batch_has_1_to_100_requests(world: World, count: int, is_taken:
     with pytest.raises((Invalid, Malformed)):
         await post(world, requests, by=agent_caller(agent))
     assert certificates.page(world.db.read(), Page(10, "")) == []
+
+
+async def test_refused_requests_of_batches_are_within_the_budget_of_the_ledger(world: World) -> None:
+    caller = agent_caller(await register_agent(world))
+    before = ledger.get_head(world.db.read())[0].size
+    for _ in range(8):
+        await post(world, [{"csr": "no request"}] * 100, by=caller)
+    left = ledger.get_head(world.db.read())[0].size - before
+    assert left == FULL_OF_CALLER + 8, "the first refusals of a minute, and an entry for each batch"
 
 
 async def test_a_refused_renewal_in_a_batch_counts(world: World) -> None:

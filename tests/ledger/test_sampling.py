@@ -25,6 +25,9 @@ from ostiaryd.ledger.model.sampling import (
     SUMMARY,
     RefusalSampler,
 )
+from ostiaryd.secrets.model.token import PREFIX as VAULT_TOKEN
+from ostiaryd.trust.flows.client_secrets import PREFIX as CLIENT_SECRET
+from ostiaryd.trust.model import PEP_KEY_PREFIX
 
 
 async def refuse(world: World, *, network: str = "203.0.113.0/24", agent: str | None = None, code: str = "no") -> None:
@@ -184,3 +187,11 @@ def test_an_entry_of_a_stranger_has_a_largest_size(text: str) -> None:
 
 def test_the_stated_bound() -> None:
     assert MAX_ENTRIES_A_DAY == 82_080
+
+
+@pytest.mark.parametrize("prefix", [VAULT_TOKEN, CLIENT_SECRET, PEP_KEY_PREFIX, "eyJ"])
+def test_a_credential_of_this_server_is_cut_out_of_a_refused_entry(prefix: str) -> None:
+    credential = prefix + "abcDEF012_-." * 4
+    entry = Entry(at=1, action="test", object=f"auth/{credential}/x", detail={"path": credential, "count": 1})
+    entry.redact_credentials()
+    assert (entry.object, entry.detail) == (f"auth/{prefix}.../x", {"path": f"{prefix}...", "count": 1})

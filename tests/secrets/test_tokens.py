@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, newest_entry
+from ostiary.authorization.assurance import BEARER
 from ostiary.authorization.bounds import parse_details
 from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.protocol import dpop
@@ -30,6 +31,7 @@ from tests.support.trust_fixtures import API
 
 PATH = "secret/data/agents/bot/db"
 COUNT = sql("select count(*) from vault_token")
+ACRS = sql("select acr from vault_token")
 VALUE = {"data": {"password": "s"}}
 
 
@@ -60,6 +62,11 @@ async def test_a_token_is_looked_up_renewed_and_revoked_by_its_holder(
     assert (await bot.ask("GET", "auth/token/lookup-self", token="", headers=by_bearer)).json["data"] == shown
     renewed = await bot.ask("POST", "auth/token/renew-self", {"increment": "2s"})
     assert renewed.json["auth"]["lease_duration"] == 2
+    for default in (0, "0", "0s", "", None):
+        assert (await bot.ask("POST", "auth/token/renew-self", {"increment": default})).json["auth"][
+            "lease_duration"
+        ] > 2
+    await bot.ask("POST", "auth/token/renew-self", {"increment": "2s"})
     clock.advance(1.999999)
     assert await bot.status("GET", "auth/token/lookup-self") == 200
     clock.advance(0.000001)
@@ -243,6 +250,7 @@ async def test_a_bound_token_is_used_with_a_proof_and_buys_a_vault_token_only_wi
     logged_in = await log_in()
     bot.token = logged_in.json["auth"]["client_token"]
     assert await bot.status("GET", PATH) == 200
+    assert world.db.read().all(ACRS) == [(BEARER,)], "a proof at the login is no proof at each use"
     await run(world, lambda a: trust.forbid_bearer(a, "bot", "ostiary"))
     assert await bot.status("GET", PATH) == 403
 
@@ -285,3 +293,21 @@ async def test_a_guard_uses_no_secret(world: World, app: ASGIApp, bot: VaultAgen
         assert answer.status == status
         nonce = answer.headers.get("dpop-nonce")
     assert newest_entry(world).reasons[0].code == "token_refused"
+
+
+async def test_a_refused_request_leaves_no_credential_in_the_ledger(world: World, bot: VaultAgent) -> None:
+    made = await run(world, lambda a: trust.create_secret(a, bot.name))
+    swapped = {"role_id": made.secret, "secret_id": made.agent}
+    assert await bot.status("POST", "auth/approle/login", swapped) == 400
+    assert made.secret not in repr(newest_entry(world))
+    for path in (bot.token, f"auth/token/lookup/{bot.token}"):
+        assert await bot.status("GET", path) in (400, 404)
+        assert bot.token not in repr(newest_entry(world))
+        assert "hvs." in (newest_entry(world).object or ""), "the form of the path stays"
+
+
+@pytest.mark.parametrize("ending", ["%0a", "%0d", "%0d%0a"])
+async def test_a_path_with_a_line_break_is_no_alias(world: World, bot: VaultAgent, ending: str) -> None:
+    assert (await bot.ask("POST", PATH, VALUE)).status == 200
+    answer = await bot.ask("GET", PATH + ending.replace("%0a", "\n").replace("%0d", "\r"))
+    assert (answer.status in (400, 404), b"password" in answer.body) == (True, False)

@@ -188,7 +188,8 @@ def _issue_one(
     act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest | Refused
 ) -> IssuedCertificate | Refused:
     """Issue one certificate of a batch, with an entry of its own. A refusal undoes this certificate alone."""
-    one = Act(act.tx, Entry(at=act.now, action=_action_of(new), request=act.entry.request), act.again)
+    entry = Entry(at=act.now, action=_action_of(new), request=act.entry.request, network=act.entry.network)
+    one = Act(act.tx, entry, act.again)
     registry.note_caller(one, call.caller)
     result: IssuedCertificate | Refused
     try:

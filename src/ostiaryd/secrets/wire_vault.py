@@ -373,7 +373,7 @@ def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
 
 def _renew_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     increment = request.read_body(_Renewal).increment
-    seconds = None if increment in (None, "", 0) else parse_duration(increment, field="increment") // SECOND
+    seconds = parse_duration(increment or 0, field="increment") // SECOND or None  # 0: the default, as in Vault
     text = _credentials_of(call).unverified_token or ""
     token = flows.renew_token(act, caller, text, seconds)
     return Answer(auth=_render_auth(text, token, agent=caller.agent.name, task=caller.task.task_id))

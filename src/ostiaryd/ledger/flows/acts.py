@@ -361,14 +361,19 @@ def recorded(
             entry.outcome = "error"
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
-        if sampler is not None and entry.outcome in ("refused", "error"):
+        entries = [entry, *acting.further_entries]
+        refused = [one for one in entries if one.is_refused]
+        for one in refused:
+            one.redact_credentials()
+        if sampler is not None and refused:
             for summary in sampler.take_summaries(tx.now):
                 tx.defer(store.append, summary)
-            if not sampler.is_kept(entry):
-                return result
+            entries = [one for one in entries if not one.is_refused or sampler.is_kept(one)]
+        if not entries:
+            return result
         if tx.touched:
             entry.rows, tx.touched = dict.fromkeys(tx.touched, ""), []
-        for left in (entry, *acting.further_entries):
+        for left in entries:
             if not keeps_facts:
                 left.leave()
             tx.defer(store.append, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -16,6 +17,9 @@ from ostiaryd.ground.process.ids import standing_agent
 
 MESSAGE_LIMIT = 500
 """Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""
+
+_CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
+"""Vault tokens, client secrets, API keys of static PEPs, and JWTs: the prefix of each, and the rest."""
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +78,20 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     evidence: str | None = None
     """the DPoP proof of the call that it reports, on its way to a table of its own; not encoded, kept for minutes"""
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether nothing was changed."""
+        return self.outcome in ("refused", "error")
+
+    def redact_credentials(self) -> None:
+        """Cut credentials of this server out of members that a refused caller may have filled with anything."""
+        if self.object is not None:
+            self.object = _CREDENTIAL.sub(r"\1...", self.object)
+        self.reasons = [Reason(one.code, _CREDENTIAL.sub(r"\1...", one.message)) for one in self.reasons]
+        for name, value in (self.detail or {}).items():
+            if isinstance(value, str):
+                self.detail = {**(self.detail or {}), name: _CREDENTIAL.sub(r"\1...", value)}
 
     def keep(self, facts: bytes) -> None:
         """Let these facts stand beside the entry, which has their digest alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ostiary.authorization.assurance import SECRET
+from ostiary.authorization.assurance import BEARER, SECRET
 from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.claims import scopes
 from ostiary.protocol.errors import Invalid, Refused
@@ -77,7 +77,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
         task=claims.task or standing_id(agent.agent_id),
         address=address,
         source="jwt",
-        acr=claims.acr,
+        acr=BEARER,  # the Vault token itself needs no proof of a key
         granted=scopes(claims),
         details=claims.authorization_details,
         access=access,
