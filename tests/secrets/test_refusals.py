@@ -19,7 +19,7 @@ from ostiaryd.ground.database import Sql, sql
 from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.secrets.engines.transit import MAX_BATCH, MAX_RANDOM
+from ostiaryd.secrets.engines.transit import MAX_BATCH, MAX_CURVE_BATCH, MAX_RANDOM
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model.request import MAX_PATH
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent
@@ -195,11 +195,15 @@ async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPat
     assert [await bot.status("POST", "transit/keys/k/rotate") for _ in range(3)] == [200, 200, 400]
     assert (await bot.ask("GET", "transit/keys/k")).json["data"]["latest_version"] == 3
     monkeypatch.setattr(transit, "MAX_KEYS", 2)
-    assert [await bot.status("POST", f"transit/keys/{name}", {}) for name in ("l", "m", "l")] == [200, 400, 200]
+    assert [await bot.status("POST", f"transit/keys/{name}", {}) for name in ("n", "m", "n")] == [200, 400, 200]
     item, content = {"plaintext": ""}, {"batch_input": [{"plaintext": ""}] * MAX_BATCH}
     assert await bot.status("POST", "transit/encrypt/k", content) == 200
     assert await bot.status("POST", "transit/encrypt/k", {"batch_input": [item] * (MAX_BATCH + 1)}) == 400
     assert await bot.status("POST", "transit/encrypt/k", {"batch_input": []}) == 400
+    monkeypatch.setattr(transit, "MAX_KEYS", 3)
+    assert await bot.status("POST", "transit/keys/l", {"type": "ecdsa-p384"}) == 200
+    for count, status in ((MAX_CURVE_BATCH, 200), (MAX_CURVE_BATCH + 1, 400)):
+        assert await bot.status("POST", "transit/sign/l", {"batch_input": [{"input": ""}] * count}) == status
     for path, body, status in (
         ("random", {"bytes": MAX_RANDOM}, 200), ("random", {"bytes": MAX_RANDOM + 1}, 400),
         ("random", {"bytes": 0}, 400), (f"random/{MAX_RANDOM}", {}, 200), (f"random/{MAX_RANDOM + 1}", {}, 400),
@@ -208,7 +212,7 @@ async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPat
         ("encrypt/k", {"plaintext": "", "key_version": 3}, 200),
         ("encrypt/k", {"plaintext": "", "key_version": 4}, 400),
         ("encrypt/k", {"plaintext": "", "key_version": -1}, 400), (f"keys/{'k' * 128}/rotate", {}, 400),
-        (f"keys/{'k' * 129}", {}, 400), ("keys/a b", {}, 400), ("keys/l", {"type": "rsa-2048"}, 400),
+        (f"keys/{'k' * 129}", {}, 400), ("keys/a b", {}, 400), ("keys/n", {"type": "rsa-2048"}, 400),
         ("keys/k/config", {"min_decryption_version": 4}, 400), ("keys/k/config", {"min_decryption_version": 3}, 200),
         ("keys/k/config", {"min_encryption_version": 2}, 400), ("keys/k/config", {"min_encryption_version": 3}, 200),
     ):  # fmt: skip

@@ -637,6 +637,8 @@ async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None
         "/console/",
         "/console/../token",
         "/console//evil.example",
+        "/console/%2e%2e/token", "/console/a/%2E%2e/x", "/console/.%2e", "/console/%2fevil", "/console/a%5cb",
+        "/console/%00",
     ],
 )  # fmt: skip
 def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
@@ -651,6 +653,7 @@ def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
         "/consents",
         "/logout?x=%0a",
         "/console/agents/a:b?x=1",
+        "/console/agents/a%20b.c",
     ):
         assert parse_return(path) == path
 

@@ -46,6 +46,8 @@ SMALL_BODY = 64 << 10
 """Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
 PROVED, OVERTAKING, SHOWN = "ostiary.proved", "ostiary.overtaking", "ostiary.shown"
 """Extensions of the ASGI scope: the arguments `note_proven`, `overtaking` and `shown` of `Endpoint.answer`."""
+LONGEST_STALL_S = 60.0
+"""Time in which a client must take the next part of a stream, in seconds."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -374,8 +376,8 @@ class Endpoint:
         call = Call(world, method, path, params, query, headers, body, request_id, address=address, shown=shown)
         try:
             self._check_size(body)
-            if "\0" in path or "%00" in query:
-                raise Malformed("the path or the query contains a null character")
+            if any(letter in path for letter in "\0\r\n") or "%00" in query:
+                raise Malformed("the path contains a null character or a line break, or the query a null character")
             if read is not None and self._check is not None:
                 await self._check(call)
                 call.body = await read()
@@ -461,7 +463,8 @@ async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled():
-            with suppress(Refused):  # the connection closes before the end of the answer: the client sees what lacks
+            # The connection closes before the end of the answer: the client reads nothing, or may read no more.
+            with suppress(Refused, TimeoutError):
                 sending.result()
     finally:
         for task in (sending, leaving):
@@ -472,5 +475,6 @@ async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -
 async def _send_stream(send: Send, body: AsyncGenerator[bytes, None]) -> None:
     async with aclosing(body):
         async for chunk in body:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with asyncio.timeout(LONGEST_STALL_S):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

@@ -211,7 +211,8 @@ class Protocol(HttpToolsProtocol):
 
     def close_if_slow(self, now: float) -> None:
         """Close the connection if its request, or the reading of its answer, is overdue at `now` (loop clock)."""
-        if self._stalls_since is not None and not self._is_proven and now - self._stalls_since > SLOWEST_S:
+        may_stall = self._is_proven and not self.transport.is_closing()
+        if self._stalls_since is not None and not may_stall and now - self._stalls_since > SLOWEST_S:
             self.transport.abort()
         if self._waits_since is None or now - self._waits_since <= (LINGER_S if self._is_refused else SLOWEST_S):
             return

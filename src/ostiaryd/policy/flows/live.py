@@ -49,6 +49,7 @@ AREAS = {
     "consent": "consents",
     "elevation": "elevations",
     "incident": "incidents",
+    "key": "agents",
     "kill": "kill",
     "person": "persons",
     "policy": "policies",

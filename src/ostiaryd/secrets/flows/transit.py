@@ -13,7 +13,7 @@ from ostiaryd.secrets.model.transit import TransitKey, make_material
 from ostiaryd.secrets.store import transit as store
 
 MAX_KEYS = 10_000
-MAX_KEY_VERSIONS = 1000
+MAX_KEY_VERSIONS = 100
 
 
 def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:

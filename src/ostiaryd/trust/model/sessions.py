@@ -40,7 +40,8 @@ MAX_SESSIONS = 20
 """Sessions of one person; the least recently used one ends when another begins."""
 RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/logout", "/console")
 """Paths that a login may lead to: `return_to` is accepted only with one of these."""
-_CONSOLE_PATH = re.compile(r"/console(/[A-Za-z0-9_~:%@-][A-Za-z0-9._~:%@-]*)+")
+_CONSOLE_PATH = re.compile(r"/console(/(?!\.)(?:[A-Za-z0-9._~:@-]|%(?!2[ef]|5c|00)[0-9a-f]{2})+)+", re.IGNORECASE)
+"""A page of the console. No segment begins with a dot, and none contains an encoded dot, slash, backslash or null."""
 MAX_RETURN = 4096
 MAX_HINT = 254
 
