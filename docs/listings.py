@@ -108,7 +108,7 @@ SUBJECTS = {
     "elevation": "eligible scopes, and elevations",
     "entry": "an entry",
     "federation": "a federated trust domain, its bundle, and the agents that trust it",
-    "feed": "a batch of records from a guard",
+    "feed": "batches of records from guards, and test messages to them",
     "history": "a lost part of the ledger's history, and the recovery",
     "incident": "alerts, and incidents with their steps",
     "issuer": "an issuer of security events",

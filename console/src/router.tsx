@@ -44,6 +44,8 @@ const pages = [
   at("/tasks/$id", page(() => import("./pages/tasks"), "TaskPage")),
   at("/ledger", page(() => import("./pages/ledger"), "Ledger")),
   at("/ledger/$index", page(() => import("./pages/ledger"), "LedgerEntry")),
+  at("/connections", page(() => import("./pages/connections"), "Connections")),
+  at("/people", page(() => import("./pages/people"), "People")),
   at("/start", page(() => import("./pages/start"), "Start")),
 ];
 

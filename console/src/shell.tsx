@@ -18,6 +18,8 @@ const LINKS = [
   { to: "/incidents", label: "Incidents", icon: "incidents", needs: "GET /incidents" },
   { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
+  { to: "/connections", label: "Connections", icon: "connections", needs: "GET /resources" },
+  { to: "/people", label: "People", icon: "people", needs: "GET /persons" },
   { to: "/start", label: "First run", icon: "start", needs: "POST /agents" },
 ] as const;
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypedDict
 from urllib.parse import urlsplit
@@ -21,7 +22,8 @@ from ostiary.protocol.merkle import leaf_hash, tree_root
 from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.certs.flows import trust_domains
-from ostiaryd.feed.flows import Guards, Streams, missing
+from ostiaryd.feed.flows import Guards, Streams, missing, send_test
+from ostiaryd.feed.flows.missing import MissingGuard
 from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.folder import check_space
@@ -29,7 +31,6 @@ from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ground.http.tls import expiry
-from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import incidents, pages, state
@@ -40,7 +41,6 @@ from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
 from ostiaryd.signals.flows import issuers
-from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import threats
@@ -123,8 +123,7 @@ class _Visit:
     async def record(self) -> str:
         def visit(act: ledger.Act) -> int:
             registry.note_caller(act, self.caller)
-            registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
-            return outbox.head(act.tx)
+            return send_test(act)
 
         started = time.perf_counter()
         seq = await ledger.act(self.world, "server.doctor", visit, request=self.request)
@@ -147,9 +146,15 @@ class _Visit:
         summary = f"a change was in force at {lags}" if lags else "no guard is connected"
         if gone := await self.world.db.scan(lambda reader: missing(reader, guards, now=self.world.now())):
             raise Unprotected(
-                f"{summary}; not connected: {', '.join(gone[:3])}", hint="start the guard, if it should run"
+                f"{summary}; not connected: {', '.join(map(_say_missing, gone[:3]))}",
+                hint="start the guard, if it should run",
             )
         return summary
+
+
+def _say_missing(guard: MissingGuard) -> str:
+    at = datetime.fromtimestamp(guard.reported_at // SECOND, UTC)
+    return f"{guard.resource} (its last report is of {at:%Y-%m-%d %H:%M:%SZ})"
 
 
 def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitable[str]]:

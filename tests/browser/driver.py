@@ -86,6 +86,18 @@ class Driver:
     def click(self, selector: str) -> None:
         self.page.click(selector)
 
+    def write(self, selector: str, text: str) -> None:
+        """Type a text at the end of a field."""
+        self.page.focus(selector)
+        self.page.keyboard.press("Control+End")
+        self.page.keyboard.type(text)
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def select(self, selector: str, value: str) -> None:
+        self.page.select_option(selector, value)
+
     def download(self, selector: str) -> str:
         """Click something that saves a text file; return its text."""
         with self.page.expect_download() as saved:

@@ -9,7 +9,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import new_jwk, run_act
 from ostiaryd.feed import store
 from ostiaryd.feed.flows import Guards, Streams, missing
-from ostiaryd.feed.flows.missing import WITHIN
+from ostiaryd.feed.flows.missing import WITHIN, MissingGuard
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 
@@ -25,16 +25,16 @@ async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_
         for name in ("files", "mail", "quiet")
     ]
 
-    def missed() -> list[str]:
+    def missed() -> list[MissingGuard]:
         return missing(world.db.read(), guards.all, now=world.now())
 
     assert missed() == [], "none has ever reported"
     for one, spool in ((files, "f1"), (files, "f2"), (mail, "m1")):
         await world.writer.submit(partial(store.save_spool, id=spool, resource_id=one.resource_id, next=2))
-    assert [words.partition(" ")[0] for words in missed()] == ["files", "mail"]
+    assert [one.resource for one in missed()] == ["files", "mail"]
     async with aclosing(streams.follow(mail, "a-number-that-a-guard-threw", None)) as lines:
         await anext(lines)
-        assert missed() == ["files (its last report is of 2027-01-15 08:00:00Z)"]
+        assert missed() == [("files", clock.now)]
     assert len(missed()) == 2
     clock.advance(us=WITHIN - 1)
     assert len(missed()) == 2

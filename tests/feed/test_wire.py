@@ -172,7 +172,15 @@ def test_administrators_see_who_is_connected(
         assert seen["seq"] == guard.feed.seq
         assert seen["applied"]
         assert seen["ms"] is None
+        tested = live_server.api("POST", "/feeds/test")
+        assert tested["seq"] == guard.feed.seq
+        assert [(one["guard"], one["applied"], one["ms"] >= 0) for one in tested["guards"]] == [(name, True, True)]
+        assert name not in [one["resource"] for one in live_server.api("GET", "/feeds/missing")["missing"]]
     eventually(lambda: live_server.api("GET", "/feeds")["guards"] == [])
+    assert live_server.api("POST", "/feeds/test")["guards"] == []
+    [missed] = [one for one in live_server.api("GET", "/feeds/missing")["missing"] if one["resource"] == name]
+    assert missed["reported_at"] > 0
+    assert live_server.entries(action="feed.test")[0]["agent"] == live_server.api("GET", "/agents/admin")["agent_id"]
 
 
 @pytest.mark.parametrize("query", [{"seq": "x"}, {"seq": "-1"}, {"seq": 1, "since": "x"}, {"seq": 1, "wait_ms": "1.5"}])

@@ -39,6 +39,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import resources
 from tests.policy.replay_fixtures import NAMES, SETS, ReplayFixture
+from tests.support.role_fixtures import ask as ask_api
+from tests.support.role_fixtures import person
 
 URI = "https://bank.example.org/mcp"
 TOOLS: list[dict[str, Any]] = [
@@ -360,6 +362,14 @@ async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_to
     entry = newest_entry(bank)
     assert (entry.action, entry.agent) == ("policy.whatif", who.id)
     assert entry.outcome == ("ok" if may else "refused")
+
+
+async def test_role_policies_alone_say_which_person_may_ask(bank: World) -> None:
+    for role, may in (("auditor", True), ("operator", True), ("viewer", False)):
+        who = await person(bank, f"{role}-1", role)
+        body = {"files": a_set(LITTLE), "since": 0}
+        answer = await ask_api(who, "POST", "/api/v1/policies/whatif", body)
+        assert answer.status == (200 if may else 403), (role, answer.body)
 
 
 @pytest.mark.parametrize(("scope", "may"), [("ostiary:decide", False), ("ostiary:admin", True)])

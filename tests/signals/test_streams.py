@@ -9,9 +9,11 @@ import pytest
 
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
-from harness.registry_fixtures import SECOND, agent_caller, new_jwk, newest_entry, register_agent, run_act
+from harness.registry_fixtures import ADMIN, SECOND, agent_caller, new_jwk, newest_entry, register_agent, run_act
+from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed
 from ostiaryd.ground.database import Tx
+from ostiaryd.ground.http.edge import Call, status_of
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
@@ -30,6 +32,7 @@ from ostiaryd.signals.model.streams import (
     MOST_AT_ONCE,
     about_stream,
 )
+from ostiaryd.signals.wire_admin.streams import verify_stream
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, TaskSpec
 from ostiaryd.watch import flows as watch
@@ -416,6 +419,27 @@ async def test_a_verification_comes_over_the_stream_with_its_state(world: World,
     assert [one["events"][uri] for one in (await siem.poll(stream)).values()][1] == {}
     for length, code in ((1000, 429), (1001, 400)):
         assert (await siem.ask("POST", "/api/v1/ssf/verify", body | {"state": "x" * length}))[0] == code
+
+
+async def test_an_administrator_sends_a_verification_too_at_most_once_a_minute(world: World, clock: Clock) -> None:
+    siem = await signal_receiver(world)
+    stream = await siem.stream(events_requested=[SESSION])
+
+    async def verify(id: str) -> int:
+        path = "/api/v1/streams/{id}/verify"
+        try:
+            return (await verify_stream(Call(world, "POST", path, {"id": id}, "", [], b"", "rq_1", ADMIN))).status
+        except Refused as refusal:
+            return status_of(refusal)
+
+    assert await verify(stream["stream_id"]) == 200
+    assert newest_entry(world).action == "stream.verify"
+    assert [list(one["events"]) for one in (await siem.poll(stream)).values()] == [[VERIFICATION]]
+    clock.advance(MIN_VERIFICATION_S, us=-1)
+    assert await verify(stream["stream_id"]) == 409
+    clock.advance(us=1)
+    assert await verify(stream["stream_id"]) == 200
+    assert await verify("st_none") == 404
 
 
 def test_who_asks_for_it_too_soon_hears_when_to_come_again() -> None:

@@ -8,6 +8,7 @@ const PATHS = {
   policies: "M5 3h7l3 3v11H5ZM8 9h4M8 12h4",
   connections: "M7 13 13 7M8 5l1-1a3.5 3.5 0 0 1 5 5l-1 1M12 15l-1 1a3.5 3.5 0 0 1-5-5l1-1",
   map: "M5 5h.01M15 7h.01M9 15h.01M5 5l10 2-6 8Z",
+  people: "M7 9.5a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM2 17c0-3 2-5 5-5s5 2 5 5M13 4a3 3 0 0 1 0 5.5M14.5 12.5c2 .6 3.5 2.300 3.500 4.500",
   tasks: "M4 5h12M4 10h12M4 15h7",
   ledger: "M10 3v5M10 8 5 12M10 8l5 4M5 12v4M15 12v4",
   start: "M5 17V3l10 4-10 4",

@@ -1,19 +1,20 @@
-"""The connected guards, their positions in the feed, and the times at which each has a change in force."""
+"""The connected guards, their positions in the feed, the times at which each has a change in force, and a test."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.feed.flows import Guard, Guards, argument_sources
+from ostiaryd.feed.flows import Guard, Guards, argument_sources, missing, send_test
 from ostiaryd.feed.flows.sources import SourceOfArgument
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
-from ostiaryd.registry.flows import find_resource
-from ostiaryd.registry.model import READ
+from ostiaryd.registry.flows import act_as, find_resource
+from ostiaryd.registry.model import ADMIN, READ
 
 MAX_WAIT_MS = 10_000
+TEST_S = 3.0
 SECOND = 1_000_000
 
 
@@ -27,6 +28,26 @@ class GuardBody(TypedDict):
     seq: int | None
     applied: bool
     ms: float | None
+
+
+class MissingGuardBody(TypedDict):
+    """A resource without a connected guard, and when one last reported."""
+
+    resource: str
+    reported_at: int
+
+
+class MissingGuardsBody(TypedDict):
+    """Resources whose guards reported within a week, and of which none is connected."""
+
+    missing: list[MissingGuardBody]
+
+
+class TestedGuards(TypedDict):
+    """The connected guards; `ms` is how long after the commit of the test message it was in force there."""
+
+    seq: int
+    guards: list[GuardBody]
 
 
 class FlowsBody(TypedDict):
@@ -56,6 +77,26 @@ async def feeds(call: Call) -> Reply:
         lambda _, guard: _render(guard, guard.position if seq is None else seq, since),
         cursor=_stream,
     )
+
+
+async def list_missing(call: Call) -> Reply:
+    """List the resources whose guards reported within a week, and of which none is connected."""
+    guards = call.world.keep(Guards)
+    await guards.refresh()
+    rows = await call.world.db.scan(lambda reader: missing(reader, guards.all, now=call.world.now()))
+    return reply({"missing": [{"resource": name, "reported_at": at // SECOND} for name, at in rows]})
+
+
+async def test_guards(call: Call) -> Reply:
+    """Send a message to every connected guard, and wait until each has it in force, at most 3 s.
+
+    The message changes nothing. A guard without `ms` did not confirm the message in that time.
+    """
+    seq = await act_as(call, "feed.test", send_test)
+    since = call.world.now()
+    rows = sorted(await call.world.keep(Guards).settled(seq, within_s=TEST_S), key=_stream)
+    tested: TestedGuards = {"seq": seq, "guards": [_render(guard, seq, since) for guard in rows]}
+    return reply(tested)
 
 
 def _stream(guard: Guard) -> str:
@@ -100,5 +141,7 @@ FEEDS_QUERY = (
 
 ROUTES = (
     Route("GET", "/api/v1/feeds", feeds, READ, answers={200: PageBody("guards", GuardBody)}, query=FEEDS_QUERY),
+    Route("GET", "/api/v1/feeds/missing", list_missing, READ, answers={200: MissingGuardsBody}),
+    Route("POST", "/api/v1/feeds/test", test_guards, ADMIN, answers={200: TestedGuards}),
     Route("GET", "/api/v1/resources/{name}/flows", flows, READ, answers={200: FlowsBody}),
 )

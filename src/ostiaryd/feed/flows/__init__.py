@@ -1,7 +1,7 @@
 """Operations on the feed: streams to guards, their reports, and waiting for their acknowledgements."""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
-from ostiaryd.feed.flows.guards import Guard, Guards, share_guards
+from ostiaryd.feed.flows.guards import Guard, Guards, send_test, share_guards
 from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
@@ -30,6 +30,7 @@ __all__ = [
     "past",
     "recall",
     "replay_messages",
+    "send_test",
     "settle",
     "share_guards",
     "take_report",

@@ -18,12 +18,17 @@ from ostiary.protocol.errors import Unavailable
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.streams import Stream, Streams
 from ostiaryd.ground.database.line import overtaking
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks.model import TaskDelta, TaskId
 
 BEAT_S = 2.0
 FLUSH_S = 0.05
 POLL_S = 0.05
 DROP_S = 10.0
+SECOND = 1_000_000
 LATEST = 8
 """Number of a guard's newest acknowledgements that other servers see."""
 
@@ -145,6 +150,12 @@ def _describe(stream: Stream, position: int) -> Guard:
     resource = stream.resource
     latest = list(stream.applied)[-LATEST:]
     return Guard(stream.id, resource.resource_id, resource.name, stream.since, position, stream.relevant, latest)
+
+
+def send_test(act: Act) -> int:
+    """Send a message to every guard that changes nothing; return its number. It ends a task that never was."""
+    registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
+    return outbox.head(act.tx)
 
 
 async def share_guards(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from typing import NamedTuple
 
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.guards import Guard
@@ -13,11 +13,16 @@ WITHIN = 7 * 86_400_000_000
 """microseconds: who has not reported for longer is not missed any more"""
 
 
-def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[str]:
-    """Each resource of which a guard has reported lately, and none is connected, with the last time."""
+class MissingGuard(NamedTuple):
+    """A resource without a connected guard, and when one last reported (microseconds)."""
+
+    resource: str
+    reported_at: int
+
+
+def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[MissingGuard]:
+    """Return each resource of which a guard has reported lately, and none is connected."""
     present = {guard.resource_id for guard in connected}
     return [
-        f"{name} (its last report is of {datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%d %H:%M:%SZ})"
-        for id, name, at in store.last_reports(reader, since=now - WITHIN)
-        if id not in present
+        MissingGuard(name, at) for id, name, at in store.last_reports(reader, since=now - WITHIN) if id not in present
     ]

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound import outbox
@@ -40,7 +40,7 @@ PUSH_S = 15
 PASSED = 500
 
 
-class TooSoon(Refused):
+class TooSoon(Conflict):
     """The receiver requested a second verification within a minute (SSF 8.1.4.2)."""
 
     code = "too_many_requests"
@@ -143,8 +143,11 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     return changed
 
 
-def verify(act: Act, id: str, state: str | None, *, by: Caller) -> None:
-    """Send a verification event over the stream (SSF 8.1.4). Raises NotFound, TooSoon."""
+def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
+    """Send a verification event over the stream (SSF 8.1.4); the transmitter may do so too, by an administrator (None).
+
+    Raises NotFound, TooSoon.
+    """
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
         raise TooSoon(f"one verification in {MIN_VERIFICATION_S} seconds")

@@ -9,7 +9,7 @@ import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import PAGE, PageBody, Route
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.signals.flows import streams
@@ -60,6 +60,12 @@ async def set_stream(call: Call) -> Reply:
     return reply(_render_stream(stream))
 
 
+async def verify_stream(call: Call) -> Reply:
+    """Send a verification event to the receiver of a stream (SSF 8.1.4.1); `delivered_at` shows its delivery."""
+    await registry.act_as(call, "stream.verify", lambda act: streams.verify(act, call.params["id"], None, by=None))
+    return reply({})
+
+
 def _render_stream(stream: Stream) -> StreamBody:
     return {
         "stream_id": stream.stream_id,
@@ -78,4 +84,12 @@ def _render_stream(stream: Stream) -> StreamBody:
 ROUTES = (
     Route("GET", "/api/v1/streams", list_streams, READ, answers={200: PageBody("streams", StreamBody)}, query=PAGE),
     Route("POST", "/api/v1/streams/{id}", set_stream, ADMIN, body=StreamState, answers={200: StreamBody}),
+    Route(
+        "POST",
+        "/api/v1/streams/{id}/verify",
+        verify_stream,
+        ADMIN,
+        errors=(streams.TooSoon("one verification in 60 seconds"),),
+        answers={200: EmptyBody},
+    ),
 )
