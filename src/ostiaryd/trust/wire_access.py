@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.database import Reader
@@ -30,7 +27,7 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
     if audience is None and (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
         _queue_as(call, person)
         return person
-    with _challenging(call, resource):
+    try:
         if allows_pep and (key := _pep_key(call)) is not None:
             pep, unnoted = flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)
             queue_proven(call, pep.id, is_privileged=False, is_guard=False)
@@ -49,6 +46,9 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
         _queue_as(call, caller)
         if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
+    except Refused as refusal:
+        _challenge(call, refusal, resource)
+        raise
     return _welcome(call, access)
 
 
@@ -61,7 +61,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
         _queue_as(call, person)
         return person
-    with _challenging(call, world.config.api):
+    try:
         if allows_pep and (key := _pep_key(call)) is not None:
             return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
         access = flows.verify_access(
@@ -72,6 +72,9 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
             keys=world.keys,
             config=world.config,
         )
+    except Refused as refusal:
+        _challenge(call, refusal, world.config.api)
+        raise
     _queue_as(call, access.caller)
     return access.caller
 
@@ -95,7 +98,7 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
     config = call.world.config
     if (person := _session_caller(call, act.tx, now=act.now)) is not None:
         return person
-    with _challenging(call, config.api):
+    try:
         if allows_pep and (key := _pep_key(call)) is not None:
             pep, unnoted = flows.verify_pep(act.tx, key, address=call.origin, now=act.now, keys=act.tx.keys)
             if unnoted is not None:
@@ -106,6 +109,9 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
         )
         if access.proof is not None:
             flows.spend_proof(act.tx, access.proof)
+    except Refused as refusal:
+        _challenge(call, refusal, config.api)
+        raise
     return _welcome(call, access)
 
 
@@ -142,13 +148,9 @@ def _queue_as(call: Call, caller: Caller) -> None:
     queue_proven(call, caller.id, is_privileged=is_privileged, is_guard=caller.kind == "guard")
 
 
-@contextmanager
-def _challenging(call: Call, resource: str) -> Iterator[None]:
-    try:
-        yield
-    except Refused as refusal:
-        call.answer_headers += challenge(refusal, resource=resource)
-        raise
+def _challenge(call: Call, refusal: Refused, resource: str) -> None:
+    """Tell the client, beside the refusal, how to authenticate."""
+    call.answer_headers += challenge(refusal, resource=resource)
 
 
 def _welcome(call: Call, access: flows.Access) -> Caller:

@@ -15,10 +15,11 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 from typing import Generic, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 Client = tuple[str, str]
@@ -30,8 +31,7 @@ class Lane(IntEnum):
     ORDINARY = 1
 
 
-@dataclass(slots=True)
-class Priority:
+class Priority(msgspec.Struct):
     """The lane and the limits of the jobs of one request.
 
     `expires`: a job that waits longer than `LONGEST_WAIT` is refused. `wants`: the lane of the request once its caller

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import (
@@ -93,8 +95,7 @@ class Raised:
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct):
     """A job in the line, since the sweep `at`."""
 
     job: Job

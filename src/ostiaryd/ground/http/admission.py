@@ -9,13 +9,13 @@ the rate of `Stops` for every other caller, so that the lane cannot be used to s
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
-from binascii import Error
 from collections.abc import Callable
 
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import unb64u
 from ostiaryd.ground.database.line import Client, Lane, Priority, priority
 from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import Call
@@ -130,8 +130,8 @@ def _name(token: bytes) -> str:
     if not dot:
         return ""
     try:
-        claims = _decode(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-    except (Error, ValueError, msgspec.DecodeError):
+        claims = _decode(unb64u(payload))
+    except (Malformed, ValueError, msgspec.DecodeError):
         return ""
     return (claims.client_id or claims.sub)[:256]
 

@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -85,8 +84,7 @@ class Failed(Refused):
         super().__init__(message, hint="search the server's log for the `x-request-id` of this response")
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A request. `answer_headers` go on whatever is answered.
 
     `caller` is filled by the gate of the route, or by `prove` where that is left to the act of the request.
@@ -103,7 +101,7 @@ class Call:
     caller: Any = None
     proving: Callable[[Any], Any] | None = None
     gate: Callable[[Call], Awaitable[Any]] | None = None
-    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    answer_headers: list[tuple[bytes, bytes]] = []
     address: str = ""
     """network address of the connection; empty without a connection"""
     shown: ClientCertificate | None = None
@@ -140,8 +138,10 @@ class Call:
     @property
     def origin(self) -> str:
         """The address of the caller behind the proxies that the configuration names."""
+        if not (proxies := self.world.config.proxy_networks):
+            return self.address
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
-        return origin(self.address, forwarded, self.world.config.proxy_networks)
+        return origin(self.address, forwarded, proxies)
 
     @property
     def certificate(self) -> ClientCertificate | None:
@@ -200,12 +200,11 @@ class Call:
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     status: int
     body: bytes | AsyncGenerator[bytes, None] = b""
     media_type: str = "application/json"
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = []
 
 
 Headers = list[tuple[bytes, bytes]]
@@ -386,7 +385,10 @@ class Endpoint:
                     call.parsed = await asyncio.to_thread(call.parse_json)
             if self._gate is not None:
                 call.caller = await self._gate(call)
-            with overtaking() if self.stops and call.is_privileged else nullcontext():
+            if self.stops and call.is_privileged:
+                with overtaking():
+                    answer = await self._wire(call)
+            else:
                 answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)

@@ -486,13 +486,13 @@ class Protocol(HttpToolsProtocol):
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
-        pause = ExitStack()
-        if self._is_privileged and exchange.endpoint.stops:  # the task begins in a later round, which shall be short
-            pause.enter_context(self._overtaking())
         task = self.loop.create_task(self._answer(exchange))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        task.add_done_callback(lambda _: pause.close())
+        if self._is_privileged and exchange.endpoint.stops:  # the task begins in a later round, which shall be short
+            pause = ExitStack()
+            pause.enter_context(self._overtaking())
+            task.add_done_callback(lambda _: pause.close())
 
     # --- answers
 

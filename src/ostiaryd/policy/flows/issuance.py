@@ -186,6 +186,7 @@ def _classes(details: Sequence[ToolDetail]) -> frozenset[str] | None:
     return datatypes(details) if details else None
 
 
+@lru_cache(maxsize=64)
 def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
     return ("acr", acr), ("amr", frozenset[object](assurance.AMRS.get(acr, ())))
 

@@ -40,6 +40,7 @@ from ostiaryd.trust.model.clients import OAuthClient
 OPENID, PROFILE, EMAIL, OFFLINE = "openid", "profile", "email", "offline_access"
 IDENTITY_SCOPES = (OPENID, PROFILE, EMAIL, OFFLINE)
 """Scopes of OpenID Connect Core 1.0 sections 3.1.2.1, 5.4 and 11; they belong to no resource."""
+_IDENTITY = frozenset(IDENTITY_SCOPES)
 CLAIMS = ("sub", "name", "preferred_username", "email", "email_verified", "auth_time", "acr", "amr")
 """Claims about a person that this server can supply."""
 PROMPTS = ("none", "login", "consent", "select_account")
@@ -129,12 +130,12 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     @property
     def scopes(self) -> frozenset[str]:
         """Return the requested scopes of the resource."""
-        return parse_scope(self.scope) - set(IDENTITY_SCOPES)
+        return parse_scope(self.scope) - _IDENTITY
 
     @property
     def identity(self) -> frozenset[str]:
         """Return the requested scopes of OpenID Connect."""
-        return parse_scope(self.scope) & set(IDENTITY_SCOPES)
+        return parse_scope(self.scope) & _IDENTITY
 
     @property
     def return_address(self) -> ReturnAddress:

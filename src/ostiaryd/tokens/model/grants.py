@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from ostiary.authorization import assurance, bounds
-from ostiary.authorization.assurance import StepUp
+from ostiary.authorization.assurance import NO_DEMAND, StepUp
 from ostiary.authorization.claims import SCOPE_ALIASES, InvalidScope, render_scope
 from ostiary.protocol import canonical
 from ostiary.protocol.client_certificate import ClientCertificate
@@ -257,6 +257,8 @@ def resolve_aliases(scope: str) -> str:
 
 def spell_scope(scope: str, *, requested: str) -> str:
     """Return granted scopes by the names that the client asked for, which some clients compare."""
+    if not requested:
+        return scope
     names = set(requested.split(" "))
     aliases = {full: alias for alias, full in SCOPE_ALIASES.items() if alias in names and full not in names}
     return " ".join(aliases.get(name, name) for name in scope.split(" "))
@@ -309,6 +311,8 @@ def _basic(form: Form, authorization: str) -> Credentials:
 
 def parse_demand(form: Form) -> StepUp:
     """The authentication level that the client requests for the token (RFC 9470 section 4)."""
+    if "acr_values" not in form and "max_age" not in form:
+        return NO_DEMAND
     try:
         values = assurance.parse_acr_values(form.get("acr_values", ""))
         return StepUp(values, assurance.parse_max_age(form["max_age"]) if "max_age" in form else None)
