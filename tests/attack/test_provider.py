@@ -8,15 +8,18 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from starlette.types import ASGIApp
 
+from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
+from ostiaryd.approvals.wire_ciba import BackchannelForm
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -24,6 +27,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.logout import make_logout_token
 from ostiaryd.tokens.store import logout
+from ostiaryd.tokens.wire_authorize import PushedForm
+from ostiaryd.tokens.wire_device import DeviceForm
+from ostiaryd.tokens.wire_oauth import TokenForm, TokenQueryForm
 from ostiaryd.trust.model.clients import InvalidRedirectUri, check_redirect_uri
 from tests.support.api_fixtures import FILES, ISSUER, Answer, claims_of, send
 from tests.tokens.code_flow import CALLBACK, VERIFIER, Browser, CodeFlow, begin_flow, challenge_of, sign_in
@@ -453,3 +459,54 @@ async def test_the_session_of_one_person_answers_no_request_of_another(
     await sign_in(world, other, person.person_id)
     assert (await other.post("/consent", **form)).status == 403
     assert flows.list_consents(world.db.read(), flow.person) == []
+
+
+# --- secrets in the wrong field
+
+SECRET = "correct-horse-battery-staple"
+GRANTS = "urn:ietf:params:oauth:grant-type:"
+FORMS: dict[str, dict[str, str]] = {
+    "/token": {"grant_type": "client_credentials"},
+    "/token#code": {"grant_type": "authorization_code", "code": "x", "code_verifier": VERIFIER},
+    "/token#refresh": {"grant_type": "refresh_token", "refresh_token": "x"},
+    "/token#device": {"grant_type": f"{GRANTS}device_code", "device_code": "x"},
+    "/token#ciba": {"grant_type": "urn:openid:params:grant-type:ciba", "auth_req_id": "x"},
+    "/token#exchange": {
+        "grant_type": f"{GRANTS}token-exchange",
+        "subject_token": "x",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "resource": FILES,
+    },
+    "/par": {},
+    "/device_authorization": {"scope": "files:read"},
+    "/bc-authorize": {"login_hint": "ann", "scope": "openid files:read"},
+    "/introspect": {"token": "x"},
+    "/revoke": {"token": "x"},
+}
+"""By path, the form of a request but for its client; `#` separates a remark."""
+FORM_FIELDS = {
+    name
+    for form in (TokenForm, TokenQueryForm, PushedForm, DeviceForm, BackchannelForm)
+    for name in form.__annotations__
+} - {"scope"}
+"""Fields of the endpoints. A scope that a client lacks is named in the entry of its refusal."""
+URIS = ("client_id", "redirect_uri", "resource", "request_uri")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_secret_in_the_wrong_field_is_in_no_entry(world: World, flow: CodeFlow, clock: Clock) -> None:
+    texts = [(field, SECRET) for field in sorted(FORM_FIELDS)]
+    for field in URIS:
+        texts += [(field, f"https://ann:{SECRET}@app.example/"), (field, f"https://app.example/?{SECRET}#")]
+    leaks, last = [], entries(world)
+    forms = FORMS | {"/par": flow.query()}
+    for (path, form), (field, text) in product(forms.items(), texts):
+        path, _, _ = path.partition("#")
+        clock.advance(61)  # so that every refusal has a full entry
+        client = flow.authenticated() if field != "client_id" else {}
+        await flow.client.post(path, client | form | {field: text})
+        new = world.db.read().all(sql("select body from entry where idx >= :last"), last=last)
+        leaks += [(path, field, bytes(body)) for (body,) in new if SECRET.encode() in body]
+        last += len(new)
+    assert not leaks
+    assert last > 200

@@ -52,6 +52,9 @@ async def test_each_filter_narrows_the_list(world: World) -> None:
     assert await names(world, "segment=lab") == ["writer"]
     assert await names(world, "text=READ") == ["else", "reader"]
     assert await names(world, "text=ritE") == ["writer"]
+    await register(world, "travel", purpose="Reisen nach Ägypten")
+    assert await names(world, "text=NACH+%C3%84GYPTEN") == ["travel"]
+    assert await names(world, "text=%C3%96GYPTEN") == []
     assert await names(world, "owner=alice&text=read&state=suspended&segment=default") == ["reader"]
 
 

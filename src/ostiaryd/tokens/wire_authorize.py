@@ -44,7 +44,7 @@ from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm, SessionEnded
-from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model import InvalidClient, name_claimed
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, LOOPBACK, ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Demand, Session
 
@@ -109,7 +109,7 @@ async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
         call.world,
         "authorization.request",
         refusal,
-        object=client_id,
+        object=name_claimed(client_id) or "",
         request=call.request_id,
         network=call.network,
     )

@@ -16,7 +16,7 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.wire_errors import OAuthError, render_oauth
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.registration import InvalidRegistrationToken
-from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model import SECOND, name_claimed
 from ostiaryd.trust.model.clients import (
     InvalidClientMetadata,
     InvalidRedirectUri,
@@ -98,7 +98,7 @@ async def delete(call: Call) -> Reply:
     token, id = _bearer(call), call.params["client_id"]
 
     def run(act: Act) -> None:
-        act.entry.object = id[:64]
+        act.entry.object = name_claimed(id)
         client = trust.authenticate_registration(act.tx, id, token)
         trust.delete_client(act, client)
         flows.end_client(act, client.client_id, why="client deleted")

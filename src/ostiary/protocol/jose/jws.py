@@ -49,7 +49,7 @@ def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws
     head, _, signature = unverified_token.rpartition(".")
     protected, dot, payload = head.partition(".")
     if not dot or "." in payload:
-        raise InvalidToken("the access token is not a valid JWT")
+        raise InvalidToken("the token is not a valid JWT")
     header = parse_header(protected)
     try:
         return Jws(header, unb64u(payload), head.encode("ascii"), unb64u(signature))

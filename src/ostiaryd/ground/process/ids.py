@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+
+_TAIL = re.compile(r"[0-9a-f]{32}")
 
 
 def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
@@ -10,6 +13,11 @@ def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
     tail = int.from_bytes(random(10), "big")
     value = (now // 1000) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
     return f"{prefix}_{value:032x}"
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Return whether a text has the form of an id with that prefix."""
+    return text.startswith(f"{prefix}_") and _TAIL.fullmatch(text, len(prefix) + 1) is not None
 
 
 def standing_task(agent: str) -> str:

@@ -27,7 +27,7 @@ FILTERS = {
     "kind": "kind = :kind",
     "risk_tier": "risk_tier = :risk_tier",
     "segment": "segment = :segment",
-    "text": "(lower(name) like :text escape '!' or lower(purpose) like :text escape '!')",
+    "text": "(lower(name) like lower(:text) escape '!' or lower(purpose) like lower(:text) escape '!')",
     "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {_USED_SINCE}",
 }
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
@@ -110,7 +110,7 @@ class AgentFilter:
         named |= {"state": self.state, "kind": self.kind, "risk_tier": self.risk_tier}
         chosen: dict[str, str | int] = {name: str(value) for name, value in named.items() if value is not None}
         if self.text:
-            escaped = re.sub(r"([!%_])", r"!\1", self.text.lower())
+            escaped = re.sub(r"([!%_])", r"!\1", self.text)
             chosen["text"] = f"%{escaped}%"
         if self.used_from is not None and self.created_before is not None:
             chosen |= {"used_from": self.used_from, "created_before": self.created_before}

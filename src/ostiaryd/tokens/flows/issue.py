@@ -11,6 +11,7 @@ from ostiary.protocol import dpop
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database.pin import InRecovery
+from ostiaryd.ground.process.ids import is_id
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -133,7 +134,8 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         if id is None or id == standing:
             registry.check_none_stopped(act.tx, "task", [standing])
             return standing_task(client.agent)
-        act.entry.detail = {"task": id[:64]}  # claimed: `task` is set where it is the agent's own
+        if is_id(id, "tk"):  # any other text may be a secret in the wrong field
+            act.entry.detail = {"task": id}  # claimed: `task` is set where it is the agent's own
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:
         raise InvalidGrant("task not found") from None

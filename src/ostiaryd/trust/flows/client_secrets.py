@@ -18,7 +18,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.clients import Client, check_active, earliest
-from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret
+from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret, name_claimed
 
 PREFIX = "ostcs_"
 """prefix by which scanners for leaked secrets recognize one"""
@@ -85,7 +85,7 @@ def secret_holders(reader: Reader) -> list[str]:
 def check_secret(act: Act, credentials: Credentials) -> Client:
     """Return the client that a form with a client secret comes from. Raises InvalidClient."""
     client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
-    act.entry.object = client_id[:64] or None  # claimed, not proved
+    act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     digests = [] if agent is None else store.secrets(act.tx, agent.agent_id)
     secrets = [one for one in digests if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]

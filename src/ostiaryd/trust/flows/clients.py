@@ -31,6 +31,7 @@ from ostiaryd.trust.model import (
     Spend,
     check_assertion,
     check_assertion_type,
+    name_claimed,
     parse_assertion,
     public_key,
 )
@@ -84,7 +85,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         now=act.now,
         is_compatible=is_compatible,
     )
-    act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
+    act.entry.object = name_claimed(assertion.client_id)  # `agent` is set where it is proved
     person = registry.get_person(act.tx, assertion.client_id) if is_person_id(assertion.client_id) else None
     agent = registry.get_agent(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = registry.get_resource(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
@@ -144,7 +145,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
 def _check_certificate(act: Act, credentials: Credentials) -> Client:
     """Return the agent that a client certificate authenticates (RFC 8705 section 2). Raises InvalidClient."""
     client_id = credentials.client_id or ""
-    act.entry.object = client_id[:64] or None  # claimed, not proved
+    act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     if agent is None or credentials.certificate is None:
         raise InvalidClient("mutual TLS: there is no such client, or not with that certificate")

@@ -29,7 +29,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.oauth_clients import check_room, check_usable, claimed_client_id
-from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, parse_assertion
+from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion
 from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
 from ostiaryd.trust.model.clients import (
     LOOPBACK,
@@ -134,7 +134,7 @@ async def resolve_client(
 
 def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
     """Leave the entry of a document that is not accepted. Raises InvalidClient."""
-    act.entry.object = client_id[:200]
+    act.entry.object = name_claimed(client_id)
     raise InvalidClient(refusal.message, hint=refusal.hint)
 
 

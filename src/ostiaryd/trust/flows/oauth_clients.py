@@ -20,6 +20,7 @@ from ostiaryd.trust.model import (
     Spend,
     check_assertion,
     check_assertion_type,
+    name_claimed,
     parse_assertion,
 )
 from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS, TLS_CLIENT_AUTH, CertificateClient, check_subject
@@ -87,7 +88,7 @@ def authenticate_oauth_client(
     `find_client_keys`. The caller has to `spend` the assertion.
     """
     client_id = claimed_client_id(credentials)
-    act.entry.object = client_id[:200] or None  # claimed, not proved
+    act.entry.object = name_claimed(client_id)
     client = get_oauth_client(act.tx, client_id)
     act.entry.object = client.handle
     if client.kind is ClientKind.AGENT:

@@ -25,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.certificates import put_certificates
 from ostiaryd.trust.flows.documents import check_client_urls
 from ostiaryd.trust.flows.oauth_clients import check_room
-from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model import SECOND, name_claimed
 from ostiaryd.trust.model.certificates import SELF_SIGNED, InvalidCertificate, read_jwk_certificates
 from ostiaryd.trust.model.clients import (
     SECRET_METHODS,
@@ -191,7 +191,7 @@ def change_registration(
     Where clients need approval, a change of metadata that the approval relied on needs another approval. Raises
     InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
     """
-    act.entry.object = client_id[:64]
+    act.entry.object = name_claimed(client_id)
     client = authenticate_registration(act.tx, client_id, unverified_token)
     if unverified.get("client_id") != client_id:
         raise InvalidClientMetadata("`client_id` is not that of the registration", hint="RFC 7592 section 2.2")

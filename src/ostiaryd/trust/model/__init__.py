@@ -30,6 +30,8 @@ ASSERTION_TYP = "client-authentication+jwt"
 ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
+MAX_CLAIMED = 200
+"""Characters of a claimed client id that an entry keeps."""
 LONGEST_ASSERTION = 300 * SECOND
 USERINFO = "/userinfo"
 """Path of userinfo, which is the audience of the tokens that open it."""
@@ -145,6 +147,17 @@ class Assertion(NamedTuple):
 
     client_id: str
     spend: Spend
+
+
+def name_claimed(client_id: str) -> str | None:
+    """Return an unproved client id as an entry names it; None for a text that has no form of a client id.
+
+    Such a text may be a secret that was put in the wrong field. The query of a URL is left out for the same reason.
+    """
+    url = client_id.partition("?")[0]
+    if not _CLIENT_ID.fullmatch(client_id) or "@" in url:
+        return None
+    return url[:MAX_CLAIMED]
 
 
 def parse_assertion(credentials: Credentials) -> jose.Jws:

@@ -431,7 +431,7 @@ def check_document_id(unverified_id: str) -> str:
     second spelling would be a second client of the same name. Raises InvalidClientMetadata.
     """
     url = unverified_id
-    shown = f"the client id {url[:200]!a}"
+    shown = "the client id"  # without its text, which may be a secret in the wrong field
     if not is_document_id(url) or len(url) > MAX_DOCUMENT_ID or "#" in url:
         hint = f"https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
         raise InvalidClientMetadata(f"{shown} is not the URL of a metadata document", hint=hint)
