@@ -253,8 +253,8 @@ def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: 
 
 
 def test_without_the_packages_of_the_server_its_commands_say_what_to_install() -> None:
-    for command, package in (("serve", "uvicorn"), ("demo", "mcp")):
+    for command, package in (("serve", "uvicorn"), ("demo", "mcp"), ("demo", "numpy")):
         code = f"import sys; sys.modules[{package!r}] = None; from ostiary.cli import main; main()"
         done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=False)
         ran = Ran(done.returncode, done.stdout, done.stderr)
-        check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,postgres,mcp]"')
+        check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,detect,postgres,mcp]"')

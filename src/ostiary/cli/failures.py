@@ -58,7 +58,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):
                 return Usage(
-                    f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,postgres,mcp]"'
+                    f"the package `{cause.name}` is not installed",
+                    hint='pip install "ostiary[server,detect,postgres,mcp]"',
                 )
         case BaseExceptionGroup() if len(error.exceptions) == 1:
             return _refusal_of(error.exceptions[0])

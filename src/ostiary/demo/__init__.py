@@ -9,6 +9,7 @@ verified, then a copy of it is falsified.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ def demo(*, exit: bool = False) -> None:
     """
     from ostiary.demo.story import tell
 
+    importlib.import_module("numpy")  # of the detectors, whose findings the story waits for
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
