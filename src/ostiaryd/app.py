@@ -506,6 +506,11 @@ async def keep_reserve(world: World) -> None:
     await world.writer.rebuild()
 
 
+async def move_log(world: World) -> None:
+    """Move committed pages to the database file, so that no commit, and no stop, waits for that."""
+    await world.writer.move_log()
+
+
 async def collect_garbage(world: World) -> None:
     """Search new objects for cycles while no request waits, since a search delays every request."""
     if not world.writer.waiting and gc.get_count()[0] > QUIET_GARBAGE:
@@ -515,6 +520,7 @@ async def collect_garbage(world: World) -> None:
 LOOPS = (
     _every(1, collect_garbage),
     _every(1, keep_reserve),
+    _every(1, move_log),
     watch_and_respond,
     _every(health.BEAT_S, health.beat, lane=Lane.STOP),
     _every(1, feed.follow_history, lane=Lane.STOP),

@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 from harness.clock import Clock, SeededRandom
+from harness.live_server import ServerFixture
+from harness.patience import eventually
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
+from ostiaryd.ground.database.connection import LONGEST_LOG
 from ostiaryd.ground.world import World, open_world
+from tests.support.servers import live_server
 from tests.support.world import Kind, Template
+
+__all__ = ["live_server"]
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 COUNT = sql("select count(*) from setting where name like 'test %'")
@@ -144,12 +150,56 @@ async def test_a_loss_is_final_though_the_files_come_back(world: World) -> None:
         await world.writer.submit(put("still lost"))
 
 
-async def test_own_commits_and_checkpoints_are_no_loss(world: World) -> None:
+async def test_own_commits_are_no_loss_while_pages_move_to_the_database(world: World) -> None:
     blob = "x" * 200_000
-    for number in range(300):  # some 60 MB of log: past the automatic checkpoint
-        await world.writer.submit(lambda tx, number=number: tx.run(PUT, name=f"test {number}", value=blob))  # type: ignore[misc]
+    for block in range(12):  # 60 MB
+        puts = [
+            world.writer.submit(lambda tx, number=number: tx.run(PUT, name=f"test {number}", value=blob))  # type: ignore[misc]
+            for number in range(25 * block, 25 * block + 25)
+        ]
+        await asyncio.gather(world.writer.move_log(), *puts)
     assert world.db.path.stat().st_size > 30 << 20
     assert world.db.read().one(COUNT) == (300,)
+    assert beside(world.db.path, "-wal").stat().st_size < 50 << 20, "the log has begun anew"
+
+
+def test_a_server_moves_pages_long_before_the_log_is_full(live_server: ServerFixture) -> None:
+    database = live_server.server.folder / "ostiary.db"
+    before = database.stat().st_mtime_ns
+    live_server.owner()
+    eventually(lambda: database.stat().st_mtime_ns > before)
+
+
+async def test_a_commit_moves_all_pages_once_the_log_is_at_its_longest(world: World) -> None:
+    blob, before = "x" * 200_000, world.db.path.stat().st_size
+    for number in range(LONGEST_LOG // 50):
+        assert world.db.path.stat().st_size == before
+        await world.writer.submit(lambda tx, number=number: tx.run(PUT, name=f"test {number}", value=blob))  # type: ignore[misc]
+        if world.db.path.stat().st_size > before:
+            break
+    assert world.db.path.stat().st_size > LONGEST_LOG * PAGE // 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_file_that_was_lost_is_noticed_before_pages_move_and_after(world: World, fault: str) -> None:
+    await world.writer.submit(put("first"))
+    await world.writer.move_log()
+    await world.writer.submit(put("second"))
+    FAULTS[fault](world.db.path)
+    if not fault.startswith("log"):  # the log belongs to the commits
+        with pytest.raises(LostDatabase):
+            await world.writer.move_log()
+    with pytest.raises(LostDatabase):
+        await world.writer.submit(put("after"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_file_that_is_lost_after_pages_moved_is_noticed_by_the_next_commit(world: World, fault: str) -> None:
+    await world.writer.submit(put("first"))
+    await world.writer.move_log()
+    FAULTS[fault](world.db.path)
+    with pytest.raises(LostDatabase):
+        await world.writer.submit(put("after"))
 
 
 async def test_commits_and_checkpoints_of_other_processes_are_no_loss(world: World) -> None:

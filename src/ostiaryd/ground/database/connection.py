@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,11 @@ from ostiaryd.ground.database.files import DatabaseFiles, LostDatabase
 from ostiaryd.ground.database.statement import Sql
 
 BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
+LONG_LOG, LONGEST_LOG = 8_000, 16_000
+"""Lengths of SQLite's log, in pages. A long log begins anew: most pages are written again and again before they move to
+the database. At the second length, a commit moves all pages.
+"""
+MOVE_AT = "pragma wal_autocheckpoint={}"
 PRAGMAS = (
     BUSY_TIMEOUT,
     "pragma journal_mode=wal",
@@ -21,7 +27,7 @@ PRAGMAS = (
     "pragma foreign_keys=on",
     "pragma cache_size=-65536",
     "pragma temp_store=memory",  # what a savepoint may have to restore: in a file it costs a write for each page
-    "pragma wal_autocheckpoint=8000",  # pages: most are written again and again before they move to the database
+    MOVE_AT.format(LONGEST_LOG),
 )
 
 
@@ -116,7 +122,9 @@ class SqliteConnection:
                 f"cannot open the database {path}: {error}",
                 hint="check that the file is a SQLite database, and writable for this user",
             ) from error
-        self._path, self._locks = path, list[int]()
+        self._path, self._uri, self._locks = path, uri, list[int]()
+        self._is_log_long = False
+        """the next commit moves the remaining pages of the log"""
         self._writes = False
         """a write transaction is open"""
         self._waits = True
@@ -190,10 +198,26 @@ class SqliteConnection:
 
     def commit(self) -> None:
         """Commit. Raises LostDatabase if a file was lost: the commit is lost with it."""
-        self._files.check_ready()
-        self._raw.execute("commit")
-        self._writes = False
-        self._files.check_committed()
+        with self._files.committing():
+            if is_long := self._is_log_long:
+                self._raw.execute(MOVE_AT.format(1))
+            self._raw.execute("commit")
+            self._writes = False
+            if is_long:
+                self._is_log_long = False
+                self._raw.execute(MOVE_AT.format(LONGEST_LOG))
+
+    def move_log(self) -> None:
+        """Move committed pages from the log to the database, in any thread, while this connection writes. If the log is
+        long, the next commit moves the few remaining pages, and the log begins anew. Raises LostDatabase,
+        DatabaseUnavailable.
+        """
+        try:
+            with self._files.moving(), closing(sqlite3.connect(self._uri, uri=True)) as mover:
+                _, pages, _ = mover.execute("pragma wal_checkpoint(passive)").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(f"pages stay in the log of {self._path}: {error}") from error
+        self._is_log_long = pages >= LONG_LOG
 
     def rollback(self) -> None:
         """Roll the open transaction back, if there is one, and check the files after a write transaction."""

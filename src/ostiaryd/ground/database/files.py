@@ -10,7 +10,9 @@ is not noticed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ostiaryd.ground.database.failures import StorageFailed
 
@@ -27,8 +29,9 @@ class LostDatabase(StorageFailed):
 class DatabaseFiles:
     """The database, its write-ahead log and the log's index, as one connection has opened and last seen them.
 
-    While no other process writes, size and modification time change in the connection's own commits alone. A loss is
-    final: commits in between may be lost even if the files come back.
+    While no other process writes, size and modification time change in the connection's own commits alone, and those of
+    the database while pages are moved to it (`moving`). A loss is final: commits in between may be lost even if the
+    files come back.
     """
 
     def __init__(self, path: str, *, on_loss: Callable[[LostDatabase], None]) -> None:
@@ -37,33 +40,48 @@ class DatabaseFiles:
         real = os.path.realpath(path)
         self._paths = (path, f"{real}-wal", f"{real}-shm")
         self._seen: list[os.stat_result] = [os.stat(path)]
-        self._is_shared = False
+        self._is_shared = self._is_moving = False
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Let another thread move pages from the log to the database in this block: only then may the database change
+        between two commits. Raises LostDatabase.
+        """
+        with self._mutex:
+            self._check_unchanged(self._look(), self._paths[:1])
+            self._is_moving = True
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._is_moving = False
+                self._seen[0] = self._look()[0]
 
     def check_begun(self, *, is_alone: bool) -> None:
         """Check the files before a batch writes. `is_alone`: no other connection has committed since the last batch.
 
         Raises LostDatabase.
         """
-        states = self._look()
-        if len(self._seen) == len(states):
-            self._is_shared = self._is_shared or not is_alone
-            self._check_unchanged(states, self._paths[:2])
-        self._seen = states
+        with self._mutex:
+            states = self._look()
+            if len(self._seen) == len(states):
+                self._is_shared = self._is_shared or not is_alone
+                self._check_unchanged(states, self._paths[:2])
+            self._seen = states
 
-    def check_ready(self) -> None:
-        """Check the files before the commit: only the log may have grown, by pages that did not fit into memory.
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Check the files before the commit in this block, and again before it is acknowledged. Raises LostDatabase.
 
-        Raises LostDatabase.
+        Before the commit only the log may have grown, by pages that did not fit into memory.
         """
-        states = self._look()
-        self._check_unchanged(states, self._paths[:1])
-        self._check_log(states)
-
-    def check_committed(self) -> None:
-        """Check the files after the commit, before the commit is acknowledged. Raises LostDatabase."""
-        states = self._look()
-        self._check_log(states)
-        self._seen = states
+        with self._mutex:
+            states = self._look()
+            self._check_unchanged(states, self._paths[:1])
+            self._check_log(states)
+            yield
+            self._check_written()
 
     def check_rolled_back(self) -> None:
         """Check the files after a rollback: a part of the transaction may be in the log, without a commit. Raises
@@ -72,10 +90,18 @@ class DatabaseFiles:
         After a loss there is no file to compare.
         """
         if not self._loss:
-            self.check_committed()
+            with self._mutex:
+                self._check_written()
+
+    def _check_written(self) -> None:
+        states = self._look()
+        self._check_log(states)
+        self._seen = states
 
     def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, before, now in zip(paths, self._seen, states, strict=False):
+            if self._is_moving and path == self._paths[0]:
+                continue
             if not self._is_shared and (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
                 raise self._lost(f"another program has changed {path} while the server runs")
 

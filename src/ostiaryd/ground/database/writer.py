@@ -224,6 +224,13 @@ class Writer:
             is_whole = await asyncio.to_thread(reserve.build)
             self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
+    async def move_log(self) -> None:
+        """Move committed pages from SQLite's log to the database file, while batches go on. Raises LostDatabase,
+        DatabaseUnavailable.
+        """
+        if isinstance(self._connection, SqliteConnection):
+            await asyncio.to_thread(self._connection.move_log)
+
     async def admit(self, client: Client) -> None:
         """Refuse a client that `is_refused`. Raises Busy, in turn."""
         if self.is_refused(client):
