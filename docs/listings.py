@@ -116,6 +116,7 @@ SUBJECTS = {
     "key": "a key of an agent or a guard",
     "keys": "the signing keys of the server",
     "kill": "the kill switch",
+    "lease": "leases of accounts at databases: issue, renewal, removal, rotation",
     "ledger": "the ledger",
     "limits": "limits of callers",
     "provider": "login providers, and the accounts linked to them",

@@ -49,6 +49,7 @@ FAMILIES = frozenset(
         "key",
         "keys",
         "kill",
+        "lease",
         "ledger",
         "limits",
         "logout",

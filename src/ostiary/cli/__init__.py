@@ -81,6 +81,7 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
+    ("lease", "ostiary.cli.leases:lease", "List and revoke leases of credentials.", IDENTITIES),
     ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),
     (
         "resource",

@@ -305,6 +305,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acme_tls_port: Annotated[
         int, Meta(ge=1, le=65_535, description="Port on which tls-alpn-01 challenges are validated (RFC 8737: 443)")
     ] = 443
+    secret_databases: Annotated[
+        str,
+        Meta(
+            description="Database servers on which the vault may create accounts for agents: HOST:PORT, or the folder"
+            " of a Unix socket, separated by spaces; empty: none"
+        ),
+    ] = ""
     mail_server: Annotated[
         str,
         Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),

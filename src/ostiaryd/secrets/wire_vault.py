@@ -4,6 +4,7 @@
     auth/token/lookup-self, renew-self, revoke-self
     sys/health, sys/init, sys/seal-status       without authentication
     sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
+    sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
 
 PUT and POST are the same operation, and so are LIST and `GET ?list=true`. A refusal has the form
@@ -44,9 +45,11 @@ from ostiaryd.ground.http.edge import (
 )
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.routes import Content, Query, Route, RouteProtocol
+from ostiaryd.ground.outbound.postgres_client import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
+from ostiaryd.secrets.engines import lease
 from ostiaryd.secrets.model.request import (
     ENTRY_ACTIONS,
     SECOND,
@@ -59,6 +62,7 @@ from ostiaryd.secrets.model.request import (
     render_time,
 )
 from ostiaryd.secrets.model.token import VaultToken
+from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
 
@@ -96,6 +100,7 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
     (Failed, 500),
     (UseNonce, 401),
     (InvalidProof, 401),
+    (DatabaseDown, 502),
     (Unavailable, 503),
     (NotFound, 404),
     (MethodNotAllowed, 405),
@@ -180,9 +185,12 @@ async def _answer(call: Call, path: str) -> Reply:
     if path.startswith("sys/internal/ui/mounts/"):
         _require(request, VaultMethod.READ)
         return _envelope(call, await _act(call, "vault.lookup", partial(_show_mount, call, request)))
-    if path.partition("/")[0] in ("sys", "auth"):
+    if path.startswith(lease.PREFIX):
+        mount, operation = lease.find_operation(request)
+    elif path.partition("/")[0] in ("sys", "auth"):
         raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
-    mount, operation = flows.find_operation(request)
+    else:
+        mount, operation = flows.find_operation(request)
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
         act.entry.object = f"{mount}/{operation.path}"
@@ -190,7 +198,8 @@ async def _answer(call: Call, path: str) -> Reply:
         flows.authorize(act, caller, mount, operation.path, operation.action, operation.name, config=call.world.config)
         return operation.run(act)
 
-    return _envelope(call, await _act(call, ENTRY_ACTIONS[operation.action], run_operation))
+    answer = await _act(call, ENTRY_ACTIONS[operation.action], run_operation)
+    return _envelope(call, answer if answer.upstream is None else await carry_out(call, answer.upstream))
 
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
@@ -279,8 +288,8 @@ def _envelope(call: Call, answer: Answer) -> Reply:
         return Reply(204, headers=[NO_STORE])
     body: VaultEnvelope = {
         "request_id": call.request_id,
-        "lease_id": "",
-        "renewable": False,
+        "lease_id": answer.lease_id,
+        "renewable": answer.is_renewable,
         "lease_duration": answer.lease_s,
         "data": answer.data,
         "wrap_info": None,

@@ -47,6 +47,7 @@ HEARD = (
     "respond.limited",
     "signal.flood",
     "cert.warn",
+    "lease.stuck",
     "clock.jump",
     "clock.accept",
     "history.lost",

@@ -39,6 +39,7 @@ class SecretEngine(Protocol):
 
 
 MOUNTS = {
+    "database": "database",
     "kv": "kv_v1",
     "secret": "kv_v2",
     "transit": "transit",

@@ -72,6 +72,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: int = 0
     """`lease_duration` of the envelope"""
     auth: Any = None
+    lease_id: str = ""
+    is_renewable: bool = False
+    upstream: Any = None
+    """the act at another system that follows, of `model.upstream`; its answer takes the place of this one"""
 
     def __repr__(self) -> str:
         """Return the status alone: the data is secret."""

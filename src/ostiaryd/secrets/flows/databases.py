@@ -1,0 +1,205 @@
+"""Operations on connections to databases and on roles. Each change at a database is written here before it is made."""
+
+from __future__ import annotations
+
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.outbound.postgres_client import PostgresTarget
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.model.database import (
+    MAX_DATABASES,
+    MAX_ROLES,
+    DatabaseConfig,
+    DynamicRole,
+    StaticRole,
+    make_password,
+    may_use,
+)
+from ostiaryd.secrets.model.lease import MAX_ERROR, STUCK_ATTEMPTS, TAKEOVER_S, next_try
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, open_value, seal_value
+from ostiaryd.secrets.store import databases as store
+from ostiaryd.secrets.store import leases
+from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
+
+MOUNT = "database"
+
+
+def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -> None:
+    """Store a connection. Raises Invalid (`has_leases`), Conflict."""
+    registry.note(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
+    present = store.config(act.tx, name)
+    if present is None and len(store.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
+        raise Conflict(f"there are {MAX_DATABASES} connections", hint="delete a connection")
+    moves = present is not None and _server_of(present.config) != _server_of(config)
+    if moves and leases.has_any(act.tx, name):
+        raise Invalid("the connection has leases at its present server", hint="revoke them first", code="has_leases")
+    store.put_config(act.tx, name, config, _seal(act, f"config/{name}", password))
+
+
+def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
+    """Return the password of a connection that is stored again without one.
+
+    Raises Invalid if the connection is new, or leads to another server or user, who should not see it.
+    """
+    stored = store.config(reader, name)
+    if stored is None or (*_server_of(stored.config), stored.config.username) != (*_server_of(config), config.username):
+        raise Invalid("`password` is required for a new connection, and for another server or user")
+    return _open(keys, f"config/{name}", stored.password)
+
+
+def _server_of(config: DatabaseConfig) -> tuple[str, str]:
+    return config.address, config.database
+
+
+def delete_connection(act: Act, name: str) -> None:
+    """Delete a connection; an unknown one is no error. Raises Invalid (`has_leases`, `has_roles`)."""
+    registry.note(act, object=f"{MOUNT}/config/{name}")
+    if leases.has_any(act.tx, name):
+        raise Invalid("the connection has leases", hint="revoke them first", code="has_leases")
+    if store.has_roles(act.tx, name):
+        raise Invalid("the connection has roles", hint="delete them first", code="has_roles")
+    store.delete_config(act.tx, name)
+
+
+def find_connection(reader: Reader, name: str) -> StoredDatabase:
+    """Return a connection. Raises Invalid."""
+    if (stored := store.config(reader, name)) is None:
+        raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
+    return stored
+
+
+def find_target(reader: Reader, name: str, *, keys: Keyring) -> PostgresTarget:
+    """Return the server of a connection, with the passwords that its user may have. Raises Invalid, Conflict."""
+    stored = find_connection(reader, name)
+    sealed = [one for one in (stored.password, stored.pending) if one is not None]
+    return target_of(stored.config, *(_open(keys, f"config/{name}", one) for one in sealed))
+
+
+def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
+    """Return the server of a connection."""
+    return PostgresTarget(
+        config.address,
+        config.database,
+        config.username,
+        passwords,
+        config.is_verified,
+        config.tls_ca,
+        config.max_connections,
+    )
+
+
+def begin_root_rotation(act: Act, name: str) -> None:
+    """Store the next password of a connection. One that is pending already is kept: the database may have it."""
+    registry.note(act, object=f"{MOUNT}/config/{name}")
+    if find_connection(act.tx, name).pending is None:
+        store.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
+
+
+def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
+    """Return the pending password of a connection. Raises Conflict if there is none any more."""
+    if (pending := find_connection(reader, name).pending) is None:
+        raise Conflict("the rotation has ended already")
+    return _open(keys, f"config/{name}", pending)
+
+
+def end_root_rotation(act: Act, name: str) -> None:
+    """Make the pending password that of the connection."""
+    registry.note(act, object=f"{MOUNT}/config/{name}")
+    store.keep_pending(act.tx, name)
+
+
+def put_role(act: Act, name: str, role: DynamicRole) -> None:
+    """Store a role. Raises Invalid for an unknown connection, Conflict."""
+    registry.note(act, object=f"{MOUNT}/roles/{name}", database=role.database)
+    find_connection(act.tx, role.database)
+    if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
+        raise Conflict(f"there are {MAX_ROLES} roles", hint="delete a role")
+    store.put_role(act.tx, name, role)
+
+
+def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
+    """Store a static role, whose password is changed at once if it is new; return whether it is new. Raises Invalid."""
+    registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
+    check_permitted(find_connection(act.tx, role.database), name)
+    present = store.static(act.tx, name)
+    if present is None:
+        if len(store.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
+            raise Conflict(f"there are {MAX_ROLES} static roles", hint="delete one")
+        store.put_static(act.tx, name, role, due_at=act.now + TAKEOVER_S * SECOND)
+        begin_rotation(act, name)
+        return True
+    if (present.role.database, present.role.username) != (role.database, role.username):
+        raise Invalid("the database and the user of a static role do not change", hint="create another role")
+    store.put_static(act.tx, name, role, due_at=(present.rotated_at or act.now) + role.period)
+    return False
+
+
+def check_permitted(stored: StoredDatabase, role: str) -> None:
+    """Check that a connection may be used by a role. Raises Invalid."""
+    if not may_use(stored.config, role):
+        raise Invalid(f"{role!a} is not an allowed role", hint="see `allowed_roles` of the connection")
+
+
+def find_static(reader: Reader, name: str) -> StoredStatic:
+    """Return a static role. Raises Invalid."""
+    if (stored := store.static(reader, name)) is None:
+        raise Invalid(f"unknown role: {name}", code="no_role")
+    return stored
+
+
+def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
+    """Return a static role and its password. Raises Invalid, NothingStored before the first rotation."""
+    registry.note(act, object=f"{MOUNT}/static-creds/{name}")
+    stored = find_static(act.tx, name)
+    if stored.password is None:
+        raise NothingStored("the password was not set yet")
+    return stored, _open(act.tx.keys, f"static-roles/{name}", stored.password)
+
+
+def begin_rotation(act: Act, name: str) -> None:
+    """Store the next password of a static role. One that is pending already is kept: the database may have it."""
+    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    if find_static(act.tx, name).pending is None:
+        store.set_static_pending(act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random)))
+
+
+def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticRole, str]:
+    """Return a static role and its pending password. Raises Invalid, Conflict if there is none any more."""
+    stored = find_static(reader, name)
+    if stored.pending is None:
+        raise Conflict("the rotation has ended already")
+    return stored.role, _open(keys, f"static-roles/{name}", stored.pending)
+
+
+def end_rotation(act: Act, name: str) -> None:
+    """Make the pending password that of the static role, and plan the next rotation."""
+    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    store.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
+
+
+def fail_rotation(act: Act, name: str, why: str) -> None:
+    """Plan another attempt: the password in force stays the present one, or the pending one at the database."""
+    stored = find_static(act.tx, name)
+    attempts = stored.attempts + 1
+    registry.note(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
+    store.postpone_static(
+        act.tx, name, due_at=next_try(attempts, now=act.now), attempts=attempts, error=why[:MAX_ERROR]
+    )
+
+
+def is_told(attempts: int) -> bool:
+    """Return whether a failed attempt leaves an entry: the first one, and the one from which on it is stuck."""
+    return attempts in (1, STUCK_ATTEMPTS)
+
+
+def _seal(act: Act, path: str, password: str) -> Envelope:
+    return seal_value(
+        password.encode(), wrapping_key=act.tx.keys.derive(PURPOSE), place=(MOUNT, path, 1), random=act.tx.random
+    )
+
+
+def _open(keys: Keyring, path: str, envelope: Envelope) -> str:
+    return open_value(envelope, wrapping_key=keys.derive(PURPOSE), place=(MOUNT, path, 1)).decode()

@@ -1,0 +1,230 @@
+"""Operations on leases: each is a holding of its agent, so it ends with the agent, the task, the key and the owner.
+
+The account at the other system follows: `wire_leases` creates and removes it, and the functions here write that down
+before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
+from ostiaryd.secrets.flows.databases import MOUNT, check_permitted, find_connection
+from ostiaryd.secrets.model.database import make_account, make_password
+from ostiaryd.secrets.model.lease import (
+    KIND,
+    MAX_ERROR,
+    TAKEOVER_S,
+    Lease,
+    LeaseState,
+    LeaseStatements,
+    choose_end,
+    next_try,
+)
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
+from ostiaryd.secrets.model.upstream import CreateAccount
+from ostiaryd.secrets.store import databases
+from ostiaryd.secrets.store import leases as store
+
+MAX_LEASES = 10_000
+"""Leases of one agent."""
+NAMED = 100
+"""Leases whose ids an entry names."""
+
+
+def begin_lease(act: Act, role_name: str) -> CreateAccount:
+    """Write the lease of new credentials for the caller, whom the entry names; the account is created next.
+
+    Raises Invalid for an unknown role, Conflict for too many leases.
+    """
+    act.check_granting()
+    role = databases.role(act.tx, role_name)
+    if role is None:
+        raise Invalid(f"unknown role: {role_name}", code="no_role")
+    check_permitted(find_connection(act.tx, role.database), role_name)
+    agent, task, token = act.entry.agent, act.entry.task, act.entry.token
+    assert agent is not None  # the caller was authenticated in this act
+    assert task is not None
+    assert token is not None
+    if store.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
+        raise Conflict(f"the agent has {MAX_LEASES} leases", hint="revoke some", code="too_many_leases")
+    login = registry.get_holding(act.tx, token)
+    assert login is not None
+    has_token = login.kind == TOKEN_KIND
+    max_at = min(act.now + role.max_ttl, login.expires_at) if has_token else act.now + role.max_ttl
+    lease = Lease(
+        lease_id=f"{MOUNT}/creds/{role_name}/{act.tx.random(16).hex()}",
+        holding=act.new_id("le"),
+        agent=agent,
+        task=task,
+        database=role.database,
+        role=role_name,
+        username=make_account(registry.find_agent(act.tx, agent).name, role_name, now=act.now, random=act.tx.random),
+        statements=LeaseStatements(revocation=role.revocation, renewal=role.renewal),
+        state=LeaseState.CREATING,
+        issued_at=act.now,
+        renewed_at=None,
+        expires_at=min(act.now + role.default_ttl, max_at),
+        max_at=max_at,
+        due_at=act.now + TAKEOVER_S * SECOND,
+    )
+    registry.add_holding(
+        act,
+        Holding(
+            id=HoldingId(lease.holding),
+            kind=KIND,
+            agent=AgentId(agent),
+            task=task,
+            parent=login.id if has_token else None,
+            client_jkt=login.client_jkt or login.jkt,
+            expires_at=max_at,
+        ),
+    )
+    store.insert(act.tx, lease)
+    registry.note(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
+    return CreateAccount(lease, make_password(act.tx.random), role.creation)
+
+
+def confirm_lease(act: Act, lease: Lease) -> None:
+    """Make a lease live whose account exists. Raises Conflict if the lease has ended meanwhile."""
+    _note_lease(act, lease)
+    holding = registry.get_holding(act.tx, lease.holding)
+    if holding is None or not holding.is_live(act.now) or not store.confirm(act.tx, lease.lease_id):
+        raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
+
+
+def abandon_lease(act: Act, lease: Lease, why: str) -> None:
+    """Owe the removal of an account that may or may not have been created."""
+    _note_lease(act, lease)
+    registry.note(act, object=lease.lease_id, why=why[:MAX_ERROR])
+    store.revoke(act.tx, lease.lease_id)
+    _end_holding(act, lease, why="its account was not created")
+
+
+def find_own(act: Act, lease_id: str) -> Lease:
+    """Return a live lease of the caller, whom the entry names. Raises Invalid, also for a lease of another agent."""
+    act.entry.object = lease_id[:200]
+    lease = store.get(act.tx, lease_id)
+    if lease is None or lease.agent != act.entry.agent or not _is_live(act, lease):
+        raise Invalid("invalid lease", hint="the lease is unknown, has ended, or belongs to another agent")
+    return lease
+
+
+def _is_live(act: Act, lease: Lease) -> bool:
+    holding = registry.get_holding(act.tx, lease.holding)
+    is_in_time = lease.state is LeaseState.LIVE and act.now < lease.expires_at
+    return is_in_time and holding is not None and holding.is_live(act.now)
+
+
+def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
+    """Return a lease of the caller and the time up to which it can be renewed now. Raises Invalid."""
+    act.check_granting()
+    lease = find_own(act, lease_id)
+    default = lease.expires_at - (lease.renewed_at or lease.issued_at)
+    return lease, choose_end(lease, increment_us, default_ttl=default, now=act.now)
+
+
+def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
+    """Extend a lease whose account was extended. Raises Conflict if the lease has ended meanwhile."""
+    _note_lease(act, lease)
+    if not _is_live(act, lease) or not store.renew(act.tx, lease.lease_id, expires_at=expires_at):
+        raise Conflict("the lease has ended meanwhile", hint="request new credentials", code="lease_ended")
+    return replace(lease, expires_at=expires_at, renewed_at=act.now)
+
+
+def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> int:
+    """End leases, and owe the removal of their accounts; return how many."""
+    count = 0
+    for lease in leases:
+        store.revoke(act.tx, lease.lease_id)
+        _end_holding(act, lease, why=why)
+        count += 1
+    return count
+
+
+def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
+    """End a lease by its id; a revocation that is owed already is tried at once.
+
+    `is_forgotten` deletes the lease although its account may still exist. Raises NotFound.
+    """
+    act.entry.object = lease_id[:200]
+    if (lease := store.get(act.tx, lease_id)) is None:
+        raise NotFound("the lease does not exist", hint="ostiary lease list")
+    registry.note(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
+    revoke_leases(act, [lease], why="revoked")
+    store.retry(act.tx, lease_id)
+    if is_forgotten:
+        store.delete(act.tx, lease_id)
+
+
+def end_leases(act: Act, removed: Sequence[Lease]) -> None:
+    """Delete leases whose accounts are gone."""
+    registry.note(
+        act,
+        object=f"{MOUNT}/config/{removed[0].database}",
+        count=len(removed),
+        leases=[lease.lease_id for lease in removed[:NAMED]],
+    )
+    for lease in removed:
+        store.delete(act.tx, lease.lease_id)
+        _end_holding(act, lease, why="lease ended")
+
+
+def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
+    """Record that accounts could not be removed, though their leases have ended."""
+    registry.note(
+        act,
+        object=f"{MOUNT}/config/{stuck[0].database}",
+        count=len(stuck),
+        why=why[:MAX_ERROR],
+        leases=[lease.lease_id for lease in stuck[:NAMED]],
+    )
+
+
+def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
+    """Plan another attempt for each revocation that failed."""
+    for lease, why in failed:
+        attempts = lease.attempts + 1
+        due_at = next_try(attempts, now=tx.now)
+        store.postpone(tx, lease.lease_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
+
+
+def claim_leases(tx: Tx, due: Iterable[Lease]) -> list[Lease]:
+    """Return the leases whose revocation no other process has claimed, claimed by this one for a while."""
+    return [lease for lease in due if store.claim(tx, lease.lease_id, until=tx.now + TAKEOVER_S * SECOND)]
+
+
+def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
+    """Owe the removal of the accounts of leases that have expired, or whose holding has ended."""
+    for lease_id in lease_ids:
+        store.revoke(tx, lease_id)
+
+
+def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
+    """Return a page of leases."""
+    return store.page(reader, page, is_stuck=is_stuck)
+
+
+def count_stuck(reader: Reader) -> int:
+    """Return the number of leases whose revocation is stuck."""
+    return store.count_stuck(reader)
+
+
+def _note_lease(act: Act, lease: Lease) -> None:
+    act.entry.agent, act.entry.task = lease.agent, lease.task
+    registry.note(act, object=lease.lease_id, username=lease.username)
+
+
+def _end_holding(act: Act, lease: Lease, *, why: str) -> None:
+    """End the holding of a lease, of which no guard needs to know."""
+    holding = registry.get_holding(act.tx, lease.holding)
+    if holding is not None and holding.is_live(act.now):
+        registry.end_holdings(act, Root.HOLDING, lease.holding, why=why, stopped=frozenset({AgentId(lease.agent)}))

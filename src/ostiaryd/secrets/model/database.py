@@ -1,0 +1,277 @@
+"""Databases of others, and roles in them: connections, statements, names and passwords of accounts.
+
+Statements are templates in the form of Vault: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
+values are made here, from letters, digits and hyphens, so that no value can end a quoted string.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.secrets.model.request import SECOND
+
+MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
+MAX_CONNECTIONS = 16
+DEFAULT_CONNECTIONS = 4
+MAX_DATABASES, MAX_ROLES = 100, 10_000
+MAX_URL, MAX_CA = 2048, 32 << 10
+MAX_ACCOUNT = 63
+"""Bytes of a name in PostgreSQL; a longer one would be cut, and mean another account."""
+SHORTEST_ROTATION_S = 5
+PLUGIN = "postgresql-database-plugin"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SLOT = re.compile(r"\{\{\s*([a-z]+)\s*\}\}")
+_SLOTS = frozenset({"name", "username", "password", "expiration"})
+_UNFIT = re.compile(r"[^a-z0-9]+")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,63}")
+
+PasswordForm = Literal["password", "scram-sha-256"]
+
+
+class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection to a PostgreSQL server without its password. `address` is HOST:PORT, or the folder of a Unix socket.
+
+    `password_form` says how a statement carries a password: as itself, or as a SCRAM verifier, from which the password
+    cannot be computed.
+    """
+
+    address: str
+    database: str
+    username: str
+    url: str
+    """the connection URL as it was given, which has no password"""
+    is_verified: bool
+    """True if TLS with a verified certificate is required: always, except for loopback addresses and sockets"""
+    tls_ca: str = ""
+    allowed_roles: tuple[str, ...] = ()
+    max_connections: int = DEFAULT_CONNECTIONS
+    rotation: tuple[str, ...] = ()
+    password_form: PasswordForm = "scram-sha-256"
+
+
+class DynamicRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that makes an account for each lease. Times in microseconds."""
+
+    database: str
+    creation: tuple[str, ...]
+    revocation: tuple[str, ...] = ()
+    renewal: tuple[str, ...] = ()
+    default_ttl: int
+    max_ttl: int
+
+
+class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that exists, whose password the server changes each `period` microseconds."""
+
+    database: str
+    username: str
+    period: int
+    rotation: tuple[str, ...] = ()
+
+
+class ConnectionBody(msgspec.Struct):
+    """The body of a connection, in the words of the Vault API. Without a password, that of the connection stays."""
+
+    connection_url: str
+    plugin_name: str = PLUGIN
+    username: str = ""
+    password: str = ""
+    allowed_roles: list[str] | str = []
+    verify_connection: bool = True
+    root_rotation_statements: list[str] | str | None = None
+    max_open_connections: int | str = DEFAULT_CONNECTIONS
+    password_authentication: str = "scram-sha-256"
+    tls_ca: str = ""
+
+    def __repr__(self) -> str:
+        """Return the plug-in alone: the password is secret."""
+        return f"ConnectionBody({self.plugin_name[:40]})"
+
+
+class ConnectionParts(NamedTuple):
+    """A connection URL, taken apart."""
+
+    address: str
+    database: str
+    is_verified: bool
+
+
+def check_name(name: str, *, of: str) -> str:
+    """Return the name of a connection or a role. Raises Invalid."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(f"the name of a {of} has 1 to 64 letters, digits, dots, hyphens and underscores")
+    return name
+
+
+def check_account(username: str) -> str:
+    """Return the name of an account that exists. Raises Invalid."""
+    if not _TEXT.fullmatch(username) or len(username.encode()) > MAX_ACCOUNT or '"' in username or "'" in username:
+        raise Invalid(f"`username` has 1 to {MAX_ACCOUNT} bytes and no quotation marks or control characters")
+    return username
+
+
+def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
+    """Return the connection of a body. Raises Invalid, Forbidden for a server that the configuration does not name."""
+    if body.plugin_name != PLUGIN:
+        raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {PLUGIN}")
+    count = body.max_open_connections
+    if not str(count).isdecimal() or not 1 <= int(count) <= MAX_CONNECTIONS:
+        raise Invalid(f"`max_open_connections` must be 1 to {MAX_CONNECTIONS}")
+    forms: dict[str, PasswordForm] = {"password": "password", "scram-sha-256": "scram-sha-256"}
+    if body.password_authentication not in forms:
+        raise Invalid("`password_authentication` must be password or scram-sha-256")
+    if len(body.tls_ca) > MAX_CA:
+        raise Invalid(f"`tls_ca` has at most {MAX_CA} characters")
+    parts = parse_connection_url(body.connection_url, permitted=permitted, tls_ca=body.tls_ca)
+    return DatabaseConfig(
+        address=parts.address,
+        database=parts.database,
+        username=check_account(body.username),
+        url=body.connection_url,
+        is_verified=parts.is_verified,
+        tls_ca=body.tls_ca,
+        allowed_roles=parse_allowed_roles(body.allowed_roles),
+        max_connections=int(count),
+        rotation=parse_statements(body.root_rotation_statements, field="root_rotation_statements"),
+        password_form=forms[body.password_authentication],
+    )
+
+
+def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> ConnectionParts:
+    """Return the parts of a connection URL whose server the configuration names.
+
+    User and password are the templates of Vault, so no password is in the URL. Options besides `sslmode` and `host`
+    (the folder of a socket) are refused: they make libpq read files, or connect elsewhere. Raises Invalid, Forbidden.
+    """
+    if len(url) > MAX_URL:
+        raise Invalid(f"`connection_url` has at most {MAX_URL} characters")
+    try:
+        parts = urlsplit(url.replace("{{", "%7B%7B").replace("}}", "%7D%7D"))
+        port = parts.port or 5432
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=4)
+    except ValueError:
+        raise Invalid("`connection_url` is not a URL") from None
+    if parts.scheme not in ("postgresql", "postgres") or parts.fragment:
+        raise Invalid("`connection_url` must have the form postgresql://{{username}}:{{password}}@HOST:PORT/DATABASE")
+    names = [name for name, _ in options]
+    if unfit := next((name for name in names if name not in ("sslmode", "host") or names.count(name) > 1), None):
+        raise Invalid(f"the option {unfit[:40]!a} of `connection_url` is not supported", hint="use sslmode alone")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if user not in ("", "{{username}}") or password not in ("", "{{password}}"):
+        raise Invalid(
+            "`connection_url` contains a user or a password",
+            hint="write {{username}}:{{password}} and give `username` and `password`",
+        )
+    chosen = dict(options)
+    if "host" in chosen and parts.hostname:
+        raise Invalid("`connection_url` names two hosts")
+    socket = chosen.get("host", "")
+    if socket and not socket.startswith("/"):
+        raise Invalid("the option `host` of `connection_url` is not the folder of a Unix socket")
+    host = parts.hostname or ""
+    if not socket and not re.fullmatch(r"[a-z0-9._:-]{1,253}", host):
+        raise Invalid("`connection_url` has no host, or more than one")
+    address = socket or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    if address not in permitted:
+        raise Forbidden(
+            f"the server may not connect to {address[:100]}",
+            hint="name the address in the setting `secret_databases`",
+            code="address_denied",
+        )
+    mode = chosen.get("sslmode", "")
+    is_local = bool(socket) or _is_loopback(host)
+    if mode not in ("", "disable", "verify-full") or (mode == "disable" and not is_local):
+        raise Invalid("`sslmode` must be verify-full, or disable for a loopback address or a Unix socket")
+    database = unquote(parts.path.removeprefix("/"))
+    if not _TEXT.fullmatch(database):
+        raise Invalid("`connection_url` names no database")
+    return ConnectionParts(address, database, mode == "verify-full" or bool(tls_ca) or not is_local)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_statements(value: object, *, field: str) -> tuple[str, ...]:
+    """Return statements: a text or a list of texts, each of which may be base64 as in Vault. Raises Invalid."""
+    texts = [value] if isinstance(value, str) else value
+    if texts is None or texts == [""]:
+        return ()
+    if not isinstance(texts, list) or len(texts) > MAX_STATEMENTS or not all(isinstance(one, str) for one in texts):
+        raise Invalid(f"`{field}` is a text or a list of at most {MAX_STATEMENTS} texts")
+    statements = tuple(_decoded(text) for text in texts if text)
+    for text in statements:
+        if len(text.encode()) > MAX_STATEMENT or "\0" in text:
+            raise Invalid(f"a statement of `{field}` has at most {MAX_STATEMENT} bytes, and no null character")
+        if unknown := set(_SLOT.findall(text)) - _SLOTS:
+            raise Invalid(f"`{field}` has the unknown placeholder {min(unknown)[:40]!a}", hint=" ".join(sorted(_SLOTS)))
+    return statements
+
+
+def _decoded(text: str) -> str:
+    try:
+        decoded = base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        return text
+    return decoded if " " in decoded else text
+
+
+def render_statement(statement: str, *, name: str, password: str = "", expires_at: int = 0) -> str:
+    """Return a statement with its placeholders filled in."""
+    values = {
+        "name": name,
+        "username": name,
+        "password": password,
+        "expiration": datetime.fromtimestamp(expires_at // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S+0000"),
+    }
+    return _SLOT.sub(lambda match: values[match[1]], statement)
+
+
+def make_account(agent: str, role: str, *, now: int, random: Callable[[int], bytes]) -> str:
+    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`, at most 63 bytes."""
+    parts = [_UNFIT.sub("-", text.lower()).strip("-")[:10] or "x" for text in (agent, role)]
+    return f"v-{parts[0]}-{parts[1]}-{random(10).hex()}-{now // SECOND}"
+
+
+def make_password(random: Callable[[int], bytes]) -> str:
+    """Return a password of 256 random bits; it begins with a letter, for databases that want one."""
+    return "A1-" + base64.urlsafe_b64encode(random(32)).decode().rstrip("=").replace("_", "-")
+
+
+def lock_number(username: str) -> int:
+    """Return the number of the advisory lock under which an account is created and removed at its database."""
+    return int.from_bytes(sha256(b"ostiary account " + username.encode()).digest()[:8], "big", signed=True)
+
+
+def may_use(config: DatabaseConfig, role: str) -> bool:
+    """Return whether the connection is for that role; `*` at the end of a pattern stands for any rest."""
+    return any(
+        role.startswith(pattern[:-1]) if pattern.endswith("*") else role == pattern for pattern in config.allowed_roles
+    )
+
+
+def check_ttl(default: int, longest: int) -> None:
+    """Check the times of a role. Raises Invalid."""
+    if default > longest:
+        raise Invalid("`default_ttl` must not be longer than `max_ttl`")
+
+
+def parse_allowed_roles(value: Any) -> tuple[str, ...]:
+    """Return the roles that may use a connection: a list, or a text with commas. Raises Invalid."""
+    names = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list) or len(names) > MAX_DATABASES or not all(isinstance(one, str) for one in names):
+        raise Invalid(f"`allowed_roles` is a list of at most {MAX_DATABASES} names")
+    return tuple(name[:128] for name in names if name)

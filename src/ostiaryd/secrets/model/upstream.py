@@ -1,0 +1,57 @@
+"""Acts at another system that follow the act of a request, which has written the intent.
+
+The text of each value leaves out passwords.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiaryd.secrets.model.database import ConnectionBody
+from ostiaryd.secrets.model.lease import Lease
+
+
+class CreateAccount(NamedTuple):
+    """Create the account of a lease."""
+
+    lease: Lease
+    password: str
+    creation: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the lease alone."""
+        return f"CreateAccount({self.lease.lease_id})"
+
+
+class ExtendAccount(NamedTuple):
+    """Extend the account of a lease to a time in microseconds."""
+
+    lease: Lease
+    expires_at: int
+
+
+class RevokeDue(NamedTuple):
+    """Begin with the revocations that are due, and do not wait for them."""
+
+
+class ConnectDatabase(NamedTuple):
+    """Store a connection, once it works."""
+
+    name: str
+    body: ConnectionBody
+
+
+class RotateRoot(NamedTuple):
+    """Change the password of a connection to the pending one."""
+
+    name: str
+
+
+class RotateRole(NamedTuple):
+    """Change the password of a static role to the pending one. A new role is deleted again if that fails."""
+
+    name: str
+    is_new: bool = False
+
+
+Upstream = CreateAccount | ExtendAccount | RevokeDue | ConnectDatabase | RotateRoot | RotateRole

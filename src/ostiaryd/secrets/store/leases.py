@@ -1,0 +1,150 @@
+"""Leases, and the acts that they owe to other systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease, LeaseState, LeaseStatements
+
+_COLUMNS = ", ".join(Lease.__struct_fields__)
+_GET = sql(f"select {_COLUMNS} from lease where lease_id = :id")
+_INSERT = sql(f"insert into lease ({_COLUMNS}) values ({', '.join(f':{name}' for name in Lease.__struct_fields__)})")
+_DELETE = sql("delete from lease where lease_id = :id")
+_CONFIRM = sql("update lease set state = 'live' where lease_id = :id and state = 'creating'")
+_RENEW = sql("update lease set expires_at = :expires_at, renewed_at = :now where lease_id = :id and state = 'live'")
+_REVOKE = sql(
+    """update lease set state = 'revoking', due_at = :now, attempts = 0
+       where lease_id = :id and state <> 'revoking'"""
+)
+_POSTPONE = sql("update lease set attempts = :attempts, due_at = :due_at, error = :error where lease_id = :id")
+_EXPIRED = sql(
+    "select lease_id from lease where state = 'live' and expires_at <= :now order by expires_at limit :limit"
+)
+_ENDED = sql(
+    """select lease_id from holding cross join lease on lease.holding = holding.id
+       where holding.kind = 'lease' and holding.ended_at is not null and holding.ended_at >= :since
+       and lease.state = 'live' limit :limit"""
+)
+_DUE = sql(f"select {_COLUMNS} from lease where state <> 'live' and due_at <= :now order by due_at limit :limit")
+_CLAIM = sql(
+    """update lease set state = 'revoking', due_at = :until
+       where lease_id = :id and state <> 'live' and due_at <= :now"""
+)
+_RETRY = sql("update lease set due_at = :now where lease_id = :id and state = 'revoking'")
+_OF_ROLE = sql(f"select {_COLUMNS} from lease where role = :role and lease_id > :after order by lease_id limit :limit")
+_ROLES = sql("select distinct role from lease order by role limit :limit")
+_STUCK = sql(
+    f"""select {_COLUMNS} from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts
+        and lease_id > :after
+        order by lease_id limit :limit"""
+)
+_PAGE = sql(f"select {_COLUMNS} from lease where lease_id > :after order by lease_id limit :limit")
+_OF_AGENT = sql("select count(*) from (select 1 as one from lease where agent = :agent limit :limit) as counted")
+_OF_DATABASE = sql("select count(*) from (select 1 as one from lease where database = :name limit 1) as counted")
+_COUNT_STUCK = sql("select count(*) from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts")
+_decode_statements = json_decoder(LeaseStatements)
+
+
+def get(reader: Reader, lease_id: str) -> Lease | None:
+    """Return a lease; None if there is none."""
+    return reader.made(_GET, _lease, id=lease_id)
+
+
+def insert(tx: Tx, lease: Lease) -> None:
+    """Insert a lease, whose id is new."""
+    tx.run(_INSERT, **{**msgspec.structs.asdict(lease), "statements": msgspec.json.encode(lease.statements).decode()})
+
+
+def delete(tx: Tx, lease_id: str) -> None:
+    """Delete a lease whose account is gone."""
+    tx.run(_DELETE, id=lease_id)
+
+
+def confirm(tx: Tx, lease_id: str) -> bool:
+    """Make a lease live; return False if it is no longer being created."""
+    return tx.run(_CONFIRM, id=lease_id) == 1
+
+
+def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
+    """Set another end of a lease; return False if it is not live."""
+    return tx.run(_RENEW, id=lease_id, expires_at=expires_at, now=tx.now) == 1
+
+
+def revoke(tx: Tx, lease_id: str) -> bool:
+    """Owe the revocation of a lease; return False if it is owed already, or the lease is unknown."""
+    return tx.run(_REVOKE, id=lease_id, now=tx.now) == 1
+
+
+def claim(tx: Tx, lease_id: str, *, until: int) -> bool:
+    """Claim the revocation of a lease; return False if another process has."""
+    return tx.run(_CLAIM, id=lease_id, now=tx.now, until=until) == 1
+
+
+def retry(tx: Tx, lease_id: str) -> None:
+    """Make the next attempt of a revocation due now."""
+    tx.run(_RETRY, id=lease_id, now=tx.now)
+
+
+def postpone(tx: Tx, lease_id: str, *, attempts: int, due_at: int, error: str) -> None:
+    """Note a failed attempt, and the time of the next one."""
+    tx.run(_POSTPONE, id=lease_id, attempts=attempts, due_at=due_at, error=error)
+
+
+def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
+    """Return live leases that have expired, or whose holding has ended since a time."""
+    expired = [str(id) for (id,) in reader.all(_EXPIRED, now=now, limit=limit)]
+    return expired + [str(id) for (id,) in reader.all(_ENDED, since=since, limit=limit)]
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
+    """Return leases whose revocation is due, and those whose creation nobody has confirmed in time."""
+    return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def of_role(reader: Reader, role: str, *, after: str = "", limit: int) -> list[Lease]:
+    """Return leases of a role behind `after`, in the order of their ids."""
+    return [_lease(row) for row in reader.all(_OF_ROLE, role=role, after=after, limit=limit)]
+
+
+def roles(reader: Reader, *, limit: int) -> list[str]:
+    """Return the roles that have leases."""
+    return [str(role) for (role,) in reader.all(_ROLES, limit=limit)]
+
+
+def page(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
+    """Return a page of all leases, or of those whose revocation is stuck."""
+    if is_stuck:
+        return [_lease(row) for row in reader.all(_STUCK, attempts=STUCK_ATTEMPTS, after=page.after, limit=page.limit)]
+    return [_lease(row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
+
+
+def count_of_agent(reader: Reader, agent: str, *, limit: int) -> int:
+    """Return the number of leases of an agent, at most `limit`."""
+    return _number(reader.one(_OF_AGENT, agent=agent, limit=limit))
+
+
+def has_any(reader: Reader, database: str) -> bool:
+    """Return whether a lease is of that database."""
+    return _number(reader.one(_OF_DATABASE, name=database)) > 0
+
+
+def count_stuck(reader: Reader) -> int:
+    """Return the number of leases whose revocation is stuck."""
+    return _number(reader.one(_COUNT_STUCK, attempts=STUCK_ATTEMPTS))
+
+
+def _number(row: Sequence[object] | None) -> int:
+    assert row is not None  # a count has a row
+    return int(str(row[0]))
+
+
+def _lease(row: Row) -> Lease:
+    values = dict(zip(Lease.__struct_fields__, row, strict=True))
+    values["state"] = LeaseState(values["state"])
+    values["statements"] = _decode_statements(values["statements"])
+    return Lease(**values)

@@ -1,0 +1,441 @@
+"""Acts at databases that follow acts of the vault, the loops that revoke and rotate, and leases in the admin API.
+
+An account is created and removed under an advisory lock of its database, and created only within `CREATE_S` of its
+lease: so no account appears after the server has made sure that there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid, Refused
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
+from ostiaryd.ground.outbound.postgres_client import DatabaseDown, PostgresClient
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets.flows import databases, leases
+from ostiaryd.secrets.model.database import (
+    ConnectionBody,
+    DatabaseConfig,
+    lock_number,
+    read_connection,
+    render_statement,
+)
+from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
+from ostiaryd.secrets.model.request import SECOND, Answer
+from ostiaryd.secrets.model.upstream import (
+    ConnectDatabase,
+    CreateAccount,
+    ExtendAccount,
+    RevokeDue,
+    RotateRole,
+    RotateRoot,
+    Upstream,
+)
+from ostiaryd.secrets.store import databases as database_store
+from ostiaryd.secrets.store import leases as lease_store
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.database.postgres_server import BoundedConnection
+
+log = logging.getLogger("ostiary")
+ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
+OVERLAP = 600 * SECOND
+"""Holdings that ended so long before the last search are looked at again: other servers commit later than they read."""
+_LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
+_EXTEND = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
+_ROTATE = ("""ALTER ROLE "{{name}}" PASSWORD '{{password}}'""",)
+_DISABLE = """do $ostiary$ declare account text; begin
+    foreach account in array {}::text[] loop
+        if exists (select from pg_roles where rolname = account) then
+            execute format('alter role %I nologin', account);
+        end if;
+    end loop;
+end $ostiary$"""
+_REMOVE = """do $ostiary$ declare account text; declare is_super bool; begin
+    select rolsuper into is_super from pg_roles where rolname = current_user;
+    foreach account in array {}::text[] loop
+        continue when not exists (select from pg_roles where rolname = account);
+        if not is_super then execute format('grant %I to current_user', account); end if;
+        perform pg_terminate_backend(pid) from pg_stat_activity where usename = account;
+        execute format('reassign owned by %I to current_user', account);
+        execute format('drop owned by %I', account);
+        execute format('drop role %I', account);
+    end loop;
+end $ostiary$"""
+"""The user of the connection gets the property of the account; then the account has no rights, and can be dropped."""
+
+
+# --- after an act
+
+
+async def carry_out(call: Call, upstream: Upstream) -> Answer:
+    """Perform the act at another system that follows the act of a request. Raises Refused; then nothing is in force."""
+    world = call.world
+    match upstream:
+        case CreateAccount():
+            return await _create_account(call, upstream)
+        case ExtendAccount(lease, expires_at):
+            return await _extend_account(call, lease, expires_at)
+        case ConnectDatabase(name, body):
+            await _connect(call, name, body)
+        case RotateRoot(name):
+            await _rotate_root(world, name)
+            await _follow(call, "lease.rotate_root", partial(databases.end_root_rotation, name=name))
+        case RotateRole(name, is_new):
+            try:
+                await _rotate(world, name, request=call.request_id)
+            except Refused:
+                if is_new:
+                    await world.writer.submit(lambda tx: database_store.delete_static(tx, name))
+                raise
+        case RevokeDue():
+            await revoke_due(world)
+    return Answer(status=204)
+
+
+async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
+    world = call.world
+    config = read_connection(body, permitted=world.config.secret_databases.split())
+    password = body.password or databases.present_password(world.db.read(), name, config, keys=world.keys)
+    if body.verify_connection:
+        target = databases.target_of(config, password)
+        await world.keep(PostgresClient).run(target, lambda raw: raw.execute("select 1"))
+    await _follow(call, "lease.connect", partial(databases.put_connection, name=name, config=config, password=password))
+
+
+async def _follow(call: Call, action: str, flow: Any) -> Any:
+    """Run the act that follows an act of the same request."""
+    return await act(call.world, action, flow, request=call.request_id, network=call.network)
+
+
+async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
+    world, lease, password = call.world, upstream.lease, upstream.password
+    stored = databases.find_connection(world.db.read(), lease.database)
+
+    def create(raw: BoundedConnection) -> None:
+        raw.execute(_LOCK, ([lock_number(lease.username)],))
+        if world.now() > lease.issued_at + CREATE_S * SECOND:
+            raise DatabaseDown("the database is too slow", hint="try again")
+        _execute(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
+
+    try:
+        await _at_database(world, lease.database, create, hidden=password)
+        await _follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
+    except Refused as refusal:
+        await _follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
+        await revoke_due(world)
+        raise
+    return Answer(
+        data={"username": lease.username, "password": password},
+        lease_id=lease.lease_id,
+        lease_s=(lease.expires_at - lease.issued_at) // SECOND,
+        is_renewable=True,
+    )
+
+
+async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
+    world = call.world
+    stored = databases.find_connection(world.db.read(), lease.database)
+    statements = lease.statements.renewal or _EXTEND
+
+    def extend(raw: BoundedConnection) -> None:
+        _execute(raw, statements, stored.config, lease.username, "", expires_at)
+
+    await _at_database(world, lease.database, extend)
+    renewed = await _follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
+    return Answer(
+        lease_id=renewed.lease_id,
+        lease_s=(renewed.expires_at - renewed.renewed_at) // SECOND,
+        is_renewable=True,
+    )
+
+
+async def _at_database(world: World, name: str, work: Any, *, hidden: str = "") -> Any:
+    target = databases.find_target(world.db.read(), name, keys=world.keys)
+    return await world.keep(PostgresClient).run(target, work, hidden=hidden)
+
+
+def _execute(
+    raw: BoundedConnection,
+    statements: Sequence[str],
+    config: DatabaseConfig,
+    username: str,
+    password: str,
+    expires_at: int,
+) -> None:
+    """Execute statements in the transaction of the connection, with a password in the form that is configured."""
+    if password and config.password_form == "scram-sha-256":
+        verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
+        password = verifier.decode()
+    for statement in statements:
+        text = render_statement(statement, name=username, password=password, expires_at=expires_at)
+        raw.execute(text.encode())
+
+
+# --- revocation
+
+
+class Revokers:
+    """The running revocations, by database; lives on the event loop. `since`: up to there ended holdings are known."""
+
+    def __init__(self, _: World) -> None:
+        self.since = 0
+        self.running: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Cancel all revocations, and wait for their end; they are due again after a while."""
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+
+
+async def revoke_due(world: World) -> None:
+    """Find leases that have ended, and start the removal of accounts at each database that has none running."""
+    revokers, now = world.keep(Revokers), world.now()
+    ended = await world.db.scan(
+        lambda reader: lease_store.ended(reader, since=revokers.since, now=now, limit=ENDED_AT_ONCE)
+    )
+    if ended:
+        await world.writer.submit(lambda tx: leases.mark_ended(tx, ended))
+    if len(ended) < ENDED_AT_ONCE:
+        revokers.since = max(now - OVERLAP, 0)
+    for name in [name for name, task in revokers.running.items() if task.done()]:
+        del revokers.running[name]
+    by_database: dict[str, list[Lease]] = {}
+    for lease in await world.db.scan(lambda reader: lease_store.due(reader, now=now, limit=DUE_AT_ONCE)):
+        by_database.setdefault(lease.database, []).append(lease)
+    for name, due in by_database.items():
+        if name not in revokers.running:
+            revokers.running[name] = asyncio.create_task(_revoke_all(world, name, due))
+    await world.keep(PostgresClient).close_idle()
+
+
+async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
+    try:
+        batches = [due[at : at + BATCH] for at in range(0, len(due), BATCH)]
+        await asyncio.gather(*(_revoke_batch(world, name, batch) for batch in batches))
+    except Exception:
+        log.exception("revoking leases of the database %s failed", name)
+
+
+async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
+    """Remove the accounts of leases, all in one transaction, or each in its own where that fails."""
+    claimed = await world.writer.submit(lambda tx: leases.claim_leases(tx, due))
+    if not claimed:
+        return
+    try:
+        await _remove(world, name, claimed)
+    except Refused as refusal:
+        if isinstance(refusal, DatabaseDown) or len(claimed) == 1:
+            await _postpone(world, [(lease, refusal.message) for lease in claimed])
+            return
+    else:
+        await act(world, "lease.revoke", partial(leases.end_leases, removed=claimed))
+        return
+    removed, failed = [], []
+    for lease in claimed:
+        try:
+            await _remove(world, name, [lease])
+            removed.append(lease)
+        except Refused as refusal:
+            failed.append((lease, refusal.message))
+    if removed:
+        await act(world, "lease.revoke", partial(leases.end_leases, removed=removed))
+    await _postpone(world, failed)
+
+
+async def _postpone(world: World, failed: Sequence[tuple[Lease, str]]) -> None:
+    if not failed:
+        return
+    await world.writer.submit(lambda tx: leases.postpone_leases(tx, failed))
+    stuck = [lease for lease, _ in failed if lease.attempts + 1 == STUCK_ATTEMPTS]
+    if stuck:
+        await act(world, "lease.stuck", partial(leases.tell_stuck, stuck=stuck, why=failed[0][1]))
+
+
+async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
+    """Remove accounts from their database; one that does not exist is removed already. Raises Refused.
+
+    Logins are refused from the first commit on, so no session begins behind the search for sessions.
+    """
+    ours = [lease.username for lease in doomed if not lease.statements.revocation]
+    numbers = [lock_number(lease.username) for lease in doomed]
+    stored = databases.find_connection(world.db.read(), name)
+
+    def disable(raw: BoundedConnection) -> None:
+        raw.execute(_LOCK, (numbers,))
+        _execute_for(raw, _DISABLE, ours)
+
+    def remove(raw: BoundedConnection) -> None:
+        raw.execute(_LOCK, (numbers,))
+        if ours:
+            _execute_for(raw, _REMOVE, ours)
+        for lease in doomed:
+            if lease.statements.revocation:
+                _revoke_by_statements(raw, lease, stored.config)
+
+    if ours:
+        await _at_database(world, name, disable)
+    await _at_database(world, name, remove)
+
+
+def _execute_for(raw: BoundedConnection, block: str, accounts: list[str]) -> None:
+    from psycopg import sql
+
+    raw.execute(sql.SQL(block).format(sql.Literal(accounts)))
+
+
+def _revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseConfig) -> None:
+    exists = "select rolcanlogin from pg_roles where rolname = %s"
+    if raw.execute(exists, (lease.username,)).fetchone() is None:
+        return
+    _execute(raw, lease.statements.revocation, config, lease.username, "", lease.expires_at)
+    left = raw.execute(exists, (lease.username,)).fetchone()
+    if left is not None and left[0]:
+        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
+
+
+# --- rotation
+
+
+async def rotate_due(world: World) -> None:
+    """Rotate the passwords of static roles that are due; a failed rotation leaves the present password in force."""
+    now = world.now()
+    for name in await world.db.scan(lambda reader: database_store.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):
+        until = now + TAKEOVER_S * SECOND
+        if not await world.writer.submit(
+            lambda tx, name=name, until=until: database_store.claim_static(tx, name, until=until)  # type: ignore[misc]
+        ):
+            continue
+        try:
+            await act(world, "lease.begin_rotation", partial(databases.begin_rotation, name=name))
+            await _rotate(world, name)
+        except Refused as refusal:
+            log.warning("the password of the static role %s was not rotated: %s", name, refusal.message)
+
+
+async def _rotate(world: World, name: str, *, request: str | None = None) -> None:
+    role, password = databases.pending_static(world.db.read(), name, keys=world.keys)
+    stored = databases.find_connection(world.db.read(), role.database)
+
+    def rotate(raw: BoundedConnection) -> None:
+        if raw.execute("select 1 from pg_roles where rolname = %s", (role.username,)).fetchone() is None:
+            raise Invalid(f"the database has no user {role.username!a}", code="no_user")
+        _execute(raw, role.rotation or _ROTATE, stored.config, role.username, password, 0)
+
+    try:
+        await _at_database(world, role.database, rotate, hidden=password)
+    except Refused as refusal:
+        fail = partial(databases.fail_rotation, name=name, why=refusal.message)
+        await act(world, "lease.rotate_fail", fail, request=request)
+        raise
+    await act(world, "lease.rotate", partial(databases.end_rotation, name=name), request=request)
+
+
+async def _rotate_root(world: World, name: str) -> None:
+    stored = databases.find_connection(world.db.read(), name)
+    password = databases.pending_root(world.db.read(), name, keys=world.keys)
+
+    def rotate(raw: BoundedConnection) -> None:
+        _execute(raw, stored.config.rotation or _ROTATE, stored.config, stored.config.username, password, 0)
+
+    await _at_database(world, name, rotate, hidden=password)
+
+
+# --- the admin API
+
+
+class LeaseBody(TypedDict):
+    """A lease. `attempts` counts failed revocations, of which `error` is the last."""
+
+    lease_id: str
+    agent: str
+    task: str
+    database: str
+    username: str
+    state: str
+    issued_at: int
+    expires_at: int
+    attempts: int
+    error: str
+
+
+class LeaseToRevoke(msgspec.Struct, forbid_unknown_fields=True):
+    """A lease to revoke. `forget` deletes it although its account may still exist at the database."""
+
+    lease_id: str
+    forget: bool = False
+
+
+async def list_leases(call: Call) -> Reply:
+    """List the leases, or those whose account could not be removed although they have ended."""
+    stuck = call.query_one("stuck")
+    if stuck not in (None, "true", "false"):
+        raise Invalid("`stuck` must be true or false")
+    is_stuck = stuck == "true"
+
+    def read(reader: Reader, page: Page) -> list[Lease]:
+        return leases.list_leases(reader, page, is_stuck=is_stuck)
+
+    return await reply_page(call, "leases", read, _show, cursor=lambda lease: lease.lease_id)
+
+
+async def revoke_lease(call: Call) -> Reply:
+    """Revoke a lease: its account is removed at once, and again and again until that succeeds."""
+    body = call.json(LeaseToRevoke)
+    await act_as(
+        call,
+        "lease.end",
+        lambda act: leases.revoke_lease(act, body.lease_id, is_forgotten=body.forget),
+    )
+    await revoke_due(call.world)
+    return reply({})
+
+
+def _show(_: Reader, lease: Lease) -> LeaseBody:
+    return {
+        "lease_id": lease.lease_id,
+        "agent": lease.agent,
+        "task": lease.task,
+        "database": lease.database,
+        "username": lease.username,
+        "state": lease.state.value,
+        "issued_at": lease.issued_at // SECOND,
+        "expires_at": lease.expires_at // SECOND,
+        "attempts": lease.attempts,
+        "error": lease.error,
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/leases",
+        list_leases,
+        READ,
+        answers={200: PageBody("leases", LeaseBody)},
+        query=(*PAGE, Query("stuck", "`true` lists ended leases whose account could not be removed yet.")),
+    ),
+    Route(
+        "POST",
+        "/api/v1/leases/revoke",
+        revoke_lease,
+        ADMIN,
+        body=LeaseToRevoke,
+        stops=True,
+        answers={200: EmptyBody},
+        errors=(NOT_FOUND,),
+    ),
+)

@@ -1,0 +1,288 @@
+"""Accounts in a real PostgreSQL through the unchanged client `hvac`: leases, what ends them, rotation, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from hvac import Client, exceptions
+
+from harness.live_server import ServerFixture, own_server
+from harness.patience import eventually
+from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS
+from tests.secrets.database_fixtures import CREATE, PASSWORD, ROOT, DatabaseFixture, database_fixture
+from tests.secrets.vault_fixtures import POLICIES, VaultStage
+
+EVERYTHING = '@id("databases") permit (principal is Agent, action, resource is Secret);'
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[DatabaseFixture]:
+    """The database, with a user who may create accounts."""
+    with database_fixture() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(shop: DatabaseFixture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
+    """A server that may connect to it."""
+    folder = tmp_path_factory.mktemp("databases")
+    settings = folder / "ostiary.toml"
+    settings.write_text(f'data_dir = "{folder}/server"\nsecret_databases = "{shop.folder} db.example.org:5432"\n')
+    with own_server(folder, "--config", str(settings)) as live_server:
+        live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + EVERYTHING}})
+        yield live_server
+
+
+@pytest.fixture(scope="module")
+def operator(server: ServerFixture, shop: DatabaseFixture) -> Client:
+    """An agent that has configured the connection `shop` and the role `reader`."""
+    client = VaultStage(server).login()
+    client.secrets.database.configure(name="shop", **shop.connection)
+    client.secrets.database.create_role(
+        name="reader", db_name="shop", creation_statements=CREATE, default_ttl="10m", max_ttl="30m"
+    )
+    return client
+
+
+@pytest.fixture
+def vault(server: ServerFixture, operator: Client) -> VaultStage:
+    """A new agent."""
+    return VaultStage(server)
+
+
+def get_credentials(client: Client) -> dict[str, Any]:
+    answer: dict[str, Any] = client.secrets.database.generate_credentials(name="reader")
+    return answer
+
+
+def read_orders(shop: DatabaseFixture, answer: dict[str, Any]) -> list[tuple[int]]:
+    with shop.login(**answer["data"]) as session:
+        return session.execute("select id from orders").fetchall()
+
+
+def test_an_account_is_created_used_renewed_and_removed(vault: VaultStage, shop: DatabaseFixture) -> None:
+    made = vault.live_server.server.ostiary("agent", "create-secret", vault.name)
+    client = Client(url=vault.url)  # its token lasts a day
+    client.auth.approle.login(role_id=made["client_id"], secret_id=made["client_secret"])
+    answer = get_credentials(client)
+    assert read_orders(shop, answer) == [(7,)]
+    with pytest.raises(psycopg.OperationalError):
+        shop.login(answer["data"]["username"], "another password")
+    assert answer["lease_id"].startswith("database/creds/reader/")
+    assert answer["renewable"] is True
+    assert answer["lease_duration"] == 600
+    leases = client.sys
+    before = leases.read_lease(answer["lease_id"])["data"]
+    assert (before["id"], before["last_renewal"]) == (answer["lease_id"], None)
+    renewed = leases.renew_lease(answer["lease_id"], increment=900)
+    assert renewed["lease_duration"] in (899, 900)
+    assert 1700 < leases.renew_lease(answer["lease_id"], increment=86_400)["lease_duration"] < 1800, "its longest life"
+    with closing(shop.login(**answer["data"])) as session:
+        leases.revoke_lease(answer["lease_id"])
+        with pytest.raises(exceptions.InvalidRequest, match="invalid lease"):
+            leases.read_lease(answer["lease_id"])
+        eventually(lambda: answer["data"]["username"] not in shop.accounts())
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("select 1")
+    [issued] = vault.entries("lease.issue")
+    assert issued["object"] == answer["lease_id"]
+    assert answer["data"]["password"] not in repr(vault.live_server.entries(limit=300))
+
+
+def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:
+    client = vault.login()
+    answer = get_credentials(client)
+    name = answer["data"]["username"]
+    with shop.connect() as database:
+        database.execute(f'create table made (id int); alter table made owner to "{name}"')
+    client.sys.revoke_lease(answer["lease_id"])
+    eventually(lambda: name not in shop.accounts())
+    with shop.connect() as database:
+        row = database.execute("select tableowner from pg_tables where tablename = 'made'").fetchone()
+        database.execute("drop table made")
+    assert row == (ROOT,)
+
+
+@pytest.mark.parametrize("end", ["token", "agent"])
+def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: DatabaseFixture, end: str) -> None:
+    client = vault.login()
+    names = {get_credentials(client)["data"]["username"] for _ in range(3)}
+    assert names <= shop.accounts()
+    kept = get_credentials(VaultStage(vault.live_server).login())["data"]["username"]
+    if end == "token":
+        client.auth.token.revoke_self()
+    else:
+        vault.live_server.server.ostiary("agent", "suspend", vault.name)
+    with pytest.raises(exceptions.Forbidden):
+        get_credentials(client)
+    eventually(lambda: not names & shop.accounts())
+    assert kept in shop.accounts()
+
+
+def test_a_database_that_is_down_gets_no_account_and_loses_none(
+    vault: VaultStage, operator: Client, shop: DatabaseFixture
+) -> None:
+    client = vault.login()
+    answer = get_credentials(client)
+    name = answer["data"]["username"]
+    shop.cluster.stop()
+    try:
+        with pytest.raises(exceptions.BadGateway):
+            get_credentials(client)
+        client.sys.revoke_lease(answer["lease_id"])
+
+        def stuck() -> list[dict[str, Any]]:
+            rows = vault.live_server.server.ostiary("lease", "list", "--stuck")
+            return [row for row in rows if row["lease_id"] == answer["lease_id"]]
+
+        eventually(lambda: bool(stuck()))
+        assert stuck()[0]["attempts"] >= STUCK_ATTEMPTS
+        assert "cannot connect" in stuck()[0]["error"]
+        assert vault.live_server.entries(action="lease.stuck")
+    finally:
+        shop.cluster.start()
+    assert name in shop.accounts()
+    vault.live_server.server.ostiary("lease", "revoke", answer["lease_id"])
+    eventually(lambda: name not in shop.accounts())
+    eventually(lambda: not stuck())
+    assert read_orders(shop, get_credentials(client)) == [(7,)]
+
+
+def test_statements_that_fail_create_nothing(vault: VaultStage, operator: Client, shop: DatabaseFixture) -> None:
+    """Neither the account nor the lease is left, and the error shows no password."""
+    operator.secrets.database.create_role(
+        name="broken", db_name="shop", creation_statements=[CREATE[0], "select '{{password}}'::int"]
+    )
+    before = shop.accounts()
+    with pytest.raises(exceptions.InvalidRequest, match=r"\*\*\*") as refused:
+        vault.login().secrets.database.generate_credentials(name="broken")
+    assert "SCRAM-SHA-256" not in str(refused.value)
+    assert shop.accounts() == before
+    assert vault.entries("lease.abandon")
+
+    def leases() -> list[str]:
+        rows = vault.live_server.server.ostiary("lease", "list")
+        return [row["lease_id"] for row in rows if row["lease_id"].startswith("database/creds/broken/")]
+
+    eventually(lambda: not leases())
+
+
+def test_revocation_statements_of_a_role_must_end_the_login(
+    vault: VaultStage, operator: Client, shop: DatabaseFixture
+) -> None:
+    make = operator.secrets.database.create_role
+    make(name="own", db_name="shop", creation_statements=CREATE, revocation_statements=['DROP OWNED BY "{{name}}"'])
+    client = vault.login()
+    wrong = client.secrets.database.generate_credentials(name="own")
+    make(
+        name="own",
+        db_name="shop",
+        creation_statements=CREATE,
+        revocation_statements=['REVOKE ALL ON orders FROM "{{name}}"', 'DROP ROLE "{{name}}"'],
+    )
+    right = client.secrets.database.generate_credentials(name="own")
+    client.sys.revoke_lease(right["lease_id"])
+    client.sys.revoke_lease(wrong["lease_id"])
+    eventually(lambda: right["data"]["username"] not in shop.accounts())
+
+    def error() -> str:
+        rows = vault.live_server.server.ostiary("lease", "list")
+        return "".join(row["error"] for row in rows if row["lease_id"] == wrong["lease_id"])
+
+    eventually(lambda: bool(error()))
+    assert wrong["data"]["username"] in shop.accounts()
+    vault.live_server.server.ostiary("lease", "revoke", wrong["lease_id"], "--forget")
+    left = wrong["data"]["username"]
+    with shop.connect() as database:
+        database.execute(f'set role {ROOT}; grant "{left}" to {ROOT}; drop owned by "{left}"; drop role "{left}"')
+
+
+def test_a_static_role_is_rotated_and_its_old_password_ends(operator: Client, shop: DatabaseFixture) -> None:
+    database = operator.secrets.database
+    shop.login("reporting", "old").close()
+    operator.write("database/static-roles/reports", db_name="shop", username="reporting", rotation_period="1h")
+    first = database.get_static_credentials(name="reports")["data"]
+    assert (first["username"], first["rotation_period"]) == ("reporting", 3600)
+    with pytest.raises(psycopg.OperationalError):
+        shop.login("reporting", "old")
+    shop.login("reporting", first["password"]).close()
+    database.rotate_static_role_credentials(name="reports")
+    second = database.get_static_credentials(name="reports")["data"]
+    assert second["password"] != first["password"]
+    shop.login("reporting", second["password"]).close()
+    operator.write("database/static-roles/reports", db_name="shop", username="reporting", rotation_period=5)
+    eventually(lambda: database.get_static_credentials(name="reports")["data"]["password"] != second["password"])
+    with pytest.raises(exceptions.InvalidRequest, match="no user"):
+        operator.write("database/static-roles/nobody", db_name="shop", username="nobody", rotation_period="1h")
+    with pytest.raises(exceptions.InvalidPath):
+        database.read_static_role(name="nobody")
+    database.delete_static_role(name="reports")
+
+
+def test_the_password_of_the_connection_is_rotated(vault: VaultStage, operator: Client, shop: DatabaseFixture) -> None:
+    operator.secrets.database.rotate_root_credentials(name="shop")
+    with pytest.raises(psycopg.OperationalError):
+        shop.login(ROOT, PASSWORD)
+    assert read_orders(shop, get_credentials(vault.login())) == [(7,)]
+    shown = operator.secrets.database.read_connection(name="shop")["data"]
+    assert "password" not in shown["connection_details"]
+
+
+REFUSED_URLS = (
+    "postgresql://{{username}}:{{password}}@db.example.com:5432/shop",
+    "postgresql://{{username}}:{{password}}@127.0.0.1:5432/shop",
+    "postgresql://{{username}}:{{password}}@db.example.org:5433/shop",
+    "postgresql://{{username}}:{{password}}@db.example.org,127.0.0.1/shop",
+    "postgresql://{{username}}:{{password}}@db.example.org/shop?sslmode=disable",
+    "postgresql://{{username}}:{{password}}@db.example.org/shop?sslmode=require",
+    "postgresql://{{username}}:{{password}}@db.example.org/shop?hostaddr=127.0.0.1",
+    "postgresql://{{username}}:{{password}}@db.example.org/shop?host=127.0.0.1",
+    "postgresql://{{username}}:{{password}}@/shop?host=/etc",
+    "postgresql://{{username}}:{{password}}@/shop?passfile=/etc/passwd",
+    "postgresql://eve:secret@db.example.org/shop",
+    "mysql://{{username}}:{{password}}@db.example.org/shop",
+    "postgresql://{{username}}:{{password}}@db.example.org/",
+)
+
+
+def test_a_connection_leads_only_where_an_administrator_said(operator: Client, shop: DatabaseFixture) -> None:
+    for url in REFUSED_URLS:
+        body = shop.connection | {"connection_url": url, "verify_connection": False}
+        with pytest.raises((exceptions.InvalidRequest, exceptions.Forbidden)):
+            operator.secrets.database.configure(name="away", **body)
+    body = shop.connection | {"connection_url": "postgresql://db.example.org/shop", "password": ""}
+    with pytest.raises(exceptions.InvalidRequest, match="password"):
+        operator.secrets.database.configure(name="shop", verify_connection=False, **body)
+    with pytest.raises(exceptions.BadGateway, match="cannot connect"):
+        operator.secrets.database.configure(name="away", **shop.connection | {"password": "wrong"})
+    with pytest.raises(exceptions.InvalidPath):
+        operator.secrets.database.read_connection(name="away")
+
+
+def test_an_agent_sees_and_ends_no_lease_of_another(server: ServerFixture, vault: VaultStage) -> None:
+    answer, other = get_credentials(vault.login()), VaultStage(server).login()
+    for use in (other.sys.read_lease, other.sys.renew_lease, other.sys.revoke_lease):
+        with pytest.raises(exceptions.InvalidRequest, match="invalid lease"):
+            use(answer["lease_id"])
+    for wrong in ("", "database/creds/reader/", "secret/data/x", "database/creds/../x", answer["lease_id"] + "0"):
+        with pytest.raises(exceptions.InvalidRequest):
+            other.sys.read_lease(wrong)
+
+
+def test_a_role_and_its_connection_have_limits(operator: Client, vault: VaultStage) -> None:
+    database = operator.secrets.database
+    with pytest.raises(exceptions.InvalidRequest, match="max_ttl"):
+        database.create_role(name="x", db_name="shop", creation_statements=CREATE, default_ttl="31m", max_ttl="30m")
+    with pytest.raises(exceptions.InvalidRequest, match="placeholder"):
+        database.create_role(name="x", db_name="shop", creation_statements=["{{secret}}"])
+    with pytest.raises(exceptions.InvalidRequest, match="connection"):
+        database.create_role(name="x", db_name="none", creation_statements=CREATE)
+    with pytest.raises(exceptions.InvalidRequest, match="unknown role"):
+        vault.login().secrets.database.generate_credentials(name="none")
+    get_credentials(vault.login())
+    with pytest.raises(exceptions.InvalidRequest, match="leases"):
+        database.delete_connection(name="shop")
