@@ -290,6 +290,9 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
     if token_request.sender.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant("the refresh token is bound to another key")
+    if grant.jkt and not possession.is_bound:
+        hint = "send the header `DPoP`, or connect with the client certificate"
+        raise InvalidGrant("the tokens of this grant are bound to a key, and the request proves none", hint=hint)
     consent = consents.get(act.tx, grant.consent)
     if consent is None:
         raise InvalidGrant("the consent was withdrawn")
