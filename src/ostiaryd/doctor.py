@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.protocol.merkle import leaf_hash, tree_root
 from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
-from ostiaryd.certs.flows import trust_domains
+from ostiaryd.certs.flows import check_hsm, trust_domains
 from ostiaryd.feed.flows import Guards, Streams, missing, send_test
 from ostiaryd.feed.flows.missing import MissingGuard
 from ostiaryd.ground.crypto.keyring import USES, Keyring
@@ -188,6 +188,14 @@ async def _data_folder(world: World) -> str:
     if folder.stat().st_mode & 0o077:
         raise Conflict(f"{folder} is accessible to other users", hint=f"chmod 700 {folder}")
     return f"{folder} is closed to others"
+
+
+async def _hsm(world: World) -> str:
+    """Sign with each key that an authority has in the HSM."""
+    if (hsm := world.keys.hsm) is None:
+        return "no HSM is configured: the keys of the certificate authorities are in the database, encrypted"
+    count = await world.db.scan(lambda reader: check_hsm(reader, hsm, keys=world.keys))
+    return f"the token `{hsm.token}` answers, and signed with {count} keys of authorities"
 
 
 def _certificates(world: World, reader: Reader) -> str:
@@ -370,6 +378,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("data folder", _data_folder),
     ("public URL", _public_url),
     ("certificates", _reading(_certificates)),
+    ("HSM", _hsm),
     ("server time", _reading(trust.examine_clock)),
     ("clients", _reading(_clients)),
     ("API keys", _reading(_peps)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal, TypedDict
 
 import msgspec
@@ -10,7 +9,7 @@ from cryptography import x509
 
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Malformed
-from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.flows.authorities import encode_pem, new_keys
 from ostiaryd.certs.flows.rotation import (
     OVERLAP_S,
     finish_import,
@@ -25,7 +24,6 @@ from ostiaryd.certs.model import (
     Authority,
     AuthorityKind,
 )
-from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
 from ostiaryd.certs.wire_admin import MAX_PEM, Revocation
 from ostiaryd.ground.http.edge import Call, Reply, reply
@@ -112,10 +110,10 @@ async def list_authorities(call: Call) -> Reply:
 async def create_authority(call: Call) -> Reply:
     """Create the root and the intermediate. The first certificate creates them as well, with the defaults."""
     new, config = call.json(NewAuthority), call.world.config
-    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type)
-    made = await registry.act_as(
-        call, "authority.create", lambda act: init_authority(act, keys, permitted=new.permitted, config=config)
-    )
+    async with new_keys(call.world, new.key_type or config.certificate_key_type) as keys:
+        made = await registry.act_as(
+            call, "authority.create", lambda act: init_authority(act, keys, permitted=new.permitted, config=config)
+        )
     return reply(_render_authority(made), status=201)
 
 
@@ -127,12 +125,12 @@ async def rotate(call: Call) -> Reply:
     order, config = call.json(Rotation), call.world.config
     kind = AuthorityKind(order.kind)
     key_type = order.key_type or replaced_key_type(call.world.db.read(), kind, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type)
-    made = await registry.act_as(
-        call,
-        "authority.rotate",
-        lambda act: rotate_authority(act, kind, keys, overlap_s=order.overlap, config=config),
-    )
+    async with new_keys(call.world, key_type) as keys:
+        made = await registry.act_as(
+            call,
+            "authority.rotate",
+            lambda act: rotate_authority(act, kind, keys, overlap_s=order.overlap, config=config),
+        )
     return reply(_render_authority(made), status=201)
 
 
@@ -143,20 +141,22 @@ async def revoke_intermediate(call: Call) -> Reply:
     """
     order, config = call.json(Revocation), call.world.config
     key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type, 2)
-    revoked, made = await registry.act_as(
-        call,
-        "authority.revoke",
-        lambda act: revoke_authority(act, call.params["id"], order.reason, keys, config=config),
-    )
+    async with new_keys(call.world, key_type, 2) as keys:
+        revoked, made = await registry.act_as(
+            call,
+            "authority.revoke",
+            lambda act: revoke_authority(act, call.params["id"], order.reason, keys, config=config),
+        )
     return reply({**_render_authority(revoked), "replaced_by": None if made is None else _render_authority(made)})
 
 
 async def request_import(call: Call) -> Reply:
     """Create the key of an intermediate that an external root certifies, and return the request for its certificate."""
     new, config = call.json(NewImport), call.world.config
-    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type, 1)
-    pending, csr = await registry.act_as(call, "authority.request", lambda act: start_import(act, keys, config=config))
+    async with new_keys(call.world, new.key_type or config.certificate_key_type, 1) as keys:
+        pending, csr = await registry.act_as(
+            call, "authority.request", lambda act: start_import(act, keys, config=config)
+        )
     return reply({**_render_authority(pending), "request": csr.decode()}, status=201)
 
 
@@ -168,10 +168,10 @@ async def import_certificate(call: Call) -> Reply:
     chain = _read_chain(call.json(Import).chain)
     config = call.world.config
     key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
-    keys = await asyncio.to_thread(generate_keys, key_type, 1)
-    installed = await registry.act_as(
-        call, "authority.import", lambda act: finish_import(act, chain, keys, config=config)
-    )
+    async with new_keys(call.world, key_type, 1) as keys:
+        installed = await registry.act_as(
+            call, "authority.import", lambda act: finish_import(act, chain, keys, config=config)
+        )
     return reply(_render_authority(installed))
 
 
@@ -192,7 +192,7 @@ def _render_authority(authority: Authority) -> AuthorityBody:
         "parent": authority.parent,
         "subject": authority.subject,
         "key_type": authority.key_type,
-        "has_key": authority.sealed is not None,
+        "has_key": authority.has_key,
         "permitted": list(authority.permitted),
         "not_before": authority.not_before // SECOND,
         "not_after": authority.not_after // SECOND,

@@ -148,6 +148,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["P-256", "P-384", "Ed25519"],
         Meta(description="Type of the keys of a new certificate authority; `ostiary ca init` also makes RSA keys"),
     ] = "P-256"
+    hsm_module: Annotated[
+        str,
+        Meta(
+            description="Path of the PKCS #11 library of a hardware security module (HSM), in which the keys of new"
+            " certificate authorities are made and stay. Empty: they are in the database, encrypted"
+        ),
+    ] = ""
+    hsm_token: Annotated[str, Meta(description="Label of the token of the HSM")] = ""
+    hsm_pin_file: Annotated[str, Meta(description="File with the PIN of the token, which only the server may read")] = (
+        ""
+    )
     certificate_warning_days: Annotated[
         int,
         Meta(
@@ -459,6 +470,8 @@ def _checked(config: Config) -> Config:
     parse_name_servers(config.acme_resolvers)
     if unfit := [word for word in config.acme_caa_domains.split() if not _DOMAIN.fullmatch(word.lower())]:
         raise Invalid(f"acme_caa_domains: {unfit[0][:64]!a} is not a domain name", hint="such as `ca.example.com`")
+    if len({bool(config.hsm_module), bool(config.hsm_token), bool(config.hsm_pin_file)}) > 1:
+        raise Invalid("hsm_module, hsm_token and hsm_pin_file go together")
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("tls_cert and tls_key go together")
     if config.tls and config.tls_cert:

@@ -14,6 +14,7 @@ import msgspec
 
 from ostiary.protocol.errors import Conflict, NotFound, Unavailable
 from ostiaryd.ground.config import Config, check_public_url
+from ostiaryd.ground.crypto.hsm import open_hsm
 from ostiaryd.ground.crypto.keyring import Keyring, load_root_key, old_root_key
 from ostiaryd.ground.database import Database, Tx, sql, start
 from ostiaryd.ground.database.migrate import migrate
@@ -94,7 +95,8 @@ async def open_world(
         migrate(db, now=now(), create=not is_used)
         start.check_identity(db.read(), read_pin(config.folder))
         root = load_root_key(config.folder, random=random, create=not start.has_keys(db.read()))
-        keys = Keyring(root)
+        hsm = open_hsm(config.hsm_module, config.hsm_token, config.hsm_pin_file)
+        keys = Keyring(root, hsm=hsm)
         pin = Pin(config.folder)
         clock = open_clock(db.read(), wall=now, boot=boot)
         writer = Writer(db, now=clock, random=random, keys=keys, pin=pin, reserve=reserve)
@@ -114,6 +116,8 @@ async def open_world(
         finally:
             await writer.close()
             pin.close()
+            if hsm is not None:
+                hsm.close()
     finally:
         db.close()
 

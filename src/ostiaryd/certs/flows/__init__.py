@@ -3,6 +3,7 @@
 from ostiaryd.certs.flows.authorities import (
     Issuer,
     chain_of,
+    check_hsm,
     find_authority,
     open_issuer,
     ready_issuer,
@@ -26,6 +27,7 @@ __all__ = [
     "TlsFiles",
     "chain_of",
     "check_concerned",
+    "check_hsm",
     "check_issue",
     "end_below_revoked",
     "find_authority",

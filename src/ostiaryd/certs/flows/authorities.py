@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from ssl import DER_cert_to_PEM_cert
 from typing import NamedTuple
@@ -11,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.protocol.errors import Conflict, NotFound, Unavailable
 from ostiaryd.certs.model.authority import (
     BACKDATED_S,
     SECOND,
@@ -21,18 +24,22 @@ from ostiaryd.certs.model.authority import (
     AuthorityState,
     build_authority_certificate,
     build_responder_certificate,
+    hash_for,
     subject_of,
 )
 from ostiaryd.certs.model.certificate import make_serial
 from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_keys, key_type_of, parse_private_key
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.hsm import Hsm, HsmKey
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows import note
 from ostiaryd.trust import flows as trust
 
+log = logging.getLogger(__name__)
 DAY_S = 86_400
 MAX_DOMAIN_SHOWN = 30
 """characters of the trust domain in the name of an authority, which has at most 64"""
@@ -59,7 +66,7 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """Return the active intermediate; create root and intermediate at the first use."""
     active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
-        keys = generate_keys(config.certificate_key_type)
+        keys = make_keys(act.tx.keys, config.certificate_key_type)
         root = active_authority(act.tx, AuthorityKind.ROOT) or create_root(act, keys, config=config)
         active = create_intermediate(act, root, keys, config=config)
     return open_issuer(act.tx, active, keys=act.tx.keys)
@@ -67,16 +74,73 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
     """Return an authority that can sign. Raises Conflict for one without a key or a certificate."""
-    if authority.sealed is None or not authority.certificate:
+    if not authority.has_key or not authority.certificate:
         raise Conflict(f"the authority `{authority.subject}` cannot sign", hint="ostiary ca show")
     key = open_sealed(authority, keys=keys)
     return Issuer(authority, key, parsed(authority.certificate), chain_of(reader, authority))
 
 
 def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
-    """Return the private key of an authority that has one."""
+    """Return the private key of an authority that has one. Raises Unavailable if it is in an HSM that is away."""
+    if authority.hsm_key is not None:
+        if keys.hsm is None:
+            raise Unavailable(
+                f"the key of the authority `{authority.subject}` is in an HSM, and none is configured",
+                hint="set hsm_module, hsm_token and hsm_pin_file",
+            )
+        return keys.hsm.find(authority.hsm_key)
     assert authority.sealed is not None
     return open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
+
+
+def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
+    """Return new keys: as many as a root, an intermediate and its responder take. With an HSM they are made there.
+
+    RSA keys take seconds: make them outside of an act. Raises Invalid, Unavailable.
+    """
+    if keys.hsm is None:
+        return generate_keys(key_type, count)
+    return [keys.hsm.generate(key_type) for _ in range(count)]
+
+
+@asynccontextmanager
+async def new_keys(world: World, key_type: str, count: int = 3) -> AsyncIterator[list[PrivateKey]]:
+    """Give new keys to acts on authorities. Afterwards, keys of the HSM that no authority has any more are deleted."""
+    before = _hsm_keys(world)
+    keys = await asyncio.to_thread(make_keys, world.keys, key_type, count)
+    try:
+        yield keys.copy()
+    finally:
+        made = {key.key_id for key in keys if isinstance(key, HsmKey)}
+        if world.keys.hsm is not None and (unused := (made | before) - _hsm_keys(world)):
+            try:
+                for key_id in unused:
+                    await asyncio.to_thread(world.keys.hsm.destroy, key_id)
+            except Unavailable as error:
+                log.warning("the HSM keeps keys that no authority has: %s", error.message)
+
+
+def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
+    """Sign with each key in the HSM, and return how many there are. Raises Unavailable, NotFound, Conflict."""
+    hsm.check()
+    in_hsm = [one for one in store.authorities(reader) if one.hsm_key is not None]
+    for one in in_hsm:
+        signed = sign_request(one.subject, open_sealed(one, keys=keys))
+        is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
+        if not signed.is_signature_valid or not is_own:
+            raise Conflict(f"the HSM has another key for the authority `{one.subject}`", hint="restore its token")
+    return len(in_hsm)
+
+
+def sign_request(subject: str, key: PrivateKey) -> x509.CertificateSigningRequest:
+    """Return a request (PKCS #10) for the certificate of an intermediate."""
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject_of(subject))
+    csr = csr.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return csr.sign(key, hash_for(key))
+
+
+def _hsm_keys(world: World) -> set[str]:
+    return {one.hsm_key for one in store.authorities(world.db.read()) if one.hsm_key is not None}
 
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
@@ -88,7 +152,7 @@ def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from
     if active_from is not None:
         root = replace(root, state=AuthorityState.PENDING, active_from=active_from)
     root = replace(root, certificate=_certify(act, root, key, None, config))
-    if before is not None and before.sealed is not None:
+    if before is not None and before.has_key:
         until = min(root.not_after, before.not_after)
         crossing = open_issuer(act.tx, before, keys=act.tx.keys)
         cross = _certify(act, replace(root, not_after=until), key, crossing, config)
@@ -103,7 +167,7 @@ def create_intermediate(
 
     Raises Conflict for a root whose key is elsewhere.
     """
-    if root.sealed is None:
+    if not root.has_key:
         hint = "ostiary ca request prints a request for its owner"
         raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
     if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
@@ -151,13 +215,18 @@ def _prepare(
         subject=f"{config.trust_domain[:MAX_DOMAIN_SHOWN]} {kind} {id[3:11]}{id[-8:]}",
         key_type=key_type_of(key.public_key()),
         certificate=b"",
-        sealed=_root_key(act.tx.keys).seal(encode_private_key(key), context=_context(id), random=act.tx.random),
+        sealed=None if isinstance(key, HsmKey) else _seal(act, id, key),
+        hsm_key=key.key_id if isinstance(key, HsmKey) else None,
         permitted=permitted,
         not_before=act.now - BACKDATED_S * SECOND,
         not_after=not_after if parent is None else min(not_after, parent.not_after),
         created_at=act.now,
     )
     return key, authority
+
+
+def _seal(act: Act, id: AuthorityId, key: PrivateKey) -> bytes:
+    return _root_key(act.tx.keys).seal(encode_private_key(key), context=_context(id), random=act.tx.random)
 
 
 def _insert(act: Act, authority: Authority) -> Authority:

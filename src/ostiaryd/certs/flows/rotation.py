@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,8 +18,10 @@ from ostiaryd.certs.flows.authorities import (
     create_responder,
     create_root,
     find_authority,
+    new_keys,
     open_sealed,
     request_intermediate,
+    sign_request,
 )
 from ostiaryd.certs.model.authority import (
     SECOND,
@@ -29,18 +30,15 @@ from ostiaryd.certs.model.authority import (
     AuthorityKind,
     AuthorityState,
     constraints,
-    hash_for,
     microseconds,
     read_end,
     read_permitted,
-    subject_of,
 )
 from ostiaryd.certs.model.certificate import Reason, holding_id
 from ostiaryd.certs.model.keys import (
     PrivateKey,
     PublicKey,
     encode_public_key,
-    generate_keys,
     key_type_of,
     parse_public_key,
 )
@@ -136,7 +134,7 @@ def revoke_authority(
     store.revoke(act.tx, revoked.authority_id, reason=why)
     root = active_authority(act.tx, AuthorityKind.ROOT)
     made = None
-    if revoked.state is AuthorityState.ACTIVE and root is not None and root.sealed is not None:
+    if revoked.state is AuthorityState.ACTIVE and root is not None and root.has_key:
         made = create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
     return find_authority(act.tx, id), made
 
@@ -179,9 +177,7 @@ def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[A
     """Create an intermediate that an external root is to certify; return it and its request (PKCS #10) in PEM."""
     pending = request_intermediate(act, keys, config=config)
     key = open_sealed(pending, keys=act.tx.keys)
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject_of(pending.subject))
-    csr = csr.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return pending, csr.sign(key, hash_for(key)).public_bytes(Encoding.PEM)
+    return pending, sign_request(pending.subject, key).public_bytes(Encoding.PEM)
 
 
 def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:
@@ -279,18 +275,18 @@ async def keep_authorities(world: World) -> None:
     every = store.authorities(world.db.read())
     for one in every:
         if one.state is AuthorityState.PENDING and one.active_from is not None and now >= one.active_from:
-            keys = await asyncio.to_thread(generate_keys, one.key_type)
-            await act(
-                world, "authority.activate", partial(activate_root, id=one.authority_id, keys=keys, config=config)
-            )
+            async with new_keys(world, one.key_type, 2) as keys:
+                flow = partial(activate_root, id=one.authority_id, keys=keys, config=config)
+                await act(world, "authority.activate", flow)
             return
     if (aged := _find_aged(every, now=now)) is not None:
-        keys = await asyncio.to_thread(generate_keys, aged.key_type)
-        await act(world, "authority.rotate", partial(rotate_authority, kind=aged.kind, keys=keys, config=config))
+        async with new_keys(world, aged.key_type) as keys:
+            await act(world, "authority.rotate", partial(rotate_authority, kind=aged.kind, keys=keys, config=config))
         return
     for one in every:
         if one.state in (AuthorityState.RETIRED, AuthorityState.REVOKED) and _is_over(world, one, every, now=now):
-            await act(world, "authority.delete", partial(_delete, id=one.authority_id))
+            async with new_keys(world, one.key_type, 0):
+                await act(world, "authority.delete", partial(_delete, id=one.authority_id))
             return
 
 
@@ -301,7 +297,7 @@ def _find_aged(every: Sequence[Authority], *, now: int) -> Authority | None:
         kinds.insert(0, AuthorityKind.ROOT)
     active = {one.kind: one for one in every if one.state is AuthorityState.ACTIVE}
     root = active.get(AuthorityKind.ROOT)
-    if root is None or root.sealed is None:
+    if root is None or not root.has_key:
         return None
     return next((active[kind] for kind in kinds if kind in active and is_old(active[kind], now=now)), None)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cryptography.x509 import ocsp
 
-from ostiary.protocol.errors import NotFound, Refused
+from ostiary.protocol.errors import NotFound, Refused, Unavailable
 from ostiaryd.certs.flows.authorities import Issuer, find_authority, find_responder, open_issuer, parsed
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.flows.issuing import distribution_point
@@ -88,9 +88,12 @@ class OcspResponder:
             return kept.answer
         if hashes_of_issuer(parsed(authority.certificate), request.algorithm) != (request.name_hash, request.key_hash):
             return _UNAUTHORIZED
-        if is_live:
-            return self._sign(reader, authority, request, revoked, now=now)
-        answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
+        try:
+            if is_live:
+                return self._sign(reader, authority, request, revoked, now=now)
+            answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
+        except Unavailable:  # the HSM with the key of the responder is away
+            return _TRY_LATER
         self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
         return answer
 
@@ -128,6 +131,7 @@ class OcspResponder:
 
 
 _MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+_TRY_LATER = refuse_ocsp(ocsp.OCSPResponseStatus.TRY_LATER)
 _UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
 """The answer about a certificate that this server has not issued (RFC 5019 section 2.2.3): never `good`."""
 
@@ -155,7 +159,7 @@ class RevocationLists:
         reader = self._world.db.read()
         authority = find_authority(reader, authority_id)
         is_partition = shard is not None and 0 <= shard < SHARDS and authority.kind is AuthorityKind.INTERMEDIATE
-        if authority.sealed is None or not authority.certificate or not (shard is None or is_partition):
+        if not authority.has_key or not authority.certificate or not (shard is None or is_partition):
             raise NotFound("there is no such revocation list")
         key = (authority.authority_id, shard)
         async with self._building:

@@ -53,7 +53,8 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     """An authority. Times in microseconds: it counts from `not_before` until `not_after`, exclusively.
 
     `parent` is the authority that signed its certificate; None for a root. `sealed` is its private key under the
-    keyring; None for an external root, which only verifies. `certificate` is empty while it is pending.
+    keyring, or `hsm_key` names its key in the HSM; an external root, which only verifies, has neither. `certificate` is
+    empty while it is pending.
     """
 
     authority_id: AuthorityId
@@ -66,6 +67,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     cross_certificate: bytes | None = None
     """certificate of the key of a root by the root before it, for clients that have only that one"""
     sealed: bytes | None
+    hsm_key: str | None = None
     permitted: tuple[str, ...] = ()
     """names below which it certifies (RFC 5280 section 4.2.1.10), as `dns:example.com`; empty: all names"""
     not_before: int
@@ -77,6 +79,11 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: int | None = None
     reason: str = ""
     """reason of the revocation, as X.509 has it"""
+
+    @property
+    def has_key(self) -> bool:
+        """Return whether the server can sign with the key of the authority."""
+        return self.sealed is not None or self.hsm_key is not None
 
 
 def instant(time: int) -> datetime:

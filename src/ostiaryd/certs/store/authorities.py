@@ -6,14 +6,15 @@ from ostiaryd.certs.model.authority import Authority, AuthorityId, AuthorityKind
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
 _SELECT = """select authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
-    sealed, permitted, not_before, not_after, created_at, retired_at, active_from, revoked_at, reason from authority """
+    sealed, permitted, not_before, not_after, created_at, retired_at, active_from, revoked_at, reason,
+    hsm_key from authority """
 _ALL = sql(_SELECT + "order by created_at, authority_id", steady=True)
 _GET = sql(_SELECT + "where authority_id = :id", steady=True)
 _INSERT = sql(
     """insert into authority (authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
-        sealed, permitted, not_before, not_after, created_at, active_from)
+        sealed, permitted, not_before, not_after, created_at, active_from, hsm_key)
        values (:authority_id, :kind, :state, :parent, :subject, :key_type, :certificate, :cross_certificate,
-        :sealed, :permitted, :not_before, :not_after, :created_at, :active_from)"""
+        :sealed, :permitted, :not_before, :not_after, :created_at, :active_from, :hsm_key)"""
 )
 _CERTIFY = sql(
     """update authority set certificate = :certificate, parent = :parent, permitted = :permitted,
@@ -46,6 +47,7 @@ def insert(tx: Tx, authority: Authority) -> None:
         not_after=authority.not_after,
         created_at=authority.created_at,
         active_from=authority.active_from,
+        hsm_key=authority.hsm_key,
     )
 
 
@@ -97,7 +99,7 @@ def delete(tx: Tx, id: AuthorityId) -> None:
 
 def _authority(row: Row) -> Authority:
     id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, *times = row
-    not_before, not_after, created_at, retired_at, active_from, revoked_at, reason = times
+    not_before, not_after, created_at, retired_at, active_from, revoked_at, reason, hsm_key = times
     return Authority(
         authority_id=id,
         kind=AuthorityKind(kind),
@@ -116,4 +118,5 @@ def _authority(row: Row) -> Authority:
         active_from=active_from,
         revoked_at=revoked_at,
         reason=reason or "",
+        hsm_key=hsm_key,
     )

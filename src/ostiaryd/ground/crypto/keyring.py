@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
+from ostiaryd.ground.crypto.hsm import Hsm
 from ostiaryd.ground.crypto.signatures import Signatures
 
 USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
@@ -138,10 +139,13 @@ def _decode(text: str | bytes) -> bytes:
 
 
 class Keyring:
-    """The opened keys. Every key that is not forgotten verifies. Call `open` again after a rotation."""
+    """The opened keys, and the HSM of keys that are never opened. Every key that is not forgotten verifies.
 
-    def __init__(self, root: RootKey) -> None:
-        self.root = root
+    Call `open` again after a rotation.
+    """
+
+    def __init__(self, root: RootKey, *, hsm: Hsm | None = None) -> None:
+        self.root, self.hsm = root, hsm
         self.verified = Verified()
         self.signatures = Signatures()
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}

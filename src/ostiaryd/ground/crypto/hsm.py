@@ -1,0 +1,321 @@
+"""Private keys in a hardware security module (HSM), by PKCS #11: made there, used there, never read.
+
+A key is known by its `CKA_ID` in hexadecimal digits. The builders of `cryptography` take the keys of this module like
+keys in memory. One session serves all threads, one operation at a time. An HSM that was away is opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from pkcs11 import Mechanism, ObjectClass, PublicKey, Session
+
+T = TypeVar("T")
+LABEL = "ostiary"
+"""label of all keys that a server makes"""
+ID_BITS = 128
+AGAIN_S = 1.0
+"""seconds for which an HSM that is away is not asked again"""
+_CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
+_RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
+
+
+class Hsm:
+    """A token of a PKCS #11 library. `module` is the path of the library, `pin_file` has the PIN of the user."""
+
+    def __init__(self, module: str, token: str, pin_file: Path) -> None:
+        self.token = token
+        self._module, self._pin_file = module, pin_file
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._keys, self._private = dict[str, HsmKey](), dict[str, Any]()
+        self._refused_pin = ""
+        self._away_until = 0.0
+
+    def generate(self, key_type: str) -> HsmKey:
+        """Make a key of a type such as `P-256`, which cannot leave the HSM. Raises Invalid, Unavailable."""
+
+        def generate(session: Session) -> HsmKey:
+            id = bytes(session.generate_random(ID_BITS))
+            return _wrap(self, id.hex(), _generate(session, key_type, id))
+
+        return self._run(generate)
+
+    def find(self, key_id: str) -> HsmKey:
+        """Return a key. Raises NotFound, Unavailable."""
+        from pkcs11 import ObjectClass
+
+        if key_id not in self._keys:
+            key = self._run(lambda session: _wrap(self, key_id, _find(session, ObjectClass.PUBLIC_KEY, key_id)))
+            self._keys[key_id] = key
+        return self._keys[key_id]
+
+    def destroy(self, key_id: str) -> None:
+        """Delete a key, which may be gone already. Raises Unavailable."""
+
+        def destroy(session: Session) -> None:
+            self._keys.pop(key_id, None)
+            self._private.pop(key_id, None)
+            for one in session.get_objects(_named(key_id)):
+                one.destroy()
+
+        self._run(destroy)
+
+    def check(self) -> None:
+        """Raise Unavailable unless the HSM answers."""
+        self._run(lambda session: session.generate_random(ID_BITS))
+
+    def sign(self, key_id: str, text: bytes, mechanism: Mechanism) -> bytes:
+        """Return a signature in the form of PKCS #11. Raises NotFound, Unavailable."""
+        from pkcs11 import ObjectClass
+
+        def sign(session: Session) -> bytes:
+            if (key := self._private.get(key_id)) is None:
+                key = self._private[key_id] = _find(session, ObjectClass.PRIVATE_KEY, key_id)
+            return bytes(key.sign(text, mechanism=mechanism))
+
+        return self._run(sign)
+
+    def close(self) -> None:
+        """End the session."""
+        with self._lock:
+            self._end_session()
+
+    def _run(self, operation: Callable[[Session], T]) -> T:
+        """Run an operation in the session; if that fails, once again in a new session."""
+        from pkcs11.exceptions import NoSuchKey, PinIncorrect, PKCS11Error
+
+        with self._lock:
+            try:
+                if self._session is not None:
+                    try:
+                        return operation(self._session)
+                    except PKCS11Error as error:
+                        if isinstance(error, NoSuchKey):
+                            raise
+                        self._end_session()
+                if time.monotonic() < self._away_until:
+                    raise self._unavailable("it was away a moment ago")
+                self._session = self._open()
+                return operation(self._session)
+            except NoSuchKey:
+                raise NotFound(
+                    f"the token `{self.token}` does not have the key",
+                    hint="restore the token that this database was used with",
+                    code="no_hsm_key",
+                ) from None
+            except PKCS11Error as error:
+                self._end_session()
+                if isinstance(error, PinIncorrect):
+                    self._refused_pin = self._read_pin()
+                self._away_until = time.monotonic() + AGAIN_S
+                raise self._unavailable(f"{type(error).__name__} {error}".strip()) from None
+
+    def _unavailable(self, why: str) -> Unavailable:
+        return Unavailable(
+            f"the token `{self.token}` of {self._module} cannot be used: {why[:200]}",
+            hint="connect the HSM, and check hsm_module, hsm_token and hsm_pin_file",
+        )
+
+    def _open(self) -> Session:
+        """Open a session. A PIN that was refused is not sent again: some attempts later the token locks itself."""
+        import pkcs11
+
+        pin = self._read_pin()
+        if pin == self._refused_pin:
+            raise pkcs11.exceptions.PKCS11Error("the PIN in hsm_pin_file was refused")
+        library = pkcs11.lib(self._module)
+        library.reinitialize()  # a library sees a token that came back only then
+        session: Session = library.get_token(token_label=self.token).open(rw=True, user_pin=pin)
+        return session
+
+    def _read_pin(self) -> str:
+        try:
+            if self._pin_file.stat().st_mode & 0o077:
+                raise Conflict(f"{self._pin_file} is readable by other users", hint=f"chmod 600 {self._pin_file}")
+            return self._pin_file.read_text().strip()
+        except OSError as error:
+            raise Unavailable(f"cannot read hsm_pin_file {self._pin_file}: {error.strerror}") from None
+
+    def _end_session(self) -> None:
+        from pkcs11.exceptions import PKCS11Error
+
+        session, self._session, self._private = self._session, None, {}
+        if session is not None:
+            with suppress(PKCS11Error):  # it ended with the connection
+                session.close()
+
+
+def open_hsm(module: str, token: str, pin_file: str) -> Hsm | None:
+    """Return the HSM of the configuration, which is opened at its first use; None without one. Raises Unavailable."""
+    if not module:
+        return None
+    try:
+        import pkcs11  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"an HSM needs the module `{error.name}`", hint='pip install "ostiary[server,hsm]"') from None
+    return Hsm(module, token, Path(pin_file))
+
+
+def _generate(session: Session, key_type: str, id: bytes) -> PublicKey:
+    from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
+    from pkcs11.util.ec import encode_named_curve_parameters
+
+    private = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+    usage = MechanismFlag.SIGN | MechanismFlag.VERIFY
+    options: dict[str, Any] = {
+        "id": id,
+        "label": LABEL,
+        "store": True,
+        "capabilities": usage,
+        "private_template": private,
+    }
+    if key_type in _CURVES:
+        kind = KeyType.EC_EDWARDS if key_type == "Ed25519" else KeyType.EC
+        mechanism = Mechanism.EC_EDWARDS_KEY_PAIR_GEN if key_type == "Ed25519" else Mechanism.EC_KEY_PAIR_GEN
+        curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(_CURVES[key_type])}
+        parameters = session.create_domain_parameters(kind, curve, local=True)
+        public, made = parameters.generate_keypair(mechanism=mechanism, **options)
+    elif key_type.startswith("RSA-"):
+        public, made = session.generate_keypair(KeyType.RSA, int(key_type.removeprefix("RSA-")), **options)
+    else:
+        raise Invalid(f"an HSM makes no keys of the type {key_type[:32]!a}")
+    if not made[Attribute.NEVER_EXTRACTABLE] or not made[Attribute.ALWAYS_SENSITIVE]:
+        made.destroy()
+        public.destroy()
+        raise Conflict("the HSM does not keep private keys to itself", hint="use another token")
+    return public
+
+
+def _named(key_id: str) -> dict[Any, Any]:
+    from pkcs11 import Attribute
+
+    return {Attribute.ID: bytes.fromhex(key_id), Attribute.LABEL: LABEL}
+
+
+def _find(session: Session, kind: ObjectClass, key_id: str) -> Any:
+    from pkcs11 import Attribute
+    from pkcs11.exceptions import NoSuchKey
+
+    keys = list(session.get_objects({**_named(key_id), Attribute.CLASS: kind}))
+    if len(keys) != 1:
+        raise NoSuchKey
+    return keys[0]
+
+
+def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
+    """Return a key of the HSM as `cryptography` has private keys."""
+    from pkcs11 import Attribute, KeyType
+    from pkcs11.util.ec import encode_ec_public_key
+    from pkcs11.util.rsa import encode_rsa_public_key
+
+    match public.key_type:
+        case KeyType.EC_EDWARDS:
+            encoded = bytes(public[Attribute.EC_POINT])[-32:]
+            return HsmEd25519Key(hsm, key_id, ed25519.Ed25519PublicKey.from_public_bytes(encoded))
+        case KeyType.RSA:
+            key = load_der_public_key(encode_rsa_public_key(public))
+            assert isinstance(key, rsa.RSAPublicKey)
+            return HsmRsaKey(hsm, key_id, key)
+        case _:
+            point = load_der_public_key(encode_ec_public_key(public))
+            assert isinstance(point, ec.EllipticCurvePublicKey)
+            return HsmEcKey(hsm, key_id, point)
+
+
+class _Unreadable:
+    """The part of private keys that a key in an HSM does not have."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the key is in an HSM, which does only sign")
+
+    private_bytes = private_bytes_raw = private_numbers = exchange = decrypt = __copy__ = __deepcopy__ = _refuse
+
+
+class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
+    """A key on a NIST curve in an HSM."""
+
+    def __init__(self, hsm: Hsm, key_id: str, public: ec.EllipticCurvePublicKey) -> None:
+        self.hsm, self.key_id, self._public = hsm, key_id, public
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Return the public key."""
+        return self._public
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """The curve of the key."""
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        """The length of the key in bits."""
+        return self._public.key_size
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        from pkcs11 import Mechanism
+        from pkcs11.util.ec import encode_ecdsa_signature
+
+        algorithm = signature_algorithm.algorithm
+        assert isinstance(algorithm, hashes.HashAlgorithm)
+        digest = hashlib.new(algorithm.name, data).digest()
+        return encode_ecdsa_signature(self.hsm.sign(self.key_id, digest, Mechanism.ECDSA))
+
+
+class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
+    """An Ed25519 key in an HSM."""
+
+    def __init__(self, hsm: Hsm, key_id: str, public: ed25519.Ed25519PublicKey) -> None:
+        self.hsm, self.key_id, self._public = hsm, key_id, public
+
+    def public_key(self) -> ed25519.Ed25519PublicKey:
+        """Return the public key."""
+        return self._public
+
+    def sign(self, data: Any) -> bytes:
+        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        from pkcs11 import Mechanism
+
+        return self.hsm.sign(self.key_id, bytes(data), Mechanism.EDDSA)
+
+
+class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
+    """An RSA key in an HSM, for signatures of PKCS #1 1.5."""
+
+    def __init__(self, hsm: Hsm, key_id: str, public: rsa.RSAPublicKey) -> None:
+        self.hsm, self.key_id, self._public = hsm, key_id, public
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        """Return the public key."""
+        return self._public
+
+    @property
+    def key_size(self) -> int:
+        """The length of the key in bits."""
+        return self._public.key_size
+
+    def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
+        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        from pkcs11 import Mechanism
+
+        if not isinstance(padding, PKCS1v15) or algorithm.name not in _RSA_HASHES:
+            self._refuse()
+        return self.hsm.sign(self.key_id, bytes(data), Mechanism[_RSA_HASHES[algorithm.name]])
+
+
+HsmKey = HsmEcKey | HsmEd25519Key | HsmRsaKey

@@ -1,0 +1,1 @@
+alter table authority add column hsm_key text;

@@ -1,0 +1,183 @@
+"""Keys of authorities in an HSM (SoftHSM): what it signs, that the keys stay there, and what happens without it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.ocsp import OCSPResponseStatus
+from msgspec.structs import replace
+
+from harness.clock import Clock
+from harness.patience import eventually
+from harness.registry_fixtures import newest_entry, register_agent
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
+from ostiaryd.app import build_app
+from ostiaryd.certs.flows import authorities as flows
+from ostiaryd.certs.flows.rotation import init_authority, keep_authorities, rotate_authority
+from ostiaryd.certs.model import AuthorityKind
+from ostiaryd.certs.store import authorities as store
+from ostiaryd.certs.store import certificates
+from ostiaryd.doctor import _hsm
+from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.crypto.hsm import Hsm
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
+from tests.support.api_fixtures import send
+from tests.support.certificate_fixtures import issue, read
+from tests.support.soft_hsm import MODULE, PIN, SoftHsm, create_token
+from tests.support.status_client import GOOD, get_crl, post, question
+
+pytestmark = pytest.mark.skipif(MODULE is None, reason="SoftHSM is not installed: apt-get install softhsm2")
+
+
+@pytest.fixture
+def database() -> str:
+    """The database does not matter to an HSM."""
+    return "sqlite"
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHsm:
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    return create_token(tmp_path)
+
+
+@pytest.fixture
+async def world(config: Config, clock: Clock, token: SoftHsm) -> AsyncIterator[World]:
+    async with open_world(replace(config, **token.settings), now=clock) as world:
+        await register_agent(world)
+        yield world
+
+
+async def init(world: World, key_type: str = "P-256") -> None:
+    async with flows.new_keys(world, key_type) as keys:
+        await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
+
+
+def count_keys(token: SoftHsm) -> int:
+    """Return how many objects the token has: two for each key."""
+    return len(list(token.session().get_objects()))
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048"])
+async def test_everything_is_signed_in_the_hsm_and_no_key_is_outside(world: World, key_type: str) -> None:
+    await init(world, key_type)
+    issued = await issue(world, agent="bot")
+    app, chain = build_app(world), [read(der) for der in issued.chain]
+    root = read(flows.trust_bundle(world.db.read())[0])
+    root.verify_directly_issued_by(root)
+    chain[-1].verify_directly_issued_by(root)
+    read(issued.certificate.der).verify_directly_issued_by(chain[0])
+    assert (await post(app, question(issued))).certificate_status is GOOD
+    crl = await get_crl(app, f"/ca/{issued.certificate.authority}/crl")
+    assert crl.is_signature_valid(chain[0].public_key())  # type: ignore[arg-type]
+    every = store.authorities(world.db.read())
+    assert {one.kind for one in every} == set(AuthorityKind) - {AuthorityKind.EXTERNAL}
+    for one in every:
+        assert one.sealed is None
+        key = flows.open_sealed(one, keys=world.keys)
+        with pytest.raises(TypeError, match="in an HSM"):
+            key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    assert "signed with 3 keys" in await _hsm(world)
+
+
+def is_there(hsm: Hsm) -> bool:
+    with suppress(Unavailable):
+        hsm.check()
+        return True
+    return False
+
+
+async def test_without_the_token_nothing_is_issued_and_afterwards_the_server_goes_on(
+    world: World, token: SoftHsm
+) -> None:
+    issued, app = await issue(world, agent="bot"), build_app(world)
+    token.take_away()
+    with pytest.raises(Unavailable, match="the token `ostiary-test` of .* cannot be used") as refused:
+        await issue(world, agent="bot")
+    assert refused.value.hint == "connect the HSM, and check hsm_module, hsm_token and hsm_pin_file"
+    assert PIN not in str(refused.value)
+    entry = newest_entry(world)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == ("cert.issue", "refused", "unavailable")
+    assert len(certificates.live(world.db.read(), entry.agent or "", now=world.now(), limit=9)) == 1
+    assert (await post(app, question(issued))).response_status is OCSPResponseStatus.TRY_LATER
+    assert (await send(app, "GET", f"/ca/{issued.certificate.authority}/crl")).status == 503
+    with pytest.raises(Unavailable):
+        await _hsm(world)
+    token.bring_back()
+
+    assert world.keys.hsm is not None
+    eventually(partial(is_there, world.keys.hsm))
+    await issue(world, agent="bot")
+    assert (await post(app, question(issued))).certificate_status is GOOD
+
+
+def is_refused(hsm: Hsm) -> bool:
+    with pytest.raises(Unavailable, match="cannot be used") as refused:
+        hsm.check()
+    assert "PinIncorrect" not in refused.value.message
+    return "the PIN in hsm_pin_file was refused" in refused.value.message
+
+
+async def test_a_wrong_pin_is_sent_once_so_that_the_token_is_not_locked(world: World, token: SoftHsm) -> None:
+    await init(world)
+    token.pin_file.write_text("wrong")
+    assert world.keys.hsm is not None
+    world.keys.hsm.close()
+    with pytest.raises(Unavailable, match="PinIncorrect"):
+        world.keys.hsm.check()
+    eventually(partial(is_refused, world.keys.hsm))
+    token.pin_file.write_text(PIN)
+    eventually(partial(is_there, world.keys.hsm))
+
+
+async def test_a_pin_that_others_can_read_is_refused(world: World, token: SoftHsm) -> None:
+    token.pin_file.chmod(0o640)
+    with pytest.raises(Conflict, match="is readable by other users"):
+        await issue(world, agent="bot")
+
+
+async def test_a_key_that_no_authority_has_is_deleted_from_the_token(
+    world: World, token: SoftHsm, clock: Clock
+) -> None:
+    await init(world)
+    assert count_keys(token) == 2 * 3
+    with pytest.raises(Conflict, match="already"):
+        await init(world)
+    assert count_keys(token) == 2 * 3
+    async with flows.new_keys(world, "P-256") as keys:
+        kind = AuthorityKind.INTERMEDIATE
+        await act(world, "authority.rotate", lambda a: rotate_authority(a, kind, keys, config=world.config))
+    assert count_keys(token) == 2 * 5
+    await keep_authorities(world)
+    assert count_keys(token) == 2 * 3
+    assert "signed with 3 keys" in await _hsm(world)
+
+
+async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Clock, token: SoftHsm) -> None:
+    async with open_world(replace(config, **token.settings), now=clock) as world:
+        await register_agent(world)
+        await init(world)
+    async with open_world(config, now=clock) as world:
+        with pytest.raises(Unavailable, match="is in an HSM, and none is configured"):
+            await issue(world, agent="bot")
+        assert "no HSM is configured" in await _hsm(world)
+    async with open_world(replace(config, **token.settings), now=clock) as world:
+        for one in token.session().get_objects():
+            one.destroy()
+        with pytest.raises(NotFound, match="does not have the key"):
+            await issue(world, agent="bot")
+
+
+@pytest.mark.parametrize("left_out", ["hsm_module", "hsm_token", "hsm_pin_file"])
+def test_the_settings_of_an_hsm_go_together(left_out: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"hsm_module": "/a.so", "hsm_token": "a", "hsm_pin_file": "/pin"}
+    load_config(environ={}, data_dir=str(tmp_path), **settings)
+    with pytest.raises(Invalid, match="go together"):
+        load_config(environ={}, data_dir=str(tmp_path), **{**settings, left_out: ""})
