@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from ostiary.protocol.errors import Invalid
 
@@ -15,6 +16,12 @@ STANDARD = ("public", "internal", "confidential", "personal", "health", "payment
 MAX_CLASSES = 32
 """data classes of one tool, one detail, or one list of the configuration"""
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+@lru_cache(maxsize=8)  # read for each request
+def all_classes(others: str) -> tuple[str, ...]:
+    """Return the standard classes and those of the configuration, which are separated by spaces."""
+    return tuple(dict.fromkeys((*STANDARD, *others.split())))
 
 
 def is_class(text: str) -> bool:

@@ -177,6 +177,7 @@ def check_shown(
     return check_proof(unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us)
 
 
+@lru_cache(maxsize=1024)  # a token is sent many times
 def hash_token(access_token: str) -> str:
     """`ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
     return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.authorization.claims import MAX_BEARER_S
-from ostiary.authorization.classes import MAX_CLASSES, STANDARD, is_class
+from ostiary.authorization.classes import MAX_CLASSES, all_classes, is_class
 from ostiary.protocol import canonical
 from ostiary.protocol.addresses import check_address, check_server
 from ostiary.protocol.decoding import convert
@@ -375,7 +375,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def classes(self) -> tuple[str, ...]:
         """All data classes that there are."""
-        return tuple(dict.fromkeys((*STANDARD, *self.data_classes.split())))
+        return all_classes(self.data_classes)
 
     @property
     def all_approvers(self) -> tuple[str, ...]:

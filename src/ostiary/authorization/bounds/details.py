@@ -94,6 +94,8 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
     """Parse the JSON array `authorization_details`; `classes` are all known data classes. Raises InvalidDetails."""
     if not isinstance(value, list):
         raise InvalidDetails("`authorization_details` is not a JSON array")
+    if not value:
+        return ()
     if len(value) > MAX_DETAILS:
         raise InvalidDetails(f"`authorization_details` has more than {MAX_DETAILS} members")
     if not all(isinstance(detail, dict) and detail.get("type") == _TOOL for detail in value):

@@ -11,7 +11,6 @@ import base64
 import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol import canonical, jose
+from ostiary.protocol.dpop import hash_token
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.ground.crypto.hsm import Hsm
 from ostiaryd.ground.crypto.signatures import Signatures
@@ -38,22 +38,22 @@ class Verified:
     __slots__ = ("_new", "_old")
 
     def __init__(self) -> None:
-        self._new, self._old = dict[bytes, tuple[str, AccessClaims]](), dict[bytes, tuple[str, AccessClaims]]()
+        self._new, self._old = dict[str, tuple[str, AccessClaims]](), dict[str, tuple[str, AccessClaims]]()
 
     def add(self, token: str, kid: str, claims: AccessClaims) -> None:
         """Add the claims of a verified token."""
-        self._keep(sha256(token.encode()).digest(), (kid, claims))
+        self._keep(hash_token(token), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
         """Return the `kid` and the claims of a token, if the cache has it."""
-        if not unverified_token.isascii():
+        if len(unverified_token) > jose.MAX_TOKEN_BYTES or not unverified_token.isascii():
             return None
-        digest = sha256(unverified_token.encode()).digest()
+        digest = hash_token(unverified_token)
         if (entry := self._new.get(digest)) is None and (entry := self._old.get(digest)) is not None:
             self._keep(digest, entry)
         return entry
 
-    def _keep(self, digest: bytes, entry: tuple[str, AccessClaims]) -> None:
+    def _keep(self, digest: str, entry: tuple[str, AccessClaims]) -> None:
         if len(self._new) >= self.MOST:
             self._new, self._old = {}, self._new
         self._new[digest] = entry

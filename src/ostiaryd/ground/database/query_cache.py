@@ -41,14 +41,15 @@ class QueryCache:
         *make: Callable[..., Any],
     ) -> Any:
         """Return the result of `read(reader, statement, *make, **params)` from the cache, or read it."""
-        results = self._results.get(statement)
-        if results is None:
+        key = (*make, *params.items())
+        try:
+            return self._results[statement][key]
+        except KeyError:
+            pass
+        if (results := self._results.get(statement)) is None:
             results = self._results[statement] = {}
             for table in statement.tables:
                 self._readers.setdefault(table, []).append(statement)
-        key = (*make, *params.items())
-        if key in results:
-            return results[key]
         result = read(reader, statement, *make, **params)
         if result or not statement.lasting:
             if len(results) >= MAX_KNOWN:

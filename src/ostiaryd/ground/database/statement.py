@@ -12,11 +12,11 @@ _TABLE = re.compile(r"\b(?:from|join|into|update)\s+([a-z_]+)")
 class Sql:
     """A statement in both dialects.
 
-    `names`: the order in which `many` expects the columns of a row; `tables`: all tables in the statement; a statement
-    that `adds` inserts rows and changes none, or prunes.
+    `names`: the order in which `many` expects the columns of a row; `places`: the place of each key in that order;
+    `tables`: all tables in the statement; a statement that `adds` inserts rows and changes none, or prunes.
     """
 
-    __slots__ = ("adds", "keys", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
+    __slots__ = ("adds", "keys", "lasting", "names", "places", "postgres", "sqlite", "steady", "tables", "writes")
 
     def __init__(
         self, text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = ""
@@ -30,6 +30,7 @@ class Sql:
         self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
         self.adds = prunes or (begins == "insert" and "on conflict" not in text)
         self.steady, self.lasting, self.keys = steady or lasting, lasting, tuple(keys.split())
+        self.places = tuple((key, self.names.index(key)) for key in self.keys)
 
 
 def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = "") -> Sql:

@@ -204,9 +204,12 @@ class Late:
         """Append a row for a statement."""
         self.rows.append((statement, row))
         for table in statement.tables:
-            self._tables.setdefault(table, set(statement.keys)).intersection_update(statement.keys)
-            for key in statement.keys:
-                self._keys.setdefault((table, key), set()).add(row[statement.names.index(key)])
+            if (shared := self._tables.get(table)) is None:
+                self._tables[table] = set(statement.keys)
+            else:
+                shared.intersection_update(statement.keys)
+            for key, place in statement.places:
+                self._keys.setdefault((table, key), set()).add(row[place])
 
     def concerns(self, statement: Sql, params: dict[str, Any]) -> bool:
         """Return whether a statement may read or write one of the rows."""

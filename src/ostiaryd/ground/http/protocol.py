@@ -387,8 +387,10 @@ class Protocol(HttpToolsProtocol):
         self._seen += len(name) + len(value) + 4
         if self._fields > MAX_FIELDS or self._seen > MAX_HEAD_BYTES:
             self._check_size()
-        if self._is_in_head:
-            super().on_header(name, value)
+        if self._is_in_head:  # as uvicorn does, without a call
+            name = name.lower()
+            self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """End the head: check it, and choose the endpoint or the application for the request."""

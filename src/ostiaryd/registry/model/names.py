@@ -42,6 +42,8 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
     """Check text for people, and return it: 1 to `limit` characters, none invisible or a control. Raises Invalid."""
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")
+    if text.isprintable():  # as nearly every text; it has none of these categories
+        return text
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":
             raise Invalid(f"the {of} contains {_describe(character)}", hint="remove the invisible character")
