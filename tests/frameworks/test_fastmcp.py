@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ import anyio
 import httpx2
 import pytest
 from fastmcp import Client, Context, FastMCP
+from fastmcp.client.auth import OAuth
 from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
 from fastmcp.server.dependencies import get_access_token, get_http_request
 from fastmcp.server.extensions import ServerExtension
@@ -45,6 +47,7 @@ from ostiary.protocol.errors import Conflict, Malformed
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.environment import ROOT
 from tests.frameworks.framework_fixture import CATALOGUE, FrameworkFixture, Listed, judged, program_of
+from tests.support.client_site import serving_clients
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -634,9 +637,12 @@ class PersonAtBrowser(webbrowser.BaseBrowser):
         return True
 
 
-def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_person(
-    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def call_as_person(
+    live_server: ServerFixture, folder: Path, monkeypatch: pytest.MonkeyPatch, auth: Any, *, registration: str
+) -> str:
+    """Call a guarded server with a client of FastMCP, for a person who consents; return the client id that the person
+    sees.
+    """
     server: FastMCP[Any] = FastMCP("files")
 
     @server.tool
@@ -646,9 +652,9 @@ def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_p
     sock, port = free_socket()
     uri = f"http://127.0.0.1:{port}/mcp"
     resource, guard_key = live_server.resource(uri)
-    live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
+    live_server.api("PUT", f"/resources/{resource}/bearer/{registration}", {})
     with (
-        Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
+        Guard(guard_key, spool_dir=folder / "spool") as guard,
         PersonBrowser(live_server.server.url) as browser,
     ):
         protect(server, guard)
@@ -660,11 +666,30 @@ def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_p
         monkeypatch.setattr(webbrowser, "_tryorder", ["person"])
 
         async def call() -> str:
-            async with Client(uri, auth="oauth") as client:
+            async with Client(uri, auth=auth) as client:
                 return str((await client.call_tool("read_file", {"path": "/a"})).data)
 
         with serving(server.http_app(), sock), pytest.warns(UserWarning, match="in-memory"):
             assert asyncio.run(call()) == "text of /a"
+        [consent] = live_server.api("GET", "/consents", person=person)["consents"]
+        return str(consent["client_id"])
+
+
+def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_person(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call_as_person(live_server, tmp_path, monkeypatch, "oauth", registration="dynamic").startswith("cl_")
+
+
+def test_a_client_with_oauth_is_known_by_the_url_of_its_metadata_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_clients(tmp_path) as site:
+        url, settings = site.put_client("/fastmcp.json", client_name="FastMCP reader"), tmp_path / "ostiary.toml"
+        settings.write_text(f"ca_file = {json.dumps(site.ca_file)}\n")
+        with own_server(tmp_path, "--config", str(settings)) as live_server:
+            auth = OAuth(client_metadata_url=url)
+            assert call_as_person(live_server, tmp_path, monkeypatch, auth, registration="document") == url
 
 
 def test_a_missing_scope_of_a_client_with_oauth_is_challenged_as_mcp_says(

@@ -262,11 +262,15 @@ def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
 
 
 def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
-    """Return the values of every cookie by its name, in the order of the header (RFC 6265 section 4.2)."""
+    """Return the values of every cookie by its name, in the order of the header (RFC 6265 section 4.2).
+
+    Only spaces and tabs separate. Other whitespace belongs to the name: a browser does not protect such a cookie by the
+    prefix `__Host-`.
+    """
     cookies: dict[str, list[str]] = {}
     for header in headers:
         for pair in header.decode("latin-1").split(";"):
-            name, _, value = pair.strip().partition("=")
+            name, _, value = pair.strip(" \t").partition("=")
             cookies.setdefault(name, []).append(value)
     return cookies
 
