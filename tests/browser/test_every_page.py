@@ -10,6 +10,7 @@ from harness.live_server import ServerFixture
 from tests.support.chromium import Chromium, chromium
 from tests.support.page_client import PASSWORD
 from tests.support.pictures import examine_page
+from tests.support.saml_provider import IDP, idp_metadata
 from tests.support.servers import live_server
 
 __all__ = ["chromium", "live_server"]
@@ -125,3 +126,44 @@ def test_pages_of_providers_and_of_errors(live_server: ServerFixture, chromium: 
     examine_page(chromium, "error-client")
     assert chromium.goto(f"{site}/login/with/nobody") == 404
     examine_page(chromium, "error-provider")
+
+
+def test_the_choice_of_a_provider_and_the_pages_on_the_way_back(live_server: ServerFixture, chromium: Chromium) -> None:
+    uri = "https://choice.example/mcp"
+    live_server.resource(uri)
+    site = sign_in(live_server, chromium, "cleo")
+    client = register(live_server, "Reader")
+    chromium.goto(f"{site}/authorize?{request(client, uri, response_mode='form_post')}")
+    chromium.click("text=Deny")
+    chromium.wait_for("text=Back to the application")
+    examine_page(chromium, "form-post")
+    live_server.api("POST", "/persons", {"name": "norole"})
+    chromium.open_window()
+    chromium.goto(live_server.api("POST", "/persons/norole/invite", {})["url"])
+    chromium.fill("#password", PASSWORD)
+    chromium.fill("#repeated", PASSWORD)
+    chromium.click("text=Set password")
+    chromium.wait_for_url("**/account")
+    chromium.goto(f"{site}/authorize?{request(client, uri)}")
+    chromium.wait_for("text=cannot act for you")
+    examine_page(chromium, "refused")
+    phishing_resistant = "urn:ostiary:acr:person:phr"
+    chromium.goto(f"{site}/login?{urlencode({'return_to': '/account', 'acr_values': phishing_resistant})}")
+    chromium.wait_for("text=Add a passkey to your account")
+    examine_page(chromium, "login-too-weak")
+    labels = ("Example", "A subsidiary with the longest label, Ltd")
+    for number, label in enumerate(labels):
+        body = {
+            "name": f"idp-{number}",
+            "label": label,
+            "saml_metadata": idp_metadata().replace(IDP, f"{IDP}/{number}"),
+        }
+        live_server.api("POST", "/login-providers", body)
+    chromium.open_window(script=False)
+    chromium.goto(f"{site}/login")
+    assert all(f"Sign in with {label}" in chromium.text() for label in labels)
+    looks = "getComputedStyle(document.querySelector('form[action$=\"/login\"] button')).backgroundColor"
+    assert chromium.evaluate(looks) == "rgba(0, 0, 0, 0)", "one button stands out, that of the first provider"
+    examine_page(chromium, "login-providers")
+    for number in range(2):
+        live_server.api("DELETE", f"/login-providers/idp-{number}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
-from ostiary.authorization.assurance import meets
+from ostiary.authorization.assurance import PERSON_MFA, meets
 from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, base_path, continue_page, page, redirect, see_other
@@ -289,6 +289,7 @@ def _login_page(
         id=None if confirmed is None else confirmed.person,
         person=person,
         ways=ways,
+        app_suffices=meets(PERSON_MFA, demand.acr_values),
         passkey=passkey,
         asks_code=isinstance(refusal, LoginThrottled),
         refusal=refusal,
