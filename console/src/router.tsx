@@ -44,6 +44,21 @@ const pages = [
   at("/tasks/$id", page(() => import("./pages/tasks"), "TaskPage")),
   at("/ledger", page(() => import("./pages/ledger"), "Ledger")),
   at("/ledger/$index", page(() => import("./pages/ledger"), "LedgerEntry")),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/map",
+    validateSearch: (query: Record<string, unknown>) =>
+      Object.fromEntries(["open", "node", "text", "tier", "data"].flatMap((name) => (typeof query[name] === "string" ? [[name, query[name]]] : []))),
+    component: page(() => import("./pages/map"), "MapPage"),
+  }),
+  at("/policies", page(() => import("./pages/policies"), "Policies")),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/policies/$hash",
+    validateSearch: ({ against }: Record<string, unknown>) => (typeof against === "string" ? { against } : {}),
+    component: page(() => import("./pages/policies"), "PolicySetPage"),
+  }),
+  at("/policies/$hash/edit", page(() => import("./pages/policies"), "PolicyEditor")),
   at("/connections", page(() => import("./pages/connections"), "Connections")),
   at("/people", page(() => import("./pages/people"), "People")),
   at("/start", page(() => import("./pages/start"), "Start")),

@@ -14,10 +14,12 @@ import { applyTheme, chosenTheme, type Theme } from "./theme";
 const LINKS = [
   { to: "/", label: "Overview", icon: "overview", needs: "GET /overview" },
   { to: "/agents", label: "Agents", icon: "agents", needs: "GET /agent-table" },
+  { to: "/map", label: "Map", icon: "map", needs: "GET /agent-table/counts" },
   { to: "/approvals", label: "Approvals", icon: "approvals", needs: "GET /approvals" },
   { to: "/incidents", label: "Incidents", icon: "incidents", needs: "GET /incidents" },
   { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
+  { to: "/policies", label: "Policies", icon: "policies", needs: "GET /policies" },
   { to: "/connections", label: "Connections", icon: "connections", needs: "GET /resources" },
   { to: "/people", label: "People", icon: "people", needs: "GET /persons" },
   { to: "/start", label: "First run", icon: "start", needs: "POST /agents" },

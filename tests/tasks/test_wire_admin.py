@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.clock import Clock
 from harness.registry_fixtures import (
+    ADMIN,
     SECOND,
     agent_caller,
     call_admin_api,
@@ -73,6 +74,25 @@ async def test_tasks_are_listed_newest_first_in_pages(world: World) -> None:
     _, rest = await call_admin_api(world, "GET", f"/tasks?limit=2&after={page['next']}")
     assert [task["task_id"] for task in page["tasks"] + rest["tasks"]] == sorted(made, reverse=True)
     assert rest["next"] is None
+
+
+async def test_live_tasks_of_all_agents_are_listed_alone(world: World) -> None:
+    bot = await register_agent(world)
+    made = [
+        (await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(bot)))[1]["task_id"]
+        for _ in range(3)
+    ]
+    await call_admin_api(world, "POST", f"/tasks/{made[1]}/end", {}, by=agent_caller(bot))
+    _, page = await call_admin_api(world, "GET", "/tasks?state=live&limit=1")
+    _, rest = await call_admin_api(world, "GET", f"/tasks?state=live&after={page['next']}")
+    assert [task["task_id"] for task in page["tasks"] + rest["tasks"]] == sorted((made[0], made[2]), reverse=True)
+    for target, by, status in (
+        ("/tasks?state=done", ADMIN, 422),
+        ("/tasks?state=live&agent=bot", ADMIN, 422),
+        ("/tasks?state=live", agent_caller(bot), 403),
+        ("/tasks?state=live", agent_caller(bot, "ostiary:read"), 200),
+    ):
+        assert (await call_admin_api(world, "GET", target, by=by))[0] == status, target
 
 
 async def test_a_standing_task_is_shown_by_its_id(world: World) -> None:

@@ -1225,6 +1225,17 @@ export type LoginBody = {
   recovery_codes: number;
 };
 
+/** A resource without a connected guard, and when one last reported. */
+export type MissingGuardBody = {
+  reported_at: number;
+  resource: string;
+};
+
+/** Resources whose guards reported within a week, and of which none is connected. */
+export type MissingGuardsBody = {
+  missing: MissingGuardBody[];
+};
+
 export type Mode = "enforce" | "watch";
 
 /** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or certificates of its own in PEM. */
@@ -2076,6 +2087,11 @@ export type RpcStatus = {
   message: string;
 };
 
+/** The schema that every policy set extends, in Cedar's human-readable syntax. */
+export type SchemaBody = {
+  schema: string;
+};
+
 /** A page of results: entities or actions, each with the inputs on which it depends. */
 export type SearchBody = {
   context: Record<string, unknown>;
@@ -2325,6 +2341,12 @@ export type TeamBody = {
   members: (string | null)[];
   name: string;
   team_id: string;
+};
+
+/** The connected guards; `ms` is how long after the commit of the test message it was in force there. */
+export type TestedGuards = {
+  guards: GuardBody[];
+  seq: number;
 };
 
 /** A valid policy set that was not stored, and the changes that it would make. */
@@ -3498,6 +3520,20 @@ export interface Operations {
       next: string | null;
     };
   };
+  /** List the resources whose guards reported within a week, and of which none is connected. */
+  "GET /api/v1/feeds/missing": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: MissingGuardsBody;
+  };
+  /** Send a message to every connected guard, and wait until each has it in force, at most 3 s. */
+  "POST /api/v1/feeds/test": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: TestedGuards;
+  };
   /** List findings, newest first, or the findings of one agent. */
   "GET /api/v1/findings": {
     path: {};
@@ -4045,6 +4081,13 @@ export interface Operations {
       next: string | null;
     };
   };
+  /** Show the schema that every policy set extends. */
+  "GET /api/v1/policies/schema": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: SchemaBody;
+  };
   /** Stop the set that decides beside the active set. */
   "DELETE /api/v1/policies/watching": {
     path: {};
@@ -4356,6 +4399,15 @@ export interface Operations {
     body: StreamState;
     answer: StreamBody;
   };
+  /** Send a verification event to the receiver of a stream (SSF 8.1.4.1); `delivered_at` shows its delivery. */
+  "POST /api/v1/streams/{id}/verify": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
   /** Declare a task; with a `parent`, delegate a part of that task to its agent or to another agent. */
   "POST /api/v1/tasks": {
     path: {};
@@ -4368,6 +4420,7 @@ export interface Operations {
     path: {};
     query: {
       agent?: string;
+      state?: "live";
       limit?: number;
       after?: string;
     };

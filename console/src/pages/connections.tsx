@@ -441,6 +441,7 @@ function IssuerRow({ issuer }: { issuer: Issuer }) {
       }
     >
       {issuer.method}, {count(issuer.heard, "signal")}, last <Time at={issuer.heard_at} />, verified <Time at={issuer.verified_at} />
+      {probe.error ? <Problem error={probe.error} /> : null}
       {issuer.trouble && <bdi className="next-step">{issuer.trouble}</bdi>}
       {!issuer.trouble && !isHeard && <span className="next-step">Ask for a verification event: it proves the way from there to here.</span>}
     </Row>
@@ -500,6 +501,7 @@ function StreamRow({ stream }: { stream: Stream }) {
       }
     >
       {stream.method}, {count(stream.delivered, "signal")} delivered, last <Time at={stream.delivered_at} />
+      {probe.error ? <Problem error={probe.error} /> : null}
       {stream.failed && <bdi className="next-step">{stream.failed}: look at the receiver.</bdi>}
       {stream.lost > 0 && <span className="next-step">{count(stream.lost, "signal")} left out.</span>}
       {enable.isError && <Problem error={enable.error} />}

@@ -18,7 +18,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.external_pdp import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, Question, layer, notes, own_files
+from ostiaryd.policy.model import Loaded, PolicySet, Question, base_schema, layer, notes, own_files
 from ostiaryd.policy.model.plan import Plan
 from ostiaryd.policy.wire_authzen import EvaluationResponse, evaluation
 from ostiaryd.registry.flows import act_as, note
@@ -83,6 +83,12 @@ class PolicySetDetail(PolicySetBody):
     files: dict[str, str]
     extends: Any
     left_out: list[str]
+
+
+class SchemaBody(TypedDict):
+    """The schema that every policy set extends, in Cedar's human-readable syntax."""
+
+    schema: str
 
 
 class UnwatchedBody(TypedDict):
@@ -184,6 +190,11 @@ async def list_sets(call: Call) -> Reply:
         lambda reader, one: _render(one, active=store.active(reader)) | {"watching": one.hash == store.watched(reader)},
         cursor=lambda one: one.hash,
     )
+
+
+async def show_schema(call: Call) -> Reply:
+    """Show the schema that every policy set extends."""
+    return reply({"schema": base_schema()})
 
 
 async def show_set(call: Call) -> Reply:
@@ -299,6 +310,7 @@ ROUTES = (
         query=PAGE,
     ),
     Route("DELETE", "/api/v1/policies/watching", unwatch, ADMIN, answers={200: UnwatchedBody}),
+    Route("GET", "/api/v1/policies/schema", show_schema, READ, answers={200: SchemaBody}),
     Route("GET", "/api/v1/policies/{hash}", show_set, READ, answers={200: PolicySetDetail}),
     Route(
         "POST",

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 
 import msgspec
 
-from ostiary.protocol.errors import NotFound
+from ostiary.protocol.errors import Forbidden, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
@@ -50,11 +50,21 @@ class RevocationBody(TypedDict):
 
 
 async def list_tasks(call: Call) -> Reply:
-    """List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything."""
-    agent, now = call.query_one("agent"), call.world.now()
+    """List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything.
+
+    `state=live` lists live tasks alone, of all agents.
+    """
+    agent, state, now = call.query_one("agent"), call.query_one("state"), call.world.now()
+    if state not in (None, "live"):
+        raise Invalid("`state` can only be `live`")
+    if state and agent:
+        raise Invalid("`state` cannot go with `agent`", hint="leave one of them out")
 
     def read(reader: Reader, page: Page) -> list[Task]:
-        return store.page(reader, agent=flows.may_list(reader, agent, by=call.caller), page=page)
+        chosen = flows.may_list(reader, agent, by=call.caller)
+        if state and chosen is not None:
+            raise Forbidden("only callers that may read everything list the live tasks of all agents")
+        return store.live_page(reader, page) if state else store.page(reader, agent=chosen, page=page)
 
     return await reply_page(
         call,
@@ -134,7 +144,11 @@ ROUTES = (
         SELF,
         errors=(NOT_FOUND,),
         answers={200: PageBody("tasks", TaskBody)},
-        query=(Query("agent", "Name or id of the agent."), *PAGE),
+        query=(
+            Query("agent", "Name or id of the agent."),
+            Query("state", "`live`: live tasks of all agents alone.", Literal["live"]),
+            *PAGE,
+        ),
     ),
     Route("GET", "/api/v1/tasks/{id}", show_task, SELF, answers={200: Either(TaskDetail, PrunedTask)}),
     Route("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF, answers={200: PageBody("tasks", TaskBody)}, query=PAGE),

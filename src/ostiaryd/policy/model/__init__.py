@@ -36,7 +36,7 @@ from ostiaryd.policy.model.files import (
     encode_actions,
     encode_files,
 )
-from ostiaryd.policy.model.load import Loaded, Ready, load, notes, restore, starter
+from ostiaryd.policy.model.load import Loaded, Ready, base_schema, load, notes, restore, starter
 from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
 from ostiaryd.policy.model.plan import Contents, Plan, plan_switch
 from ostiaryd.policy.model.playbooks import Proposal
@@ -89,6 +89,7 @@ __all__ = [
     "Verb",
     "actors_of",
     "add_asked",
+    "base_schema",
     "call_seen",
     "check_files",
     "check_same",

@@ -21,6 +21,7 @@ _LIST = sql(f"select {_BRIEF} from task where task_id < :before order by task_id
 _OF_AGENT = sql(
     f"select {_BRIEF} from task where agent = :agent and task_id < :before order by task_id desc limit :limit"
 )
+_LIVE = sql(f"select {_BRIEF} from task where state = 'live' and task_id < :before order by task_id desc limit :limit")
 _LIVE_OF_AGENT = sql(_SELECT + "where agent = :agent and state = 'live' order by task_id")
 _LIVE_FOR_PERSON = sql(_SELECT + "where person = :person and state = 'live' order by task_id")
 _LIVE_UNDER = sql(_SELECT + "where parent = :parent and state = 'live' order by task_id")
@@ -113,6 +114,11 @@ def insert(tx: Tx, task: Task) -> None:
 def get(reader: Reader, id: str) -> Task | None:
     """Return a task; None if there is none."""
     return reader.made(_GET, _task, id=id)
+
+
+def live_page(reader: Reader, page: Page) -> list[Task]:
+    """Return live tasks of all agents, the newest first, without their bounds."""
+    return [_task(row) for row in reader.all(_LIVE, before=page.after or _LAST, limit=page.limit)]
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
