@@ -213,3 +213,18 @@ def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage) -> None:
         body = answer.read()
         connection.close()
         assert (answer.status, b'{"a":"b"}' in body) == (status, status == 200), (path, body)
+
+
+def test_link_is_not_list(vault: VaultStage) -> None:
+    client = vault.login()
+    client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})
+    address = urlsplit(vault.url)
+    assert address.hostname is not None
+    connection = HTTPConnection(address.hostname, address.port)
+    for method, status in (("LIST", 200), ("LINK", 405), ("LIST", 200), ("LINK", 405)):
+        headers = {"x-vault-token": client.token}
+        connection.request(method, f"/v1/secret/metadata/{vault.folder}", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status, method
+    connection.close()

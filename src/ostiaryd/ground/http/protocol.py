@@ -146,7 +146,7 @@ class Protocol(HttpToolsProtocol):
         self._address = ""
         self._shown: ClientCertificate | None = None
         self._is_proxied = self._is_proven = self._is_privileged = False
-        self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = False
+        self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = self._is_list = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
@@ -323,7 +323,7 @@ class Protocol(HttpToolsProtocol):
             if len(data) < 5:
                 self._unparsed, self._waits_since = data, self.loop.time()
                 return
-            data = b"LINK" + data[4:]
+            data, self._is_list = b"LINK" + data[4:], True
         at, is_over = 0, False
         while at < len(data) and len(self.pipeline) < MAX_WAITING and not (self._is_refused or is_over):
             self._feed(data[at : at + SLICE_BYTES])
@@ -402,6 +402,7 @@ class Protocol(HttpToolsProtocol):
             if self._is_refused:
                 raise httptools.HttpParserError("the address has too many requests")
         self._has_cycle = True
+        is_list, self._is_list = self._is_list, False
         endpoint = self._endpoints.get(self.url)
         if endpoint is None or not self._is_plain(endpoint):
             url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -411,7 +412,7 @@ class Protocol(HttpToolsProtocol):
             extensions = {PROVED: self._note_proven, OVERTAKING: self._overtaking, SHOWN: self._shown}
             self.scope["extensions"] = cast(Any, extensions)
             super().on_headers_complete()
-            if self.scope["method"] == "LINK":
+            if is_list:
                 self.scope["method"] = "LIST"
             return
         keep_alive = self.parser.should_keep_alive()

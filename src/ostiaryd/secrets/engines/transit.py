@@ -4,7 +4,7 @@ keys                            LIST
 keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, keys/NAME/config   POST
 encrypt, decrypt, rewrap, sign, verify, hmac /NAME     POST; also a batch (`batch_input`)
 datakey/plaintext/NAME, datakey/wrapped/NAME           POST
-random[/BYTES], hash[/ALGORITHM]                       POST
+random[/SOURCE][/BYTES], hash[/ALGORITHM]                       POST
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ MAX_BATCH = 250
 MAX_CURVE_BATCH = 25
 """Items of a batch with a key on an elliptic curve of NIST; P-384 takes over a millisecond for each."""
 MAX_RANDOM = 1 << 15
+_RANDOM_SOURCES = ("platform", "seal", "all")
+"""Sources that Vault knows; here each is the random generator of the system."""
 DATA_KEY_BITS = (128, 256, 512)
 _UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived", "exportable", "allow_plaintext_backup")
 
@@ -99,6 +101,8 @@ class OpenKey(NamedTuple):
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
     """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    if request.path.endswith("/") and request.method is not VaultMethod.LIST:
+        raise NothingStored("no handler for route", code="no_route")
     kind, rest = split_path(request.path)
     if kind == "keys":
         return _find_key_operation(mount, rest, request)
@@ -116,7 +120,8 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         use: Callable[[OpenKey, _Item], dict[str, object]] = partial(_make_data_key, is_shown=variant == "plaintext")
     elif kind in _USES:
         use = _USES[kind]
-        rest, algorithm = split_path(rest)
+        if kind in _HASHING:
+            rest, algorithm = split_path(rest)
     else:
         raise NothingStored("no handler for route", code="no_route")
     name = rules.check_name(rest)
@@ -378,6 +383,8 @@ _USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
     "verify": _verify,
     "hmac": _hmac,
 }
+_HASHING = frozenset({"sign", "verify", "hmac"})
+"""Uses whose path may end with a hash algorithm."""
 
 
 # --- without a key
@@ -385,7 +392,11 @@ _USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
 
 def _make_random(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
     body = request.read_body(_Random)
-    text = parameter.rpartition("/")[2]
+    source, _, text = parameter.rpartition("/")
+    if source not in ("", *_RANDOM_SOURCES):
+        raise Invalid("the source of random bytes is unknown", hint=f"use {' '.join(_RANDOM_SOURCES)}")
+    if text in _RANDOM_SOURCES and not source:
+        text = ""
     if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
         raise Invalid("the number of bytes is not a number")
     count = int(text) if text else body.bytes
