@@ -40,6 +40,7 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
+from ostiaryd.secrets import flows as secrets
 from ostiaryd.signals.flows import issuers
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
@@ -270,6 +271,16 @@ def _peps(world: World, reader: Reader) -> str:
     return f"{count} gateways have API keys; none ends within 14 days" if count else "no gateway has an API key"
 
 
+def _secrets(world: World, reader: Reader) -> str:
+    """Open the wrapping keys anew, unless the secrets are sealed."""
+    status = secrets.read_status(reader)
+    if status.is_sealed:
+        words = "the secrets are sealed: no value can be read or written"
+        raise Unprotected(words, hint="ostiary secret unseal --key-file FILE")
+    opened = secrets.examine_keys(reader, world.keys)
+    return f"{opened} wrapping keys opened" if opened else "no secret is stored"
+
+
 def _words(world: World, reader: Reader) -> str:
     """Report the agents that may state the words of their persons: a hijacked one could state any words."""
     if names := registry.speakers(reader):
@@ -383,6 +394,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("clients", _reading(_clients)),
     ("API keys", _reading(_peps)),
     ("words", _reading(_words)),
+    ("secrets", _reading(_secrets)),
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("history", _reading(ledger.examine_history)),

@@ -113,7 +113,7 @@ Enable End Enforce Enrol Enroll Evaluate Exchange Explain Export Extend Fetch Fi
 Generate Get Grant Guard Ignore Import Initialize Inspect Install Introspect Invalidate Issue Keep Label Let Lift Link
 List Load Lock Log Look Make Manage Map Mark Measure Merge Migrate Move Narrow Notify Open Pause Permit Print Probe
 Propose Protect Prove Publish Put Quarantine Query Read Rebuild Receive Record Recover Redeem Refresh Refuse Register
-Reject
+Reject Seal
 Release Remove Rename Render Renew Replace Replay Report Request Require Reset Resolve Restore Restrict Resume Retry
 Return Review Revoke Roll Rotate Run Save Say Scan Search See Send Serve Set Show Shut Sign Simulate Start Stop Store
 Stream Subscribe Suggest Suspend Switch Tail Take Test Trace Transfer Trust Unlink Unlock Unsubscribe Update Upload

@@ -53,7 +53,7 @@ async def expect(
 
 PATHS = (
     "agents/other/../bot/db", "agents/bot/..", "../data/agents/bot/db", "agents//bot/db", "/agents/bot/db",
-    "agents/bot/./db", "agents/bot/db.", "agents./bot/db", "agents/bot./db", "agents/bot/db...", "agents%2Fbot/db",
+    "agents/bot/./db", "agents/bot/.../db", "agents/bot/...", "agents%2Fbot/db",
     "agents/bot/%2e%2e/db", "agents/bot\\db", "agents/bot/d\tb", "agents/bot/d\u200bb",
     "agents/bot/d\u202eb", "agents/bot/de\u0301", "agents/bot/\ue000", "agents/bot/d\u2028b", "x" * MAX_PATH,
 )  # fmt: skip
@@ -66,6 +66,8 @@ async def test_a_path_with_two_meanings_is_refused(world: World, bot: VaultAgent
         await expect(world, bot, 400, "GET", f"kv/{path}")
         clock.advance(60)  # each refusal of a minute is an entry of its own up to a limit
     await bot.login()
+    for path in ("agents/bot/db.", "agents/bot/.db", "agents/bot/d.b..."):
+        assert await bot.status("POST", f"secret/data/{path}", {"data": {}}) == 200
     longest = "agents/bot/" + "x" * (MAX_PATH - len("secret/data/agents/bot/"))
     assert await bot.status("POST", f"secret/data/{longest}", {"data": {}}) == 200
 
@@ -129,7 +131,11 @@ REFUSED = (
     ("GET", "secret/data/", 405), ("GET", "auth/jwt/login", 405), ("GET", "secret", 404),
     ("GET", "secret/subkeys/agents/bot/db", 404), ("GET", "cubbyhole/x", 404),
     ("GET", "Secret/data/agents/bot/db", 404), ("GET", "transit/unknown/k", 405), ("POST", "transit/unknown/k", 404),
-    ("POST", "sys/seal", 404), ("POST", "sys/unseal", 404), ("GET", "sys/policies/acl/x", 404),
+    ("GET", "sys/seal", 405), ("POST", "sys/seal", 403), ("GET", "sys/unseal", 405), ("POST", "sys/unseal", 400),
+    ("GET", "sys/policies/acl/x", 404), ("GET", "transit/keys/k/", 404), ("POST", "transit/encrypt/k/", 404),
+    ("POST", "transit/encrypt/k/more", 400), ("POST", "transit/keys/k/rotate/", 404),
+    ("POST", "transit/keys/k/rotate/more", 405), ("POST", "transit/random/platform/8/x", 400),
+    ("POST", "transit/hash/sha2-256/x", 400), ("POST", "transit/sign/k/sha2-256/x", 400),
     ("POST", "auth/token/create", 404), ("POST", "auth/token/lookup", 404), ("POST", "auth/token/revoke", 404),
     ("POST", "sys/mounts/new", 404), ("POST", "sys/wrapping/unwrap", 404), ("GET", "sys/leases", 404),
     ("GET", "identity/entity", 404), ("GET", "sys/internal/ui/mounts/none", 403), ("POST", "auth/jwt/login/", 404),
@@ -140,7 +146,7 @@ REFUSED = (
 async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
     for method, path, status in REFUSED:
         await expect(world, bot, status, method, path, {} if method in ("POST", "PATCH") else None)
-        clock.advance(10)
+        clock.advance(6)
 
 
 async def test_headers_that_would_change_the_meaning_are_refused(world: World, bot: VaultAgent) -> None:
@@ -207,7 +213,7 @@ async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPat
     for path, body, status in (
         ("random", {"bytes": MAX_RANDOM}, 200), ("random", {"bytes": MAX_RANDOM + 1}, 400),
         ("random", {"bytes": 0}, 400), (f"random/{MAX_RANDOM}", {}, 200), (f"random/{MAX_RANDOM + 1}", {}, 400),
-        ("random/x", {}, 400),
+        ("random/x", {}, 400), ("random/platform/8", {}, 200), ("random/all", {}, 200), ("random/tpm/8", {}, 400),
         ("datakey/wrapped/k", {"bits": 128}, 200), ("datakey/wrapped/k", {"bits": 129}, 400),
         ("encrypt/k", {"plaintext": "", "key_version": 3}, 200),
         ("encrypt/k", {"plaintext": "", "key_version": 4}, 400),
@@ -249,7 +255,9 @@ async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: py
         ("POST", "transit/encrypt/k", {"plaintext": CANARY}), ("POST", "transit/encrypt/none", {"plaintext": plain}),
         ("POST", "transit/encrypt/k", {"batch_input": [CANARY]}), ("POST", "transit/sign/k", {"input": plain}),
         ("POST", "transit/encrypt/k", {"plaintext": plain, "context": CANARY}),
-        ("POST", "auth/jwt/login", {"jwt": CANARY}),
+        ("POST", "auth/jwt/login", {"jwt": CANARY}), ("POST", "auth/jwt/login", {"jwt": CANARY, "role": CANARY}),
+        ("POST", "transit/keys/l", {"type": CANARY}), ("POST", "transit/hmac/k", {"input": plain, "algorithm": CANARY}),
+        ("POST", "transit/hash", {"input": plain, "algorithm": CANARY}), ("POST", "sys/unseal", {"key": [CANARY]}),
         ("POST", "auth/approle/login", {"role_id": "ag_x", "secret_id": CANARY}),
         ("POST", "auth/jwt/login", {"jwt": [CANARY]}), ("POST", "auth/token/renew-self", {"increment": CANARY}),
     ]  # fmt: skip

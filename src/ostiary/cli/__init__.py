@@ -80,6 +80,12 @@ COMMANDS = (
         "Trust authorities to sign the certificates of clients.",
         IDENTITIES,
     ),
+    (
+        "secret",
+        "ostiary.cli.secrets:secret",
+        "Store, read and delete secrets; seal and unseal them; rotate their keys.",
+        ACCESS,
+    ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
     ("lease", "ostiary.cli.leases:lease", "List and revoke leases of credentials.", IDENTITIES),
     ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),

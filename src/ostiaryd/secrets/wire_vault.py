@@ -3,6 +3,7 @@
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
     auth/token/lookup-self, renew-self, revoke-self
     sys/health, sys/init, sys/seal-status       without authentication
+    sys/seal, sys/unseal                        close and open all secrets
     sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
     sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
@@ -55,12 +56,14 @@ from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
     NothingStored,
+    SecretAction,
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
     parse_duration,
     render_time,
 )
+from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import VaultToken
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
@@ -144,6 +147,10 @@ class _Renewal(msgspec.Struct):
     increment: int | str | None = None
 
 
+class _UnsealKey(msgspec.Struct):
+    key: str
+
+
 class _Paths(msgspec.Struct):
     paths: list[str] = []
     path: str = ""
@@ -171,13 +178,18 @@ async def _answer(call: Call, path: str) -> Reply:
     if path in _OPEN:
         if call.method not in ("GET", "HEAD"):
             raise UnsupportedOperation("unsupported operation")
-        return reply(_OPEN[path](call), headers=[NO_STORE])
+        body = _OPEN[path](call)
+        is_sealed_health = path == "sys/health" and body["sealed"]
+        return reply(body, status=503 if is_sealed_health else 200, headers=[NO_STORE])
     _check_headers(call)
     request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
     login = _LOGINS.get(path)
     if login is not None:
         _require(request, VaultMethod.WRITE)
         return _envelope(call, await login(call, request))
+    if path == "sys/unseal":
+        _require(request, VaultMethod.WRITE)
+        return await _unseal(call, request)
     if (system := _SYSTEM.get(path)) is not None:
         method, action, run = system
         _require(request, method)
@@ -209,6 +221,8 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
     def flow(act: Act) -> Answer:
         act.entry.object = call.params["path"]
         caller = flows.authenticate(act, credentials, config=call.world.config)
+        if call.params["path"] not in _WHILE_SEALED:
+            flows.check_open(act.tx)
         return run(act, caller)
 
     return await act_with_answers(
@@ -400,10 +414,10 @@ _LOGINS = {"auth/jwt/login": _login_by_token, "auth/approle/login": _login_by_se
 
 
 def _show_health(call: Call) -> dict[str, object]:
-    """Return that the server serves secrets. It cannot be sealed."""
+    """Return whether the server serves secrets."""
     return {
         "initialized": True,
-        "sealed": False,
+        "sealed": flows.read_status(call.world.db.read()).is_sealed,
         "standby": False,
         "performance_standby": False,
         "replication_performance_mode": "disabled",
@@ -416,11 +430,11 @@ def _show_health(call: Call) -> dict[str, object]:
 
 
 def _show_seal(call: Call) -> dict[str, object]:
-    """Return that the secrets are not sealed."""
+    """Return whether the secrets are sealed. One key unseals them."""
     return {
         "type": "ostiary",
         "initialized": True,
-        "sealed": False,
+        "sealed": flows.read_status(call.world.db.read()).is_sealed,
         "t": 1,
         "n": 1,
         "progress": 0,
@@ -444,6 +458,28 @@ _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
     "sys/seal-status": _show_seal,
 }
 """Paths without authentication."""
+
+
+async def _unseal(call: Call, request: VaultRequest) -> Reply:
+    """Unseal the secrets by the unseal key, which is the authentication. The answer is that of `sys/seal-status`."""
+    body = request.read_body(_UnsealKey)
+    if flows.read_status(call.world.db.read()).is_sealed:
+        unverified_key = decode_key(body.key, field="key")
+        await act(
+            call.world,
+            "vault.unseal",
+            lambda act: flows.unseal_secrets(act, unverified_key),
+            request=call.request_id,
+            network=call.network,
+        )
+    return reply(_show_seal(call), headers=[NO_STORE])
+
+
+def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Seal the secrets for the unseal key that an administrator gave."""
+    flows.authorize(act, caller, "sys", "seal", SecretAction.SEAL, "seal", config=call.world.config)
+    flows.seal_secrets(act, None)
+    return Answer(status=204)
 
 
 def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
@@ -513,11 +549,15 @@ _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
     "auth/token/lookup-self": (VaultMethod.READ, "vault.lookup", _lookup_self),
     "auth/token/renew-self": (VaultMethod.WRITE, "vault.renew", _renew_self),
     "auth/token/revoke-self": (VaultMethod.WRITE, "vault.revoke", _revoke_self),
+    "sys/seal": (VaultMethod.WRITE, "vault.seal", _seal),
     "sys/mounts": (VaultMethod.READ, "vault.lookup", _list_mounts),
     "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
 }
+_WHILE_SEALED = frozenset({"auth/token/revoke-self", "sys/seal"})
+"""Paths that work while the secrets are sealed: they stop something."""
 _ANSWERS = {200: VaultEnvelope, 204: None}
 _ERRORS: tuple[Refused, ...] = (
+    flows.Sealed("the secrets are sealed"),
     flows.TokenRefused("permission denied", hint="log in again"),
     NothingStored("nothing is stored"),
     UnsupportedOperation("unsupported operation"),

@@ -71,6 +71,7 @@ IN_RECOVERY = frozenset(
         "token.introspect",
         "token.issue",
         "token.revoke",
+        "vault.seal",
         "watch.find",
         "watch.restart",
         "webhook.give_up",

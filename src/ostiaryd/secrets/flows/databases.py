@@ -8,6 +8,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.postgres_client import PostgresTarget
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.database import (
     MAX_DATABASES,
     MAX_ROLES,
@@ -19,7 +20,7 @@ from ostiaryd.secrets.model.database import (
 )
 from ostiaryd.secrets.model.lease import MAX_ERROR, STUCK_ATTEMPTS, TAKEOVER_S, next_try
 from ostiaryd.secrets.model.request import SECOND, NothingStored
-from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, open_value, seal_value
+from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import databases as store
 from ostiaryd.secrets.store import leases
 from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
@@ -47,7 +48,7 @@ def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys:
     stored = store.config(reader, name)
     if stored is None or (*_server_of(stored.config), stored.config.username) != (*_server_of(config), config.username):
         raise Invalid("`password` is required for a new connection, and for another server or user")
-    return _open(keys, f"config/{name}", stored.password)
+    return _open(reader, keys, f"config/{name}", stored.password)
 
 
 def _server_of(config: DatabaseConfig) -> tuple[str, str]:
@@ -75,7 +76,7 @@ def find_target(reader: Reader, name: str, *, keys: Keyring) -> PostgresTarget:
     """Return the server of a connection, with the passwords that its user may have. Raises Invalid, Conflict."""
     stored = find_connection(reader, name)
     sealed = [one for one in (stored.password, stored.pending) if one is not None]
-    return target_of(stored.config, *(_open(keys, f"config/{name}", one) for one in sealed))
+    return target_of(stored.config, *(_open(reader, keys, f"config/{name}", one) for one in sealed))
 
 
 def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
@@ -102,7 +103,7 @@ def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
     """Return the pending password of a connection. Raises Conflict if there is none any more."""
     if (pending := find_connection(reader, name).pending) is None:
         raise Conflict("the rotation has ended already")
-    return _open(keys, f"config/{name}", pending)
+    return _open(reader, keys, f"config/{name}", pending)
 
 
 def end_root_rotation(act: Act, name: str) -> None:
@@ -156,7 +157,7 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
     stored = find_static(act.tx, name)
     if stored.password is None:
         raise NothingStored("the password was not set yet")
-    return stored, _open(act.tx.keys, f"static-roles/{name}", stored.password)
+    return stored, _open(act.tx, act.tx.keys, f"static-roles/{name}", stored.password)
 
 
 def begin_rotation(act: Act, name: str) -> None:
@@ -171,7 +172,7 @@ def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticR
     stored = find_static(reader, name)
     if stored.pending is None:
         raise Conflict("the rotation has ended already")
-    return stored.role, _open(keys, f"static-roles/{name}", stored.pending)
+    return stored.role, _open(reader, keys, f"static-roles/{name}", stored.pending)
 
 
 def end_rotation(act: Act, name: str) -> None:
@@ -196,10 +197,8 @@ def is_told(attempts: int) -> bool:
 
 
 def _seal(act: Act, path: str, password: str) -> Envelope:
-    return seal_value(
-        password.encode(), wrapping_key=act.tx.keys.derive(PURPOSE), place=(MOUNT, path, 1), random=act.tx.random
-    )
+    return seal_value(act.tx, password.encode(), (MOUNT, path, 1))
 
 
-def _open(keys: Keyring, path: str, envelope: Envelope) -> str:
-    return open_value(envelope, wrapping_key=keys.derive(PURPOSE), place=(MOUNT, path, 1)).decode()
+def _open(reader: Reader, keys: Keyring, path: str, envelope: Envelope) -> str:
+    return open_value(reader, envelope, (MOUNT, path, 1), keys=keys).decode()

@@ -8,10 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
-from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.keyvalue import (
     MAX_VALUE,
     MountConfig,
@@ -22,7 +22,7 @@ from ostiaryd.secrets.model.keyvalue import (
     kept_versions,
 )
 from ostiaryd.secrets.model.request import NothingStored
-from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, open_value, seal_value
+from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import keyvalue as store
 
 PATHS_AT_ONCE = 200
@@ -43,12 +43,7 @@ def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None
     secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
     check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
     number = secret.current_version + 1
-    envelope = seal_value(
-        plain,
-        wrapping_key=act.tx.keys.derive(PURPOSE),
-        place=(mount, path, number),
-        random=act.tx.random,
-    )
+    envelope = seal_value(act.tx, plain, (mount, path, number))
     version = Version(
         version=number,
         wrapped_key=envelope.wrapped_key,
@@ -76,15 +71,12 @@ def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tupl
     return secret, version
 
 
-def open_version(mount: str, path: str, version: Version, *, keys: Keyring) -> bytes:
-    """Return the value of a version as JSON. Raises Conflict, and NothingStored for a destroyed version."""
+def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
+    """Return the value of a version as JSON. Raises Sealed, Conflict, and NothingStored for a destroyed version."""
     if version.wrapped_key is None or version.sealed is None:
         raise NothingStored("the version is destroyed")
-    return open_value(
-        Envelope(version.wrapped_key, version.sealed),
-        wrapping_key=keys.derive(PURPOSE),
-        place=(mount, path, version.version),
-    )
+    envelope = Envelope(version.wrapped_key, version.sealed)
+    return open_value(tx, envelope, (mount, path, version.version), keys=tx.keys)
 
 
 def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
@@ -97,7 +89,7 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
     registry.note(act, object=f"{mount}/{path}", version=version.version)
     if version.is_destroyed or version.is_deleted(act.now):
         return secret, version, None
-    return secret, version, open_version(mount, path, version, keys=act.tx.keys)
+    return secret, version, open_version(act.tx, mount, path, version)
 
 
 def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:

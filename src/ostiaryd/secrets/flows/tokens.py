@@ -14,6 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, token_digest, verify_claims
+from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
@@ -56,6 +57,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
     The Vault token ends with the access token, and keeps its task, scopes and bounds. Raises LoginRefused.
     """
+    check_open(act.tx)
     act.check_granting()
     try:
         claims = verify_claims(act, request, config=config)
@@ -66,7 +68,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     agent = registry.find_agent(act.tx, claims.client_id)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, claims.task or None
     if role not in ("", agent.name):
-        raise LoginRefused(f"role {role[:64]!a} could not be found", hint="the role is the name of the agent")
+        raise LoginRefused("the role could not be found", hint="the role is the name of the agent")
     access = registry.get_holding(act.tx, claims.jti)
     if access is None:
         raise LoginRefused("error validating token: the token has ended")
@@ -88,6 +90,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
     """Log an agent in by its id and a client secret. Raises LoginRefused."""
+    check_open(act.tx)
     act.check_granting()
     try:
         client = trust.check_secret(

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.request import NothingStored
-from ostiaryd.secrets.model.sealing import PURPOSE, open_value, seal_value
-from ostiaryd.secrets.model.transit import TransitKey, make_material
+from ostiaryd.secrets.model.transit import KINDS, TransitKey, make_material
 from ostiaryd.secrets.store import transit as store
 
 MAX_KEYS = 10_000
@@ -18,7 +18,7 @@ MAX_KEY_VERSIONS = 100
 
 def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
     """Create a key, or return the present one of that name and type. Raises Invalid for another type."""
-    registry.note(act, object=f"{mount}/{name}", type=kind[:40])
+    registry.note(act, object=f"{mount}/{name}", type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
             raise Invalid(f"the key is of the type {present.kind}")
@@ -104,17 +104,12 @@ def open_material(act: Act, mount: str, key: TransitKey, version: int) -> bytes:
     envelope = store.material(act.tx, key.name, version)
     if envelope is None:
         raise Invalid("the version of the key does not exist")
-    wrapping_key = act.tx.keys.derive(PURPOSE)
-    return open_value(envelope, wrapping_key=wrapping_key, place=(mount, key.name, version))
+    return open_value(act.tx, envelope, (mount, key.name, version), keys=act.tx.keys)
 
 
 def _add_version(act: Act, mount: str, key: TransitKey) -> None:
-    envelope = seal_value(
-        make_material(key.kind, random=act.tx.random),
-        wrapping_key=act.tx.keys.derive(PURPOSE),
-        place=(mount, key.name, key.latest_version),
-        random=act.tx.random,
-    )
+    material = make_material(key.kind, random=act.tx.random)
+    envelope = seal_value(act.tx, material, (mount, key.name, key.latest_version))
     store.insert_version(act.tx, key.name, key.latest_version, envelope)
     store.put(act.tx, key)
     registry.note(act, object=f"{mount}/{key.name}", version=key.latest_version)

@@ -30,6 +30,7 @@ class SecretAction(StrEnum):
     LIST = "list_secrets"
     DELETE = "delete_secret"
     USE = "use_secret_key"
+    SEAL = "seal_secrets"
 
 
 ENTRY_ACTIONS = {
@@ -38,6 +39,7 @@ ENTRY_ACTIONS = {
     SecretAction.LIST: "vault.list",
     SecretAction.DELETE: "vault.delete",
     SecretAction.USE: "vault.use",
+    SecretAction.SEAL: "vault.seal",
 }
 """Action of the ledger entry for each action of policies."""
 
@@ -113,7 +115,7 @@ def check_path(path: str) -> str:
     """Return a path below `/v1/`. A trailing slash stays, since a list has one. Raises Malformed.
 
     The path was decoded once. A path that readers could understand in two ways is refused: empty segments, `.` and
-    `..`, a segment that ends in a dot, control characters, backslashes, percent signs, text that is not in
+    `..`, a segment of dots alone, control characters, backslashes, percent signs, text that is not in
     Unicode's normal form C, and the character that stands for bytes that were no UTF-8.
     """
     if not 0 < len(path) <= MAX_PATH:
@@ -127,8 +129,8 @@ def check_path(path: str) -> str:
             "the path contains a control character, a backslash, a percent sign, or bytes that are no UTF-8"
         )
     segments = path.removesuffix("/").split("/")
-    if any(not segment or segment.endswith(".") for segment in segments):
-        raise Malformed("the path contains an empty segment, or a segment that ends in a dot")
+    if any(not segment.strip(".") for segment in segments):
+        raise Malformed("the path contains an empty segment, or a segment of dots alone")
     return path
 
 

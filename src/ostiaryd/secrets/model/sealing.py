@@ -1,58 +1,151 @@
-"""Envelope encryption: each value under a data key of its own, each data key under a key of the keyring.
+"""Envelope encryption: each value under a data key of its own, each data key under a wrapping key.
 
-Both are AES-256-GCM. The associated data binds a ciphertext to its place, so no stored value opens at another one.
+Values, data keys and wrapping keys are encrypted by AES-256-GCM. The associated data binds a ciphertext to its place,
+so no stored value opens at another one. A key of the keyring encrypts the wrapping keys. While the secrets are sealed,
+they are encrypted for the unseal key instead (HPKE, RFC 9180): the server has its public key alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Forbidden, Malformed, Refused
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+NUMBER_BYTES = 4
 PURPOSE = "secret wrapping key"
-"""Purpose of the key of the keyring under which data keys are wrapped."""
+"""Purpose of the key of the keyring that encrypts the wrapping keys."""
+_UNNUMBERED = NONCE_BYTES + KEY_BYTES + 16
+"""Bytes of a wrapped data key from before wrapping keys had numbers: the key of the keyring wrapped it, and counts as
+wrapping key 0.
+"""
+_UNSEAL = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+Place = tuple[str, str, int]
+"""Mount, path and version of a value."""
+Random = Callable[[int], bytes]
 
 
 class Envelope(NamedTuple):
-    """A wrapped data key, and the value that is encrypted under the data key."""
+    """A wrapped data key, which begins with the number of its wrapping key, and the value under the data key."""
 
     wrapped_key: bytes
     sealed: bytes
 
-
-def seal_value(
-    plain: bytes, *, wrapping_key: bytes, place: tuple[str, str, int], random: Callable[[int], bytes]
-) -> Envelope:
-    """Return the envelope of a value at a place: mount, path and version."""
-    data_key = random(KEY_BYTES)
-    bound = _associated_data(place)
-    return Envelope(_encrypt(wrapping_key, data_key, bound, random), _encrypt(data_key, plain, bound, random))
+    @property
+    def key_number(self) -> int:
+        """Return the number of the wrapping key."""
+        if len(self.wrapped_key) <= _UNNUMBERED:
+            return 0
+        return int.from_bytes(self.wrapped_key[:NUMBER_BYTES])
 
 
-def open_value(envelope: Envelope, *, wrapping_key: bytes, place: tuple[str, str, int]) -> bytes:
+class WrappingKey(NamedTuple):
+    """An open wrapping key."""
+
+    number: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Return the number alone: the key is secret."""
+        return f"WrappingKey({self.number})"
+
+
+def seal_value(plain: bytes, *, under: WrappingKey, place: Place, random: Random) -> Envelope:
+    """Return the envelope of a value at a place, under a new data key."""
+    data_key, bound = random(KEY_BYTES), _associated_data(place)
+    wrapped = _encrypt(under.key, data_key, bound, random)
+    return Envelope(under.number.to_bytes(NUMBER_BYTES) + wrapped, _encrypt(data_key, plain, bound, random))
+
+
+def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:
     """Return the value of an envelope. Raises Conflict if the envelope is of another place, or was changed."""
     bound = _associated_data(place)
+    wrapped = envelope.wrapped_key[NUMBER_BYTES if under.number else 0 :]
     try:
-        return _decrypt(_decrypt(wrapping_key, envelope.wrapped_key, bound), envelope.sealed, bound)
+        return _decrypt(_decrypt(under.key, wrapped, bound), envelope.sealed, bound)
     except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
-        raise Conflict(
-            "a stored secret does not open: it was changed, or is of another server",
-            hint="restore the database and the root key from the same backup",
-        ) from None
+        raise damaged() from None
 
 
-def _associated_data(place: tuple[str, str, int]) -> bytes:
+def damaged() -> Conflict:
+    """Return the refusal of a stored value that does not open."""
+    return Conflict(
+        "a stored secret does not open: it was changed, or is of another server",
+        hint="restore the database and the root key from the same backup",
+    )
+
+
+def close_key(key: WrappingKey, *, under: bytes, random: Random) -> bytes:
+    """Return a wrapping key, encrypted under the key of the keyring."""
+    return _encrypt(under, key.key, _key_context(key.number), random)
+
+
+def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
+    """Return a wrapping key that is encrypted under the key of the keyring. Raises Conflict."""
+    try:
+        return WrappingKey(number, _decrypt(under, sealed, _key_context(number)))
+    except (InvalidTag, ValueError):
+        raise damaged() from None
+
+
+def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
+    """Return a wrapping key that only the unseal key opens, whose public part is given."""
+    return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
+
+
+def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
+    """Return a wrapping key that `lock_key` has locked. Raises Conflict for a changed one."""
+    private = X25519PrivateKey.from_private_bytes(unseal_key)
+    try:
+        return WrappingKey(number, _UNSEAL.decrypt(locked, private, info=_key_context(number)))
+    except (InvalidTag, ValueError):
+        raise damaged() from None
+
+
+def decode_key(text: str, *, field: str) -> bytes:
+    """Return the bytes of a key in base64url. Raises Malformed; the message does not contain the text."""
+    try:
+        return jose.unb64u(text)
+    except Refused:
+        raise Malformed(f"`{field}` is not base64url") from None
+
+
+def check_unseal_key(unverified_key: bytes, *, public: bytes) -> bytes:
+    """Return the unseal key if its public part is the given one. Raises Forbidden."""
+    if len(unverified_key) == KEY_BYTES:
+        shown = X25519PrivateKey.from_private_bytes(unverified_key).public_key().public_bytes_raw()
+        if shown == public:  # a public key is no secret, so the time of the comparison shows nothing
+            return unverified_key
+    raise Forbidden(
+        "the unseal key is wrong", hint=f"its fingerprint is {fingerprint(public)}", code="wrong_unseal_key"
+    )
+
+
+def fingerprint(public: bytes) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a public key, by which people know it."""
+    return sha256(public).hexdigest()[:16]
+
+
+def _key_context(number: int) -> bytes:
+    return f"ostiary secret wrapping key|{number}".encode()
+
+
+def _associated_data(place: Place) -> bytes:
     return b"ostiary secret " + msgspec.json.encode(place)
 
 
-def _encrypt(key: bytes, plain: bytes, bound: bytes, random: Callable[[int], bytes]) -> bytes:
+def _encrypt(key: bytes, plain: bytes, bound: bytes, random: Random) -> bytes:
     nonce = random(NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, plain, bound)
 

@@ -1,0 +1,167 @@
+"""`ostiary secret`: the stored values that agents use, and the seal around them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cyclopts import App
+
+from ostiary import ambient
+from ostiary.cli.files import read_json, read_text
+from ostiary.cli.paper import facts, out, table
+from ostiary.cli.session import Here, Source, Word
+from ostiary.cli.usage import Usage
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import b64u, unb64u
+
+KEY_BYTES = 32
+
+secret = App(name="secret", help="Store, read and delete secrets; seal and unseal them; rotate their keys.")
+
+
+@secret.command(name="put")
+def put(path: str, /, *members: Word, source: Source | None = None, cas: int | None = None, session: Here) -> None:
+    """Store a value as a new version of a secret.
+
+    A value is an object. NAME=VALUE sets a member, NAME=@FILE reads it from a file, and NAME=- from standard input:
+    other users of the machine can see the words of a command.
+
+        ostiary secret put secret/shared/shop api_key=@key.txt
+
+    Args:
+        path: Path with its mount, such as secret/app/db or kv/app/db.
+        members: Members of the value, NAME=VALUE.
+        source: JSON file with the whole value; - is standard input.
+        cas: Version that must be current; 0: the secret must be new.
+    """
+    if (source is None) == (not members):
+        raise Usage("no value is given", hint="give NAME=VALUE .., or --source FILE")
+    data = _parse_members(members) if source is None else read_json(source)
+    if not isinstance(data, dict):
+        raise Usage(f"{source} does not contain a JSON object", hint='such as {"password": ".."}')
+    session.show(session.api("POST", "/secrets/put", {"path": path, "data": data, "cas": cas}), facts)
+
+
+@secret.command(name="get")
+def get(path: str, /, *, version: int = 0, field: str | None = None, session: Here) -> None:
+    """Print the value of a secret. The ledger shows who read which secret.
+
+    Args:
+        path: Path with its mount.
+        version: Version; the current one without it.
+        field: Print this member alone, as it is.
+    """
+    stored = session.api("POST", "/secrets/get", {"path": path, "version": version})
+    if field is None:
+        session.show(stored, lambda one: facts({**one["data"], "version": one["version"]}))
+        return
+    if field not in stored["data"]:
+        raise Usage(f"the secret has no member {field!r}", hint=f"it has: {', '.join(sorted(stored['data']))}")
+    value = stored["data"][field]
+    session.show(value, lambda value: print(value, file=sys.stdout, end="\n" if out.is_terminal else ""))
+
+
+@secret.command(name="list")
+def list_secrets(folder: str = "secret/", /, *, session: Here) -> None:
+    """List the names in a folder; those of folders end with a slash.
+
+    Args:
+        folder: Folder with its mount.
+    """
+    names = session.api("GET", "/secrets", query={"folder": folder})["names"]
+    session.show(names, lambda names: table([{"name": name} for name in names], {"name": "NAME"}, empty="no secret"))
+
+
+@secret.command(name="delete")
+def delete(path: str, /, *, all_versions: bool = False, session: Here) -> None:
+    """Delete the current version of a secret, which can be restored; in kv/, the secret.
+
+    Args:
+        path: Path with its mount.
+        all_versions: Delete the secret with all its versions, for good.
+    """
+    versions = "all" if all_versions else "current"
+    session.api("POST", "/secrets/delete", {"path": path, "versions": versions})
+    session.show({"path": path, "deleted": versions}, facts)
+
+
+@secret.command(name="status")
+def status(*, session: Here) -> None:
+    """Show whether the secrets are sealed, and their wrapping keys."""
+    session.show(session.api("GET", "/secrets/seal"), facts)
+
+
+@secret.command(name="seal")
+def seal(*, key_file: Path | None = None, session: Here) -> None:
+    """Seal the secrets: no value can be read or written until the unseal key is given.
+
+    The server then has no key that opens a secret. Stopping, decisions and the ledger go on. If the unseal key is lost,
+    the secrets are lost: keep its file in a safe place, away from the server.
+
+    Args:
+        key_file: File of the unseal key; a new key is written to a file that does not exist. Default: the key of the
+            last time.
+    """
+    public = None if key_file is None else b64u(_unseal_key(key_file).public_key().public_bytes_raw())
+    session.show(session.api("POST", "/secrets/seal", {"unseal_public_key": public}), facts)
+
+
+@secret.command(name="unseal")
+def unseal(*, key_file: Path, session: Here) -> None:
+    """Open sealed secrets by the unseal key.
+
+    Args:
+        key_file: File of the unseal key.
+    """
+    key = _read_key(key_file)
+    session.show(session.api("POST", "/secrets/unseal", {"unseal_key": b64u(key.private_bytes_raw())}), facts)
+
+
+@secret.command(name="rotate-keys")
+def rotate_keys(*, session: Here) -> None:
+    """Rotate the wrapping key, and renew the data key of each value, while requests run."""
+    session.show(session.api("POST", "/secrets/rotate-keys"), facts)
+
+
+def _parse_members(members: Sequence[str]) -> dict[str, Any]:
+    """Return the members of a value. Raises Usage; no message contains a value."""
+    data: dict[str, Any] = {}
+    for word in members:
+        name, sign, value = word.partition("=")
+        if not (name and sign) or name in data:
+            raise Usage("each member is NAME=VALUE, and each name occurs once", hint="password=@FILE")
+        is_file = value == "-" or value.startswith("@")
+        data[name] = read_text(Path(value.removeprefix("@"))).rstrip("\n") if is_file else value
+    return data
+
+
+def _unseal_key(path: Path) -> X25519PrivateKey:
+    """Return the unseal key in a file, or a new one, which the file has durably. Raises Usage."""
+    if path.exists():
+        return _read_key(path)
+    key = X25519PrivateKey.from_private_bytes(ambient.random(KEY_BYTES))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(b64u(key.private_bytes_raw()).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise Usage(f"cannot write {path}: {error.strerror}", hint="name another file") from None
+    return key
+
+
+def _read_key(path: Path) -> X25519PrivateKey:
+    """Return the unseal key in a file. Raises Usage."""
+    try:
+        raw = unb64u(read_text(path).strip())
+    except Malformed:
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise Usage(f"{path} does not contain an unseal key", hint="ostiary secret seal --key-file FILE makes one")
+    return X25519PrivateKey.from_private_bytes(raw)

@@ -1,0 +1,88 @@
+"""Operations of administrators on stored values, by the path that policies and entries show: `secret/app/db`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import keyvalue
+from ostiaryd.secrets.flows.seal import check_open
+from ostiaryd.secrets.model.keyvalue import Secret, Version
+from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path, split_path
+from ostiaryd.secrets.store import keyvalue as store
+
+ONE_VERSION = "kv"
+"""The mount that keeps one version of a value."""
+KEY_VALUE_MOUNTS = (ONE_VERSION, "secret")
+
+
+class StoredSecret(NamedTuple):
+    """A secret, one of its versions, and the value of that version as JSON; None: the version is deleted."""
+
+    secret: Secret
+    version: Version
+    value: bytes | None
+
+    def __repr__(self) -> str:
+        """Return the number of the version alone: the value is secret."""
+        return f"StoredSecret({self.version.version})"
+
+
+def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None = None) -> StoredSecret:
+    """Store a value as a new version. Raises Invalid, Malformed, Sealed."""
+    act.entry.object = path
+    mount, rest = _find_place(path)
+    secret, version = keyvalue.put_value(act, mount, rest, value, cas=cas)
+    if mount == ONE_VERSION:
+        store.prune(act.tx, mount, rest, before=version.version)
+    return StoredSecret(secret, version, None)
+
+
+def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
+    """Return a version of a secret with its value; 0 is the current version. Raises NothingStored, Sealed, Conflict."""
+    act.entry.object = path
+    mount, rest = _find_place(path)
+    check_open(act.tx)
+    secret, version, value = keyvalue.read_value(act, mount, rest, number)
+    if value is None:
+        raise NothingStored("the version is deleted", hint="ostiary secret get PATH --version N", code="not_found")
+    return StoredSecret(secret, version, value)
+
+
+def list_names(reader: Reader, folder: str) -> list[str]:
+    """Return the names in a folder; those of folders end with a slash. Raises NothingStored, Malformed, Sealed."""
+    check_open(reader)
+    mount, rest = split_path(check_path(folder if folder.endswith("/") else f"{folder}/"))
+    _check_mount(mount)
+    return keyvalue.list_keys(reader, mount, rest)
+
+
+def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
+    """Delete the current version, so that it can be restored, or the secret with all versions. Raises NothingStored,
+    Sealed.
+    """
+    act.entry.object = path
+    mount, rest = _find_place(path)
+    check_open(act.tx)
+    if store.get(act.tx, mount, rest) is None:
+        raise NothingStored("no value is stored at this path", code="not_found")
+    if with_versions or mount == ONE_VERSION:
+        keyvalue.delete_secret(act, mount, rest)
+    else:
+        keyvalue.delete_versions(act, mount, rest)
+
+
+def _find_place(path: str) -> PathParts:
+    """Return the mount and the path below. Raises Malformed, Invalid."""
+    place = split_path(check_path(path))
+    _check_mount(place.head)
+    if not place.rest or place.rest.endswith("/"):
+        raise Invalid("the path of a secret is empty or ends with a slash", hint="such as secret/app/db")
+    return place
+
+
+def _check_mount(mount: str) -> None:
+    if mount not in KEY_VALUE_MOUNTS:
+        raise Invalid("a path begins with the mount `secret` or `kv`", hint="such as secret/app/db")

@@ -1,0 +1,218 @@
+"""Sealed values: seal and open them, close and open all secrets, and renew every key while requests run.
+
+No open key is kept: each act opens the wrapping key that it needs, by the key of the keyring. Sealing encrypts the
+wrapping keys for the unseal key, so from then on nothing in the memory of the server or in its database opens a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Conflict, Invalid, Unavailable
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader, Row, Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.flows import act as run_act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.model import sealing
+from ostiaryd.secrets.model.sealing import KEY_BYTES, PURPOSE, Envelope, Place, WrappingKey
+from ostiaryd.secrets.store import seal as store
+
+log = logging.getLogger("ostiary")
+
+RENEWED_AT_ONCE = 100
+MAX_KEYS = 100
+"""Wrapping keys at a time; the values under a retired one are renewed within seconds."""
+
+
+class Sealed(Unavailable):
+    """The secrets are sealed: no value can be read or written."""
+
+    code = "sealed"
+
+
+class SealStatus(NamedTuple):
+    """The state of the seal, the fingerprint of the unseal key (None: there is none), and the wrapping keys."""
+
+    is_sealed: bool
+    sealed_at: int | None
+    unseal_key: str | None
+    keys: list[store.StoredKey]
+
+
+def check_open(reader: Reader) -> None:
+    """Check that the secrets are not sealed. Raises Sealed."""
+    if _is_sealed(reader):
+        raise Sealed("the secrets are sealed", hint="ostiary secret unseal --key-file FILE")
+
+
+def _is_sealed(reader: Reader) -> bool:
+    seal = store.seal(reader)
+    return seal is not None and seal.sealed_at is not None
+
+
+def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
+    """Return the envelope of a value at a place. Raises Sealed, Conflict."""
+    check_open(tx)
+    active = next(key for key in _stored_keys(tx) if key.is_active)
+    return sealing.seal_value(plain, under=_open(active, tx.keys), place=place, random=tx.random)
+
+
+def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
+    """Return the value of an envelope. Raises Sealed; Conflict if it is of another place, or was changed."""
+    check_open(reader)
+    number = envelope.key_number
+    if number == 0:
+        key = WrappingKey(0, keys.derive(PURPOSE))
+    elif (stored := next((key for key in store.keys(reader) if key.number == number), None)) is None:
+        raise sealing.damaged()
+    else:
+        key = _open(stored, keys)
+    return sealing.open_value(envelope, under=key, place=place)
+
+
+def _stored_keys(tx: Tx) -> list[store.StoredKey]:
+    """Return the wrapping keys; create the first one if there is none."""
+    if not (keys := store.keys(tx)):
+        if any(table.envelopes(tx, table.first, limit=1) for table in store.ENVELOPE_TABLES):
+            _insert(tx, WrappingKey(0, tx.keys.derive(PURPOSE)))  # values from before wrapping keys had numbers
+        _insert(tx, WrappingKey(1, tx.random(KEY_BYTES)))
+        keys = store.keys(tx)
+    return keys
+
+
+def _insert(tx: Tx, key: WrappingKey) -> None:
+    """Store a wrapping key, which new values use from now on."""
+    store.insert_key(tx, key.number, sealing.close_key(key, under=tx.keys.derive(PURPOSE), random=tx.random))
+
+
+def _open(stored: store.StoredKey, keys: Keyring) -> WrappingKey:
+    return sealing.open_key(stored.number, stored.sealed, under=keys.derive(PURPOSE))
+
+
+def examine_keys(reader: Reader, keys: Keyring) -> int:
+    """Open each wrapping key, and return how many there are. Raises Conflict."""
+    return len([_open(key, keys) for key in store.keys(reader)])
+
+
+def seal_secrets(act: Act, public_key: bytes | None) -> SealStatus:
+    """Seal the secrets for an unseal key; without one, for the key of the last time. Sealed secrets stay sealed.
+
+    Raises Invalid, Conflict for another key while the secrets are sealed.
+    """
+    present = store.seal(act.tx)
+    public = public_key or (None if present is None else present.public_key)
+    if public is None:
+        raise Invalid("no unseal key is known", hint="ostiary secret seal --key-file FILE")
+    if len(public) != KEY_BYTES:
+        raise Invalid(f"`unseal_public_key` must be {KEY_BYTES} bytes in base64url: an X25519 public key")
+    registry.note(act, object="secrets", unseal_key=sealing.fingerprint(public))
+    if _is_sealed(act.tx):
+        if present is not None and public != present.public_key:
+            raise Conflict("the secrets are sealed for another unseal key", hint="unseal them first")
+        return read_status(act.tx)
+    for stored in _stored_keys(act.tx):
+        store.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
+    store.set_seal(act.tx, store.Seal(public, act.now))
+    return read_status(act.tx)
+
+
+def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
+    """Open the secrets by the unseal key. Raises Forbidden for a wrong key, Conflict if the secrets are not sealed."""
+    act.entry.object = "secrets"
+    seal = store.seal(act.tx)
+    if seal is None or seal.sealed_at is None:
+        raise Conflict("the secrets are not sealed", hint="ostiary secret status")
+    act.check_granting()
+    key = sealing.check_unseal_key(unverified_key, public=seal.public_key)
+    registry.note(act, object="secrets", unseal_key=sealing.fingerprint(seal.public_key))
+    for stored in store.keys(act.tx):
+        opened = sealing.unlock_key(stored.number, stored.sealed, unseal_key=key)
+        closed = sealing.close_key(opened, under=act.tx.keys.derive(PURPOSE), random=act.tx.random)
+        store.close_key(act.tx, stored.number, closed)
+    store.set_seal(act.tx, store.Seal(seal.public_key, None))
+    return read_status(act.tx)
+
+
+def rotate_keys(act: Act) -> SealStatus:
+    """Create a new wrapping key; `renew_envelopes` renews every value under it, with a new data key. Raises Sealed,
+    Conflict.
+    """
+    act.entry.object = "secrets"
+    check_open(act.tx)
+    keys = _stored_keys(act.tx)
+    if len(keys) >= MAX_KEYS:
+        raise Conflict(f"there are {MAX_KEYS} wrapping keys whose values are not renewed yet", hint="try again later")
+    number = keys[-1].number + 1
+    registry.note(act, object="secrets", wrapping_key=number)
+    _insert(act.tx, WrappingKey(number, act.tx.random(KEY_BYTES)))
+    return read_status(act.tx)
+
+
+def read_status(reader: Reader) -> SealStatus:
+    """Return the state of the seal and of the keys."""
+    seal = store.seal(reader)
+    if seal is None:
+        return SealStatus(False, None, None, store.keys(reader))
+    fingerprint = sealing.fingerprint(seal.public_key)
+    return SealStatus(seal.sealed_at is not None, seal.sealed_at, fingerprint, store.keys(reader))
+
+
+async def renew_envelopes(world: World) -> int:
+    """Renew each value that is not under the newest wrapping key, then delete the other keys; return how many values.
+
+    Requests run meanwhile: a batch is one transaction, and a value opens under either key.
+    """
+    status = read_status(world.db.read())
+    retired = [key.number for key in status.keys if not key.is_active]
+    if status.is_sealed or not retired:
+        return 0
+    renewed = damaged = 0
+    try:
+        for table in store.ENVELOPE_TABLES:
+            after: Row | None = table.first
+            while after is not None:
+                batch = await world.writer.submit(partial(_renew_batch, table=table, after=after))
+                after, renewed, damaged = batch.last, renewed + batch.renewed, damaged + batch.damaged
+        if damaged:
+            log.error("%d stored secrets do not open, so the wrapping keys %s are kept", damaged, retired)
+        else:
+            await run_act(world, "vault.rewrap", partial(_forget_keys, retired=retired, renewed=renewed))
+    except Sealed:
+        log.info("the secrets were sealed while their keys were renewed: the rest is renewed after they are unsealed")
+    return renewed
+
+
+class _Batch(NamedTuple):
+    last: Row | None
+    renewed: int
+    damaged: int
+
+
+def _renew_batch(tx: Tx, *, table: store.EnvelopeTable, after: Row) -> _Batch:
+    check_open(tx)
+    active = next(key.number for key in store.keys(tx) if key.is_active)
+    rows = table.envelopes(tx, after, limit=RENEWED_AT_ONCE)
+    renewed = damaged = 0
+    for key, envelope in rows:
+        if envelope.key_number == active:
+            continue
+        place = table.place(key)
+        try:
+            plain = open_value(tx, envelope, place, keys=tx.keys)
+        except Conflict:
+            damaged += 1
+            continue
+        table.replace(tx, key, seal_value(tx, plain, place))
+        renewed += 1
+    return _Batch(rows[-1][0] if rows else None, renewed, damaged)
+
+
+def _forget_keys(act: Act, *, retired: list[int], renewed: int) -> None:
+    check_open(act.tx)
+    for number in retired:
+        store.forget_key(act.tx, number)
+    registry.note(act, object="secrets", values=renewed, forgotten_keys=retired)

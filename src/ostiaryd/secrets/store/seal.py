@@ -1,0 +1,163 @@
+"""Wrapping keys, the seal, and the tables whose values are envelopes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
+from ostiaryd.secrets.model.sealing import Envelope, Place
+
+_KEYS = sql("select number, state, sealed, created_at from secret_wrapping_key order by number", steady=True)
+_INSERT_KEY = sql(
+    """insert into secret_wrapping_key (number, state, sealed, created_at)
+       values (:number, 'active', :sealed, :now)"""
+)
+_RETIRE = sql("update secret_wrapping_key set state = 'retired' where state = 'active'")
+_CLOSE = sql("update secret_wrapping_key set sealed = :sealed where number = :number")
+_FORGET = sql("delete from secret_wrapping_key where number = :number and state = 'retired'")
+_SEAL = sql("select public_key, sealed_at from secret_seal where id = 1", steady=True)
+_SET_SEAL = sql(
+    """insert into secret_seal (id, public_key, sealed_at) values (1, :public_key, :sealed_at)
+       on conflict (id) do update set public_key = excluded.public_key, sealed_at = excluded.sealed_at"""
+)
+
+
+class StoredKey(NamedTuple):
+    """A wrapping key as it is stored. `created_at` in microseconds."""
+
+    number: int
+    is_active: bool
+    sealed: bytes
+    created_at: int
+
+
+class Seal(NamedTuple):
+    """The public part of the unseal key, and since when the secrets are sealed (microseconds); None: not sealed."""
+
+    public_key: bytes
+    sealed_at: int | None
+
+
+class EnvelopeTable(NamedTuple):
+    """A table with envelopes: its rows with a value behind a row, the change of one, and the place of a row.
+
+    The first row is behind `first`. The columns of `page` are those of the key, then `wrapped_key` and `sealed`.
+    """
+
+    keys: tuple[str, ...]
+    page: Sql
+    update: Sql
+    first: tuple[str | int | bytes, ...]
+    place: Callable[[Row], Place]
+
+    def envelopes(self, tx: Tx, after: tuple[object, ...], *, limit: int) -> list[tuple[Row, Envelope]]:
+        """Return the envelopes behind a row, each with the key of its row."""
+        rows = tx.all(self.page, limit=limit, **dict(zip(self.keys, after, strict=True)))
+        return [(row[:-2], Envelope(bytes(row[-2]), bytes(row[-1]))) for row in rows]
+
+    def replace(self, tx: Tx, key: Row, envelope: Envelope) -> None:
+        """Replace the envelope of a row."""
+        shown = dict(zip(self.keys, key, strict=True))
+        tx.run(self.update, wrapped_key=envelope.wrapped_key, sealed=envelope.sealed, **shown)
+
+
+def _password_table(page: Sql, update: Sql, folder: str) -> EnvelopeTable:
+    """Return a table of passwords of the database engine, each below a folder of that mount."""
+    return EnvelopeTable(("name",), page, update, ("",), lambda row: ("database", f"{folder}/{row[0]}", 1))
+
+
+ENVELOPE_TABLES = (
+    EnvelopeTable(
+        ("mount", "path", "version"),
+        sql(
+            """select mount, path, version, wrapped_key, sealed from secret_version
+               where (mount, path, version) > (:mount, :path, :version) and sealed is not null
+               order by mount, path, version limit :limit"""
+        ),
+        sql(
+            """update secret_version set wrapped_key = :wrapped_key, sealed = :sealed
+               where mount = :mount and path = :path and version = :version"""
+        ),
+        ("", b"", 0),
+        lambda row: (row[0], bytes(row[1]).decode(), row[2]),
+    ),
+    EnvelopeTable(
+        ("name", "version"),
+        sql(
+            """select name, version, wrapped_key, sealed from transit_key_version
+               where (name, version) > (:name, :version) order by name, version limit :limit"""
+        ),
+        sql(
+            """update transit_key_version set wrapped_key = :wrapped_key, sealed = :sealed
+               where name = :name and version = :version"""
+        ),
+        ("", 0),
+        lambda row: ("transit", row[0], row[1]),
+    ),
+    _password_table(
+        sql("""select name, wrapped_key, sealed from secret_database where name > :name order by name limit :limit"""),
+        sql("update secret_database set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        "config",
+    ),
+    _password_table(
+        sql(
+            """select name, pending_key, pending from secret_database where name > :name and pending is not null
+               order by name limit :limit"""
+        ),
+        sql("update secret_database set pending_key = :wrapped_key, pending = :sealed where name = :name"),
+        "config",
+    ),
+    _password_table(
+        sql(
+            """select name, wrapped_key, sealed from static_role where name > :name and sealed is not null
+               order by name limit :limit"""
+        ),
+        sql("update static_role set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        "static-roles",
+    ),
+    _password_table(
+        sql(
+            """select name, pending_key, pending from static_role where name > :name and pending is not null
+               order by name limit :limit"""
+        ),
+        sql("update static_role set pending_key = :wrapped_key, pending = :sealed where name = :name"),
+        "static-roles",
+    ),
+)
+"""All tables with envelopes: a value elsewhere would be lost with its wrapping key."""
+
+
+def keys(reader: Reader) -> list[StoredKey]:
+    """Return the wrapping keys, the oldest first."""
+    return [
+        StoredKey(number, state == "active", bytes(sealed), created)
+        for number, state, sealed, created in reader.all(_KEYS)
+    ]
+
+
+def insert_key(tx: Tx, number: int, sealed: bytes) -> None:
+    """Insert a wrapping key, which new values use; the present one retires."""
+    tx.run(_RETIRE)
+    tx.run(_INSERT_KEY, number=number, sealed=sealed, now=tx.now)
+
+
+def close_key(tx: Tx, number: int, sealed: bytes) -> None:
+    """Replace the encrypted form of a wrapping key."""
+    tx.run(_CLOSE, number=number, sealed=sealed)
+
+
+def forget_key(tx: Tx, number: int) -> int:
+    """Delete a retired wrapping key; return 0 if there is none."""
+    return tx.run(_FORGET, number=number)
+
+
+def seal(reader: Reader) -> Seal | None:
+    """Return the seal; None if no unseal key was ever given."""
+    row = reader.one(_SEAL)
+    return None if row is None else Seal(bytes(row[0]), row[1])
+
+
+def set_seal(tx: Tx, changed: Seal) -> None:
+    """Replace the seal."""
+    tx.run(_SET_SEAL, public_key=changed.public_key, sealed_at=changed.sealed_at)

@@ -1,0 +1,211 @@
+"""Secrets for administrators: stored values, and the seal.
+
+A path begins with its mount, as policies and entries show it: `secret/app/db`. It is in the body, apart from a list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Query, Route
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import operators
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.sealing import decode_key
+
+
+class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
+    """`cas`: the version that the writer expects to be current; 0 for none."""
+
+    path: str
+    data: dict[str, Any]
+    cas: int | None = None
+
+
+class SecretReading(msgspec.Struct, forbid_unknown_fields=True):
+    """`version`: 0 for the current one."""
+
+    path: str
+    version: int = 0
+
+
+class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
+    """`versions`: `current` deletes the current version, which can be restored; `all` deletes the secret for good."""
+
+    path: str
+    versions: Literal["current", "all"] = "current"
+
+
+class SealOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """`unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, that of the last seal."""
+
+    unseal_public_key: str | None = None
+
+
+class UnsealOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """`unseal_key`: the unseal key (X25519, base64url)."""
+
+    unseal_key: str
+
+
+class SecretVersionBody(TypedDict):
+    """A version of a secret, without its value."""
+
+    path: str
+    version: int
+    created_at: int
+
+
+class SecretValueBody(SecretVersionBody):
+    """A version of a secret with its value."""
+
+    data: dict[str, Any]
+
+
+class SecretNamesBody(TypedDict):
+    """The names in a folder; those of folders end with a slash."""
+
+    folder: str
+    names: list[str]
+
+
+class WrappingKeyBody(TypedDict):
+    """A wrapping key: `active` for new values, or `retired` until each value under it is renewed."""
+
+    number: int
+    state: str
+    created_at: int
+
+
+class SealBody(TypedDict):
+    """The state of the seal; `unseal_key` is the fingerprint of the unseal key, `null` if none was given."""
+
+    sealed: bool
+    sealed_at: int | None
+    unseal_key: str | None
+    wrapping_keys: list[WrappingKeyBody]
+
+
+async def put_secret(call: Call) -> Reply:
+    """Store a value as a new version of a secret."""
+    new = call.json(NewSecretValue)
+    stored = await act_as(call, "vault.write", lambda act: operators.put_secret(act, new.path, new.data, cas=new.cas))
+    return reply(_show_version(new.path, stored), status=201, headers=[NO_STORE])
+
+
+async def get_secret(call: Call) -> Reply:
+    """Return the value of a secret."""
+    reading = call.json(SecretReading)
+    stored = await act_as(call, "vault.read", lambda act: operators.get_secret(act, reading.path, reading.version))
+    assert stored.value is not None  # a deleted version is refused
+    body = {**_show_version(reading.path, stored), "data": msgspec.Raw(stored.value)}
+    return reply(body, headers=[NO_STORE])
+
+
+async def list_secrets(call: Call) -> Reply:
+    """List the names in a folder of secrets."""
+    folder = call.query_one("folder") or "secret/"
+    body: SecretNamesBody = {"folder": folder, "names": operators.list_names(call.world.db.read(), folder)}
+    return reply(body)
+
+
+async def delete_secret(call: Call) -> Reply:
+    """Delete the current version of a secret, or the secret with all its versions."""
+    order = call.json(SecretDeletion)
+    has_all = order.versions == "all"
+    await act_as(call, "vault.delete", lambda act: operators.delete_secret(act, order.path, with_versions=has_all))
+    return Reply(204, headers=[NO_STORE])
+
+
+async def show_seal(call: Call) -> Reply:
+    """Show whether the secrets are sealed, and their wrapping keys."""
+    return reply(_show_seal(flows.read_status(call.world.db.read())))
+
+
+async def seal_secrets(call: Call) -> Reply:
+    """Seal the secrets: no value can be read or written until the unseal key is given.
+
+    The server keeps nothing that opens them. Everything else goes on.
+    """
+    order = call.json(SealOrder)
+    text = order.unseal_public_key
+    public = None if text is None else decode_key(text, field="unseal_public_key")
+    return reply(_show_seal(await act_as(call, "vault.seal", lambda act: flows.seal_secrets(act, public))))
+
+
+async def unseal_secrets(call: Call) -> Reply:
+    """Open the secrets by the unseal key."""
+    unverified_key = decode_key(call.json(UnsealOrder).unseal_key, field="unseal_key")
+    return reply(_show_seal(await act_as(call, "vault.unseal", lambda act: flows.unseal_secrets(act, unverified_key))))
+
+
+async def rotate_keys(call: Call) -> Reply:
+    """Create a new wrapping key; each value is then renewed under it, with a new data key, while requests run."""
+    return reply(_show_seal(await act_as(call, "vault.rotate", flows.rotate_keys)), status=201)
+
+
+def _show_version(path: str, stored: operators.StoredSecret) -> SecretVersionBody:
+    return {"path": path, "version": stored.version.version, "created_at": stored.version.created_at // SECOND}
+
+
+def _show_seal(status: flows.SealStatus) -> SealBody:
+    return {
+        "sealed": status.is_sealed,
+        "sealed_at": None if status.sealed_at is None else status.sealed_at // SECOND,
+        "unseal_key": status.unseal_key,
+        "wrapping_keys": [
+            {
+                "number": key.number,
+                "state": "active" if key.is_active else "retired",
+                "created_at": key.created_at // SECOND,
+            }
+            for key in status.keys
+        ],
+    }
+
+
+_SEALED = flows.Sealed("the secrets are sealed")
+_ERRORS = (_SEALED, NothingStored("no value is stored at this path", code="not_found"))
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/secrets",
+        list_secrets,
+        READ,
+        query=(Query("folder", "The folder, with its mount: `secret/app/`. `secret/` by default."),),
+        answers={200: SecretNamesBody},
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        "/api/v1/secrets/put",
+        put_secret,
+        ADMIN,
+        body=NewSecretValue,
+        answers={201: SecretVersionBody},
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        "/api/v1/secrets/get",
+        get_secret,
+        ADMIN,
+        body=SecretReading,
+        answers={200: SecretValueBody},
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST", "/api/v1/secrets/delete", delete_secret, ADMIN, body=SecretDeletion, answers={204: None}, errors=_ERRORS
+    ),
+    Route("GET", "/api/v1/secrets/seal", show_seal, READ, answers={200: SealBody}),
+    Route("POST", "/api/v1/secrets/seal", seal_secrets, ADMIN, body=SealOrder, answers={200: SealBody}, stops=True),
+    Route(
+        "POST", "/api/v1/secrets/unseal", unseal_secrets, ADMIN, body=UnsealOrder, answers={200: SealBody}, grants=True
+    ),
+    Route("POST", "/api/v1/secrets/rotate-keys", rotate_keys, ADMIN, answers={201: SealBody}, errors=(_SEALED,)),
+)

@@ -1,0 +1,206 @@
+"""The seal and the wrapping keys: sealed secrets open by the unseal key alone; keys rotate while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import b64encode
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.database import migrate, sql
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import seal
+from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, _associated_data, _encrypt, open_key
+from ostiaryd.secrets.store import seal as store
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent
+from tests.support.certificate_fixtures import put_policies
+
+PATH = "secret/data/agents/bot/db"
+KEY = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key().public_bytes_raw()
+PRIVATE = KEY.private_bytes_raw()
+ALL = sql(
+    "select wrapped_key, sealed from secret_version union all select wrapped_key, sealed from transit_key_version"
+)
+SET = sql("update secret_version set wrapped_key = :wrapped_key, sealed = :sealed")
+NO_KEYS = sql("delete from secret_wrapping_key")
+
+
+async def seal_all(world: World, public: bytes | None = PUBLIC) -> flows.SealStatus:
+    return await act(world, "vault.seal", lambda a: flows.seal_secrets(a, public))
+
+
+async def unseal(world: World, key: bytes = PRIVATE) -> flows.SealStatus:
+    return await act(world, "vault.unseal", lambda a: flows.unseal_secrets(a, key))
+
+
+async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: VaultAgent) -> None:
+    assert await bot.status("POST", PATH, {"data": {"password": "p"}}) == 200
+    assert await bot.status("POST", "transit/keys/k", {}) == 200
+    assert (await bot.ask("GET", "sys/seal-status", token="")).json["sealed"] is False
+    status = await seal_all(world)
+    assert (status.is_sealed, len(status.keys)) == (True, 1)
+    for method, path, body in (
+        ("GET", PATH, None), ("POST", PATH, {"data": {}}), ("DELETE", PATH, None), ("GET", "sys/mounts", None),
+        ("GET", "secret/metadata/agents/bot/db", None), ("LIST", "secret/metadata/agents/bot", None),
+        ("POST", "transit/encrypt/k", {"plaintext": ""}), ("POST", "transit/random", {}),
+        ("POST", "auth/jwt/login", {"jwt": "x"}), ("POST", "auth/approle/login", {"role_id": "x", "secret_id": "x"}),
+        ("GET", "auth/token/lookup-self", None), ("POST", "auth/token/renew-self", {}),
+    ):  # fmt: skip
+        answer = await bot.ask(method, path, body)
+        assert (answer.status, answer.json["errors"][0]) == (503, "the secrets are sealed"), (method, path)
+    health = await bot.ask("GET", "sys/health", token="")
+    assert (health.status, health.json["sealed"]) == (503, True)
+    assert (await bot.ask("GET", "sys/seal-status", token="")).json["sealed"] is True
+    for key in store.keys(world.db.read()):  # nothing that the server has opens a wrapping key
+        for secret in (world.keys.derive(PURPOSE), world.keys.secret("nonce")):
+            with pytest.raises(Conflict):
+                open_key(key.number, key.sealed, under=secret)
+    for wrong in (bytes(32), PUBLIC, b"", PRIVATE + b"x", PRIVATE[:31]):
+        with pytest.raises(Forbidden) as refusal:
+            await unseal(world, wrong)
+        assert (refusal.value.code, newest_entry(world).outcome) == ("wrong_unseal_key", "refused")
+    assert (await bot.ask("POST", "sys/unseal", {"key": "?"}, token="")).status == 400
+    assert (await bot.ask("POST", "sys/unseal", {"key": b64u(bytes(32))}, token="")).status == 403
+    assert await bot.status("GET", PATH) == 503
+    answer = await bot.ask("PUT", "sys/unseal", {"key": b64u(PRIVATE)}, token="")
+    assert (answer.status, answer.json["sealed"]) == (200, False)
+    assert await bot.read("agents/bot/db") == {"password": "p"}
+    assert await bot.status("POST", "transit/encrypt/k", {"plaintext": ""}) == 200
+    assert (await bot.ask("PUT", "sys/unseal", {"key": "anything"}, token="")).json["sealed"] is False
+    with pytest.raises(Conflict, match="not sealed"):
+        await unseal(world)
+
+
+async def test_a_token_ends_while_the_secrets_are_sealed(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+    other = await (await enter_agent(world, app, "other")).login()
+    await seal_all(world)
+    assert await other.status("POST", "auth/token/revoke-self") == 204
+    await unseal(world)
+    assert await other.status("GET", "auth/token/lookup-self") == 403
+    assert await bot.status("GET", "auth/token/lookup-self") == 200
+
+
+async def test_a_seal_needs_an_unseal_key_and_is_for_that_key(world: World, bot: VaultAgent) -> None:
+    with pytest.raises(Invalid, match="no unseal key"):
+        await seal_all(world, None)
+    for wrong in (b"", PUBLIC[:31], PUBLIC + b"x"):
+        with pytest.raises(Invalid):
+            await seal_all(world, wrong)
+    assert await bot.status("PUT", "sys/seal") == 403
+    await put_policies(world, POLICIES + '@id("seal") permit (principal, action == Action::"seal_secrets", resource);')
+    assert await bot.status("PUT", "sys/seal") == 400
+    assert await bot.status("GET", PATH) == 404
+    await seal_all(world)
+    with pytest.raises(Conflict, match="another unseal key"):
+        await seal_all(world, bytes(31) + b"\x01")
+    assert (await seal_all(world)).is_sealed
+    await unseal(world)
+    assert await bot.status("PUT", "sys/seal") == 204  # for the key of the last time
+    assert await bot.status("GET", PATH) == 503
+    assert await bot.status("PUT", "sys/seal") == 204
+    await unseal(world)
+    assert await bot.status("GET", PATH) == 404
+
+
+async def test_keys_are_rotated_while_requests_run(
+    world: World, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "RENEWED_AT_ONCE", 2)
+    for number in range(7):
+        assert await bot.status("POST", f"secret/data/agents/bot/{number}", {"data": {"n": number}}) == 200
+    for name in ("a", "b"):
+        assert await bot.status("POST", f"transit/keys/{name}", {}) == 200
+    sealed = await bot.ask("POST", "transit/encrypt/a", {"plaintext": b64encode(b"x").decode()})
+    before = [tuple(map(bytes, row)) for row in world.db.read().all(ALL)]
+
+    async def use() -> None:
+        for number in range(7):
+            assert await bot.read(f"agents/bot/{number}") == {"n": number}
+            assert await bot.status("POST", "secret/data/agents/bot/new", {"data": {"n": number}}) == 200
+
+    await act(world, "vault.rotate", flows.rotate_keys)
+    _, renewed = await asyncio.gather(use(), flows.renew_envelopes(world))
+    assert renewed >= 9
+    keys = flows.read_status(world.db.read()).keys
+    assert [(key.number, key.is_active) for key in keys] == [(2, True)]
+    after = [tuple(map(bytes, row)) for row in world.db.read().all(ALL)]
+    assert not {part for row in before for part in row} & {part for row in after for part in row}
+    assert {Envelope(*row).key_number for row in after} == {2}
+    opened = await bot.ask("POST", "transit/decrypt/a", {"ciphertext": sealed.json["data"]["ciphertext"]})
+    assert opened.json["data"]["plaintext"] == b64encode(b"x").decode()
+    assert await flows.renew_envelopes(world) == 0
+
+
+async def test_a_key_stays_while_a_value_does_not_open(world: World, bot: VaultAgent) -> None:
+    assert await bot.status("POST", PATH, {"data": {"n": 1}}) == 200
+    [(wrapped, value)] = [tuple(map(bytes, row)) for row in world.db.read().all(ALL)]
+    await world.writer.submit(lambda tx: tx.run(SET, wrapped_key=wrapped, sealed=value[:-1]))
+    await act(world, "vault.rotate", flows.rotate_keys)
+    assert await flows.renew_envelopes(world) == 0
+    assert [key.number for key in flows.read_status(world.db.read()).keys] == [1, 2]
+    await world.writer.submit(lambda tx: tx.run(SET, wrapped_key=wrapped, sealed=value))
+    assert await flows.renew_envelopes(world) == 1
+    assert [key.number for key in flows.read_status(world.db.read()).keys] == [2]
+    assert await bot.read("agents/bot/db") == {"n": 1}
+
+
+async def test_rotation_waits_while_the_secrets_are_sealed(
+    world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "MAX_KEYS", 2)
+    assert await bot.status("POST", PATH, {"data": {"n": 1}}) == 200
+    await act(world, "vault.rotate", flows.rotate_keys)
+    with pytest.raises(Conflict, match="not renewed"):
+        await act(world, "vault.rotate", flows.rotate_keys)
+    await seal_all(world)
+    with pytest.raises(flows.Sealed):
+        await act(world, "vault.rotate", flows.rotate_keys)
+    assert await flows.renew_envelopes(world) == 0
+    assert len(flows.read_status(world.db.read()).keys) == 2
+    await unseal(world)
+    assert await flows.renew_envelopes(world) == 1
+    assert await bot.read("agents/bot/db") == {"n": 1}
+
+
+async def test_a_value_from_before_wrapping_keys_had_numbers_opens_and_is_renewed(
+    world: World, bot: VaultAgent
+) -> None:
+    assert await bot.status("POST", PATH, {"data": {}}) == 200
+    bound, random = _associated_data(("secret", "agents/bot/db", 1)), world.random
+    data_key = random(32)
+    wrapped = _encrypt(world.keys.derive(PURPOSE), data_key, bound, random)
+    value = _encrypt(data_key, b'{"old":1}', bound, random)
+
+    def go_back(tx: Any) -> None:
+        tx.run(SET, wrapped_key=wrapped, sealed=value)
+        tx.run(NO_KEYS)
+
+    await world.writer.submit(go_back)
+    assert await bot.read("agents/bot/db") == {"old": 1}
+    assert await bot.status("POST", "secret/data/agents/bot/other", {"data": {}}) == 200
+    assert [key.number for key in flows.read_status(world.db.read()).keys] == [0, 1]
+    assert await flows.renew_envelopes(world) == 1
+    assert [key.number for key in flows.read_status(world.db.read()).keys] == [1]
+    assert await bot.read("agents/bot/db") == {"old": 1}
+
+
+def test_each_column_of_wrapped_keys_is_renewed() -> None:
+    columns: dict[str, int] = {}
+    for file in (Path(migrate.__file__).parent / "migrations").glob("*.sql"):
+        for table, body in re.findall(r"create table (\w+) \((.*?)\n\) ", file.read_text("utf-8"), re.S):
+            columns[table] = len(re.findall(r"^\s+(?:wrapped_key|pending_key) bytea", body, re.M))
+    renewed = Counter(table for one in store.ENVELOPE_TABLES for table in one.page.tables)
+    assert renewed == {table: count for table, count in columns.items() if count}
