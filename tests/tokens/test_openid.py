@@ -34,7 +34,7 @@ from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
 from ostiaryd.trust.store import clients
 from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, reconfigured, send
-from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, sign_in
+from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, make_client, sign_in
 
 USERINFO = f"{ISSUER}/userinfo"
 
@@ -603,6 +603,16 @@ async def test_the_answer_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeF
     assert (fields["state"], fields["iss"]) == ("the state", ISSUER)
     assert "form-action 'self' https://app.example" in answer.headers["content-security-policy"]
     assert (await flow.redeem(fields["code"])).status == 200
+
+
+async def test_a_redirect_uri_adds_nothing_to_the_policy_of_the_page(world: World, flow: CodeFlow) -> None:
+    uri = "com.example.app://x;sandbox,x/callback"
+    await make_client(world, registry.find_agent(world.db.read(), "reader"), redirect_uris=[uri])
+    await flow.open(response_mode="form_post", redirect_uri=uri)
+    await flow.allow()
+    policy = flow.browser.answer.headers["content-security-policy"]
+    assert "form-action 'self' com.example.app:" in policy
+    assert "sandbox" not in policy
 
 
 async def test_the_page_of_a_device_asks_to_sign_in_and_returns(world: World, app: ASGIApp, flow: CodeFlow) -> None:

@@ -337,9 +337,11 @@ def _refusal_page(
 
 
 def _origin(address: ReturnAddress) -> str:
-    """Return the origin of the redirect URI for the content security policy."""
+    """Return the origin of the redirect URI for the content security policy; of an application's own scheme, the
+    scheme.
+    """
     target = urlsplit(address.redirect_uri)
-    return f"{target.scheme}://{target.netloc}" if target.netloc else f"{target.scheme}:"
+    return f"{target.scheme}://{target.netloc}" if target.scheme in ("http", "https") else f"{target.scheme}:"
 
 
 def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *, is_form: bool = False) -> Reply:

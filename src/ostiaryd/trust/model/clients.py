@@ -57,6 +57,7 @@ _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 """The last label of a host that resolvers read as an IPv4 address."""
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 class ClientKind(StrEnum):
@@ -307,7 +308,7 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     if base not in (normal, normal.removesuffix("/")) or "*" in base.split("/", 3)[2]:
         raise InvalidRedirectUri(f"{shown} can be written in another way", hint=f"write `{normal}{question}{query}`")
     host = urlsplit(uri).hostname or ""
-    if "%" in host or not _is_usual(host):
+    if not _is_usual(host):
         raise InvalidRedirectUri(f"{shown} has a host that is no usual name or address")
     if uri.startswith("http:") and host not in LOOPBACK:
         raise InvalidRedirectUri(f"{shown} must begin with https://", hint="http:// is for 127.0.0.1, [::1], localhost")
@@ -315,10 +316,13 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
 
 
 def _is_usual(host: str) -> bool:
-    """Return whether a host is a name, or an address in its usual spelling."""
+    """Return whether a host is a name of letters, digits, `-` and `_`, or an address in its usual spelling.
+
+    RFC 3986 also allows `;` and `,` in a host, which would end a directive of the content security policy of a page.
+    """
     is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     try:
-        return not is_number or str(ip_address(host)) == host
+        return str(ip_address(host)) == host if is_number else _HOST_NAME.fullmatch(host) is not None
     except ValueError:
         return False
 
@@ -442,6 +446,8 @@ def check_document_id(unverified_id: str) -> str:
         normal = normalise_uri(base)
     except Malformed as error:
         raise InvalidClientMetadata(f"{shown}: {error.message}") from None
+    if not _is_usual(urlsplit(normal).hostname or ""):
+        raise InvalidClientMetadata(f"{shown} has a host that is no usual name or address")
     if urlsplit(normal).path == "/":
         raise InvalidClientMetadata(f"{shown} has no path", hint="such as https://app.example/client.json")
     if base != normal:
