@@ -85,7 +85,8 @@ from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
 from ostiaryd.secrets import flows as secret_flows
 from ostiaryd.secrets import wire_admin as secrets_admin
-from ostiaryd.secrets import wire_leases, wire_vault
+from ostiaryd.secrets import wire_aws, wire_leases, wire_vault
+from ostiaryd.secrets.flows import access_keys
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
 from ostiaryd.signals.flows import hearing, signals
@@ -229,6 +230,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_assets.ROUTES,
     *wire_leases.ROUTES,
     *secrets_admin.ROUTES,
+    *wire_aws.ROUTES,
     *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1
 )
 """Every route of the server. If two match a request, the first one answers."""
@@ -568,6 +570,7 @@ LOOPS = (
     _every(10, certs.forget),
     _every(1, certs.end_below_revoked),
     _every(60, secret_flows.forget_tokens),
+    _every(600, access_keys.forget_access_keys),
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
     _every(5, secret_flows.renew_envelopes),

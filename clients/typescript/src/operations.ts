@@ -1,5 +1,24 @@
 // Generated from the OpenAPI document of the server: make docs.
 
+/** An access key without its secret key. Times in seconds. */
+export type AccessKeyBody = {
+  access_key_id: string;
+  created_at: number;
+  expires_at: number;
+  network: string;
+};
+
+/** A new access key: the networks from which it is accepted, with spaces between, and its lifetime in seconds. */
+export type AccessKeyRequest = {
+  network: string;
+  ttl?: number;
+};
+
+/** The access keys of an agent. */
+export type AccessKeysBody = {
+  keys: AccessKeyBody[];
+};
+
 /** An account (RFC 8555 section 7.1.2). */
 export type AccountBody = {
   contact: string[];
@@ -380,6 +399,12 @@ export type AuthorizationBody = {
   identifier: IdentifierBody;
   status: string;
   wildcard?: boolean;
+};
+
+/** A refusal of the API of AWS. */
+export type AwsError = {
+  Message: string;
+  _AwsError__type: string;
 };
 
 /** A backchannel authentication response (CIBA Core 1.0 section 7.3). */
@@ -1180,6 +1205,26 @@ export type KillBody = {
   undo: string;
 };
 
+/** A lease. `attempts` counts failed revocations, of which `error` is the last. */
+export type LeaseBody = {
+  agent: string;
+  attempts: number;
+  database: string;
+  error: string;
+  expires_at: number;
+  issued_at: number;
+  lease_id: string;
+  state: string;
+  task: string;
+  username: string;
+};
+
+/** A lease to revoke. `forget` deletes it although its account may still exist at the database. */
+export type LeaseToRevoke = {
+  lease_id: string;
+  forget?: boolean;
+};
+
 export type Leave = {
   holder: string;
   outcome?: "cancelled" | "done" | "failed";
@@ -1257,6 +1302,17 @@ export type MutualTlsBody = {
   subject: Record<string, string>;
   tls_client_certificate_bound_access_tokens: boolean;
   token_endpoint_auth_method: string;
+};
+
+/** An access key with its secret key, which is shown here only. */
+export type NewAccessKeyBody = {
+  access_key_id: string;
+  created_at: number;
+  endpoint: string;
+  expires_at: number;
+  network: string;
+  region: string;
+  secret_access_key: string;
 };
 
 /**
@@ -1441,6 +1497,13 @@ export type NewResourceKey = {
 export type NewRole = {
   subject: string;
   role: string;
+};
+
+/** `cas`: the version that the writer expects to be current; 0 for none. */
+export type NewSecretValue = {
+  path: string;
+  data: Record<string, unknown>;
+  cas?: number | null;
 };
 
 /** `loses`: safeguards of the server that may go. */
@@ -2092,6 +2155,19 @@ export type SchemaBody = {
   schema: string;
 };
 
+/** The state of the seal; `unseal_key` is the fingerprint of the unseal key, `null` if none was given. */
+export type SealBody = {
+  sealed: boolean;
+  sealed_at: number | null;
+  unseal_key: string | null;
+  wrapping_keys: WrappingKeyBody[];
+};
+
+/** `unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, that of the last seal. */
+export type SealOrder = {
+  unseal_public_key?: string | null;
+};
+
 /** A page of results: entities or actions, each with the inputs on which it depends. */
 export type SearchBody = {
   context: Record<string, unknown>;
@@ -2104,8 +2180,41 @@ export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
 
+/** `versions`: `current` deletes the current version, which can be restored; `all` deletes the secret for good. */
+export type SecretDeletion = {
+  path: string;
+  versions?: "all" | "current";
+};
+
+/** The names in a folder; those of folders end with a slash. */
+export type SecretNamesBody = {
+  folder: string;
+  names: string[];
+};
+
+/** `version`: 0 for the current one. */
+export type SecretReading = {
+  path: string;
+  version?: number;
+};
+
 export type SecretRequest = {
   ttl?: number;
+};
+
+/** A version of a secret with its value. */
+export type SecretValueBody = {
+  created_at: number;
+  data: Record<string, unknown>;
+  path: string;
+  version: number;
+};
+
+/** A version of a secret, without its value. */
+export type SecretVersionBody = {
+  created_at: number;
+  path: string;
+  version: number;
 };
 
 /**
@@ -2469,6 +2578,11 @@ export type UndecidedRecord = {
   reasons?: RecordedReason[];
 };
 
+/** `unseal_key`: the unseal key (X25519, base64url). */
+export type UnsealOrder = {
+  unseal_key: string;
+};
+
 /** The policy set that does not decide beside the active set any more. */
 export type UnwatchedBody = {
   hash: string | null;
@@ -2565,6 +2679,13 @@ export type WorkloadBody = {
   selectors: Record<string, unknown>;
   spiffe_id: string;
   workload_id: string;
+};
+
+/** A wrapping key: `active` for new values, or `retired` until each value under it is renewed. */
+export type WrappingKeyBody = {
+  created_at: number;
+  number: number;
+  state: string;
 };
 
 export interface Operations {
@@ -2881,6 +3002,34 @@ export interface Operations {
     query: {};
     body: AgentChange;
     answer: AgentDetail;
+  };
+  /** Create an access key for the API of AWS Secrets Manager. The secret key is shown here only. */
+  "POST /api/v1/agents/{name}/access-keys": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AccessKeyRequest;
+    answer: NewAccessKeyBody;
+  };
+  /** List the access keys of an agent. */
+  "GET /api/v1/agents/{name}/access-keys": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AccessKeysBody;
+  };
+  /** Revoke an access key: its next request is refused. */
+  "DELETE /api/v1/agents/{name}/access-keys/{access_key_id}": {
+    path: {
+      name: string;
+      access_key_id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
   };
   /** List the resources for which an agent may have bearer tokens. */
   "GET /api/v1/agents/{name}/bearer": {
@@ -3746,6 +3895,32 @@ export interface Operations {
     body: Kill;
     answer: LiftBody;
   };
+  /** List the leases, or those whose account could not be removed although they have ended. */
+  "GET /api/v1/leases": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+      stuck?: string;
+    };
+    body: undefined;
+    answer: {
+      leases: (LeaseBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Revoke a lease: its account is removed at once, and again and again until that succeeds. */
+  "POST /api/v1/leases/revoke": {
+    path: {};
+    query: {};
+    body: LeaseToRevoke;
+    answer: EmptyBody;
+  };
   /** Let persons log in by an OpenID provider or a SAML identity provider. */
   "POST /api/v1/login-providers": {
     path: {};
@@ -4272,6 +4447,64 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: EmptyBody;
+  };
+  /** List the names in a folder of secrets. */
+  "GET /api/v1/secrets": {
+    path: {};
+    query: {
+      folder?: string;
+    };
+    body: undefined;
+    answer: SecretNamesBody;
+  };
+  /** Delete the current version of a secret, or the secret with all its versions. */
+  "POST /api/v1/secrets/delete": {
+    path: {};
+    query: {};
+    body: SecretDeletion;
+    answer: undefined;
+  };
+  /** Return the value of a secret. */
+  "POST /api/v1/secrets/get": {
+    path: {};
+    query: {};
+    body: SecretReading;
+    answer: SecretValueBody;
+  };
+  /** Store a value as a new version of a secret. */
+  "POST /api/v1/secrets/put": {
+    path: {};
+    query: {};
+    body: NewSecretValue;
+    answer: SecretVersionBody;
+  };
+  /** Create a new wrapping key; each value is then renewed under it, with a new data key, while requests run. */
+  "POST /api/v1/secrets/rotate-keys": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: SealBody;
+  };
+  /** Show whether the secrets are sealed, and their wrapping keys. */
+  "GET /api/v1/secrets/seal": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: SealBody;
+  };
+  /** Seal the secrets: no value can be read or written until the unseal key is given. */
+  "POST /api/v1/secrets/seal": {
+    path: {};
+    query: {};
+    body: SealOrder;
+    answer: SealBody;
+  };
+  /** Open the secrets by the unseal key. */
+  "POST /api/v1/secrets/unseal": {
+    path: {};
+    query: {};
+    body: UnsealOrder;
+    answer: SealBody;
   };
   /** Show the person who calls, with the operations that roles permit; postpones the idle end of the session. */
   "GET /api/v1/session": {

@@ -87,6 +87,12 @@ COMMANDS = (
         ACCESS,
     ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
+    (
+        "aws-key",
+        "ostiary.cli.access_keys:aws_key",
+        "Create, list and revoke access keys for the API of AWS Secrets Manager.",
+        IDENTITIES,
+    ),
     ("lease", "ostiary.cli.leases:lease", "List and revoke leases of credentials.", IDENTITIES),
     ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),
     (

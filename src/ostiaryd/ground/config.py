@@ -323,6 +323,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " of a Unix socket, separated by spaces; empty: none"
         ),
     ] = ""
+    aws_region: Annotated[
+        str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z", description="Region of the API of AWS Secrets Manager at /aws")
+    ] = "us-east-1"
     mail_server: Annotated[
         str,
         Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
@@ -238,7 +238,7 @@ async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
     try:
         await _remove(world, name, claimed)
     except Refused as refusal:
-        if isinstance(refusal, DatabaseDown) or len(claimed) == 1:
+        if isinstance(refusal, Unavailable) or len(claimed) == 1:
             await _postpone(world, [(lease, refusal.message) for lease in claimed])
             return
     else:
@@ -266,7 +266,7 @@ async def _postpone(world: World, failed: Sequence[tuple[Lease, str]]) -> None:
 
 
 async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
-    """Remove accounts from their database; one that does not exist is removed already. Raises Refused.
+    """Remove accounts from their database; an account that does not exist counts as removed. Raises Refused.
 
     Logins are refused from the first commit on, so no session begins behind the search for sessions.
     """

@@ -67,7 +67,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     mount, _, below = lease_id.partition("/")
     path, _, number = below.rpartition("/")
     if mount != MOUNT or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
-        raise Invalid("invalid lease", hint="`lease_id` is the one that came with the credentials")
+        raise Invalid("invalid lease", hint="`lease_id` comes with the credentials")
     check_path(lease_id)
     return MOUNT, Operation(SecretAction.READ, path, kind, partial(_OWN[kind], lease_id=lease_id, body=body))
 
@@ -118,7 +118,7 @@ def _list(act: Act, role: str) -> Answer:
 
 
 def _revoke_all(act: Act, role: str, is_forced: bool) -> Answer:
-    """Revoke at most `MAX_LISTED` leases of each role; with `is_forced`, delete those that are owed already."""
+    """Revoke at most `MAX_LISTED` leases of each role; with `is_forced`, their accounts are forgotten."""
     act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
     count = 0
     for one in [role] if role else store.roles(act.tx, limit=MAX_LISTED):

@@ -92,7 +92,7 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     act.entry.agent, act.entry.token = holding.agent, holding.id
     if not is_within(address, parse_networks(token.network)):
         raise TokenRefused("permission denied: the token is bound to another address", hint="log in from here")
-    agent, task = _live(act, holding.agent, holding.task)
+    agent, task = find_live(act, holding.agent, holding.task)
     return VaultCaller(
         agent, task, _scopes(agent, task, token.scopes), token.acr, token.details, holding.id, token=token
     )
@@ -102,7 +102,7 @@ def _authenticate_access(act: Act, request: trust.Request, *, config: Config) ->
     if request.authorization is None:
         raise TokenRefused("permission denied: missing client token", hint="send the header X-Vault-Token")
     claims = verify_claims(act, request, config=config)
-    agent, task = _live(act, claims.client_id, claims.task)
+    agent, task = find_live(act, claims.client_id, claims.task)
     details = parse_details(claims.authorization_details)
     own = _scopes(agent, task, scopes(claims))
     return VaultCaller(agent, task, own, claims.acr, details, claims.jti, claims.auth_time)
@@ -123,7 +123,7 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
     return trust.read_claims(request.authorization, keys=act.tx.keys)
 
 
-def _live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
+def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
     """Return an agent that may act now, and its task with the chain. Raises NotFound, Forbidden."""
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_id(agent.agent_id)

@@ -93,7 +93,7 @@ def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
 
 
 def begin_root_rotation(act: Act, name: str) -> None:
-    """Store the next password of a connection. One that is pending already is kept: the database may have it."""
+    """Store the next password of a connection. A pending password is kept: the database may have it."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
         store.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
@@ -161,7 +161,7 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
 
 
 def begin_rotation(act: Act, name: str) -> None:
-    """Store the next password of a static role. One that is pending already is kept: the database may have it."""
+    """Store the next password of a static role. A pending password is kept: the database may have it."""
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
         store.set_static_pending(act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random)))

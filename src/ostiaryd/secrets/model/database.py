@@ -1,4 +1,4 @@
-"""Databases of others, and roles in them: connections, statements, names and passwords of accounts.
+"""Databases at other servers, and roles in them: connections, statements, names and passwords of accounts.
 
 Statements are templates in the form of Vault: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
 values are made here, from letters, digits and hyphens, so that no value can end a quoted string.

@@ -2,7 +2,7 @@
 
 A lease is written before its account is created. Its state says which act at the other system is owed:
 
-    creating    the account may or may not exist; if nobody confirms it, it is removed
+    creating    the account may or may not exist; without a confirmation it is removed
     live        the account exists and belongs to the holder
     revoking    the account is to be removed, however often that must be tried
 """
@@ -24,7 +24,7 @@ LONGEST_TTL = 86_400 * SECOND
 CREATE_S = 20
 """Seconds after the lease was written within which its account must be under way at the other system."""
 TAKEOVER_S = 60
-"""Seconds after which a lease that nobody confirmed is removed, and after which a claimed revocation is tried anew."""
+"""Seconds after which an unconfirmed lease is removed, and after which a claimed revocation is tried anew."""
 RETRY_S = (1, 2, 5, 15, 30, 60, 120, 300)
 """Seconds between the attempts to revoke; the last one repeats without end."""
 STUCK_ATTEMPTS = 4

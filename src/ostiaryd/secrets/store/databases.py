@@ -1,6 +1,6 @@
 """Connections to databases, their roles, and static roles; passwords are sealed.
 
-While a password changes, two are stored: the present one, and the pending one that the database is asked to use.
+While a password changes, two are stored: the present password, and the pending password that the database will have.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases whose revocation is due, and those whose creation nobody has confirmed in time."""
+    """Return leases whose revocation is due, and leases whose creation was not confirmed in time."""
     return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 

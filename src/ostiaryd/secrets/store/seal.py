@@ -124,6 +124,13 @@ ENVELOPE_TABLES = (
         sql("update static_role set pending_key = :wrapped_key, pending = :sealed where name = :name"),
         "static-roles",
     ),
+    EnvelopeTable(
+        ("id",),
+        sql("select id, wrapped_key, sealed from access_key where id > :id order by id limit :limit"),
+        sql("update access_key set wrapped_key = :wrapped_key, sealed = :sealed where id = :id"),
+        ("",),
+        lambda row: ("aws", row[0], 1),
+    ),
 )
 """All tables with envelopes: a value elsewhere would be lost with its wrapping key."""
 

@@ -1,0 +1,153 @@
+"""Secrets of AWS Secrets Manager as values of the key-value store.
+
+A `SecretString` that is a JSON object in the usual form is stored as that object, so that clients of both APIs read the
+same members. Any other text is the one member `SecretString`, bytes are the member `SecretBinary`. Members that the
+key-value store lacks are custom metadata of the secret, under names that begin with `aws:`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from ostiary.protocol.errors import Conflict, Invalid
+
+DESCRIPTION, DELETION, TAG, VERSION = "aws:description", "aws:deletion", "aws:tag:", "aws:version:"
+ACCOUNT = "000000000000"
+CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
+SHORTEST_WINDOW, DEFAULT_WINDOW, LONGEST_WINDOW = 7, 30, 30
+DAY = 86_400_000_000
+MAX_DESCRIPTION = 512
+MAX_TAGS = 20
+LONGEST_PASSWORD = 4096
+_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
+_TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
+_ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
+_UPPER, _LOWER, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
+_PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+class SecretExists(Conflict):
+    """A secret of that name, or another value with that token, exists."""
+
+    code = "secret_exists"
+
+
+class SecretState(Conflict):
+    """The secret is scheduled for deletion, or not scheduled."""
+
+    code = "secret_state"
+
+
+def check_name(name: str) -> str:
+    """Return the name of a secret. Raises Invalid."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("`Name` has 1 to 256 letters, digits and characters of /_+=.@-")
+    return name
+
+
+def make_arn(name: str, *, region: str) -> str:
+    """Return the ARN of a name; its suffix is computed, so it is the same for every server."""
+    suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
+    return f"arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{name}-{suffix}"
+
+
+def read_id(secret_id: str, *, region: str) -> str:
+    """Return the name that a `SecretId` names: a name, an ARN, or an ARN without its suffix. Raises Invalid."""
+    match = _ARN.fullmatch(secret_id)
+    if match is None:
+        return check_name(secret_id)
+    if match[1] != region or match[2] != ACCOUNT:
+        raise Invalid("the ARN is of another region or account")
+    name = check_name(match[3])
+    shortened = name[:-7]
+    return shortened if len(name) > 7 and make_arn(shortened, region=region) == secret_id else name
+
+
+def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
+    """Return the token of a request, which becomes the id of the version; a new one without. Raises Invalid."""
+    if token is None:
+        return random(16).hex()
+    if not _TOKEN.fullmatch(token):
+        raise Invalid("`ClientRequestToken` has 32 to 64 letters, digits and hyphens")
+    return token
+
+
+def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
+    """Return the id of a version: the token of its request, or a computed one if another API wrote it."""
+    computed = sha256(f"ostiary version {version} {name}".encode()).hexdigest()[:32]
+    return custom.get(f"{VERSION}{version}", computed)
+
+
+def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
+    """Return the value that is stored for a `SecretString` or a `SecretBinary`. Raises Invalid."""
+    if (text is None) == (binary is None):
+        raise Invalid("give either `SecretString` or `SecretBinary`")
+    if binary is not None:
+        try:
+            base64.b64decode(binary, validate=True)
+        except (binascii.Error, ValueError):
+            raise Invalid("`SecretBinary` is not base64") from None
+        return {"SecretBinary": binary}
+    assert text is not None  # one of the two is given
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {"SecretString": text}
+    is_plain = (
+        isinstance(value, dict) and json.dumps(value) == text and not {"SecretString", "SecretBinary"} & set(value)
+    )
+    return value if is_plain else {"SecretString": text}
+
+
+def render_value(stored: bytes) -> dict[str, str]:
+    """Return `SecretString` or `SecretBinary` of a stored value, which is JSON."""
+    value = msgspec.json.decode(stored)
+    if isinstance(value, dict) and len(value) == 1:
+        for name in ("SecretString", "SecretBinary"):
+            if isinstance(text := value.get(name), str):
+                return {name: text}
+    return {"SecretString": json.dumps(value)}
+
+
+def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) -> str:
+    """Return a random password by the options of `GetRandomPassword`. Raises Invalid."""
+    length = body.get("PasswordLength", 32)
+    classes = [
+        letters
+        for letters, option in (
+            (_LOWER, "ExcludeLowercase"),
+            (_UPPER, "ExcludeUppercase"),
+            (_DIGITS, "ExcludeNumbers"),
+            (_PUNCTUATION, "ExcludePunctuation"),
+        )
+        if not body.get(option)
+    ]
+    if body.get("IncludeSpace"):
+        classes.append(" ")
+    excluded = str(body.get("ExcludeCharacters", ""))
+    classes = [kept for letters in classes if (kept := "".join(one for one in letters if one not in excluded))]
+    needs_all = body.get("RequireEachIncludedType", True)
+    if not isinstance(length, int) or not max(1, len(classes) if needs_all else 1) <= length <= LONGEST_PASSWORD:
+        raise Invalid(f"`PasswordLength` must be at most {LONGEST_PASSWORD}, and at least 1 for each type of character")
+    if not classes:
+        raise Invalid("no character is left for the password")
+    letters = "".join(classes)
+    while True:
+        password = "".join(letters[_below(len(letters), random)] for _ in range(length))
+        if not needs_all or all(set(one) & set(password) for one in classes):
+            return password
+
+
+def _below(limit: int, random: Callable[[int], bytes]) -> int:
+    """Return a number below a limit of at most 256, each with the same probability."""
+    while (number := random(1)[0]) >= 256 - 256 % limit:
+        pass
+    return number % limit

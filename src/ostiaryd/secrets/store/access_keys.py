@@ -1,0 +1,69 @@
+"""Access keys of agents for the API of AWS, with their sealed secret keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.sealing import Envelope
+
+_COLUMNS = "id, agent, network, wrapped_key, sealed, created_at, expires_at"
+_GET = sql(f"select {_COLUMNS} from access_key where id = :id", steady=True)
+_OF_AGENT = sql(f"select {_COLUMNS} from access_key where agent = :agent order by created_at, id")
+_INSERT = sql(
+    f"""insert into access_key ({_COLUMNS})
+        values (:id, :agent, :network, :wrapped_key, :sealed, :created_at, :expires_at)"""
+)
+_DELETE = sql("delete from access_key where id = :id")
+_PRUNE = sql(
+    "delete from access_key where id in (select id from access_key where expires_at < :before limit 1000)", prunes=True
+)
+
+
+class AccessKey(NamedTuple):
+    """An access key; its id is that of its holding too. Times in microseconds."""
+
+    id: str
+    agent: str
+    network: str
+    secret: Envelope
+    created_at: int
+    expires_at: int
+
+
+def get(reader: Reader, id: str) -> AccessKey | None:
+    """Return an access key; None if there is none."""
+    return reader.made(_GET, _key, id=id)
+
+
+def of_agent(reader: Reader, agent: str) -> list[AccessKey]:
+    """Return the access keys of an agent, the oldest first."""
+    return [_key(row) for row in reader.all(_OF_AGENT, agent=agent)]
+
+
+def insert(tx: Tx, key: AccessKey) -> None:
+    """Insert an access key, whose id is new."""
+    tx.run(
+        _INSERT,
+        id=key.id,
+        agent=key.agent,
+        network=key.network,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        **key.secret._asdict(),
+    )
+
+
+def delete(tx: Tx, id: str) -> None:
+    """Delete an access key."""
+    tx.run(_DELETE, id=id)
+
+
+def prune(tx: Tx) -> int:
+    """Delete access keys that have expired; return how many."""
+    return tx.run(_PRUNE, before=tx.now)
+
+
+def _key(row: Row) -> AccessKey:
+    id, agent, network, wrapped_key, sealed, created_at, expires_at = row
+    return AccessKey(id, agent, network, Envelope(bytes(wrapped_key), bytes(sealed)), created_at, expires_at)

@@ -1,0 +1,679 @@
+"""The JSON API of AWS Secrets Manager at /aws, signed with Signature Version 4, and access keys in the admin API.
+
+A secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and entries. Actions and
+members that are not supported are refused with an error of the API.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, NamedTuple, TypedDict
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from ostiaryd.ground.http.edge import (
+    MAX_DEPTH,
+    NO_STORE,
+    SMALL_BODY,
+    Call,
+    Failed,
+    MethodNotAllowed,
+    Reply,
+    TooLarge,
+    reply,
+)
+from ostiaryd.ground.http.routes import NOT_FOUND, Content, EmptyBody, Route, RouteProtocol
+from ostiaryd.ledger.flows import Act, act, record_refusal
+from ostiaryd.policy.flows.external_pdp import act_with_answers
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import access_keys, keyvalue
+from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.keyvalue import Secret, check_custom
+from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path
+from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
+from ostiaryd.secrets.store import keyvalue as store
+from ostiaryd.secrets.store.access_keys import AccessKey
+
+MOUNT = "secret"
+TARGET = "secretsmanager."
+_TARGET = re.compile(r"secretsmanager\.[A-Za-z]{1,40}")
+MEDIA_TYPE = "application/x-amz-json-1.1"
+DEFAULT_PAGE, LONGEST_PAGE = 100, 100
+MOST_AT_ONCE = 20
+
+
+class UnknownAction(Invalid):
+    """The API has no such action, or the server does not support it."""
+
+    code = "unknown_action"
+
+
+class AwsError(TypedDict):
+    """A refusal of the API of AWS."""
+
+    __type: str
+    Message: str
+
+
+TYPES: tuple[tuple[type[Refused], str, int], ...] = (
+    (SignatureRefused, "InvalidSignatureException", 400),
+    (flows.TokenRefused, "UnrecognizedClientException", 400),
+    (Forbidden, "AccessDeniedException", 400),
+    (Unauthenticated, "MissingAuthenticationTokenException", 400),
+    (NotFound, "ResourceNotFoundException", 400),
+    (UnknownAction, "UnknownOperationException", 400),
+    (MethodNotAllowed, "UnknownOperationException", 405),
+    (aws.SecretExists, "ResourceExistsException", 400),
+    (Conflict, "InvalidRequestException", 400),
+    (TooLarge, "InvalidParameterException", 400),
+    (Invalid, "InvalidParameterException", 400),
+    (Malformed, "SerializationException", 400),
+    (Failed, "InternalServiceError", 500),
+    (Unavailable, "ServiceUnavailableException", 503),
+    (Refused, "InvalidRequestException", 400),
+)
+
+
+def render(refusal: Refused) -> Reply:
+    """Render a refusal as AWS does: the type of the error, and its message."""
+    kind, status = next((name, status) for one, name, status in TYPES if isinstance(refusal, one))
+    message = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
+    return _json({"__type": kind, "Message": message}, status=status, headers=[(b"x-amzn-errortype", kind.encode())])
+
+
+def _json(body: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
+    return Reply(status, msgspec.json.encode(body), media_type=MEDIA_TYPE, headers=[NO_STORE, *(headers or [])])
+
+
+AWS = RouteProtocol("AWS", render, AwsError, refuses_methods=True)
+
+
+class _Place(NamedTuple):
+    """The world of a request, and its region."""
+
+    region: str
+    random: Callable[[int], bytes]
+
+
+class _Tag(msgspec.Struct):
+    Key: Annotated[str, Meta(min_length=1, max_length=100)]
+    Value: Annotated[str, Meta(max_length=256)] = ""
+
+
+class _Filter(msgspec.Struct):
+    Key: str
+    Values: Annotated[list[str], Meta(min_length=1, max_length=1)]
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The members that the actions have; any other is refused."""
+
+    SecretId: str | None = None
+    Name: str | None = None
+    ClientRequestToken: str | None = None
+    Description: Annotated[str, Meta(max_length=aws.MAX_DESCRIPTION)] | None = None
+    SecretString: str | None = None
+    SecretBinary: str | None = None
+    Tags: Annotated[list[_Tag], Meta(max_length=aws.MAX_TAGS)] | None = None
+    TagKeys: Annotated[list[str], Meta(max_length=aws.MAX_TAGS)] | None = None
+    VersionId: str | None = None
+    VersionStage: str | None = None
+    VersionStages: list[str] | None = None
+    RecoveryWindowInDays: int | None = None
+    ForceDeleteWithoutRecovery: bool = False
+    MaxResults: Annotated[int, Meta(ge=1, le=LONGEST_PAGE)] = DEFAULT_PAGE
+    NextToken: str | None = None
+    Filters: Annotated[list[_Filter], Meta(max_length=10)] | None = None
+    IncludeDeprecated: bool = False
+    IncludePlannedDeletion: bool = False
+    SecretIdList: Annotated[list[str], Meta(min_length=1, max_length=MOST_AT_ONCE)] | None = None
+
+    def __repr__(self) -> str:
+        """Return nothing of the body, which is secret."""
+        return "_Body()"
+
+
+class _Action(NamedTuple):
+    """An action: its act in policies, its name in entries, and the flow, which gets act, name, body and place."""
+
+    kind: SecretAction
+    operation: str
+    run: Callable[[Act, str, _Body, _Place], dict[str, Any]]
+
+
+async def answer_aws(call: Call) -> Reply:
+    """Answer a request of AWS Secrets Manager. `X-Amz-Target` names the action, such as
+    `secretsmanager.GetSecretValue`.
+    """
+    try:
+        return _json(await _answer(call))
+    except Refused as refusal:
+        if not refusal.is_challenge and not isinstance(refusal, Unavailable) and not refusal.is_recorded:
+            target = call.header(b"x-amz-target") or ""
+            target = target if _TARGET.fullmatch(target) else ""
+            await record_refusal(
+                call.world, "vault.request", refusal, object=target, request=call.request_id, network=call.network
+            )
+        raise
+
+
+async def _answer(call: Call) -> dict[str, Any]:
+    name = (call.header(b"x-amz-target") or "").removeprefix(TARGET)
+    body = canonical.parse(call.body or b"{}", max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
+    if name == "GetRandomPassword":
+        if not isinstance(body, dict):
+            raise Malformed("the body is not a JSON object")
+        await _act(call, "vault.use", is_change=False, run=lambda act, caller: _note_random(act))
+        return {"RandomPassword": aws.make_password(body, random=call.world.random)}
+    try:
+        read = convert(body, _Body)
+    except msgspec.ValidationError:
+        raise Invalid("the body has a member that is not supported, or a value of the wrong type or size") from None
+    if name == "BatchGetSecretValue":
+        return await _get_values(call, read)
+    if name == "ListSecrets":
+        return await _list_secrets(call, read)
+    if name not in _ACTIONS:
+        raise UnknownAction("the action is not supported", hint="see the page on conformance")
+    secret_id = read.Name if name == "CreateSecret" else read.SecretId
+    return await _one(call, _ACTIONS[name], secret_id, read)
+
+
+def _note_random(act: Act) -> None:
+    act.entry.object = "random"
+
+
+async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) -> dict[str, Any]:
+    """Run an action on one secret as one act, decided as a request of the Vault API would be."""
+    if secret_id is None:
+        raise Invalid("the name or the id of the secret is missing")
+    place = _Place(call.world.config.aws_region, call.world.random)
+    path = check_path(aws.read_id(secret_id, region=place.region))
+    if path.endswith("/"):
+        raise Invalid("the name of a secret does not end with a slash")
+
+    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
+        act.entry.object = f"{MOUNT}/{path}"
+        act.entry.detail = {"operation": action.operation, "api": "aws"}
+        config = call.world.config
+        flows.authorize(act, caller, MOUNT, path, action.kind, action.operation, config=config)
+        return action.run(act, path, body, place)
+
+    is_change = action.kind in (SecretAction.WRITE, SecretAction.DELETE)
+    answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[action.kind], is_change=is_change, run=run)
+    return answer
+
+
+async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, flows.VaultCaller], Any]) -> Any:
+    """Run an act of the agent that signed the request, again with the verdicts of remote policies."""
+    config, now = call.world.config, call.world.now()
+    public = urlsplit(call.uri)
+    signed = read_request(
+        call.headers,
+        call.body,
+        path=quote(public.path, safe="/-_.~"),
+        query=call.query,
+        host=public.netloc,
+        region=config.aws_region,
+        now=now,
+    )
+
+    def flow(act: Act) -> Any:
+        caller = access_keys.authenticate_signed(act, signed, address=call.origin, is_change=is_change, config=config)
+        return run(act, caller)
+
+    return await act_with_answers(
+        call.world,
+        lambda again: act(call.world, action, flow, request=call.request_id, again=again, network=call.network),
+    )
+
+
+# --- one secret
+
+
+def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
+    """Return a secret. Raises NothingStored, SecretState if it is scheduled for deletion."""
+    secret = store.get(act.tx, MOUNT, name)
+    if secret is None or secret.current_version == 0 or _is_purged(secret, act.now):
+        raise NothingStored("Secrets Manager can't find the specified secret.")
+    if aws.DELETION in secret.custom and not may_be_deleted:
+        raise aws.SecretState(
+            "You can't perform this operation on the secret because it was marked for deletion.",
+            hint="restore the secret",
+        )
+    return secret
+
+
+def _is_purged(secret: Secret, now: int) -> bool:
+    deletion = secret.custom.get(aws.DELETION, "")
+    return deletion.isdecimal() and int(deletion) <= now
+
+
+def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    value = aws.read_value(body.SecretString, body.SecretBinary)
+    token = aws.check_token(body.ClientRequestToken, random=place.random)
+    present = store.get(act.tx, MOUNT, name)
+    if present is not None and _is_purged(present, act.now):
+        keyvalue.delete_secret(act, MOUNT, name)
+        present = None
+    if present is not None and present.current_version:
+        _find(act, name)
+        if _number_of_token(present, token) == 1 and _has_value(act, name, 1, value):
+            return _written(name, present, 1, place)
+        raise aws.SecretExists(f"The operation failed because the secret {name} already exists.")
+    secret = _put(act, name, value, token)
+    return _written(name, _describe(act, name, secret, body), secret.current_version, place)
+
+
+def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    value = aws.read_value(body.SecretString, body.SecretBinary)
+    token = aws.check_token(body.ClientRequestToken, random=place.random)
+    if body.VersionStages not in (None, [aws.CURRENT]):
+        raise Invalid(f"`VersionStages` other than {aws.CURRENT} are not supported")
+    secret = _find(act, name)
+    number = _number_of_token(secret, token)
+    if number is None:
+        secret = _put(act, name, value, token)
+        number = secret.current_version
+    elif not _has_value(act, name, number, value):
+        raise aws.SecretExists("a version with this `ClientRequestToken` has another value")
+    return {**_written(name, secret, number, place), "VersionStages": _stages(secret, number)}
+
+
+def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    secret = _find(act, name)
+    if body.SecretString is None and body.SecretBinary is None:
+        _describe(act, name, secret, body)
+        return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+    answer = _put_value(act, name, body, place)
+    _describe(act, name, _find(act, name), body)
+    del answer["VersionStages"]
+    return answer
+
+
+def _put(act: Act, name: str, value: Mapping[str, Any], token: str) -> Secret:
+    """Store a value as a new version, and its token; tokens of versions that are gone are deleted."""
+    secret, version = keyvalue.put_value(act, MOUNT, name, value)
+    custom = {
+        key: kept
+        for key, kept in secret.custom.items()
+        if not key.startswith(aws.VERSION) or int(key.removeprefix(aws.VERSION)) >= secret.oldest_version
+    }
+    secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{version.version}": token}))
+    keyvalue.set_metadata(act, MOUNT, name, secret)
+    return secret
+
+
+def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
+    custom = dict(secret.custom)
+    if body.Description is not None:
+        custom[aws.DESCRIPTION] = body.Description
+    custom |= {f"{aws.TAG}{tag.Key}": tag.Value for tag in body.Tags or ()}
+    if custom == secret.custom:
+        return secret
+    secret = replace(secret, custom=check_custom(custom))
+    keyvalue.set_metadata(act, MOUNT, name, secret)
+    return secret
+
+
+def _number_of_token(secret: Secret, token: str) -> int | None:
+    for key, value in secret.custom.items():
+        if key.startswith(aws.VERSION) and value == token:
+            return int(key.removeprefix(aws.VERSION))
+    return None
+
+
+def _has_value(act: Act, name: str, number: int, value: Mapping[str, Any]) -> bool:
+    present = keyvalue.read_value(act, MOUNT, name, number)[2]
+    return present is not None and msgspec.json.decode(present) == value
+
+
+def _written(name: str, secret: Secret, number: int, place: _Place) -> dict[str, Any]:
+    return {
+        "ARN": aws.make_arn(name, region=place.region),
+        "Name": name,
+        "VersionId": aws.version_id(secret.custom, name, number),
+    }
+
+
+def _stages(secret: Secret, number: int) -> list[str]:
+    return {0: [aws.CURRENT], 1: [aws.PREVIOUS]}.get(secret.current_version - number, [])
+
+
+def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    secret = _find(act, name)
+    number = _find_number(act, name, secret, body)
+    secret, version, value = keyvalue.read_value(act, MOUNT, name, number)
+    if value is None:
+        raise NothingStored("Secrets Manager can't find the specified secret value.")
+    return {
+        **_written(name, secret, number, place),
+        **aws.render_value(value),
+        "VersionStages": _stages(secret, number),
+        "CreatedDate": version.created_at / SECOND,
+    }
+
+
+def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
+    """Return the number of the version that is asked for. Raises NothingStored, Invalid."""
+    by_stage = {aws.CURRENT: secret.current_version, aws.PREVIOUS: secret.current_version - 1}
+    if body.VersionId is None:
+        number = by_stage.get(body.VersionStage or aws.CURRENT, 0)
+    else:
+        numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
+        number = next((one for one in numbers if aws.version_id(secret.custom, name, one) == body.VersionId), 0)
+        if body.VersionStage is not None and number and body.VersionStage not in _stages(secret, number):
+            raise Conflict("the version does not have this stage")
+    if not number:
+        raise NothingStored("Secrets Manager can't find the specified secret value for the version.")
+    return number
+
+
+def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    act.entry.object = f"{MOUNT}/{name}"
+    secret = _find(act, name, may_be_deleted=True)
+    numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
+    return {
+        **_summary(name, secret, region=place.region),
+        "RotationEnabled": False,
+        "VersionIdsToStages": {
+            aws.version_id(secret.custom, name, one): stages for one in numbers if (stages := _stages(secret, one))
+        },
+    }
+
+
+def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
+    custom = secret.custom
+    shown: dict[str, Any] = {
+        "ARN": aws.make_arn(name, region=region),
+        "Name": name,
+        "CreatedDate": secret.created_at / SECOND,
+        "LastChangedDate": secret.updated_at / SECOND,
+        "Tags": [
+            {"Key": key.removeprefix(aws.TAG), "Value": value}
+            for key, value in custom.items()
+            if key.startswith(aws.TAG)
+        ],
+    }
+    if aws.DESCRIPTION in custom:
+        shown["Description"] = custom[aws.DESCRIPTION]
+    if aws.DELETION in custom:
+        shown["DeletedDate"] = int(custom[aws.DELETION]) / SECOND
+    return shown
+
+
+def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    secret = _find(act, name, may_be_deleted=True)
+    versions = [
+        {
+            "VersionId": aws.version_id(secret.custom, name, one.version),
+            "VersionStages": _stages(secret, one.version),
+            "CreatedDate": one.created_at / SECOND,
+        }
+        for one in store.versions(act.tx, MOUNT, name)
+        if body.IncludeDeprecated or _stages(secret, one.version)
+    ]
+    return {"ARN": aws.make_arn(name, region=place.region), "Name": name, "Versions": versions}
+
+
+def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    arn = {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+    if body.ForceDeleteWithoutRecovery:
+        if body.RecoveryWindowInDays is not None:
+            raise Invalid("`RecoveryWindowInDays` and `ForceDeleteWithoutRecovery` exclude each other")
+        keyvalue.delete_secret(act, MOUNT, name)
+        return {**arn, "DeletionDate": act.now / SECOND}
+    days = aws.DEFAULT_WINDOW if body.RecoveryWindowInDays is None else body.RecoveryWindowInDays
+    if not aws.SHORTEST_WINDOW <= days <= aws.LONGEST_WINDOW:
+        raise Invalid(f"`RecoveryWindowInDays` must be {aws.SHORTEST_WINDOW} to {aws.LONGEST_WINDOW}")
+    secret = _find(act, name)
+    at = act.now + days * aws.DAY
+    keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom={**secret.custom, aws.DELETION: str(at)}))
+    keyvalue.delete_versions(act, MOUNT, name)
+    return {**arn, "DeletionDate": at / SECOND}
+
+
+def _restore(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    secret = _find(act, name, may_be_deleted=True)
+    if aws.DELETION in secret.custom:
+        custom = {key: value for key, value in secret.custom.items() if key != aws.DELETION}
+        keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom=custom))
+        keyvalue.restore_versions(act, MOUNT, name, [secret.current_version])
+    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+
+
+def _tag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    _describe(act, name, _find(act, name), _Body(Tags=body.Tags))
+    return {}
+
+
+def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    secret = _find(act, name)
+    gone = {f"{aws.TAG}{key}" for key in body.TagKeys or ()}
+    custom = {key: value for key, value in secret.custom.items() if key not in gone}
+    keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom=custom))
+    return {}
+
+
+_READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
+_ACTIONS = {
+    "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
+    "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
+    "DescribeSecret": _Action(SecretAction.READ, "metadata", _show),
+    "GetSecretValue": _READ_VALUE,
+    "ListSecretVersionIds": _Action(SecretAction.READ, "metadata", _list_versions),
+    "PutSecretValue": _Action(SecretAction.WRITE, "write", _put_value),
+    "RestoreSecret": _Action(SecretAction.WRITE, "undelete", _restore),
+    "TagResource": _Action(SecretAction.WRITE, "metadata", _tag),
+    "UntagResource": _Action(SecretAction.WRITE, "metadata", _untag),
+    "UpdateSecret": _Action(SecretAction.WRITE, "write", _update),
+}
+
+
+# --- several secrets
+
+
+async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
+    """Return several values, each by an act of its own; a refusal of one is a member of `Errors`."""
+    if body.SecretIdList is None or body.Filters is not None:
+        raise Invalid("`SecretIdList` is required, and `Filters` are not supported")
+    values: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    for secret_id in body.SecretIdList:
+        try:
+            values.append(await _one(call, _READ_VALUE, secret_id, _Body()))
+        except (SignatureRefused, flows.TokenRefused, Unavailable):
+            raise
+        except Refused as refusal:
+            kind = next(name for one, name, _ in TYPES if isinstance(refusal, one))
+            errors.append({"SecretId": secret_id, "ErrorCode": kind, "Message": refusal.message})
+    return {"SecretValues": values, "Errors": errors}
+
+
+async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
+    """List the secrets whose names begin with the filter; decided as a list of the folder of the filter."""
+    folder = ""
+    for one in body.Filters or ():
+        if one.Key != "name":
+            raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint="filter by name")
+        folder = one.Values[0]
+    if folder:
+        check_path(folder)
+    decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
+    region = call.world.config.aws_region
+    after = _read_cursor(body.NextToken)
+
+    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
+        act.entry.object = f"{MOUNT}/{decided}"
+        act.entry.detail = {"operation": "list", "api": "aws"}
+        flows.authorize(act, caller, MOUNT, decided, SecretAction.LIST, "list", config=call.world.config)
+        first = max(folder.encode(), after + b"\x01" if after else b"")
+        paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=body.MaxResults)
+        shown = []
+        for path in paths:
+            secret = store.get(act.tx, MOUNT, path.decode())
+            if secret is None or not secret.current_version or _is_purged(secret, act.now):
+                continue
+            if body.IncludePlannedDeletion or aws.DELETION not in secret.custom:
+                shown.append(_summary(path.decode(), secret, region=region))
+        more = {"NextToken": base64.urlsafe_b64encode(paths[-1]).decode()} if len(paths) == body.MaxResults else {}
+        return {"SecretList": shown, **more}
+
+    answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[SecretAction.LIST], is_change=False, run=run)
+    return answer
+
+
+def _read_cursor(token: str | None) -> bytes:
+    try:
+        return b"" if token is None else base64.urlsafe_b64decode(token[:1024].encode())
+    except ValueError:
+        raise Invalid("`NextToken` is not that of a list") from None
+
+
+# --- the admin API
+
+
+class AccessKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A new access key: the networks from which it is accepted, with spaces between, and its lifetime in seconds."""
+
+    network: str
+    ttl: int = access_keys.LONGEST_S
+
+
+class AccessKeyBody(TypedDict):
+    """An access key without its secret key. Times in seconds."""
+
+    access_key_id: str
+    network: str
+    created_at: int
+    expires_at: int
+
+
+class NewAccessKeyBody(AccessKeyBody):
+    """An access key with its secret key, which is shown here only."""
+
+    secret_access_key: str
+    region: str
+    endpoint: str
+
+
+class AccessKeysBody(TypedDict):
+    """The access keys of an agent."""
+
+    keys: list[AccessKeyBody]
+
+
+async def create_access_key(call: Call) -> Reply:
+    """Create an access key for the API of AWS Secrets Manager. The secret key is shown here only."""
+    body, config = call.json(AccessKeyRequest), call.world.config
+    made = await act_as(
+        call,
+        "secret.create_access_key",
+        lambda act: access_keys.create_access_key(
+            act, call.params["name"], network=body.network, lifetime_s=body.ttl, config=config
+        ),
+    )
+    shown: NewAccessKeyBody = {
+        **_show_key(made.key),
+        "secret_access_key": made.secret,
+        "region": config.aws_region,
+        "endpoint": f"{config.public_url}/aws",
+    }
+    return reply(shown, status=201, headers=[NO_STORE])
+
+
+async def list_access_keys(call: Call) -> Reply:
+    """List the access keys of an agent."""
+    keys = access_keys.list_access_keys(call.world.db.read(), call.params["name"])
+    return reply({"keys": [_show_key(one) for one in keys]})
+
+
+async def revoke_access_key(call: Call) -> Reply:
+    """Revoke an access key: its next request is refused."""
+    await act_as(
+        call, "secret.revoke_access_key", partial(access_keys.revoke_access_key, id=call.params["access_key_id"])
+    )
+    return reply({})
+
+
+def _show_key(key: AccessKey) -> AccessKeyBody:
+    return {
+        "access_key_id": key.id,
+        "network": key.network,
+        "created_at": key.created_at // SECOND,
+        "expires_at": key.expires_at // SECOND,
+    }
+
+
+_BODY = Content(dict[str, Any], (MEDIA_TYPE,), {"SecretId": "agents/writer/db"})
+_ERRORS: tuple[Refused, ...] = (
+    SignatureRefused("the signature is not that of the access key"),
+    NothingStored("Secrets Manager can't find the specified secret."),
+    UnknownAction("the action is not supported"),
+)
+
+
+def _route(path: str) -> Route:
+    return Route(
+        "POST",
+        path,
+        answer_aws,
+        "",
+        protocol=AWS,
+        body=_BODY,
+        answers={200: Content(dict[str, Any], (MEDIA_TYPE,))},
+        errors=_ERRORS,
+    )
+
+
+ROUTES = (
+    _route("/aws"),
+    _route("/aws/"),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/access-keys",
+        create_access_key,
+        ADMIN,
+        body=AccessKeyRequest,
+        grants=True,
+        answers={201: NewAccessKeyBody},
+        errors=(NOT_FOUND,),
+    ),
+    Route(
+        "GET",
+        "/api/v1/agents/{name}/access-keys",
+        list_access_keys,
+        READ,
+        answers={200: AccessKeysBody},
+        errors=(NOT_FOUND,),
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/agents/{name}/access-keys/{access_key_id}",
+        revoke_access_key,
+        ADMIN,
+        stops=True,
+        answers={200: EmptyBody},
+        errors=(NOT_FOUND,),
+    ),
+)

@@ -1,0 +1,198 @@
+"""The unchanged client `boto3` against the API of AWS Secrets Manager: secrets, signatures, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import httpx2
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.client import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from harness.live_server import ServerFixture
+from tests.secrets.vault_fixtures import VaultStage
+
+REGION = "us-east-1"
+JSON = "application/x-amz-json-1.1"
+
+
+class AwsStage:
+    """An agent with an access key, and its client."""
+
+    def __init__(self, vault: VaultStage, network: str = "127.0.0.0/8") -> None:
+        self.vault = vault
+        self.key = vault.live_server.server.ostiary("aws-key", "create", vault.name, "--network", network)
+        self.client = self.connect(self.key["access_key_id"], self.key["secret_access_key"])
+        self.name = f"{vault.folder}/db"
+
+    def connect(self, key_id: str, secret: str, region: str = REGION) -> Any:
+        return boto3.client(
+            "secretsmanager",
+            endpoint_url=self.key["endpoint"],
+            region_name=region,
+            aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            config=Config(retries={"max_attempts": 0}),
+        )
+
+    def sign(self, action: str, body: dict[str, Any], *, at: datetime | None = None) -> AWSRequest:
+        """A signed request, as botocore makes it; at another time if that is given."""
+        headers = {"content-type": JSON, "x-amz-target": f"secretsmanager.{action}"}
+        request = AWSRequest("POST", f"{self.key['endpoint']}/", data=json.dumps(body), headers=headers)
+        credentials = Credentials(self.key["access_key_id"], self.key["secret_access_key"])
+        signer = SigV4Auth(credentials, "secretsmanager", REGION)
+        request.context["timestamp"] = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        signer._modify_request_before_signing(request)
+        text = signer.string_to_sign(request, signer.canonical_request(request))
+        signer._inject_signature_to_request(request, signer.signature(text, request))
+        return request
+
+
+def post(request: AWSRequest, **changed: Any) -> httpx2.Response:
+    return httpx2.post(request.url, content=request.data, headers={**dict(request.headers), **changed})
+
+
+@pytest.fixture(scope="module")
+def aws(vault_server: ServerFixture) -> AwsStage:
+    return AwsStage(VaultStage(vault_server))
+
+
+def refused(kind: str, use: Callable[..., Any], **arguments: Any) -> str:
+    with pytest.raises(ClientError) as error:
+        use(**arguments)
+    assert error.value.response["Error"]["Code"] == kind, error.value
+    return str(error.value.response["Error"]["Message"])
+
+
+def test_a_secret_is_created_read_changed_deleted_and_restored(aws: AwsStage) -> None:
+    client, name = aws.client, aws.name
+    made = client.create_secret(Name=name, SecretString="s3cr3t-canary", Description="of the shop")
+    assert made["ARN"].startswith(f"arn:aws:secretsmanager:{REGION}:000000000000:secret:{name}-")
+    for secret_id in (name, made["ARN"], made["ARN"][:-7]):
+        read = client.get_secret_value(SecretId=secret_id)
+        assert (read["SecretString"], read["VersionId"]) == ("s3cr3t-canary", made["VersionId"])
+    refused("ResourceExistsException", client.create_secret, Name=name, SecretString="x")
+    put = client.put_secret_value(SecretId=name, SecretString='{"user": "a", "password": "b"}')
+    assert put["VersionStages"] == ["AWSCURRENT"]
+    assert client.get_secret_value(SecretId=name)["SecretString"] == '{"user": "a", "password": "b"}'
+    old = client.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")
+    assert (old["SecretString"], old["VersionId"]) == ("s3cr3t-canary", made["VersionId"])
+    assert client.get_secret_value(SecretId=name, VersionId=made["VersionId"])["SecretString"] == "s3cr3t-canary"
+    shown = client.describe_secret(SecretId=name)
+    assert shown["Description"] == "of the shop"
+    stages = {made["VersionId"]: ["AWSPREVIOUS"], put["VersionId"]: ["AWSCURRENT"]}
+    assert shown["VersionIdsToStages"] == stages
+    client.tag_resource(SecretId=name, Tags=[{"Key": "team", "Value": "x"}, {"Key": "y", "Value": "z"}])
+    client.untag_resource(SecretId=name, TagKeys=["y"])
+    assert client.describe_secret(SecretId=name)["Tags"] == [{"Key": "team", "Value": "x"}]
+    listed = client.list_secrets(Filters=[{"Key": "name", "Values": [f"{aws.vault.folder}/"]}])
+    assert [one["Name"] for one in listed["SecretList"]] == [name]
+    client.delete_secret(SecretId=name, RecoveryWindowInDays=7)
+    assert "marked for deletion" in refused("InvalidRequestException", client.get_secret_value, SecretId=name)
+    client.restore_secret(SecretId=name)
+    assert client.get_secret_value(SecretId=name)["SecretString"].startswith('{"user"')
+    client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    refused("ResourceNotFoundException", client.get_secret_value, SecretId=name)
+    entries = aws.vault.entries("vault.read")
+    assert {one["object"] for one in entries} == {f"secret/{name}"}
+    assert "s3cr3t" not in repr(aws.vault.live_server.entries(limit=300))
+
+
+def test_both_apis_read_the_same_secret(aws: AwsStage) -> None:
+    vault, path = aws.vault.login(), f"{aws.vault.folder}/shared"
+    vault.secrets.kv.v2.create_or_update_secret(path=path, secret={"password": "one"})
+    assert json.loads(aws.client.get_secret_value(SecretId=path)["SecretString"]) == {"password": "one"}
+    aws.client.put_secret_value(SecretId=path, SecretString='{"password": "two"}')
+    read = vault.secrets.kv.v2.read_secret_version(path=path, raise_on_deleted_version=True)
+    assert read["data"]["data"] == {"password": "two"}
+    aws.client.update_secret(SecretId=path, SecretBinary=b"\x00\xff")
+    assert aws.client.get_secret_value(SecretId=path)["SecretBinary"] == b"\x00\xff"
+    values = aws.client.batch_get_secret_value(SecretIdList=[path, f"{aws.vault.folder}/none", "agents/other/db"])
+    assert [one["Name"] for one in values["SecretValues"]] == [path]
+    codes = [one["ErrorCode"] for one in values["Errors"]]
+    assert codes == ["ResourceNotFoundException", "AccessDeniedException"]
+    assert len(aws.client.get_random_password(PasswordLength=40, ExcludePunctuation=True)["RandomPassword"]) == 40
+
+
+def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
+    name, token = f"{aws.vault.folder}/token", "a" * 32
+    aws.client.create_secret(Name=name, SecretString="one")
+    first = aws.client.put_secret_value(SecretId=name, SecretString="two", ClientRequestToken=token)
+    again = aws.client.put_secret_value(
+        SecretId=name, SecretString="two", ClientRequestToken=token, VersionStages=["AWSCURRENT"]
+    )
+    assert first["VersionId"] == again["VersionId"] == token
+    refused(
+        "ResourceExistsException",
+        aws.client.put_secret_value, SecretId=name, SecretString="three", ClientRequestToken=token,
+    )  # fmt: skip
+    refused("InvalidParameterException", aws.client.get_secret_value, SecretId=f"{name} ")
+    assert aws.client.get_secret_value(SecretId=name)["SecretString"] == "two"
+    for wrong in (6, 31):
+        refused("InvalidParameterException", aws.client.delete_secret, SecretId=name, RecoveryWindowInDays=wrong)
+    for path in (f"{aws.vault.folder}/../x", f"{aws.vault.folder}//x", f"/{name}"):
+        refused("SerializationException", aws.client.get_secret_value, SecretId=path)
+    refused("UnknownOperationException", aws.client.cancel_rotate_secret, SecretId=name)
+    refused("InvalidParameterException", aws.client.create_secret, Name=f"{name}2", SecretString="x", KmsKeyId="k")
+    refused("AccessDeniedException", aws.client.list_secrets)
+
+
+def test_a_request_needs_a_fresh_signature_of_its_body_for_this_server(aws: AwsStage) -> None:
+    key_id, secret = aws.key["access_key_id"], aws.key["secret_access_key"]
+    name = f"{aws.vault.folder}/signed"
+    aws.client.create_secret(Name=name, SecretString="x")
+    wrong = aws.connect(key_id, secret[:-1] + ("a" if secret[-1] != "a" else "b"))
+    refused("InvalidSignatureException", wrong.get_secret_value, SecretId=name)
+    refused("UnrecognizedClientException", aws.connect("OSTK" + "A" * 16, secret).get_secret_value, SecretId=name)
+    refused("InvalidSignatureException", aws.connect(key_id, secret, "eu-west-1").get_secret_value, SecretId=name)
+    now = datetime.now(UTC)
+    body = {"SecretId": name}
+    for seconds, status in ((0, 200), (-280, 200), (280, 200), (-320, 400), (320, 400)):
+        answer = post(aws.sign("GetSecretValue", body, at=now + timedelta(seconds=seconds)))
+        assert answer.status_code == status, (seconds, answer.text)
+    signed = aws.sign("GetSecretValue", body)
+    assert post(signed).status_code == 200
+    for changed in (
+        {"x-amz-target": "secretsmanager.DescribeSecret"},
+        {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"},
+        {"x-amz-security-token": "t"},
+        {"host": "other.example.org"},
+    ):
+        answer = post(signed, **changed)
+        assert (answer.status_code, "SecretString" in answer.text) == (400, False), (changed, answer.text)
+        assert answer.json()["__type"] == answer.headers["x-amzn-errortype"] == "InvalidSignatureException"
+    signed.data = json.dumps({"SecretId": f"{name}2"})
+    assert post(signed).json()["__type"] == "InvalidSignatureException"
+    unsigned = httpx2.post(signed.url, json=body, headers={"x-amz-target": "secretsmanager.GetSecretValue"})
+    assert unsigned.json()["__type"] == "InvalidSignatureException"
+    write = aws.sign("TagResource", {"SecretId": name, "Tags": [{"Key": "a", "Value": "b"}]})
+    assert post(write).status_code == 200
+    assert "sent before" in post(write).json()["Message"]
+
+
+def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_server: ServerFixture) -> None:
+    stage = AwsStage(VaultStage(vault_server))
+    ostiary = vault_server.server.ostiary
+    away = AwsStage(stage.vault, "192.0.2.0/24")
+    stage.client.create_secret(Name=stage.name, SecretString="x")
+    refused("UnrecognizedClientException", away.client.get_secret_value, SecretId=stage.name)
+    with pytest.raises(AssertionError, match="2 access keys"):
+        AwsStage(stage.vault)
+    ostiary("aws-key", "revoke", stage.vault.name, away.key["access_key_id"])
+    other = AwsStage(stage.vault)
+    ostiary("agent", "forbid-bearer", stage.vault.name, "--resource", "ostiary")
+    refused("UnrecognizedClientException", stage.client.get_secret_value, SecretId=stage.name)
+    ostiary("agent", "allow-bearer", stage.vault.name, "--resource", "ostiary")
+    assert stage.client.get_secret_value(SecretId=stage.name)["SecretString"] == "x"
+    ostiary("aws-key", "revoke", stage.vault.name, stage.key["access_key_id"])
+    refused("UnrecognizedClientException", stage.client.get_secret_value, SecretId=stage.name)
+    assert other.client.get_secret_value(SecretId=stage.name)["SecretString"] == "x"
+    ostiary("agent", "suspend", stage.vault.name)
+    refused("UnrecognizedClientException", other.client.get_secret_value, SecretId=stage.name)
