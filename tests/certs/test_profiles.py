@@ -76,11 +76,11 @@ def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:
     profiles = parse_profiles(
         {"profile": {"server": GOOD | {"lifetime_s": 60}, "web": GOOD | {"lifetime_s": LONGEST_S}}}
     )
-    assert set(profiles) == {"agent", "server", "web"}
+    assert set(profiles) == {"agent", "server", "listener", "web"}
     assert (profiles["server"].lifetime_s, profiles["agent"]) == (60, BUILT_IN[0])
     with pytest.raises(Refused) as refused:
         find_profile(profiles, "nosuch")
-    assert (refused.value.code, refused.value.hint) == ("not_found", "profiles: agent, server, web")
+    assert (refused.value.code, refused.value.hint) == ("not_found", "profiles: agent, listener, server, web")
     with pytest.raises(Refused, match="unknown key 'profiles'"):
         parse_profiles({"profiles": {}})
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -132,19 +132,30 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
             assert live.api("GET", f"/certificates/{serial}")["serial"] == serial
 
 
-@pytest.mark.skipif(
+needs_go = pytest.mark.skipif(
     shutil.which("go") is None or not GO_SOURCES.exists(),
     reason="Debian's golang-go and golang-github-spiffe-go-spiffe-dev are not installed",
 )
-def test_go_spiffe_gets_everything_unchanged(live: ServerFixture, sock: Path, tmp_path: Path) -> None:
+
+
+def build_go(source: Path, program: Path) -> Callable[..., str]:
+    """Build a program of go-spiffe; return a function that runs it with arguments and returns what it printed."""
     environment = os.environ | {
         "GO111MODULE": "off",
         "GOPATH": "/usr/share/gocode",
         "GOCACHE": str(ROOT / ".go/cache"),  # the first build takes minutes
-        "SPIFFE_ENDPOINT_SOCKET": f"unix://{sock}",
     }
+    subprocess.run(["go", "build", "-o", program, source], env=environment, check=True, timeout=PATIENCE_S)
+    return lambda *arguments: (
+        subprocess.run([program, *arguments], capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
+    )
+
+
+@needs_go
+def test_go_spiffe_gets_everything_unchanged(live: ServerFixture, sock: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"SPIFFE_ENDPOINT_SOCKET": f"unix://{sock}"}
     program = tmp_path / "client"
-    subprocess.run(["go", "build", "-o", program, GO_CLIENT], env=environment, check=True, timeout=PATIENCE_S)
+    build_go(GO_CLIENT, program)
     name = add_workload(live, str(program))
     client = subprocess.Popen(
         [program], env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,9 +1,12 @@
-"""`ostiary trust-domain`: federation with other trust domains (SPIFFE Federation, profile `https_web`)."""
+"""`ostiary trust-domain`: federation with other trust domains (SPIFFE Federation)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cyclopts import App
 
+from ostiary.cli.files import read_json
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here
 
@@ -11,7 +14,15 @@ trust_domain = App(name="trust-domain", help="Add, list and remove trust domains
 
 
 @trust_domain.command(name="add")
-def add(name: str, /, *, bundle_url: str, session: Here) -> None:
+def add(
+    name: str,
+    /,
+    *,
+    bundle_url: str,
+    endpoint_spiffe_id: str = "",
+    bundle: Path | None = None,
+    session: Here,
+) -> None:
     """Add a trust domain and fetch its bundle. No agent trusts it until you allow it.
 
     The bundle of this trust domain is at /spiffe/bundle of the server.
@@ -19,8 +30,14 @@ def add(name: str, /, *, bundle_url: str, session: Here) -> None:
     Args:
         name: Name of the trust domain, such as example.org, as its operator told you.
         bundle_url: https://HOST/PATH where the trust domain publishes its bundle.
+        endpoint_spiffe_id: SPIFFE ID that the server at this URL proves (profile https_spiffe). Without it, the server
+            proves its host name (https_web).
+        bundle: File with the first bundle, for an endpoint that belongs to the trust domain itself.
     """
-    session.show(session.api("POST", "/trust-domains", {"name": name, "bundle_url": bundle_url}), facts)
+    new: dict[str, object] = {"name": name, "bundle_url": bundle_url, "endpoint_spiffe_id": endpoint_spiffe_id}
+    if bundle is not None:
+        new["bundle"] = read_json(bundle)
+    session.show(session.api("POST", "/trust-domains", new), facts)
 
 
 @trust_domain.command(name="list")

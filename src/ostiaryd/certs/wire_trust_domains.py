@@ -1,8 +1,9 @@
 """Federation with other trust domains: the bundle endpoint, the loop that fetches their bundles, and the admin API.
 
-The profile is `https_web` in both directions (SPIFFE Federation, 5.2.1): https with a certificate of an authority that
-this machine trusts, redirects followed for this fetch alone. The URL is the operator's; it leads to public addresses
-only, unless the configuration names the host (`private_hosts`).
+A bundle endpoint proves its host name by an authority that this machine trusts (`https_web`: SPIFFE Federation, 5.2.1),
+or its SPIFFE ID by the latest bundle of its trust domain (`https_spiffe`: 5.2.2). Redirects are followed for one fetch,
+and the target proves the same. The URL is the operator's; it leads to public addresses only, unless the configuration
+names the host (`private_hosts`). The own endpoint serves both profiles, the second one with `--tls auto`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
 from ostiaryd.certs.flows import trust_domains as flows
 from ostiaryd.certs.flows.bundles import find_own_bundle
 from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
+from ostiaryd.certs.model.spiffe_id import parse_spiffe_id
 from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
+from ostiaryd.certs.model.x509_svid import check_x509_svid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import REDIRECTS, check_named, follow, request
+from ostiaryd.ground.outbound.fetch import REDIRECTS, PeerTrust, check_named, follow, request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as, find_agent
@@ -36,6 +40,10 @@ class NewTrustDomain(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     bundle_url: str
+    endpoint_spiffe_id: str = ""
+    """SPIFFE ID that the server at the URL proves (`https_spiffe`); empty: it proves its host name (`https_web`)."""
+    bundle: dict[str, Any] | None = None
+    """First bundle (SPIFFE bundle format), for an endpoint that belongs to the trust domain itself."""
 
 
 class TrustDomainBody(TypedDict):
@@ -43,6 +51,7 @@ class TrustDomainBody(TypedDict):
 
     name: str
     bundle_url: str
+    endpoint_spiffe_id: str
     sequence: str | None
     authorities: int
     jwt_keys: int
@@ -70,10 +79,18 @@ async def add_trust_domain(call: Call) -> Reply:
     """Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it."""
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)
+    bundle = None if new.bundle is None else parse_bundle(canonical.encode(new.bundle))
     made = await act_as(
         call,
         "federation.add",
-        lambda act: flows.add_trust_domain(act, new.name, new.bundle_url, config=world.config),
+        lambda act: flows.add_trust_domain(
+            act,
+            new.name,
+            new.bundle_url,
+            endpoint_spiffe_id=new.endpoint_spiffe_id,
+            bundle=bundle,
+            config=world.config,
+        ),
     )
     await refresh(world, made)
     return reply(_show(world.db.read(), made.name), status=201)
@@ -132,7 +149,7 @@ async def refresh(world: World, domain: TrustDomain) -> None:
     if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
         return
     try:
-        bundle = await fetch_bundle(world, domain.bundle_url)
+        bundle = await fetch_bundle(world, domain.bundle_url, domain.endpoint_spiffe_id)
         if _has_changed(world, domain, bundle):
             await act(world, "federation.refresh", lambda act: flows.take_bundle(act, domain.name, bundle))
         else:
@@ -151,9 +168,13 @@ def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool
         return True
 
 
-async def fetch_bundle(world: World, url: str) -> TrustBundle:
+async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> TrustBundle:
     """Return the bundle at a URL, behind redirects to other valid URLs. Raises Invalid, Malformed, Unavailable."""
-    config = world.config
+    config, peer = world.config, None
+    if endpoint_spiffe_id:
+        endpoint = parse_spiffe_id(endpoint_spiffe_id)
+        roots = flows.find_endpoint_roots(world.db.read(), endpoint, config)
+        peer = PeerTrust(roots, lambda der: check_x509_svid(der, endpoint))
     for _ in range(1 + MAX_REDIRECTS):
         answer = await request(
             "GET",
@@ -163,6 +184,7 @@ async def fetch_bundle(world: World, url: str) -> TrustBundle:
             max_bytes=MAX_BUNDLE,
             private=config.private,
             ca_file=config.ca_file,
+            peer=peer,
         )
         if answer.status not in REDIRECTS:
             break
@@ -184,6 +206,7 @@ def _show(reader: Reader, name: str) -> TrustDomainBody:
     return {
         "name": domain.name,
         "bundle_url": domain.bundle_url,
+        "endpoint_spiffe_id": domain.endpoint_spiffe_id,
         "sequence": None if domain.sequence is None else str(domain.sequence),
         "authorities": len(domain.bundle.x509),
         "jwt_keys": len(domain.bundle.jwt),

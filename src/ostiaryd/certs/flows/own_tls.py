@@ -26,17 +26,17 @@ from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Malformed
 from ostiary.protocol.jose import b64u
 from ostiaryd.certs.flows.authorities import encode_pem, trust_bundle
-from ostiaryd.certs.flows.issuing import issue
+from ostiaryd.certs.flows.issuing import SERVER, issue
 from ostiaryd.certs.flows.revoking import find_presented, is_live
 from ostiaryd.certs.model.certificate import CertificateRequest, IssuedCertificate
 from ostiaryd.certs.model.keys import generate_key
-from ostiaryd.certs.model.names import CertificateName, NameKind, make_name
+from ostiaryd.certs.model.names import CertificateName, NameKind, make_name, parse_name
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 
-PROFILE = "server"
+PROFILE = "listener"
 
 
 class TlsFiles(NamedTuple):
@@ -58,10 +58,11 @@ def tls_password(keys: Keyring) -> str:
 
 
 def server_names(config: Config) -> tuple[CertificateName, ...]:
-    """Return the names by which clients reach this server: hosts of its URLs, and where it listens."""
+    """Return the names of this server: hosts of its URLs, where it listens, and its SPIFFE ID."""
     listeners = [urlsplit(f"//{address}").hostname for address in (config.listen, config.mtls_listen) if address]
     hosts = [urlsplit(url).hostname for url in (config.public_url, config.mtls_url) if url]
-    return tuple(dict.fromkeys(_name(host) for host in (*hosts, *listeners) if host and not _is_any(host)))
+    names = (_name(host) for host in (*hosts, *listeners) if host and not _is_any(host))
+    return tuple(dict.fromkeys((*names, parse_name(f"uri:spiffe://{config.trust_domain}/{SERVER}"))))
 
 
 def _name(host: str) -> CertificateName:

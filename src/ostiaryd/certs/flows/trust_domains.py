@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostiary.protocol.errors import Conflict, NotFound
-from ostiaryd.certs.flows.bundles import publish_bundle, wake_workloads
+from ostiaryd.certs.flows.bundles import own_bundle, publish_bundle, wake_workloads
 from ostiaryd.certs.model.bundle import REFRESH_S, TrustBundle, render_bundle
-from ostiaryd.certs.model.trust_domain import MAX_TRUST_DOMAINS, SECOND, TrustDomain, check_other_domain, is_new
+from ostiaryd.certs.model.spiffe_id import SpiffeId
+from ostiaryd.certs.model.trust_domain import (
+    MAX_TRUST_DOMAINS,
+    SECOND,
+    TrustDomain,
+    check_endpoint,
+    check_other_domain,
+    is_new,
+)
 from ostiaryd.certs.store import trust_domains as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
@@ -20,18 +28,37 @@ OLD = 86_400 * SECOND
 """Age of a bundle that the doctor names, in microseconds."""
 
 
-def add_trust_domain(act: Act, name: str, bundle_url: str, *, config: Config) -> TrustDomain:
+def add_trust_domain(
+    act: Act,
+    name: str,
+    bundle_url: str,
+    *,
+    endpoint_spiffe_id: str = "",
+    bundle: TrustBundle | None = None,
+    config: Config,
+) -> TrustDomain:
     """Federate with a trust domain; its bundle is due at once, and no agent trusts it yet.
 
-    Raises Invalid, Conflict (`trust_domain_exists`, `too_many_trust_domains`).
+    Raises Invalid, NotFound, Conflict (`trust_domain_exists`, `too_many_trust_domains`).
     """
-    registry.note(act, object=name[:255], bundle_url=bundle_url[:256])
+    registry.note(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
     check_other_domain(name, own=config.trust_domain)
+    endpoint = check_endpoint(name, endpoint_spiffe_id, bundle)
+    if endpoint is not None and endpoint.trust_domain not in (name, config.trust_domain):
+        find_trust_domain(act.tx, endpoint.trust_domain)
     if store.get(act.tx, name) is not None:
         raise Conflict(f"`{name}` is federated already", hint="ostiary trust-domain show", code="trust_domain_exists")
     if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
         raise Conflict(f"there are {MAX_TRUST_DOMAINS} trust domains", hint="remove one", code="too_many_trust_domains")
-    domain = TrustDomain(name=name, bundle_url=bundle_url, due_at=act.now, created_at=act.now)
+    domain = TrustDomain(
+        name=name,
+        bundle_url=bundle_url,
+        endpoint_spiffe_id=endpoint_spiffe_id,
+        sequence=None if bundle is None else bundle.sequence,
+        content=None if bundle is None else render_bundle(bundle),
+        due_at=act.now,
+        created_at=act.now,
+    )
     store.insert(act.tx, domain)
     publish_bundle(act, config)
     return domain
@@ -70,6 +97,16 @@ def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
     if (domain := store.get(reader, name)) is None:
         raise NotFound(f"there is no trust domain {name[:64]!a}", hint="ostiary trust-domain list")
     return domain
+
+
+def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> tuple[bytes, ...]:
+    """Return the latest X.509 authorities of the trust domain of a bundle endpoint (SPIFFE Federation, 5.2.2.4).
+
+    Raises NotFound, Unavailable.
+    """
+    if endpoint.trust_domain == config.trust_domain:
+        return own_bundle(reader, config).x509
+    return find_trust_domain(reader, endpoint.trust_domain).bundle.x509
 
 
 def list_trust_domains(reader: Reader) -> list[TrustDomain]:

@@ -48,6 +48,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 AGENT_NAME = "uri:spiffe://{trust_domain}/agent/{name}"
+SERVER_NAME = "uri:spiffe://{trust_domain}/{name}"
 BUILT_IN = (
     Profile(name="agent", names=(AGENT_NAME,), default_names=(AGENT_NAME,)),
     Profile(
@@ -58,8 +59,16 @@ BUILT_IN = (
         names=("dns:*", "ip:*"),
         wildcards=True,
     ),
+    Profile(
+        name="listener",
+        holders=("server",),
+        lifetime_s=86_400,
+        names=("dns:*", "ip:*", SERVER_NAME),
+    ),
 )
-"""Profiles of a server without a file of profiles. Which names of `server` an agent or a person may have is policy."""
+"""Profiles of a server without a file of profiles. Its own TLS certificate (`listener`) is an X509-SVID. Which names of
+`server` an agent or a person may have is policy.
+"""
 
 
 def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:

@@ -11,7 +11,7 @@ import msgspec
 
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.certs.model.bundle import EMPTY, TrustBundle, parse_bundle, render_bundle
-from ostiaryd.certs.model.spiffe_id import check_trust_domain
+from ostiaryd.certs.model.spiffe_id import SpiffeId, check_trust_domain, parse_spiffe_id
 
 MAX_TRUST_DOMAINS = 64
 SECOND = 1_000_000
@@ -28,6 +28,8 @@ class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     bundle_url: str
+    endpoint_spiffe_id: str = ""
+    """SPIFFE ID that the bundle endpoint proves (`https_spiffe`); empty: it proves its host name (`https_web`)"""
     sequence: int | None = None
     content: bytes | None = None
     refreshed_at: int | None = None
@@ -52,6 +54,28 @@ def check_other_domain(name: str, *, own: str) -> str:
     if check_trust_domain(name) == own:
         raise Invalid(f"`{name}` is the trust domain of this server")
     return name
+
+
+def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | None) -> SpiffeId | None:
+    """Return the SPIFFE ID of the bundle endpoint of a trust domain; None for the profile `https_web`. Raises Invalid.
+
+    An endpoint in the trust domain itself needs a first bundle, another endpoint has none (SPIFFE Federation, 5.2.2.2).
+    """
+    if not endpoint_spiffe_id:
+        if bundle is not None:
+            raise Invalid("`bundle` is for an endpoint with a SPIFFE ID", hint="set `endpoint_spiffe_id` too")
+        return None
+    endpoint = parse_spiffe_id(endpoint_spiffe_id)
+    if not endpoint.path:
+        raise Invalid("`endpoint_spiffe_id` is that of a trust domain, not of a server", hint=f"spiffe://{name}/PATH")
+    if (endpoint.trust_domain == name) != (bundle is not None):
+        raise Invalid(
+            "`bundle` is required for an endpoint in the same trust domain, and refused for one in another",
+            hint="its operator has the bundle; that of another trust domain is fetched",
+        )
+    if bundle is not None and not bundle.x509:
+        raise Invalid("`bundle` has no X.509 authority, so the endpoint could not be authenticated")
+    return endpoint
 
 
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:

@@ -1,16 +1,18 @@
 """The messages of the SPIFFE Workload API, in the wire format of Protocol Buffers (SPIFFE Workload API, 5.1 and 6.1).
 
     X509SVIDResponse       svids 1, crl 2, federated_bundles 3
-    X509SVID               spiffe_id 1, x509_svid 2, x509_svid_key 3, bundle 4
+    X509SVID               spiffe_id 1, x509_svid 2, x509_svid_key 3, bundle 4, hint 5
     X509BundlesResponse    crl 1, bundles 2
     JWTSVIDRequest         audience 1, spiffe_id 2
     JWTSVIDResponse        svids 1
-    JWTSVID                spiffe_id 1, svid 2
+    JWTSVID                spiffe_id 1, svid 2, hint 3
     JWTBundlesResponse     bundles 1
     ValidateJWTSVIDRequest   audience 1, svid 2
     ValidateJWTSVIDResponse  spiffe_id 1, claims 2 (google.protobuf.Struct)
 
-Unknown fields are passed over. Bundles are DER certificates in a row, the certificate of an SVID first in its chain.
+A hint is the name of the agent: a process that has several identities chooses by it. Revocation lists are not sent: a
+workload reads them where the certificate says. Unknown fields are passed over. Bundles are DER certificates in a row,
+the certificate of an SVID first in its chain.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def encode_x509_svids(
             encode_bytes(1, svid.spiffe_id.encode())
             + encode_bytes(2, b"".join(svid.chain))
             + encode_bytes(3, svid.key)
-            + encode_bytes(4, own),
+            + encode_bytes(4, own)
+            + encode_bytes(5, _hint(svid.spiffe_id)),
         )
         for svid in svids
     ]
@@ -75,7 +78,10 @@ def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
 def encode_jwt_svids(svids: Sequence[tuple[str, str]]) -> bytes:
     """Return a JWTSVIDResponse of pairs of SPIFFE ID and token."""
     return b"".join(
-        encode_bytes(1, encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, token.encode()))
+        encode_bytes(
+            1,
+            encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, token.encode()) + encode_bytes(3, _hint(spiffe_id)),
+        )
         for spiffe_id, token in svids
     )
 
@@ -98,6 +104,11 @@ def check_empty_request(message: bytes) -> None:
     """Raise Malformed for a message that is no encoding of a request without fields."""
     for _ in parse_fields(message):
         pass
+
+
+def _hint(spiffe_id: str) -> bytes:
+    """Return the name of the agent of a SPIFFE ID."""
+    return spiffe_id.rpartition("/")[2].encode()
 
 
 def _encode_map(number: int, values: Mapping[str, bytes]) -> bytes:

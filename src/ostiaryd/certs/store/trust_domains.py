@@ -5,7 +5,8 @@ from __future__ import annotations
 from ostiaryd.certs.model.trust_domain import TrustDomain
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
-_SELECT = "select name, bundle_url, sequence, content, refreshed_at, due_at, failed, created_at from trust_domain "
+_SELECT = """select name, bundle_url, endpoint_spiffe_id, sequence, content, refreshed_at, due_at, failed, created_at
+    from trust_domain """
 _GET = sql(_SELECT + "where name = :name")
 _ALL = sql(_SELECT + "order by name")
 _DUE = sql(_SELECT + "where due_at <= :now order by due_at limit :limit")
@@ -13,8 +14,8 @@ _TRUSTED_BY = sql(
     _SELECT + "where name in (select trust_domain from trust_domain_agent where agent = :agent) order by name"
 )
 _INSERT = sql(
-    """insert into trust_domain (name, bundle_url, due_at, failed, created_at)
-       values (:name, :bundle_url, :due_at, '', :created_at)"""
+    """insert into trust_domain (name, bundle_url, endpoint_spiffe_id, sequence, content, due_at, failed, created_at)
+       values (:name, :bundle_url, :endpoint_spiffe_id, :sequence, :content, :due_at, '', :created_at)"""
 )
 _DELETE = sql("delete from trust_domain where name = :name")
 _CLAIM = sql("update trust_domain set due_at = :until where name = :name and due_at = :due_at")
@@ -51,8 +52,17 @@ def trusted_by(reader: Reader, agent: str) -> list[TrustDomain]:
 
 
 def insert(tx: Tx, domain: TrustDomain) -> None:
-    """Store a new trust domain, without a bundle."""
-    tx.run(_INSERT, name=domain.name, bundle_url=domain.bundle_url, due_at=domain.due_at, created_at=domain.created_at)
+    """Store a new trust domain."""
+    tx.run(
+        _INSERT,
+        name=domain.name,
+        bundle_url=domain.bundle_url,
+        endpoint_spiffe_id=domain.endpoint_spiffe_id,
+        sequence=None if domain.sequence is None else str(domain.sequence),
+        content=domain.content,
+        due_at=domain.due_at,
+        created_at=domain.created_at,
+    )
     tx.touch("trust_domain", domain.name)
 
 
@@ -106,10 +116,11 @@ def disallow(tx: Tx, name: str, agent: str) -> bool:
 
 
 def _domain(row: Row) -> TrustDomain:
-    name, bundle_url, sequence, content, refreshed_at, due_at, failed, created_at = row
+    name, bundle_url, endpoint_spiffe_id, sequence, content, refreshed_at, due_at, failed, created_at = row
     return TrustDomain(
         name=name,
         bundle_url=bundle_url,
+        endpoint_spiffe_id=endpoint_spiffe_id,
         sequence=None if sequence is None else int(sequence),
         content=None if content is None else bytes(content),
         refreshed_at=refreshed_at,

@@ -100,7 +100,12 @@ GUARDED: dict[str, Guarded] = {
     "authority": Guarded("authority", "authority_id", "kind, state, parent, certificate, cross_certificate, permitted"),
     "workload": Guarded("workload", "workload_id", "agent, selectors", agent="agent"),
     "svid_key": Guarded("svid_key", "kid", "sealed, signs_at"),
-    "trust_domain": Guarded("trust_domain", "name", "bundle_url, sequence, content"),
+    "trust_domain": Guarded(
+        "trust_domain",
+        "name",
+        "case endpoint_spiffe_id when '' then bundle_url else bundle_url || ' ' || endpoint_spiffe_id end, sequence,"
+        " content",
+    ),
     "trusted_domain": Guarded("trust_domain_agent", "trust_domain || ' ' || agent", "agent", agent="agent"),
     "team": Guarded("team", "team_id", "name, deputy"),
     "role": Guarded("role_assignment", "subject || ' ' || role || ' ' || source", "granted_at"),

@@ -17,7 +17,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import ip_address
@@ -116,6 +116,15 @@ def _literal(host: str, *, of: str) -> Address | None:
         ) from None
 
 
+class PeerTrust(NamedTuple):
+    """The certificates that a server may present, instead of those for its host name."""
+
+    roots: tuple[bytes, ...]
+    """trusted certificates in DER"""
+    check: Callable[[bytes], None]
+    """function that raises Invalid for the certificate of another server"""
+
+
 @asynccontextmanager
 async def _sending(
     method: str,
@@ -125,6 +134,7 @@ async def _sending(
     within_s: float,
     private: Collection[str],
     ca_file: str = "",
+    peer: PeerTrust | None = None,
 ) -> AsyncIterator[httpx2.Response]:
     """Send a request on a connection of its own and give the answer to read. Raises Invalid, Unavailable."""
     check_named(url, of="the URL", private=private)
@@ -137,12 +147,18 @@ async def _sending(
             pinned_url = httpx2.URL(url).copy_with(host=str(address))
             async with (
                 httpx2.AsyncClient(
-                    follow_redirects=False, trust_env=False, timeout=None, verify=_tls(ca_file)
+                    follow_redirects=False,
+                    trust_env=False,
+                    timeout=None,
+                    verify=_tls(ca_file) if peer is None else _tls_of(peer.roots),
                 ) as client,
                 client.stream(
                     method, pinned_url, content=body, headers=sent, extensions={"sni_hostname": host}
                 ) as response,
             ):
+                if peer is not None:
+                    tls = response.extensions["network_stream"].get_extra_info("ssl_object")
+                    peer.check(tls.getpeercert(binary_form=True))
                 yield response
     except TimeoutError:
         raise Unavailable(f"the remote server took longer than {within_s:g} s") from None
@@ -162,6 +178,19 @@ def _tls(ca_file: str) -> ssl.SSLContext:
     return context
 
 
+@lru_cache(maxsize=64)
+def _tls_of(roots: tuple[bytes, ...]) -> ssl.SSLContext:
+    """Return a context that trusts these certificates alone, for any host. Raises Unavailable."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=b"".join(roots))
+    except (ValueError, ssl.SSLError):
+        raise Unavailable("no certificate authority of the remote server is known") from None
+    return context
+
+
 async def request(
     method: str,
     url: str,
@@ -172,12 +201,14 @@ async def request(
     max_bytes: int = MAX_ANSWER,
     private: Collection[str] = (),
     ca_file: str = "",
+    peer: PeerTrust | None = None,
 ) -> Answer:
     """Return the answer of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
 
-    `ca_file` holds certificate authorities that are trusted beside those of the system.
+    `ca_file` holds certificate authorities that are trusted beside those of the system. With `peer`, the server is
+    authenticated by it alone, before its answer is read.
     """
-    async with _sending(method, url, body, headers, within_s, private, ca_file) as response:
+    async with _sending(method, url, body, headers, within_s, private, ca_file, peer) as response:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         answer = b""
         async for chunk in response.aiter_raw():

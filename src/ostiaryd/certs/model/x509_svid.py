@@ -1,0 +1,27 @@
+"""Validation of the X509-SVID of a server (X509-SVID sections 4.3 and 5.2); the TLS handshake has built its path."""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from ostiary.protocol.certificate import load_certificate
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiaryd.certs.model.spiffe_id import SpiffeId
+
+
+def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
+    """Check that a certificate is the leaf of that SPIFFE ID. Raises Invalid."""
+    try:
+        extensions = load_certificate(unverified_der).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except (Malformed, ValueError, x509.ExtensionNotFound):
+        raise Invalid("the server presents no X509-SVID: alternative names or key usage are missing") from None
+    try:
+        is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        is_authority = False
+    if is_authority or usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
+        raise Invalid("the server presents the certificate of an authority, not an X509-SVID")
+    if names.get_values_for_type(x509.UniformResourceIdentifier) != [str(spiffe_id)]:
+        raise Invalid(f"the server does not present the SPIFFE ID {spiffe_id}", code="foreign_spiffe_id")
