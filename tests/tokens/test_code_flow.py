@@ -16,6 +16,7 @@ from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import jose
 from ostiaryd.app import build_app
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
@@ -25,7 +26,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S
+from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S, TIME_DIGITS, key_of
+from ostiaryd.tokens.model.authorization import REQUEST_URI
 from ostiaryd.tokens.store import logout
 from ostiaryd.trust.model.sessions import Proof
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of
@@ -50,6 +52,28 @@ def app(world: World) -> ASGIApp:
 @pytest.fixture
 async def flow(world: World, app: ASGIApp) -> CodeFlow:
     return await begin_flow(world, app)
+
+
+async def test_codes_and_requests_are_stored_in_the_order_of_their_times_and_not_revealed(
+    world: World, flow: CodeFlow, clock: Clock
+) -> None:
+    secrets, references = list[str](), list[str]()
+    for _ in range(4):
+        references.append((await flow.push()).json["request_uri"].removeprefix(REQUEST_URI))
+        secrets.append((await flow.answer())["code"])
+        clock.advance(seconds=1)
+    for secret in (*secrets, *references):  # a time, and 256 random bits
+        assert re.fullmatch(rf"[0-9a-f]{{{TIME_DIGITS}}}[A-Za-z0-9_-]{{43}}", secret)
+    assert len({secret[TIME_DIGITS:] for secret in (*secrets, *references)}) == 8
+    reader = world.db.read()
+    codes = [code for (code,) in reader.all(sql("select code from authorization_code order by created_at"))]
+    pushed = [key_of(reference) for reference in references]
+    assert codes == sorted(codes) == list(map(key_of, secrets))
+    assert pushed == sorted(pushed)
+    requests = {key for (key,) in reader.all(sql("select reference from authorization_request"))}
+    assert requests >= set(pushed)
+    for secret, key in zip(secrets, codes, strict=True):
+        assert secret[TIME_DIGITS : TIME_DIGITS + 8] not in key
 
 
 async def test_a_person_consents_and_the_application_acts_for_them(world: World, flow: CodeFlow) -> None:

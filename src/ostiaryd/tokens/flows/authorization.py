@@ -47,6 +47,8 @@ REQUEST_S = 600
 """seconds for which a stored request is valid"""
 CODE_S = 60
 """seconds for which an authorization code is valid"""
+TIME_DIGITS = 12
+"""Digits of the time with which a code or reference begins. The key of its row reveals the time alone."""
 MAX_REQUESTS = 200
 """Unanswered stored requests of one network, of clients that no administrator registered and of browsers."""
 PRODUCT = "Ostiary"
@@ -80,8 +82,8 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
     """
     if network and store.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
         raise Unavailable(f"{MAX_REQUESTS} authorization requests of your network are waiting", hint="try again later")
-    reference = b64u(tx.random(32))
-    store.put_request(tx, digest_of(reference), request, network=network, expires_at=tx.now + REQUEST_S * SECOND)
+    reference = _make_secret(tx)
+    store.put_request(tx, key_of(reference), request, network=network, expires_at=tx.now + REQUEST_S * SECOND)
     return REQUEST_URI + reference
 
 
@@ -90,7 +92,7 @@ def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: 
 
     Raises InvalidRequest, which must not be answered at the redirect URI: the client may have removed it meanwhile.
     """
-    stored = store.get_request(reader, digest_of(request_uri.removeprefix(REQUEST_URI)))
+    stored = store.get_request(reader, key_of(request_uri.removeprefix(REQUEST_URI)))
     is_live = stored is not None and now < stored.expires_at and stored.used_at is None
     hint = "go back to the application and begin again"
     if stored is None or not is_live or stored.request.client_id != client.client_id:
@@ -332,7 +334,7 @@ def _put_code(
     granted = replace(
         request, scope=render_scope(scopes), resource=consent.resource or None, details=render_details(details)
     )
-    code = b64u(act.tx.random(32))
+    code = _make_secret(act.tx)
     made = Code(
         consent=consent.consent_id,
         session=session.id,
@@ -342,13 +344,13 @@ def _put_code(
         authenticated_at=assurance.authenticated_at,
         expires_at=act.now + (DEVICE_S if request_uri.startswith(DEVICE) else CODE_S) * SECOND,
     )
-    store.put_code(act.tx, digest_of(code), made)
-    _answer_request(act, request_uri, code=digest_of(code))
+    store.put_code(act.tx, key_of(code), made)
+    _answer_request(act, request_uri, code=key_of(code))
     return code
 
 
 def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
-    """Mark a stored request as answered, or a device (`device:USER_CODE`) with the digest of its code. Raises
+    """Mark a stored request as answered, or a device (`device:USER_CODE`) with the key of its code. Raises
     InvalidRequest.
     """
     if not request_uri:
@@ -356,7 +358,7 @@ def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
     if request_uri.startswith(DEVICE):
         is_first = devices.answer(act.tx, request_uri.removeprefix(DEVICE), code=code)
     else:
-        is_first = store.use_request(act.tx, digest_of(request_uri.removeprefix(REQUEST_URI)))
+        is_first = store.use_request(act.tx, key_of(request_uri.removeprefix(REQUEST_URI)))
     if not is_first:
         raise InvalidRequest("the authorization request was answered before", hint="begin again in the application")
 
@@ -368,6 +370,19 @@ def deny(act: Act, request: AuthorizationRequest, session: Session, *, request_u
     _answer_request(act, request_uri, code=None)
 
 
+def _make_secret(tx: Tx) -> str:
+    """Return a new code or reference: its time in milliseconds (12 hexadecimal digits), and 256 random bits."""
+    return f"{tx.now // 1000:0{TIME_DIGITS}x}{b64u(tx.random(32))}"
+
+
+def key_of(secret: str) -> str:
+    """Return the key of the row of a code or reference: its time, and its digest, which does not reveal it.
+
+    Rows of one time are neighbours, so that a commit writes few pages.
+    """
+    return secret[:TIME_DIGITS] + digest_of(secret)
+
+
 def digest_of(secret: str) -> str:
-    """Return the digest under which a code or a reference is stored, which does not reveal it."""
+    """Return the digest of a secret."""
     return b64u(sha256(secret.encode()).digest())

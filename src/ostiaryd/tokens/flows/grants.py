@@ -22,7 +22,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec
-from ostiaryd.tokens.flows.authorization import digest_of
+from ostiaryd.tokens.flows.authorization import key_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
 from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
 from ostiaryd.tokens.flows.target import choose_target
@@ -99,8 +99,8 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     (`access_denied`).
     """
     proofs = identify(act, token_request.sender, config=config)
-    digest = digest_of(token_request.secret)
-    code = store.get_code(act.tx, digest)
+    key = key_of(token_request.secret)
+    code = store.get_code(act.tx, key)
     if (
         code is None
         or code.request.client_id != token_request.sender.client.client_id
@@ -113,20 +113,18 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     if token_request.redirect_uri is None and OPENID in code.request.identity and len(registered) > 1:
         raise InvalidGrant("`redirect_uri` is missing", hint="OpenID Connect Core 1.0 section 3.1.3.2 requires it")
     check_verifier(token_request.verifier, code.request.code_challenge)  # first: a stolen code alone ends no grant
-    return _redeem(act, token_request, digest, code, proofs, config=config)
+    return _redeem(act, token_request, key, code, proofs, config=config)
 
 
-def redeem_approved(
-    act: Act, token_request: TokenRequest, digest: str, proofs: Identified, *, config: Config
-) -> Granted:
-    """Redeem the code with that digest, which belongs to the client of the request. Raises as `redeem_code` does."""
-    if (code := store.get_code(act.tx, digest)) is None:
+def redeem_approved(act: Act, token_request: TokenRequest, key: str, proofs: Identified, *, config: Config) -> Granted:
+    """Redeem the code with that key, which belongs to the client of the request. Raises as `redeem_code` does."""
+    if (code := store.get_code(act.tx, key)) is None:
         raise InvalidGrant("the consent was withdrawn")
-    return _redeem(act, token_request, digest, code, proofs, config=config)
+    return _redeem(act, token_request, key, code, proofs, config=config)
 
 
 def _redeem(
-    act: Act, token_request: TokenRequest, digest: str, code: store.Code, proofs: Identified, *, config: Config
+    act: Act, token_request: TokenRequest, key: str, code: store.Code, proofs: Identified, *, config: Config
 ) -> Granted:
     if (consent := consents.get(act.tx, code.consent)) is None:
         raise InvalidGrant("the consent was withdrawn")
@@ -139,7 +137,7 @@ def _redeem(
     if code.request.jkt and code.request.jkt != proofs.possession.jkt:
         raise InvalidGrant("the code is bound to another DPoP key", hint="prove the key of the authorization request")
     client = _client_of(act, consent.agent, proofs, registration=token_request.sender.client.registration)
-    return _begin(act, token_request, consent, code, client, proofs.possession, digest=digest, config=config)
+    return _begin(act, token_request, consent, code, client, proofs.possession, key=key, config=config)
 
 
 def _begin(
@@ -150,7 +148,7 @@ def _begin(
     client: Client,
     possession: Possession,
     *,
-    digest: str,
+    key: str,
     config: Config,
 ) -> Granted:
     """Begin the task and the grant of a code, use the code up, and issue the tokens."""
@@ -196,7 +194,7 @@ def _begin(
         created_at=act.now,
         expires_at=min(task.expires_at or 0, act.now + seconds * SECOND),
     )
-    store.use_code(act.tx, digest, grant_id=grant.grant_id)
+    store.use_code(act.tx, key, grant_id=grant.grant_id)
     store.put_grant(act.tx, grant)
     holding = Holding(
         id=HoldingId(grant.grant_id),

@@ -40,7 +40,7 @@ class StoredRequest(NamedTuple):
 
 
 def get_request(reader: Reader, reference: str) -> StoredRequest | None:
-    """Return a request by the digest of its reference."""
+    """Return a request by the key of its reference."""
     row = reader.one(_GET_REQUEST, reference=reference)
     return None if row is None else StoredRequest(_decode(row[0]), *row[1:])
 
@@ -53,7 +53,7 @@ def count_requests(reader: Reader, *, network: str, now: int) -> int:
 
 
 def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, network: str, expires_at: int) -> None:
-    """Store a request under the digest of its reference."""
+    """Store a request under the key of its reference."""
     tx.late(_PUT_REQUEST, (reference, request.client_id, _encode(request), network, tx.now, expires_at))
 
 
@@ -105,7 +105,7 @@ class Code(NamedTuple):
 
 
 def get_code(reader: Reader, code: str) -> Code | None:
-    """Return a code by its digest."""
+    """Return a code by its key."""
     row = reader.one(_GET_CODE, code=code)
     if row is None:
         return None
@@ -115,12 +115,12 @@ def get_code(reader: Reader, code: str) -> Code | None:
     )
 
 
-def put_code(tx: Tx, digest: str, code: Code) -> None:
-    """Store a code under its digest."""
+def put_code(tx: Tx, key: str, code: Code) -> None:
+    """Store a code under its key."""
     tx.late(
         _PUT_CODE,
         (
-            digest,
+            key,
             code.consent,
             code.session,
             _encode(code.request),
@@ -133,9 +133,9 @@ def put_code(tx: Tx, digest: str, code: Code) -> None:
     )
 
 
-def use_code(tx: Tx, digest: str, *, grant_id: str) -> None:
+def use_code(tx: Tx, key: str, *, grant_id: str) -> None:
     """Mark a code, which the act has read, as used for a grant."""
-    tx.late(_USE_CODE, (tx.now, grant_id, digest))
+    tx.late(_USE_CODE, (tx.now, grant_id, key))
 
 
 _GRANT_COLUMNS = ", ".join(PersonGrant.__struct_fields__)

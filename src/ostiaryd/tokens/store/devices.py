@@ -56,7 +56,7 @@ def put(tx: Tx, device: Device) -> None:
 
 
 def answer(tx: Tx, user_code: str, *, code: str | None) -> bool:
-    """Record the person's answer: the digest of an authorization code, or None; return whether it is the first."""
+    """Record the person's answer: the key of an authorization code, or None; return whether it is the first."""
     return tx.run(_ANSWER, user_code=user_code, code=code, now=tx.now) == 1
 
 
