@@ -17,6 +17,9 @@ from harness.patience import PATIENCE_S
 COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
 """The environment of a framework has no server: its tests name the command of the main one."""
 
+PATIENT = {"OSTIARY_REGO_MS": "5000"}
+"""Limits of servers that a machine which stalls does not reach, unless a test states its own."""
+
 
 class Server:
     """A running server: where it listens, and its data folder (with `admin.json`, so that `ostiary` may administer)."""
@@ -48,6 +51,7 @@ def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAN
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env=PATIENT | os.environ,
         )
     assert process.stdout is not None
     try:

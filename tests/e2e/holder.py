@@ -1,7 +1,7 @@
-"""Works on a task until it is told otherwise: `python -m tests.e2e.holder CREDENTIAL [TASK]`. Prints the task.
+"""Works on a task until told otherwise: `python -m tests.e2e.holder CREDENTIAL HEARTBEAT [TASK]`. Prints the task.
 
-Without a task it begins one, with a heartbeat of a second and ending with the last who holds it. A line on standard
-input ends it.
+Without a task it begins one, which ends with the last who holds it. HEARTBEAT is in seconds. A line on standard input
+ends it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from ostiary.agent import Agent
 
 
-def main(credential: str, *task: str) -> None:
+def main(credential: str, heartbeat: str, *task: str) -> None:
     with Agent.from_credential(Path(credential)) as agent:
-        held = agent.resume(task[0]) if task else agent.task("to work", heartbeat=1, end_with_last=True)
+        held = agent.resume(task[0]) if task else agent.task("to work", heartbeat=int(heartbeat), end_with_last=True)
         with held:
             print(held.id, flush=True)
             sys.stdin.readline()

@@ -316,7 +316,7 @@ def test_a_registered_self_signed_certificate_is_admitted_at_once_and_no_longer_
     with httpx2.Client(verify=context_of(place.root, files), timeout=PATIENCE_S) as open_before:
         form = {"grant_type": "client_credentials", "client_id": client_id, "resource": RESOURCE}
         assert open_before.post(f"{place.mtls}/token", data=form).status_code == 200
-        place.server.ostiary("agent", "mutual-tls", name, "--remove")
+        place.live.api("DELETE", f"/agents/{name}/mutual-tls")
         answer = open_before.post(f"{place.mtls}/token", data=form)
         assert answer.json()["error"] == "invalid_client", "the connection goes on, its certificate does not count"
     assert handshake(place, context_of(place.root, files)) != "answered"
@@ -340,5 +340,9 @@ def test_a_new_certificate_of_the_server_is_taken_up_without_a_dropped_connectio
                 assert shown is not None
                 return x509.load_der_x509_certificate(shown).serial_number
 
-        eventually(lambda: serial() == renewed.certificate.serial_number)
+        def is_taken_up() -> bool:  # the server closes a connection that is not used for five seconds
+            assert open_before.post(f"{place.mtls}/token", data=form).status_code == 200
+            return serial() == renewed.certificate.serial_number
+
+        eventually(is_taken_up)
         assert open_before.post(f"{place.mtls}/token", data=form).status_code == 200

@@ -267,6 +267,7 @@ def test_the_memory_survives_both_sides(tmp_path: Path) -> None:
         assert pays(guard, who, EVE) == ("pointed-at", "said-or-recorded")
 
 
+@pytest.mark.impatient
 def test_a_server_that_stands_still_gets_nothing_handed_out_and_nothing_done(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         bank = Bank(live_server)

@@ -206,6 +206,7 @@ async def test_an_asgi_application_asks_for_each_request(live_server: ServerFixt
     assert len(files.asked()) == 2
 
 
+@pytest.mark.impatient
 def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
     with own_server(tmp_path / "own") as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
@@ -234,5 +235,5 @@ def test_rego_that_loops_denies_within_the_time_that_a_call_waits(live_server: S
     files = Files(live_server)
     with files.guard(tmp_path) as (guard, who):
         denied = guard.decide(who, "read_file", {"path": "/reports/q3"}).decision
-        assert "longer than 0.2 s" in denied.reasons[0].message
+        assert "longer than 5 s" in denied.reasons[0].message
     live_server.api("POST", "/policies", {"files": FILES})

@@ -18,13 +18,14 @@ from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.client import TokenRefused
 
-HEARTBEAT_S = 1
+HEARTBEAT_S = 4
+"""Three heartbeats come in that time, so that a machine which stalls for two seconds ends no task."""
 
 
 @contextmanager
 def working(credential: Path, *task: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """An agent in a process of its own, and its task; killed in the end."""
-    command = [sys.executable, "-m", "tests.e2e.holder", str(credential), *task]
+    command = [sys.executable, "-m", "tests.e2e.holder", str(credential), str(HEARTBEAT_S), *task]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -47,7 +48,7 @@ def test_an_agent_that_dies_silently_loses_its_task_and_all_that_it_got_under_it
     resource, _ = live_server.resource("https://lost.example.org/mcp")
     _, credential = live_server.agent(f"{resource}:read")
     with working(credential) as (process, task), Agent.from_credential(credential) as agent:
-        time.sleep(2 * HEARTBEAT_S)
+        time.sleep(1.5 * HEARTBEAT_S)
         assert show(live_server, task)["state"] == "live", "heartbeats keep it"
         token = agent.token(resource="https://lost.example.org/mcp", task=task)
         assert token["access_token"]
@@ -73,7 +74,7 @@ def test_an_agent_that_was_killed_goes_on_with_its_task_in_another_process(live_
         assert len(show(live_server, task)["holders"]) == 2
         first.kill()
         eventually(lambda: len(show(live_server, task)["holders"]) == 1)
-        time.sleep(2 * HEARTBEAT_S)
+        time.sleep(1.5 * HEARTBEAT_S)
         assert show(live_server, task)["state"] == "live", "the other one holds it"
         with working(credential, task) as (third, _):
             go_home(second)
@@ -107,7 +108,7 @@ async def test_an_asynchronous_agent_holds_and_resumes(live_server: ServerFixtur
     _, credential = live_server.agent()
     async with AsyncAgent.from_credential(credential) as agent:
         async with agent.task("mine", heartbeat=HEARTBEAT_S, end_with_last=True) as task:
-            await asyncio.sleep(2 * HEARTBEAT_S)
+            await asyncio.sleep(1.5 * HEARTBEAT_S)
             async with agent.resume(task.id) as same:
                 assert same.id == task.id
                 assert len(show(live_server, task.id)["holders"]) == 2

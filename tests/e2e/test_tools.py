@@ -13,17 +13,18 @@ from harness.patience import eventually
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.guard import Verified
 from ostiary.protocol.errors import Refused
+from tests.support.patient_guards import PATIENT_S
 
 
 class Place:
     """A guard of local tools, and an agent that may read at it."""
 
-    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
+    def __init__(self, live_server: ServerFixture, folder: Path, *, max_age: float = PATIENT_S) -> None:
         self.live_server = live_server
         self.uri = f"https://{live_server.name('tools')}.example.org/"
         self.resource, guard_key = live_server.resource(self.uri)
         self.name, self.agent_key = live_server.agent(f"{self.resource}:read")
-        self.guard = Guard(guard_key, spool_dir=folder / "spool", max_age=MAX_AGE_S)
+        self.guard = Guard(guard_key, spool_dir=folder / "spool", max_age=max_age)
 
     def revoke(self, kind: str, id: str) -> None:
         revoked = self.live_server.api("POST", "/revoke", {"kind": kind, "id": id})
@@ -125,7 +126,7 @@ async def test_an_asynchronous_agent_and_its_task_act_too(place: Place) -> None:
 
 def test_without_a_server_every_call_is_denied(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
-        place = Place(live_server, tmp_path)
+        place = Place(live_server, tmp_path, max_age=MAX_AGE_S)
         place.guard.start()
         agent = Agent.from_credential(place.agent_key)
         tools = Tools(place.guard, agent)

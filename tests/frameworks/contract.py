@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from harness.live_server import own_server
+from harness.live_server import MAX_AGE_S, own_server
 from harness.patience import eventually
 from ostiary import Agent, Guard, Tools
 from tests.frameworks.environment import INSIDE
@@ -167,7 +167,7 @@ def test_an_error_of_the_adapter_runs_nothing(
 
 def test_a_dead_control_plane_denies(tmp_path: Path, call: Call) -> None:
     with own_server(tmp_path) as live_server:
-        stage = FrameworkFixture(live_server, tmp_path)
+        stage = FrameworkFixture(live_server, tmp_path, max_age=MAX_AGE_S)
         assert "text of" in call(stage, "read_file", {"path": "/srv/a"})
     try:
         stage.ran.clear()

@@ -17,8 +17,8 @@ from ostiary import Agent, Guard, Tools
 from ostiary.authorization.catalogue import definition_of
 from ostiary.decision import access
 from tests.frameworks.environment import INSIDE, ROOT
+from tests.support.patient_guards import PATIENT_S
 
-MAX_AGE_S = 2.0
 CATALOGUE: list[dict[str, Any]] = [
     {
         "name": "read_file",
@@ -44,12 +44,12 @@ Listed = Callable[["FrameworkFixture"], list[dict[str, Any]]]
 class FrameworkFixture:
     """A guard and its caller; `ran` names what tools were really run, with their arguments."""
 
-    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
+    def __init__(self, live_server: ServerFixture, folder: Path, *, max_age: float = PATIENT_S) -> None:
         self.live_server, self.ran = live_server, list[tuple[str, Any]]()
         self.uri = f"https://{live_server.name('tools')}.example.org/"
         self.resource, self.guard_key = live_server.resource(self.uri, CATALOGUE)
         _, self.agent_key = live_server.agent(f"{self.resource}:read")
-        self.guard = Guard(self.guard_key, spool_dir=folder / "spool", max_age=MAX_AGE_S).start()
+        self.guard = Guard(self.guard_key, spool_dir=folder / "spool", max_age=max_age).start()
         self.agent = Agent.from_credential(self.agent_key)
         self.task = self.agent.task(
             "read what is under /srv",
@@ -134,7 +134,6 @@ def quick_start(
 
 __all__ = [
     "CATALOGUE",
-    "MAX_AGE_S",
     "Call",
     "FrameworkFixture",
     "Listed",

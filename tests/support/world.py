@@ -157,6 +157,7 @@ def _config(folder: Path, server: Postgres | None, database: str) -> Config:
         database=server.url(database) if server else "",
         trust_domain=TRUST_DOMAIN,
         public_url=PUBLIC_URL,
+        rego_ms=5000,  # a machine that stalls does not reach it
     )
 
 
