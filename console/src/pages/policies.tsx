@@ -2,7 +2,7 @@
 
 import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link, useBlocker, useParams } from "@tanstack/react-router";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { ApiError, apiPath, get, send } from "../api";
 import { Badge, count, Loading, PageHead, Problem, Time } from "../parts/basics";
 import { readSchema } from "../parts/cedar";
@@ -419,7 +419,15 @@ function PlanList({ plan }: { plan: Tested["plan"] }) {
 function WhatIf({ files }: { files: Files }) {
   const may = useMay();
   const [progress, setProgress] = useState<{ done: number; of: number } | null>(null);
-  const ask = useMutation({ mutationFn: (sent: Files) => askWhatIf(sent, setProgress).then((report) => ({ report, sent })), onSettled: () => setProgress(null) });
+  const running = useRef<AbortController>(null);
+  useEffect(() => () => running.current?.abort(), []); // the server replays one set at a time
+  const ask = useMutation({
+    mutationFn: async (sent: Files) => {
+      running.current = new AbortController();
+      return { sent, report: await askWhatIf(sent, setProgress, running.current.signal) };
+    },
+    onSettled: () => setProgress(null),
+  });
   const report = ask.data?.report;
   return (
     <section className="card gap" aria-label="What if">
@@ -461,13 +469,14 @@ function WhatIf({ files }: { files: Files }) {
 }
 
 /** Send the question, and read the lines of the answer until the report. Throws ApiError. */
-async function askWhatIf(files: Files, onProgress: (line: { done: number; of: number }) => void): Promise<Report> {
+async function askWhatIf(files: Files, onProgress: (line: { done: number; of: number }) => void, signal: AbortSignal): Promise<Report> {
   const since = (Date.now() - DAYS * 86_400_000) * 1000;
   const response = await fetch(apiPath("/policies/whatif"), {
     method: "POST",
     headers: { "content-type": "application/json", accept: "application/jsonl, application/json" },
     body: JSON.stringify({ files, since }),
     credentials: "same-origin",
+    signal,
   });
   if (!response.ok || !response.body) throw new ApiError(response.status, (await response.json().catch(() => ({}))) as object);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

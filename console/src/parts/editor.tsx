@@ -3,9 +3,13 @@
 import { type KeyboardEvent, useId, useMemo, useRef, useState } from "react";
 import { type Completion, complete, type Schema, tokenize } from "./cedar";
 
+/** Characters of a text that is highlighted; a longer one is shown plain. */
+const MAX_HIGHLIGHTED = 200_000;
+
 /** A text with its tokens in colours. */
 export function Highlighted({ name, text }: { name: string; text: string }) {
-  const tokens = useMemo(() => tokenize(name, text), [name, text]);
+  const tokens = useMemo(() => (text.length > MAX_HIGHLIGHTED ? [] : tokenize(name, text)), [name, text]);
+  if (text.length > MAX_HIGHLIGHTED) return text;
   return (
     <>
       {tokens.map(([kind, part], at) => (kind === "plain" ? part : <span key={at} className={`token-${kind}`}>{part}</span>))}
