@@ -430,7 +430,10 @@ def _rechecking(wire: Wire, route: RouteFacts) -> Wire:
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)
-        return answer if isinstance(answer.body, bytes) else replace(answer, body=_recheck(call, route, answer.body))
+        streamed = answer.body
+        if isinstance(streamed, bytes):
+            return answer
+        return msgspec.structs.replace(answer, body=_recheck(call, route, streamed))
 
     return run
 
