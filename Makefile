@@ -265,5 +265,5 @@ $(CONSOLE_SETUP): console/package.json console/package-lock.json
 	npm --prefix console ci --ignore-scripts
 	touch $@
 
-$(CONSOLE): $(CONSOLE_SETUP) $(shell find console/src -type f) console/index.html console/tsconfig.json console/vite.config.ts
+$(CONSOLE): $(CONSOLE_SETUP) $(shell find console/src console/public -type f) console/index.html console/tsconfig.json console/vite.config.ts
 	npm --prefix console run --silent build

@@ -127,6 +127,7 @@ SUBJECTS = {
     "pep": "an API key of an AuthZEN gateway",
     "person": "a person, the person's keys and sessions",
     "policy": "policy sets, and what-if",
+    "push": "messages to the browsers of people",
     "recovery": "the recovery of a database",
     "refusals": "a summary of refused requests",
     "report": "missing or refused records of a guard",

@@ -75,7 +75,7 @@ from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.notifications import wire_admin as notifications_admin
-from ostiaryd.notifications import wire_webhooks
+from ostiaryd.notifications import wire_links, wire_push, wire_webhooks
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy import wire_admin as policy_admin
 from ostiaryd.policy import wire_authzen, wire_events, wire_roles, wire_search, wire_tasks, wire_whatif
@@ -215,6 +215,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_feed.ROUTES,
     *feed_admin.ROUTES,
     *notifications_admin.ROUTES,
+    *wire_push.ROUTES,
+    *wire_links.ROUTES,
     *incidents_admin.ROUTES,
     *signals_admin.ROUTES,
     *wire_ssf.ROUTES,
@@ -539,6 +541,7 @@ LOOPS = (
     _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),
     _every(1, wire_webhooks.tell_due),
+    _every(1, wire_push.push_due),
     _every(600, registry.forget_restrictions),
     _every(1, signals.gather),
     _every(1, wire_ssf_push.push_due),

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route, sync_playwright
 
@@ -123,6 +124,26 @@ class Driver:
 
     def evaluate(self, expression: str) -> Any:
         return self.page.evaluate(expression)
+
+    def permit(self, permission: str) -> None:
+        """Give the pages of the window a permission that a person would be asked for."""
+        self.page.context.grant_permissions([permission])
+
+    def push(self, data: str) -> None:
+        """Deliver a message of Web Push to the service worker of the page, as the browser does after decryption."""
+        found: list[dict[str, Any]] = []
+        cdp = self.page.context.new_cdp_session(self.page)
+        cdp.on("ServiceWorker.workerRegistrationUpdated", lambda event: found.extend(event["registrations"]))
+        cdp.send("ServiceWorker.enable")
+        while not found:
+            self.page.wait_for_timeout(50)
+        scope = urlsplit(found[0]["scopeURL"])
+        message = {
+            "origin": f"{scope.scheme}://{scope.netloc}",
+            "registrationId": found[0]["registrationId"],
+            "data": data,
+        }
+        cdp.send("ServiceWorker.deliverPushMessage", message)
 
     def cookies(self) -> list[Any]:
         return list(self.page.context.cookies())

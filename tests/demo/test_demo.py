@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,13 +10,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND
+from ostiary.demo.consenting import Browser
 
 pytestmark = pytest.mark.slow
 
@@ -166,12 +169,28 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def read(browser: Browser, path: str) -> Any:
+    """Read an object of the API in the session of a browser."""
+    browser._send("GET", browser._own + path[1:])
+    return json.loads(browser.page)
+
+
 def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path: Path) -> None:
     with demo(tmp_path / "d") as story:
         story.listen(until="--help")
         url = re.search(r"ready (http://\S+)", story.said)
         data = re.search(r"export OSTIARY_DATA_DIR=(\S+)", story.said)
+        link = re.search(r"http://localhost:\d+/setup\?code=[\w-]{43}&return_to=/console", story.said)
         assert url is not None
+        assert link is not None
+        browser = Browser(url[1])
+        browser.set_up(link[0])
+        assert "The console needs script" in browser.page
+        newest, *_ = read(browser, "/api/v1/approvals?state=open")["approvals"]
+        assert (newest["agent"], newest["tool"]) == ("assistant", "files/send_message")
+        latest = read(browser, "/api/v1/audit?outcome=allow&limit=1")
+        eventually(lambda: read(browser, "/api/v1/audit?outcome=allow&limit=1") != latest)
+        assert "The browser opens" not in story.said, "no terminal"
         assert data is not None
         assert httpx2.get(f"{url[1]}/.well-known/oauth-authorization-server").json()["issuer"] == url[1]
         printed = story.said.partition("look around")[2].strip().splitlines()[1:]

@@ -486,6 +486,12 @@ export type BearerExemption = {
   uri: string;
 };
 
+/** The keys of a browser in base64url: a point of P-256, and a secret. */
+export type BrowserKeys = {
+  p256dh: string;
+  auth: string;
+};
+
 /** A trust bundle in the SPIFFE bundle format. */
 export type BundleBody = {
   keys: Record<string, unknown>[];
@@ -1523,6 +1529,12 @@ export type NewStatus = {
   reason?: string;
 };
 
+/** A subscription as `PushSubscription.toJSON` of a browser writes it. */
+export type NewSubscription = {
+  endpoint: string;
+  keys: BrowserKeys;
+};
+
 export type NewTask = {
   purpose: string;
   agent?: string | null;
@@ -1548,6 +1560,8 @@ export type NewTeam = {
 export type NewTrustDomain = {
   name: string;
   bundle_url: string;
+  endpoint_spiffe_id?: string;
+  bundle?: Record<string, unknown> | null;
 };
 
 export type NewWebhook = {
@@ -1851,6 +1865,12 @@ export type PrunedTask = {
   purpose: string;
   state: "pruned";
   task_id: string;
+};
+
+/** The public key of the server for `PushManager.subscribe`, and the browsers of the person. */
+export type PushBody = {
+  key: string;
+  subscriptions: SubscriptionBody[];
 };
 
 /** The answer to a pushed authorization request (RFC 9126 section 2.2). */
@@ -2382,6 +2402,14 @@ export type SubproblemBody = {
   type: string;
 };
 
+/** A browser that gets messages. `service` is the origin of its push service. */
+export type SubscriptionBody = {
+  browser: string;
+  created_at: number;
+  service: string;
+  subscription_id: string;
+};
+
 /** `why`: the reason, for the ledger. */
 export type Suspension = {
   why?: string;
@@ -2543,6 +2571,7 @@ export type TrustDomainBody = {
   agents: string[];
   authorities: number;
   bundle_url: string;
+  endpoint_spiffe_id: string;
   failed: string;
   jwt_keys: number;
   name: string;
@@ -2851,6 +2880,15 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: RenewalBody;
+  };
+  /** Go on to the page of the approval request that a link of an alert names. */
+  "GET /alerts/{token}": {
+    path: {
+      token: string;
+    };
+    query: {};
+    body: undefined;
+    answer: undefined;
   };
   /** Create a MAC key with which an ACME client creates its account. */
   "POST /api/v1/acme/keys": {
@@ -4290,6 +4328,29 @@ export interface Operations {
     };
     body: Activation;
     answer: PolicySetBody | ActivationPlan;
+  };
+  /** Show the key with which a browser subscribes, and the subscribed browsers of the person who calls. */
+  "GET /api/v1/push": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: PushBody;
+  };
+  /** Let a browser get a message about each new approval request that the person may answer. */
+  "POST /api/v1/push": {
+    path: {};
+    query: {};
+    body: NewSubscription;
+    answer: SubscriptionBody;
+  };
+  /** Let a browser of the person who calls get no more messages. */
+  "DELETE /api/v1/push/{id}": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
   };
   /** Register a protected resource, with the key of its guard and a catalogue if there are any. */
   "POST /api/v1/resources": {

@@ -7,6 +7,7 @@ import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
+import { NotifySwitch } from "../parts/notify";
 import { type Approval, openApprovals, whileLive } from "../queries";
 import { useMay } from "../session";
 
@@ -40,7 +41,9 @@ export function Approvals() {
       <PageHead
         title="Approvals"
         lead="An agent waits until a person answers. A yes is for exactly one request, or for what you choose to cover."
-      />
+      >
+        <NotifySwitch />
+      </PageHead>
       {open.isPending ? (
         <Loading />
       ) : open.isError ? (

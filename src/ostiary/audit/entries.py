@@ -60,6 +60,7 @@ FAMILIES = frozenset(
         "person",
         "policy",
         "provider",
+        "push",
         "recovery",
         "refusals",
         "report",

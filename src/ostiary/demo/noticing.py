@@ -7,17 +7,14 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from mcp import MCPError
-from mcp.client.client import Client
 from rich.markup import escape
 
 from ostiary.agent import AsyncAgent
 from ostiary.demo.provider import providing
 from ostiary.demo.stage import Stage
-from ostiary.demo.telling import add_names, attempt, call, chapter, draw, note, refusal_of, run, say, shell
-from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.demo.telling import add_names, attempt, chapter, draw, find_refusal, note, run, say, shell
+from ostiary.protocol.errors import Unavailable
 
 DOORS = 14
 """Number of refusals within seconds that raises a finding."""
@@ -34,12 +31,12 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
         await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
         note(f"An attacker controls it: at the vault it tries {DOORS} calls outside its scopes.")
         for _ in range(DOORS):
-            await _refused(vault, "delete_file", path="keys.txt")
+            await find_refusal(vault, "delete_file", path="keys.txt")
         await _until(lambda: _risk(stage) > 0)
         say(f"the risk of the scout has risen from 0 to [yellow]{_risk(stage)}[/] of 100 points")
         note("Then it calls the decoy.")
-        await _refused(vault, "export_keys")
-        while (refusal := await _refused(files, "list_files")) is None:
+        await find_refusal(vault, "export_keys")
+        while (refusal := await find_refusal(files, "list_files")) is None:
             pass
         say(f"scout [red]denied[/]: {escape(add_names(stage, refusal.message))}")
     await _show_how_fast(stage)
@@ -103,15 +100,6 @@ async def _show_how_fast(stage: Stage) -> None:
 def _risk(stage: Stage) -> int:
     """Return the present risk of the scout, in points."""
     return next((one["risk"] for one in stage.ostiary("activity", "--once")["doubted"] if one["agent"] == "scout"), 0)
-
-
-async def _refused(client: Client, tool: str, **arguments: Any) -> Refused | None:
-    """Call a tool; why it was denied, or None where it was not."""
-    try:
-        await call(client, tool, **arguments)
-    except MCPError as error:
-        return refusal_of(error)
-    return None
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.demo.certifying import certify_and_revoke
 from ostiary.demo.consenting import consent_and_withdraw
+from ostiary.demo.console import keep_working, show_console
 from ostiary.demo.files_server import build
 from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
@@ -69,6 +70,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
         await asyncio.to_thread(certify_and_revoke, stage)
         _verify(stage)
         if stay:
+            await show_console(stage)
             await _look_around(stage)
 
 
@@ -279,7 +281,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(13, "The server is up: look around, then end it with Ctrl-C")
+    chapter(14, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]
@@ -295,7 +297,7 @@ async def _look_around(stage: Stage) -> None:
     for line in (*where, *(f"{ostiary} {command}" for command in commands)):
         out.print(f"{'':{INDENT}}{line}", markup=False, soft_wrap=True)  # to be copied
     try:
-        await asyncio.Event().wait()
+        await keep_working(stage)
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) is not None:
             task.uncancel()  # this is how it is meant to end

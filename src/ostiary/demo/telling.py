@@ -48,6 +48,15 @@ async def call(client: Client, tool: str, **arguments: Any) -> str:
     return " ".join(part.text for part in result.content if isinstance(part, TextContent))
 
 
+async def find_refusal(client: Client, tool: str, **arguments: Any) -> Refused | None:
+    """Call a tool; return why the call was denied, or None if it was allowed."""
+    try:
+        await call(client, tool, **arguments)
+    except MCPError as error:
+        return refusal_of(error)
+    return None
+
+
 def refusal_of(error: MCPError) -> Refused:
     """Return the refusal of a guard: the first of its reasons. Raises an error that is no denial."""
     data = error.data

@@ -34,7 +34,8 @@ _POLICY = "; ".join(
         "base-uri 'none'",
         "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
+        "worker-src 'self'",
+        "trusted-types worker",
     )
 )
 _FIXED: Headers = [
@@ -61,16 +62,20 @@ class Asset:
 
 
 class Console:
-    """The page and the assets of the console; `page` is None on a server that was installed without them."""
+    """The page and the assets of the console; `page` and `worker`, the service worker, are None
+    on a server that was installed without them.
+    """
 
     def __init__(self, world: World) -> None:
         dist = files("ostiaryd.console") / "dist"
         index = dist / "index.html"
         self.assets: Mapping[str, Asset] = MappingProxyType({})
         self.page: bytes | None = None
+        self.worker: bytes | None = None
         if index.is_file():
             base = f"{base_path(world.config)}/console/"
             self.page = index.read_text("utf-8").replace('"./', f'"{base}').encode()
+            self.worker = (dist / "worker.js").read_bytes()
             self.assets = MappingProxyType(_read_assets(dist / "assets"))
 
 
@@ -117,6 +122,14 @@ async def show_console_asset(call: Call) -> Reply:
     return Reply(200, asset.contents[coding], asset.media_type, headers)
 
 
+async def show_console_worker(call: Call) -> Reply:
+    """Return the service worker of the console, which shows messages of Web Push."""
+    worker = call.world.keep(Console).worker
+    if worker is None:
+        raise NotFound("not found")
+    return Reply(200, worker, _MEDIA_TYPES["js"], [(b"cache-control", b"no-cache"), *_FIXED])
+
+
 def _accepted(call: Call) -> set[str]:
     """Return the content codings that the browser accepts (RFC 9110 section 12.5.3)."""
     accepted = set()
@@ -137,6 +150,14 @@ ROUTES = (
         show_console_asset,
         "",
         answers={200: Content(media_types=("text/javascript", "text/css", "image/svg+xml"))},
+        errors=(NOT_FOUND,),
+    ),
+    Route(
+        "GET",
+        "/console/worker.js",
+        show_console_worker,
+        "",
+        answers={200: Content(media_types=("text/javascript",))},
         errors=(NOT_FOUND,),
     ),
     Route(

@@ -1,20 +1,27 @@
-"""Operations on webhooks: one function per verb."""
+"""Operations on webhooks and on push subscriptions: one function per verb."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from ostiary.protocol.addresses import check_address
 from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.approvals import flows as approvals
+from ostiaryd.approvals.model import Question
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications import store
-from ostiaryd.notifications.model.alerts import Alert, alert, gravest
+from ostiaryd.notifications.model.alerts import Alert, alert, gravest, plain
+from ostiaryd.notifications.model.links import sign_link
+from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, PushMessage, Subscription, SubscriptionId, delivered
+from ostiaryd.notifications.model.web_push import TRY_S as PUSH_TRY_S
 from ostiaryd.notifications.model.webhooks import (
     MAIL,
     MAX_WEBHOOKS,
@@ -37,6 +44,8 @@ from ostiaryd.notifications.model.webhooks import (
 from ostiaryd.registry import flows as registry
 
 GONE = 410
+ASKED = "approval.ask"
+"""The action of a new approval request."""
 
 
 def add(
@@ -109,9 +118,9 @@ def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
 
-def alerts(reader: Reader, events: list[tuple[int, str]]) -> list[Alert]:
-    """Return an alert for each of the gravest events."""
-    return [_alert(reader, index) for index in gravest(events)]
+def alerts(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: bytes) -> list[Alert]:
+    """Return an alert for each of the gravest events. `site` is the URL of the pages; `secret` signs links to them."""
+    return [_alert(reader, index, site=site, secret=secret) for index in gravest(events)]
 
 
 def entry(reader: Reader, index: int) -> Entry:
@@ -121,11 +130,15 @@ def entry(reader: Reader, index: int) -> Entry:
     return decode_entry(body)
 
 
-def _alert(reader: Reader, index: int) -> Alert:
+def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
     public = entry(reader, index)
     agent = None if public.agent is None else registry.get_agent(reader, public.agent)
     owner = None if public.owner is None else registry.get_owner(reader, public.owner)
-    return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "")
+    question = approvals.get_question(reader, public.object) if public.action == ASKED and public.object else None
+    link = ""
+    if question is not None:
+        link = f"{site}/alerts/{sign_link(question.approval_id, ends_at=question.ends_at, secret=secret)}"
+    return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "", link=link)
 
 
 def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
@@ -193,3 +206,122 @@ def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
             f"stalled for {(now - since) // SECOND} s, try {webhook.attempts}: {webhook.failed or 'no answer'}"
         )
     return wrong
+
+
+MAX_ASKED = 100
+"""Requests that one message counts."""
+
+
+def subscribe(
+    act: Act, person: str, *, endpoint: str, keys: tuple[bytes, bytes], browser: str, private: Collection[str]
+) -> Subscription:
+    """Let a browser of a person get a message about each approval request from now on that the person may answer.
+
+    Raises Invalid, Conflict (`too_many_subscriptions`).
+    """
+    registry.note(act, object=origin(endpoint), browser=browser)
+    check_named(endpoint, of="`endpoint`", private=private)
+    others = [one for one in store.subscriptions(act.tx, person) if one.endpoint != endpoint]
+    if len(others) >= MAX_OF_PERSON:
+        raise Conflict(
+            f"{MAX_OF_PERSON} of your browsers get notifications, which is the limit",
+            hint="switch notifications off in another browser",
+            code="too_many_subscriptions",
+        )
+    made = Subscription(
+        subscription_id=SubscriptionId(act.new_id("pu")),
+        person=person,
+        endpoint=endpoint,
+        public_key=keys[0],
+        auth=keys[1],
+        browser=browser,
+        created_at=act.now,
+        next_idx=size(act.tx),
+    )
+    store.insert_subscription(act.tx, made)
+    registry.note(act, object=made.subscription_id, origin=origin(endpoint), browser=browser)
+    return made
+
+
+def unsubscribe(act: Act, person: str, id: str) -> None:
+    """End a push subscription of a person. Raises NotFound."""
+    subscription = store.get_subscription(act.tx, id)
+    if subscription is None or subscription.person != person:
+        raise NotFound("you have no such subscription", hint="GET /api/v1/push lists yours")
+    registry.note(act, object=id, origin=origin(subscription.endpoint))
+    store.delete_subscription(act.tx, subscription.subscription_id)
+
+
+def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
+    """End a subscription that the push service no longer knows, or whose person has left."""
+    act.entry.person = subscription.person
+    registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
+    store.delete_subscription(act.tx, subscription.subscription_id)
+
+
+def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: str) -> None:
+    """Leave a message out after the last try."""
+    act.entry.person = subscription.person
+    registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
+    after = delivered(subscription, through=through, now=act.now)
+    store.settle_subscription(act.tx, after, claim=subscription.busy_until)
+
+
+class DuePush(NamedTuple):
+    """A browser that has not heard of the entries up to `through`, and the open requests that its person may answer.
+
+    `has_left`: the person is no longer there.
+    """
+
+    subscription: Subscription
+    through: int
+    questions: list[Question]
+    has_left: bool
+
+
+def list_due_pushes(reader: Reader, *, config: Config, now: int, limit: int) -> list[DuePush]:
+    """Return browsers that new approval requests concern, or that have to pass over them."""
+    newest = store.newest_of(reader, ASKED)
+    if newest is None:
+        return []
+    due = store.due_subscriptions(reader, newest=newest, now=now, limit=limit)
+    return [_due_push(reader, one, newest, config=config, now=now) for one in due]
+
+
+def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config: Config, now: int) -> DuePush:
+    person = registry.get_person(reader, subscription.person)
+    if person is None or not person.is_active:
+        return DuePush(subscription, newest, [], has_left=True)
+    events = store.next_events(reader, (ASKED,), subscription.next_idx, limit=MAX_ASKED)
+    ids = [object for index, _ in events if (object := entry(reader, index).object) is not None]
+    questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.all_approvers, now=now)
+    return DuePush(subscription, newest, questions, has_left=False)
+
+
+def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
+    """Claim the next message to a browser; None if another process has it."""
+    until = tx.now + (PUSH_TRY_S + 5) * SECOND
+    if not store.claim_subscription(tx, subscription, until=until):
+        return None
+    return store.get_subscription(tx, subscription.subscription_id)
+
+
+def settle_push(tx: Tx, claimed: Subscription, after: Subscription) -> None:
+    """Write the state after a delivery."""
+    store.settle_subscription(tx, after, claim=claimed.busy_until)
+
+
+def pass_over_pushes(tx: Tx, due: Collection[DuePush]) -> None:
+    """Let browsers pass over entries that do not concern their persons."""
+    for one in due:
+        store.skip_subscription(tx, one.subscription.subscription_id, idx=one.through + 1)
+
+
+def push_message(reader: Reader, questions: Sequence[Question]) -> PushMessage:
+    """Return the message about these requests, of which there is at least one."""
+    if len(questions) > 1:
+        return PushMessage(f"{len(questions)} approval requests wait for an answer", "", "approvals")
+    (question,) = questions
+    agent = registry.get_agent(reader, question.agent)
+    name = plain(agent.name if agent else question.agent)
+    return PushMessage(f"{name} asks for approval", plain(question.tool), f"approvals/{question.approval_id}")

@@ -1,10 +1,11 @@
-"""Webhooks, and the events that wait for them: entries of the ledger by their action."""
+"""Webhooks, push subscriptions, and the events that wait for them: entries of the ledger by their action."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.notifications.model.web_push import Subscription, SubscriptionId
 from ostiaryd.notifications.model.webhooks import Webhook, WebhookId
 
 _COLUMNS = (
@@ -146,4 +147,118 @@ def _webhook(row: Row) -> Webhook:
         lost=lost,
         failed=failed,
         gone_at=gone_at,
+    )
+
+
+_SUBSCRIPTION = (
+    "subscription_id, person, endpoint, public_key, auth, browser, created_at, next_idx, attempts, due_at, busy_until"
+)
+_SUBSCRIPTIONS = sql(f"select {_SUBSCRIPTION} from push_subscription where person = :person order by subscription_id")
+_GET_SUBSCRIPTION = sql(f"select {_SUBSCRIPTION} from push_subscription where subscription_id = :id")
+_DUE = sql(
+    f"""select {_SUBSCRIPTION} from push_subscription
+        where next_idx <= :newest and due_at <= :now and busy_until <= :now order by next_idx limit :limit"""
+)
+_NEWEST = sql("select idx from entry where action = :action order by idx desc limit 1")
+_INSERT_SUBSCRIPTION = sql(
+    f"""insert into push_subscription ({_SUBSCRIPTION})
+        values (:id, :person, :endpoint, :public_key, :auth, :browser, :created_at, :next_idx, 0, 0, 0)"""
+)
+_DELETE_SUBSCRIPTION = sql("delete from push_subscription where subscription_id = :id")
+_DELETE_ENDPOINT = sql("delete from push_subscription where endpoint = :endpoint")
+_CLAIM_SUBSCRIPTION = sql(
+    """update push_subscription set busy_until = :until
+       where subscription_id = :id and next_idx = :idx and busy_until <= :now and due_at <= :now"""
+)
+_SETTLE_SUBSCRIPTION = sql(
+    """update push_subscription set next_idx = :next_idx, attempts = :attempts, due_at = :due_at, busy_until = 0
+       where subscription_id = :id and busy_until = :claim"""
+)
+_SKIP_SUBSCRIPTION = sql(
+    """update push_subscription set next_idx = :idx
+       where subscription_id = :id and busy_until <= :now and next_idx < :idx"""
+)
+
+
+def subscriptions(reader: Reader, person: str) -> list[Subscription]:
+    """Return the push subscriptions of a person, the oldest first."""
+    return [_subscription(row) for row in reader.all(_SUBSCRIPTIONS, person=person)]
+
+
+def get_subscription(reader: Reader, id: str) -> Subscription | None:
+    """Return the push subscription with this id."""
+    row = reader.one(_GET_SUBSCRIPTION, id=id)
+    return None if row is None else _subscription(row)
+
+
+def due_subscriptions(reader: Reader, *, newest: int, now: int, limit: int) -> list[Subscription]:
+    """Return push subscriptions that have not heard of the entry `newest`, and that no process tells now."""
+    return [_subscription(row) for row in reader.all(_DUE, newest=newest, now=now, limit=limit)]
+
+
+def newest_of(reader: Reader, action: str) -> int | None:
+    """Return the index of the newest entry with this action."""
+    row = reader.one(_NEWEST, action=action)
+    return None if row is None else row[0]
+
+
+def insert_subscription(tx: Tx, subscription: Subscription) -> None:
+    """Insert a push subscription; another one of the same endpoint, which is the same browser, leaves."""
+    tx.run(_DELETE_ENDPOINT, endpoint=subscription.endpoint)
+    tx.run(
+        _INSERT_SUBSCRIPTION,
+        id=subscription.subscription_id,
+        person=subscription.person,
+        endpoint=subscription.endpoint,
+        public_key=subscription.public_key,
+        auth=subscription.auth,
+        browser=subscription.browser,
+        created_at=subscription.created_at,
+        next_idx=subscription.next_idx,
+    )
+
+
+def delete_subscription(tx: Tx, id: SubscriptionId) -> int:
+    """Delete a push subscription; return the number of deleted rows."""
+    return tx.run(_DELETE_SUBSCRIPTION, id=id)
+
+
+def claim_subscription(tx: Tx, subscription: Subscription, *, until: int) -> bool:
+    """Claim the next message to a browser until then. Return False if another process has it."""
+    id, idx = subscription.subscription_id, subscription.next_idx
+    return tx.run(_CLAIM_SUBSCRIPTION, id=id, idx=idx, until=until, now=tx.now) == 1
+
+
+def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
+    """Write the result of a delivery, unless the claim has passed to another process."""
+    tx.run(
+        _SETTLE_SUBSCRIPTION,
+        id=after.subscription_id,
+        claim=claim,
+        next_idx=after.next_idx,
+        attempts=after.attempts,
+        due_at=after.due_at,
+    )
+
+
+def skip_subscription(tx: Tx, id: SubscriptionId, *, idx: int) -> None:
+    """Skip the entries before `idx`."""
+    tx.run(_SKIP_SUBSCRIPTION, id=id, idx=idx, now=tx.now)
+
+
+def _subscription(row: Row) -> Subscription:
+    id, person, endpoint, public_key, auth, *rest = row
+    browser, created_at, next_idx, attempts, due_at, busy_until = rest
+    return Subscription(
+        subscription_id=id,
+        person=person,
+        endpoint=endpoint,
+        public_key=bytes(public_key),
+        auth=bytes(auth),
+        browser=browser,
+        created_at=created_at,
+        next_idx=next_idx,
+        attempts=attempts,
+        due_at=due_at,
+        busy_until=busy_until,
     )

@@ -15,12 +15,14 @@ import logging
 from contextlib import suppress
 
 from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.outbound.fetch import deliver
 from ostiaryd.ground.outbound.mail import send_mail
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.notifications import flows, store
 from ostiaryd.notifications.model import alerts
+from ostiaryd.notifications.model.links import PURPOSE
 from ostiaryd.notifications.model.webhooks import (
     MAIL,
     SECOND,
@@ -104,7 +106,8 @@ async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
 
 async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
     """Send one message with all pending events to a webhook for people."""
-    alert_rows = await world.db.scan(lambda reader: flows.alerts(reader, events))
+    site, key = page_url(world.config), world.keys.derive(PURPOSE)
+    alert_rows = await world.db.scan(lambda reader: flows.alerts(reader, events, site=site, secret=key))
     subject, text = alerts.subject(alert_rows, events), alerts.text(alert_rows, events)
     if webhook.form == "mail":
         return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))

@@ -67,6 +67,7 @@ from ostiaryd.trust.model.sessions import (
     assess,
     fresh_proofs,
     parse_demand,
+    parse_return,
     ways_to_meet,
 )
 from ostiaryd.trust.store import people
@@ -169,25 +170,26 @@ async def show_setup(call: Call) -> Reply:
     if (url := find_page_host(call)) is not None:
         return redirect(url)
     code = call.query_one("code") or ""
-    return _setup_page(call, code, _find_invited(call, code))
+    return_to = parse_return(call.query_one("return_to"))
+    return _setup_page(call, code, _find_invited(call, code), return_to=return_to)
 
 
 async def set_up_password(call: Call) -> Reply:
     """Set a password with a setup link, and log in."""
     form = read_form(call, read_login(call))
-    code, password = form.get("code", ""), form.get("password", "")
+    code, password, return_to = form.get("code", ""), form.get("password", ""), parse_return(form.get("return_to"))
     person = _find_invited(call, code)
     try:
         check_password(password, form.get("repeated", ""), name=person.name)
         hash = await password_hashing(call).hash(password, network=call.network)
     except (Invalid, TooManyLogins) as refusal:
-        return _setup_page(call, code, person, refusal=refusal)
+        return _setup_page(call, code, person, return_to=return_to, refusal=refusal)
 
     def prove(act: Act) -> Proof:
         people.set_password(act.tx, person.person_id, hash)
         return Proof(method="password", at=act.now)
 
-    return await _set_up(call, code, prove)
+    return await _set_up(call, code, prove, return_to=return_to)
 
 
 async def set_up_passkey(call: Call) -> Reply:
@@ -195,19 +197,22 @@ async def set_up_passkey(call: Call) -> Reply:
     login = read_login(call)
     form = read_form(call, login)
     assert login is not None, "a form without a login cookie is refused"
-    code = form.get("code", "")
+    code, return_to = form.get("code", ""), parse_return(form.get("return_to"))
     person = _find_invited(call, code)
     try:
         new = verify_creation(call, form.get("credential", ""), login)
         return await _set_up(
-            call, code, lambda act: add_passkey(act, person.person_id, new, name=form.get("label", ""))
+            call,
+            code,
+            lambda act: add_passkey(act, person.person_id, new, name=form.get("label", "")),
+            return_to=return_to,
         )
     except (PasskeyRefused, Conflict) as refusal:
-        return _setup_page(call, code, person, refusal=refusal)
+        return _setup_page(call, code, person, return_to=return_to, refusal=refusal)
 
 
-async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply:
-    """Use up a setup link in the act that stores the first proof, end all earlier sessions, and log in."""
+async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, return_to: str) -> Reply:
+    """Use up a setup link in the act that stores the first proof, end all earlier sessions, log in, and go on."""
     previous = await session_of(call)
 
     def run(act: Act) -> NewSession:
@@ -225,7 +230,7 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply
 
     new = await run_act(call.world, "person.set_up", run, request=call.request_id, network=call.network)
     headers = [*session_headers(new), *browser_headers(call, new.session.person)]
-    return see_other(call, "/account", headers=headers)
+    return see_other(call, return_to, headers=headers)
 
 
 def _find_invited(call: Call, unverified_code: str) -> Person:
@@ -329,7 +334,7 @@ def _status(refusal: Refused | None) -> tuple[int, Headers]:
     return 200 if refusal is None else status_of(refusal), []
 
 
-def _setup_page(call: Call, code: str, person: Person, *, refusal: Refused | None = None) -> Reply:
+def _setup_page(call: Call, code: str, person: Person, *, return_to: str, refusal: Refused | None = None) -> Reply:
     login, headers = _kept(call)
     passkey = creation_options(call, person, login)
     return page(
@@ -340,6 +345,7 @@ def _setup_page(call: Call, code: str, person: Person, *, refusal: Refused | Non
         script=passkey is not None,
         form_token=form_token(call, login),
         code=code,
+        return_to=return_to,
         name=person.name,
         passkey=passkey,
         refusal=refusal,
@@ -391,7 +397,10 @@ ROUTES = (
         show_setup,
         "",
         protocol=PAGES,
-        query=(Query("code", "Code of the setup link."),),
+        query=(
+            Query("code", "Code of the setup link."),
+            Query("return_to", "Path of this server where the setup leads to."),
+        ),
         answers={200: HTML_BODY, 303: None},
         errors=(NOT_FOUND,),
     ),

@@ -8,12 +8,16 @@ from ostiaryd.approvals.flows.elevate import ElevationRequest, broken_glass, req
 from ostiaryd.approvals.flows.plan import ask_plan
 from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
+from ostiaryd.approvals.flows.responsible import list_answerable
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly, show_waiting
 from ostiaryd.approvals.store import (
     cancel_all as cancel_all_questions,
 )
 from ostiaryd.approvals.store import (
     count_all_open as count_open_questions,
+)
+from ostiaryd.approvals.store import (
+    get as get_question,
 )
 
 __all__ = [
@@ -36,6 +40,8 @@ __all__ = [
     "find_question",
     "find_submitted",
     "forget",
+    "get_question",
+    "list_answerable",
     "may_see",
     "may_see_all",
     "propose",

@@ -7,11 +7,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ostiary.protocol.errors import Forbidden
-from ostiaryd.approvals.model import Question, Why
+from ostiaryd.approvals import store
+from ostiaryd.approvals.model import Question, State, Why
 from ostiaryd.ground.database import Reader
 from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import PersonId
+
+
+def list_answerable(
+    reader: Reader, ids: Iterable[str], person: PersonId, *, everything: tuple[str, ...], now: int
+) -> list[Question]:
+    """Return those of the questions that wait for an answer and that a person may answer."""
+    questions = (store.get(reader, id) for id in ids)
+    return [
+        one
+        for one in questions
+        if one is not None
+        and one.state_at(now) is State.OPEN
+        and is_responsible(reader, one, person, everything=everything, now=now)
+    ]
 
 
 def is_responsible(

@@ -49,6 +49,7 @@ _TITLES = {
     "history.replay": "Stops of the lost part of the history were carried out again",
     "kill.start": "Kill switch",
     "kill.end": "Kill switch: let go",
+    "lease.stuck": "An account behind a lease could not be removed",
     "policy.weaken": "Safeguards of the server no longer apply",
     TEST: "A test: alerts arrive here",
 }
@@ -71,23 +72,24 @@ def gravest(events: list[tuple[int, str]]) -> list[int]:
     return [index for index, _ in ranked[:IN_WORDS]]
 
 
-def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
-    """`agent`, `owner`: their names, where they have any."""
+def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -> Alert:
+    """`agent`, `owner`: their names, where they have any. `link` is a URL of this server that shows the object."""
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     kind = entry.action.partition(".")[0]
-    stopped = _plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
+    stopped = plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
     lines = [
         ("stopped", stopped),
         ("by" if stopped else "agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
         ("owner", owner or entry.owner or ""),
         ("person", entry.person or ""),
         ("task", entry.task or ""),
-        ("tool", _plain(entry.tool or "")),
-        *(("why", _plain(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
+        ("tool", plain(entry.tool or "")),
+        *(("why", plain(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
         *_detail_lines(entry.detail or {}),
         ("at", f"{at}, entry {index}"),
         ("see", f"{_NEXT[kind]} {entry.object}" if kind in _NEXT and entry.object else f"ostiary audit show {index}"),
+        ("open", link),
     ]
     about = stopped or agent
     return Alert(f"{title}: {about}" if about else title, tuple(line for line in lines if line[1]))
@@ -99,13 +101,13 @@ def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in list(detail.items())[:MAX_WORDS]:
         match value:
             case bool() | int() | float() | str():
-                lines.append((_plain(name), _plain(str(value))))
+                lines.append((plain(name), plain(str(value))))
             case [*items] if all(isinstance(item, str) for item in items):
-                lines += [(_plain(name), _plain(item)) for item in items[:MAX_WORDS]]
+                lines += [(plain(name), plain(item)) for item in items[:MAX_WORDS]]
     return lines
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return `text` on one line, without characters that hide or reorder letters, and without a name that a mail reader
     would turn into a link.
     """

@@ -1,0 +1,175 @@
+"""Web Push: the encryption of a message to a browser (RFC 8291, RFC 8188), and the proof of the sender (RFC 8292).
+
+The push service of the browser's vendor carries the message and cannot read it. The server proves itself to the push
+service by VAPID, with a key that it derives from its keyring, so the key is stored nowhere.
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+from typing import NewType
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
+
+SubscriptionId = NewType("SubscriptionId", str)
+PURPOSE = "web push"
+"""Purpose of the derived secret of the VAPID key."""
+MAX_OF_PERSON = 10
+RECORD_SIZE = 4096
+MAX_PLAIN = RECORD_SIZE - 17 - 86
+"""Bytes of a message: every push service takes 4,096 bytes, with the header and the tag (RFC 8291 section 4)."""
+AUTH_BYTES, POINT_BYTES, SALT_BYTES = 16, 65, 16
+VAPID_LIFE_S = 12 * 3600
+"""Life of the proof of the sender; push services accept at most 24 hours (RFC 8292 section 2)."""
+MAX_TTL_S = 86_400
+SECOND = 1_000_000
+PAUSE_S = 10
+"""Time between two messages to a browser; the second message has all requests in between."""
+TRY_S = 15
+DELAYS_S = (5, 30, 60)
+"""Seconds between tries; one more try follows the last delay."""
+LONGEST_DELAY_S = 3600
+GONE = (404, 410)
+"""Statuses by which a push service says that the subscription has ended (RFC 8030 section 7.3)."""
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Order of the curve P-256."""
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A browser that gets messages for a person.
+
+    `next_idx` is the index of the next entry of the ledger; `attempts` and `due_at` belong to the present message.
+    `busy_until`: the end of the claim of the process that delivers now. Times in microseconds.
+    """
+
+    subscription_id: SubscriptionId
+    person: str
+    endpoint: str
+    public_key: bytes
+    auth: bytes
+    browser: str
+    created_at: int
+    next_idx: int
+    attempts: int = 0
+    due_at: int = 0
+    busy_until: int = 0
+
+
+class PushMessage(msgspec.Struct, frozen=True):
+    """The message that the service worker shows. `page` is a path below `/console/`."""
+
+    title: str
+    body: str
+    page: str
+
+
+def parse_browser_keys(p256dh: str, auth: str) -> tuple[bytes, bytes]:
+    """Return the public key and the authentication secret of a browser (Push API, `PushEncryptionKeyName`). Raises
+    Invalid.
+    """
+    try:
+        point = unb64u(p256dh)
+        if len(point) != POINT_BYTES:
+            raise ValueError
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except (ValueError, Malformed):
+        raise Invalid("`keys.p256dh` must be an uncompressed point of P-256, in base64url") from None
+    try:
+        secret = unb64u(auth)
+    except Malformed:
+        secret = b""
+    if len(secret) != AUTH_BYTES:
+        raise Invalid(f"`keys.auth` must have {AUTH_BYTES} bytes, in base64url")
+    return point, secret
+
+
+def encrypt_message(plain: bytes, *, public_key: bytes, auth: bytes, secret: bytes, salt: bytes) -> bytes:
+    """Return the body of a message: one record in the coding `aes128gcm` (RFC 8291 section 4, RFC 8188 section 2).
+
+    `public_key` and `auth` are those of the browser. `secret` has 32 random bytes, for the key of this message alone.
+    """
+    if len(plain) > MAX_PLAIN:
+        raise ValueError(f"a message has at most {MAX_PLAIN} bytes")
+    own = _private_key(secret)
+    own_point = _point(own)
+    browser = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
+    shared = own.exchange(ec.ECDH(), browser)
+    input_key = _expand(_mac(auth, shared), b"WebPush: info\0" + public_key + own_point, 32)
+    mixed = _mac(salt, input_key)
+    key, nonce = _expand(mixed, b"Content-Encoding: aes128gcm\0", 16), _expand(mixed, b"Content-Encoding: nonce\0", 12)
+    header = salt + RECORD_SIZE.to_bytes(4, "big") + bytes([POINT_BYTES]) + own_point
+    return header + AESGCM(key).encrypt(nonce, plain + b"\x02", b"")
+
+
+def sender_key(secret: bytes) -> str:
+    """Return the public key of the sender, the `applicationServerKey` of browsers, in base64url."""
+    return b64u(_point(_private_key(secret)))
+
+
+def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_s: int) -> dict[str, str]:
+    """Return the headers of a message to an endpoint: proof of the sender, life and urgency (RFC 8030, RFC 8292)."""
+    parts = urlsplit(endpoint)
+    claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": now // SECOND + VAPID_LIFE_S, "sub": contact}
+    private = _private_key(secret)
+    numbers = private.private_numbers()
+    point = numbers.public_numbers
+    key = jose.parse_private_jwk(
+        {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": b64u(point.x.to_bytes(32, "big")),
+            "y": b64u(point.y.to_bytes(32, "big")),
+            "d": b64u(numbers.private_value.to_bytes(32, "big")),
+        },
+        is_sound=True,
+    )
+    protected = jose.protect({"typ": "JWT", "alg": "ES256"})
+    token = jose.sign_jws(key, protected=protected, payload=msgspec.json.encode(claims))
+    return {
+        "authorization": f"vapid t={token}, k={b64u(_point(private))}",
+        "content-type": "application/octet-stream",
+        "content-encoding": "aes128gcm",
+        "ttl": str(max(0, min(ttl_s, MAX_TTL_S))),
+        "urgency": "high",
+    }
+
+
+def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
+    """Return the subscription after a failed try; None if no try follows."""
+    if subscription.attempts >= len(DELAYS_S):
+        return None
+    delay = max(DELAYS_S[subscription.attempts], min(retry_after_s, LONGEST_DELAY_S))
+    due = now + delay * SECOND
+    return msgspec.structs.replace(subscription, attempts=subscription.attempts + 1, due_at=due, busy_until=0)
+
+
+def delivered(subscription: Subscription, *, through: int, now: int) -> Subscription:
+    """Return the subscription after the message about the entries up to `through` was accepted, or was given up."""
+    due = now + PAUSE_S * SECOND
+    return msgspec.structs.replace(subscription, next_idx=through + 1, attempts=0, due_at=due, busy_until=0)
+
+
+def _private_key(secret: bytes) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(secret, "big") % (_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _mac(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, sha256)
+
+
+def _expand(key: bytes, info: bytes, size: int) -> bytes:
+    """HKDF-Expand (RFC 5869) for at most one block."""
+    return _mac(key, info + b"\x01")[:size]

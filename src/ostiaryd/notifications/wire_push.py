@@ -1,0 +1,213 @@
+"""Web Push: browsers that get a message about each new approval request, and the delivery of the messages.
+
+A message contains the name of the agent, the tool and a path of the console, encrypted for the browser. The push
+service sees the browser, the time and the size. An answer still needs the login, and the rights of the person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid, Unavailable
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.html import page_url
+from ostiaryd.ground.http.routes import CONFLICT, EmptyBody, Route
+from ostiaryd.ground.outbound.fetch import deliver
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.notifications import flows, store
+from ostiaryd.notifications.flows import DuePush
+from ostiaryd.notifications.model.web_push import (
+    GONE,
+    PURPOSE,
+    SALT_BYTES,
+    SECOND,
+    TRY_S,
+    Subscription,
+    delivered,
+    encrypt_message,
+    parse_browser_keys,
+    sender_headers,
+    sender_key,
+    tried,
+)
+from ostiaryd.notifications.model.webhooks import origin
+from ostiaryd.notifications.wire_webhooks import Couriers
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SELF
+from ostiaryd.trust.model.sessions import describe_browser
+
+MAX_DUE = 200
+"""Browsers that one round looks at."""
+log = logging.getLogger("ostiary")
+
+
+class BrowserKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of a browser in base64url: a point of P-256, and a secret."""
+
+    p256dh: str
+    auth: str
+
+
+class NewSubscription(msgspec.Struct):
+    """A subscription as `PushSubscription.toJSON` of a browser writes it."""
+
+    endpoint: str
+    keys: BrowserKeys
+
+
+class SubscriptionBody(TypedDict):
+    """A browser that gets messages. `service` is the origin of its push service."""
+
+    subscription_id: str
+    browser: str
+    service: str
+    created_at: float
+
+
+class PushBody(TypedDict):
+    """The public key of the server for `PushManager.subscribe`, and the browsers of the person."""
+
+    key: str
+    subscriptions: list[SubscriptionBody]
+
+
+async def show_push(call: Call) -> Reply:
+    """Show the key with which a browser subscribes, and the subscribed browsers of the person who calls."""
+    person = _person(call)
+    rows = [_render(one) for one in store.subscriptions(call.world.db.read(), person)]
+    body: PushBody = {"key": sender_key(call.world.keys.derive(PURPOSE)), "subscriptions": rows}
+    return reply(body, headers=[NO_STORE])
+
+
+async def subscribe(call: Call) -> Reply:
+    """Let a browser get a message about each new approval request that the person may answer.
+
+    The endpoint is a URL of the push service of the browser; its host must have a public address.
+    """
+    person, new = _person(call), call.json(NewSubscription)
+    keys = parse_browser_keys(new.keys.p256dh, new.keys.auth)
+    browser = describe_browser(call.header(b"user-agent"))
+    private = call.world.config.private
+    made = await registry.act_as(
+        call,
+        "push.subscribe",
+        lambda act: flows.subscribe(act, person, endpoint=new.endpoint, keys=keys, browser=browser, private=private),
+    )
+    return reply(_render(made), status=201)
+
+
+async def unsubscribe(call: Call) -> Reply:
+    """Let a browser of the person who calls get no more messages."""
+    person, id = _person(call), call.params["id"]
+    await registry.act_as(call, "push.unsubscribe", lambda act: flows.unsubscribe(act, person, id))
+    return reply({})
+
+
+def _person(call: Call) -> str:
+    """Return the id of the person who calls. Raises Forbidden."""
+    if call.caller.kind != "person":
+        raise Forbidden("only people get notifications", hint="use a webhook for a program")
+    return str(call.caller.id)
+
+
+def _render(subscription: Subscription) -> SubscriptionBody:
+    return {
+        "subscription_id": subscription.subscription_id,
+        "browser": subscription.browser,
+        "service": origin(subscription.endpoint),
+        "created_at": subscription.created_at / SECOND,
+    }
+
+
+async def push_due(world: World) -> None:
+    """Send a message to each browser whose person may answer a new approval request; waits for none of them."""
+    config, now = world.config, world.now()
+    due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))
+    running = world.keep(Couriers).running
+    passed = [one for one in due if not one.questions and not one.has_left]
+    if passed:
+        await world.writer.submit(lambda tx: flows.pass_over_pushes(tx, passed))
+    for one in due:
+        id = one.subscription.subscription_id
+        if one.has_left:
+            await _end(world, one.subscription, "the person has left")
+        elif one.questions and (id not in running or running[id].done()):
+            running[id] = asyncio.create_task(_push(world, one))
+
+
+async def _push(world: World, due: DuePush) -> None:
+    """Deliver one message, and record the result."""
+    subscription = due.subscription
+    try:
+        claimed = await world.writer.submit(lambda tx: flows.claim_push(tx, subscription))
+        if claimed is not None:
+            await _deliver(world, due, claimed)
+    except Exception:
+        log.exception("the push to %s failed", subscription.subscription_id)
+
+
+async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
+    now = world.now()
+    message = await world.db.scan(lambda reader: flows.push_message(reader, due.questions))
+    body = encrypt_message(
+        msgspec.json.encode(message),
+        public_key=claimed.public_key,
+        auth=claimed.auth,
+        secret=world.random(32),
+        salt=world.random(SALT_BYTES),
+    )
+    contact = f"mailto:{world.config.mail_from}" if world.config.mail_from else page_url(world.config)
+    ttl_s = (min(one.ends_at for one in due.questions) - now) // SECOND
+    secret = world.keys.derive(PURPOSE)
+    headers = sender_headers(secret, claimed.endpoint, contact=contact, now=now, ttl_s=ttl_s)
+    status, after, failed = 0, "", ""
+    try:
+        private = world.config.private
+        status, after = await deliver(claimed.endpoint, body, headers=headers, within_s=TRY_S, private=private)
+        failed = f"the push service answers {status}"
+    except (Invalid, Unavailable) as error:
+        failed = error.message
+    now = world.now()
+    if 200 <= status < 300:
+        then = delivered(claimed, through=due.through, now=now)
+        await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, then))
+    elif status in GONE:
+        await _end(world, claimed, failed)
+    elif (again := tried(claimed, now=now, retry_after_s=_seconds(after))) is not None:
+        await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, again))
+    else:
+        await act(
+            world, "push.give_up", lambda act: flows.give_up_push(act, claimed, through=due.through, failed=failed)
+        )
+
+
+async def _end(world: World, subscription: Subscription, failed: str) -> None:
+    await act(world, "push.end", lambda act: flows.end_push(act, subscription, failed=failed))
+
+
+def _seconds(retry_after: str) -> int:
+    with suppress(ValueError):
+        return max(0, int(retry_after[:10]))
+    return 0
+
+
+ROUTES = (
+    Route("GET", "/api/v1/push", show_push, SELF, allows_people=True, answers={200: PushBody}),
+    Route(
+        "POST",
+        "/api/v1/push",
+        subscribe,
+        SELF,
+        allows_people=True,
+        body=NewSubscription,
+        answers={201: SubscriptionBody},
+        errors=(CONFLICT,),
+    ),
+    Route("DELETE", "/api/v1/push/{id}", unsubscribe, SELF, allows_people=True, answers={200: EmptyBody}),
+)

@@ -1,0 +1,304 @@
+"""Web Push: the vectors of RFC 8291, a receiver that decrypts as a browser does, and the limits of subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid, NotFound, Refused
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.notifications import store, wire_links, wire_push
+from ostiaryd.notifications.model import links, web_push
+from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, MAX_PLAIN, Subscription
+from ostiaryd.notifications.wire_webhooks import Couriers
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, Caller
+from tests.support.approval_fixtures import Bank, open_bank
+from tests.support.webhook_receiver import Receiver
+
+SECOND = 1_000_000
+PLAIN = b"When I grow up, I want to be a watermelon"
+SENDER = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"
+BROWSER = "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94"
+BROWSER_POINT = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
+AUTH = "BTBZMqHH6r4Tts7J_aSIgg"
+SALT = "DGv6ra1nlYgDCS1FRnbzlw"
+BODY = (
+    "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl"
+    "7A_yl95bQpu6cVPTpK4Mqgkf1CXztLVBSt2Ks3oZwbuwXPXLWyouBWLVWGNWQexSgSxsj_Qulcy4a-fN"
+)
+"""The values of RFC 8291 section 5."""
+
+
+@pytest.fixture
+async def bank(world: World) -> Bank:
+    return await open_bank(world)
+
+
+def decrypt(body: bytes, *, private: ec.EllipticCurvePrivateKey, auth: bytes) -> bytes:
+    """Return the message as a browser reads it (RFC 8188 section 2, RFC 8291 section 3.4)."""
+    salt, size, length = body[:16], int.from_bytes(body[16:20], "big"), body[20]
+    sender, record = body[21 : 21 + length], body[21 + length :]
+    assert length == 65
+    assert len(record) <= size
+    own = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    shared = private.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), sender))
+    ikm = hmac.digest(hmac.digest(auth, shared, sha256), b"WebPush: info\0" + own + sender + b"\x01", sha256)
+    prk = hmac.digest(salt, ikm, sha256)
+    key = hmac.digest(prk, b"Content-Encoding: aes128gcm\0\x01", sha256)[:16]
+    nonce = hmac.digest(prk, b"Content-Encoding: nonce\0\x01", sha256)[:12]
+    plain, delimiter, padding = AESGCM(key).decrypt(nonce, record, b"").rpartition(b"\x02")
+    assert (delimiter, padding.strip(b"\0")) == (b"\x02", b"")
+    return plain
+
+
+def private_key(text: str) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(unb64u(text), "big"), ec.SECP256R1())
+
+
+def test_the_encryption_is_that_of_the_example_in_the_specification() -> None:
+    secret = (int.from_bytes(unb64u(SENDER), "big") - 1).to_bytes(32, "big")  # one is added, so that it is never zero
+    public_key, auth = web_push.parse_browser_keys(BROWSER_POINT, AUTH)
+    body = web_push.encrypt_message(PLAIN, public_key=public_key, auth=auth, secret=secret, salt=unb64u(SALT))
+    assert b64u(body) == BODY
+    assert decrypt(unb64u(BODY), private=private_key(BROWSER), auth=auth) == PLAIN
+
+
+@pytest.mark.parametrize("size", [0, MAX_PLAIN, MAX_PLAIN + 1])
+def test_a_message_has_a_size_that_every_push_service_takes(size: int) -> None:
+    def encrypt() -> bytes:
+        return web_push.encrypt_message(
+            b"m" * size, public_key=unb64u(BROWSER_POINT), auth=unb64u(AUTH), secret=b"s" * 32, salt=b"x" * 16
+        )
+
+    if size > MAX_PLAIN:
+        with pytest.raises(ValueError, match="at most"):
+            encrypt()
+    else:
+        body = encrypt()
+        assert len(body) <= 4096
+        assert decrypt(body, private=private_key(BROWSER), auth=unb64u(AUTH)) == b"m" * size
+
+
+@pytest.mark.parametrize(
+    ("point", "auth"),
+    [
+        (BROWSER_POINT[:-1] + "8", AUTH),
+        (b64u(b"\x04" + bytes(64)), AUTH),
+        (b64u(b"\x03" + unb64u(BROWSER_POINT)[1:33]), AUTH),
+        ("=", AUTH),
+        (BROWSER_POINT, "="),
+        (BROWSER_POINT, b64u(bytes(15))),
+        (BROWSER_POINT, b64u(bytes(17))),
+    ],
+)
+def test_keys_that_no_browser_makes_are_refused(point: str, auth: str) -> None:
+    with pytest.raises(Invalid, match="keys"):
+        web_push.parse_browser_keys(point, auth)
+
+
+class Browser:
+    """A browser of a person: its keys, and the requests of its page."""
+
+    def __init__(self, world: World, person: str, name: str) -> None:
+        self.world = world
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.auth = world.random(16)
+        self.caller = Caller(kind="person", id=person, name=name, owner=None, scopes=frozenset({APPROVE}))
+
+    async def call(self, method: str, path: str, body: Any = None, *, by: Caller | None = None) -> tuple[int, Any]:
+        """Send a request behind the gate; return the status and the JSON, of a refusal its code."""
+        id = path.removeprefix("/api/v1/push").strip("/")
+        route = next(one for one in wire_push.ROUTES if one.method == method)
+        headers = [(b"content-type", b"application/json"), (b"user-agent", b"Firefox/150 Windows")]
+        sent = b"" if body is None else json.dumps(body).encode()
+        try:
+            answer = await route.wire(
+                Call(self.world, method, path, {"id": id}, "", headers, sent, "rq_1", by or self.caller)
+            )
+        except Refused as refusal:
+            return 0, refusal.code
+        assert isinstance(answer.body, bytes)
+        return answer.status, json.loads(answer.body)
+
+    async def subscribe(self, endpoint: str) -> tuple[int, Any]:
+        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        keys = {"p256dh": b64u(point), "auth": b64u(self.auth)}
+        body = {"endpoint": endpoint, "expirationTime": None, "keys": keys}
+        return await self.call("POST", "/api/v1/push", body)
+
+    def read(self, receiver: Receiver) -> list[dict[str, str]]:
+        return [json.loads(decrypt(body, private=self.key, auth=self.auth)) for _, body in receiver.heard]
+
+
+async def browser_of(world: World, name: str) -> Browser:
+    person = registry.get_owner(world.db.read(), name)
+    assert person is not None
+    return Browser(world, person.id, name)
+
+
+async def push(world: World) -> None:
+    await wire_push.push_due(world)
+    await asyncio.gather(*world.keep(Couriers).running.values())
+
+
+def only(world: World, browser: Browser) -> Subscription:
+    [one] = store.subscriptions(world.db.read(), browser.caller.id)
+    return one
+
+
+async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven_server(
+    world: World, bank: Bank, receiver: Receiver, clock: Clock
+) -> None:
+    alice = await browser_of(world, "alice")
+    await bank.ask({"amount": 500, "to": "before"})
+    status, made = await alice.subscribe(receiver.url)
+    assert (status, made["browser"], made["service"]) == (201, "Firefox on Windows", receiver.url.partition("/hook")[0])
+    bob = Browser(world, (await bank.person("bob")).id, "bob")
+    await bob.subscribe(receiver.url + "&bob")
+    await push(world)
+    assert receiver.heard == [], "only requests from now on"
+
+    question = await bank.ask()
+    await push(world)
+    await push(world)
+    [message] = alice.read(receiver)
+    assert message == {
+        "title": f"{bank.agent.name} asks for approval", "body": "bank/pay", "page": f"approvals/{question.approval}",
+    }  # fmt: skip
+    [(headers, _)] = receiver.heard
+    assert (headers["content-encoding"], headers["urgency"]) == ("aes128gcm", "high")
+    assert 0 < int(headers["ttl"]) <= world.config.question_lifetime_s
+    _, shown = await alice.call("GET", "/api/v1/push")
+    scheme, _, proof = headers["authorization"].partition(" ")
+    token, key = (part.partition("=")[2] for part in proof.split(", "))
+    assert (scheme, key) == ("vapid", shown["key"])
+    point = unb64u(key)
+    jwk = {"kty": "EC", "crv": "P-256", "x": b64u(point[1:33]), "y": b64u(point[33:])}
+    jws = jose.verify_jws(token, key_for=lambda _: jose.parse_public_jwk(jwk), typ=("jwt",))
+    claims = jose.parse_claims(jws.payload)
+    assert claims["aud"] == receiver.url.partition("/hook")[0]
+    assert world.now() // SECOND < int(str(claims["exp"])) <= world.now() // SECOND + 86_400
+
+    for number in range(3):
+        await bank.ask({"amount": 600 + number, "to": "ann"})
+    await push(world)
+    assert len(receiver.heard) == 1, "at most one message in ten seconds"
+    clock.now += web_push.PAUSE_S * SECOND
+    await push(world)
+    assert alice.read(receiver)[1] == {
+        "title": "3 approval requests wait for an answer", "body": "", "page": "approvals",
+    }  # fmt: skip
+
+
+async def test_a_failed_message_is_tried_again_a_few_times_and_a_gone_browser_is_forgotten(
+    world: World, bank: Bank, receiver: Receiver, clock: Clock
+) -> None:
+    alice = await browser_of(world, "alice")
+    await alice.subscribe(receiver.url)
+    await bank.ask()
+    receiver.answers = [(500, {}), (429, {"retry-after": "20"}), (413, {}), (403, {})]
+    for tries, delay in enumerate((5, 30, 60), 1):
+        await push(world)
+        assert (len(receiver.heard), only(world, alice).attempts) == (tries, tries)
+        clock.now += delay * SECOND - 1
+        await push(world)
+        assert len(receiver.heard) == tries, "too early"
+        clock.now += 1
+    await push(world)
+    assert only(world, alice).attempts == 0
+    assert newest_entry(world).action == "push.give_up"
+    clock.now += web_push.PAUSE_S * SECOND
+    await push(world)
+    assert len(receiver.heard) == 4, "the message was left out"
+    await bank.ask({"amount": 700, "to": "ann"})
+    receiver.answers = [(410, {})]
+    await push(world)
+    assert store.subscriptions(world.db.read(), alice.caller.id) == []
+    assert (newest_entry(world).action, newest_entry(world).person) == ("push.end", alice.caller.id)
+
+
+async def test_a_person_has_ten_browsers_and_ends_only_own_ones(world: World, bank: Bank) -> None:
+    alice, carol = await browser_of(world, "alice"), Browser(world, (await bank.person("carol")).id, "carol")
+    for number in range(MAX_OF_PERSON):
+        assert (await alice.subscribe(f"https://push.example/{number}"))[0] == 201
+    assert (await alice.subscribe("https://push.example/0"))[0] == 201, "the same browser again"
+    assert await alice.subscribe("https://push.example/x") == (0, "too_many_subscriptions")
+    ids = [one.subscription_id for one in store.subscriptions(world.db.read(), alice.caller.id)]
+    assert len(ids) == MAX_OF_PERSON
+    assert await carol.call("DELETE", f"/api/v1/push/{ids[0]}") == (0, "not_found")
+    assert await alice.call("DELETE", f"/api/v1/push/{ids[0]}") == (200, {})
+    assert (await carol.subscribe("https://push.example/1"))[0] == 201, "another person at the same browser"
+    assert len(store.subscriptions(world.db.read(), alice.caller.id)) == MAX_OF_PERSON - 2
+    agent = Caller(kind="agent", id="ag_1", name="bot", owner=None, scopes=frozenset({APPROVE}))
+    assert await alice.call("GET", "/api/v1/push", by=agent) == (0, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://push.example/1", "https://10.0.0.7/1", "https://push.example/" + "a" * 1000, "mailto:a@b.example"],
+)
+async def test_an_endpoint_that_the_server_would_not_fetch_is_refused(world: World, bank: Bank, endpoint: str) -> None:
+    alice = await browser_of(world, "alice")
+    assert (await alice.subscribe(endpoint))[0] == 0
+    assert store.subscriptions(world.db.read(), alice.caller.id) == []
+    assert (newest_entry(world).action, newest_entry(world).outcome) == ("push.subscribe", "refused")
+
+
+async def test_a_person_who_has_left_gets_nothing(world: World, bank: Bank, receiver: Receiver) -> None:
+    alice = await browser_of(world, "alice")
+    await alice.subscribe(receiver.url)
+    await bank.ask()
+    await act(world, "person.leave", lambda act: registry.revoke_owner(act, "alice"))
+    await push(world)
+    assert receiver.heard == []
+    assert store.subscriptions(world.db.read(), alice.caller.id) == []
+
+
+APPROVAL = "ap_" + "0" * 32
+
+
+@pytest.mark.parametrize("late_us", [-1, 0])
+def test_a_link_ends_with_its_request(late_us: int) -> None:
+    token = links.sign_link(APPROVAL, ends_at=50 * SECOND, secret=b"s")
+    if late_us < 0:
+        assert links.parse_link(token, now=50 * SECOND + late_us, secret=b"s") == APPROVAL
+    else:
+        with pytest.raises(NotFound):
+            links.parse_link(token, now=50 * SECOND + late_us, secret=b"s")
+
+
+async def test_a_link_of_another_server_or_for_another_request_is_refused(world: World) -> None:
+    async def open_link(token: str) -> Reply:
+        return await wire_links.open_alert(Call(world, "GET", "/alerts/x", {"token": token}, "", [], b"", "rq_1"))
+
+    ends_at = world.now() + 60 * SECOND
+    token = links.sign_link(APPROVAL, ends_at=ends_at, secret=world.keys.derive(links.PURPOSE))
+    answer = await open_link(token)
+    assert (answer.status, dict(answer.headers)[b"location"]) == (303, f"/console/approvals/{APPROVAL}".encode())
+    for changed in (
+        token[:-1],
+        token.replace("ap_0", "ap_1"),
+        token.replace(".", ".1", 1),
+        "",
+        token + "A",
+        "x" * 9000,
+    ):
+        with pytest.raises(NotFound):
+            await open_link(changed)
+    with pytest.raises(NotFound):
+        await open_link(links.sign_link(APPROVAL, ends_at=ends_at, secret=b"other"))
