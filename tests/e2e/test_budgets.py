@@ -358,31 +358,40 @@ from ostiary.cli import main
 sys.exit(main())
 """
 """the command line, in a process whose clock is ahead"""
-LEFT_OF_DAY_S = 20
+LEFT_OF_DAY_S = (20, 80, 320)
+"""Seconds in which the server starts and the budget of the first day is used up; more, if they were not enough."""
+DAY_NS = 86_400 * 10**9
 
 
 @pytest.mark.slow
 def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    time_ns, day = time.time_ns, 86_400 * 10**9
-    ahead = day - time_ns() % day - LEFT_OF_DAY_S * 10**9
-    monkeypatch.setattr(time, "time_ns", lambda: time_ns() + ahead)
-    with (
-        running(tmp_path / "server", command=(sys.executable, "-c", LATER, str(ahead))) as server,
-        ServerFixture(server, tmp_path) as live_server,
-    ):
-        bank = Bank(live_server)
-        live_server.api("PUT", f"/agents/{bank.agent}/budget", {"limits": [calls(7)]})
-        task = bank.task()
-        with bank.guard(tmp_path / "spool", task) as (guard, who):
-            today = time.time_ns() // day
-            for _ in range(7):
-                assert guard.decide(who, "read", {}).decision.allowed
-            with pytest.raises(Denied) as denied, guard.call(who, "read", {}):
-                pass
-            assert "0 of 7 left today" in denied.value.message
-            assert time.time_ns() // day == today, "the day was long enough"
-            eventually(lambda: live_server.api("GET", "/clock")["time"] * 10**9 // day > today)  # at the server, too
-            for _ in range(7):
-                assert guard.decide(who, "read", {}).decision.allowed, "the same token, on a new day"
-            assert not guard.decide(who, "read", {}).decision.allowed
-        assert bank.left(task) == [("0", "7")]
+    assert any(has_seen_a_day_end(tmp_path / str(left_s), left_s, monkeypatch) for left_s in LEFT_OF_DAY_S)
+
+
+def has_seen_a_day_end(folder: Path, left_s: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return False if the machine needed more time than was left of the first day."""
+    folder.mkdir()
+    time_ns = time.time_ns
+    ahead = DAY_NS - time_ns() % DAY_NS - left_s * 10**9
+    today = (time_ns() + ahead) // DAY_NS
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: time_ns() + ahead)
+        with (
+            running(folder / "server", command=(sys.executable, "-c", LATER, str(ahead))) as server,
+            ServerFixture(server, folder) as live_server,
+        ):
+            bank = Bank(live_server)
+            live_server.api("PUT", f"/agents/{bank.agent}/budget", {"limits": [calls(7)]})
+            task = bank.task()
+            with bank.guard(folder / "spool", task) as (guard, who):
+                decisions = [guard.decide(who, "read", {}).decision for _ in range(8)]
+                if time.time_ns() // DAY_NS > today:
+                    return False
+                assert [decision.allowed for decision in decisions] == [True] * 7 + [False]
+                assert "0 of 7 left today" in decisions[-1].reasons[0].message
+                eventually(lambda: live_server.api("GET", "/clock")["time"] * 10**9 // DAY_NS > today)
+                for _ in range(7):
+                    assert guard.decide(who, "read", {}).decision.allowed, "the same token, on a new day"
+                assert not guard.decide(who, "read", {}).decision.allowed
+            assert bank.left(task) == [("0", "7")]
+    return True
