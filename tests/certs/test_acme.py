@@ -18,6 +18,7 @@ from ostiary.protocol.errors import Forbidden
 from ostiary.protocol.jose import b64u
 from ostiaryd.certs.flows import acme as flows
 from ostiaryd.certs.model.acme import certificate_id_of
+from ostiaryd.certs.store import certificates
 from ostiaryd.certs.store.acme import get_account
 from ostiaryd.certs.wire_acme_validation import forget_orders
 from ostiaryd.ledger.flows import act
@@ -240,6 +241,30 @@ async def test_an_order_that_fails_can_be_replaced_again(stage: AcmeStage) -> No
     failed = await client.post(order.headers["location"])
     assert (failed.json["status"], failed.json["error"]["type"]) == ("invalid", f"{KINDS}unauthorized")
     assert (await client.order("dns:www.example", replaces=id)).status == 201
+
+
+async def test_renewals_that_fail_are_counted(stage: AcmeStage) -> None:
+    client = await stage.client()
+    leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
+    id = certificate_id_of(leaf.public_bytes(Encoding.DER))
+
+    def failures() -> list[tuple[str, int]]:
+        reader, now = stage.world.db.read(), stage.world.now()
+        found = certificates.neglected(reader, now=now, until=now, long=1, failures=1, limit=9)
+        return [(certificate.serial, count) for certificate, count in found]
+
+    order = await client.order("dns:www.example", replaces=id)
+    assert kind_of(await client.finalize(order, make_csr(names=["dns:www.example"]))) == "orderNotReady"
+    assert failures() == [], "the client was too early"
+    await client.prove(order, "http-01", lambda *_: None)
+    await stage.validate()
+    assert (await client.post(order.headers["location"])).json["status"] == "invalid"
+    assert failures() == [(f"{leaf.serial_number:032x}", 1)]
+    order = await client.order("dns:www.example", replaces=id)
+    await client.prove(order, "http-01", stage.serve)
+    await stage.validate()
+    assert kind_of(await client.finalize(order, make_csr(names=["dns:foreign.example"]))) == "badCSR"
+    assert failures() == [(f"{leaf.serial_number:032x}", 2)]
 
 
 async def test_a_person_has_an_account_whose_names_are_limited(stage: AcmeStage) -> None:

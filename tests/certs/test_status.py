@@ -264,3 +264,28 @@ async def test_answers_and_lists_survive_a_rotation(world: World, app: ASGIApp) 
         await revoke(world, issued.certificate.serial)
         assert (await post(app, question(issued))).certificate_status is REVOKED
         assert list(await list_revoked(app, issued)) == [issued.certificate.serial]
+
+
+async def test_an_agent_that_has_expired_has_no_good_certificate(world: World, app: ASGIApp, clock: Clock) -> None:
+    """Its holdings end a moment later: OCSP and lists know its end at once, on both sides of the second."""
+    agent = await register_agent(world)
+    await register_agent(world, "other")
+    issued, other = await issue(world, agent="bot"), await issue(world, agent="other")
+    end = clock() + 60 * SECOND
+    await act(world, "agent.set_end", lambda a: registry.set_end(a, agent.agent_id, end))
+    clock.advance(us=60 * SECOND - 1)
+    assert (await post(app, question(issued))).certificate_status is GOOD
+    assert await list_revoked(app, issued) == {}
+    clock.advance(us=1)
+    answer = await post(app, question(issued))
+    assert (answer.certificate_status, answer.revocation_reason) == (REVOKED, x509.ReasonFlags.cessation_of_operation)
+    assert answer.revocation_time_utc is not None
+    assert answer.revocation_time_utc.timestamp() == end // SECOND
+    ceased = {issued.certificate.serial: x509.ReasonFlags.cessation_of_operation}
+    assert await list_revoked(app, issued) == ceased
+    partition = await get_crl(app, f"/ca/{issued.certificate.authority}/crl/{shard_of(issued.certificate.serial)}")
+    assert [one.serial_number for one in partition] == [int(issued.certificate.serial, 16)]
+    assert not flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    assert (await post(app, question(other))).certificate_status is GOOD
+    await registry.expire_due(world)
+    assert await list_revoked(app, issued) == ceased, "it is once in the list"

@@ -26,6 +26,7 @@ from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import SECOND, is_live, newest_entry, register_agent, run_act
 from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import bundles, trust_domains, workloads
 from ostiaryd.certs.flows.svid_cache import SvidCache
@@ -33,6 +34,7 @@ from ostiaryd.certs.model import Reason, holding_id, serial_text
 from ostiaryd.certs.model.bundle import parse_bundle, render_bundle
 from ostiaryd.certs.model.jwt_svid import LIFETIME_S, sign_jwt_svid
 from ostiaryd.certs.model.workload import Selectors, Workload
+from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_workload_api import open_workload_api
 from ostiaryd.ground.http.grpc import GrpcServer
 from ostiaryd.ground.world import World
@@ -522,3 +524,21 @@ async def test_the_bundle_is_published_with_a_sequence_that_rises(world: World, 
     assert parse_bundle(render_bundle(first)) == first
     assert first.sequence == world.now() // 1000
     assert (len(first.x509), len(first.jwt), first.refresh_hint_s) == (1, 1, 300)
+
+
+async def test_refused_renewals_of_an_svid_are_counted(world: World, api: GrpcServer, clock: Clock) -> None:
+    agent = await register_agent(world)
+    workload = await add_workload(world)
+    svids = world.keep(SvidCache)
+    kept, renew_at = await svids.get(workload)
+    await put_policies(world, 'forbid (principal, action == Action::"issue_certificate", resource);')
+    clock.advance(us=renew_at - world.now())
+    for count in (1, 2, 3):
+        with pytest.raises(Forbidden):
+            await svids.get(workload)
+        found = certificates.neglected(world.db.read(), now=world.now(), until=0, long=1, failures=1, limit=9)
+        assert [(one.serial, failed) for one, failed in found] == [(kept.certificate.serial, count)]
+    clock.advance(us=kept.certificate.not_after - world.now())
+    with pytest.raises(Forbidden):
+        await svids.get(workload)
+    assert certificates.neglected(world.db.read(), now=0, until=0, long=1, failures=4, limit=9) == [], agent.name

@@ -456,7 +456,12 @@ async def finalize(call: Call) -> Reply:
             raise AcmeRefused("badCSR", refusal.message, hint=refusal.hint) from None
         return flows.finalize(act, account, id, csr, config=call.world.config)
 
-    order = await _act(call, request, "cert.issue", run)
+    try:
+        order = await _act(call, request, "cert.issue", run)
+    except AcmeRefused as refusal:
+        if refusal.code not in ("badNonce", "orderNotReady"):  # the client asked wrongly, or too early
+            await call.world.writer.submit(lambda tx: flows.note_failed_renewal(tx, request.account, id))
+        raise
     _, authorizations = flows.find_order(call.world.db.read(), id, account=request.account)
     return _order_reply(call, order, authorizations)
 

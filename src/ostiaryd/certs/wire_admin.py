@@ -310,7 +310,7 @@ async def revoke_certificate(call: Call) -> Reply:
 def _render(reader: Reader, certificate: Certificate, *, now: int) -> CertificateBody:
     revoked_at, reason = certificate.revoked_at, certificate.reason
     state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
-    if state == "live" and (bar := _find_bar(reader, certificate)) is not None:
+    if state == "live" and (bar := _find_bar(reader, certificate, now=now)) is not None:
         state, revoked_at, reason = "on_hold" if bar.reason is HOLD else "revoked", bar.at, bar.reason.value
     return {
         "serial": certificate.serial,
@@ -331,9 +331,9 @@ def _render(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
     }
 
 
-def _find_bar(reader: Reader, certificate: Certificate) -> RevokedCertificate | None:
+def _find_bar(reader: Reader, certificate: Certificate, *, now: int) -> RevokedCertificate | None:
     authority = flows.find_authority(reader, certificate.authority)
-    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task)
+    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task, now=now)
 
 
 def _detail(reader: Reader, certificate: Certificate, *, now: int) -> CertificateDetail:

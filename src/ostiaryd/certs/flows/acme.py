@@ -11,6 +11,7 @@ from cryptography import x509
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from ostiary.protocol.jose import b64u
+from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import chain_of, find_authority
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
 from ostiaryd.certs.flows.revoking import find_certificate, find_presented, revoke
@@ -451,6 +452,18 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
         done = replace(present, status=AuthorizationStatus.INVALID, problem=Problem(refusal.code, refusal.message))
     store.change_authorization(act.tx, done)
     _follow(act, done, done.problem)
+    if refusal is not None:
+        note_failed_renewal(act.tx, account.account_id, done.order)
+
+
+def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
+    """Count a failed renewal of the certificate that an order of the account is to replace, if any."""
+    order, account = store.get_order(tx, order_id), store.get_account(tx, account_id)
+    if order is None or account is None or order.account != account_id:
+        return
+    if order.replaces is not None:
+        serial = serial_text(parse_certificate_id(order.replaces)[1])
+        renewals.note_failed_renewal(tx, serial, by=account.holder)
 
 
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:

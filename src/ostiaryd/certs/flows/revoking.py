@@ -8,7 +8,7 @@ from ostiaryd.certs.flows.authorities import find_authority
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.model.authority import Authority
 from ostiaryd.certs.model.certificate import Certificate, Reason, holding_id, parse_serial, serial_text
-from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate, reason_flag
+from ostiaryd.certs.model.revocation import CEASED, HOLD, RevokedCertificate, reason_flag
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -46,7 +46,7 @@ def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
     if not certificate.is_in_force(now) or not _is_active(reader, certificate.holder, now=now):
         return False
     authority = find_authority(reader, certificate.authority)
-    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task) is None
+    return find_bar(reader, certificate.serial, authority, certificate.holder, certificate.task, now=now) is None
 
 
 def _is_active(reader: Reader, holder: str | None, *, now: int) -> bool:
@@ -60,13 +60,16 @@ def _is_active(reader: Reader, holder: str | None, *, now: int) -> bool:
 
 
 def find_bar(
-    reader: Reader, serial: str, authority: Authority, holder: str | None, task: str | None
+    reader: Reader, serial: str, authority: Authority, holder: str | None, task: str | None, *, now: int
 ) -> RevokedCertificate | None:
-    """Return why a certificate that has not ended is refused: its authority was revoked, or a stop of the kill switch
-    puts it on hold. None while it is good.
+    """Return why a certificate that has not ended is refused: its authority was revoked, its agent has expired, or a
+    stop of the kill switch puts it on hold. None while it is good.
     """
     if authority.revoked_at is not None:
         return RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
+    agent = None if holder is None or is_person_id(holder) else registry.get_agent(reader, holder)
+    if agent is not None and agent.expires_at is not None and agent.expires_at <= now:
+        return RevokedCertificate(serial, agent.expires_at, CEASED)
     if (stop := find_hold(reader, holder, task)) is not None:
         return RevokedCertificate(serial, stop.since, HOLD)
     return None

@@ -25,6 +25,7 @@ from ostiaryd.certs.flows.revoking import find_bar
 from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, Authority, AuthorityKind
 from ostiaryd.certs.model.certificate import SHARDS, serial_text, shard_of
 from ostiaryd.certs.model.revocation import (
+    CEASED,
     HOLD,
     OcspRequest,
     RevokedCertificate,
@@ -80,7 +81,7 @@ class OcspResponder:
                 request.serial, status.ended_at, reason_flag(status.why)
             )
         else:
-            revoked = find_bar(reader, request.serial, authority, status.holder, status.task)
+            revoked = find_bar(reader, request.serial, authority, status.holder, status.task, now=now)
         is_live = request.nonce is not None and self._may_sign(now)
         key = (request.algorithm, request.name_hash, request.key_hash, request.serial, revoked)
         kept = self._new.get(key) or self._old.get(key)
@@ -143,7 +144,7 @@ class _Crl(NamedTuple):
     number: int
     """revocations after `since` (microseconds)"""
     others: tuple[object, ...]
-    """stops of the kill switch, and authorities, at the building"""
+    """stops of the kill switch, revoked authorities, and agents that have expired since, at the building"""
 
 
 class RevocationLists:
@@ -175,15 +176,15 @@ class RevocationLists:
         return (
             self._world.now() < crl.until
             and store.count_revoked(reader, since=crl.since) == crl.number
-            and _others(reader) == crl.others
+            and _others(reader, now=self._world.now()) == crl.others
         )
 
     def _build(self, reader: Reader, authority: Authority, shard: int | None) -> _Crl:
         now = self._world.now()
         since = now - _LATE
-        count, others = store.count_revoked(reader, since=since), _others(reader)
+        count, others = store.count_revoked(reader, since=since), _others(reader, now=now)
         issuer: Issuer = open_issuer(reader, authority, keys=self._world.keys)
-        revoked = [one for one in _list_revoked(reader, authority, now=now) if shard in (None, shard_of(one.serial))]
+        revoked = list(_list_revoked(reader, authority, shard, now=now))
         public_url = self._world.config.public_url
         der = build_crl(
             issuer.certificate,
@@ -197,19 +198,25 @@ class RevocationLists:
         return _Crl(der, now + CRL_VALIDITY // 2, since, count, others)
 
 
-def _others(reader: Reader) -> tuple[object, ...]:
+def _others(reader: Reader, *, now: int) -> tuple[object, ...]:
     revoked = [one.authority_id for one in authorities.authorities(reader) if one.revoked_at is not None]
-    return registry.list_stops(reader), revoked
+    return registry.list_stops(reader), revoked, registry.list_expired(reader, now=now)
 
 
-def _list_revoked(reader: Reader, authority: Authority, *, now: int) -> Iterator[RevokedCertificate]:
-    """Return everything below an authority that is revoked or on hold, and has not expired for longer than a list is
-    valid.
+def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, now: int) -> Iterator[RevokedCertificate]:
+    """Return everything below an authority, or in a partition, that is revoked or on hold, and has not expired for
+    longer than a list is valid. No certificate is twice in a list.
     """
     since = now - CRL_VALIDITY
-    for serial, of, at, why in store.revoked(reader, since=since):
+    for serial, of, at, why in store.revoked(reader, since=since, shard=shard):
         if of == authority.authority_id:
             yield RevokedCertificate(serial, at, reason_flag(why))
+    expired = dict.fromkeys(registry.list_expired(reader, now=now))
+    for id in expired:
+        for held in store.live(reader, id, now=now, limit=store.ALL):
+            if held.authority == authority.authority_id and shard in (None, shard_of(held.serial)):
+                bar = find_bar(reader, held.serial, authority, id, held.task, now=now)
+                yield bar or RevokedCertificate(held.serial, now, CEASED)
     for one in authorities.authorities(reader):
         if one.parent == authority.authority_id and one.revoked_at is not None and one.not_after > since:
             serial = serial_text(parsed(one.certificate).serial_number)
@@ -217,7 +224,9 @@ def _list_revoked(reader: Reader, authority: Authority, *, now: int) -> Iterator
     if authority.revoked_at is None and not registry.list_stops(reader):
         return
     hold_of = cache(partial(find_hold, reader))
-    for serial, holder, task in store.in_force(reader, authority.authority_id, now=now):
+    for serial, holder, task in store.in_force(reader, authority.authority_id, now=now, shard=shard):
+        if holder in expired:
+            continue
         if authority.revoked_at is not None:
             yield RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
         elif (stop := hold_of(holder, task)) is not None:

@@ -17,9 +17,10 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.certs.flows.bundles import TOPIC
+from ostiaryd.certs.flows.renewals import note_failed_renewal
 from ostiaryd.certs.flows.revoking import find_certificate, is_live
 from ostiaryd.certs.flows.svids import KeptSvid, issue_x509_svid
-from ostiaryd.certs.model import holding_id
+from ostiaryd.certs.model import Certificate, holding_id
 from ostiaryd.certs.model.workload import Workload
 from ostiaryd.ground.database import DatabaseUnavailable
 from ostiaryd.ground.database.pin import InRecovery
@@ -64,6 +65,8 @@ class SvidCache:
         self._world = world
         self._kept: dict[str, tuple[KeptSvid, int]] = {}
         """X509-SVID of an agent, and when to renew it (microseconds)"""
+        self._newest: dict[str, Certificate] = {}
+        """X509-SVID of an agent that was issued last, also after a refused renewal"""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._subscriptions: set[Subscription] = set()
         self._position = outbox.head(world.db.read())
@@ -93,10 +96,19 @@ class SvidCache:
                 return kept[0], world.now() + self._spread(10 * SECOND, 20 * SECOND)
             except Refused:
                 self._kept.pop(agent, None)
+                await self._count_failure(agent)
                 raise
             life = issued.certificate.not_after - world.now()
+            self._newest[agent] = issued.certificate
             kept = self._kept[agent] = issued, world.now() + self._spread(life // 2, life * 2 // 3)
             return kept
+
+    async def _count_failure(self, agent: str) -> None:
+        """Count a refused renewal of the newest X509-SVID of an agent, while it is in force."""
+        newest, now = self._newest.get(agent), self._world.now()
+        if newest is not None and now < newest.not_after:
+            with suppress(Unavailable):
+                await self._world.writer.submit(lambda tx: note_failed_renewal(tx, newest.serial, by=agent))
 
     async def _issue(self, workload: Workload) -> KeptSvid:
         world = self._world
@@ -133,6 +145,7 @@ class SvidCache:
             del self._kept[agent]
             if not self._locks[agent].locked():
                 del self._locks[agent]
+        self._newest = {agent: one for agent, one in self._newest.items() if now < one.not_after}
 
     def _beat(self) -> None:
         self._beating = None

@@ -107,6 +107,8 @@ def build_ocsp_answer(
 
 HOLD = x509.ReasonFlags.certificate_hold
 """reason while a stop of the kill switch lasts (RFC 5280 section 5.3.1); the certificate is good again afterwards"""
+CEASED = x509.ReasonFlags.cessation_of_operation
+"""reason after the end of the holder or of its task"""
 _UNSPECIFIED = x509.ReasonFlags.unspecified
 
 
@@ -117,7 +119,7 @@ def refuse_ocsp(status: ocsp.OCSPResponseStatus) -> bytes:
 
 def reason_flag(why: str) -> x509.ReasonFlags:
     """Return the reason of a revocation as X.509 has it; a holding that ended with its agent or task has ceased."""
-    return x509.ReasonFlags(why) if why in _STATED else x509.ReasonFlags.cessation_of_operation
+    return x509.ReasonFlags(why) if why in _STATED else CEASED
 
 
 _STATED = frozenset((*(reason.value for reason in Reason), x509.ReasonFlags.ca_compromise.value))

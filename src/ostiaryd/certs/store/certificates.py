@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from ostiaryd.certs.model.certificate import Certificate, decode_names, encode_names
+from ostiaryd.certs.model.certificate import SERIAL_DIGITS, Certificate, decode_names, encode_names
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 
@@ -39,6 +39,7 @@ _STATUS = sql(
 _IN_FORCE = sql(
     f"""select serial, holder, certificate.task {_FROM}
         where authority = :authority and not_after > :now and {_ENDED} is null and serial > :after
+         and (:digit = '' or substr(serial, {SERIAL_DIGITS}) = :digit)
         order by serial limit :limit"""
 )
 _COUNT = sql(
@@ -46,12 +47,14 @@ _COUNT = sql(
         + (select count(*) from holding where kind = 'certificate' and ended_at is not null and ended_at > :since)"""
 )
 _REVOKED = sql(
-    """select serial, authority, ended_at, coalesce(reason, ended_why) from holding
+    f"""select serial, authority, ended_at, coalesce(reason, ended_why) from holding
         join certificate on serial = substr(id, 4)
         where kind = 'certificate' and ended_at is not null and not_after > :since
+         and (:digit = '' or substr(serial, {SERIAL_DIGITS}) = :digit)
        union
        select serial, authority, revoked_at, reason from certificate
-        where revoked_at is not null and holder is null and not_after > :since"""
+        where revoked_at is not null and holder is null and not_after > :since
+         and (:digit = '' or substr(serial, {SERIAL_DIGITS}) = :digit)"""
 )
 _PRUNE = sql(
     """delete from certificate where serial in
@@ -167,10 +170,12 @@ def status(reader: Reader, serial: str) -> CertificateStatus | None:
 
 
 def in_force(
-    reader: Reader, authority: str, *, now: int, after: str = "", limit: int = ALL
+    reader: Reader, authority: str, *, now: int, after: str = "", shard: int | None = None, limit: int = ALL
 ) -> list[tuple[str, str | None, str | None]]:
-    """Return serial, holder and task of the certificates of an authority that have not ended, behind a serial."""
-    rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, limit=limit)
+    """Return serial, holder and task of the certificates of an authority, or of a partition of its list, that have not
+    ended, behind a serial.
+    """
+    rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, digit=_digit(shard), limit=limit)
     return [(serial, holder, task) for serial, holder, task in rows]
 
 
@@ -181,9 +186,17 @@ def count_revoked(reader: Reader, *, since: int) -> int:
     return int(row[0])
 
 
-def revoked(reader: Reader, *, since: int) -> list[tuple[str, str, int, str]]:
-    """Return serial, authority, end and reason of each revoked certificate that expires after `since`."""
-    return [(serial, authority, at, why or "") for serial, authority, at, why in reader.all(_REVOKED, since=since)]
+def revoked(reader: Reader, *, since: int, shard: int | None = None) -> list[tuple[str, str, int, str]]:
+    """Return serial, authority, end and reason of each revoked certificate, or of those of a partition, that expires
+    after `since`.
+    """
+    rows = reader.all(_REVOKED, since=since, digit=_digit(shard))
+    return [(serial, authority, at, why or "") for serial, authority, at, why in rows]
+
+
+def _digit(shard: int | None) -> str:
+    """Return the last digit of the serial numbers of a partition; empty for all."""
+    return "" if shard is None else f"{shard:x}"
 
 
 def has_recent(reader: Reader, authority: str, *, now: int) -> bool:

@@ -20,7 +20,7 @@ from ostiaryd.registry.flows.agents import (
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
 from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
 from ostiaryd.registry.flows.declared import check_declared, declared_scopes
-from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key
+from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key, list_expired
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
     active_agent,
@@ -111,6 +111,7 @@ __all__ = [
     "leaving",
     "lift_restrictions",
     "lift_stop",
+    "list_expired",
     "list_person_roles",
     "list_role_assignments",
     "note",

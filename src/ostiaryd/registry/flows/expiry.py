@@ -9,17 +9,24 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ostiary.protocol.errors import Conflict, Refused
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows.agents import set_agent_state
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.keys import revoke_key
-from ostiaryd.registry.model import Agent, Verb
+from ostiaryd.registry.model import Agent, AgentId, Verb
 from ostiaryd.registry.store import agents, holdings, keys
 
 T = TypeVar("T")
+LISTED = 1000
 KEPT = 86_400 * 1_000_000
 """retention of a holding after its expiry, in microseconds"""
+
+
+def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
+    """Return agents whose end has come and whose holdings have not ended yet, the longest overdue first."""
+    return agents.due(reader, now=now, limit=LISTED)
 
 
 def expire_agent(act: Act, id: str) -> Agent:
