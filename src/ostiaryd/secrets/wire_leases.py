@@ -19,7 +19,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
-from ostiaryd.ground.outbound.postgres_client import DatabaseDown, PostgresClient
+from ostiaryd.ground.outbound.postgres_client import DatabaseConflict, DatabaseDown, PostgresClient
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
@@ -54,6 +54,11 @@ ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
 OVERLAP = 600 * SECOND
 """Holdings that ended so long before the last search are looked at again: other servers commit later than they read."""
 _LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
+_ALONE = "select pg_advisory_xact_lock(91757140)"
+"""Held while the rights of a table change: PostgreSQL refuses two transactions that change them at once. Creations take
+the lock after the first conflict of their role.
+"""
+TRIES = 8
 _EXTEND = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
 _ROTATE = ("""ALTER ROLE "{{name}}" PASSWORD '{{password}}'""",)
 _DISABLE = """do $ostiary$ declare account text; begin
@@ -124,14 +129,24 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     world, lease, password = call.world, upstream.lease, upstream.password
     stored = databases.find_connection(world.db.read(), lease.database)
 
+    contended = world.keep(Revokers).contended
+
     def create(raw: BoundedConnection) -> None:
+        texts = _render(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
         raw.execute(_LOCK, ([lock_number(lease.username)],))
+        if lease.role in contended:
+            raw.execute(_ALONE)
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
-        _execute(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
+        for text in texts:
+            raw.execute(text)
 
     try:
-        await _at_database(world, lease.database, create, hidden=password)
+        try:
+            await _at_database(world, lease.database, create, hidden=password)
+        except DatabaseConflict:
+            contended.add(lease.role)
+            await _at_database(world, lease.database, create, hidden=password, tries=TRIES)
         await _follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
     except Refused as refusal:
         await _follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
@@ -162,9 +177,16 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     )
 
 
-async def _at_database(world: World, name: str, work: Any, *, hidden: str = "") -> Any:
+async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
+    """Run work at a database, again after a conflict with another transaction."""
     target = databases.find_target(world.db.read(), name, keys=world.keys)
-    return await world.keep(PostgresClient).run(target, work, hidden=hidden)
+    for left in reversed(range(tries)):
+        try:
+            return await world.keep(PostgresClient).run(target, work, hidden=hidden)
+        except DatabaseConflict:
+            if not left:
+                raise
+    raise AssertionError("there is at least one try")
 
 
 def _execute(
@@ -175,23 +197,40 @@ def _execute(
     password: str,
     expires_at: int,
 ) -> None:
-    """Execute statements in the transaction of the connection, with a password in the form that is configured."""
+    """Execute statements in the transaction of the connection."""
+    for text in _render(raw, statements, config, username, password, expires_at):
+        raw.execute(text)
+
+
+def _render(
+    raw: BoundedConnection,
+    statements: Sequence[str],
+    config: DatabaseConfig,
+    username: str,
+    password: str,
+    expires_at: int,
+) -> list[bytes]:
+    """Return statements with their values, and the password in the form that is configured."""
     if password and config.password_form == "scram-sha-256":
         verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
         password = verifier.decode()
-    for statement in statements:
-        text = render_statement(statement, name=username, password=password, expires_at=expires_at)
-        raw.execute(text.encode())
+    return [
+        render_statement(one, name=username, password=password, expires_at=expires_at).encode() for one in statements
+    ]
 
 
 # --- revocation
 
 
 class Revokers:
-    """The running revocations, by database; lives on the event loop. `since`: up to there ended holdings are known."""
+    """The running revocations, by database; lives on the event loop.
+
+    `since`: up to there ended holdings are known. `contended`: roles whose statements change rows that others change.
+    """
 
     def __init__(self, _: World) -> None:
         self.since = 0
+        self.contended: set[str] = set()
         self.running: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
@@ -280,6 +319,7 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
 
     def remove(raw: BoundedConnection) -> None:
         raw.execute(_LOCK, (numbers,))
+        raw.execute(_ALONE)
         if ours:
             _execute_for(raw, _REMOVE, ours)
         for lease in doomed:
@@ -287,8 +327,8 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
                 _revoke_by_statements(raw, lease, stored.config)
 
     if ours:
-        await _at_database(world, name, disable)
-    await _at_database(world, name, remove)
+        await _at_database(world, name, disable, tries=TRIES)
+    await _at_database(world, name, remove, tries=TRIES)
 
 
 def _execute_for(raw: BoundedConnection, block: str, accounts: list[str]) -> None:

@@ -30,6 +30,10 @@ THREADS = 16
 CHECK_AFTER_S, IDLE_S = 1.0, 60.0
 """Seconds after which an idle connection is checked before its use, and after which it is closed."""
 MAX_MESSAGE = 200
+CONFLICTS = frozenset({"40001", "40P01"})
+"""SQLSTATE serialization_failure and deadlock_detected."""
+CATALOG_CONFLICT = "tuple concurrently updated"
+"""Two transactions changed the rights of one table; this has the SQLSTATE of an internal error."""
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
 """A verifier of a password, which stands for it in statements."""
 INSTALL = "pip install 'ostiary[postgres]'"
@@ -39,6 +43,12 @@ class DatabaseRefused(Invalid):
     """The server refused a statement; nothing of its transaction is in force."""
 
     code = "database_refused"
+
+
+class DatabaseConflict(DatabaseRefused):
+    """Another transaction changed the same row; the transaction can be tried again."""
+
+    code = "database_conflict"
 
 
 class DatabaseDown(Unavailable):
@@ -142,7 +152,8 @@ def _perform(pool: _Pool, target: PostgresTarget, work: Callable[[BoundedConnect
             raw.close()
             raise DatabaseDown(f"the database failed: {message}", hint="see the log of the database") from None
         _give_back(pool, raw)
-        raise DatabaseRefused(f"the database refused: {message}", hint="see the statements of the role") from None
+        kind = DatabaseConflict if error.sqlstate in CONFLICTS or message == CATALOG_CONFLICT else DatabaseRefused
+        raise kind(f"the database refused: {message}", hint="see the statements of the role") from None
     except BaseException:
         raw.close()
         raise
