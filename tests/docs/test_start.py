@@ -17,7 +17,7 @@ from tests.docs.page_script import is_in, script
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 ORDER = ("tool-owner", "agent-developer", "security-engineer")
-ALONE = ("certificates", "company-login")  # tests of their own run them
+ALONE = ("certificates", "company-login", "secrets")  # tests of their own run them
 
 
 def free_port() -> int:

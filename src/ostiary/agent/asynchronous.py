@@ -21,6 +21,7 @@ from ostiary.agent.identity import (
     Approval,
     ApprovalNeeded,
     Identity,
+    Secret,
     TaskInfo,
     certificate_credential,
     intent_of,
@@ -140,6 +141,10 @@ class AsyncAgent(Identity):
                 profile=profile, names=names, lifetime=lifetime, task=task, key_type=key_type, replaces=replaces
             )
         )
+
+    async def secret(self, path: str, *, task: str | None = None) -> Secret:
+        """Return the secret at a path, as `Agent.secret` does."""
+        return await self._run(self._secret(path, task))
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a GET request."""

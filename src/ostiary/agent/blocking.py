@@ -22,6 +22,7 @@ from ostiary.agent.identity import (
     Approval,
     ApprovalNeeded,
     Identity,
+    Secret,
     TaskInfo,
     certificate_credential,
     intent_of,
@@ -173,6 +174,14 @@ class Agent(Identity):
     def post(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a POST request."""
         return self.request("POST", url, **rest)
+
+    def secret(self, path: str, *, task: str | None = None) -> Secret:
+        """Return the secret at a path that begins with its mount, such as `secret/shared/shop` or
+        `database/creds/reports`. An account of a database ends with its lease, the task and this agent.
+
+        Raises ServerRefused, Unavailable.
+        """
+        return self._run(self._secret(path, task))
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
         """Wait for a person's answer to the approval request of a denied call (`Denied.approval`), at most so many

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -15,10 +16,10 @@ import msgspec
 from ostiary import ambient
 from ostiary.client import Auth, Client, Flow, Target
 from ostiary.client.certificate import CertificateFiles
-from ostiary.client.refusals import parse_refusal
+from ostiary.client.refusals import MAX_TEXT, parse_refusal, read_object
 from ostiary.keys import Credential, load_key
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Forbidden, Invalid
+from ostiary.protocol.errors import Forbidden, Invalid, Refused, Unavailable
 from ostiary.protocol.jose import PrivateKey
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ DEFAULT_TTL_S = 3600
 
 
 SECOND = 1_000_000
+VERSIONED_MOUNT = "secret"
+"""The mount of the key-value store whose API has `data/` before a path."""
 POLL_S = 2.0
 """Seconds between requests for the answer of a person."""
 
@@ -74,6 +77,16 @@ class Approval:
     def is_granted(self) -> bool:
         """Return whether the call that it was asked for passes, if it is made now, and once."""
         return self.state == "approved"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret: its members, and the lease of an account that was made for this agent (id, and seconds)."""
+
+    path: str
+    data: Mapping[str, Any] = field(repr=False)
+    lease_id: str = ""
+    lease_s: int = 0
 
 
 class Identity:
@@ -159,6 +172,20 @@ class Identity:
         if response.status_code >= 400:
             raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
         return msgspec.json.decode(response.content)
+
+    def _secret(self, path: str, task: str | None) -> Flow[Secret]:
+        """Return the secret at a path that begins with its mount. Raises ServerRefused, Unavailable."""
+        metadata = yield from self._client.discover()
+        base = metadata.api_base(self._url, has_certificate=self._files is not None)
+        mount, _, rest = path.partition("/")
+        below = f"{mount}/data/{rest}" if mount == VERSIONED_MOUNT else path
+        request = httpx2.Request("GET", f"{base}/v1/{quote(below)}")
+        response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1", task=task))
+        if response.status_code >= 400:
+            raise _parse_secret_refusal(path, response)
+        answer = msgspec.json.decode(response.content)
+        data = answer["data"]["data"] if mount == VERSIONED_MOUNT else answer["data"]
+        return Secret(path, data, answer["lease_id"], answer["lease_duration"] if answer["lease_id"] else 0)
 
     def _certificate(
         self,
@@ -255,6 +282,14 @@ class Identity:
 
     def _end(self, task: str, outcome: str) -> Flow[Any]:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
+
+
+def _parse_secret_refusal(path: str, response: httpx2.Response) -> Refused:
+    """Return the refusal of a secret: a list of texts, the error and the next step."""
+    body = read_object(response.content)
+    texts = [text for text in body.get("errors", ()) if isinstance(text, str)] or [f"no secret is stored at {path}"]
+    kind: type[Refused] = Unavailable if response.status_code >= 500 else ServerRefused
+    return kind(texts[0][:MAX_TEXT], hint=" ".join(texts[1:])[:MAX_TEXT], code="secret_refused")
 
 
 def intent_of(

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -38,6 +39,7 @@ from ostiary.run.gate import stored_mode
 from ostiary.run.local import LocalServers
 from ostiary.run.paper import Paper
 from ostiary.run.plan import Plan
+from ostiary.run.secrets import CommandSecrets, SecretVariable, parse_variables, read_secrets
 
 TTL_S = 3600
 
@@ -52,6 +54,8 @@ def run(
     bounds: Path | None = None,
     http: tuple[str, ...] = (),
     openapi: tuple[str, ...] = (),
+    secret: tuple[str, ...] = (),
+    secret_fd: tuple[str, ...] = (),
     refresh: bool = False,
     quiet: bool = False,
     session: Here,
@@ -68,6 +72,7 @@ def run(
         ostiary run -- python my_agent.py --mcp-config mcp.json
         ostiary run --config mcp.json --config-env MCP_CONFIG -- ./agent
         ostiary run --http shop=https://shop.example --openapi shop=shop.json -- ./agent
+        ostiary run --secret API_KEY=secret/shared/shop#api_key -- ./agent
 
     Args:
         command: The program and its words, after `--`.
@@ -79,6 +84,8 @@ def run(
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
         http: NAME=URL of an HTTP API that it calls; may be repeated.
         openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method is.
+        secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND finds in the variable NAME; may be repeated.
+        secret_fd: The same, but NAME is the path of a file in memory, which no other program gets with the environment.
         refresh: Read the tools of its servers again; they must be in mode watch.
         quiet: Print no line per call and no summary.
     """
@@ -86,7 +93,9 @@ def run(
         raise Usage("no command was given", hint="ostiary run -- COMMAND ...")
     environment = ambient.environment()
     apis = api_servers(http, openapi)
-    if apis and config is None and not has_config(command, config_env=config_env, environment=environment):
+    variables = parse_variables(secret, secret_fd)
+    is_without_mcp = config is None and not has_config(command, config_env=config_env, environment=environment)
+    if (apis or variables) and is_without_mcp:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     else:
         source = source_of(command, config=config, config_env=config_env, environment=environment)
@@ -111,7 +120,15 @@ def run(
             local = {one.name: proxies.open(one, plan(one), alarm=paper.alarm) for one in (*source.remote, *apis)}
             words, more = deliver(_write(Path(folder), source, plan, local))
             words, named = name_apis(words, {one.name: local[one.name] for one in apis})
-            code = _start(words, _without_ours(environment) | more | named)
+            command_secrets = _read_secrets(variables, place, url, task, paper)
+            try:
+                code = _start(
+                    words,
+                    _without_ours(environment) | more | named | command_secrets.variables,
+                    command_secrets.descriptors,
+                )
+            finally:
+                command_secrets.close()
     paper.summary(place, servers)
     sys.exit(code)
 
@@ -135,6 +152,19 @@ def _prepare(
         message = error.message if isinstance(error, Refused) else str(error)
         paper.alarm(f"the control plane does not answer: {message}")
         return session.url
+
+
+def _read_secrets(
+    variables: Sequence[SecretVariable], place: Place, url: str, task: str | None, paper: Paper
+) -> CommandSecrets:
+    """Read the secrets of the command as the agent, under its task. Raises Refused: then the command does not start."""
+    if not variables:
+        return CommandSecrets({}, ())
+    with Agent(load_key(place.credential), url=url) as agent:
+        command_secrets = read_secrets(variables, partial(agent.secret, task=task))
+    for variable in variables:
+        paper.say(f"{variable.name} is {escape(variable.path)}, not hidden from the agent")
+    return command_secrets
 
 
 def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
@@ -196,10 +226,10 @@ def _write(folder: Path, source: Config, plan_of: Callable[[Server], Plan], loca
     return copy
 
 
-def _start(words: Sequence[str], environment: Mapping[str, str]) -> int:
+def _start(words: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
     """Run the command to its end with our own terminal; its exit code, or 128 and the signal that ended it."""
     try:
-        process = subprocess.Popen(words, env=dict(environment))
+        process = subprocess.Popen(words, env=dict(environment), pass_fds=descriptors)
     except OSError as error:
         raise Usage(f"cannot run {words[0]}: {error.strerror}") from None
 

@@ -1,0 +1,91 @@
+"""Secrets of a command that `ostiary run` starts: in its environment, or in a descriptor that it inherits.
+
+A value is in no file and in no word of the command. It ends with the process, but the process itself can read it: an
+agent that prints its environment shows its secrets to the language model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ostiary.agent import Secret
+from ostiary.cli.usage import Usage
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class SecretVariable(NamedTuple):
+    """A variable of the command: the path of its secret, the member ("" for the only one), and how it is passed."""
+
+    name: str
+    path: str
+    member: str
+    in_descriptor: bool
+
+
+class CommandSecrets(NamedTuple):
+    """The variables of a command, and the descriptors that it inherits."""
+
+    variables: dict[str, str]
+    descriptors: Sequence[int]
+
+    def __repr__(self) -> str:
+        """Return the names alone: the values are secret."""
+        return f"CommandSecrets({', '.join(self.variables)})"
+
+    def close(self) -> None:
+        """Close the descriptors of this process."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[SecretVariable]:
+    """Return the variables of the options `--secret` and `--secret-fd`: NAME=PATH or NAME=PATH#MEMBER. Raises Usage."""
+    variables: list[SecretVariable] = []
+    for word, is_descriptor in [*((word, False) for word in words), *((word, True) for word in in_descriptor)]:
+        name, _, place = word.partition("=")
+        path, _, member = place.partition("#")
+        if not (_NAME.fullmatch(name) and path) or name.startswith("OSTIARY_"):
+            raise Usage(f"{word!r} does not name a variable and a secret", hint="API_KEY=secret/shared/shop#api_key")
+        if name in {one.name for one in variables}:
+            raise Usage(f"the variable {name} is named twice", hint="give each variable one secret")
+        variables.append(SecretVariable(name, path, member, is_descriptor))
+    if in_descriptor and not hasattr(os, "memfd_create"):
+        raise Usage("this system has no files in memory", hint="use --secret instead of --secret-fd")
+    return variables
+
+
+def read_secrets(variables: Sequence[SecretVariable], read: Callable[[str], Secret]) -> CommandSecrets:
+    """Read each secret once. Raises Usage for a member that is missing or no text, and the refusals of `read`."""
+    secrets = {path: read(path) for path in dict.fromkeys(one.path for one in variables)}
+    values = {one: _value_of(secrets[one.path], one) for one in variables}
+    values_by_name: dict[str, str] = {}
+    descriptors: list[int] = []
+    for variable, value in values.items():
+        if variable.in_descriptor:
+            descriptors.append(_in_memory(variable.name, value))
+            value = f"/dev/fd/{descriptors[-1]}"
+        values_by_name[variable.name] = value
+    return CommandSecrets(values_by_name, descriptors)
+
+
+def _value_of(secret: Secret, variable: SecretVariable) -> str:
+    if not variable.member and len(secret.data) != 1:
+        members = ", ".join(sorted(secret.data))
+        raise Usage(f"{variable.path} has several members", hint=f"{variable.name}={variable.path}#MEMBER: {members}")
+    member = variable.member or next(iter(secret.data))
+    value = secret.data.get(member)
+    if not isinstance(value, str) or "\0" in value:
+        raise Usage(f"{variable.path} has no member {member!r} with a text", hint=f"ostiary secret get {variable.path}")
+    return value
+
+
+def _in_memory(name: str, value: str) -> int:
+    """Return the descriptor of a file in memory, from which the command reads the value as often as it likes."""
+    descriptor = os.memfd_create(name)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(value.encode())
+    return descriptor
