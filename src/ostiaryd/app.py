@@ -579,6 +579,7 @@ LOOPS = (
     _every(600, access_keys.forget_access_keys),
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
+    _every(60, secret_flows.forget_wrapped),
     _every(5, secret_flows.renew_envelopes),
     _every(10, certs.renew_tls),
     _every(60, certificates.warn_of_certificates),

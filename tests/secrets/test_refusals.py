@@ -137,7 +137,8 @@ REFUSED = (
     ("POST", "transit/keys/k/rotate/more", 405), ("POST", "transit/random/platform/8/x", 400),
     ("POST", "transit/hash/sha2-256/x", 400), ("POST", "transit/sign/k/sha2-256/x", 400),
     ("POST", "auth/token/create", 404), ("POST", "auth/token/lookup", 404), ("POST", "auth/token/revoke", 404),
-    ("POST", "sys/mounts/new", 404), ("POST", "sys/wrapping/unwrap", 404), ("GET", "sys/leases", 404),
+    ("POST", "sys/mounts/new", 404), ("POST", "sys/wrapping/unwrap", 400), ("DELETE", "sys/wrapping/unwrap", 405),
+    ("GET", "sys/wrapping/wrap", 405), ("POST", "sys/wrapping/other", 404), ("GET", "sys/leases", 404),
     ("GET", "identity/entity", 404), ("GET", "sys/internal/ui/mounts/none", 403), ("POST", "auth/jwt/login/", 404),
     ("GET", "auth", 404), ("GET", "sys", 404),
 )  # fmt: skip
@@ -151,7 +152,8 @@ async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, 
 
 async def test_headers_that_would_change_the_meaning_are_refused(world: World, bot: VaultAgent) -> None:
     for headers, status in (
-        ([("x-vault-wrap-ttl", "60s")], 400), ([("x-vault-namespace", "team")], 400),
+        ([("x-vault-wrap-ttl", "0")], 400), ([("x-vault-wrap-ttl", "86401")], 400), ([("x-vault-wrap-ttl", "x")], 400),
+        ([("x-vault-namespace", "team")], 400),
         ([("x-vault-token", bot.token)], 400), ([("x-vault-wrap-ttl", "1"), ("x-vault-wrap-ttl", "")], 400),
     ):  # fmt: skip
         await expect(world, bot, status, "POST", PATH, {"data": {}}, headers=headers)

@@ -4,6 +4,7 @@
     auth/token/lookup-self, renew-self, revoke-self
     sys/health, sys/init, sys/seal-status       without authentication
     sys/seal, sys/unseal                        close and open all secrets
+    sys/wrapping/..                             wrap, unwrap, lookup, rewrap; the header X-Vault-Wrap-TTL
     sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
     sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
@@ -64,12 +65,13 @@ from ostiaryd.secrets.model.request import (
     render_time,
 )
 from ostiaryd.secrets.model.sealing import decode_key
-from ostiaryd.secrets.model.token import VaultToken
+from ostiaryd.secrets.model.token import LONGEST_S, VaultToken
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
 
 MAX_CAPABILITY_PATHS = 20
+DEFAULT_WRAP_S = 300
 VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
 POLICY = "ostiary"
@@ -151,6 +153,10 @@ class _UnsealKey(msgspec.Struct):
     key: str
 
 
+class _WrappingToken(msgspec.Struct):
+    token: str = ""
+
+
 class _Paths(msgspec.Struct):
     paths: list[str] = []
     path: str = ""
@@ -190,6 +196,8 @@ async def _answer(call: Call, path: str) -> Reply:
     if path == "sys/unseal":
         _require(request, VaultMethod.WRITE)
         return await _unseal(call, request)
+    if path in _WRAPPINGS:
+        return await _use_wrapping(call, request)
     if (system := _SYSTEM.get(path)) is not None:
         method, action, run = system
         _require(request, method)
@@ -216,14 +224,15 @@ async def _answer(call: Call, path: str) -> Reply:
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
     """Run an operation of an authenticated caller as one act, again with the verdicts of remote policies."""
-    credentials = _credentials_of(call)
+    credentials, seconds = _credentials_of(call), _wrap_seconds(call)
 
     def flow(act: Act) -> Answer:
         act.entry.object = call.params["path"]
         caller = flows.authenticate(act, credentials, config=call.world.config)
         if call.params["path"] not in _WHILE_SEALED:
             flows.check_open(act.tx)
-        return run(act, caller)
+        answer = run(act, caller)
+        return answer if seconds is None or answer.status != 200 else _wrap(call, act, caller, answer, seconds)
 
     return await act_with_answers(
         call.world,
@@ -238,8 +247,19 @@ def _check_headers(call: Call) -> None:
     """Refuse headers that would change the meaning of the request, and are not supported. Raises Invalid."""
     if (call.header(b"x-vault-namespace") or "").strip("/"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
-    if call.header(b"x-vault-wrap-ttl"):
-        raise Invalid("response wrapping is not supported", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping")
+    if call.header(b"x-vault-wrap-ttl") and call.params["path"] in _UNWRAPPED:
+        raise Invalid("this answer cannot be wrapped", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping")
+
+
+def _wrap_seconds(call: Call) -> int | None:
+    """Return how long the answer of a request is wrapped; None without the header. Raises Invalid."""
+    text = call.header(b"x-vault-wrap-ttl")
+    if not text:
+        return None
+    seconds = parse_duration(text, field="X-Vault-Wrap-TTL") // SECOND
+    if not 1 <= seconds <= LONGEST_S:
+        raise Invalid(f"`X-Vault-Wrap-TTL` must be 1 to {LONGEST_S} seconds")
+    return seconds
 
 
 def _method_of(call: Call) -> VaultMethod:
@@ -300,17 +320,89 @@ def _require(request: VaultRequest, method: VaultMethod) -> None:
 def _envelope(call: Call, answer: Answer) -> Reply:
     if answer.status == 204:
         return Reply(204, headers=[NO_STORE])
-    body: VaultEnvelope = {
+    return reply(_render(call, answer), status=answer.status, headers=[NO_STORE])
+
+
+def _render(call: Call, answer: Answer) -> VaultEnvelope:
+    return {
         "request_id": call.request_id,
         "lease_id": answer.lease_id,
         "renewable": answer.is_renewable,
         "lease_duration": answer.lease_s,
         "data": answer.data,
-        "wrap_info": None,
+        "wrap_info": answer.wrap_info,
         "warnings": None,
         "auth": answer.auth,
     }
-    return reply(body, status=answer.status, headers=[NO_STORE])
+
+
+# --- wrapping
+
+
+def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, seconds: int) -> Answer:
+    """Return the wrapping token of an answer in place of the answer. Raises Invalid."""
+    if answer.upstream is not None:
+        raise Invalid("an answer that is made at another system cannot be wrapped", code="no_wrapping")
+    path, config = call.params["path"], call.world.config
+    content = msgspec.json.encode(_render(call, answer))
+    wrapping = flows.wrap_answer(act, caller, content, path=path, seconds=seconds, config=config)
+    return _show_wrapping(wrapping)
+
+
+def _show_wrapping(wrapping: flows.Wrapping) -> Answer:
+    record = wrapping.record
+    return Answer(
+        wrap_info={
+            "token": wrapping.text,
+            "accessor": record.accessor,
+            "ttl": record.seconds,
+            "creation_time": render_time(record.created_at),
+            "creation_path": record.path,
+            "wrapped_accessor": "",
+        }
+    )
+
+
+def _wrap_body(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Return the body, which is wrapped for five minutes unless the header names another time."""
+    answer = Answer(data=dict(request.body))
+    return answer if _wrap_seconds(call) else _wrap(call, act, caller, answer, DEFAULT_WRAP_S)
+
+
+async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
+    """Unwrap, look up or replace a wrapping token: the token of the request itself, or `token` in the body.
+
+    The wrapping token is the authentication. A token beside it is checked as well.
+    """
+    if request.method not in (VaultMethod.WRITE, VaultMethod.READ):
+        raise UnsupportedOperation("unsupported operation")
+    credentials, verb = _credentials_of(call), request.path.rpartition("/")[2]
+    named = request.read_body(_WrappingToken).token
+    unverified_token = named or credentials.unverified_token
+    if unverified_token is None:
+        raise flows.WrappingRefused("missing wrapping token", hint="send it as X-Vault-Token")
+
+    def run(act: Act) -> bytes | Answer:
+        act.entry.object = request.path
+        if named and verb != "lookup" and credentials.unverified_token not in (None, named):
+            flows.authenticate(act, credentials, config=call.world.config)
+        match verb:
+            case "unwrap":
+                return flows.unwrap_answer(act, unverified_token)
+            case "rewrap":
+                return _show_wrapping(flows.rewrap_answer(act, unverified_token))
+        record = flows.find_wrapping(act, unverified_token)
+        return Answer(
+            data={
+                "creation_path": record.path,
+                "creation_time": render_time(record.created_at),
+                "creation_ttl": record.seconds,
+            }
+        )
+
+    action = {"unwrap": "vault.unwrap", "rewrap": "vault.wrap", "lookup": "vault.lookup"}[verb]
+    answer = await act(call.world, action, run, request=call.request_id, network=call.network)
+    return Reply(200, answer, headers=[NO_STORE]) if isinstance(answer, bytes) else _envelope(call, answer)
 
 
 def _render_auth(text: str, token: VaultToken, *, agent: str, task: str) -> dict[str, object]:
@@ -550,9 +642,14 @@ _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
     "auth/token/renew-self": (VaultMethod.WRITE, "vault.renew", _renew_self),
     "auth/token/revoke-self": (VaultMethod.WRITE, "vault.revoke", _revoke_self),
     "sys/seal": (VaultMethod.WRITE, "vault.seal", _seal),
+    "sys/wrapping/wrap": (VaultMethod.WRITE, "vault.wrap", _wrap_body),
     "sys/mounts": (VaultMethod.READ, "vault.lookup", _list_mounts),
     "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
 }
+_WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})
+"""Paths whose authentication is a wrapping token."""
+_UNWRAPPED = frozenset({*_LOGINS, *_WRAPPINGS, "sys/unseal", "sys/seal"})
+"""Paths whose answer is not wrapped."""
 _WHILE_SEALED = frozenset({"auth/token/revoke-self", "sys/seal"})
 """Paths that work while the secrets are sealed: they stop something."""
 _ANSWERS = {200: VaultEnvelope, 204: None}

@@ -31,6 +31,15 @@ from ostiaryd.secrets.flows.tokens import (
     renew_token,
     revoke_token,
 )
+from ostiaryd.secrets.flows.wrapping import (
+    Wrapping,
+    WrappingRefused,
+    find_wrapping,
+    forget_wrapped,
+    rewrap_answer,
+    unwrap_answer,
+    wrap_answer,
+)
 
 __all__ = [
     "MOUNTS",
@@ -43,13 +52,17 @@ __all__ = [
     "TokenRefused",
     "VaultCaller",
     "VaultCredentials",
+    "Wrapping",
+    "WrappingRefused",
     "authenticate",
     "authorize",
     "check_open",
     "engine_of",
     "examine_keys",
     "find_operation",
+    "find_wrapping",
     "forget_tokens",
+    "forget_wrapped",
     "is_permitted",
     "login_by_secret",
     "login_by_token",
@@ -58,8 +71,11 @@ __all__ = [
     "renew_envelopes",
     "renew_token",
     "revoke_token",
+    "rewrap_answer",
     "rotate_keys",
     "seal_secrets",
     "seal_value",
     "unseal_secrets",
+    "unwrap_answer",
+    "wrap_answer",
 ]

@@ -74,6 +74,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: int = 0
     """`lease_duration` of the envelope"""
     auth: Any = None
+    wrap_info: Any = None
+    """the wrapping token, where the answer itself is wrapped"""
     lease_id: str = ""
     is_renewable: bool = False
     upstream: Any = None

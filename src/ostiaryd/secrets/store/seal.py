@@ -95,6 +95,16 @@ ENVELOPE_TABLES = (
         ("", 0),
         lambda row: ("transit", row[0], row[1]),
     ),
+    EnvelopeTable(
+        ("digest",),
+        sql(
+            """select digest, wrapped_key, sealed from wrapped_answer where digest > :digest
+               order by digest limit :limit"""
+        ),
+        sql("update wrapped_answer set wrapped_key = :wrapped_key, sealed = :sealed where digest = :digest"),
+        (b"",),
+        lambda row: ("sys/wrapping", bytes(row[0]).hex(), 1),
+    ),
     _password_table(
         sql("""select name, wrapped_key, sealed from secret_database where name > :name order by name limit :limit"""),
         sql("update secret_database set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),

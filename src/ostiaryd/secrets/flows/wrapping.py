@@ -1,0 +1,142 @@
+"""Response wrapping: an answer is stored sealed, and a wrapping token opens it once.
+
+A wrapped answer is a holding below the token of its caller: it ends with that token, the task, the agent and its key.
+The wrapping token is bound to no address, since it is made for another machine.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.secrets.flows.callers import VaultCaller, token_digest
+from ostiaryd.secrets.flows.seal import open_value, seal_value
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.sealing import Place
+from ostiaryd.secrets.model.token import PREFIX, render_token
+from ostiaryd.secrets.store import wrapping as store
+from ostiaryd.secrets.store.wrapping import WrappedAnswer
+
+KIND = "wrapped_answer"
+"""kind of the holding of a wrapped answer"""
+MAX_WRAPPED = 1000
+"""Wrapped answers of an agent at a time."""
+FORGOTTEN_AT_ONCE = 1000
+
+
+class WrappingRefused(Invalid):
+    """The wrapping token is unknown, used, expired or revoked."""
+
+    code = "wrapping_refused"
+
+
+class Wrapping(NamedTuple):
+    """A wrapping token as it is shown once, with its record."""
+
+    text: str
+    record: WrappedAnswer
+
+    def __repr__(self) -> str:
+        """Return the accessor alone."""
+        return f"Wrapping({self.record.accessor})"
+
+
+def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, seconds: int, config: Config) -> Wrapping:
+    """Store an answer to a caller for its wrapping token, at most as long as the token of the caller lives.
+
+    Raises Invalid for too many wrapped answers, Sealed.
+    """
+    act.check_granting()
+    agent = caller.agent.agent_id
+    if store.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
+        raise Invalid(f"the agent has {MAX_WRAPPED} wrapped answers", hint="unwrap them, or use shorter times")
+    above = registry.get_holding(act.tx, caller.holding)
+    assert above is not None  # the caller was authenticated in this act
+    holding = Holding(
+        id=HoldingId(act.new_id("wr")),
+        kind=KIND,
+        agent=agent,
+        task=caller.task.task_id,
+        parent=above.id,
+        client_jkt=above.client_jkt,
+        audience=config.api,
+        expires_at=min(act.now + seconds * SECOND, above.expires_at),
+    )
+    registry.add_holding(act, holding)
+    wrapping = _store(act, content, holding=holding, path=path)
+    act.entry.detail = {**(act.entry.detail or {}), "wrapped": wrapping.record.accessor}
+    return wrapping
+
+
+def unwrap_answer(act: Act, unverified_token: str) -> bytes:
+    """Return a wrapped answer, once. Raises WrappingRefused, Sealed."""
+    digest, wrapped = _find(act, unverified_token)
+    content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
+    store.delete(act.tx, digest)
+    registry.note(act, object=wrapped.path, wrapped=wrapped.accessor)
+    registry.end_holdings(act, Root.HOLDING, wrapped.holding, why="unwrapped")
+    return content
+
+
+def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
+    """Replace the wrapping token of an answer; the end stays. Raises WrappingRefused, Sealed."""
+    digest, wrapped = _find(act, unverified_token)
+    content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
+    store.delete(act.tx, digest)
+    holding = registry.get_holding(act.tx, wrapped.holding)
+    assert holding is not None  # it is live
+    again = _store(act, content, holding=holding, path=wrapped.path)
+    registry.note(act, object=wrapped.path, wrapped=again.record.accessor, replaced=wrapped.accessor)
+    return again
+
+
+def find_wrapping(act: Act, unverified_token: str) -> WrappedAnswer:
+    """Return the record of a wrapped answer, which stays. Raises WrappingRefused."""
+    _, wrapped = _find(act, unverified_token)
+    registry.note(act, object=wrapped.path, wrapped=wrapped.accessor)
+    return wrapped
+
+
+def _store(act: Act, content: bytes, *, holding: Holding, path: str) -> Wrapping:
+    text = render_token(act.tx.random(32))
+    digest = token_digest(act.tx.keys, text)
+    record = WrappedAnswer(
+        holding=holding.id,
+        accessor=act.tx.random(16).hex(),
+        agent=holding.agent,
+        path=path,
+        seconds=(holding.expires_at - act.now) // SECOND,
+        created_at=act.now,
+        expires_at=holding.expires_at,
+        envelope=seal_value(act.tx, content, _place(digest)),
+    )
+    store.insert(act.tx, digest, record)
+    return Wrapping(text, record)
+
+
+def _find(act: Act, unverified_token: str) -> tuple[bytes, WrappedAnswer]:
+    digest = token_digest(act.tx.keys, unverified_token)
+    is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
+    wrapped = store.get(act.tx, digest) if is_token else None
+    if wrapped is None:
+        raise WrappingRefused("wrapping token is not valid or does not exist", hint="it may have been used already")
+    act.entry.agent, act.entry.token = wrapped.agent, wrapped.holding
+    holding = registry.get_holding(act.tx, wrapped.holding)
+    if holding is None or not holding.is_live(act.now):
+        raise WrappingRefused("wrapping token is not valid or does not exist", hint="it has ended")
+    registry.active_agent(act.tx, wrapped.agent, now=act.now)
+    return digest, wrapped
+
+
+def _place(digest: bytes) -> Place:
+    return "sys/wrapping", digest.hex(), 1
+
+
+async def forget_wrapped(world: World) -> None:
+    """Delete wrapped answers that have expired."""
+    await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))

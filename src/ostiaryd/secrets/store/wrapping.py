@@ -1,0 +1,68 @@
+"""Wrapped answers, by the keyed hash of their wrapping token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.sealing import Envelope
+
+_COLUMNS = "holding, accessor, agent, path, seconds, created_at, expires_at, wrapped_key, sealed"
+_GET = sql(f"select {_COLUMNS} from wrapped_answer where digest = :digest")
+_INSERT = sql(
+    f"""insert into wrapped_answer (digest, {_COLUMNS}) values (:digest, :holding, :accessor, :agent, :path, :seconds,
+        :created_at, :expires_at, :wrapped_key, :sealed)"""
+)
+_DELETE = sql("delete from wrapped_answer where digest = :digest")
+_COUNT = sql("select count(*) from (select 1 from wrapped_answer where agent = :agent limit :limit) as some")
+_PRUNE = sql(
+    """delete from wrapped_answer where digest in
+        (select digest from wrapped_answer where expires_at < :before order by expires_at limit :limit)""",
+    prunes=True,
+)
+
+
+class WrappedAnswer(NamedTuple):
+    """An answer that its wrapping token opens once. `path`: of the request; times in microseconds."""
+
+    holding: str
+    accessor: str
+    agent: str
+    path: str
+    seconds: int
+    created_at: int
+    expires_at: int
+    envelope: Envelope
+
+
+def get(reader: Reader, digest: bytes) -> WrappedAnswer | None:
+    """Return a wrapped answer; None if there is none."""
+    return reader.made(_GET, _wrapped, digest=digest)
+
+
+def insert(tx: Tx, digest: bytes, wrapped: WrappedAnswer) -> None:
+    """Insert a wrapped answer, whose digest is new."""
+    facts = wrapped._asdict()
+    tx.run(_INSERT, digest=digest, **facts.pop("envelope")._asdict(), **facts)
+
+
+def delete(tx: Tx, digest: bytes) -> None:
+    """Delete a wrapped answer."""
+    tx.run(_DELETE, digest=digest)
+
+
+def count(reader: Reader, agent: str, *, limit: int) -> int:
+    """Return how many wrapped answers of an agent are stored, counted up to a limit."""
+    row = reader.one(_COUNT, agent=agent, limit=limit)
+    return 0 if row is None else int(row[0])
+
+
+def prune(tx: Tx, *, limit: int) -> int:
+    """Delete wrapped answers that have expired; return how many."""
+    return tx.run(_PRUNE, before=tx.now, limit=limit)
+
+
+def _wrapped(row: Row) -> WrappedAnswer:
+    holding, accessor, agent, path, seconds, created, expires, wrapped_key, sealed = row
+    envelope = Envelope(bytes(wrapped_key), bytes(sealed))
+    return WrappedAnswer(holding, accessor, agent, path, seconds, created, expires, envelope)
