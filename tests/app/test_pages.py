@@ -28,9 +28,9 @@ LISTS = {
     "/api/v1/clients",
     "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
-    "/api/v1/kill", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies", "/api/v1/resources",
-    "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams", "/api/v1/threat-lists",
-    "/api/v1/webhooks",
+    "/api/v1/kill", "/api/v1/leases", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies",
+    "/api/v1/resources", "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams",
+    "/api/v1/threat-lists", "/api/v1/webhooks",
 }  # fmt: skip
 
 
@@ -69,6 +69,9 @@ async def fill(world: World, clock: Clock) -> dict[str, str]:
             row("stop", what="task", value=f"tk_{id}", since=now, why=LONG),
             row("webhook", webhook_id=f"wh_{id}", url=f"https://w.example/{number}" + "x" * 9000, actions="[]",
                 created_at=now, next_idx=0, attempts=0, due_at=0, busy_until=0, delivered=0, lost=0, failed=LONG),
+            row("lease", lease_id=f"l{id}", holding=f"le_{id}", agent=agent.agent_id, task=f"tk_{id}", database="d",
+                role="r", username=f"u{number}", statements="{}", state="live", issued_at=now, expires_at=now,
+                max_at=now, due_at=now, attempts=1, error=LONG),
         ]  # fmt: skip
 
     def write(tx: Tx) -> None:
@@ -132,7 +135,8 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
             seen += answer[kind]
         distinct = {json.dumps(one, sort_keys=True) for one in seen}
         assert len(distinct) == len(seen), path
-        if path in ("/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/findings", "/api/v1/kill", "/api/v1/webhooks"):
+        if path in ("/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/findings", "/api/v1/kill", "/api/v1/leases",
+                    "/api/v1/webhooks"):  # fmt: skip
             assert len(seen) == MANY, path
         if path in ("/api/v1/agents", "/api/v1/persons", "/api/v1/agents/{name}/keys"):
             assert len(seen) == MANY + 1 + (path == "/api/v1/persons"), path

@@ -157,7 +157,8 @@ def _config(folder: Path, server: Postgres | None, database: str) -> Config:
         database=server.url(database) if server else "",
         trust_domain=TRUST_DOMAIN,
         public_url=PUBLIC_URL,
-        rego_ms=5000,  # a machine that stalls does not reach it
+        rego_ms=5000,  # a machine that stalls reaches neither limit
+        database_timeout_ms=60_000,
     )
 
 
