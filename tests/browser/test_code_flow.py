@@ -18,27 +18,13 @@ from ostiary.mcp import protect
 from ostiary.protocol import jose
 from tests.browser.page_server import serving_pages
 from tests.e2e.mcp_files_server import files_server
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium, chromium, set_up_person
 from tests.support.node import NODE
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
 __all__ = ["chromium", "live_server"]
 PAGE = '<!doctype html><html lang="en"><title>App</title><output></output><script src="/app.js"></script>'
-
-
-def set_up_person(live_server: ServerFixture, chromium: Chromium, name: str) -> str:
-    """Open a window in which a new person has a passkey and is signed out; the name of the person."""
-    live_server.api("POST", "/persons", {"name": name})
-    live_server.api("POST", "/roles", {"subject": name, "role": "viewer"})
-    chromium.open_window()
-    chromium.add_authenticator()
-    chromium.goto(live_server.api("POST", f"/persons/{name}/invite", {})["url"])
-    chromium.click("text=Create a passkey")
-    chromium.wait_for_url("**/account")
-    chromium.click("text=Sign out")
-    chromium.wait_for_url("**/login*")
-    return name
 
 
 def walk(

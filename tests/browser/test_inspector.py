@@ -14,9 +14,8 @@ from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import eventually
 from ostiary.guard import Guard
 from ostiary.mcp import protect
-from tests.browser.test_code_flow import set_up_person
 from tests.e2e.mcp_files_server import files_server
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium, chromium, set_up_person
 from tests.support.node import NODE
 from tests.support.servers import live_server
 

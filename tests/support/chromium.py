@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from harness.live_server import ServerFixture
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".browser/bin/python"
 EXECUTABLE = Path("/usr/bin/chromium")
@@ -58,3 +60,17 @@ def chromium() -> Iterator[Chromium]:
     browser = Chromium()
     yield browser
     browser.close()
+
+
+def set_up_person(live_server: ServerFixture, chromium: Chromium, name: str) -> str:
+    """Open a window in which a new person has a passkey and is signed out; the name of the person."""
+    live_server.api("POST", "/persons", {"name": name})
+    live_server.api("POST", "/roles", {"subject": name, "role": "viewer"})
+    chromium.open_window()
+    chromium.add_authenticator()
+    chromium.goto(live_server.api("POST", f"/persons/{name}/invite", {})["url"])
+    chromium.click("text=Create a passkey")
+    chromium.wait_for_url("**/account")
+    chromium.click("text=Sign out")
+    chromium.wait_for_url("**/login*")
+    return name

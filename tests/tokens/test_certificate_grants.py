@@ -6,18 +6,22 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from harness.client_certificates import Made, self_signed
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import newest_entry, person_caller
 from ostiaryd.app import build_app
+from ostiaryd.approvals import store as approvals
+from ostiaryd.approvals.flows import answer
 from ostiaryd.approvals.model import Says
+from ostiaryd.ground.http.pages import parse_page
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE
 from ostiaryd.tokens.model import CIBA
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import DEVICE_CODE, REFRESH_TOKEN
-from tests.conformance import test_ciba as ciba
 from tests.support.api_fixtures import ISSUER, Answer, claims_of, guard, send
 from tests.support.tls_client import TlsClient
 from tests.tokens.code_flow import CALLBACK, CodeFlow, begin_flow
@@ -65,6 +69,19 @@ async def begin_device(flow: CodeFlow, tls: TlsClient, made: Made) -> Answer:
     return await tls.post("/token", form, made=made)
 
 
+async def approve(tls: TlsClient, person: str) -> None:
+    """Approve the newest request to a person."""
+    [asked] = approvals.page(
+        tls.world.db.read(), agent="", is_open=False, now=tls.world.now(), page=parse_page("1", None)
+    )
+    caller = structs.replace(person_caller(person, APPROVE), jkt="key")
+
+    def run(act: Act) -> None:
+        answer(act, asked.approval_id, Says.APPROVE, reason="go on", by=caller, config=tls.world.config)
+
+    await act(tls.world, "approval.approve", run)
+
+
 @pytest.mark.parametrize("begin", [begin_code, begin_device])
 async def test_tokens_of_a_grant_are_bound_to_the_certificate_that_is_shown(
     flow: CodeFlow, tls: TlsClient, begin: Any
@@ -86,7 +103,7 @@ async def test_the_token_of_an_approved_request_is_bound_to_the_certificate(flow
     made, client = tls.issue(), tls.client.id
     asked = {"client_id": client, "login_hint": "ann", "scope": "openid files:read", "binding_message": "report W7"}
     id = (await tls.post("/bc-authorize", asked, made=made)).json["auth_req_id"]
-    assert await ciba.answer(tls.client, Says.APPROVE) == ""
+    await approve(tls, flow.person)
     form = {"grant_type": CIBA, "auth_req_id": id, "client_id": client}
     assert (await tls.post("/token", form, made=None)).error == "invalid_client"
     assert confirmation(await tls.post("/token", form, made=made)) == {"x5t#S256": made.shown.thumbprint}
