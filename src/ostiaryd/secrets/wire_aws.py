@@ -647,7 +647,6 @@ def _route(path: str) -> Route:
 
 
 ROUTES = (
-    _route("/aws"),
     _route("/aws/"),
     Route(
         "POST",
