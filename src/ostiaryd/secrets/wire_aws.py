@@ -162,8 +162,9 @@ class _Action(NamedTuple):
 
 
 async def answer_aws(call: Call) -> Reply:
-    """Answer a request of AWS Secrets Manager. `X-Amz-Target` names the action, such as
-    `secretsmanager.GetSecretValue`.
+    """Answer a request of AWS Secrets Manager.
+
+    The header `X-Amz-Target` names the action, such as `secretsmanager.GetSecretValue`.
     """
     try:
         return _json(await _answer(call))
