@@ -194,7 +194,8 @@ def _describe_route(route: Route, describe: Describe, examples: _Examples) -> Sc
 
 
 def _operation_id(route: Route) -> str:
-    words = re.findall(r"[A-Za-z0-9]+", re.sub(r":\w+}", "}", route.path))
+    path = f"{route.path}slash" if route.path.endswith("/") else route.path
+    words = re.findall(r"[A-Za-z0-9]+", re.sub(r":\w+}", "}", path))
     return route.method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
 
 

@@ -214,7 +214,7 @@ def faults_of(status: int, body: bytes, headers: Headers) -> list[str]:
         media_type = dict(headers).get(b"content-type")
         if media_type == b"text/html; charset=utf-8" and b'<html lang="en">' in body:
             return wrong  # a page
-        if media_type not in (b"application/json", b"application/problem+json"):
+        if media_type not in (b"application/json", b"application/problem+json", b"application/x-amz-json-1.1"):
             wrong.append(f"the form of {body[:200]!r}")
         elif not isinstance(json.loads(body), (dict, str)):
             wrong.append(f"no object: {body[:200]!r}")

@@ -155,6 +155,8 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/api/v1/certificates/batch"): SELF,
         ("POST", "/api/v1/certificates/{serial}/revoke"): SELF,
         ("DELETE", "/api/v1/session"): SELF,  # one's own
+        ("POST", "/api/v1/push"): SELF,  # a person, for a browser of their own
+        ("DELETE", "/api/v1/push/{id}"): SELF,
         ("POST", "/api/v1/clock/accept"): SELF,  # an administrator or a person: checked in the wire
     }
 
@@ -167,7 +169,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
         "/api/v1/tasks/{id}/approvals": SELF,
         "/api/v1/incidents": SELF, "/api/v1/incidents/{id}": SELF,
-        "/api/v1/session": SELF,  # one's own
+        "/api/v1/session": SELF, "/api/v1/push": SELF,  # one's own
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
@@ -192,7 +194,8 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/login/saml/{provider}", "/login/saml/{provider}/metadata", "/setup", "/setup/passkey", "/assets/{name}",
         "/account", "/account/logout", "/account/passkeys", "/account/passkeys/remove", "/account/password",
         "/account/password/remove", "/account/recovery", "/account/sessions", "/account/totp", "/account/totp/remove",
-        "/console", "/console/{path:path}", "/console/assets/{name}",
+        "/console", "/console/{path:path}", "/console/assets/{name}", "/console/worker.js",
+        "/alerts/{token}",  # a signed link, which leads to the login
         "/consent", "/consents", "/device", "/device/consent", "/logout", "/logout/confirm",
         # certificates: facts for relying parties, and the ACME server, whose requests are signed
         "/ca/bundle.pem", "/ca/{id}.crt", "/ca/{id}/crl", "/ca/{id}/crl/{shard}", "/ocsp", "/ocsp/{request:path}",
@@ -203,5 +206,6 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/acme/authorization/{id}/{type}", "/acme/renewal-info/{id}",
         # clients and tokens, which prove themselves
         "/v1/{path:path}",  # the Vault API, whose clients log in or send a token
+        "/aws", "/aws/",  # whose requests are signed
         "/par", "/device_authorization", "/userinfo", "/register", "/register/{client_id}",
     }  # fmt: skip

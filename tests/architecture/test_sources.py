@@ -20,6 +20,9 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/certs/model/acme.py": "the objects of RFC 8555 and the forms of their messages",
     "src/ostiaryd/certs/wire_acme.py": "the resources of RFC 8555, which share one form of a request",
     "src/ostiaryd/ground/http/grpc.py": "one gRPC connection, from its preface to its last frame",
+    "src/ostiaryd/ground/config.py": "every setting of the server in one list",
+    "src/ostiaryd/ground/database/writer.py": "one batch of acts, from the line to the answers",
+    "src/ostiaryd/secrets/wire_aws.py": "the actions of AWS Secrets Manager, which share one form of a request",
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }

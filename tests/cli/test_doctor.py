@@ -43,7 +43,7 @@ from tests.support.watch_fixtures import watching
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "certificates", "HSM", "server time", "clients",
-    "API keys", "words", "replay memory",
+    "API keys", "words", "secrets", "replay memory",
     "ledger", "history", "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists",
     "trust domains", "detectors",
     "signals", "queues", "loops", "disk",

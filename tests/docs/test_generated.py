@@ -10,6 +10,7 @@ from docs import listings
 from docs.generate import PAGES
 
 
+@pytest.mark.impatient  # a page states the limits of a guard
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_committed_page_is_what_the_program_generates(page: Path) -> None:
     assert page.read_text("utf-8") == PAGES[page](), "make docs"

@@ -13,7 +13,7 @@ import pytest
 from harness.client_certificates import context_of
 from harness.live_server import ServerFixture
 from harness.server import running
-from tests.e2e.test_workload_clients import EXECUTABLE, build_go, needs_go
+from tests.support.workload_clients import EXECUTABLE, build_go, needs_go
 
 GO_CLIENT = Path(__file__).with_name("federation_client.go")
 NAMES = ONE, TWO = "one.example", "two.example"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +19,9 @@ from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, Server, running
 from ostiaryd.certs.model import serial_text
+from tests.support.workload_clients import EXECUTABLE, build_go, needs_go
 
-EXECUTABLE = str(Path(sys.executable).resolve())
-ROOT = Path(__file__).parents[2]
 GO_CLIENT = Path(__file__).with_name("workload_client.go")
-GO_SOURCES = Path("/usr/share/gocode/src/github.com/spiffe/go-spiffe/v2")
 
 
 @pytest.fixture
@@ -130,25 +126,6 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
         assert len(serials) >= 3
         for serial in serials:
             assert live.api("GET", f"/certificates/{serial}")["serial"] == serial
-
-
-needs_go = pytest.mark.skipif(
-    shutil.which("go") is None or not GO_SOURCES.exists(),
-    reason="Debian's golang-go and golang-github-spiffe-go-spiffe-dev are not installed",
-)
-
-
-def build_go(source: Path, program: Path) -> Callable[..., str]:
-    """Build a program of go-spiffe; return a function that runs it with arguments and returns what it printed."""
-    environment = os.environ | {
-        "GO111MODULE": "off",
-        "GOPATH": "/usr/share/gocode",
-        "GOCACHE": str(ROOT / ".go/cache"),  # the first build takes minutes
-    }
-    subprocess.run(["go", "build", "-o", program, source], env=environment, check=True, timeout=PATIENCE_S)
-    return lambda *arguments: (
-        subprocess.run([program, *arguments], capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
-    )
 
 
 @needs_go

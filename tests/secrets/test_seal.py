@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
@@ -24,26 +23,15 @@ from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import seal
 from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, _associated_data, _encrypt, open_key
 from ostiaryd.secrets.store import seal as store
-from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent
+from tests.secrets.vault_fixtures import POLICIES, PRIVATE, PUBLIC, VaultAgent, enter_agent, seal_all, unseal
 from tests.support.certificate_fixtures import put_policies
 
 PATH = "secret/data/agents/bot/db"
-KEY = X25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key().public_bytes_raw()
-PRIVATE = KEY.private_bytes_raw()
 ALL = sql(
     "select wrapped_key, sealed from secret_version union all select wrapped_key, sealed from transit_key_version"
 )
 SET = sql("update secret_version set wrapped_key = :wrapped_key, sealed = :sealed")
 NO_KEYS = sql("delete from secret_wrapping_key")
-
-
-async def seal_all(world: World, public: bytes | None = PUBLIC) -> flows.SealStatus:
-    return await act(world, "vault.seal", lambda a: flows.seal_secrets(a, public))
-
-
-async def unseal(world: World, key: bytes = PRIVATE) -> flows.SealStatus:
-    return await act(world, "vault.unseal", lambda a: flows.unseal_secrets(a, key))
 
 
 async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: VaultAgent) -> None:

@@ -17,8 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import wrapping
-from tests.secrets.test_seal import seal_all, unseal
-from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent
+from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent, seal_all, unseal
 
 PATH = "secret/data/agents/bot/db"
 ELSEWHERE = "198.51.100.9"

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import hvac
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from starlette.types import ASGIApp
 
 from harness.live_server import ServerFixture
@@ -15,6 +16,7 @@ from ostiary import Agent, ambient
 from ostiary.keys import load_key
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.secrets import flows
 from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import ASSERTION_TYPE, Answer, Client, register, send, sign
 from tests.support.certificate_fixtures import put_policies
@@ -22,6 +24,10 @@ from tests.support.trust_fixtures import API
 
 HOME = "192.0.2.7"
 """The address from which an agent logs in."""
+KEY = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key().public_bytes_raw()
+PRIVATE = KEY.private_bytes_raw()
+"""The unseal key."""
 
 POLICIES = """
 @id("use-own-secrets") permit (principal is Agent, action, resource is Secret) when { resource.agent == principal.id };
@@ -141,3 +147,13 @@ async def enter_agent(world: World, app: ASGIApp, name: str, *, is_exempt: bool 
 async def permit_all(world: World) -> None:
     """Permit every agent every use of every secret."""
     await put_policies(world, POLICIES + '@id("all") permit (principal is Agent, action, resource is Secret);')
+
+
+async def seal_all(world: World, public: bytes | None = PUBLIC) -> flows.SealStatus:
+    """Seal the secrets for an unseal key."""
+    return await act(world, "vault.seal", lambda a: flows.seal_secrets(a, public))
+
+
+async def unseal(world: World, key: bytes = PRIVATE) -> flows.SealStatus:
+    """Open the secrets."""
+    return await act(world, "vault.unseal", lambda a: flows.unseal_secrets(a, key))

@@ -2881,7 +2881,7 @@ export interface Operations {
     body: undefined;
     answer: RenewalBody;
   };
-  /** Go on to the page of the approval request that a link of an alert names. */
+  /** Show the page of the approval request that a link of an alert names. */
   "GET /alerts/{token}": {
     path: {
       token: string;
@@ -4343,7 +4343,7 @@ export interface Operations {
     body: NewSubscription;
     answer: SubscriptionBody;
   };
-  /** Let a browser of the person who calls get no more messages. */
+  /** End the messages to a browser of the person who calls. */
   "DELETE /api/v1/push/{id}": {
     path: {
       id: string;

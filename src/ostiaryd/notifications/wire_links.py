@@ -9,7 +9,7 @@ from ostiaryd.notifications.model.links import PURPOSE, parse_link
 
 
 async def open_alert(call: Call) -> Reply:
-    """Go on to the page of the approval request that a link of an alert names."""
+    """Show the page of the approval request that a link of an alert names."""
     approval = parse_link(call.params["token"], now=call.world.now(), secret=call.world.keys.derive(PURPOSE))
     return see_other(call, f"/console/approvals/{approval}")
 

@@ -103,7 +103,7 @@ async def subscribe(call: Call) -> Reply:
 
 
 async def unsubscribe(call: Call) -> Reply:
-    """Let a browser of the person who calls get no more messages."""
+    """End the messages to a browser of the person who calls."""
     person, id = _person(call), call.params["id"]
     await registry.act_as(call, "push.unsubscribe", lambda act: flows.unsubscribe(act, person, id))
     return reply({})

@@ -1,4 +1,4 @@
-"""The JSON API of AWS Secrets Manager at /aws, signed with Signature Version 4, and access keys in the admin API.
+"""The JSON API of AWS Secrets Manager at /aws; each request is signed with Signature Version 4.
 
 A secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and entries. Actions and
 members that are not supported are refused with an error of the API.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Annotated, Any, NamedTuple, TypedDict
 from urllib.parse import quote, urlsplit
 
@@ -38,13 +37,11 @@ from ostiaryd.ground.http.edge import (
     MethodNotAllowed,
     Reply,
     TooLarge,
-    reply,
+    Wire,
 )
-from ostiaryd.ground.http.routes import NOT_FOUND, Content, EmptyBody, Route, RouteProtocol
+from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
-from ostiaryd.registry.flows import act_as
-from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import access_keys, keyvalue
 from ostiaryd.secrets.model import aws
@@ -52,7 +49,6 @@ from ostiaryd.secrets.model.keyvalue import Secret, check_custom
 from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path
 from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
 from ostiaryd.secrets.store import keyvalue as store
-from ostiaryd.secrets.store.access_keys import AccessKey
 
 MOUNT = "secret"
 TARGET = "secretsmanager."
@@ -176,6 +172,11 @@ async def answer_aws(call: Call) -> Reply:
                 call.world, "vault.request", refusal, object=target, request=call.request_id, network=call.network
             )
         raise
+
+
+async def answer_aws_with_slash(call: Call) -> Reply:
+    """Answer a request of AWS Secrets Manager, for SDKs that append a slash to the path of an endpoint."""
+    return await answer_aws(call)
 
 
 async def _answer(call: Call) -> dict[str, Any]:
@@ -551,81 +552,6 @@ def _read_cursor(token: str | None) -> bytes:
         raise Invalid("`NextToken` is not that of a list") from None
 
 
-# --- the admin API
-
-
-class AccessKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A new access key: the networks from which it is accepted, with spaces between, and its lifetime in seconds."""
-
-    network: str
-    ttl: int = access_keys.LONGEST_S
-
-
-class AccessKeyBody(TypedDict):
-    """An access key without its secret key. Times in seconds."""
-
-    access_key_id: str
-    network: str
-    created_at: int
-    expires_at: int
-
-
-class NewAccessKeyBody(AccessKeyBody):
-    """An access key with its secret key, which is shown here only."""
-
-    secret_access_key: str
-    region: str
-    endpoint: str
-
-
-class AccessKeysBody(TypedDict):
-    """The access keys of an agent."""
-
-    keys: list[AccessKeyBody]
-
-
-async def create_access_key(call: Call) -> Reply:
-    """Create an access key for the API of AWS Secrets Manager. The secret key is shown here only."""
-    body, config = call.json(AccessKeyRequest), call.world.config
-    made = await act_as(
-        call,
-        "secret.create_access_key",
-        lambda act: access_keys.create_access_key(
-            act, call.params["name"], network=body.network, lifetime_s=body.ttl, config=config
-        ),
-    )
-    shown: NewAccessKeyBody = {
-        **_show_key(made.key),
-        "secret_access_key": made.secret,
-        "region": config.aws_region,
-        "endpoint": f"{config.public_url}/aws",
-    }
-    return reply(shown, status=201, headers=[NO_STORE])
-
-
-async def list_access_keys(call: Call) -> Reply:
-    """List the access keys of an agent."""
-    keys = access_keys.list_access_keys(call.world.db.read(), call.params["name"])
-    return reply({"keys": [_show_key(one) for one in keys]})
-
-
-async def revoke_access_key(call: Call) -> Reply:
-    """Revoke an access key: its next request is refused."""
-    await act_as(
-        call, "secret.revoke_access_key", partial(access_keys.revoke_access_key, id=call.params["access_key_id"])
-    )
-    return reply({})
-
-
-def _show_key(key: AccessKey) -> AccessKeyBody:
-    return {
-        "access_key_id": key.id,
-        "network": key.network,
-        "created_at": key.created_at // SECOND,
-        "expires_at": key.expires_at // SECOND,
-    }
-
-
 _BODY = Content(dict[str, Any], (MEDIA_TYPE,), {"SecretId": "agents/writer/db"})
 _ERRORS: tuple[Refused, ...] = (
     SignatureRefused("the signature is not that of the access key"),
@@ -634,11 +560,11 @@ _ERRORS: tuple[Refused, ...] = (
 )
 
 
-def _route(path: str) -> Route:
+def _route(path: str, wire: Wire) -> Route:
     return Route(
         "POST",
         path,
-        answer_aws,
+        wire,
         "",
         protocol=AWS,
         body=_BODY,
@@ -647,33 +573,4 @@ def _route(path: str) -> Route:
     )
 
 
-ROUTES = (
-    _route("/aws/"),
-    Route(
-        "POST",
-        "/api/v1/agents/{name}/access-keys",
-        create_access_key,
-        ADMIN,
-        body=AccessKeyRequest,
-        grants=True,
-        answers={201: NewAccessKeyBody},
-        errors=(NOT_FOUND,),
-    ),
-    Route(
-        "GET",
-        "/api/v1/agents/{name}/access-keys",
-        list_access_keys,
-        READ,
-        answers={200: AccessKeysBody},
-        errors=(NOT_FOUND,),
-    ),
-    Route(
-        "DELETE",
-        "/api/v1/agents/{name}/access-keys/{access_key_id}",
-        revoke_access_key,
-        ADMIN,
-        stops=True,
-        answers={200: EmptyBody},
-        errors=(NOT_FOUND,),
-    ),
-)
+ROUTES = (_route("/aws", answer_aws), _route("/aws/", answer_aws_with_slash))

@@ -27,10 +27,7 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases
 from ostiaryd.secrets.model.database import (
     ConnectionBody,
-    DatabaseConfig,
-    lock_number,
     read_connection,
-    render_statement,
 )
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
@@ -43,6 +40,7 @@ from ostiaryd.secrets.model.upstream import (
     RotateRoot,
     Upstream,
 )
+from ostiaryd.secrets.store import accounts
 from ostiaryd.secrets.store import databases as database_store
 from ostiaryd.secrets.store import leases as lease_store
 
@@ -53,33 +51,7 @@ log = logging.getLogger("ostiary")
 ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
 OVERLAP = 600 * SECOND
 """Holdings that ended so long before the last search are looked at again: other servers commit later than they read."""
-_LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
-_ALONE = "select pg_advisory_xact_lock(91757140)"
-"""Held while the rights of a table change: PostgreSQL refuses two transactions that change them at once. Creations take
-the lock after the first conflict of their role.
-"""
 TRIES = 8
-_EXTEND = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
-_ROTATE = ("""ALTER ROLE "{{name}}" PASSWORD '{{password}}'""",)
-_DISABLE = """do $ostiary$ declare account text; begin
-    foreach account in array {}::text[] loop
-        if exists (select from pg_roles where rolname = account) then
-            execute format('alter role %I nologin', account);
-        end if;
-    end loop;
-end $ostiary$"""
-_REMOVE = """do $ostiary$ declare account text; declare is_super bool; begin
-    select rolsuper into is_super from pg_roles where rolname = current_user;
-    foreach account in array {}::text[] loop
-        continue when not exists (select from pg_roles where rolname = account);
-        if not is_super then execute format('grant %I to current_user', account); end if;
-        perform pg_terminate_backend(pid) from pg_stat_activity where usename = account;
-        execute format('reassign owned by %I to current_user', account);
-        execute format('drop owned by %I', account);
-        execute format('drop role %I', account);
-    end loop;
-end $ostiary$"""
-"""The user of the connection gets the property of the account; then the account has no rights, and can be dropped."""
 
 
 # --- after an act
@@ -132,10 +104,8 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     contended = world.keep(Revokers).contended
 
     def create(raw: BoundedConnection) -> None:
-        texts = _render(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
-        raw.execute(_LOCK, ([lock_number(lease.username)],))
-        if lease.role in contended:
-            raw.execute(_ALONE)
+        texts = accounts.render(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
+        accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
         for text in texts:
@@ -163,10 +133,10 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
 async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     world = call.world
     stored = databases.find_connection(world.db.read(), lease.database)
-    statements = lease.statements.renewal or _EXTEND
+    statements = lease.statements.renewal or accounts.EXTEND
 
     def extend(raw: BoundedConnection) -> None:
-        _execute(raw, statements, stored.config, lease.username, "", expires_at)
+        accounts.execute(raw, statements, stored.config, lease.username, "", expires_at)
 
     await _at_database(world, lease.database, extend)
     renewed = await _follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
@@ -187,36 +157,6 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
             if not left:
                 raise
     raise AssertionError("there is at least one try")
-
-
-def _execute(
-    raw: BoundedConnection,
-    statements: Sequence[str],
-    config: DatabaseConfig,
-    username: str,
-    password: str,
-    expires_at: int,
-) -> None:
-    """Execute statements in the transaction of the connection."""
-    for text in _render(raw, statements, config, username, password, expires_at):
-        raw.execute(text)
-
-
-def _render(
-    raw: BoundedConnection,
-    statements: Sequence[str],
-    config: DatabaseConfig,
-    username: str,
-    password: str,
-    expires_at: int,
-) -> list[bytes]:
-    """Return statements with their values, and the password in the form that is configured."""
-    if password and config.password_form == "scram-sha-256":
-        verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
-        password = verifier.decode()
-    return [
-        render_statement(one, name=username, password=password, expires_at=expires_at).encode() for one in statements
-    ]
 
 
 # --- revocation
@@ -310,41 +250,24 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
     Logins are refused from the first commit on, so no session begins behind the search for sessions.
     """
     ours = [lease.username for lease in doomed if not lease.statements.revocation]
-    numbers = [lock_number(lease.username) for lease in doomed]
+    usernames = [lease.username for lease in doomed]
     stored = databases.find_connection(world.db.read(), name)
 
     def disable(raw: BoundedConnection) -> None:
-        raw.execute(_LOCK, (numbers,))
-        _execute_for(raw, _DISABLE, ours)
+        accounts.lock(raw, usernames)
+        accounts.disable(raw, ours)
 
     def remove(raw: BoundedConnection) -> None:
-        raw.execute(_LOCK, (numbers,))
-        raw.execute(_ALONE)
+        accounts.lock(raw, usernames, is_alone=True)
         if ours:
-            _execute_for(raw, _REMOVE, ours)
+            accounts.remove(raw, ours)
         for lease in doomed:
             if lease.statements.revocation:
-                _revoke_by_statements(raw, lease, stored.config)
+                accounts.revoke_by_statements(raw, lease, stored.config)
 
     if ours:
         await _at_database(world, name, disable, tries=TRIES)
     await _at_database(world, name, remove, tries=TRIES)
-
-
-def _execute_for(raw: BoundedConnection, block: str, accounts: list[str]) -> None:
-    from psycopg import sql
-
-    raw.execute(sql.SQL(block).format(sql.Literal(accounts)))
-
-
-def _revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseConfig) -> None:
-    exists = "select rolcanlogin from pg_roles where rolname = %s"
-    if raw.execute(exists, (lease.username,)).fetchone() is None:
-        return
-    _execute(raw, lease.statements.revocation, config, lease.username, "", lease.expires_at)
-    left = raw.execute(exists, (lease.username,)).fetchone()
-    if left is not None and left[0]:
-        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
 
 
 # --- rotation
@@ -371,9 +294,9 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
     stored = databases.find_connection(world.db.read(), role.database)
 
     def rotate(raw: BoundedConnection) -> None:
-        if raw.execute("select 1 from pg_roles where rolname = %s", (role.username,)).fetchone() is None:
+        if not accounts.has_account(raw, role.username):
             raise Invalid(f"the database has no user {role.username!a}", code="no_user")
-        _execute(raw, role.rotation or _ROTATE, stored.config, role.username, password, 0)
+        accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password, 0)
 
     try:
         await _at_database(world, role.database, rotate, hidden=password)
@@ -389,7 +312,8 @@ async def _rotate_root(world: World, name: str) -> None:
     password = databases.pending_root(world.db.read(), name, keys=world.keys)
 
     def rotate(raw: BoundedConnection) -> None:
-        _execute(raw, stored.config.rotation or _ROTATE, stored.config, stored.config.username, password, 0)
+        config = stored.config
+        accounts.execute(raw, config.rotation or accounts.ROTATE, config, config.username, password, 0)
 
     await _at_database(world, name, rotate, hidden=password)
 

@@ -465,7 +465,7 @@ async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled():
-            # The connection closes before the end of the answer: the client reads nothing, or may read no more.
+            # The connection closes before the end of the answer: the client reads nothing, or has lost its rights.
             with suppress(Refused, TimeoutError):
                 sending.result()
     finally:

@@ -18,7 +18,7 @@ from ostiaryd.secrets.model.database import (
     make_password,
     may_use,
 )
-from ostiaryd.secrets.model.lease import MAX_ERROR, STUCK_ATTEMPTS, TAKEOVER_S, next_try
+from ostiaryd.secrets.model.lease import MAX_ERROR, TAKEOVER_S, next_try
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import databases as store
@@ -189,11 +189,6 @@ def fail_rotation(act: Act, name: str, why: str) -> None:
     store.postpone_static(
         act.tx, name, due_at=next_try(attempts, now=act.now), attempts=attempts, error=why[:MAX_ERROR]
     )
-
-
-def is_told(attempts: int) -> bool:
-    """Return whether a failed attempt leaves an entry: the first one, and the one from which on it is stuck."""
-    return attempts in (1, STUCK_ATTEMPTS)
 
 
 def _seal(act: Act, path: str, password: str) -> Envelope:

@@ -82,7 +82,7 @@ def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
 
 def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     """Return the id of a version: the token of its request, or a computed one if another API wrote it."""
-    computed = sha256(f"ostiary version {version} {name}".encode()).hexdigest()[:32]
+    computed = sha256(f"version {version} of {name}".encode()).hexdigest()[:32]
     return custom.get(f"{VERSION}{version}", computed)
 
 

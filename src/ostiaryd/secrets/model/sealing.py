@@ -138,7 +138,7 @@ def fingerprint(public: bytes) -> str:
 
 
 def _key_context(number: int) -> bytes:
-    return f"ostiary secret wrapping key|{number}".encode()
+    return f"wrapping key of secrets|{number}".encode()
 
 
 def _associated_data(place: Place) -> bytes:

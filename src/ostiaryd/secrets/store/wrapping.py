@@ -14,7 +14,7 @@ _INSERT = sql(
         :created_at, :expires_at, :wrapped_key, :sealed)"""
 )
 _DELETE = sql("delete from wrapped_answer where digest = :digest")
-_COUNT = sql("select count(*) from (select 1 from wrapped_answer where agent = :agent limit :limit) as some")
+_COUNT = sql("select count(*) from (select 1 from wrapped_answer where agent = :agent limit :limit) as counted")
 _PRUNE = sql(
     """delete from wrapped_answer where digest in
         (select digest from wrapped_answer where expires_at < :before order by expires_at limit :limit)""",

@@ -1,0 +1,112 @@
+"""Accounts of agents at a PostgreSQL of the organisation: the statements that create, extend, disable and remove them.
+
+Each function runs in the transaction of the connection that it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.database import DatabaseConfig, lock_number, render_statement
+from ostiaryd.secrets.model.lease import Lease
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.database.postgres_server import BoundedConnection
+
+_LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
+_ALONE = "select pg_advisory_xact_lock(91757140)"
+"""Held while the rights of a table change: PostgreSQL refuses two transactions that change them at once. Creations take
+the lock after the first conflict of their role.
+"""
+_ACCOUNT = "select rolcanlogin from pg_roles where rolname = %s"
+EXTEND = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
+ROTATE = ("""ALTER ROLE "{{name}}" PASSWORD '{{password}}'""",)
+_DISABLE = """do $ostiary$ declare account text; begin
+    foreach account in array {}::text[] loop
+        if exists (select from pg_roles where rolname = account) then
+            execute format('alter role %I nologin', account);
+        end if;
+    end loop;
+end $ostiary$"""
+_REMOVE = """do $ostiary$ declare account text; declare is_super bool; begin
+    select rolsuper into is_super from pg_roles where rolname = current_user;
+    foreach account in array {}::text[] loop
+        continue when not exists (select from pg_roles where rolname = account);
+        if not is_super then execute format('grant %I to current_user', account); end if;
+        perform pg_terminate_backend(pid) from pg_stat_activity where usename = account;
+        execute format('reassign owned by %I to current_user', account);
+        execute format('drop owned by %I', account);
+        execute format('drop role %I', account);
+    end loop;
+end $ostiary$"""
+"""The user of the connection gets the property of the account; then the account has no rights, and can be dropped."""
+
+
+def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
+    """Hold the locks of accounts until the end of the transaction; `is_alone` adds the lock of the rights of tables."""
+    raw.execute(_LOCK, ([lock_number(username) for username in usernames],))
+    if is_alone:
+        raw.execute(_ALONE)
+
+
+def has_account(raw: BoundedConnection, username: str) -> bool:
+    """Return whether an account exists."""
+    return raw.execute(_ACCOUNT, (username,)).fetchone() is not None
+
+
+def execute(
+    raw: BoundedConnection,
+    statements: Sequence[str],
+    config: DatabaseConfig,
+    username: str,
+    password: str,
+    expires_at: int,
+) -> None:
+    """Execute statements in the transaction of the connection."""
+    for text in render(raw, statements, config, username, password, expires_at):
+        raw.execute(text)
+
+
+def render(
+    raw: BoundedConnection,
+    statements: Sequence[str],
+    config: DatabaseConfig,
+    username: str,
+    password: str,
+    expires_at: int,
+) -> list[bytes]:
+    """Return statements with their values, and the password in the form that is configured."""
+    if password and config.password_form == "scram-sha-256":
+        verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
+        password = verifier.decode()
+    return [
+        render_statement(one, name=username, password=password, expires_at=expires_at).encode() for one in statements
+    ]
+
+
+def disable(raw: BoundedConnection, usernames: Sequence[str]) -> None:
+    """Refuse logins of accounts that exist."""
+    _execute_for(raw, _DISABLE, usernames)
+
+
+def remove(raw: BoundedConnection, usernames: Sequence[str]) -> None:
+    """End the sessions of accounts, and drop the accounts with their rights."""
+    _execute_for(raw, _REMOVE, usernames)
+
+
+def _execute_for(raw: BoundedConnection, block: str, usernames: Sequence[str]) -> None:
+    from psycopg import sql
+
+    raw.execute(sql.SQL(block).format(sql.Literal(list(usernames))))
+
+
+def revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseConfig) -> None:
+    """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in."""
+    if not has_account(raw, lease.username):
+        return
+    execute(raw, lease.statements.revocation, config, lease.username, "", lease.expires_at)
+    left = raw.execute(_ACCOUNT, (lease.username,)).fetchone()
+    if left is not None and left[0]:
+        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
