@@ -219,8 +219,8 @@ def subscribe(
 
     Raises Invalid, Conflict (`too_many_subscriptions`).
     """
-    registry.note(act, object=origin(endpoint), browser=browser)
     check_named(endpoint, of="`endpoint`", private=private)
+    registry.note(act, object=origin(endpoint), browser=browser)
     others = [one for one in store.subscriptions(act.tx, person) if one.endpoint != endpoint]
     if len(others) >= MAX_OF_PERSON:
         raise Conflict(
