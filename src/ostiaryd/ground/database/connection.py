@@ -213,11 +213,12 @@ class SqliteConnection:
         DatabaseUnavailable.
         """
         try:
-            with self._files.moving(), closing(sqlite3.connect(self._uri, uri=True)) as mover:
-                _, pages, _ = mover.execute("pragma wal_checkpoint(passive)").fetchone()
+            with self._files.moving() as may_move, closing(sqlite3.connect(self._uri, uri=True)) as mover:
+                if may_move:
+                    _, pages, _ = mover.execute("pragma wal_checkpoint(passive)").fetchone()
+                    self._is_log_long = pages >= LONG_LOG
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(f"pages stay in the log of {self._path}: {error}") from error
-        self._is_log_long = pages >= LONG_LOG
 
     def rollback(self) -> None:
         """Roll the open transaction back, if there is one, and check the files after a write transaction."""

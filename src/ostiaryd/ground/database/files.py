@@ -44,19 +44,23 @@ class DatabaseFiles:
         self._mutex = threading.Lock()
 
     @contextmanager
-    def moving(self) -> Iterator[None]:
+    def moving(self) -> Iterator[bool]:
         """Let another thread move pages from the log to the database in this block: only then may the database change
         between two commits. Raises LostDatabase.
+
+        False: the database has changed since the last commit, so nothing may move. The next batch decides whether
+        another process has committed, or the database is lost.
         """
         with self._mutex:
-            self._check_unchanged(self._look(), self._paths[:1])
-            self._is_moving = True
+            before, now = self._seen[0], self._look()[0]
+            self._is_moving = self._is_shared or _is_same(before, now)
         try:
-            yield
+            yield self._is_moving
         finally:
             with self._mutex:
-                self._is_moving = False
-                self._seen[0] = self._look()[0]
+                if self._is_moving:
+                    self._is_moving = False
+                    self._seen[0] = self._look()[0]
 
     def check_begun(self, *, is_alone: bool) -> None:
         """Check the files before a batch writes. `is_alone`: no other connection has committed since the last batch.
@@ -102,7 +106,7 @@ class DatabaseFiles:
         for path, before, now in zip(paths, self._seen, states, strict=False):
             if self._is_moving and path == self._paths[0]:
                 continue
-            if not self._is_shared and (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+            if not self._is_shared and not _is_same(before, now):
                 raise self._lost(f"another program has changed {path} while the server runs")
 
     def _check_log(self, states: list[os.stat_result]) -> None:
@@ -131,3 +135,7 @@ class DatabaseFiles:
         loss = LostDatabase(message)
         self._on_loss(loss)
         return loss
+
+
+def _is_same(before: os.stat_result, now: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
