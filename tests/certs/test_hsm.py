@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
@@ -156,6 +157,19 @@ async def test_a_key_that_no_authority_has_is_deleted_from_the_token(
         await act(world, "authority.rotate", lambda a: rotate_authority(a, kind, keys, config=world.config))
     assert count_keys(token) == 2 * 5
     await keep_authorities(world)
+    assert count_keys(token) == 2 * 3
+    assert "signed with 3 keys" in await _hsm(world)
+
+
+async def test_an_act_that_goes_on_after_its_waiter_was_cancelled_keeps_its_keys(world: World, token: SoftHsm) -> None:
+    waiter = asyncio.create_task(init(world))
+    while not world.writer.waiting:  # noqa: ASYNC110 because the job waits for one turn of the loop alone
+        await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+    await world.writer.submit(lambda tx: None)
+    assert len(store.authorities(world.db.read())) == 3
     assert count_keys(token) == 2 * 3
     assert "signed with 3 keys" in await _hsm(world)
 

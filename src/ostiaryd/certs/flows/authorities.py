@@ -105,19 +105,28 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
 
 @asynccontextmanager
 async def new_keys(world: World, key_type: str, count: int = 3) -> AsyncIterator[list[PrivateKey]]:
-    """Give new keys to acts on authorities. Afterwards, keys of the HSM that no authority has any more are deleted."""
+    """Give new keys to acts on authorities. Afterwards, keys of the HSM that no authority has any more are deleted.
+
+    If the task is cancelled, its act may be carried out all the same, so no key is deleted.
+    """
     before = _hsm_keys(world)
     keys = await asyncio.to_thread(make_keys, world.keys, key_type, count)
     try:
         yield keys.copy()
-    finally:
-        made = {key.key_id for key in keys if isinstance(key, HsmKey)}
-        if world.keys.hsm is not None and (unused := (made | before) - _hsm_keys(world)):
-            try:
-                for key_id in unused:
-                    await asyncio.to_thread(world.keys.hsm.destroy, key_id)
-            except Unavailable as error:
-                log.warning("the HSM keeps keys that no authority has: %s", error.message)
+    except Exception:
+        await _destroy_unused(world, before, keys)
+        raise
+    await _destroy_unused(world, before, keys)
+
+
+async def _destroy_unused(world: World, before: set[str], keys: Iterable[PrivateKey]) -> None:
+    made = {key.key_id for key in keys if isinstance(key, HsmKey)}
+    if world.keys.hsm is not None and (unused := (made | before) - _hsm_keys(world)):
+        try:
+            for key_id in unused:
+                await asyncio.to_thread(world.keys.hsm.destroy, key_id)
+        except Unavailable as error:
+            log.warning("the HSM keeps keys that no authority has: %s", error.message)
 
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
