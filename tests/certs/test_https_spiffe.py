@@ -25,6 +25,7 @@ from ostiaryd.certs.model.bundle import parse_bundle
 from ostiaryd.certs.model.trust_domain import TrustDomain
 from ostiaryd.ground.world import World
 from tests.certs.svid_fixtures import document, root, x509_jwk
+from tests.support.role_fixtures import administrator, ask
 
 OTHER = "other.example"
 ENDPOINT = f"spiffe://{OTHER}/bundles"
@@ -205,3 +206,11 @@ async def test_a_wrong_endpoint_is_refused_on_record(
         await federate(world, endpoint=endpoint_id, first=first)
     assert (newest_entry(world).action, newest_entry(world).outcome) == ("federation.add", "refused")
     assert trust_domains.list_trust_domains(world.db.read()) == []
+
+
+async def test_a_first_bundle_is_read_as_a_fetched_one_is(world: World, endpoint: Endpoint) -> None:
+    admin = await administrator(world)
+    first = {"keys": [x509_jwk(root())], "spiffe_sequence": 2**60, "of_another_program": 0.5}
+    new = {"name": OTHER, "bundle_url": endpoint.url, "endpoint_spiffe_id": ENDPOINT, "bundle": first}
+    added = await ask(admin, "POST", "/api/v1/trust-domains", new)
+    assert (added.status, added.json["sequence"], added.json["authorities"]) == (201, str(2**60), 1)

@@ -270,6 +270,7 @@ def test_unknown_and_unusable_keys_are_ignored() -> None:
             x509_jwk(der, x5c=[]),
             x509_jwk(der, x5c="text"),
             x509_jwk(der, x5c=["not base64"]),
+            x509_jwk(der, x5c=["n\u00f6t base64"]),
             x509_jwk(root(is_authority=False)),
             x509_jwk(of_unknown_version(x509.load_der_x509_certificate(der))),
             x509_jwk(root(ec.generate_private_key(ec.SECP256K1()))),

@@ -540,6 +540,8 @@ async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
     wrong["keys"][0]["x5c"] = x5c(other)["keys"][0]["x5c"]
     unreadable = x5c(made)
     unreadable["keys"][0]["x5c"] = [b64encode(of_unknown_version(made.certificate)).decode()]
+    other_letters = x5c(made)
+    other_letters["keys"][0]["x5c"] = ["n\u00f6t base64"]
     bare = {"keys": [jose.render_public_jwk(made.key.public_key())]}
     for members in (
         {"token_endpoint_auth_method": TLS_CLIENT_AUTH},
@@ -550,6 +552,7 @@ async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": bare},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": wrong},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": unreadable},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks": other_letters},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": x5c(tls.issue())},
     ):
         refusal = await register_dynamic(tls, **members)

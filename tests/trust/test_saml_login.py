@@ -362,7 +362,7 @@ async def test_hostile_xml_reaches_a_confined_process_alone(world: World, app: A
     await add(world)
     browser = Browser(app)
     state = dict(parse_qsl(urlsplit(await browser.begin()).query))["RelayState"]
-    for document in (encode(BOMB), encode(b"<r/>"), "no base64!", ""):
+    for document in (encode(BOMB), encode(b"<r/>"), "no base64!", "n\u00f6 base64", ""):
         answer = await browser.finish(document, state)
         assert answer.status == 403, document[:20]
     assert SESSION_COOKIE not in browser.cookies

@@ -13,7 +13,6 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
 from ostiaryd.certs.flows import trust_domains as flows
 from ostiaryd.certs.flows.bundles import find_own_bundle
@@ -79,7 +78,7 @@ async def add_trust_domain(call: Call) -> Reply:
     """Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it."""
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)
-    bundle = None if new.bundle is None else parse_bundle(canonical.encode(new.bundle))
+    bundle = None if new.bundle is None else parse_bundle(msgspec.json.encode(new.bundle))
     made = await act_as(
         call,
         "federation.add",

@@ -10,7 +10,6 @@ XML is parsed in a confined process, and only for a browser with an attempt, who
 from __future__ import annotations
 
 import base64
-import binascii
 from importlib.util import find_spec
 
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
@@ -130,7 +129,7 @@ async def _read(world: World, unverified: str, settings: SamlSettings) -> SamlRe
     try:
         xml = base64.b64decode("".join(unverified.split()), validate=True)
         answer = decode_answer(await world.keep(SamlParser).parse(encode(ReadResponse(xml, settings.certificates))))
-    except (Malformed, Invalid, binascii.Error) as error:
+    except (Malformed, Invalid, ValueError) as error:
         message = error.message if isinstance(error, (Malformed, Invalid)) else "the response is not base64"
         raise ProviderRefused(f"the SAML response is not accepted: {message}", hint="start the login again") from None
     assert isinstance(answer, SamlResponse)

@@ -7,7 +7,6 @@ the trust domain. Bundles of different trust domains are never merged (SPIFFE Fe
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -178,7 +177,7 @@ def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
             return None
         der = certificate.public_bytes(Encoding.DER)
         _jwk_of(der)  # a key that has no JWK cannot be shown again
-    except (binascii.Error, Malformed, Invalid, x509.ExtensionNotFound):
+    except (ValueError, Malformed, Invalid, x509.ExtensionNotFound):
         return None
     return der
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from base64 import b64decode
-from binascii import Error
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -358,7 +357,7 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
             certificate = load_certificate(b64decode(chain[0][: 2 * MAX_CERTIFICATE], validate=True))
             thumbprint = key_thumbprint(certificate)
             is_same = jose.parse_public_jwk(key).thumbprint == thumbprint
-        except (Error, Malformed, jose.InvalidKey):
+        except (ValueError, Malformed, jose.InvalidKey):
             raise InvalidCertificate("`x5c` contains no certificate in DER, or its JWK no key") from None
         if not is_same:
             raise InvalidCertificate("the certificate in `x5c` is of another key than its JWK")
