@@ -192,6 +192,11 @@ def test_the_stated_bound() -> None:
 @pytest.mark.parametrize("prefix", [VAULT_TOKEN, CLIENT_SECRET, PEP_KEY_PREFIX, "eyJ"])
 def test_a_credential_of_this_server_is_cut_out_of_a_refused_entry(prefix: str) -> None:
     credential = prefix + "abcDEF012_-." * 4
-    entry = Entry(at=1, action="test", object=f"auth/{credential}/x", detail={"path": credential, "count": 1})
+    detail = {"path": credential, "count": 1, "names": ["x", {credential: f"of {credential}"}]}
+    entry = Entry(
+        at=1, action="test", object=f"auth/{credential}/x", agent=credential, request=credential, detail=detail
+    )
     entry.redact_credentials()
-    assert (entry.object, entry.detail) == (f"auth/{prefix}.../x", {"path": f"{prefix}...", "count": 1})
+    cut = f"{prefix}..."
+    assert (entry.object, entry.agent, entry.request) == (f"auth/{cut}/x", cut, cut)
+    assert entry.detail == {"path": cut, "count": 1, "names": ["x", {cut: f"of {cut}"}]}

@@ -20,6 +20,8 @@ MESSAGE_LIMIT = 500
 
 _CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
 """Vault tokens, client secrets, API keys of static PEPs, and JWTs: the prefix of each, and the rest."""
+_CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
+"""Members of an entry that a caller may name before anything is proved."""
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,12 +88,10 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def redact_credentials(self) -> None:
         """Cut credentials of this server out of members that a refused caller may have filled with anything."""
-        if self.object is not None:
-            self.object = _CREDENTIAL.sub(r"\1...", self.object)
-        self.reasons = [Reason(one.code, _CREDENTIAL.sub(r"\1...", one.message)) for one in self.reasons]
-        for name, value in (self.detail or {}).items():
-            if isinstance(value, str):
-                self.detail = {**(self.detail or {}), name: _CREDENTIAL.sub(r"\1...", value)}
+        for name in _CLAIMED:
+            setattr(self, name, _redact(getattr(self, name)))
+        self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]
+        self.detail = _redact(self.detail)
 
     def keep(self, facts: bytes) -> None:
         """Let these facts stand beside the entry, which has their digest alone."""
@@ -163,3 +163,15 @@ def reason(code: str, message: str = "") -> Reason:
 
 USES = ("token.issue", "token.exchange", "tool.call", "tool.undecided", "decide", "decide.batch", "task.start")
 """Actions that an agent itself takes. Findings and administration name an agent too, and are not uses of it."""
+
+
+def _redact(value: Any) -> Any:
+    match value:
+        case str():
+            return _CREDENTIAL.sub(r"\1...", value)
+        case list():
+            return [_redact(one) for one in value]
+        case dict():
+            return {_redact(name): _redact(one) for name, one in value.items()}
+        case _:
+            return value
