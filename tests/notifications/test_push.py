@@ -205,6 +205,20 @@ async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven
     }  # fmt: skip
 
 
+async def test_a_flood_of_requests_hides_none_behind_it(
+    world: World, bank: Bank, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.notifications.flows.MAX_ASKED", 2)
+    alice = await browser_of(world, "alice")
+    await alice.subscribe(receiver.url)
+    for number in range(4):
+        await bank.answer((await bank.ask({"amount": 600 + number, "to": "ann"})).approval)
+    question = await bank.ask()
+    for _ in range(3):
+        await push(world)
+    assert [message["page"] for message in alice.read(receiver)] == [f"approvals/{question.approval}"]
+
+
 async def test_a_failed_message_is_tried_again_a_few_times_and_a_gone_browser_is_forgotten(
     world: World, bank: Bank, receiver: Receiver, clock: Clock
 ) -> None:

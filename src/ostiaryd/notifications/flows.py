@@ -209,7 +209,7 @@ def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
 
 
 MAX_ASKED = 100
-"""Requests that one message counts."""
+"""Requests that one message counts, at most."""
 
 
 def subscribe(
@@ -293,9 +293,10 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
     if person is None or not person.is_active:
         return DuePush(subscription, newest, [], has_left=True)
     events = store.next_events(reader, (ASKED,), subscription.next_idx, limit=MAX_ASKED)
+    through = newest if len(events) < MAX_ASKED else events[-1][0]  # the rest is for the next message
     ids = [object for index, _ in events if (object := entry(reader, index).object) is not None]
     questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.all_approvers, now=now)
-    return DuePush(subscription, newest, questions, has_left=False)
+    return DuePush(subscription, through, questions, has_left=False)
 
 
 def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
