@@ -16,12 +16,16 @@ from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.protocol.jose import b64u
-from ostiaryd.ground.database import migrate, sql
+from ostiaryd.ground.database import Tx, migrate, sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import databases as flow_databases
 from ostiaryd.secrets.flows import seal
+from ostiaryd.secrets.model.database import StaticRole
+from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, _associated_data, _encrypt, open_key
+from ostiaryd.secrets.store import databases
 from ostiaryd.secrets.store import seal as store
 from tests.secrets.vault_fixtures import POLICIES, PRIVATE, PUBLIC, VaultAgent, enter_agent, seal_all, unseal
 from tests.support.certificate_fixtures import put_policies
@@ -84,7 +88,7 @@ async def test_a_token_ends_while_the_secrets_are_sealed(world: World, app: ASGI
 async def test_a_seal_needs_an_unseal_key_and_is_for_that_key(world: World, bot: VaultAgent) -> None:
     with pytest.raises(Invalid, match="no unseal key"):
         await seal_all(world, None)
-    for wrong in (b"", PUBLIC[:31], PUBLIC + b"x"):
+    for wrong in (b"", PUBLIC[:31], PUBLIC + b"x", bytes(32), b"\x01" + bytes(31)):  # the last two are of low order
         with pytest.raises(Invalid):
             await seal_all(world, wrong)
     assert await bot.status("PUT", "sys/seal") == 403
@@ -130,6 +134,32 @@ async def test_keys_are_rotated_while_requests_run(
     opened = await bot.ask("POST", "transit/decrypt/a", {"ciphertext": sealed.json["data"]["ciphertext"]})
     assert opened.json["data"]["plaintext"] == b64encode(b"x").decode()
     assert await flows.renew_envelopes(world) == 0
+
+
+async def test_a_password_that_takes_effect_while_values_are_renewed_is_not_lost(
+    world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pending password of a static role becomes the present one between any two tables of a renewal."""
+    role = StaticRole(database="shop", username="reporting", period=3600 * SECOND)
+    renew = seal._renew_batch
+    for last in range(len(store.ENVELOPE_TABLES)):
+        await world.writer.submit(lambda tx: databases.put_static(tx, "reports", role, due_at=tx.now))
+        await act(world, "lease.begin_rotation", lambda act: flow_databases.begin_rotation(act, "reports"))
+        await act(world, "vault.rotate", flows.rotate_keys)
+
+        def renew_and_rotate(tx: Tx, *, table: store.EnvelopeTable, after: Any, last: int = last) -> Any:
+            batch = renew(tx, table=table, after=after)
+            if table is store.ENVELOPE_TABLES[last]:
+                databases.keep_static_pending(tx, "reports", due_at=tx.now)
+            return batch
+
+        monkeypatch.setattr(seal, "_renew_batch", renew_and_rotate)
+        assert await flows.renew_envelopes(world) >= 1
+        kept = databases.static(world.db.read(), "reports")
+        assert kept is not None
+        assert kept.password is not None
+        place = ("database", "static-roles/reports", 1)
+        assert flows.open_value(world.db.read(), kept.password, place, keys=world.keys), last
 
 
 async def test_a_key_stays_while_a_value_does_not_open(world: World, bot: VaultAgent) -> None:

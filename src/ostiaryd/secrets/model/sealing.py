@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Conflict, Forbidden, Malformed, Refused
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Malformed, Refused
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -100,8 +100,11 @@ def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
 
 
 def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
-    """Return a wrapping key that only the unseal key opens, whose public part is given."""
-    return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
+    """Return a wrapping key that only the unseal key opens, whose public part is given. Raises Invalid."""
+    try:
+        return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
+    except ValueError:  # a point of low order: anyone could compute the shared secret
+        raise Invalid("`unseal_public_key` is not the public key of any unseal key") from None
 
 
 def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:

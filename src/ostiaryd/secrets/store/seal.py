@@ -106,11 +106,6 @@ ENVELOPE_TABLES = (
         lambda row: ("sys/wrapping", bytes(row[0]).hex(), 1),
     ),
     _password_table(
-        sql("""select name, wrapped_key, sealed from secret_database where name > :name order by name limit :limit"""),
-        sql("update secret_database set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
-        "config",
-    ),
-    _password_table(
         sql(
             """select name, pending_key, pending from secret_database where name > :name and pending is not null
                order by name limit :limit"""
@@ -119,12 +114,9 @@ ENVELOPE_TABLES = (
         "config",
     ),
     _password_table(
-        sql(
-            """select name, wrapped_key, sealed from static_role where name > :name and sealed is not null
-               order by name limit :limit"""
-        ),
-        sql("update static_role set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
-        "static-roles",
+        sql("""select name, wrapped_key, sealed from secret_database where name > :name order by name limit :limit"""),
+        sql("update secret_database set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        "config",
     ),
     _password_table(
         sql(
@@ -132,6 +124,14 @@ ENVELOPE_TABLES = (
                order by name limit :limit"""
         ),
         sql("update static_role set pending_key = :wrapped_key, pending = :sealed where name = :name"),
+        "static-roles",
+    ),
+    _password_table(
+        sql(
+            """select name, wrapped_key, sealed from static_role where name > :name and sealed is not null
+               order by name limit :limit"""
+        ),
+        sql("update static_role set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
         "static-roles",
     ),
     EnvelopeTable(
@@ -142,7 +142,9 @@ ENVELOPE_TABLES = (
         lambda row: ("aws", row[0], 1),
     ),
 )
-"""All tables with envelopes: a value elsewhere would be lost with its wrapping key."""
+"""All tables with envelopes: a value elsewhere would be lost with its wrapping key. Pending passwords come before
+present ones, since the end of a rotation moves them there while values are renewed.
+"""
 
 
 def keys(reader: Reader) -> list[StoredKey]:
