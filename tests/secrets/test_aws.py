@@ -17,7 +17,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from harness.live_server import ServerFixture
-from tests.secrets.vault_fixtures import VaultStage
+from ostiary import ambient
+from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.aws import make_password
+from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
 REGION = "us-east-1"
 JSON = "application/x-amz-json-1.1"
@@ -177,6 +180,83 @@ def test_a_request_needs_a_fresh_signature_of_its_body_for_this_server(aws: AwsS
     assert "sent before" in post(write).json()["Message"]
 
 
+HIDDEN = """
+@id("hide") forbid (principal, action == Action::"list_secrets", resource is Secret)
+when { resource.path like "agents/*/hidden/*" };
+@id("restorable") forbid (principal, action == Action::"delete_secret", resource is Secret)
+when { context.operation == "metadata" };
+"""
+
+
+def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
+    """A list shows no folder that the caller may not list, and a deletion without recovery is one of metadata."""
+    folder, client, api = f"{aws.vault.folder}/policies", aws.client, aws.vault.live_server.api
+    names = [f"{folder}/a", f"{folder}/hidden/b", f"{folder}/shown/c"]
+    for name in names:
+        client.create_secret(Name=name, SecretString="x")
+
+    def listed() -> list[str]:
+        pages = client.get_paginator("list_secrets").paginate(
+            Filters=[{"Key": "name", "Values": [f"{folder}/"]}], PaginationConfig={"PageSize": 1}
+        )
+        return [one["Name"] for page in pages for one in page["SecretList"]]
+
+    assert listed() == names
+    api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + HIDDEN}})
+    try:
+        assert listed() == [names[0], names[2]]
+        refused("AccessDeniedException", client.delete_secret, SecretId=names[0], ForceDeleteWithoutRecovery=True)
+        client.delete_secret(SecretId=names[0])
+        client.restore_secret(SecretId=names[0])
+    finally:
+        api("POST", "/policies", {"files": {"secrets.cedar": POLICIES}})
+    assert client.get_secret_value(SecretId=names[0])["SecretString"] == "x"
+
+
+def test_metadata_of_the_vault_api_is_no_error_of_the_server(aws: AwsStage) -> None:
+    name, vault = f"{aws.vault.folder}/odd", aws.vault.login()
+    aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
+    custom = {"aws:version:": "v", "aws:version:x": "t" * 32, "aws:version:-1": "w", "aws:deletion": "9" * 512}
+    vault.secrets.kv.v2.update_metadata(path=name, custom_metadata=custom)
+    aws.client.put_secret_value(SecretId=name, SecretString="y", ClientRequestToken="t" * 32)
+    listed = aws.client.list_secrets(Filters=[{"Key": "name", "Values": [name]}])["SecretList"]
+    assert ["DeletedDate" in one for one in listed] == [False]
+    vault.secrets.kv.v2.update_metadata(path=name, max_versions=100)
+    for number in range(70):
+        made = aws.client.put_secret_value(SecretId=name, SecretString=str(number))
+    assert aws.client.get_secret_value(SecretId=name, VersionId=made["VersionId"])["SecretString"] == "69"
+
+
+def test_an_unsigned_batch_gets_no_answer(aws: AwsStage) -> None:
+    url = f"{aws.key['endpoint']}/"
+    for ids in (["!"], ["arn:aws:secretsmanager:eu-west-1:000000000000:secret:x"]):
+        answer = httpx2.post(
+            url, json={"SecretIdList": ids}, headers={"x-amz-target": "secretsmanager.BatchGetSecretValue"}
+        )
+        assert (answer.status_code, answer.json()["__type"]) == (400, "InvalidSignatureException")
+    values = aws.client.batch_get_secret_value(SecretIdList=["!"])
+    assert [one["ErrorCode"] for one in values["Errors"]] == ["InvalidParameterException"]
+
+
+def test_a_password_has_each_type_of_character_without_many_tries() -> None:
+    drawn = bytearray()
+
+    def random(count: int) -> bytes:
+        drawn.extend(bytes(count))
+        return ambient.random(count)
+
+    excluded = "bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ123456789"
+    body = {"PasswordLength": 5, "IncludeSpace": True, "ExcludeCharacters": excluded}
+    passwords = [make_password(body, random=random) for _ in range(100)]
+    assert all({"a", "A", "0", " "} < set(one) and len(one) == 5 for one in passwords)
+    assert len({one.index("a") for one in passwords}) == 5
+    assert len(drawn) < 100 * 30
+    assert len(make_password({"PasswordLength": 4096}, random=random)) == 4096
+    for wrong in (4, 4097, True, "8"):
+        with pytest.raises(Invalid):
+            make_password({**body, "PasswordLength": wrong}, random=random)
+
+
 def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_server: ServerFixture) -> None:
     stage = AwsStage(VaultStage(vault_server))
     ostiary = vault_server.server.ostiary
@@ -185,6 +265,8 @@ def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_
     refused("UnrecognizedClientException", away.client.get_secret_value, SecretId=stage.name)
     with pytest.raises(AssertionError, match="2 access keys"):
         AwsStage(stage.vault)
+    with pytest.raises(AssertionError, match="does not exist"):
+        ostiary("aws-key", "revoke", VaultStage(vault_server).name, away.key["access_key_id"])
     ostiary("aws-key", "revoke", stage.vault.name, away.key["access_key_id"])
     other = AwsStage(stage.vault)
     ostiary("agent", "forbid-bearer", stage.vault.name, "--resource", "ostiary")

@@ -73,9 +73,8 @@ async def list_access_keys(call: Call) -> Reply:
 
 async def revoke_access_key(call: Call) -> Reply:
     """Revoke an access key: its next request is refused."""
-    await act_as(
-        call, "secret.revoke_access_key", partial(access_keys.revoke_access_key, id=call.params["access_key_id"])
-    )
+    revoke = partial(access_keys.revoke_access_key, agent=call.params["name"], id=call.params["access_key_id"])
+    await act_as(call, "secret.revoke_access_key", revoke)
     return reply({})
 
 

@@ -56,6 +56,8 @@ _TARGET = re.compile(r"secretsmanager\.[A-Za-z]{1,40}")
 MEDIA_TYPE = "application/x-amz-json-1.1"
 DEFAULT_PAGE, LONGEST_PAGE = 100, 100
 MOST_AT_ONCE = 20
+MOST_TOKENS = 20
+"""Tokens of a secret; an older version has a computed id."""
 
 
 class UnknownAction(Invalid):
@@ -198,7 +200,8 @@ async def _answer(call: Call) -> dict[str, Any]:
     if name not in _ACTIONS:
         raise UnknownAction("the action is not supported", hint="see the page on conformance")
     secret_id = read.Name if name == "CreateSecret" else read.SecretId
-    return await _one(call, _ACTIONS[name], secret_id, read)
+    is_forced = name == "DeleteSecret" and read.ForceDeleteWithoutRecovery
+    return await _one(call, _DELETE_ALL if is_forced else _ACTIONS[name], secret_id, read)
 
 
 def _note_random(act: Act) -> None:
@@ -207,14 +210,14 @@ def _note_random(act: Act) -> None:
 
 async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) -> dict[str, Any]:
     """Run an action on one secret as one act, decided as a request of the Vault API would be."""
-    if secret_id is None:
-        raise Invalid("the name or the id of the secret is missing")
     place = _Place(call.world.config.aws_region, call.world.random)
-    path = check_path(aws.read_id(secret_id, region=place.region))
-    if path.endswith("/"):
-        raise Invalid("the name of a secret does not end with a slash")
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
+        if secret_id is None:
+            raise Invalid("the name or the id of the secret is missing")
+        path = check_path(aws.read_id(secret_id, region=place.region))
+        if path.endswith("/"):
+            raise Invalid("the name of a secret does not end with a slash")
         act.entry.object = f"{MOUNT}/{path}"
         act.entry.detail = {"operation": action.operation, "api": "aws"}
         config = call.world.config
@@ -258,7 +261,7 @@ def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
     secret = store.get(act.tx, MOUNT, name)
     if secret is None or secret.current_version == 0 or _is_purged(secret, act.now):
         raise NothingStored("Secrets Manager can't find the specified secret.")
-    if aws.DELETION in secret.custom and not may_be_deleted:
+    if aws.deletion_time(secret.custom) is not None and not may_be_deleted:
         raise aws.SecretState(
             "You can't perform this operation on the secret because it was marked for deletion.",
             hint="restore the secret",
@@ -267,8 +270,8 @@ def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
 
 
 def _is_purged(secret: Secret, now: int) -> bool:
-    deletion = secret.custom.get(aws.DELETION, "")
-    return deletion.isdecimal() and int(deletion) <= now
+    at = aws.deletion_time(secret.custom)
+    return at is not None and at <= now
 
 
 def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -314,13 +317,11 @@ def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 
 def _put(act: Act, name: str, value: Mapping[str, Any], token: str) -> Secret:
-    """Store a value as a new version, and its token; tokens of versions that are gone are deleted."""
+    """Store a value as a new version, and its token; tokens of versions that are gone or old are deleted."""
     secret, version = keyvalue.put_value(act, MOUNT, name, value)
-    custom = {
-        key: kept
-        for key, kept in secret.custom.items()
-        if not key.startswith(aws.VERSION) or int(key.removeprefix(aws.VERSION)) >= secret.oldest_version
-    }
+    oldest = max(secret.oldest_version, version.version - MOST_TOKENS + 1)
+    numbers = {key: aws.token_version(key) for key in secret.custom}
+    custom = {key: kept for key, kept in secret.custom.items() if (number := numbers[key]) is None or number >= oldest}
     secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{version.version}": token}))
     keyvalue.set_metadata(act, MOUNT, name, secret)
     return secret
@@ -339,10 +340,7 @@ def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
 
 
 def _number_of_token(secret: Secret, token: str) -> int | None:
-    for key, value in secret.custom.items():
-        if key.startswith(aws.VERSION) and value == token:
-            return int(key.removeprefix(aws.VERSION))
-    return None
+    return next((aws.token_version(key) for key, value in secret.custom.items() if value == token), None)
 
 
 def _has_value(act: Act, name: str, number: int, value: Mapping[str, Any]) -> bool:
@@ -419,8 +417,8 @@ def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
     }
     if aws.DESCRIPTION in custom:
         shown["Description"] = custom[aws.DESCRIPTION]
-    if aws.DELETION in custom:
-        shown["DeletedDate"] = int(custom[aws.DELETION]) / SECOND
+    if (at := aws.deletion_time(custom)) is not None:
+        shown["DeletedDate"] = at / SECOND
     return shown
 
 
@@ -457,7 +455,7 @@ def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 def _restore(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     secret = _find(act, name, may_be_deleted=True)
-    if aws.DELETION in secret.custom:
+    if aws.deletion_time(secret.custom) is not None:
         custom = {key: value for key, value in secret.custom.items() if key != aws.DELETION}
         keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom=custom))
         keyvalue.restore_versions(act, MOUNT, name, [secret.current_version])
@@ -478,6 +476,8 @@ def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
+_DELETE_ALL = _Action(SecretAction.DELETE, "metadata", _delete)
+"""Deletion without recovery, which the Vault API has at `metadata/PATH`."""
 _ACTIONS = {
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
     "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
@@ -513,7 +513,7 @@ async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
 
 
 async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
-    """List the secrets whose names begin with the filter; decided as a list of the folder of the filter."""
+    """List the secrets whose names begin with the filter; decided as a list of its folder, and of each folder below."""
     folder = ""
     for one in body.Filters or ():
         if one.Key != "name":
@@ -531,12 +531,20 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         flows.authorize(act, caller, MOUNT, decided, SecretAction.LIST, "list", config=call.world.config)
         first = max(folder.encode(), after + b"\x01" if after else b"")
         paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=body.MaxResults)
-        shown = []
+        shown: list[dict[str, Any]] = []
+        permitted = {decided: True}
         for path in paths:
+            below = path.decode()[: path.decode().rfind("/") + 1]
+            if below not in permitted:
+                permitted[below] = flows.is_permitted(
+                    act, caller, MOUNT, below, SecretAction.LIST, "list", config=call.world.config
+                )
+            if not permitted[below]:
+                continue
             secret = store.get(act.tx, MOUNT, path.decode())
             if secret is None or not secret.current_version or _is_purged(secret, act.now):
                 continue
-            if body.IncludePlannedDeletion or aws.DELETION not in secret.custom:
+            if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
                 shown.append(_summary(path.decode(), secret, region=region))
         more = {"NextToken": base64.urlsafe_b64encode(paths[-1]).decode()} if len(paths) == body.MaxResults else {}
         return {"SecretList": shown, **more}

@@ -89,10 +89,11 @@ def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
     return store.of_agent(reader, registry.find_agent(reader, agent).agent_id)
 
 
-def revoke_access_key(act: Act, id: str) -> None:
-    """Revoke an access key. Raises NotFound."""
+def revoke_access_key(act: Act, agent: str, id: str) -> None:
+    """Revoke an access key of an agent (id or name). Raises NotFound, also for a key of another agent."""
     act.entry.object = id[:64]
-    if (key := store.get(act.tx, id)) is None:
+    key = store.get(act.tx, id)
+    if key is None or key.agent != registry.find_agent(act.tx, agent).agent_id:
         raise NotFound("the access key does not exist", hint="ostiary aws-key list AGENT")
     registry.note(act, object=key.agent, access_key=id)
     registry.end_holdings(act, Root.HOLDING, id, why="revoked")

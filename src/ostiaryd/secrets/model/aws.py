@@ -28,6 +28,7 @@ MAX_DESCRIPTION = 512
 MAX_TAGS = 20
 LONGEST_PASSWORD = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
+_NUMBER = re.compile(r"[0-9]{1,16}")
 _TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
 _ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
 _UPPER, _LOWER, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
@@ -69,6 +70,18 @@ def read_id(secret_id: str, *, region: str) -> str:
     name = check_name(match[3])
     shortened = name[:-7]
     return shortened if len(name) > 7 and make_arn(shortened, region=region) == secret_id else name
+
+
+def deletion_time(custom: Mapping[str, str]) -> int | None:
+    """Return the time at which a secret is deleted; None for never. A text that another API stored is no time."""
+    text = custom.get(DELETION, "")
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def token_version(key: str) -> int | None:
+    """Return the version whose token is stored under a key of custom metadata; None for any other key."""
+    number = key.removeprefix(VERSION)
+    return int(number) if number != key and _NUMBER.fullmatch(number) else None
 
 
 def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
@@ -135,19 +148,21 @@ def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) ->
     excluded = str(body.get("ExcludeCharacters", ""))
     classes = [kept for letters in classes if (kept := "".join(one for one in letters if one not in excluded))]
     needs_all = body.get("RequireEachIncludedType", True)
-    if not isinstance(length, int) or not max(1, len(classes) if needs_all else 1) <= length <= LONGEST_PASSWORD:
+    if type(length) is not int or not max(1, len(classes) if needs_all else 1) <= length <= LONGEST_PASSWORD:
         raise Invalid(f"`PasswordLength` must be at most {LONGEST_PASSWORD}, and at least 1 for each type of character")
     if not classes:
         raise Invalid("no character is left for the password")
     letters = "".join(classes)
-    while True:
-        password = "".join(letters[_below(len(letters), random)] for _ in range(length))
-        if not needs_all or all(set(one) & set(password) for one in classes):
-            return password
+    password = [one[_below(len(one), random)] for one in classes] if needs_all else []
+    password += [letters[_below(len(letters), random)] for _ in range(length - len(password))]
+    for last in range(length - 1, 0, -1):  # in an order that is as random
+        other = _below(last + 1, random)
+        password[last], password[other] = password[other], password[last]
+    return "".join(password)
 
 
 def _below(limit: int, random: Callable[[int], bytes]) -> int:
-    """Return a number below a limit of at most 256, each with the same probability."""
-    while (number := random(1)[0]) >= 256 - 256 % limit:
+    """Return a number below a limit of at most 65536, each with the same probability."""
+    while (number := int.from_bytes(random(2))) >= 65536 - 65536 % limit:
         pass
     return number % limit
