@@ -107,6 +107,39 @@ def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: Vaul
     assert row == (ROOT,)
 
 
+def test_no_code_of_an_account_gets_the_rights_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:
+    """Functions, views and rules run with the rights of their owner: they end with the account, its table stays."""
+    client = vault.login()
+    answer = get_credentials(client)
+    name = answer["data"]["username"]
+    with shop.connect() as database:
+        database.execute(f"create schema lair authorization {ROOT}; set role {ROOT}")
+        database.execute(f'grant all on schema lair to "{name}"')
+    with shop.login(**answer["data"]) as session:
+        session.execute("create table lair.kept (id int)")
+        session.execute(
+            "create function lair.who() returns text language sql security definer return current_user::text"
+        )
+        session.execute("create function lair.fire() returns trigger language plpgsql as 'begin return new; end'")
+        session.execute("create trigger fire before insert on lair.kept for each row execute function lair.fire()")
+        session.execute("create view lair.seen as select id, lair.who() from orders")
+        session.execute("create materialized view lair.copied as select id from lair.kept")
+        session.execute("create rule go as on insert to lair.kept do also delete from orders")
+        session.execute("create statistics lair.counted on (id % 2), (id % 3) from lair.kept")
+    client.sys.revoke_lease(answer["lease_id"])
+    eventually(lambda: name not in shop.accounts())
+    with shop.connect() as database:
+        left = database.execute(
+            f"""select 'table', relname::text from pg_class where relowner = '{ROOT}'::regrole and relkind <> 'i'
+                union all select 'function', proname from pg_proc where proowner = '{ROOT}'::regrole
+                union all select 'rule', rulename from pg_rules where schemaname = 'lair'
+                union all select 'trigger', tgname from pg_trigger where tgname = 'fire'
+                union all select 'statistics', stxname from pg_statistic_ext"""
+        ).fetchall()
+        database.execute("drop schema lair cascade")
+    assert left == [("table", "kept")]
+
+
 @pytest.mark.parametrize("end", ["token", "agent"])
 def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: DatabaseFixture, end: str) -> None:
     client = vault.login()

@@ -30,18 +30,42 @@ _DISABLE = """do $ostiary$ declare account text; begin
         end if;
     end loop;
 end $ostiary$"""
-_REMOVE = """do $ostiary$ declare account text; declare is_super bool; begin
+_REMOVE = """do $ostiary$ declare account text; declare made text; declare holder oid;
+    declare is_super bool; begin
     select rolsuper into is_super from pg_roles where rolname = current_user;
     foreach account in array {}::text[] loop
-        continue when not exists (select from pg_roles where rolname = account);
+        select oid into holder from pg_roles where rolname = account;
+        continue when not found;
         if not is_super then execute format('grant %I to current_user', account); end if;
-        perform pg_terminate_backend(pid) from pg_stat_activity where usename = account;
+        perform pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = account;
+        foreach made in array (
+            select coalesce(array_agg(one), '{{}}') from (
+                select format('routine if exists %s cascade', oid::regprocedure) as one
+                    from pg_proc where proowner = holder
+                union all
+                select format('%s if exists %s cascade', kinds.word, oid::regclass)
+                    from pg_class join (values ('v', 'view'), ('m', 'materialized view'), ('f', 'foreign table'))
+                        as kinds (kind, word) on relkind = kinds.kind::"char"
+                    where relowner = holder
+                union all
+                select format('rule if exists %I on %s', rulename, pg_class.oid::regclass)
+                    from pg_rewrite join pg_class on ev_class = pg_class.oid
+                    where relowner = holder and relkind in ('r', 'p')
+                union all
+                select format('statistics if exists %s.%I', stxnamespace::regnamespace, stxname)
+                    from pg_statistic_ext where stxowner = holder
+            ) as code
+        ) loop
+            execute 'drop ' || made;
+        end loop;
         execute format('reassign owned by %I to current_user', account);
         execute format('drop owned by %I', account);
         execute format('drop role %I', account);
     end loop;
 end $ostiary$"""
-"""The user of the connection gets the property of the account; then the account has no rights, and can be dropped."""
+"""The user of the connection gets the tables of the account; then the account has no rights, and can be dropped. What
+runs with the rights of its owner is dropped before: a function of the account would run with those of the connection.
+"""
 
 
 def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
