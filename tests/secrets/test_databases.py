@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -12,9 +14,24 @@ from hvac import Client, exceptions
 
 from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.model import AgentId
+from ostiaryd.secrets import wire_leases
+from ostiaryd.secrets.flows import databases as flow_databases
+from ostiaryd.secrets.flows import leases
+from ostiaryd.secrets.flows.callers import token_digest
+from ostiaryd.secrets.model.database import DatabaseConfig, DynamicRole
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.upstream import CreateAccount
+from ostiaryd.secrets.store import leases as lease_store
+from ostiaryd.secrets.store import tokens
+from ostiaryd.tasks.model import standing_id
 from tests.secrets.database_fixtures import CREATE, PASSWORD, ROOT, DatabaseFixture, database_fixture
-from tests.secrets.vault_fixtures import POLICIES, VaultStage
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage
 
 EVERYTHING = '@id("databases") permit (principal is Agent, action, resource is Secret);'
 
@@ -138,6 +155,38 @@ def test_no_code_of_an_account_gets_the_rights_of_the_connection(vault: VaultSta
         ).fetchall()
         database.execute("drop schema lair cascade")
     assert left == [("table", "kept")]
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
+    world: World, bot: VaultAgent, shop: DatabaseFixture, is_forgotten: bool
+) -> None:
+    """A request waits for a connection; its lease is revoked, and its account, which is not there yet, is removed."""
+    config = DatabaseConfig(
+        address=shop.folder, database="shop", username=ROOT, url="", is_verified=False, allowed_roles=("*",)
+    )
+    role = DynamicRole(database="shop", creation=tuple(CREATE), default_ttl=600 * SECOND, max_ttl=600 * SECOND)
+    await act(world, "lease.connect", lambda act: flow_databases.put_connection(act, "shop", config, PASSWORD))
+    await act(world, "vault.write", lambda act: flow_databases.put_role(act, "reader", role))
+
+    def begin(act: Act) -> CreateAccount:
+        act.entry.agent, act.entry.task = bot.client.id, standing_id(AgentId(bot.client.id))
+        token = tokens.get(act.tx, token_digest(act.tx.keys, bot.token))
+        assert token is not None
+        act.entry.token = token.holding
+        return leases.begin_lease(act, "reader")
+
+    owed = await act(world, "vault.read", begin)
+    id = owed.lease.lease_id
+    await act(world, "lease.end", lambda act: leases.revoke_lease(act, id, is_forgotten=is_forgotten))
+    assert lease_store.get(world.db.read(), id) is not None
+    await wire_leases.revoke_due(world)
+    await asyncio.gather(*world.keep(wire_leases.Revokers).running.values())
+    assert lease_store.get(world.db.read(), id) is None
+    call = cast(Call, SimpleNamespace(world=world, request_id="rq_1", network=""))
+    with pytest.raises(Conflict, match="lease ended"):
+        await wire_leases._create_account(call, owed)
+    assert owed.lease.username not in shop.accounts()
 
 
 @pytest.mark.parametrize("end", ["token", "agent"])

@@ -1,7 +1,7 @@
 """Acts at databases that follow acts of the vault, the loops that revoke and rotate, and leases in the admin API.
 
-An account is created and removed under an advisory lock of its database, and created only within `CREATE_S` of its
-lease: so no account appears after the server has made sure that there is none.
+An account is created and removed under an advisory lock of its database, and created only for a lease that nobody has
+revoked, within `CREATE_S` of it: so no account appears after the server has made sure that there is none.
 """
 
 from __future__ import annotations
@@ -101,13 +101,15 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     world, lease, password = call.world, upstream.lease, upstream.password
     stored = databases.find_connection(world.db.read(), lease.database)
 
-    contended = world.keep(Revokers).contended
+    contended, loop = world.keep(Revokers).contended, asyncio.get_running_loop()
 
     def create(raw: BoundedConnection) -> None:
         texts = accounts.render(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
         accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
+        present = world.db.scan(lambda reader: lease_store.get(reader, lease.lease_id))
+        leases.check_creating(asyncio.run_coroutine_threadsafe(present, loop).result(CREATE_S))
         for text in texts:
             raw.execute(text)
 

@@ -19,6 +19,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.model.lease import LeaseState
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -118,14 +119,17 @@ def _list(act: Act, role: str) -> Answer:
 
 
 def _revoke_all(act: Act, role: str, is_forced: bool) -> Answer:
-    """Revoke at most `MAX_LISTED` leases of each role; with `is_forced`, their accounts are forgotten."""
+    """Revoke at most `MAX_LISTED` leases of each role; with `is_forced`, their accounts are forgotten, but for those
+    that are being created.
+    """
     act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
     count = 0
     for one in [role] if role else store.roles(act.tx, limit=MAX_LISTED):
         leases = store.of_role(act.tx, one, limit=MAX_LISTED)
         count += flows.revoke_leases(act, leases, why="revoked by prefix")
         for lease in leases if is_forced else ():
-            store.delete(act.tx, lease.lease_id)
+            if lease.state is not LeaseState.CREATING:
+                store.delete(act.tx, lease.lease_id)
     act.entry.detail = {**(act.entry.detail or {}), "count": count}
     return Answer(upstream=RevokeDue())
 

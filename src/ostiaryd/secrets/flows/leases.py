@@ -93,6 +93,12 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     return CreateAccount(lease, make_password(act.tx.random), role.creation)
 
 
+def check_creating(present: Lease | None) -> None:
+    """Check that nobody has revoked a lease before its account is created. Raises Conflict."""
+    if present is None or present.state is not LeaseState.CREATING:
+        raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
+
+
 def confirm_lease(act: Act, lease: Lease) -> None:
     """Make a lease live whose account exists. Raises Conflict if the lease has ended meanwhile."""
     _note_lease(act, lease)
@@ -153,7 +159,8 @@ def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> int:
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
     """End a lease by its id; a revocation that is owed already is tried at once.
 
-    `is_forgotten` deletes the lease although its account may still exist. Raises NotFound.
+    `is_forgotten` deletes the lease although its account may still exist, unless the account is being created: nobody
+    would remove that. Raises NotFound.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.get(act.tx, lease_id)) is None:
@@ -161,7 +168,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     registry.note(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
     revoke_leases(act, [lease], why="revoked")
     store.retry(act.tx, lease_id)
-    if is_forgotten:
+    if is_forgotten and lease.state is not LeaseState.CREATING:
         store.delete(act.tx, lease_id)
 
 

@@ -26,9 +26,9 @@ _EXPIRED = sql(
     "select lease_id from lease where state = 'live' and expires_at <= :now order by expires_at limit :limit"
 )
 _ENDED = sql(
-    """select lease_id from holding cross join lease on lease.holding = holding.id
-       where holding.kind = 'lease' and holding.ended_at is not null and holding.ended_at >= :since
-       and lease.state = 'live' limit :limit"""
+    """select lease_id from holding cross join lease
+       where lease.holding = holding.id and holding.kind = 'lease' and holding.ended_at is not null
+       and holding.ended_at >= :since and lease.state = 'live' limit :limit"""
 )
 _DUE = sql(f"select {_COLUMNS} from lease where state <> 'live' and due_at <= :now order by due_at limit :limit")
 _CLAIM = sql(
