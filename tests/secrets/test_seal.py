@@ -29,6 +29,7 @@ from ostiaryd.secrets.store import databases
 from ostiaryd.secrets.store import seal as store
 from tests.secrets.vault_fixtures import POLICIES, PRIVATE, PUBLIC, VaultAgent, enter_agent, seal_all, unseal
 from tests.support.certificate_fixtures import put_policies
+from tests.support.role_fixtures import ask, person
 
 PATH = "secret/data/agents/bot/db"
 ALL = sql(
@@ -222,3 +223,19 @@ def test_each_column_of_wrapped_keys_is_renewed() -> None:
             columns[table] = len(re.findall(r"^\s+(?:wrapped_key|pending_key) bytea", body, re.M))
     renewed = Counter(table for one in store.ENVELOPE_TABLES for table in one.page.tables)
     assert renewed == {table: count for table, count in columns.items() if count}
+
+
+async def test_only_who_may_unseal_chooses_the_unseal_key(world: World) -> None:
+    operator, admin = await person(world, "oper", "operator"), await person(world, "ada", "administrator")
+    own, path = {"unseal_public_key": b64u(bytes(range(32)))}, "/api/v1/secrets/seal"
+    assert (await ask(operator, "POST", path, own)).error == "role_required", "the first key is an administrator's"
+    first = await ask(admin, "POST", path, {"unseal_public_key": b64u(PUBLIC)})
+    assert first.json["sealed"] is True
+    unseal_order = {"unseal_key": b64u(PRIVATE)}
+    assert (await ask(admin, "POST", "/api/v1/secrets/unseal", unseal_order)).json["sealed"] is False
+    assert (await ask(operator, "POST", path, own)).error == "role_required"
+    assert (newest_entry(world).action, newest_entry(world).outcome) == ("vault.seal", "refused")
+    assert (await ask(operator, "POST", path, {})).json["sealed"] is True
+    assert (await ask(operator, "POST", path, {"unseal_public_key": b64u(PUBLIC)})).status == 200
+    assert (await ask(operator, "POST", "/api/v1/secrets/unseal", unseal_order)).error == "role_required"
+    assert (await ask(admin, "POST", "/api/v1/secrets/unseal", unseal_order)).json["sealed"] is False

@@ -9,14 +9,19 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from ostiary.authorization.assurance import KEY
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import Query, Route
+from ostiaryd.policy import flows as policy
+from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import operators
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import decode_key
+
+UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
 
 class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,12 +135,17 @@ async def show_seal(call: Call) -> Reply:
 async def seal_secrets(call: Call) -> Reply:
     """Seal the secrets: no value can be read or written until the unseal key is given.
 
-    The server keeps nothing that opens them. Everything else goes on.
+    The server keeps nothing that opens them. Everything else goes on. A person whose roles permit sealing and not
+    unsealing seals for the unseal key of the last time alone.
     """
-    order = call.json(SealOrder)
+    order, caller, world = call.json(SealOrder), call.caller, call.world
+    may_choose = caller.kind != "person" or bool(
+        policy.list_operations(world.db.read(), caller, [UNSEAL], now=world.now(), acr=caller.acr or KEY)
+    )
     text = order.unseal_public_key
     public = None if text is None else decode_key(text, field="unseal_public_key")
-    return reply(_show_seal(await act_as(call, "vault.seal", lambda act: flows.seal_secrets(act, public))))
+    status = await act_as(call, "vault.seal", lambda act: flows.seal_secrets(act, public, may_choose=may_choose))
+    return reply(_show_seal(status))
 
 
 async def unseal_secrets(call: Call) -> Reply:

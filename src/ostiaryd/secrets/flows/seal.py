@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import NamedTuple
 
-from ostiary.protocol.errors import Conflict, Invalid, Unavailable
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Unavailable
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Row, Tx
 from ostiaryd.ground.world import World
@@ -98,10 +98,11 @@ def examine_keys(reader: Reader, keys: Keyring) -> int:
     return len([_open(key, keys) for key in store.keys(reader)])
 
 
-def seal_secrets(act: Act, public_key: bytes | None) -> SealStatus:
+def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True) -> SealStatus:
     """Seal the secrets for an unseal key; without one, for the key of the last time. Sealed secrets stay sealed.
 
-    Raises Invalid, Conflict for another key while the secrets are sealed.
+    `may_choose`: the caller may unseal, and so may choose another key than that of the last time. Raises Invalid,
+    Forbidden, Conflict for another key while the secrets are sealed.
     """
     present = store.seal(act.tx)
     public = public_key or (None if present is None else present.public_key)
@@ -110,6 +111,9 @@ def seal_secrets(act: Act, public_key: bytes | None) -> SealStatus:
     if len(public) != KEY_BYTES:
         raise Invalid(f"`unseal_public_key` must be {KEY_BYTES} bytes in base64url: an X25519 public key")
     registry.note(act, object="secrets", unseal_key=sealing.fingerprint(public))
+    if not may_choose and (present is None or public != present.public_key):
+        hint = "leave `unseal_public_key` out, or let an administrator seal"
+        raise Forbidden("only a person who may unseal chooses the unseal key", hint=hint, code="role_required")
     if _is_sealed(act.tx):
         if present is not None and public != present.public_key:
             raise Conflict("the secrets are sealed for another unseal key", hint="unseal them first")
