@@ -100,3 +100,6 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
 def send_bytes(context: Any, value: Any) -> bytes:
     """Encode a generated body of a format that is neither JSON nor a form."""
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
+schemathesis.serializer.alias("application/x-amz-json-1.1", "application/json")
