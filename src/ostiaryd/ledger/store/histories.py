@@ -19,8 +19,8 @@ _PUT_LOSS = sql(
 )
 _END_LOST = sql(
     """insert into log_history (id, began_at, ended_at)
-       select distinct history, :now, :now from loss
-       where history <> '' and history not in (select id from log_history)"""
+       select history, :now, :now from loss
+       where history <> '' and history not in (select id from log_history) group by history"""
 )
 _DROP_LOSSES = sql("delete from loss")
 _REPLAYED = sql("select kind, subject, seen_at, source, at from replayed order by at, kind, subject")
