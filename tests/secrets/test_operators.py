@@ -67,6 +67,16 @@ async def delete(world: World, path: str, *, with_versions: bool = False) -> Non
     await act(world, "vault.delete", lambda a: operators.delete_secret(a, path, with_versions=with_versions))
 
 
+@pytest.mark.parametrize(
+    ("number", "error"), [(-1, Invalid), (2**53 - 1, NothingStored), (2**53, Invalid), (2**70, Invalid)]
+)
+async def test_a_version_is_a_number_that_every_reader_knows(world: World, number: int, error: type[Refused]) -> None:
+    await put(world, "secret/app/db", {"c": CANARY})
+    with pytest.raises(error):
+        await get(world, "secret/app/db", number)
+    assert newest_entry(world).outcome == "refused"
+
+
 async def test_versions_are_kept_as_the_mount_says(world: World) -> None:
     path, kv = "secret/app/db", "kv/app/db"
     assert [await put(world, path, {"n": n, "c": CANARY}) for n in (1, 2)] == [1, 2]

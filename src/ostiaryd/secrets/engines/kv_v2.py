@@ -26,6 +26,7 @@ from ostiaryd.secrets.model.keyvalue import (
     check_custom,
     check_max_versions,
     merge_patch,
+    parse_number,
 )
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -45,7 +46,6 @@ TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
 OPTIONS: dict[str, str] | None = {"version": "2"}
 MAX_NUMBERS = 1000
-MAX_NUMBER = (1 << 53) - 1
 EMPTY = Answer(status=204)
 
 
@@ -100,7 +100,7 @@ def _find_config(mount: str, request: VaultRequest) -> Operation:
 def _find_data(mount: str, path: str, request: VaultRequest) -> Operation:
     match request.method:
         case VaultMethod.READ:
-            number = _parse_number(request.query.get("version", "0"))
+            number = parse_number(request.query.get("version", "0"))
             run = partial(_read, mount=mount, path=path, number=number)
             return Operation(SecretAction.READ, path, "read", run)
         case VaultMethod.WRITE:
@@ -131,17 +131,9 @@ def _find_metadata(mount: str, path: str, request: VaultRequest) -> Operation:
 def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Operation:
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
-    numbers = [_parse_number(one) for one in request.read_body(_Versions).versions]
+    numbers = [parse_number(one) for one in request.read_body(_Versions).versions]
     action = SecretAction.WRITE if kind == "undelete" else SecretAction.DELETE
     return Operation(action, path, kind, partial(_change, kind=kind, mount=mount, path=path, numbers=numbers))
-
-
-def _parse_number(value: int | str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
-        value = int(value)
-    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
-        raise Invalid(f"a version is a number of 0 to {MAX_NUMBER}")
-    return value
 
 
 def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:

@@ -9,7 +9,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.keyvalue import Secret, Version
+from ostiaryd.secrets.model.keyvalue import Secret, Version, parse_number
 from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path, split_path
 from ostiaryd.secrets.store import keyvalue as store
 
@@ -45,7 +45,7 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     act.entry.object = path
     mount, rest = _find_place(path)
     check_open(act.tx)
-    secret, version, value = keyvalue.read_value(act, mount, rest, number)
+    secret, version, value = keyvalue.read_value(act, mount, rest, parse_number(number))
     if value is None:
         raise NothingStored("the version is deleted", hint="ostiary secret get PATH --version N", code="not_found")
     return StoredSecret(secret, version, value)

@@ -10,6 +10,7 @@ from ostiary.protocol.errors import Invalid
 
 DEFAULT_VERSIONS = 10
 MAX_VERSIONS = 1000
+MAX_NUMBER = (1 << 53) - 1
 MAX_VALUE = 64 << 10
 """Bytes of a value as JSON. Merge patches could otherwise make a value of any size."""
 MAX_CUSTOM = 64
@@ -79,6 +80,15 @@ def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
         return
     if cas != current:
         raise Invalid("check-and-set parameter did not match the current version", code="cas_mismatch")
+
+
+def parse_number(value: int | str) -> int:
+    """Return the number of a version; 0 is the current one. Raises Invalid."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
+        value = int(value)
+    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        raise Invalid(f"a version is a number of 0 to {MAX_NUMBER}")
+    return value
 
 
 def check_max_versions(count: int) -> int:
