@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from typing import Any, cast
 import psycopg
 import pytest
 from hvac import Client, exceptions
+from msgspec.structs import replace
 
 from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -157,11 +159,8 @@ def test_no_code_of_an_account_gets_the_rights_of_the_connection(vault: VaultSta
     assert left == [("table", "kept")]
 
 
-@pytest.mark.parametrize("is_forgotten", [False, True])
-async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
-    world: World, bot: VaultAgent, shop: DatabaseFixture, is_forgotten: bool
-) -> None:
-    """A request waits for a connection; its lease is revoked, and its account, which is not there yet, is removed."""
+async def begin_lease(world: World, bot: VaultAgent, shop: DatabaseFixture) -> CreateAccount:
+    """The account that is owed to an agent, whose request waits for a connection."""
     config = DatabaseConfig(
         address=shop.folder, database="shop", username=ROOT, url="", is_verified=False, allowed_roles=("*",)
     )
@@ -176,16 +175,42 @@ async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
         act.entry.token = token.holding
         return leases.begin_lease(act, "reader")
 
-    owed = await act(world, "vault.read", begin)
+    return await act(world, "vault.read", begin)
+
+
+def permit(world: World, address: str) -> World:
+    return dataclasses.replace(world, config=replace(world.config, secret_databases=address))
+
+
+def waiting(world: World) -> Call:
+    return cast(Call, SimpleNamespace(world=world, request_id="rq_1", network=""))
+
+
+async def test_a_connection_is_used_only_while_the_configuration_names_its_server(
+    world: World, bot: VaultAgent, shop: DatabaseFixture
+) -> None:
+    world = permit(world, "db.example.org:5432")
+    owed = await begin_lease(world, bot, shop)
+    with pytest.raises(Forbidden, match="may not connect"):
+        await wire_leases._create_account(waiting(world), owed)
+    assert owed.lease.username not in shop.accounts()
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
+    world: World, bot: VaultAgent, shop: DatabaseFixture, is_forgotten: bool
+) -> None:
+    """The lease of a waiting request is revoked, and its account, which is not there yet, is removed."""
+    world = permit(world, shop.folder)
+    owed = await begin_lease(world, bot, shop)
     id = owed.lease.lease_id
     await act(world, "lease.end", lambda act: leases.revoke_lease(act, id, is_forgotten=is_forgotten))
     assert lease_store.get(world.db.read(), id) is not None
     await wire_leases.revoke_due(world)
     await asyncio.gather(*world.keep(wire_leases.Revokers).running.values())
     assert lease_store.get(world.db.read(), id) is None
-    call = cast(Call, SimpleNamespace(world=world, request_id="rq_1", network=""))
     with pytest.raises(Conflict, match="lease ended"):
-        await wire_leases._create_account(call, owed)
+        await wire_leases._create_account(waiting(world), owed)
     assert owed.lease.username not in shop.accounts()
 
 

@@ -122,6 +122,14 @@ async def test_an_agent_has_a_limit_of_wrapped_answers(
     await wrap(bot, "30")
 
 
+async def test_a_wrapped_answer_has_a_limit_of_bytes(bot: VaultAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
+    answer = await unwrap(bot, (await wrap(bot))["token"])
+    for most, status in ((len(answer.body), 200), (len(answer.body) - 1, 400)):
+        monkeypatch.setattr(wrapping, "MAX_CONTENT", most)
+        assert await bot.status("GET", PATH, headers=[("x-vault-wrap-ttl", "60")]) == status
+
+
 async def test_a_wrapped_answer_is_sealed_and_renewed_with_the_secrets(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
     token = (await wrap(bot))["token"]

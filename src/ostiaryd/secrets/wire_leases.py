@@ -1,7 +1,7 @@
 """Acts at databases that follow acts of the vault, the loops that revoke and rotate, and leases in the admin API.
 
-An account is created and removed under an advisory lock of its database, and created only for a lease that nobody has
-revoked, within `CREATE_S` of it: so no account appears after the server has made sure that there is none.
+An account is created and removed under an advisory lock of its database, and created only while the lease
+waits for it, within `CREATE_S`: so no account appears after the server has made sure that there is none.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases
-from ostiaryd.secrets.model.database import (
-    ConnectionBody,
-    read_connection,
-)
+from ostiaryd.secrets.model.database import ConnectionBody, check_address, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
@@ -150,8 +147,9 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
 
 
 async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
-    """Run work at a database, again after a conflict with another transaction."""
+    """Run work at a database that the configuration names now, again after a conflict with another transaction."""
     target = databases.find_target(world.db.read(), name, keys=world.keys)
+    check_address(target.address, permitted=world.config.secret_databases.split())
     for left in reversed(range(tries)):
         try:
             return await world.keep(PostgresClient).run(target, work, hidden=hidden)

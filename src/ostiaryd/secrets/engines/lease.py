@@ -119,8 +119,8 @@ def _list(act: Act, role: str) -> Answer:
 
 
 def _revoke_all(act: Act, role: str, is_forced: bool) -> Answer:
-    """Revoke at most `MAX_LISTED` leases of each role; with `is_forced`, their accounts are forgotten, but for those
-    that are being created.
+    """Revoke at most `MAX_LISTED` leases of each role; `is_forced` forgets their accounts, apart from those
+    under creation.
     """
     act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
     count = 0

@@ -94,7 +94,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
 
 
 def check_creating(present: Lease | None) -> None:
-    """Check that nobody has revoked a lease before its account is created. Raises Conflict."""
+    """Check that a lease still waits for its account. Raises Conflict."""
     if present is None or present.state is not LeaseState.CREATING:
         raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
 
@@ -159,8 +159,8 @@ def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> int:
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
     """End a lease by its id; a revocation that is owed already is tried at once.
 
-    `is_forgotten` deletes the lease although its account may still exist, unless the account is being created: nobody
-    would remove that. Raises NotFound.
+    `is_forgotten` deletes the lease although its account may still exist, unless its creation is under way, after
+    which the server removes it. Raises NotFound.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.get(act.tx, lease_id)) is None:

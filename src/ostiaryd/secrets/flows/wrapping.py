@@ -26,6 +26,8 @@ KIND = "wrapped_answer"
 """kind of the holding of a wrapped answer"""
 MAX_WRAPPED = 1000
 """Wrapped answers of an agent at a time."""
+MAX_CONTENT = 256 << 10
+"""Bytes of a wrapped answer."""
 FORGOTTEN_AT_ONCE = 1000
 
 
@@ -49,9 +51,11 @@ class Wrapping(NamedTuple):
 def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, seconds: int, config: Config) -> Wrapping:
     """Store an answer to a caller for its wrapping token, at most as long as the token of the caller lives.
 
-    Raises Invalid for too many wrapped answers, Sealed.
+    Raises Invalid for a long answer and for too many of them, Sealed.
     """
     act.check_granting()
+    if len(content) > MAX_CONTENT:
+        raise Invalid(f"a wrapped answer has at most {MAX_CONTENT} bytes", hint="ask for less", code="too_large")
     agent = caller.agent.agent_id
     if store.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
         raise Invalid(f"the agent has {MAX_WRAPPED} wrapped answers", hint="unwrap them, or use shorter times")

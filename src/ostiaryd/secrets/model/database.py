@@ -182,12 +182,7 @@ def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> 
     if not socket and not re.fullmatch(r"[a-z0-9._:-]{1,253}", host):
         raise Invalid("`connection_url` has no host, or more than one")
     address = socket or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    if address not in permitted:
-        raise Forbidden(
-            f"the server may not connect to {address[:100]}",
-            hint="name the address in the setting `secret_databases`",
-            code="address_denied",
-        )
+    check_address(address, permitted=permitted)
     mode = chosen.get("sslmode", "")
     is_local = bool(socket) or _is_loopback(host)
     if mode not in ("", "disable", "verify-full") or (mode == "disable" and not is_local):
@@ -196,6 +191,16 @@ def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> 
     if not _TEXT.fullmatch(database):
         raise Invalid("`connection_url` names no database")
     return ConnectionParts(address, database, mode == "verify-full" or bool(tls_ca) or not is_local)
+
+
+def check_address(address: str, *, permitted: Sequence[str]) -> None:
+    """Check that the configuration names a server. Raises Forbidden."""
+    if address not in permitted:
+        raise Forbidden(
+            f"the server may not connect to {address[:100]}",
+            hint="name the address in the setting `secret_databases`",
+            code="address_denied",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -63,8 +63,8 @@ _REMOVE = """do $ostiary$ declare account text; declare made text; declare holde
         execute format('drop role %I', account);
     end loop;
 end $ostiary$"""
-"""The user of the connection gets the tables of the account; then the account has no rights, and can be dropped. What
-runs with the rights of its owner is dropped before: a function of the account would run with those of the connection.
+"""Drop the code of an account, which would run with the rights of its next owner. Give its tables to the user of the
+connection. Then drop the account.
 """
 
 
