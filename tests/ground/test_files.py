@@ -18,6 +18,7 @@ from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
 from ostiaryd.ground.database.connection import LONGEST_LOG
+from ostiaryd.ground.database.writer import Writer
 from ostiaryd.ground.world import World, open_world
 from tests.support.servers import live_server
 from tests.support.world import Kind, Template
@@ -227,6 +228,29 @@ async def test_pages_move_beside_commits_and_checkpoints_of_other_processes(worl
         await world.writer.submit(put(f"ours {number}"))
     other.close()
     assert world.db.read().one(COUNT) == (7,)
+
+
+async def test_a_command_beside_the_server_takes_moved_pages_for_no_loss(world: World, dice: SeededRandom) -> None:
+    command = Writer(Database(world.config.database_url, is_shared=True), now=world.now, random=dice, keys=world.keys)
+    await command.submit(put("first"))
+    for number in range(3):
+        await world.writer.submit(put(f"ours {number}"))
+        await command.submit(put(f"of the command {number}"))
+        await world.writer.move_log()
+    await command.submit(put("last"))
+    await command.close()
+    assert world.db.read().one(COUNT) == (8,)
+
+
+async def test_pages_that_move_beside_a_command_are_a_loss_if_it_does_not_share(
+    world: World, dice: SeededRandom
+) -> None:
+    command = Writer(Database(world.config.database_url), now=world.now, random=dice, keys=world.keys)
+    await command.submit(put("first"))
+    await world.writer.move_log()
+    with pytest.raises(LostDatabase):
+        await command.submit(put("last"))
+    await command.close()
 
 
 async def test_a_batch_costs_nine_system_calls_whatever_its_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

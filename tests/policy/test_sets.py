@@ -188,7 +188,7 @@ async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(w
 def test_administrators_put_and_readers_look() -> None:
     scopes = {(route.method, route.path): route.scope for route in wire_admin.ROUTES}
     assert {path for (method, path), scope in scopes.items() if scope == "ostiary:read"} == {
-        "/api/v1/policies", "/api/v1/policies/{hash}",
+        "/api/v1/policies", "/api/v1/policies/{hash}", "/api/v1/policies/schema",
     }  # fmt: skip
     assert {scope for (method, path), scope in scopes.items() if method != "GET" and "policies" in path} == {
         "ostiary:admin"

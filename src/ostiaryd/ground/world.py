@@ -79,7 +79,7 @@ async def open_world(
     `config` may leave the trust domain and the public URL open; the values of the first start are filled in, and
     anything else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock
     unless `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
-    Without `create` any other data folder is refused with NotFound.
+    Without `create` any other data folder is refused with NotFound, and a server may use the folder meanwhile.
     """
     if boot is None:
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
@@ -87,7 +87,7 @@ async def open_world(
     if not (is_used or create):
         raise NotFound(f"no server has used the data folder {config.folder}", hint="name the server's --data-dir")
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000)
+    db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000, is_shared=not create)
     reserve = Reserve(config.folder) if db.is_sqlite else None  # first: on a full disk the rest finds room through it
     try:
         if is_used:

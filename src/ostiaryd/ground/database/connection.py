@@ -103,18 +103,20 @@ class SqliteConnection:
         *,
         read_only: bool = False,
         create: bool = False,
+        is_shared: bool = False,
         on_loss: Callable[[LostDatabase], None] = lambda _: None,
     ) -> None:
         """Open a database file; a missing one is an error, unless `create`. Raises Unavailable.
 
-        `on_loss` is called if a file is lost while the connection writes.
+        `on_loss` is called if a file is lost while the connection writes. `is_shared`: another process may write to the
+        file, so its changes are no loss.
         """
         uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         try:
             self._raw = sqlite3.connect(
                 uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
             )
-            self._files = DatabaseFiles(path, on_loss=on_loss)
+            self._files = DatabaseFiles(path, is_shared=is_shared, on_loss=on_loss)
             for pragma in PRAGMAS:
                 self._raw.execute(pragma)
         except (sqlite3.DatabaseError, OSError) as error:

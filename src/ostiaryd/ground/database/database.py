@@ -30,11 +30,11 @@ ON_LOOP, OFF_LOOP = 1, 6
 class Database:
     """A database by its URL: sqlite:///PATH or postgresql://HOST/NAME.
 
-    `timeout_s` is how long PostgreSQL may be silent.
+    `timeout_s` is how long PostgreSQL may be silent. `is_shared`: a server may write to a SQLite file meanwhile.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self.url = url
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, is_shared: bool = False) -> None:
+        self.url, self._is_shared = url, is_shared
         self.is_sqlite = url.startswith("sqlite:")
         if not self.is_sqlite and not url.startswith(("postgresql:", "postgres:")):
             raise Invalid(
@@ -98,7 +98,9 @@ class Database:
 
     def _connect(self, *, times: int, read_only: bool = False, create: bool = False) -> DatabaseConnection:
         if self._server is None:
-            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self.give_up)
+            return SqliteConnection(
+                str(self.path), read_only=read_only, create=create, is_shared=self._is_shared, on_loss=self.give_up
+            )
         if not self._server.is_up:
             raise DatabaseUnavailable("the database is not reachable", hint="try again in a moment")
         return self._server.connect(times=times, holds_lock=not read_only)

@@ -34,13 +34,13 @@ class DatabaseFiles:
     files come back.
     """
 
-    def __init__(self, path: str, *, on_loss: Callable[[LostDatabase], None]) -> None:
-        """Call right after the database is opened."""
+    def __init__(self, path: str, *, is_shared: bool = False, on_loss: Callable[[LostDatabase], None]) -> None:
+        """Call right after the database is opened. `is_shared`: another process writes, or has written."""
         self._on_loss, self._loss = on_loss, ""
         real = os.path.realpath(path)
         self._paths = (path, f"{real}-wal", f"{real}-shm")
         self._seen: list[os.stat_result] = [os.stat(path)]
-        self._is_shared = self._is_moving = False
+        self._is_shared, self._is_moving = is_shared, False
         self._mutex = threading.Lock()
 
     @contextmanager
