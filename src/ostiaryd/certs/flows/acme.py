@@ -46,6 +46,7 @@ from ostiaryd.certs.store import acme as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_person_id
@@ -133,7 +134,7 @@ def create_key(
         raise Conflict(
             f"`{name}` has {MAX_UNUSED_KEYS} unused keys", hint="ostiary acme key revoke KID", code="too_many_keys"
         )
-    kid, secret = act.new_id("ak"), act.tx.random(32)
+    kid, secret = act.new_id("ak"), new_secret(act.tx.random)
     key = AcmeKey(
         kid=kid,
         holder=holder,

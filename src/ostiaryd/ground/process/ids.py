@@ -1,4 +1,7 @@
-"""Identifiers: a prefix that tells the kind, then a UUID version 7 (RFC 9562 5.7), so that they sort by time."""
+"""Identifiers: a prefix that tells the kind, then a UUID version 7 (RFC 9562 5.7), so that they sort by time.
+
+Secrets that people write on a command line are made here too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import re
 from collections.abc import Callable
 
 _TAIL = re.compile(r"[0-9a-f]{32}")
+SECRET_BYTES = 32
+_HYPHEN = 62
+"""The value of the letter `-` in base64url (RFC 4648 section 5)."""
 
 
 def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
@@ -13,6 +19,13 @@ def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
     tail = int.from_bytes(random(10), "big")
     value = (now // 1000) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
     return f"{prefix}_{value:032x}"
+
+
+def new_secret(random: Callable[[int], bytes]) -> bytes:
+    """Return 32 random bytes whose base64url text does not begin with `-`: a command line takes that for an option."""
+    while (secret := random(SECRET_BYTES))[0] >> 2 == _HYPHEN:
+        pass
+    return secret
 
 
 def is_id(text: str, prefix: str) -> bool:

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, Unauthenticated
+from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentKey, State
@@ -44,7 +45,7 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     if not 1 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"a join token lives 1 to {LONGEST_LIFETIME_S} seconds")
     _check_pending(agent)
-    secret = jose.b64u(act.tx.random(32))
+    secret = jose.b64u(new_secret(act.tx.random))
     expires_at = act.now + lifetime_s * SECOND
     store.drop_join_tokens(act.tx, agent.agent_id)
     store.add_join_token(act.tx, _digest(secret), agent=agent.agent_id, expires_at=expires_at)

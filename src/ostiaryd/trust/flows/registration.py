@@ -19,6 +19,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unauthenticated
 from ostiaryd.ground.config import Config, read_statement_issuers
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -104,7 +105,7 @@ def register_client(
     check_room(act, network)
     is_active = is_vouched or config.client_registration == "open"
     id = act.new_id("cl")
-    token = jose.b64u(act.tx.random(32))
+    token = jose.b64u(new_secret(act.tx.random))
     client = OAuthClient(
         client_id=id,
         handle=id,
@@ -264,7 +265,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
     if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
         raise Conflict(f"there are {MAX_REGISTRATION_TOKENS} initial access tokens", code="too_many_tokens")
     made = RegistrationToken(
-        act.new_id("rt"), jose.b64u(act.tx.random(32)), expires_at=act.now + lifetime_s * SECOND, uses=uses
+        act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses
     )
     registry.note(act, object=made.id, seconds=lifetime_s, uses=uses)
     store.add_registration_token(act.tx, _digest(made.token), id=made.id, expires_at=made.expires_at, uses=uses)
