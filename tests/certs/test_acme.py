@@ -267,6 +267,32 @@ async def test_renewals_that_fail_are_counted(stage: AcmeStage) -> None:
     assert failures() == [(f"{leaf.serial_number:032x}", 2)]
 
 
+async def test_refused_orders_of_renewals_are_counted(stage: AcmeStage) -> None:
+    client, other = await stage.client(), await stage.client()
+    leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
+    id, serial = certificate_id_of(leaf.public_bytes(Encoding.DER)), f"{leaf.serial_number:032x}"
+
+    async def failures_after(who: AcmeClient, problem: str, *names: str, **said: str) -> int:
+        assert kind_of(await who.order(*names, **said)) == problem
+        reader, now = stage.world.db.read(), stage.world.now()
+        found = certificates.neglected(reader, now=now, until=now, long=1, failures=1, limit=9)
+        return {certificate.serial: count for certificate, count in found}.get(serial, 0)
+
+    used = client.nonces[-1]
+    assert await failures_after(client, "malformed", "dns:other.example", replaces=id) == 1
+    late = {"notBefore": "2030-01-01T00:00:00Z"}
+    assert await failures_after(client, "malformed", "dns:www.example", **late) == 1, "it replaces nothing"
+    await put_policies(stage.world, "forbid (principal, action, resource);")
+    assert await failures_after(client, "rejectedIdentifier", "dns:www.example", replaces=id) == 2
+    await put_policies(stage.world)
+    assert await failures_after(other, "unauthorized", "dns:www.example", replaces=id) == 2
+    assert await failures_after(client, "malformed", "dns:www.example", replaces="AA.AA") == 2
+    client.nonces.append(used)
+    assert await failures_after(client, "badNonce", "dns:other.example", replaces=id) == 2
+    await client.order("dns:www.example", replaces=id)
+    assert await failures_after(client, "alreadyReplaced", "dns:www.example", replaces=id) == 2
+
+
 async def test_a_person_has_an_account_whose_names_are_limited(stage: AcmeStage) -> None:
     roles = files("ostiaryd.policy") / "roles" / "role-certificates.cedar"
     await put_policies(stage.world, roles.read_text("utf-8"))

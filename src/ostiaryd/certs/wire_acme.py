@@ -429,9 +429,25 @@ async def new_order(call: Call) -> Reply:
             act, account, names, not_after=not_after, replaces=body.replaces, config=call.world.config
         )
 
-    order, authorizations = await _act(call, request, "acme.order", create)
+    try:
+        order, authorizations = await _act(call, request, "acme.order", create)
+    except AcmeRefused as refusal:
+        if refusal.code not in (
+            "badNonce",
+            "alreadyReplaced",
+        ):  # the client asked wrongly, or the certificate has an heir
+            await call.world.writer.submit(lambda tx: flows.note_refused_order(tx, request.account, _replaces(request)))
+        raise
     location = (b"location", _url(call.world.config, f"order/{order.order_id}").encode())
     return reply(_show_order(call, order, authorizations), status=201, headers=[location])
+
+
+def _replaces(request: flows.SignedRequest) -> str | None:
+    """Return the certificate that a refused order was to replace; None also for a payload of a wrong form."""
+    try:
+        return _payload(request, _NewOrder).replaces
+    except AcmeRefused:
+        return None
 
 
 async def show_order(call: Call) -> Reply:

@@ -467,6 +467,19 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
         renewals.note_failed_renewal(tx, serial, by=account.holder)
 
 
+def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
+    """Count a failed renewal of the certificate that a refused order was to replace, if the account ordered it."""
+    account = store.get_account(tx, account_id)
+    if account is None or replaces is None:
+        return
+    try:
+        certificate = find_by_id(tx, replaces, now=tx.now)
+    except AcmeRefused:
+        return
+    if store.has_order(tx, account_id, certificate.serial):
+        renewals.note_failed_renewal(tx, certificate.serial, by=account.holder)
+
+
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:
     """Let the order of an authorization follow a change of it."""
     order = store.get_order(act.tx, authorization.order)
