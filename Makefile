@@ -79,6 +79,7 @@ demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what t
 
 .PHONY: test
 test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) ## everything: check, then all tests on SQLite and on PostgreSQL
+	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 

@@ -267,7 +267,7 @@ async def test_answers_and_lists_survive_a_rotation(world: World, app: ASGIApp) 
 
 
 async def test_an_agent_that_has_expired_has_no_good_certificate(world: World, app: ASGIApp, clock: Clock) -> None:
-    """Its holdings end a moment later: OCSP and lists know its end at once, on both sides of the second."""
+    """OCSP and lists refuse an agent from the second of its end on, a moment before its holdings end."""
     agent = await register_agent(world)
     await register_agent(world, "other")
     issued, other = await issue(world, agent="bot"), await issue(world, agent="other")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.patience import PATIENCE_S
 
 JQ = """#!/bin/sh
 exec {python} -c 'import json, sys; print(json.load(open(sys.argv[2]))[sys.argv[1][1:]])' "$2" "$3"
@@ -25,6 +32,36 @@ def script(pages: list[str]) -> tuple[str, list[tuple[int, str]]]:
         else:
             assert match["kind"] == "", f"a block of {match['kind']} that is not a file"
     return "\n".join(lines), wanted
+
+
+def run_script(text: str, folder: Path, *, path: str = "", **settings: str) -> str:
+    """Run a script with the commands of this environment, and end all that it leaves running; return what it printed.
+
+    `path`: a folder whose programs come first.
+    """
+    places = os.pathsep.join(filter(None, (path, str(Path(sys.executable).parent), os.environ["PATH"])))
+    output = folder / "output"
+    with output.open("w") as file:
+        run = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=folder,
+            env={**os.environ, "PATH": places, "TERM": "dumb", **settings},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+        try:
+            code = run.wait(PATIENCE_S)
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert code == 0, output.read_text()
+    return output.read_text()
+
+
+def missing_in(said: str, wanted: list[tuple[int, str]]) -> list[str]:
+    """The outputs that a page shows and its blocks did not print."""
+    printed = dict(re.findall(r"=== (\d+)\n(.*?)(?==== |\Z)", said, re.DOTALL))
+    return [text for block, text in wanted if not is_in(text, printed[str(block)])]
 
 
 def is_in(wanted: str, said: str) -> bool:

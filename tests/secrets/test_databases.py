@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,24 +17,27 @@ from msgspec.structs import replace
 
 from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
-from ostiary.protocol.errors import Conflict, Forbidden
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.outbound.postgres_client import PostgresClient
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model.entry import decode_entry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.secrets import wire_leases
 from ostiaryd.secrets.flows import databases as flow_databases
 from ostiaryd.secrets.flows import leases
 from ostiaryd.secrets.flows.callers import token_digest
 from ostiaryd.secrets.model.database import DatabaseConfig, DynamicRole
-from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS
+from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, LeaseState
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.upstream import CreateAccount
 from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.secrets.store import tokens
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.database_fixtures import CREATE, PASSWORD, ROOT, DatabaseFixture, database_fixture
-from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage, permit_all, seal_all
 
 EVERYTHING = '@id("databases") permit (principal is Agent, action, resource is Secret);'
 
@@ -337,6 +341,10 @@ def test_the_password_of_the_connection_is_rotated(vault: VaultStage, operator: 
     assert read_orders(shop, get_credentials(vault.login())) == [(7,)]
     shown = operator.secrets.database.read_connection(name="shop")["data"]
     assert "password" not in shown["connection_details"]
+    with shop.connect() as database:
+        database.execute(f"alter role {ROOT} password '{PASSWORD}'")
+    operator.secrets.database.configure(name="shop", **shop.connection)
+    assert read_orders(shop, get_credentials(vault.login())) == [(7,)], "a password that an administrator restored"
 
 
 REFUSED_URLS = (
@@ -393,3 +401,50 @@ def test_a_role_and_its_connection_have_limits(operator: Client, vault: VaultSta
     get_credentials(vault.login())
     with pytest.raises(exceptions.InvalidRequest, match="leases"):
         database.delete_connection(name="shop")
+
+
+@pytest.mark.parametrize("verb", ["revoke-prefix", "revoke-force"])
+@pytest.mark.parametrize("prefix", ["database/creds", "database/creds/reader"])
+async def test_all_leases_of_a_role_end_in_short_acts(
+    world: World, bot: VaultAgent, shop: DatabaseFixture, monkeypatch: pytest.MonkeyPatch, verb: str, prefix: str
+) -> None:
+    """More leases than one act ends: none is left, and the acts of others have their turn in between."""
+    monkeypatch.setattr(leases, "REVOKED_AT_ONCE", 2)
+    await permit_all(world)
+    ids = [(await begin_lease(world, bot, shop)).lease.lease_id for _ in range(5)]
+    for id in ids:
+        assert await world.writer.submit(partial(lease_store.confirm, lease_id=id))
+    assert await bot.status("POST", f"sys/leases/{verb}/{prefix}") == 204
+    left = [lease_store.get(world.db.read(), id) for id in ids]
+    if verb == "revoke-force":
+        assert left == [None] * 5
+    else:
+        assert {lease.state for lease in left if lease is not None} == {LeaseState.REVOKING}
+        assert None not in left
+    found = ledger.search(world.db.read(), {"action": "lease.end"}, limit=10)
+    assert [(decode_entry(body).detail or {})["count"] for _, body in reversed(found)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"tls_ca": "other"}, {"is_verified": True}, {"username": "other"}, {"database": "other"}]
+)
+async def test_a_password_is_kept_for_the_same_receiver_alone(
+    world: World, bot: VaultAgent, shop: DatabaseFixture, changed: dict[str, Any]
+) -> None:
+    await begin_lease(world, bot, shop)
+    config = flow_databases.find_connection(world.db.read(), "shop").config
+    assert flow_databases.present_password(world.db.read(), "shop", config, keys=world.keys) == PASSWORD
+    with pytest.raises(Invalid, match="`password` is required"):
+        flow_databases.present_password(world.db.read(), "shop", replace(config, **changed), keys=world.keys)
+
+
+async def test_no_password_and_no_connection_outlives_the_seal(
+    world: World, bot: VaultAgent, shop: DatabaseFixture
+) -> None:
+    world, client = permit(world, shop.folder), world.keep(PostgresClient)
+    await wire_leases._create_account(waiting(world), await begin_lease(world, bot, shop))
+    await wire_leases.revoke_due(world)
+    assert client.targets != []
+    await seal_all(world)
+    await wire_leases.revoke_due(world)
+    assert client.targets == []

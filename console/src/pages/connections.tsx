@@ -149,6 +149,10 @@ function Section({ id, title, lead, action, query, next, children }: SectionProp
   );
 }
 
+function Rows({ empty, children }: { empty: ReactNode; children: ReactNode[] }) {
+  return children.length === 0 ? empty : <ul className="rows wide">{children}</ul>;
+}
+
 function Row({ name, state, tone, children, action }: { name: ReactNode; state: string; tone: Tone; children: ReactNode; action?: ReactNode }) {
   return (
     <li>
@@ -172,7 +176,7 @@ function Doctor() {
       id="check"
       title="Whole server"
       lead="Experiments with the real parts: keys, ledger, policies, guards, detectors, disk."
-      query={{ isPending: check.isPending, error: check.error }}
+      query={check}
       action={
         <button className="primary small" onClick={() => check.mutate()} disabled={check.isPending}>
           Check everything now
@@ -221,23 +225,23 @@ function Guards() {
         )
       }
     >
-      {rows.length === 0 ? (
-        <Empty title="No resources yet">
-          Register one: <code>ostiary resource create NAME --uri URI --generate-key FILE</code>
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => (
-            <GuardRow
-              key={one.resource_id}
-              resource={one}
-              guards={guards.data?.guards.filter((guard) => guard.resource_id === one.resource_id) ?? []}
-              reportedAt={missing.data?.missing.find((lost) => lost.resource === one.name)?.reported_at}
-              tested={test.data?.guards.filter((guard) => guard.resource_id === one.resource_id)}
-            />
-          ))}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No resources yet">
+            Register one: <code>ostiary resource create NAME --uri URI --generate-key FILE</code>
+          </Empty>
+        }
+      >
+        {rows.map((one) => (
+          <GuardRow
+            key={one.resource_id}
+            resource={one}
+            guards={guards.data?.guards.filter((guard) => guard.resource_id === one.resource_id) ?? []}
+            reportedAt={missing.data?.missing.find((lost) => lost.resource === one.name)?.reported_at}
+            tested={test.data?.guards.filter((guard) => guard.resource_id === one.resource_id)}
+          />
+        ))}
+      </Rows>
     </Section>
   );
 }
@@ -404,20 +408,20 @@ function Issuers() {
       id="signals"
       title="Signals from others"
       lead="Identity providers whose security events stop people's agents here."
-      query={{ isPending: issuers.isPending, error: issuers.error }}
+      query={issuers}
       next={issuers.data?.next}
     >
-      {rows.length === 0 ? (
-        <Empty title="No issuer is trusted">
-          Trust your identity provider: <code>ostiary signal trust https://idp.example.org --domain example.org</code>
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => (
-            <IssuerRow key={one.issuer_id} issuer={one} />
-          ))}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No issuer is trusted">
+            Trust your identity provider: <code>ostiary signal trust https://idp.example.org --domain example.org</code>
+          </Empty>
+        }
+      >
+        {rows.map((one) => (
+          <IssuerRow key={one.issuer_id} issuer={one} />
+        ))}
+      </Rows>
     </Section>
   );
 }
@@ -456,20 +460,20 @@ function Streams() {
       id="streams"
       title="Signals to others"
       lead="Systems that hear at once when an agent is stopped."
-      query={{ isPending: streams.isPending, error: streams.error }}
+      query={streams}
       next={streams.data?.next}
     >
-      {rows.length === 0 ? (
-        <Empty title="No system receives signals">
-          A receiver is an agent with the scopes <code>ssf.read</code> and <code>ssf.manage</code>, and creates its stream itself.
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => (
-            <StreamRow key={one.stream_id} stream={one} />
-          ))}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No system receives signals">
+            A receiver is an agent with the scopes <code>ssf.read</code> and <code>ssf.manage</code>, and creates its stream itself.
+          </Empty>
+        }
+      >
+        {rows.map((one) => (
+          <StreamRow key={one.stream_id} stream={one} />
+        ))}
+      </Rows>
     </Section>
   );
 }
@@ -517,29 +521,29 @@ function Anchors() {
       id="trust"
       title="Trust anchors"
       lead="Authorities whose certificates authenticate clients."
-      query={{ isPending: anchors.isPending, error: anchors.error }}
+      query={anchors}
     >
-      {rows.length === 0 ? (
-        <Empty title="No authority is trusted">
-          Clients authenticate by keys. To accept certificates too: <code>ostiary trust-anchor add NAME FILE</code>
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => {
-            const left = one.not_after - Date.now() / 1000;
-            return (
-              <Row
-                key={one.name}
-                name={<bdi>{one.name}</bdi>}
-                state={left < 0 ? "ended" : left < SOON_S ? "ends soon" : "in force"}
-                tone={left < 0 ? "bad" : left < SOON_S ? "warn" : "good"}
-              >
-                <bdi>{one.subject}</bdi>, {one.is_own ? "of this server" : "of others"}, ends <Time at={one.not_after} />
-              </Row>
-            );
-          })}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No authority is trusted">
+            Clients authenticate by keys. To accept certificates too: <code>ostiary trust-anchor add NAME FILE</code>
+          </Empty>
+        }
+      >
+        {rows.map((one) => {
+          const left = one.not_after - Date.now() / 1000;
+          return (
+            <Row
+              key={one.name}
+              name={<bdi>{one.name}</bdi>}
+              state={left < 0 ? "ended" : left < SOON_S ? "ends soon" : "in force"}
+              tone={left < 0 ? "bad" : left < SOON_S ? "warn" : "good"}
+            >
+              <bdi>{one.subject}</bdi>, {one.is_own ? "of this server" : "of others"}, ends <Time at={one.not_after} />
+            </Row>
+          );
+        })}
+      </Rows>
     </Section>
   );
 }
@@ -552,20 +556,20 @@ function TrustDomains() {
       id="trust-domains"
       title="Trust domains"
       lead="SPIFFE trust domains of others whose workloads are recognised."
-      query={{ isPending: domains.isPending, error: domains.error }}
+      query={domains}
       next={domains.data?.next}
     >
-      {rows.length === 0 ? (
-        <Empty title="No other trust domain">
-          Federate with one: <code>ostiary trust-domain add</code>
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => (
-            <TrustDomainRow key={one.name} domain={one} />
-          ))}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No other trust domain">
+            Federate with one: <code>ostiary trust-domain add</code>
+          </Empty>
+        }
+      >
+        {rows.map((one) => (
+          <TrustDomainRow key={one.name} domain={one} />
+        ))}
+      </Rows>
     </Section>
   );
 }
@@ -604,23 +608,23 @@ function ThreatLists() {
       id="threats"
       title="Threat lists"
       lead="Hosts and indicators that are checked before each call."
-      query={{ isPending: lists.isPending, error: lists.error }}
+      query={lists}
       next={lists.data?.next}
     >
-      {rows.length === 0 ? (
-        <Empty title="No threat list">
-          Add one: <code>ostiary threats add</code>
-        </Empty>
-      ) : (
-        <ul className="rows wide">
-          {rows.map((one) => (
-            <Row key={one.name} name={<bdi title={one.url}>{one.name}</bdi>} state={one.failed ? "failing" : "fresh"} tone={one.failed ? "bad" : "good"}>
-              {one.count.toLocaleString("en")} indicators, fetched <Time at={one.refreshed_at} />
-              {one.failed && <bdi className="next-step">{one.failed}</bdi>}
-            </Row>
-          ))}
-        </ul>
-      )}
+      <Rows
+        empty={
+          <Empty title="No threat list">
+            Add one: <code>ostiary threats add</code>
+          </Empty>
+        }
+      >
+        {rows.map((one) => (
+          <Row key={one.name} name={<bdi title={one.url}>{one.name}</bdi>} state={one.failed ? "failing" : "fresh"} tone={one.failed ? "bad" : "good"}>
+            {one.count.toLocaleString("en")} indicators, fetched <Time at={one.refreshed_at} />
+            {one.failed && <bdi className="next-step">{one.failed}</bdi>}
+          </Row>
+        ))}
+      </Rows>
     </Section>
   );
 }

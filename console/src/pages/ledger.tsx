@@ -5,7 +5,7 @@ import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { get } from "../api";
 import { trustKey, type Verified, verifyEntry, verifyLog } from "../ledger";
-import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Badge, count, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { Unproved } from "../tlog";
 
 interface Entry {
@@ -71,11 +71,7 @@ export function Ledger() {
           <ul className="rows">
             {entries.map((entry) => <EntryRow key={entry.index} entry={entry} />)}
           </ul>
-          {pages.hasNextPage && (
-            <div className="actions">
-              <button onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show older entries</button>
-            </div>
-          )}
+          <More pages={pages}>Show older entries</More>
         </section>
       )}
     </>

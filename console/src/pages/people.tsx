@@ -3,7 +3,7 @@
 import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { BASE, get, post, send } from "../api";
-import { Badge, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Badge, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { useMay, useSession } from "../session";
 
@@ -76,11 +76,7 @@ export function People() {
             ))}
           </ul>
         )}
-        {persons.hasNextPage && (
-          <div className="actions after">
-            <button onClick={() => void persons.fetchNextPage()} disabled={persons.isFetchingNextPage}>Show more persons</button>
-          </div>
-        )}
+        <More pages={persons}>Show more persons</More>
         {roles.data?.next && <p className="small muted after">Only the first {MAX_ROLES} roles are shown: <code>ostiary role list</code></p>}
       </section>
       {teamRoles.length > 0 && (

@@ -4,7 +4,7 @@ import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link, useBlocker, useParams } from "@tanstack/react-router";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ApiError, apiPath, get, send } from "../api";
-import { Badge, count, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Badge, count, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { readSchema } from "../parts/cedar";
 import { changedFiles, diffLines, type Files, hunksOf, makePatch } from "../parts/difference";
 import { download } from "../parts/download";
@@ -115,11 +115,7 @@ export function Policies() {
               </li>
             ))}
           </ul>
-          {sets.hasNextPage && (
-            <div className="actions after">
-              <button onClick={() => void sets.fetchNextPage()} disabled={sets.isFetchingNextPage}>Show earlier sets</button>
-            </div>
-          )}
+          <More pages={sets}>Show earlier sets</More>
         </section>
       )}
     </>

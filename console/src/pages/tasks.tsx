@@ -4,7 +4,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { get } from "../api";
-import { Badge, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Badge, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { useMay } from "../session";
 
 interface Task {
@@ -109,11 +109,7 @@ export function Tasks() {
           <ul className="rows">
             {tasks.map((task) => <TaskRow key={task.task_id} task={task} />)}
           </ul>
-          {pages.hasNextPage && (
-            <div className="actions">
-              <button onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show older tasks</button>
-            </div>
-          )}
+          <More pages={pages}>Show older tasks</More>
         </section>
       )}
     </>
@@ -287,11 +283,7 @@ function Calls({ id }: { id: string }) {
           ))}
         </ul>
       )}
-      {pages.hasNextPage && (
-        <div className="actions">
-          <button onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show older calls</button>
-        </div>
-      )}
+      <More pages={pages}>Show older calls</More>
     </section>
   );
 }

@@ -122,3 +122,19 @@ export function PageHead({ title, lead, children }: { title: string; lead?: Reac
 export function count(number: number, noun: string): string {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
+
+interface Pages {
+  hasNextPage: boolean;
+  isFetchingNextPage: boolean;
+  fetchNextPage: () => unknown;
+}
+
+/** A button that fetches the next page of a list, while there is one. */
+export function More({ pages, children }: { pages: Pages; children: string }) {
+  if (!pages.hasNextPage) return null;
+  return (
+    <div className="actions after">
+      <button onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>{children}</button>
+    </div>
+  );
+}

@@ -6,9 +6,9 @@ service sees the browser, the time and the size. An answer still needs the login
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TypedDict
 
 import msgspec
@@ -129,16 +129,14 @@ async def push_due(world: World) -> None:
     """Send a message to each browser whose person may answer a new approval request; waits for none of them."""
     config, now = world.config, world.now()
     due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))
-    running = world.keep(Couriers).running
     passed = [one for one in due if not one.questions and not one.has_left]
     if passed:
         await world.writer.submit(lambda tx: flows.pass_over_pushes(tx, passed))
     for one in due:
-        id = one.subscription.subscription_id
         if one.has_left:
             await _end(world, one.subscription, "the person has left")
-        elif one.questions and (id not in running or running[id].done()):
-            running[id] = asyncio.create_task(_push(world, one))
+        elif one.questions:
+            world.keep(Couriers).begin(one.subscription.subscription_id, partial(_push, world, one))
 
 
 async def _push(world: World, due: DuePush) -> None:

@@ -10,14 +10,15 @@ Webhooks 1.0.0).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.outbound.fetch import deliver
 from ostiaryd.ground.outbound.mail import send_mail
+from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.notifications import flows, store
@@ -43,26 +44,16 @@ Events = list[tuple[int, str]]
 log = logging.getLogger("ostiary")
 
 
-class Couriers:
-    """The running deliveries, by webhook; lives on the event loop."""
-
-    def __init__(self, world: World) -> None:
-        self.running: dict[str, asyncio.Task[None]] = {}
-
-    async def close(self) -> None:
-        """Cancel all deliveries, and wait for their end."""
-        for task in self.running.values():
-            task.cancel()
-        await asyncio.gather(*self.running.values(), return_exceptions=True)
+class Couriers(RunningTasks):
+    """The running deliveries, by webhook or browser."""
 
 
 async def tell_due(world: World) -> None:
     """Send a courier to each webhook that has something to hear and has none; waits for none of them."""
-    now, running = world.now(), world.keep(Couriers).running
+    now = world.now()
     for webhook in await world.db.scan(store.webhooks):
-        id = webhook.webhook_id
-        if webhook.is_due(now) and (id not in running or running[id].done()):
-            running[id] = asyncio.create_task(_courier(world, webhook))
+        if webhook.is_due(now):
+            world.keep(Couriers).begin(webhook.webhook_id, partial(_courier, world, webhook))
 
 
 async def _courier(world: World, webhook: Webhook) -> None:

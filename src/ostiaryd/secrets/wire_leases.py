@@ -19,12 +19,13 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
-from ostiaryd.ground.outbound.postgres_client import DatabaseConflict, DatabaseDown, PostgresClient
+from ostiaryd.ground.outbound.postgres_client import IDLE_S, DatabaseConflict, DatabaseDown, PostgresClient
+from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.secrets.flows import databases, leases
+from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.model.database import ConnectionBody, check_address, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
@@ -33,6 +34,7 @@ from ostiaryd.secrets.model.upstream import (
     CreateAccount,
     ExtendAccount,
     RevokeDue,
+    RevokeRoles,
     RotateRole,
     RotateRoot,
     Upstream,
@@ -76,6 +78,10 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
                 raise
         case RevokeDue():
             await revoke_due(world)
+        case RevokeRoles(roles, is_forced):
+            for role in roles:
+                await _revoke_role(call, role, is_forgotten=is_forced)
+            await revoke_due(world)
     return Answer(status=204)
 
 
@@ -101,14 +107,12 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     contended, loop = world.keep(Revokers).contended, asyncio.get_running_loop()
 
     def create(raw: BoundedConnection) -> None:
-        texts = accounts.render(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
         accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
         present = world.db.scan(lambda reader: lease_store.get(reader, lease.lease_id))
         leases.check_creating(asyncio.run_coroutine_threadsafe(present, loop).result(CREATE_S))
-        for text in texts:
-            raw.execute(text)
+        accounts.execute(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
 
     try:
         try:
@@ -135,7 +139,7 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     statements = lease.statements.renewal or accounts.EXTEND
 
     def extend(raw: BoundedConnection) -> None:
-        accounts.execute(raw, statements, stored.config, lease.username, "", expires_at)
+        accounts.execute(raw, statements, stored.config, lease.username, expires_at=expires_at)
 
     await _at_database(world, lease.database, extend)
     renewed = await _follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
@@ -144,6 +148,14 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
         lease_s=(renewed.expires_at - renewed.renewed_at) // SECOND,
         is_renewable=True,
     )
+
+
+async def _revoke_role(call: Call, role: str, *, is_forgotten: bool) -> None:
+    """End all leases of a role, in acts that are short enough for others to be done between them."""
+    after: str | None = ""
+    while after is not None:
+        flow = partial(leases.revoke_leases_of, role=role, after=after, is_forgotten=is_forgotten)
+        after = await _follow(call, "lease.end", flow)
 
 
 async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
@@ -162,22 +174,16 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
 # --- revocation
 
 
-class Revokers:
-    """The running revocations, by database; lives on the event loop.
+class Revokers(RunningTasks):
+    """The running revocations, by database.
 
     `since`: up to there ended holdings are known. `contended`: roles whose statements change rows that others change.
     """
 
-    def __init__(self, _: World) -> None:
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
         self.since = 0
         self.contended: set[str] = set()
-        self.running: dict[str, asyncio.Task[None]] = {}
-
-    async def close(self) -> None:
-        """Cancel all revocations, and wait for their end; they are due again after a while."""
-        for task in self.running.values():
-            task.cancel()
-        await asyncio.gather(*self.running.values(), return_exceptions=True)
 
 
 async def revoke_due(world: World) -> None:
@@ -190,15 +196,13 @@ async def revoke_due(world: World) -> None:
         await world.writer.submit(lambda tx: leases.mark_ended(tx, ended))
     if len(ended) < ENDED_AT_ONCE:
         revokers.since = max(now - OVERLAP, 0)
-    for name in [name for name, task in revokers.running.items() if task.done()]:
-        del revokers.running[name]
     by_database: dict[str, list[Lease]] = {}
     for lease in await world.db.scan(lambda reader: lease_store.due(reader, now=now, limit=DUE_AT_ONCE)):
         by_database.setdefault(lease.database, []).append(lease)
     for name, due in by_database.items():
-        if name not in revokers.running:
-            revokers.running[name] = asyncio.create_task(_revoke_all(world, name, due))
-    await world.keep(PostgresClient).close_idle()
+        revokers.begin(name, partial(_revoke_all, world, name, due))
+    is_sealed = seal.read_status(world.db.read()).is_sealed
+    await world.keep(PostgresClient).close_idle(within_s=0 if is_sealed else IDLE_S)
 
 
 async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
@@ -296,7 +300,7 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
     def rotate(raw: BoundedConnection) -> None:
         if not accounts.has_account(raw, role.username):
             raise Invalid(f"the database has no user {role.username!a}", code="no_user")
-        accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password, 0)
+        accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password)
 
     try:
         await _at_database(world, role.database, rotate, hidden=password)
@@ -313,7 +317,7 @@ async def _rotate_root(world: World, name: str) -> None:
 
     def rotate(raw: BoundedConnection) -> None:
         config = stored.config
-        accounts.execute(raw, config.rotation or accounts.ROTATE, config, config.username, password, 0)
+        accounts.execute(raw, config.rotation or accounts.ROTATE, config, config.username, password)
 
     await _at_database(world, name, rotate, hidden=password)
 

@@ -8,15 +8,16 @@ The next poll acknowledges applied signals; after a crash before that, a signal 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.signals.flows import issuers as flows
 from ostiaryd.signals.model.issuers import Issuer
@@ -40,29 +41,20 @@ class Owed:
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-class Pollers:
-    """The running polls, by issuer; lives on the event loop."""
+class Pollers(RunningTasks):
+    """The running polls, by issuer."""
 
-    def __init__(self, _: World) -> None:
-        self.running: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
         self.owed: dict[str, Owed] = {}
-
-    async def close(self) -> None:
-        """Cancel all polls, and wait for their end."""
-        for task in self.running.values():
-            task.cancel()
-        await asyncio.gather(*self.running.values(), return_exceptions=True)
 
 
 async def poll_due(world: World) -> None:
     """Start a poll of each issuer that is due and has none running, without waiting."""
-    now, running = world.now(), world.keep(Pollers).running
-    for id in [id for id, task in running.items() if task.done()]:
-        del running[id]
+    now = world.now()
     for issuer in await world.db.scan(store.issuers):
-        is_due = issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until
-        if is_due and issuer.issuer_id not in running:
-            running[issuer.issuer_id] = asyncio.create_task(_poll(world, issuer))
+        if issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until:
+            world.keep(Pollers).begin(issuer.issuer_id, partial(_poll, world, issuer))
 
 
 async def _poll(world: World, issuer: Issuer) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.fetch import Answer, request
+from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.signals.flows import delivery, streams
@@ -26,27 +28,16 @@ log = logging.getLogger("ostiary")
 MAX_ERROR = 4096
 
 
-class Pushers:
-    """The running pushes, by stream; lives on the event loop."""
-
-    def __init__(self, _: World) -> None:
-        self.running: dict[str, asyncio.Task[None]] = {}
-
-    async def close(self) -> None:
-        """Cancel all pushes, and wait for their end."""
-        for task in self.running.values():
-            task.cancel()
-        await asyncio.gather(*self.running.values(), return_exceptions=True)
+class Pushers(RunningTasks):
+    """The running pushes, by stream."""
 
 
 async def push_due(world: World) -> None:
     """Start a push to each stream that is due and has none running, without waiting."""
-    now, running = world.now(), world.keep(Pushers).running
-    for id in [id for id, task in running.items() if task.done()]:
-        del running[id]
+    now = world.now()
     for stream in await world.db.scan(store.streams):
-        if stream.is_due(now) and stream.stream_id not in running:
-            running[stream.stream_id] = asyncio.create_task(_push_all(world, stream))
+        if stream.is_due(now):
+            world.keep(Pushers).begin(stream.stream_id, partial(_push_all, world, stream))
 
 
 async def _push_all(world: World, stream: Stream) -> None:

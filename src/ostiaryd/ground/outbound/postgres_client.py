@@ -7,8 +7,10 @@ password.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -76,12 +78,36 @@ class PostgresTarget(NamedTuple):
 
 
 class _Pool:
-    """The connections to a target: `slots` bounds those in use, `idle` are open with the time of their last use."""
+    """The connections to a target: `slots` bounds those in use. Threads take idle connections and give them back."""
 
     def __init__(self, target: PostgresTarget) -> None:
         self.slots = asyncio.Semaphore(target.max_connections)
-        self.idle: list[tuple[float, BoundedConnection]] = []
         self.waiting = self.in_use = 0
+        self._idle: list[tuple[float, BoundedConnection]] = []
+        """Connections with the time of their last use, which rises."""
+        self._mutex = threading.Lock()
+
+    @property
+    def is_unused(self) -> bool:
+        """Return whether nothing uses the pool, or waits for it, and no connection is open."""
+        return not (self._idle or self.waiting or self.in_use)
+
+    def take(self) -> tuple[float, BoundedConnection] | None:
+        """Take the connection that was used last, with the time of that use; None without an idle one."""
+        with self._mutex:
+            return self._idle.pop() if self._idle else None
+
+    def give(self, raw: BoundedConnection) -> None:
+        """Keep a connection for the next job."""
+        with self._mutex:
+            self._idle.append((time.monotonic(), raw))
+
+    def take_stale(self, before: float) -> list[BoundedConnection]:
+        """Take the connections that nothing has used since a time."""
+        with self._mutex:
+            stale = [raw for used_at, raw in self._idle if used_at < before]
+            self._idle = self._idle[len(stale) :]
+        return stale
 
     def release(self) -> None:
         """Let the next job have a connection."""
@@ -119,23 +145,25 @@ class PostgresClient:
         job.add_done_callback(lambda _: pool.release())  # a job whose caller went away still uses its connection
         return await asyncio.shield(job)
 
-    async def close_idle(self) -> None:
-        """Close connections that were idle for a minute, and forget targets without any."""
-        before = time.monotonic() - IDLE_S
-        stale: list[BoundedConnection] = []
+    @property
+    def targets(self) -> list[PostgresTarget]:
+        """Return the targets with connections."""
+        return list(self._pools)
+
+    async def close_idle(self, *, within_s: float = IDLE_S) -> None:
+        """Close connections that nothing has used within a time; forget targets without any, with their passwords."""
+        before = time.monotonic() - within_s
         for target, pool in list(self._pools.items()):
-            stale += [raw for used_at, raw in pool.idle if used_at < before]
-            pool.idle = [one for one in pool.idle if one[0] >= before]
-            if not (pool.idle or pool.waiting or pool.in_use):
+            for raw in pool.take_stale(before):
+                await asyncio.get_running_loop().run_in_executor(self._threads, raw.close)
+            if pool.is_unused and self._pools.get(target) is pool:
                 del self._pools[target]
-        for raw in stale:
-            await asyncio.get_running_loop().run_in_executor(self._threads, raw.close)
 
     async def close(self) -> None:
         """Close all connections, after the jobs in progress."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         for pool in self._pools.values():
-            for _, raw in pool.idle:
+            for raw in pool.take_stale(math.inf):
                 raw.close()
 
 
@@ -163,10 +191,10 @@ def _perform(pool: _Pool, target: PostgresTarget, work: Callable[[BoundedConnect
 
 def _take(pool: _Pool) -> BoundedConnection | None:
     """Return an idle connection that works; None if there is none."""
-    while pool.idle:
+    while (idle := pool.take()) is not None:
         import psycopg
 
-        used_at, raw = pool.idle.pop()
+        used_at, raw = idle
         if time.monotonic() - used_at < CHECK_AFTER_S:
             return raw
         try:
@@ -187,7 +215,7 @@ def _give_back(pool: _Pool, raw: BoundedConnection) -> None:
     except psycopg.Error:
         raw.close()
         return
-    pool.idle.append((time.monotonic(), raw))
+    pool.give(raw)
 
 
 def _connect(target: PostgresTarget) -> BoundedConnection:

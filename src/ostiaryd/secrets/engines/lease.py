@@ -19,7 +19,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model.lease import LeaseState
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -32,7 +31,7 @@ from ostiaryd.secrets.model.request import (
     parse_duration,
     render_time,
 )
-from ostiaryd.secrets.model.upstream import ExtendAccount, RevokeDue
+from ostiaryd.secrets.model.upstream import ExtendAccount, RevokeDue, RevokeRoles
 from ostiaryd.secrets.store import leases as store
 
 PREFIX = "sys/leases/"
@@ -119,19 +118,9 @@ def _list(act: Act, role: str) -> Answer:
 
 
 def _revoke_all(act: Act, role: str, is_forced: bool) -> Answer:
-    """Revoke at most `MAX_LISTED` leases of each role; `is_forced` forgets their accounts, apart from those
-    under creation.
-    """
     act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
-    count = 0
-    for one in [role] if role else store.roles(act.tx, limit=MAX_LISTED):
-        leases = store.of_role(act.tx, one, limit=MAX_LISTED)
-        count += flows.revoke_leases(act, leases, why="revoked by prefix")
-        for lease in leases if is_forced else ():
-            if lease.state is not LeaseState.CREATING:
-                store.delete(act.tx, lease.lease_id)
-    act.entry.detail = {**(act.entry.detail or {}), "count": count}
-    return Answer(upstream=RevokeDue())
+    roles = [role] if role else store.roles(act.tx, limit=MAX_LISTED)
+    return Answer(upstream=RevokeRoles(roles, is_forced))
 
 
 _OWN = {"lookup": _lookup, "renew": _renew, "revoke": _revoke}

@@ -43,16 +43,21 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
 def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
     """Return the password of a connection that is stored again without one.
 
-    Raises Invalid if the connection is new, or leads to another server or user, who should not see it.
+    Raises Invalid if the connection is new, or leads to another server or user, or a server that proves itself in
+    another way, which should not see it.
     """
     stored = store.config(reader, name)
-    if stored is None or (*_server_of(stored.config), stored.config.username) != (*_server_of(config), config.username):
-        raise Invalid("`password` is required for a new connection, and for another server or user")
+    if stored is None or _receiver_of(stored.config) != _receiver_of(config):
+        raise Invalid("`password` is required for a new connection, and for another server, user or `tls_ca`")
     return _open(reader, keys, f"config/{name}", stored.password)
 
 
 def _server_of(config: DatabaseConfig) -> tuple[str, str]:
     return config.address, config.database
+
+
+def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
+    return *_server_of(config), config.username, config.is_verified, config.tls_ca
 
 
 def delete_connection(act: Act, name: str) -> None:

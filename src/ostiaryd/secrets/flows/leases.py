@@ -36,6 +36,8 @@ from ostiaryd.secrets.store import leases as store
 
 MAX_LEASES = 10_000
 """Leases of one agent."""
+REVOKED_AT_ONCE = 200
+"""Leases in one act: other acts wait for milliseconds."""
 NAMED = 100
 """Leases whose ids an entry names."""
 
@@ -146,14 +148,11 @@ def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
     return replace(lease, expires_at=expires_at, renewed_at=act.now)
 
 
-def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> int:
-    """End leases, and owe the removal of their accounts; return how many."""
-    count = 0
+def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
+    """End leases, and owe the removal of their accounts."""
     for lease in leases:
         store.revoke(act.tx, lease.lease_id)
         _end_holding(act, lease, why=why)
-        count += 1
-    return count
 
 
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
@@ -170,6 +169,20 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     store.retry(act.tx, lease_id)
     if is_forgotten and lease.state is not LeaseState.CREATING:
         store.delete(act.tx, lease_id)
+
+
+def revoke_leases_of(act: Act, *, role: str, after: str, is_forgotten: bool) -> str | None:
+    """End the next leases of a role behind `after`; return the id of the last one, None at the end.
+
+    `is_forgotten`: as in `revoke_lease`.
+    """
+    next_leases = store.of_role(act.tx, role, after=after, limit=REVOKED_AT_ONCE)
+    registry.note(act, object=f"{MOUNT}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
+    revoke_leases(act, next_leases, why="revoked by prefix")
+    for lease in next_leases if is_forgotten else ():
+        if lease.state is not LeaseState.CREATING:
+            store.delete(act.tx, lease.lease_id)
+    return next_leases[-1].lease_id if len(next_leases) == REVOKED_AT_ONCE else None
 
 
 def end_leases(act: Act, removed: Sequence[Lease]) -> None:

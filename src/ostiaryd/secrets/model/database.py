@@ -253,7 +253,7 @@ def make_account(agent: str, role: str, *, now: int, random: Callable[[int], byt
 
 def make_password(random: Callable[[int], bytes]) -> str:
     """Return a password of 256 random bits; it begins with a letter, for databases that want one."""
-    return "A1-" + base64.urlsafe_b64encode(random(32)).decode().rstrip("=").replace("_", "-")
+    return f"A1-{random(32).hex()}"
 
 
 def lock_number(username: str) -> int:

@@ -5,6 +5,7 @@ The text of each value leaves out passwords.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ostiaryd.secrets.model.database import ConnectionBody
@@ -34,6 +35,13 @@ class RevokeDue(NamedTuple):
     """Begin with the revocations that are due, and do not wait for them."""
 
 
+class RevokeRoles(NamedTuple):
+    """Revoke all leases of roles. `is_forced`: forget the leases although their accounts may still exist."""
+
+    roles: Sequence[str]
+    is_forced: bool
+
+
 class ConnectDatabase(NamedTuple):
     """Store a connection, once it works."""
 
@@ -54,4 +62,4 @@ class RotateRole(NamedTuple):
     is_new: bool = False
 
 
-Upstream = CreateAccount | ExtendAccount | RevokeDue | ConnectDatabase | RotateRoot | RotateRole
+Upstream = CreateAccount | ExtendAccount | RevokeDue | RevokeRoles | ConnectDatabase | RotateRoot | RotateRole

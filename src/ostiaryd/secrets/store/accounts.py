@@ -85,29 +85,15 @@ def execute(
     statements: Sequence[str],
     config: DatabaseConfig,
     username: str,
-    password: str,
-    expires_at: int,
+    password: str = "",
+    expires_at: int = 0,
 ) -> None:
-    """Execute statements in the transaction of the connection."""
-    for text in render(raw, statements, config, username, password, expires_at):
-        raw.execute(text)
-
-
-def render(
-    raw: BoundedConnection,
-    statements: Sequence[str],
-    config: DatabaseConfig,
-    username: str,
-    password: str,
-    expires_at: int,
-) -> list[bytes]:
-    """Return statements with their values, and the password in the form that is configured."""
+    """Execute statements with their values, and the password in the form that is configured."""
     if password and config.password_form == "scram-sha-256":
         verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
         password = verifier.decode()
-    return [
-        render_statement(one, name=username, password=password, expires_at=expires_at).encode() for one in statements
-    ]
+    for one in statements:
+        raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at).encode())
 
 
 def disable(raw: BoundedConnection, usernames: Sequence[str]) -> None:
@@ -130,7 +116,7 @@ def revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseC
     """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in."""
     if not has_account(raw, lease.username):
         return
-    execute(raw, lease.statements.revocation, config, lease.username, "", lease.expires_at)
+    execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
     left = raw.execute(_ACCOUNT, (lease.username,)).fetchone()
     if left is not None and left[0]:
         raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
