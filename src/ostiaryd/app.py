@@ -548,7 +548,7 @@ LOOPS = (
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),
     _every(600, signals.forget),
-    _every(1, wire_acme_validation.validate_due),
+    _every(0.02, wire_acme_validation.keep_validating),
     _every(600, wire_acme_validation.forget_orders),
     _every(1, wire_signals_poll.poll_due, lane=Lane.STOP),
     _every(600, hearing.forget),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.client_certificates import of_unknown_version
+from harness.patience import eventually_async
 from harness.registry_fixtures import newest_entry, register_agent
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Refused
@@ -38,6 +40,7 @@ from ostiaryd.certs.model.acme import (
 )
 from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.store import acme as store
+from ostiaryd.certs.wire_acme_validation import OF_ACCOUNT, keep_validating
 from tests.certs.acme_fixtures import AcmeStage
 from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, bind, dns_digest, encode, kind_of
 from tests.support.alpn_server import alpn_certificate, digest
@@ -617,6 +620,33 @@ async def test_a_slow_host_delays_neither_another_account_nor_the_end(
     failed = (await client.post(order.headers["location"])).json
     assert (failed["status"], failed["error"]["type"]) == ("invalid", f"{KINDS}connection")
     assert len(stage.site.asked) == 3, "two repetitions"
+
+
+async def test_validations_start_with_the_response_and_with_the_end_of_another_one(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("LOOK_S", "WITHIN_S"):
+        monkeypatch.setattr(f"ostiaryd.certs.wire_acme_validation.{limit}", 3600.0)
+
+    async def validate() -> None:
+        while True:
+            await keep_validating(stage.world)
+
+    client = await stage.client()
+    running = asyncio.create_task(validate())
+    order = await client.order(*[f"dns:{number}.example" for number in range(2 * OF_ACCOUNT + 1)])
+    stage.site.silence.clear()
+    await client.prove(order, "http-01", stage.serve)
+    await eventually_async(lambda: len(stage.site.asked) == OF_ACCOUNT)
+    stage.site.silence.set()
+    id = order.headers["location"].rpartition("/")[2]
+
+    def is_ready() -> bool:
+        stored = store.get_order(stage.world.db.read(), id)
+        return stored is not None and stored.status == "ready"
+
+    await eventually_async(is_ready)
+    running.cancel()
 
 
 async def test_an_answer_with_an_unexpected_effect_ends_the_validation_after_three_attempts(

@@ -51,6 +51,7 @@ from ostiaryd.certs.model.certificate import Reason
 from ostiaryd.certs.model.keys import BadKey
 from ostiaryd.certs.model.names import CertificateName
 from ostiaryd.certs.model.requests import parse_csr
+from ostiaryd.certs.wire_acme_validation import Validations
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.database.writer import isolated
@@ -521,6 +522,7 @@ async def respond(call: Call) -> Reply:
             return flows.respond(act, account, id, type)
 
         authorization = await _act(call, request, "acme.respond", run)
+        call.world.keep(Validations).changed.set()
     else:
         authorization = await _read(
             call, request, lambda reader, account: flows.find_authorization(reader, id, account=account.account_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache, partial
 
 from ostiary.protocol.errors import Invalid, Refused
@@ -42,6 +43,8 @@ from ostiaryd.ledger.flows import act
 AT_ONCE, OF_ACCOUNT = 32, 4
 """Validations at a time: of all accounts, and of one."""
 LOOKED_AT = 1000
+LOOK_S = 1.0
+"""Seconds after which due validations are looked for without a cause: other servers, and repetitions."""
 WITHIN_S = 10.0
 """Seconds for one attempt, with all redirects."""
 CLAIM_S = 30
@@ -57,6 +60,8 @@ class Validations:
 
     def __init__(self, world: World) -> None:
         self.running: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self.changed = asyncio.Event()
+        """Set when a client has responded, and when a validation has ended: another one may start."""
 
     async def close(self) -> None:
         """Cancel all validations, and wait for their end. Their intents stay."""
@@ -66,12 +71,22 @@ class Validations:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def keep_validating(world: World) -> None:
+    """Start the validations that are due, as soon as one is or another one ends, and at the latest after a second."""
+    changed = world.keep(Validations).changed
+    with suppress(TimeoutError):
+        await asyncio.wait_for(changed.wait(), LOOK_S)
+    changed.clear()
+    await validate_due(world)
+
+
 async def validate_due(world: World) -> None:
     """Start the validations that are due; waits for none of them.
 
     Raises the error of a validation that failed by a defect of this program; its intent stays.
     """
-    running = world.keep(Validations).running
+    validations = world.keep(Validations)
+    running = validations.running
     for id in [id for id, (_, task) in running.items() if task.done()]:
         running.pop(id)[1].result()
     busy = Counter(account for account, _ in running.values())
@@ -80,7 +95,9 @@ async def validate_due(world: World) -> None:
             return
         if one.authorization_id not in running and busy[one.account] < OF_ACCOUNT:
             busy[one.account] += 1
-            running[one.authorization_id] = one.account, asyncio.create_task(_validate(world, one))
+            task = asyncio.create_task(_validate(world, one))
+            task.add_done_callback(lambda _: validations.changed.set())
+            running[one.authorization_id] = one.account, task
 
 
 async def _validate(world: World, authorization: Authorization) -> None:
