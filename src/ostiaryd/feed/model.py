@@ -1,4 +1,4 @@
-"""Rules of the feed: the fact of each delta, and the entry of each reported record."""
+"""Rules of the feed: the fact for each change, and the entry for each reported record."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
 PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | RestrictionDelta | StopDelta
-"""deltas that are complete facts"""
+"""Changes that are sent as they are stored."""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = json_decoder(Delta)
 
 
 def parse_delta(body: bytes) -> Delta:
-    """A message of the outbox's topic `feed`."""
+    """Return the change in a message of the outbox's topic `feed`."""
     delta: Delta = _decode(body)
     return delta
 
 
 def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
-    """Return the fact about an agent that changed at `at`; after an hour none of its older tokens can be alive."""
+    """Return the fact about an agent that changed at `at`. After an hour none of its older tokens can be live."""
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
 def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
-    """Return the fact of a plain delta."""
+    """Return the fact of a plain change."""
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -78,7 +78,7 @@ class Reporter:
 
 @dataclass(slots=True)
 class ReportEntries:
-    """The entries that a report becomes."""
+    """The entries that result from a report."""
 
     by: Reporter
     at: int
@@ -87,7 +87,9 @@ class ReportEntries:
     """the entries of decisions by the numbers of their records"""
 
     def add(self, action: str, number: int, *, at: int, **fields: Any) -> Entry:
-        """`number` is the record's in its spool, `at` when the guard says that it was."""
+        """Add the entry of a record. `number` is the number of the record in its spool, `at` the guard's time of the
+        event.
+        """
         where = {"spool": self.by.spool, "number": number, "at": at}
         detail = where | fields.pop("detail", {})
         entry = Entry(
@@ -97,7 +99,7 @@ class ReportEntries:
         return entry
 
     def gap(self, first: int, last: int) -> None:
-        """Records that the guard has numbered and that never came."""
+        """Add an entry about records that the guard numbered and that never arrived."""
         self.entries.append(
             Entry(
                 at=self.at,
@@ -114,10 +116,10 @@ class ReportEntries:
 def tell_call(
     entries: ReportEntries, number: int, record: CallRecord, holding: Holding | None, *, owner: str | None
 ) -> None:
-    """Add the entry of a reported decision, for a known token of the reporter's resource only.
+    """Add the entry of a reported decision, only for a known token for the reporter's resource.
 
-    The holder of the token and the task come from our own records, not from the guard; other names from the guard are
-    detail.
+    The holder of the token and the task come from the server's own records, not from the guard. Other names that the
+    guard states are kept as detail.
     """
     if holding is None or holding.audience != entries.by.uri or holding.agent != record.agent:
         problem = "token not found" if holding is None else "the token is not for the resource of the reporter"
@@ -164,7 +166,7 @@ def tell_call(
 
 
 def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
-    """A call that has an entry, as profiles are learned from it."""
+    """Return the call of an entry in the form from which profiles are learned."""
     entry, context = entries.calls[number], {} if record.facts is None else record.facts.call_context
     return Event(
         at=record.at,
@@ -181,7 +183,9 @@ def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
 def tell_undecided(
     entries: ReportEntries, number: int, record: UndecidedRecord, holding: Holding | None, *, owner: str | None
 ) -> None:
-    """The entry of a call that could not be decided. It is the agent's only where a token of it was at the guard."""
+    """Add the entry of a call that could not be decided. It names the agent only if a token of the agent reached the
+    guard.
+    """
     detail: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     if holding is not None and holding.audience == entries.by.uri and holding.agent == record.agent:
@@ -203,9 +207,7 @@ def tell_undecided(
 
 
 def question_of(entries: ReportEntries, record: CallRecord, holding: Holding) -> Posed | None:
-    """Return the question to the policies about a reported call; the agent and the resource come from
-    our own records.
-    """
+    """Return the policy question about a reported call. The agent and the resource come from our own records."""
     facts = record.facts
     if facts is None:
         return None
@@ -217,9 +219,7 @@ def question_of(entries: ReportEntries, record: CallRecord, holding: Holding) ->
 
 
 def tell_result(entries: ReportEntries, number: int, record: ResultRecord) -> None:
-    """Add the result of a call: to the entry of the call if it is in the same report, otherwise as an
-    entry of its own.
-    """
+    """Add the result of a call: to the entry of the call if it is in the same report, otherwise as a separate entry."""
     result = Result(record.status, record.bytes, record.records, record.data_class)
     if (call := entries.calls.get(record.call)) is not None:
         call.result = result

@@ -66,8 +66,8 @@ _DROP_SERVER = sql("delete from feed_server where server = :server")
 
 
 class ArgumentSource(NamedTuple):
-    """A field that the values of an argument came from; `tasks` and `agents`: digests of the tasks and agents that
-    showed it.
+    """A field from which an argument took values. `tasks` and `agents` hold digests of the tasks and agents that did
+    so.
     """
 
     tool: str
@@ -84,7 +84,7 @@ def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
 
 
 def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSource | None:
-    """Return the row with the same argument and field as `of`."""
+    """Return the row with the same argument and source field as `of`."""
     row = reader.one(
         _ONE_SOURCE,
         resource_id=resource_id,
@@ -115,7 +115,7 @@ def _argument_source(row: Any) -> ArgumentSource:
 
 
 def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
-    """(server, its last sign of life, the progress of its guards) of each server of the database."""
+    """Return (server, its last heartbeat, the progress of its guards) for each server of the database."""
     return [(server, beat, bytes(guards)) for server, beat, guards in reader.all(_SERVERS)]
 
 
@@ -139,7 +139,7 @@ def position(reader: Reader) -> tuple[int, str]:
 
 
 def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
-    """(resource, number that must come next, whether it is closed) of a spool, or None for a new one."""
+    """Return (resource, next expected record number, whether it is closed) of a spool; None for a new one."""
     row = reader.one(_SPOOL, id=id)
     return None if row is None else (row[0], row[1], row[2] is not None)
 
@@ -160,18 +160,18 @@ def close_spool(tx: Tx, id: str) -> None:
 
 
 def last_reports(reader: Reader, *, since: int) -> list[tuple[str, str, int]]:
-    """(id, name, when the last report came) of each resource whose guards have reported since then."""
+    """Return (id, name, time of the last report) of each resource whose guards have reported since `since`."""
     return [(id, name, at) for id, name, at in reader.all(_LAST_REPORTS, since=since)]
 
 
 def audience(reader: Reader, token: str) -> str | None:
-    """The resource that a token is for, if it is known."""
+    """Return the resource that a token is for, if the token is known."""
     row = reader.one(_AUDIENCE, id=token)
     return None if row is None else row[0]
 
 
 def ended_tokens(reader: Reader, audience: str, *, since: int, now: int) -> list[tuple[str, int]]:
-    """Tokens for that resource that were ended since and would still be alive: (jti, when not any more)."""
+    """Return the tokens for a resource that were ended since `since` before their expiry: (jti, expiry)."""
     return [(id, until) for id, until in reader.all(_ENDED, audience=audience, since=since, now=now)]
 
 
@@ -182,7 +182,7 @@ def profile(reader: Reader, agent: str, resource_id: str) -> tuple[bytes, int] |
 
 
 def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str, bytes]]:
-    """(agent, packed), the last learned first."""
+    """Return (agent, packed profile), the last learned first."""
     return [(agent, bytes(packed)) for agent, packed in reader.all(_PROFILES, resource_id=resource_id, limit=limit)]
 
 

@@ -1,4 +1,6 @@
-"""The connected guards, their positions in the feed, the times at which each has a change in force, and a test."""
+"""Routes about guards: the connected guards, their positions in the feed, the times at which each had a change in
+force, and a test.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class GuardBody(TypedDict):
 
 
 class MissingGuardBody(TypedDict):
-    """A resource without a connected guard, and when one last reported."""
+    """A resource without a connected guard, and the time of its last report."""
 
     resource: str
     reported_at: int
@@ -44,7 +46,7 @@ class MissingGuardsBody(TypedDict):
 
 
 class TestedGuards(TypedDict):
-    """The connected guards; `ms` is how long after the commit of the test message it was in force there."""
+    """The connected guards. `ms` is the time from the commit of the test message until the guard had it in force."""
 
     seq: int
     guards: list[GuardBody]
@@ -88,7 +90,7 @@ async def list_missing(call: Call) -> Reply:
 
 
 async def test_guards(call: Call) -> Reply:
-    """Send a message to every connected guard, and wait until each has it in force, at most 3 s.
+    """Send a test message to every connected guard, and wait until each has it in force, at most 3 s.
 
     The message changes nothing. A guard without `ms` did not confirm the message in that time.
     """

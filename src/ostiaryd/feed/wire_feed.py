@@ -1,7 +1,7 @@
-"""The feed as guards speak it, under /feed/v1: JSON lines of signed messages down, reports and acknowledgements up.
+"""The feed for guards under /feed/v1: JSON lines of signed messages to the guard, reports and acknowledgements from it.
 
-A guard is a resource that shows its own key: it gets a token (client_credentials, private_key_jwt, DPoP) with the scope
-`ostiary:feed` for the API of this server.
+A guard is a resource that proves its own key: it gets a token (client_credentials, private_key_jwt, DPoP) with the
+scope `ostiary:feed` for the API of this server.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ log = logging.getLogger("ostiary")
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
-    """All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so.
+    """All facts up to `seq` are in force at the guard, and have been for `ago` microseconds.
 
-    Of its records: for how many microseconds some have waited to be taken, how full their room is, in per cent.
+    `late` is the age of the oldest unreported record, in microseconds; `filled` the fill level of the spool, in per
+    cent.
     """
 
     stream: Annotated[str, Meta(max_length=64)]
@@ -69,7 +70,7 @@ class FeedKeySet(TypedDict):
 
 
 class ReplayedBody(TypedDict):
-    """Counts of the stops that were carried out again, and of messages by an unknown key."""
+    """The number of stops that were carried out again, and of messages signed by an unknown key."""
 
     replayed: int
     unverified: int
@@ -89,8 +90,8 @@ async def jwks(call: Call) -> Reply:
 async def stream(call: Call) -> Reply:
     """Stream the signed messages of the feed, one per line, without end.
 
-    A guard that follows another history gets a snapshot. Raises InRecovery if the database does not have the head that
-    the guard shows.
+    A guard that follows another history gets a snapshot. Raises InRecovery if the database lacks the head that the
+    guard sends.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
@@ -107,8 +108,8 @@ async def stream(call: Call) -> Reply:
 
 
 def _signed_head(call: Call, resource: Resource) -> Head | None:
-    """Return the head that the guard has received; None for a head that this log has not signed, which
-    is no evidence.
+    """Return the ledger head that the guard sends; None for a head that this log has not signed, since only a signed
+    head is evidence.
     """
     unverified = call.query_one("head")
     if unverified is None:
@@ -121,7 +122,7 @@ def _signed_head(call: Call, resource: Resource) -> Head | None:
 
 
 class Stops(msgspec.Struct, forbid_unknown_fields=True):
-    """Signed messages of the feed in which a guard heard of stops."""
+    """Signed messages of the feed that contain stops."""
 
     messages: Annotated[list[Annotated[str, Meta(max_length=MAX_STOPS_BYTES)]], Meta(max_length=MAX_STOPS)]
 
@@ -222,7 +223,7 @@ async def ask_person(call: Call) -> Reply:
 
 
 class Paced(msgspec.Struct, forbid_unknown_fields=True):
-    """A call under that token is to be counted."""
+    """A token under which a throttled agent calls."""
 
     token: Annotated[str, Meta(max_length=256)]
 

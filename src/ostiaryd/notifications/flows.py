@@ -89,7 +89,7 @@ def remove(act: Act, id: str) -> None:
 
 
 def test(act: Act) -> None:
-    """An entry that every webhook hears of."""
+    """Make this act a test event, which every webhook receives."""
     act.entry.action = TEST
 
 
@@ -124,7 +124,7 @@ def alerts(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: 
 
 
 def entry(reader: Reader, index: int) -> Entry:
-    """An entry that there is."""
+    """Return the entry at `index`, which must exist."""
     body = ledger.get_entry_body(reader, index)
     assert body is not None, "an entry stays"
     return decode_entry(body)
@@ -142,7 +142,9 @@ def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
 
 
 def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
-    """Take a try upon oneself; None where another process has, or the webhook is not due any more."""
+    """Claim the delivery of the event at `index`. Return the webhook; None if another process has the claim, or the
+    event is not due.
+    """
     until = tx.now + (TRY_S + 5) * SECOND
     if not store.claim(tx, webhook.webhook_id, idx=index, until=until):
         return None
@@ -161,14 +163,14 @@ def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:
 
 
 def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
-    """Leave an event out, or end a webhook whose receiver is gone (410); both leave an entry."""
+    """Skip an event that could not be delivered, or end a webhook whose receiver is gone (410); both leave an entry."""
     after = _after(act.tx, webhook, outcome)
     registry.note(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
     store.settle(act.tx, after, claim=webhook.busy_until)
 
 
 def is_over(webhook: Webhook, outcome: Outcome) -> bool:
-    """Return whether no try follows."""
+    """Return whether the delivery has failed for good: no other attempt follows."""
     return outcome.status == GONE or tried(webhook, outcome, now=0, jitter=0).lost > webhook.lost
 
 
@@ -183,7 +185,9 @@ def pass_over(tx: Tx, webhook: Webhook, index: int) -> None:
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return the problems of all webhooks in words. A URL may hold a secret, so only its origin is named."""
+    """Return the problems of all webhooks in words. Only the origin of a URL is shown, since the rest may hold a
+    secret.
+    """
     webhooks = store.webhooks(reader)
     return [f"{origin(one.url)}: {wrong}" for one in webhooks for wrong in _troubles(reader, one, now=now)]
 
@@ -260,7 +264,7 @@ def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
 
 
 def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: str) -> None:
-    """Leave a message out after the last try."""
+    """Drop a message after its last attempt failed."""
     act.entry.person = subscription.person
     registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     after = delivered(subscription, through=through, now=act.now)
@@ -268,9 +272,10 @@ def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: 
 
 
 class DuePush(NamedTuple):
-    """A browser that has not heard of the entries up to `through`, and the open requests that its person may answer.
+    """A browser without a message about the entries up to `through`, and the open requests that its person may
+    answer.
 
-    `has_left`: the person is no longer there.
+    `has_left`: the person is no longer registered.
     """
 
     subscription: Subscription
@@ -280,7 +285,7 @@ class DuePush(NamedTuple):
 
 
 def list_due_pushes(reader: Reader, *, config: Config, now: int, limit: int) -> list[DuePush]:
-    """Return browsers that new approval requests concern, or that have to pass over them."""
+    """Return the browsers with entries that are not yet delivered or skipped."""
     newest = store.newest_of(reader, ASKED)
     if newest is None:
         return []
@@ -300,7 +305,7 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
 
 
 def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
-    """Claim the next message to a browser; None if another process has it."""
+    """Claim the next message to a browser; None if another process has claimed it."""
     until = tx.now + (PUSH_TRY_S + 5) * SECOND
     if not store.claim_subscription(tx, subscription, until=until):
         return None
@@ -308,12 +313,12 @@ def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
 
 
 def settle_push(tx: Tx, claimed: Subscription, after: Subscription) -> None:
-    """Write the state after a delivery."""
+    """Store the state of a subscription after a delivery."""
     store.settle_subscription(tx, after, claim=claimed.busy_until)
 
 
 def pass_over_pushes(tx: Tx, due: Collection[DuePush]) -> None:
-    """Let browsers pass over entries that do not concern their persons."""
+    """Skip the entries that do not concern the persons of these browsers."""
     for one in due:
         store.skip_subscription(tx, one.subscription.subscription_id, idx=one.through + 1)
 

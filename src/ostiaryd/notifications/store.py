@@ -72,12 +72,14 @@ def delete(tx: Tx, id: WebhookId) -> int:
 
 
 def claim(tx: Tx, id: WebhookId, *, idx: int, until: int) -> bool:
-    """Claim the delivery of entry `idx` until then. Return False if it is claimed already, or not due."""
+    """Claim the delivery of entry `idx` until `until`. Return False if another process has the claim, or the entry is
+    not due.
+    """
     return tx.run(_CLAIM, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle(tx: Tx, webhook: Webhook, *, claim: int) -> bool:
-    """Write how it went; whether the claim, which ended at that instant, was still ours."""
+    """Store the webhook after an attempt. Return whether the claim that ends at `claim` was still this process's."""
     changed = tx.run(
         _SETTLE,
         id=webhook.webhook_id,
@@ -109,7 +111,7 @@ def next_events(reader: Reader, actions: Sequence[str], start: int, *, limit: in
 
 
 def waiting(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> tuple[int, int | None]:
-    """Return the number of such entries from `start` on, at most `limit` per action, and the time of the oldest."""
+    """Return the number of pending entries from `start` on, at most `limit` per action, and the time of the oldest."""
     counts = [reader.one(_WAITING, action=action, start=start, limit=limit) for action in actions]
     since = [row[1] for row in counts if row is not None and row[1] is not None]
     return sum(row[0] for row in counts if row is not None), min(since, default=None)
@@ -192,7 +194,7 @@ def get_subscription(reader: Reader, id: str) -> Subscription | None:
 
 
 def due_subscriptions(reader: Reader, *, newest: int, now: int, limit: int) -> list[Subscription]:
-    """Return push subscriptions that have not heard of the entry `newest`, and that no process tells now."""
+    """Return the push subscriptions that have not handled the entry `newest`, and that no process handles now."""
     return [_subscription(row) for row in reader.all(_DUE, newest=newest, now=now, limit=limit)]
 
 
@@ -203,7 +205,7 @@ def newest_of(reader: Reader, action: str) -> int | None:
 
 
 def insert_subscription(tx: Tx, subscription: Subscription) -> None:
-    """Insert a push subscription; another one of the same endpoint, which is the same browser, leaves."""
+    """Insert a push subscription. It replaces a subscription with the same endpoint, which is the same browser."""
     tx.run(_DELETE_ENDPOINT, endpoint=subscription.endpoint)
     tx.run(
         _INSERT_SUBSCRIPTION,
@@ -224,13 +226,13 @@ def delete_subscription(tx: Tx, id: SubscriptionId) -> int:
 
 
 def claim_subscription(tx: Tx, subscription: Subscription, *, until: int) -> bool:
-    """Claim the next message to a browser until then. Return False if another process has it."""
+    """Claim the next message to a browser until `until`. Return False if another process has the claim."""
     id, idx = subscription.subscription_id, subscription.next_idx
     return tx.run(_CLAIM_SUBSCRIPTION, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
-    """Write the result of a delivery, unless the claim has passed to another process."""
+    """Store the state after a delivery, unless another process has the claim by now."""
     tx.run(
         _SETTLE_SUBSCRIPTION,
         id=after.subscription_id,

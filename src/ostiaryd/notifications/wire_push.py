@@ -126,7 +126,7 @@ def _render(subscription: Subscription) -> SubscriptionBody:
 
 
 async def push_due(world: World) -> None:
-    """Send a message to each browser whose person may answer a new approval request; waits for none of them."""
+    """Start a message to each browser whose person may answer a new approval request; do not wait for its delivery."""
     config, now = world.config, world.now()
     due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))
     passed = [one for one in due if not one.questions and not one.has_left]

@@ -38,18 +38,20 @@ from ostiaryd.notifications.model.webhooks import (
 )
 
 PASSED = 1000
-"""Entries that are none of its business; after so many the next look begins behind them."""
+"""Number of entries for other receivers after which a webhook stores its position, so that the next search begins
+behind them.
+"""
 Events = list[tuple[int, str]]
 """Index and action of entries, in order."""
 log = logging.getLogger("ostiary")
 
 
 class Couriers(RunningTasks):
-    """The running deliveries, by webhook or browser."""
+    """The deliveries in progress, by webhook or browser."""
 
 
 async def tell_due(world: World) -> None:
-    """Send a courier to each webhook that has something to hear and has none; waits for none of them."""
+    """Start a delivery for each webhook with pending events and no delivery in progress; do not wait for it."""
     now = world.now()
     for webhook in await world.db.scan(store.webhooks):
         if webhook.is_due(now):
@@ -57,7 +59,7 @@ async def tell_due(world: World) -> None:
 
 
 async def _courier(world: World, webhook: Webhook) -> None:
-    """Tell it everything in order, as far as it takes it."""
+    """Deliver pending events to a webhook, in order, until an attempt fails or none is left."""
     try:
         again: Webhook | None = webhook
         while again is not None and await tell_next(world, again):
@@ -87,7 +89,7 @@ async def tell_next(world: World, webhook: Webhook) -> bool:
 
 
 async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
-    """A program, of one event."""
+    """Send one event to a program."""
     ((index, _),) = events
     key = secret(world.keys.secret("nonce"), webhook.webhook_id)
     body = message(index, flows.entry(world.db.read(), index))

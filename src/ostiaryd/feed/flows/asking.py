@@ -1,5 +1,5 @@
-"""Questions of guards about policies that they cannot run: for a live token of the guard's own resource, about a call
-under it.
+"""Policy questions of guards, about policies that a guard cannot run itself. A guard asks about a call under a live
+token for its own resource.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ostiaryd.registry.model import Holding, Resource
 def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, resource_id: str, now: int) -> Ready:
     """Check a guard's question, and return the policies that answer it.
 
-    Raises Forbidden for a token that is not alive or not for this resource, and for a question that is about something
-    else than a call under it at present; Conflict where another policy set has become active.
+    Raises Forbidden for a token that is not live or not for this resource, and for a question that is not about a call
+    under that token now; Conflict if another policy set has become active.
     """
     resource = registry.find_resource(reader, resource_id)
     holding = registry.get_holding(reader, ask.token)
@@ -49,14 +49,14 @@ def _is_about(question: Question, resource: Resource, holding: Holding) -> bool:
 
 
 def _is_of(instant: object, now: int) -> bool:
-    """Return whether it is the present, give or take, in nanoseconds."""
+    """Return whether the time is now, within a tolerance, in nanoseconds."""
     return isinstance(instant, int) and abs(instant // 1000 - now) <= FRESH
 
 
 def note_asked(
     act: Act, ask: RemotePolicyRequest, question: Question, verdict: RemoteVerdict, *, resource_id: str
 ) -> None:
-    """Record the verdict. Raises as `check_ask` does, for the token may have ended meanwhile."""
+    """Record the verdict. Raises as `check_ask` does, since the token may have ended meanwhile."""
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy
     act.entry.digest = digest(ask.question)

@@ -1,9 +1,9 @@
 """The guards of all servers of one database, and the newest message that each has applied.
 
-On PostgreSQL several servers may share a database, and each has guards of its own. A server writes the progress of its
-guards into its row of `feed_server`: every `BEAT_S` as a sign of life, and `FLUSH_S` after a change while other servers
-are alive. A row that does not change for `DROP_S` belongs to a server that died. Its age is measured by the clock of
-the observer, so that the clocks of the servers need not agree.
+On PostgreSQL several servers may share a database; each server has its own guards. A server writes the progress of its
+guards into its row of `feed_server`: every `BEAT_S` as a heartbeat, and `FLUSH_S` after a change while other servers
+are alive. If a row does not change for `DROP_S`, its server has died. The observer measures the age by its own clock,
+so the clocks of the servers need not agree.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ POLL_S = 0.05
 DROP_S = 10.0
 SECOND = 1_000_000
 LATEST = 8
-"""Number of a guard's newest acknowledgements that other servers see."""
+"""Number of newest acknowledgements of a guard that other servers see."""
 
 
 class Guard(msgspec.Struct, frozen=True, array_like=True):
-    """A connected guard. `position`: every change up to this number was handed to it, as far as the change concerns it.
+    """A connected guard. `position`: the guard was sent every change up to this number that concerns it.
 
-    `relevant` is the number of the last change that concerns it; `applied` are numbers, each with the time
-    (microseconds) since when everything up to it is in force.
+    `relevant` is the number of the last change that concerns the guard. `applied` lists numbers, each with the time
+    (microseconds) since when all changes up to that number are in force.
     """
 
     stream: str
@@ -49,7 +49,7 @@ class Guard(msgspec.Struct, frozen=True, array_like=True):
     applied: list[tuple[int, int]]
 
     def applied_at(self, seq: int) -> int | None:
-        """Return since when everything up to `seq` that the guard must hear of is in force; None while it is not."""
+        """Return since when all relevant changes up to `seq` are in force; None if they are not yet."""
         if self.position < seq:
             return None
         needed = min(seq, self.relevant)
@@ -68,7 +68,7 @@ class Guards:
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
-        """the other servers: each with its last beat, the time of the change, and its guards"""
+        """the other servers: for each its last heartbeat, the time of its last change, and its guards"""
         self._flushing: asyncio.Task[None] | None = None
         self._streams.on_change = self._note_change
 
@@ -80,11 +80,11 @@ class Guards:
 
     @property
     def all(self) -> list[Guard]:
-        """The guards of this server, then those of the others as of their last beat."""
+        """Return the guards of this server, then those of the other servers as of their last heartbeat."""
         return [*self.own, *(guard for _, _, guards in self._seen.values() for guard in guards)]
 
     async def settled(self, seq: int, *, within_s: float) -> list[Guard]:
-        """Return the guards of all servers once everything up to `seq` is in force at each, or the time is over."""
+        """Wait until all changes up to `seq` are in force at every guard, or until the timeout; return the guards."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         await self._streams.settled(seq, within_s=within_s)
@@ -109,7 +109,7 @@ class Guards:
         return now
 
     async def beat(self) -> None:
-        """Give a sign of life; drop the rows of servers that died."""
+        """Write the heartbeat of this server; drop the rows of servers that died."""
         if self._world.db.is_sqlite:
             return
         now = await self.refresh()
@@ -119,7 +119,7 @@ class Guards:
         await self._write(dead)
 
     async def close(self) -> None:
-        """Take this server's row away."""
+        """Delete the row of this server."""
         if self._flushing is not None:
             self._flushing.cancel()
         if self._beat:
@@ -135,7 +135,7 @@ class Guards:
             )
 
     def _note_change(self) -> None:
-        """Write soon, if another server is alive and nothing is about to be written."""
+        """Schedule a write soon, if another server is alive and no write is scheduled."""
         if self._seen and self._flushing is None:
             self._flushing = asyncio.ensure_future(self._flush())
 
@@ -153,7 +153,7 @@ def _describe(stream: Stream, position: int) -> Guard:
 
 
 def send_test(act: Act) -> int:
-    """Send a message to every guard that changes nothing; return its number. It ends a task that never was."""
+    """Send every guard a message that changes nothing: the end of a task that never existed. Return its number."""
     registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
     return outbox.head(act.tx)
 

@@ -1,7 +1,7 @@
-"""The memory of a task at guards: read and extended under a live token of the guard's own resource.
+"""The memory of a task at guards: guards read and extend it under a live token for their own resource.
 
-A guard enforces at its own resource, and its reports count no further: the catalogue says which of its tools return
-untrusted content, and the task says which of its documents the person named.
+A guard can extend only what its own resource returned. The catalogue says which of its tools return untrusted content,
+and the task says which documents the person named.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     """Add the results of a tool of the resource.
 
     Raises Forbidden for a token that is not live or not for this resource, for a task without a memory, and for results
-    that the tool cannot have returned.
+    that the tool cannot return.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, query.token
@@ -52,18 +52,18 @@ def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
 
 
 def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
-    """Return the history for that token. Raises Forbidden."""
+    """Return the history of the agent of a token. Raises Forbidden."""
     holding = _live_holding(reader, query, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
     return tasks.before(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
-    """Add a call that a guard is about to let through, and the objects that a call has created. Return the history
-    after it, and whether the call was added.
+    """Add a call that a guard is about to allow, and the objects that a call has created. Return the history after it,
+    and whether the call was added.
 
-    The call is added only if the guard knows the present history. The call is recorded like any other, so this leaves
-    no entry. Raises Forbidden as `tell` does.
+    The call is added only if the guard has the newest history. No entry is left here: the guard's report records the
+    call. Raises Forbidden as `tell` does.
     """
     resource = registry.find_resource(tx, resource_id)
     holding = _live_holding(tx, query, resource, now=tx.now)
@@ -88,7 +88,7 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
 
 
 def _looked_up(reader: Reader, holding: Holding) -> str:
-    """Return the owner of the token's agent, if policies read the counterparts of the owner's agents."""
+    """Return the owner of the token's agent if a policy needs the counterparts of all agents of that owner."""
     return registry.find_agent(reader, holding.agent).owner if active_policies(reader).reads_counterparts else ""
 
 

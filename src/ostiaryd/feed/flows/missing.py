@@ -1,4 +1,4 @@
-"""Guards that have reported and are not connected."""
+"""Guards that have reported before and are not connected now."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ostiaryd.feed.flows.guards import Guard
 from ostiaryd.ground.database import Reader
 
 WITHIN = 7 * 86_400_000_000
-"""microseconds: who has not reported for longer is not missed any more"""
+"""Microseconds. A guard that has not reported for longer no longer counts as missing."""
 
 
 class MissingGuard(NamedTuple):
-    """A resource without a connected guard, and when one last reported (microseconds)."""
+    """A resource without a connected guard, and the time of its last report (microseconds)."""
 
     resource: str
     reported_at: int
 
 
 def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[MissingGuard]:
-    """Return each resource of which a guard has reported lately, and none is connected."""
+    """Return each resource whose guards have reported lately and of which none is connected."""
     present = {guard.resource_id for guard in connected}
     return [
         MissingGuard(name, at) for id, name, at in store.last_reports(reader, since=now - WITHIN) if id not in present

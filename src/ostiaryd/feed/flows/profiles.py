@@ -24,7 +24,7 @@ TELL_EVERY = 600_000_000
 KEPT = 90 * 86_400_000_000
 """Time for which the profile of an inactive agent is kept, in microseconds."""
 MAX_TOLD = 10_000
-"""profiles in a snapshot, the newest"""
+"""Maximum number of profiles in a snapshot; the newest are kept."""
 
 
 def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
@@ -43,24 +43,24 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
 
 
 def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
-    """Return all profiles that a guard of the resource gets at its start."""
+    """Return all profiles that a guard of the resource gets when it starts."""
     rows = store.profiles(reader, resource_id, limit=MAX_TOLD)
     return [ProfileFact(agent, b64u(packed)) for agent, packed in rows]
 
 
 def profile_fact(reader: Reader, agent: str, resource_id: str) -> list[ProfileFact]:
-    """Return the profile of one agent; nothing once it is forgotten."""
+    """Return the fact with the profile of one agent; none if there is no profile."""
     row = store.profile(reader, agent, resource_id)
     return [] if row is None else [ProfileFact(agent, b64u(row[0]))]
 
 
 async def forget_profiles(world: World) -> int:
-    """Forget who calls nothing there any more; how many."""
+    """Delete the profiles of agents that have been inactive; return their number."""
     return await world.writer.submit(lambda tx: store.forget_profiles(tx, before=tx.now - KEPT))
 
 
 def _unpack(packed: bytes) -> Profile:
-    """Return the profile; a profile of another version is learned anew."""
+    """Return the profile; an empty one if it was stored by another version."""
     try:
         return unpack(packed) if packed else NEW
     except Malformed:

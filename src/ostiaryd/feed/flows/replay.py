@@ -1,8 +1,8 @@
-"""Replay of lost stops: stops that guards received, and that a restored database lacks.
+"""Replay of lost stops: stops that guards received and that a restored database lacks.
 
-Guards keep the signed messages in which they heard of stops. A message whose ledger head is not in our tree was made in
-the part that is lost, so its stops are carried out again. That only narrows access: a guard can deliver only messages
-that this server has signed.
+Guards keep the signed messages with stops. A message whose ledger head is not in the tree of this database comes from
+the lost part, so its stops are carried out again. That can only narrow access: the server accepts only messages that it
+has signed itself.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ VERBS = {
 
 
 class Delivered(NamedTuple):
-    """The result of the messages that a guard kept: stops that were carried out, and lines that no known key signed."""
+    """The result of the messages that a guard kept: the stops that were carried out, and the number of lines signed by
+    no known key.
+    """
 
     replayed: int
     unverified: int
 
 
 class LostStop(NamedTuple):
-    """A stop of the lost part; `at` is when the server told it, in microseconds since the epoch."""
+    """A stop of the lost part. `at` is when the server sent it, in microseconds since the epoch."""
 
     kind: str
     subject: str
@@ -66,10 +68,10 @@ class LostStop(NamedTuple):
 async def replay_messages(
     world: World, unverified_lines: Iterable[bytes], *, resource_id: str, source: str
 ) -> Delivered:
-    """Carry out the stops in signed messages of the feed that the database has lost.
+    """Carry out the stops that signed messages of the feed contain and the database lacks.
 
-    `resource_id`: whose guard kept them. Lines that this server has not signed are passed over; those with a head of
-    the lost part are counted, since the key that signed them may be lost too.
+    `resource_id`: the resource of the guard that kept them. Lines that this server has not signed are skipped. Lines
+    with a head of the lost part but no known signature are counted, since their key may be lost too.
     """
     lines = list(unverified_lines)
     lost, unverified = await world.db.scan(
@@ -86,10 +88,11 @@ async def replay_messages(
 def lost_stops(
     reader: Reader, keys: Keyring, unverified_lines: list[bytes], *, resource_id: str
 ) -> tuple[list[LostStop], int]:
-    """Return the newest lost stop of each subject, in the order in which the server told them, and how many lines of
-    the lost part no known key has signed.
+    """Return the newest lost stop of each subject, in the order in which the server sent them, and the number of lines
+    of the lost part that no known key has signed.
 
-    The key of the feed may have been rotated in the lost part; the messages that announce it come first.
+    The key of the feed may have been rotated in the lost part. The messages that announce a new key are therefore read
+    first.
     """
     feed_keys: dict[str, PublicKey] = dict(keys.public("feed"))
     unverified = 0
@@ -121,7 +124,9 @@ def _is_of_lost_part(line: bytes, reader: Reader, keys: Keyring, is_known: Calla
 
 
 async def follow_history(world: World) -> None:
-    """Enter and leave recovery with the other servers of the database; cut the guards of a history that has ended."""
+    """Enter and leave recovery with the other servers of the database; disconnect the guards of a history that has
+    ended.
+    """
     was_lost = world.pin.is_lost
     if ledger.follow_recovery(world):
         await ledger.check_history(world)
@@ -134,8 +139,8 @@ def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
 
 
 def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
-    """Carry out lost stops that were not replayed before; return their number. The subject of a stop
-    may itself be lost.
+    """Carry out lost stops that were not replayed before; return their number. A stop whose subject is lost too is
+    skipped.
     """
     done, missing = list[str](), list[str]()
     for stop in lost:
@@ -153,9 +158,7 @@ def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
 
 
 def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
-    """Apply a fact that a guard knows and the server lost. Raises Refused if the subject is unknown or stopped
-    already.
-    """
+    """Carry out one lost stop. Raises Refused if the subject is unknown or already stopped."""
     match fact:
         case AgentFact(id, state, epoch):
             agent = registry.find_agent(act.tx, id)

@@ -1,4 +1,4 @@
-"""Reports of guards: each record becomes one entry, none twice, and missing numbers are recorded."""
+"""Reports of guards: each record becomes exactly one entry, and missing record numbers are recorded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ostiaryd.tasks import flows as tasks
 
 
 def take_report(act: Act, report: Report, *, resource_id: str) -> int:
-    """Record the report of a guard; return the number of the record that must come next.
+    """Record the report of a guard; return the number of the next expected record.
 
-    Records that came before are skipped, so a report may be sent again. Raises NotFound, and Forbidden for the spool of
-    another resource.
+    Records that were received before are skipped, so a guard may send a report again. Raises NotFound; Forbidden for
+    the spool of another resource.
     """
     resource = registry.find_resource(act.tx, resource_id)
     spool = store.spool(act.tx, report.spool)

@@ -1,4 +1,4 @@
-"""Slices of budgets at guards: drawn for a live token of the guard's own resource, given back, settled."""
+"""Slices of budgets at guards: drawn under a live token for the guard's own resource, and returned if unused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard the needed units and one slice more; if fewer units remain, only its present slice.
+    """Give a guard the needed units and one slice more. If fewer units remain, the guard keeps its present slice.
 
-    Raises Forbidden for a token that is not alive or not for this resource, for budgets that are not the token's, for
-    another day's, and for a spool that is closed or another's; Conflict for a request that arrives after a later one.
+    Raises Forbidden for a token that is not live or not for this resource, for budgets of another token or another day,
+    and for a spool that is closed or of another guard; Conflict for a request that arrives after a later one.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
@@ -37,7 +37,8 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
 def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
     """Take back unused units of a guard; a repeated request changes nothing.
 
-    Raises Forbidden for a spool that is closed or another's, Conflict for a request that arrives after a later one.
+    Raises Forbidden for a spool that is closed or of another guard, Conflict for a request that arrives after a later
+    one.
     """
     act.entry.detail = {"spool": returned.spool, "keep": returned.keep}
     _own_spool(act, returned.spool, resource_id)
@@ -47,7 +48,7 @@ def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
 
 
 def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
-    """Close a spool that its guard has left: slices that the guard drew and did not spend are returned.
+    """Close a spool that its guard no longer uses, and return the units that the guard drew and did not spend.
 
     Raises Forbidden for a spool of another resource, Conflict while records up to `told` are missing.
     """
@@ -64,7 +65,7 @@ def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
 
 
 def _own_spool(act: Act, id: str, resource_id: str) -> None:
-    """Check that the spool belongs to the guard and is open; a new spool becomes the guard's. Raises Forbidden."""
+    """Check that the spool belongs to the guard and is open; a new spool is assigned to the guard. Raises Forbidden."""
     spool = store.spool(act.tx, id)
     if spool is None:
         store.save_spool(act.tx, id, resource_id=resource_id, next=1)
@@ -75,6 +76,6 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:
-    """Also locks the spool, so that one writer at a time changes its slices. Raises Conflict."""
+    """Check that no later request of the spool was handled, and lock the spool. Raises Conflict."""
     if not store.take_turn(act.tx, spool, turn):
         raise Conflict("a later request of this guard arrived before", hint="ask again", code="out_of_turn")

@@ -1,4 +1,4 @@
-"""The snapshot for a guard at its start, and the facts that hold more than their delta."""
+"""The snapshot that a guard gets when it starts, and the facts that are read from the database for each change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ostiaryd.watch import flows as watch
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
-    """Return all facts that concern the guard of `resource`; exceptions as long as an older token can be alive."""
+    """Return all facts that concern the guard of `resource`, with exceptions while an older token can be live."""
     since = now - LONGEST_TOKEN
     facts: list[Fact] = [resource_fact(reader, resource), policy_fact(reader), keys_fact(keyring)]
     facts += [

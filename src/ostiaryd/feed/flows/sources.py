@@ -1,7 +1,7 @@
-"""Learned kinds of arguments: the fields that the values of arguments come from, counted from the reports of guards.
+"""Learned kinds of arguments: the fields from which arguments take their values, counted in the reports of guards.
 
 For each argument and each source field, distinct tasks and agents are counted, up to 64. After 5 tasks, guards get the
-fact (`ResourceFact.learned`), which makes them ask more.
+fact (`ResourceFact.learned`), which makes them ask more questions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEARNED = 5
 
 
 class ObservedSource(NamedTuple):
-    """A source, the tool that was called, and by whom."""
+    """The source of an argument's value, the tool that was called, and the agent and task that called it."""
 
     tool: str
     source: Source
@@ -60,7 +60,7 @@ def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSourc
 
 
 def _source_row(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:
-    """The row of a source, and how many bytes of tasks it has."""
+    """Return the row of a source, and the number of bytes of its tasks."""
     fresh = ArgumentSource(tool, source.argument, source.tool, source.field, b"", b"")
     row = store.source(act.tx, resource.resource_id, fresh) or fresh
     return row, len(row.tasks)
@@ -73,7 +73,7 @@ def _with(digests: bytes, name: str) -> bytes:
 
 
 class SourceOfArgument(TypedDict):
-    """A record field whose values an argument took, and in how many tasks and agents."""
+    """A record field from which an argument took values, and the number of tasks and agents that did so."""
 
     tool: str
     argument: str
@@ -100,6 +100,6 @@ def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]
 
 
 def learned(reader: Reader, resource_id: str) -> list[tuple[str, str]]:
-    """The arguments (tool, path) of which enough was seen."""
+    """Return the arguments (tool, path) whose kind enough tasks have shown."""
     rows = store.sources(reader, resource_id)
     return sorted({(row.tool, row.argument) for row in rows if len(row.tasks) >= LEARNED * WIDTH})

@@ -1,7 +1,7 @@
-"""Streams to connected guards: woken by commits, cut if a guard does not read.
+"""Streams to connected guards: each commit wakes them, and a guard that does not read is disconnected.
 
-The facts of a commit for all guards are signed one time and written to each, so that the time from a revocation to the
-last guard that denies is that of one signature and a hundred writes.
+The facts of a commit for all guards are signed once and written to each stream. A revocation therefore reaches the last
+of a hundred guards after one signature and a hundred writes.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from ostiaryd.registry.model import ProfileDelta, Resource, ResourceDelta, Threa
 from ostiaryd.tokens.model import KeysDelta
 
 MAX_WAITING = 1000
-"""Lines that a guard may be behind before it is cut; it will come back, for the rest or for a snapshot."""
+"""Maximum number of queued lines of a guard. A guard with more is disconnected; after reconnecting it gets the rest, or
+a snapshot.
+"""
 MAX_MISSED = 10_000
-"""Changes that a guard may have missed and still resume."""
+"""Maximum number of missed changes after which a guard may resume; with more, it gets a snapshot."""
 MAX_STREAMS = 200
 """maximum number of streams of one resource"""
 STUCK_S = 10.0
 MAX_UNREPORTED_S = 60
-"""Seconds that records may wait at a guard."""
+"""Maximum age, in seconds, of records that wait at a guard; older ones are a problem that is shown."""
 HALF = 50
-"""Fill level of a spool that is reported, in per cent."""
+"""Fill level of a spool, in per cent, from which it is a problem that is shown."""
 SECOND = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A connected guard. `relevant` and `applied` are numbers of the outbox, each with its time (microseconds)."""
+    """A connected guard. `relevant` and `applied` hold numbers of the outbox, each with its time (microseconds)."""
 
     id: str
     resource: Resource
@@ -60,7 +62,7 @@ class Stream:
     """unreported records: the age of the oldest (microseconds), and the fill level of the spool (per cent)"""
 
     def put(self, line: bytes) -> None:
-        """Queue a line; cut the stream if its queue is full."""
+        """Queue a line; disconnect the guard if its queue is full."""
         try:
             self.waiting.put_nowait(line)
         except asyncio.QueueFull:
@@ -72,7 +74,7 @@ class Stream:
             self.task.cancel()
 
     def applied_at(self, seq: int) -> int | None:
-        """Return when the guard acknowledged all changes up to `seq` that concern it; None if it has not."""
+        """Return when the guard acknowledged all changes up to `seq` that concern it; None if it has not yet."""
         needed = min(seq, self.relevant)
         return next((at for number, at in self.applied if number >= needed), None)
 
@@ -84,7 +86,7 @@ class Streams:
         self._world = world
         self._streams: dict[str, Stream] = {}
         self._key = world.keys.signer("feed")
-        """the signing key that guards know, until they have received another"""
+        """the signing key that guards know until a message announces another one"""
         self._moved = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None  # called when a guard applied or received a change, or left
         self._beating: asyncio.TimerHandle | None = None
@@ -103,7 +105,9 @@ class Streams:
         return list(self._streams.values())
 
     def follow(self, resource: Resource, id: str, after: int | None) -> AsyncGenerator[bytes, None]:
-        """The lines of a new stream, for ever. Raises Conflict (the number is taken, too many connect), InRecovery."""
+        """Yield the lines of a new stream, without end. Raises Conflict (another guard has the number, too many
+        streams), InRecovery.
+        """
         if self._world.pin.is_lost:
             raise InRecovery
         if id in self._streams:
@@ -134,7 +138,7 @@ class Streams:
             self.on_change()
 
     async def _opening(self, stream: Stream, seq: int, after: int | None) -> bytes:
-        """Return the changes since `after`, or a whole snapshot; steps continue from `seq`."""
+        """Return the first facts of a stream: the changes since `after`, or a snapshot; later steps begin at `seq`."""
         resource, world = stream.resource, self._world
         missed = None if after is None else self._since(after, resource)
         if missed is not None and after is not None:
@@ -144,7 +148,7 @@ class Streams:
         return self._render(seq, seq, facts, aud=resource.resource_id, stream=stream.id, is_snapshot=True)
 
     def _since(self, after: int, resource: Resource) -> list[Fact] | None:
-        """The facts that a guard has missed; None where the outbox does not reach back so far, or it is too many."""
+        """Return the facts that a guard has missed; None if the outbox no longer has them, or there are too many."""
         reader = self._world.db.read()
         if not 0 < outbox.oldest(reader, TOPIC) <= after <= self.position:
             return None
@@ -162,12 +166,12 @@ class Streams:
                 self.pump()
 
     def cut_all(self) -> None:
-        """Cut every guard: its history has ended, and it must hear from the beginning."""
+        """Disconnect every guard, so that each gets a snapshot: the history of their facts has ended."""
         for stream in self.connected:
             stream.cut()
 
     def pump(self) -> None:
-        """Pass the deltas committed since the last call, by any process, to every stream."""
+        """Send the changes that any process has committed since the last call to every stream."""
         reader = self._world.db.read()
         head, self._head = store.position(reader)
         if head < self.position:  # an older copy of the database: every guard must begin anew
@@ -182,7 +186,7 @@ class Streams:
             self._step(rows[-1][0] if rows else head, shared, private)
 
     def _step(self, seq: int, shared: list[Fact], private: dict[str, list[Fact]]) -> None:
-        """Lead every stream to `seq`; `private` facts are by the URI of the resource whose guards must hear them."""
+        """Send every stream the facts up to `seq`; `private` facts go only to the guards of a resource, by its URI."""
         concerned = {stream.resource.resource_id: stream.resource.uri for stream in self._streams.values()}
         extra = {id: private[uri] for id, uri in concerned.items() if uri in private}
         step = self._render(self.position, seq, shared, private=sorted(extra))
@@ -222,8 +226,8 @@ class Streams:
         return render_message(self._key, message)
 
     def _meanings(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[list[Fact], str | None]]:
-        """Return the facts of changes, in order. A repeated change counts at its last place only: a guard gets a threat
-        list that changed each minute one time, however long it was away.
+        """Return the facts of changes, in order. If an object changed several times, only its last change counts: a
+        guard that was away gets a threat list once, however often the list changed.
         """
         last = {body: seq for seq, _, body in rows}
         return [self._meaning(body, at) for seq, at, body in rows if last[body] == seq]
@@ -231,7 +235,7 @@ class Streams:
     def _meaning(self, body: bytes, at: int) -> tuple[list[Fact], str | None]:
         """Return the facts of a change, and the URI of the only resource whose guards need them (None: all).
 
-        Facts about agents, tasks and keys go to all guards: tokens may be anywhere.
+        Facts about agents, tasks and keys go to all guards, since any guard may see their tokens.
         """
         reader = self._world.db.read()
         match parse_delta(body):
@@ -257,7 +261,7 @@ class Streams:
                 return [plain_fact(delta, at=at)], None
 
     def _check_keys(self, resource: Resource) -> None:
-        """Cut the streams of a resource whose key is no longer the guard's."""
+        """Disconnect the streams of a resource that were opened with a key that is no longer the guard's."""
         for stream in self._streams.values():
             if stream.resource.resource_id == resource.resource_id and stream.resource.jkt != resource.jkt:
                 stream.cut()
@@ -267,7 +271,7 @@ class Streams:
         self._beating = asyncio.get_running_loop().call_later(pause_s, self._beat)
 
     def _beat(self) -> None:
-        """Read commits of other processes, send a beat, and cut guards that do not read, while any
+        """Read the commits of other processes, send a heartbeat, and disconnect guards that do not read, while any
         guard is connected.
         """
         self._beating = None
@@ -285,8 +289,8 @@ class Streams:
         self._beat_later()
 
     def note_applied(self, resource_id: str, id: str, seq: int, *, ago: int) -> None:
-        """A guard says that everything up to `seq` is in force, since `ago` microseconds at least: an interval, so that
-        its clock does not matter. Raises NotFound for a stream that is not its own.
+        """Record that all changes up to `seq` have been in force at a guard for at least `ago` microseconds. The guard
+        states an interval, so its clock does not matter. Raises NotFound for a stream of another guard.
         """
         stream = self._streams.get(id)
         if stream is None or stream.resource.resource_id != resource_id:
@@ -296,7 +300,7 @@ class Streams:
         self.on_change()
 
     def note_records(self, id: str, *, late: int, filled: int) -> None:
-        """Store the backlog of the guard on that stream."""
+        """Store the backlog of records that the guard reports on its stream."""
         self._streams[id].records = late, filled
 
     def troubles(self) -> list[str]:
@@ -313,7 +317,7 @@ class Streams:
         return problems
 
     async def settled(self, seq: int, *, within_s: float) -> list[Stream]:
-        """The streams, as soon as everything up to `seq` is in force at each of them, or the time is over."""
+        """Wait until all changes up to `seq` are in force at every stream, or until the timeout; return the streams."""
         self.pump()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

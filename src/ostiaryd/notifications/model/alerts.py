@@ -73,7 +73,9 @@ def gravest(events: list[tuple[int, str]]) -> list[int]:
 
 
 def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -> Alert:
-    """`agent`, `owner`: their names, where they have any. `link` is a URL of this server that shows the object."""
+    """Return the alert about an entry. `agent` and `owner` are names, "" if there is none. `link` is a URL of this
+    server that shows the object.
+    """
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     kind = entry.action.partition(".")[0]
@@ -96,7 +98,7 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
 
 
 def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
-    """The members that are short and flat: text, numbers, lists of text."""
+    """Return the members of the detail that are short: text, numbers, lists of text."""
     lines: list[tuple[str, str]] = []
     for name, value in list(detail.items())[:MAX_WORDS]:
         match value:
@@ -137,7 +139,7 @@ def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
 
 
 def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
-    """Content type and body of a POST to a chat's incoming webhook."""
+    """Return the content type and the body of a POST to the incoming webhook of a chat."""
     match form:
         case "slack":
             return _json(
@@ -163,12 +165,12 @@ def _json(value: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def _slack(kind: Literal["header", "section"], text: str) -> dict[str, Any]:
-    """A block whose text is no markup."""
+    """Return a block of plain text, in which Slack reads no markup."""
     return {"type": kind, "text": {"type": "plain_text", "text": text, "emoji": False}}
 
 
 def _card(line: str, **looks: str) -> dict[str, Any]:
-    """A line of an Adaptive Card; a run of text is no Markdown, which a `TextBlock` would be."""
+    """Return a line of an Adaptive Card. A text run is plain text; a `TextBlock` would be read as Markdown."""
     run = {"type": "TextRun", "text": line, **looks}
     return {"type": "RichTextBlock", "spacing": "None", "inlines": [run]}
 

@@ -47,8 +47,8 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """A browser that gets messages for a person.
 
-    `next_idx` is the index of the next entry of the ledger; `attempts` and `due_at` belong to the present message.
-    `busy_until`: the end of the claim of the process that delivers now. Times in microseconds.
+    `next_idx` is the index of the first ledger entry that is not yet handled; `attempts` and `due_at` belong to the
+    present message. `busy_until` is the end of the claim of the process that delivers now. Times in microseconds.
     """
 
     subscription_id: SubscriptionId
@@ -144,7 +144,7 @@ def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_
 
 
 def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
-    """Return the subscription after a failed try; None if no try follows."""
+    """Return the subscription after a failed attempt; None if no other attempt follows."""
     if subscription.attempts >= len(DELAYS_S):
         return None
     delay = max(DELAYS_S[subscription.attempts], min(retry_after_s, LONGEST_DELAY_S))

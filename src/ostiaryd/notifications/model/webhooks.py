@@ -1,9 +1,9 @@
-"""Webhooks: which receiver gets which acts, how a message is signed (Standard Webhooks 1.0.0), and when it is sent
-again.
+"""Webhooks: the actions that each receives, the signature of a message (Standard Webhooks 1.0.0), and the times of
+retries.
 
 An event is an entry of the ledger, so events are not stored twice: a webhook stores the index of its next entry. Events
-are delivered in order; a failed delivery is retried, and in the end left out and counted. Programs get one message per
-event; people (`model/alerts.py`) get one message for all events that are due.
+are delivered in order. A failed delivery is retried; after the last attempt, the event is skipped and counted. Programs
+get one message per event; people (`model/alerts.py`) get one message for all events that are due.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_ACTIONS = 32
 MAX_BODY = 20_000
 """Bytes of a message; a larger one is sent without its detail."""
 TEST = "webhook.test"
-"""The event that every webhook receives."""
+"""The action of a test event, which every webhook receives."""
 HEARD = (
     "approval.ask",
     "approval.approve",
@@ -57,11 +57,11 @@ HEARD = (
     "kill.start",
     "kill.end",
 )
-"""The actions that a webhook receives if it names none."""
+"""The actions that a webhook receives by default."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
 """Seconds between tries; one more try follows the last delay, about 16 hours after the first."""
 REJECTED_TRIES = 3
-"""Number of tries after the receiver rejected the message for good."""
+"""Number of attempts if the receiver rejects the message for good."""
 LONGEST_DELAY_S = 3600
 """Longest delay, in seconds, that a receiver may ask for."""
 PAUSE_S = 10
@@ -69,16 +69,16 @@ PAUSE_S = 10
 TRY_S = 15
 """Seconds that a try may take."""
 WAITING_LIMIT = 1000
-"""Events that may wait; more than that is a full queue."""
+"""Pending events of one webhook; with more, the queue counts as full."""
 STALLED_S = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACTION = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook. `next_idx` is its next entry; `attempts` and `due_at` belong to that entry.
+    """A webhook. `next_idx` is the index of its next entry; `attempts` and `due_at` belong to that entry.
 
-    `busy_until`: the end of the claim of the process that delivers now. Times in microseconds.
+    `busy_until` is the end of the claim of the process that delivers now. Times in microseconds.
     """
 
     webhook_id: WebhookId
@@ -129,7 +129,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def mailed(code: int) -> Outcome:
-    """The outcome that a reply code of SMTP is: there 5xx is never to be tried again, and 4xx may be cured by time."""
+    """Return the outcome of an SMTP reply code: 5xx is a permanent failure, 4xx a temporary one."""
     status = 200 if 200 <= code < 300 else 400 if code >= 500 else 503
     return Outcome(status, f"the mail server answers {code}")
 
@@ -144,7 +144,9 @@ def check_form(url: str, form: Form) -> None:
 
 
 def origin(url: str) -> str:
-    """Return the part of a URL that may be shown: path and query may hold a secret, and an address is personal data."""
+    """Return the part of a URL that may be shown. Path and query may hold a secret, and a mail address is personal
+    data.
+    """
     if url.startswith(MAIL):
         return MAIL + "@" + url.rpartition("@")[2]
     parts = urlsplit(url)
@@ -159,12 +161,12 @@ def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
-    """32 bytes, of each webhook its own."""
+    """Return the signing secret of a webhook: 32 bytes, derived from `server_secret` and the id."""
     return hmac.digest(server_secret, b"webhook|" + webhook.encode(), "sha256")
 
 
 def show_secret(key: bytes) -> str:
-    """Encode the secret in the form that the libraries of receivers read."""
+    """Return the secret in the form that Standard Webhooks libraries read."""
     return "whsec_" + base64.b64encode(key).decode()
 
 
@@ -187,16 +189,19 @@ def _body(index: int, entry: Entry) -> bytes:
 
 
 def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
-    """`at`: seconds. The signature is over the three parts, joined by full stops (section "Signature scheme")."""
+    """Return the headers of a signed message. `at`: seconds since the epoch.
+
+    The signature covers id, time and body, joined by full stops (section "Signature scheme").
+    """
     signed = b".".join((id.encode(), str(at).encode(), body))
     signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
     return {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": f"v1,{signature}"}
 
 
 def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
-    """The webhook after a try that failed: when the event is tried again, or that it is left out.
+    """Return the webhook after a failed attempt: the event is retried later, or skipped after the last attempt.
 
-    `jitter`: 0 to 1, by which the delay grows by up to a tenth.
+    `jitter`: 0 to 1; the delay grows by up to a tenth.
     """
     attempts = webhook.attempts + 1
     most = REJECTED_TRIES if outcome.is_rejected else len(DELAYS_S) + 1
