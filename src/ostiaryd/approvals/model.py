@@ -28,14 +28,16 @@ MAX_REASON = 500
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
 MAX_DENIED_OF_TOOL = 2
-"""denied questions about a tool in one task; repeated questions with small variations wear a person down"""
+"""maximum number of denied questions about a tool in one task: repeated questions with small variations tire a
+person
+"""
 MAX_ASKED = 60
-"""maximum number of questions of one agent in an hour, whatever the answers"""
+"""maximum number of questions of one agent in an hour, however they were answered"""
 MAX_USES = 20
-"""calls that an approval covers beyond its own"""
+"""maximum number of further calls that an approval covers"""
 HOUR = 3_600_000_000
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters of which nothing is seen."""
+"""Invisible letters."""
 PLAN = "plan"
 """the kind of a question about the probable calls of a task"""
 
@@ -56,7 +58,7 @@ class Says(StrEnum):
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The reason of an asking policy, in its own words."""
+    """The reason that an asking policy gives, in the words of the policy."""
 
     policy: str
     message: str = ""
@@ -103,9 +105,11 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """warnings from the context that a person must see (`ostiary.provenance.extent`)"""
     effect: str = ""
     is_dangerous: bool = False
-    """no value of the call comes from the person or a record: untrusted content or the agent chose all of them"""
+    """no value of the call comes from the person or from a record: all are from untrusted content or chosen by
+    the agent
+    """
     extent: Extent | None = None
-    """the calls that an approval may cover beyond its own; None: no others"""
+    """the further calls that an approval may cover; None: no further calls"""
     lines: list[Line] = []
     """the lines of a plan"""
     policy: str = ""
@@ -114,24 +118,22 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     person: str | None = None
     """the person on whose behalf the agent acts"""
     sole: str | None = None
-    """the one person whose yes it takes"""
+    """the only person who may approve; None: any approver"""
 
     @property
     def covers_task(self) -> bool:
-        """Return whether a yes covers more where the person says nothing of it: not if something is paid, destroyed or
-        administered.
-        """
+        """Return whether an approval covers similar calls by default: not if the call pays, destroys or administers."""
         return self.extent is not None and self.effect not in GRAVE
 
     @property
     def policies(self) -> list[str]:
-        """The names of the asking policies."""
+        """Return the names of the asking policies."""
         return [why.policy for why in self.reasons]
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """`digest` is the digest of the call to which an approval is bound. Times in microseconds; `until` is the end of
-    the yes.
+    """A question, its digest, and its state. `digest` is the digest of the call to which an approval is bound.
+    Times in microseconds; `until` is the end of the approval.
     """
 
     approval_id: ApprovalId
@@ -143,7 +145,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     about: About
     times: int
-    """the number of times it was asked: a repeated request waits for the same answer"""
+    """the number of times the question was asked: a repeated request waits for the same answer"""
     asked_at: int
     last_at: int
     ends_at: int
@@ -155,7 +157,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     spent_for: str | None = None
 
     def state_at(self, now: int) -> State:
-        """Return the state at `now`: a date takes effect without an act."""
+        """Return the state at `now`: an approval ends at its date without an act."""
         if self.state is State.OPEN and now >= self.ends_at:
             return State.EXPIRED
         if self.state is not State.APPROVED:
@@ -166,12 +168,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tool(self) -> str:
-        """`bank/pay`; empty where it is about no tool."""
+        """Return resource and tool, such as `bank/pay`; empty for a question that is not about a tool."""
         return f"{self.about.resource}/{self.about.tool}" if self.about.tool else ""
 
     @property
     def requesters(self) -> frozenset[str]:
-        """All through whom it came."""
+        """Return all agents of the chain of the request."""
         return frozenset((self.agent, *(link.agent for link in self.about.chain)))
 
 
@@ -197,7 +199,9 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:
-    """Return the person. Raises Forbidden for parties of the request, agents, and persons other than the one asked."""
+    """Return the person. Raises Forbidden for agents, for parties of the request, and for a person who may not
+    answer.
+    """
     if caller.id in question.requesters:
         raise Forbidden(
             "an agent in the delegation chain cannot approve its own request", hint="a person must", code="own_chain"
@@ -239,8 +243,8 @@ def check_reason(text: str) -> str:
 
 
 def settled(question: Question, before: list[Answer], answer: Answer) -> State:
-    """Return the state after an answer: one denial is enough; where two approvals are needed, two persons must give
-    them.
+    """Return the state after an answer: one denial is enough; if two approvals are needed, two persons must
+    give them.
     """
     if answer.says is Says.DENY:
         return State.DENIED

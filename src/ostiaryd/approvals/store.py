@@ -1,6 +1,4 @@
-"""Stored questions and answers. The use of an approval is read from its source: the holdings, and the spending of
-policies.
-"""
+"""Stored questions and answers. Whether an approval was used is read from the holdings and from the spent policies."""
 
 from __future__ import annotations
 
@@ -83,7 +81,7 @@ _END_COVERS = sql("delete from approval_cover where task = :task and counterpart
 _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
-"""after every id"""
+"""an id that sorts after every other"""
 _decode = json_decoder(About)
 _decode_extent = json_decoder(Extent)
 _encode = msgspec.json.Encoder().encode
@@ -113,13 +111,13 @@ def get(reader: Reader, id: str) -> Question | None:
 
 
 def latest(reader: Reader, digest: str) -> Question | None:
-    """The last question about just that."""
+    """Return the last question about a call with that digest."""
     row = reader.one(_LATEST, digest=digest)
     return None if row is None else _question(row)
 
 
 def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:
-    """The newest first; of one agent, or of all where it is empty."""
+    """Return a page of questions, the newest first: of one agent, or of all if `agent` is empty."""
     rows = reader.all(_LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit)
     return [_question(row) for row in rows]
 
@@ -130,12 +128,12 @@ def note_again(tx: Tx, id: str) -> None:
 
 
 def settle(tx: Tx, id: str, state: State) -> bool:
-    """Return whether it was open."""
+    """Store the state of an open question. Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
 
 def cancel_all(tx: Tx) -> int:
-    """Cancel every open question; how many."""
+    """Cancel every open question; return their number."""
     return tx.run(_CANCEL_ALL, now=tx.now)
 
 
@@ -152,7 +150,7 @@ def count_all_open(reader: Reader, *, now: int) -> int:
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:
-    """Return how many questions the agent has asked since then, whatever the answers."""
+    """Return the number of questions that the agent has asked since that time, however they were answered."""
     return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
 
 
@@ -162,12 +160,12 @@ def _count(row: Row | None) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Open questions whose date has come."""
+    """Return open questions whose date has passed."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete settled questions that ended before that instant, with their answers and covers; return their number."""
+    """Delete settled questions that ended before that time, with their answers and covers; return their number."""
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
 
@@ -194,18 +192,18 @@ def answers(reader: Reader, id: str) -> list[Answer]:
 
 
 def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
-    """Questions of a task that wait, the oldest first."""
+    """Return open questions of a task, the oldest first."""
     return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
 
 
 def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Question]:
-    """Questions about calls that an agent has asked since then, the newest first."""
+    """Return questions about calls that an agent has asked since that time, the newest first."""
     return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 
 
 def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int) -> int:
-    """Return how many questions of the agent about the tool, in that task and its parts, were denied and end after that
-    instant.
+    """Return the number of denied questions of the agent about the tool, in that task and its parts, that end
+    after that time.
     """
     return _count(reader.one(_DENIED_OF_TOOL, agent=agent, top=top, tool=tool, after=after))
 

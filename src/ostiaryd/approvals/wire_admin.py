@@ -28,9 +28,9 @@ from ostiaryd.registry.model import APPROVE, READ, SELF
 class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     covers: Literal["call", "task"] | None = None
-    """extent of an approval: this call or similar calls of the task; omitted: as the question proposes"""
+    """extent of an approval: this call, or similar calls of the task; by default as the question proposes"""
     strike: list[int] = []
-    """lines of a plan, from 1, to which a yes is not"""
+    """lines of a plan, from 1, that are not approved"""
 
 
 class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +95,7 @@ async def show_approval(call: Call) -> Reply:
 
 
 def answer(says: Says) -> Wire:
-    """The wire function that says that to a question."""
+    """Return the route function that answers a question by `says`."""
 
     async def wire(call: Call) -> Reply:
         id, body, world = call.params["id"], call.json(ApprovalAnswer), call.world

@@ -21,7 +21,7 @@ from ostiaryd.ledger import store
 
 _WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
 MAX_COUNTED = 100_000
-"""Entries up to which a search counts."""
+"""Maximum number of entries that a search counts."""
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 

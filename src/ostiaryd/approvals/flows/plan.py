@@ -30,7 +30,7 @@ MIN_OCCASIONS = 2
 
 def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:
     """Return the question about the plan of a task, for its agent or an administrator; None if it would save no
-    question. Raises NotFound, Forbidden (another agent's task, an ended task, and as `ask` does).
+    question. Raises NotFound, Forbidden (a task of another agent, an ended task, and as `ask` does).
     """
     task = tasks.live(act.tx, task_id, now=act.now)
     registry.note(act, object=task.task_id)

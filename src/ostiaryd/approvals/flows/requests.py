@@ -1,4 +1,4 @@
-"""Asking by an enforcement point that was denied (AuthZEN Access Request and Approval Profile, draft 1)."""
+"""Access requests of an enforcement point after a denial (AuthZEN Access Request and Approval Profile, draft 1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Duplicate(Conflict):
 
 
 def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
-    """The question that the body with that digest made, when it first came with that key. Raises Duplicate."""
+    """Return the question that was submitted with that key. Raises Duplicate if its body had another digest."""
     earlier = store.submitted(act.tx, key)
     if earlier is None:
         return None

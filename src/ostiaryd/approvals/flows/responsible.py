@@ -18,7 +18,7 @@ from ostiaryd.registry.model import PersonId
 def list_answerable(
     reader: Reader, ids: Iterable[str], person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> list[Question]:
-    """Return those of the questions that wait for an answer and that a person may answer."""
+    """Return those of the questions that are open and that a person may answer."""
     questions = (store.get(reader, id) for id in ids)
     return [
         one
@@ -32,7 +32,7 @@ def list_answerable(
 def is_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> bool:
-    """Return whether a person may answer still."""
+    """Return whether a person may still answer the question."""
     try:
         check_responsible(reader, question, person, everything=everything, now=now)
     except Forbidden:
@@ -60,7 +60,7 @@ def check_responsible(
 
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
-    """Return whether one of these persons and teams is that person, or has them as a member."""
+    """Return whether the person is one of these persons, or a member of one of these teams."""
     approvers = (registry.get_owner(reader, name) for name in names)
     return any(
         one is not None and (one.id == person or registry.is_member(reader, one.id, person)) for one in approvers

@@ -24,12 +24,14 @@ BEFORE = 20
 
 
 def may_see_all(by: Caller) -> bool:
-    """Return whether that caller may see every question: a person who answers, and who may read everything."""
+    """Return whether the caller may see every question: a person who answers questions, and a caller that may
+    read everything.
+    """
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
-    """A question, for who answers, who may read everything, and through whom it came. Raises NotFound."""
+    """Return a question for its requesters, and for a caller that may see every question. Raises NotFound."""
     question = store.get(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
         raise NotFound("approval not found", code="unknown_approval")
@@ -138,7 +140,7 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
 
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
-    """Return every question of a task that waits, the oldest first, and all of them in plain words as one."""
+    """Return the open questions of a task, the oldest first, and a text of all of them in plain words."""
     questions = store.waiting(reader, task, now=now)
     shown = [show(reader, question, now=now) for question in questions]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
@@ -149,7 +151,7 @@ def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
 
 
 def _requester(reader: Reader, question: Question) -> dict[str, Any]:
-    """Return the requester, the party it acts for, and the purpose."""
+    """Return the agent that asks, the party for which it acts, and the purpose."""
     agent = registry.find_agent(reader, question.agent)
     return {
         "agent": agent.name,
@@ -178,7 +180,9 @@ def _purpose(reader: Reader, task: str) -> str:
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
-    """Return how often this agent asks: frequent questions tire persons, and that may be an attack."""
+    """Return a warning with the number of questions of this agent lately: many questions tire persons, and may
+    be an attack.
+    """
     of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
     count = store.count_since(reader, question.agent, now - HOUR)
     return {"times": question.times, "open_of_agent": of_agent, "open_of_task": of_task, "within_an_hour": count}

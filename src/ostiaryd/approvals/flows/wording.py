@@ -1,8 +1,8 @@
 """An approval request in plain words: the call, the agent, the origin of each value, the reasons, and the calls that an
 approval covers.
 
-Whatever an agent has had a hand in stands as JSON on one line, and each character that is not plainly seen is spelled
-out, so that no value looks like a line of ours.
+A text that an agent can influence is shown as JSON on one line, with each invisible character spelled out, so that no
+value looks like a line of the page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Line, Question
 
 MAX_SHOWN = 200
-"""characters of a value; the whole of it stands under `arguments`"""
+"""characters shown of a value; `arguments` has the whole value"""
 EFFECTS = {
     "read": "read with",
     "write": "write with",
@@ -60,7 +60,7 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value on one line, each character that is not plainly seen spelled out."""
+    """Return a value on one line, with each invisible character spelled out."""
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"

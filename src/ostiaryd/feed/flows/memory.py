@@ -1,6 +1,6 @@
-"""The memory of a task at guards: guards read and extend it under a live token for their own resource.
+"""The memory of a task at guards: extended and read under a live token for the resource of the guard.
 
-A guard can extend only what its own resource returned. The catalogue says which of its tools return untrusted content,
+A guard can add only results of its own resource. The catalogue says which of its tools return untrusted content,
 and the task says which documents the person named.
 """
 

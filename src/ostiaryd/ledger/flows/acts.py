@@ -86,7 +86,7 @@ FORGOTTEN_AT_ONCE = 5000
 
 
 class Act:
-    """The argument of a flow: the transaction, its instant, and the entry to fill."""
+    """The argument of a flow: the transaction, its time, and the entry to fill."""
 
     __slots__ = ("again", "entry", "further_entries", "now", "tx")
 
@@ -95,9 +95,9 @@ class Act:
         self.now = tx.now
         self.entry = entry
         self.further_entries: list[Entry] = []
-        """entries about events elsewhere that a reporter states; they stand if the act does"""
+        """entries about events that a reporter states; they are written only if the act succeeds"""
         self.again = again
-        """facts gathered since this request was challenged for them; None at the first attempt"""
+        """facts gathered since this request was challenged for them; None on the first attempt"""
 
     def check_granting(self) -> None:
         """Check that the server may grant access now. Raises ClockJumped."""
@@ -118,7 +118,7 @@ async def act(
     again: object = None,
     network: str = "",
 ) -> T:
-    """Run `flow` as one act named `action`; its result is returned, and its error is raised, after the commit."""
+    """Run `flow` as one act named `action`. Its result is returned, or its error is raised, after the commit."""
     keeps = world.config.replay_days > 0
     sampler = world.keep(Refusals).sampler if request is not None else None
     job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
@@ -136,9 +136,9 @@ async def act(
 async def record_refusal(
     world: World, action: str, refusal: Refused, *, object: str, request: str, network: str
 ) -> NoReturn:
-    """Raise a refusal that came before any act, once it has an entry. `object` is claimed by the caller, not proved.
+    """Record a refusal that came before any act, then raise it. `object` is claimed by the caller, not proved.
 
-    A server that is busy, or cannot reach another one, leaves no entry.
+    A refusal because the server is busy, or cannot reach another server, leaves no entry.
     """
     if refusal.is_recorded or refusal.is_challenge or isinstance(refusal, Unavailable):
         raise refusal
@@ -153,7 +153,7 @@ async def record_refusal(
 async def check_history(world: World) -> None:
     """Compare the database with the pin, at the start and after the end of a recovery.
 
-    A server that finds a loss enters recovery. A server whose database has recovered leaves recovery.
+    A server that finds entries missing enters recovery. A server whose database has recovered leaves recovery.
     """
     follow_recovery(world)
     reader = world.db.read()
@@ -170,11 +170,11 @@ async def check_history(world: World) -> None:
 
 
 def check_after_loss(world: World, reader: Reader) -> None:
-    """Compare the database with the pin on each new connection after a loss, in the thread that opened the connection.
+    """Compare the database with the pin on each new connection after a lost connection, in the thread that opened it.
 
-    The database may be a replica that lags. Then nothing is granted or accepted from now on, and the next round of the
-    loop records the loss. Every new connection reads the stored keys before this check, so each one refuses tokens
-    again until a server has recorded the loss, and with it replaced the keys.
+    The new connection may lead to a replica that lags. If the pin is ahead of it, nothing is granted or accepted from
+    now on, and the next round of the event loop records the loss. Every new connection reads the stored keys before
+    this check, so it refuses tokens until a server has recorded the loss and replaced the keys.
     """
     head = world.pin.head
     if head is not None and not store.losses(reader) and not store.has_head(reader, head):
@@ -183,15 +183,15 @@ def check_after_loss(world: World, reader: Reader) -> None:
 
 
 async def sync_pin(world: World) -> None:
-    """Have the disk keep the pin: `kill -9` needs no sync, a power loss leaves a head of the last minute."""
+    """Write the pin to the disk. `kill -9` needs no sync; after a power loss the pin has a head of the last minute."""
     await asyncio.to_thread(world.pin.sync)
 
 
 def follow_recovery(world: World) -> bool:
     """Enter recovery if another server of this database has; return whether this server is in recovery.
 
-    The act that records a loss replaces the keys of tokens. A server that noticed the loss itself, and refuses all
-    tokens since, reads the new keys here: another server may have recorded the loss first.
+    The act that records a loss replaces the keys of tokens. A server that noticed the loss itself refuses all tokens
+    since then, and reads the new keys here: another server may have recorded the loss first.
     """
     is_new = not world.pin.is_lost or world.keys.refuses_tokens
     if is_new and store.losses(world.db.read()):
@@ -202,13 +202,13 @@ def follow_recovery(world: World) -> bool:
 
 
 def present_history(reader: Reader) -> str:
-    """The id of the history that the database is in."""
+    """Return the id of the history that the database is in."""
     return next(id for id, has_ended in store.histories(reader).items() if not has_ended)
 
 
 def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
-    """Return the head that a checkpoint of this log states. Raises Malformed, and Unsigned for one of another log: only
-    a checkpoint that this log has signed is evidence.
+    """Return the head that a checkpoint of this log states. Raises Malformed, and Unsigned for a checkpoint of
+    another log: a checkpoint is evidence only if this log has signed it.
     """
     key = store.log_key(reader, keys)
     checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)
@@ -218,7 +218,7 @@ def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
 async def examine_head(world: World, head: Head, *, source: str) -> None:
     """Compare a signed head that a guard, a client or a witness has seen with the database.
 
-    Raises InRecovery, after the server has entered recovery, if the database does not have it.
+    Raises InRecovery, after the server has entered recovery, if the database does not contain the head.
     """
     if not await world.db.scan(lambda reader: store.has_head(reader, head)):
         await lose_history(world, head, source=source)
@@ -227,10 +227,10 @@ async def examine_head(world: World, head: Head, *, source: str) -> None:
 
 
 async def lose_history(world: World, head: Head, *, source: str) -> None:
-    """Enter recovery, durably, since the database does not have the head `head`.
+    """Enter recovery, durably, since the database does not contain `head`.
 
-    Refuses every token from this moment, replaces the keys that sign tokens so that no earlier one is accepted later,
-    and keeps the missing head in the pin, so that a restore of the restored database is noticed as well.
+    Refuses every token from this moment on, and replaces the keys that sign tokens, so that no earlier token is
+    accepted later. Keeps the missing head in the pin, so that restoring the same old copy again is noticed too.
     """
     was_lost, world.pin.is_lost = world.pin.is_lost, True
     if not was_lost:
@@ -259,9 +259,7 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
 
 
 def examine_history(world: World, reader: Reader) -> str:
-    """Return the state of the history according to pin and database, in words. Raises Conflict if a part of it is
-    lost.
-    """
+    """Return the state of the history according to pin and database, in words. Raises Conflict if entries are lost."""
     hint = "ostiary recover, on the server's machine"
     if lost := store.losses(reader):
         replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.replayed(reader)[:5])
@@ -275,18 +273,18 @@ def examine_history(world: World, reader: Reader) -> str:
 
 
 def loss_in_words(loss: store.Loss) -> str:
-    """Return the missing entries in words."""
+    """Return a description of the missing entries."""
     range_of_loss = describe_loss(loss)
     return f"entries from at most {range_of_loss['from']} to {range_of_loss['to'] - 1}, as {loss.source} has seen"
 
 
 def describe_loss(loss: store.Loss) -> dict[str, Any]:
-    """Return the missing entries: from some index (at most `from`) up to below `to`."""
+    """Return a description of the missing entries: from some index, at most `from`, to before `to`."""
     return {"source": loss.source, "from": min(loss.ours, loss.head.size), "to": loss.head.size, "had": loss.ours}
 
 
 class Refusals:
-    """The budget for refusals of one server; see `sampling`."""
+    """The budget of one server for entries about refusals; see `sampling`."""
 
     def __init__(self, world: World) -> None:
         self._world, self.sampler = world, RefusalSampler()
@@ -311,7 +309,7 @@ async def summarise_refusals(world: World) -> None:
 
 
 async def forget_facts(world: World) -> int:
-    """Forget facts that were kept as long as the configuration says, in small batches; up to which entry."""
+    """Delete facts that were kept as long as the configuration says, in small batches; return the index up to which."""
     before = world.now() - world.config.replay_days * DAY
 
     def forget(tx: Tx) -> tuple[int, int]:
@@ -338,7 +336,7 @@ def recorded(
     network: str = "",
     sampler: RefusalSampler | None = None,
 ) -> Callable[[Tx], T | Raised]:
-    """Return the writer's job that runs `flow` and leaves its entry; `sampler` may count a refusal instead."""
+    """Return the writer's job that runs `flow` and writes its entry. `sampler` may count a refusal instead."""
 
     def job(tx: Tx) -> T | Raised:
         if tx.pin.is_lost and action not in IN_RECOVERY:

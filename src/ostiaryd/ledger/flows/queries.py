@@ -1,4 +1,4 @@
-"""Reads of the ledger for other packages, and the writes that they may do within their own acts.
+"""Reads of the ledger for other packages, and the writes that these may do within their own acts.
 
 Each is a function of the store under a name that is unique in the package.
 """

@@ -19,9 +19,9 @@ MESSAGE_LIMIT = 500
 """Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""
 
 _CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
-"""Vault tokens, client secrets, API keys of static PEPs, and JWTs: the prefix of each, and the rest."""
+"""The forms of credentials (Vault tokens, client secrets, API keys of static PEPs, JWTs), each with its prefix."""
 _CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
-"""Members of an entry that a caller may name before anything is proved."""
+"""Members of an entry that a caller fills before anything is proved."""
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An act. A flow fills the entry as it learns more; empty members are left out of the encoding.
+    """The entry of an act. A flow fills it step by step; empty members are left out of the encoding.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
     was changed) or `error` (the server failed; nothing was changed). Arguments appear as a digest, or redacted by rule.
@@ -61,7 +61,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     token: str | None = None
     key: str | None = None
     network: str | None = None
-    """network of origin, never the address"""
+    """network of the caller's address; the address itself is never kept"""
     digest: str | None = None
     arguments: dict[str, Any] | None = None
     reasons: list[Reason] = []
@@ -72,38 +72,42 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     reporter: str | None = None
     detail: dict[str, Any] | None = None
     rows: dict[str, str] = {}
-    """guarded rows that the act wrote, with their digests at the end of its batch (`ground.database.guarded`)"""
+    """guarded rows that the act wrote; their digests are added at the end of the batch (`ground.database.guarded`)"""
     facts: str | None = None
     """digest of the decided request"""
     kept_facts: bytes | None = None
-    """evidence, on its way to a table of its own; it is not encoded here, and is deleted after its retention"""
+    """evidence, which is stored in a table of its own until its retention ends, and is not encoded here"""
 
     evidence: str | None = None
-    """the DPoP proof of the call that it reports, on its way to a table of its own; not encoded, kept for minutes"""
+    """the DPoP proof of the reported call, which is stored in a table of its own for minutes, and is not
+    encoded here
+    """
 
     @property
     def is_refused(self) -> bool:
-        """Return whether nothing was changed."""
+        """Return whether the act changed nothing."""
         return self.outcome in ("refused", "error")
 
     def redact_credentials(self) -> None:
-        """Cut credentials of this server out of members that a refused caller may have filled with anything."""
+        """Remove credentials of this server from the members that a refused caller fills, whatever the caller
+        put there.
+        """
         for name in _CLAIMED:
             setattr(self, name, _redact(getattr(self, name)))
         self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]
         self.detail = _redact(self.detail)
 
     def keep(self, facts: bytes) -> None:
-        """Let these facts stand beside the entry, which has their digest alone."""
+        """Store these facts beside the entry, which contains only their digest."""
         self.facts, self.kept_facts = b64u(sha256(facts).digest()), facts
 
     def leave(self) -> None:
-        """Keep no facts after all."""
+        """Store no facts beside the entry."""
         self.facts = self.kept_facts = None
 
 
 MAX_ROWS = 100
-"""Rows in one entry, of some 120 bytes each at most."""
+"""Maximum number of rows in one entry; a row has at most about 120 bytes."""
 WORD_LIMIT = 256
 _WORDS = tuple(name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None"))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -114,7 +118,7 @@ def encode_entry(entry: Entry) -> bytes:
     """Return the bytes that are hashed. An entry over 65,535 bytes keeps agent, action and outcome, and the digest of
     the whole.
 
-    The function is total on purpose: an entry that cannot be encoded would fail all acts of its batch.
+    The function never fails, since one entry that cannot be encoded would fail all acts of its batch.
     """
     entry.kept_facts = entry.evidence = None
     body = _ENCODER.encode(entry)
@@ -127,7 +131,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries with at most `MAX_ROWS` rows each; further rows follow in entries of their own."""
+    """Split entries so that each has at most `MAX_ROWS` rows; further rows follow in additional entries."""
     spread = []
     for entry in entries:
         names = list(entry.rows)
@@ -141,13 +145,15 @@ def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def classes_of(entry: Entry) -> set[str]:
-    """The data classes by which the entry is found; a guard's class with a malformed name is left out."""
+    """Return the data classes under which the entry is indexed. A malformed name, which a guard may report, is
+    left out.
+    """
     reported = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
     return set(filter(is_class, reported))
 
 
 def is_standing(entry: Entry) -> bool:
-    """Return whether the task is the standing task of its agent, which needs no index of its own."""
+    """Return whether the task is the standing task of its agent, under which entries are not indexed."""
     return entry.task is not None and entry.agent == standing_agent(entry.task)
 
 
@@ -162,7 +168,9 @@ def reason(code: str, message: str = "") -> Reason:
 
 
 USES = ("token.issue", "token.exchange", "tool.call", "tool.undecided", "decide", "decide.batch", "task.start")
-"""Actions that an agent itself takes. Findings and administration name an agent too, and are not uses of it."""
+"""Actions that an agent itself takes. Findings and acts of administrators name an agent too, but are not its
+own acts.
+"""
 
 
 def _redact(value: Any) -> Any:

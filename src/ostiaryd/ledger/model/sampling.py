@@ -2,10 +2,10 @@
 
 A caller that has proved nothing must not make the ledger grow. Each refusal is counted. In each minute, the first
 `FULL_OF_NETWORK` refusals of a network, and the first `FULL_OF_STRANGERS` in all, are kept as entries. The others
-become one summary for each of `NETWORKS` networks, and one more for all other networks. Strangers therefore cause at
-most `MAX_ENTRIES_A_DAY` entries, whatever they send, on each server.
+become one summary for each of `NETWORKS` networks, and one more for all other networks. Unauthenticated callers
+therefore cause at most `MAX_ENTRIES_A_DAY` entries on each server.
 
-A caller that has proved its identity keeps an entry for each of `FULL_OF_CALLER` refusals in a minute. The others
+A caller that has proved its identity gets entries for its first `FULL_OF_CALLER` refusals in a minute. The others
 become one summary for the caller and minute.
 """
 
@@ -23,17 +23,17 @@ FULL_OF_STRANGERS = 40
 NETWORKS = 16
 FULL_OF_CALLER = 600
 KINDS = 16
-"""Pairs of an action and a reason that a summary counts one by one."""
+"""Number of pairs (action, reason) that a summary counts separately."""
 MAX_ENTRIES_A_DAY = (FULL_OF_STRANGERS + NETWORKS + 1) * 24 * 60
 MAX_TEXT = 128
-"""Characters that an entry of a stranger keeps of anything that the stranger wrote."""
+"""Number of characters that an entry keeps of a text by an unauthenticated caller."""
 SUMMARY = "refusals.summary"
 OTHERS = "other"
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Refusals of one network or caller in the present minute. `kinds` counts refusals without an entry."""
+    """The refusals of one network or caller in the present minute. `kinds` counts the refusals without an entry."""
 
     full: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class _Tally:
 
 
 class RefusalSampler:
-    """Decide which refusals keep an entry of their own. Only jobs of the writer use it, which run one at a time."""
+    """Decides which refusals get an entry. Only jobs of the writer use it, which run one at a time."""
 
     def __init__(self) -> None:
         self._minute = -1
@@ -54,7 +54,7 @@ class RefusalSampler:
         self._callers: dict[str, _Tally] = {}
 
     def is_kept(self, entry: Entry) -> bool:
-        """Count the refusal of `entry`; return whether the entry is kept. Call `take_summaries` before."""
+        """Count the refusal of `entry`; return whether the entry is written. Call `take_summaries` first."""
         if (caller := entry.agent or entry.person or entry.reporter) is not None:
             tally = self._callers.setdefault(caller, _Tally())
             if tally.full < FULL_OF_CALLER:
@@ -73,7 +73,7 @@ class RefusalSampler:
         return False
 
     def take_summaries(self, now: int, *, at_end: bool = False) -> list[Entry]:
-        """Return the summaries of the last minute (with `at_end`, also of the present one), and begin the next.
+        """Return the summaries of the last minute (with `at_end`, also of the present one), and begin the next minute.
 
         `now`: microseconds since the epoch. If the clock goes back, the present minute continues until its end, so a
         caller never gets the budget of one minute twice.

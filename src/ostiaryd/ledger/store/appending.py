@@ -33,10 +33,10 @@ _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :ha
 
 
 def append(tx: Tx, entries: Sequence[Entry]) -> None:
-    """Append a batch and sign the new head: runs once per commit, for all of its acts.
+    """Append the entries of one commit and sign the new head.
 
-    The time of an entry is never less than that of the entry before it: servers that share a database have clocks of
-    their own. Raises HistoryLost if the database does not have the head that this server has pinned.
+    Times of entries never decrease, although the servers of a database have different clocks. Raises HistoryLost if the
+    database lacks the head that this server has pinned.
     """
     if any(entry.rows for entry in entries):
         entries = _with_digests(tx, entries)
@@ -76,7 +76,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
 
 
 def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
-    """Fill in the digests of the rows that these entries name; one statement for each kind and 64 rows."""
+    """Add the digests of the rows that these entries name. One statement reads up to 64 rows of a kind."""
     now = digests(tx, (name for entry in entries for name in entry.rows))
     for entry in entries:
         entry.rows = {name: now[name] for name in entry.rows}
@@ -84,8 +84,7 @@ def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _indexed(entry: Entry) -> list[str | None]:
-    """Return the indexed values of an entry, without NUL, which PostgreSQL text cannot hold and which would fail the
-    batch.
+    """Return the indexed values of an entry, without NUL, which PostgreSQL text cannot hold: it would fail the batch.
 
     An act that starts or ends a task runs under the standing task. Such an entry is indexed by the task that it is
     about.

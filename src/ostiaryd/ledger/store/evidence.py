@@ -1,4 +1,4 @@
-"""DPoP proofs beside reported calls, and which of them were used as evidence."""
+"""DPoP proofs of reported calls, and the record of which were used as evidence."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ _FORGET_USED = sql("delete from evidence_used where until <= :now")
 
 
 def insert_evidence(tx: Tx, rows: list[tuple[int, str]]) -> None:
-    """Keep the DPoP proofs of entries, each with the index of its entry."""
+    """Store the DPoP proofs of entries, each with the index of its entry."""
     tx.many(_INSERT_EVIDENCE, rows)
 
 
 def evidence(reader: Reader, index: int) -> str | None:
-    """The DPoP proof beside entry `index`, while it is kept; not checked."""
+    """Return the DPoP proof of the call in entry `index`, unchecked; None if it is no longer kept."""
     row = reader.one(_EVIDENCE, idx=index)
     return None if row is None else row[0]
 
 
 def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
-    """Return whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
+    """Return whether the proof with that digest is evidence for entry `index`. A proof is evidence for one
+    entry: the first that used it.
+    """
     tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
     row = tx.one(_USED_FOR, digest=digest)
     return row is not None and row[0] == index
 
 
 def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
-    """Forget the oldest proofs of entries below `before`, of at most `count` entries; whether there may be more."""
+    """Delete the oldest proofs of entries below `before`, of at most `count` entries; return whether there may
+    be more.
+    """
     row = tx.one(_OLDEST_EVIDENCE)
     if row is None or row[0] is None or row[0] >= before:
         return False
@@ -43,5 +47,5 @@ def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
 
 
 def forget_used_evidence(tx: Tx) -> None:
-    """Forget which proofs were used, once they are too old to be shown."""
+    """Delete the record of used proofs that are too old to be accepted again."""
     tx.run(_FORGET_USED, now=tx.now)

@@ -42,7 +42,7 @@ class Loss(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A lost stop that `source` still held and that was carried out again; the server had said it at `seen_at`."""
+    """A lost stop that `source` had kept and that was carried out again. The server had first sent it at `seen_at`."""
 
     kind: str
     subject: str
@@ -57,10 +57,10 @@ def histories(reader: Reader) -> dict[str, bool]:
 
 
 def has_head(reader: Reader, head: Head) -> bool:
-    """Return whether the log has been at that head, or a recovery has accounted for it since.
+    """Return whether the log has had that head, or a recovery has dealt with it since.
 
-    A head of another log counts as accounted for: the key decides which log it is, and must be checked before. A head
-    without a history id is from before there were ids.
+    A head of another log counts as dealt with: callers check before, by the key, that the head is of this log. A head
+    without a history id is older than history ids.
     """
     has_ended = histories(reader)
     history = head.history or next((id for id in has_ended), "")
@@ -75,7 +75,7 @@ def renew_history(tx: Tx) -> str:
     """End the present history and every history that a loss names. Begin another history without losses, and return its
     id.
 
-    A database that was restored from before a recovery does not have the later histories; they have ended too.
+    A database that was restored from before a recovery does not have the later histories; these have ended too.
     """
     id = tx.random(16).hex()
     tx.run(_END_HISTORY, now=tx.now)
@@ -86,8 +86,8 @@ def renew_history(tx: Tx) -> str:
 
 
 def losses(reader: Reader) -> list[Loss]:
-    """Return the known missing parts of the history, the largest head first; the server is in recovery if there is
-    any.
+    """Return the known missing parts of the history, the largest head first. If there is any, the server is in
+    recovery.
     """
     rows = reader.all(_LOSSES)
     return [
@@ -97,7 +97,7 @@ def losses(reader: Reader) -> list[Loss]:
 
 
 def put_loss(tx: Tx, loss: Loss) -> None:
-    """Record a head that the database does not have; of one source the largest is kept."""
+    """Record a head that the database lacks; only the largest head of each source is kept."""
     head = loss.head
     tx.run(
         _PUT_LOSS,
@@ -116,7 +116,7 @@ def replayed(reader: Reader) -> list[Replayed]:
 
 
 def put_replayed(tx: Tx, stop: Replayed) -> bool:
-    """Record a replayed stop; whether it is later than one of the same subject that was replayed before."""
+    """Record a replayed stop. Return whether it is later than the recorded stop of the same subject."""
     count = tx.run(
         _PUT_REPLAYED, kind=stop.kind, subject=stop.subject, seen_at=stop.seen_at, source=stop.source, at=stop.at
     )

@@ -16,18 +16,18 @@ from ostiaryd.ground.process.ids import standing_agent
 from ostiaryd.ledger.model import USES
 
 TOPIC = "ledger"
-"""topic that listeners of the writer hear after entries were added"""
+"""topic on which the writer tells its listeners that entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=True)
 
 
 def has_tree(reader: Reader, stated: Head) -> bool:
-    """Return whether the first entries of the tree are those under the stated head."""
+    """Return whether the first entries of this tree form the tree with the stated head."""
     return stated.size <= head(reader)[0].size and root_at(reader, stated.size) == stated.root
 
 
 def log_key(reader: Reader, keys: Keyring) -> NoteKey:
-    """The public key under which this log signs; its name is the log's origin."""
+    """Return the public key with which this log signs; its name is the origin of the log."""
     row = reader.one(_DOMAIN)
     assert row is not None
     return _note_key(row[0], keys.signer("ledger").public.jwk["x"])
@@ -39,7 +39,7 @@ def _note_key(domain: str, x: str) -> NoteKey:
 
 
 def head(reader: Reader) -> tuple[Frontier, str]:
-    """The right edge of the tree and its signed checkpoint (empty before the first entry)."""
+    """Return the right edge of the tree and its signed checkpoint (empty before the first entry)."""
     row = reader.one(_HEAD)
     if row is None:
         return Frontier(), ""
@@ -53,7 +53,7 @@ def frontier_of(size: int, peaks: bytes) -> Frontier:
 
 
 def root_at(reader: Reader, size: int) -> bytes:
-    """The root of the tree when it had `size` entries, which it has at least."""
+    """Return the root of the tree when it had `size` entries. It must have at least so many now."""
     return tree_root(size, hashes_from(rows(reader)))
 
 
@@ -77,17 +77,17 @@ _FILTERS = {
         and coalesce(resource, '') = :without_reads_of)""",
 }
 _TIMES = ("since", "until")
-"""Filters by time, which are looked for by index."""
+"""Filters by time, which become filters by index."""
 
 
 def body(reader: Reader, index: int) -> bytes | None:
-    """The bytes of entry `index`, as they were hashed."""
+    """Return the bytes of entry `index`, as they were hashed."""
     row = reader.one(_BODY, idx=index)
     return None if row is None else bytes(row[0])
 
 
 def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
-    """The entries from number `start` on."""
+    """Return the bytes of the entries from `start` on."""
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
 
 
@@ -113,7 +113,9 @@ _FORGET = sql("delete from fact where idx < :before")
 
 
 def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int) -> int:
-    """Up to where entries from `start` on, with their facts, are so many and have so many bytes; one at least."""
+    """Return the index after the last entry of a page that starts at `start`: limited by the number of entries
+    and by bytes, with at least one entry.
+    """
     end = start
     for index, length in reader.all(_SIZES, start=start, stop=stop, limit=count):
         size -= length
@@ -124,12 +126,14 @@ def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int)
 
 
 def with_facts(reader: Reader, start: int, stop: int) -> list[tuple[int, bytes, bytes | None]]:
-    """(index, body, facts) of entries with an index from `start` to below `stop`, in order; None: it has no facts."""
+    """Return (index, body, facts) of the entries from `start` to below `stop`, in order; facts are None if the
+    entry has none.
+    """
     return reader.all(_WITH_FACTS, start=start, stop=stop)
 
 
 def first_since(reader: Reader, since: int) -> int | None:
-    """Return the index of the first entry at `since` (microseconds) or later; None: there is none."""
+    """Return the index of the first entry at `since` (microseconds) or later; None without such an entry."""
     place, size = _place(reader, since)
     return place if place < size else None
 
@@ -144,7 +148,7 @@ def _place(reader: Reader, at: int) -> tuple[int, int]:
 
 
 def oldest_facts(reader: Reader) -> int | None:
-    """The index of the oldest entry that has facts."""
+    """Return the index of the oldest entry with facts."""
     row = reader.one(_OLDEST_FACT)
     return None if row is None else row[0]
 
@@ -155,7 +159,7 @@ def forget_facts(tx: Tx, *, before: int) -> None:
 
 
 def rows(reader: Reader) -> Rows:
-    """The stored rows of the tree: leaf hashes, and one hash for each complete 256 of the row below."""
+    """Return stored rows of the tree: leaf hashes, and one hash for each complete 256 hashes of the row below."""
 
     def read(level: int, start: int, count: int) -> list[bytes]:
         if level == 0:
@@ -168,7 +172,7 @@ def rows(reader: Reader) -> Rows:
 
 
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
-    """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
+    """Return (index, body) of the newest entries that match every filter; with `after`, the oldest first."""
     filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
     matches = _find(reader, filters, limit)
     if "task" in filters:
@@ -183,13 +187,13 @@ _LAST_USE = sql(f"select at from entry where agent = :agent and action in {USES}
 
 
 def last_use(reader: Reader, agent: str) -> int | None:
-    """Return when the agent acted last, in microseconds since the epoch; None if it never did."""
+    """Return the time of the agent's last act, in microseconds since the epoch; None without any."""
     row = reader.one(_LAST_USE, agent=agent)
     return None if row is None else row[0]
 
 
 def place_of(reader: Reader, at: int) -> int:
-    """Return how many entries are before the time `at` (microseconds since the epoch)."""
+    """Return the number of entries before the time `at` (microseconds since the epoch)."""
     return _place(reader, at)[0]
 
 
