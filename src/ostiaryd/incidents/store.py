@@ -64,13 +64,13 @@ def get(reader: Reader, id: str) -> Incident | None:
 
 
 def waiting(reader: Reader, agent: str) -> Incident | None:
-    """The one incident of that agent that waits for a person."""
+    """Return the open incident of that agent; None without one."""
     row = reader.one(_WAITING, agent=agent)
     return None if row is None else _incident(row)
 
 
 def page(reader: Reader, *, is_waiting: bool, page: Page) -> list[Incident]:
-    """The newest first."""
+    """Return a page of incidents, the newest first."""
     statement = _PAGE_WAITING if is_waiting else _PAGE
     return [_incident(row) for row in reader.all(statement, before=page.after, limit=page.limit)]
 
@@ -140,13 +140,15 @@ def add(tx: Tx, incident: IncidentId, did: Did) -> None:
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
-    """Against how many other agents playbooks have acted since then, in incidents that no person has looked at."""
+    """Return the number of other agents against which playbooks have acted since then, in incidents that no
+    person has looked at.
+    """
     row = reader.one(_ACTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def others_halted(reader: Reader, agent: str, *, since: int) -> int:
-    """Return how many other agents playbooks have halted, whole or in a task, since then."""
+    """Return the number of other agents that playbooks have halted since then, as a whole or in one task."""
     row = reader.one(_HALTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
@@ -158,7 +160,7 @@ def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
 
 
 def fleet(tx: Tx, *, older_than: int) -> int:
-    """Return the number of active agents; count again if the stored count is older than `older_than`."""
+    """Return the number of active agents, counted again if the stored count is older than `older_than`."""
     row = tx.one(_FLEET)
     if row is not None and int(row[1]) >= older_than:
         return int(row[0])

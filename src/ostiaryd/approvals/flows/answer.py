@@ -1,4 +1,4 @@
-"""Answering: a person says yes or no, and the last yes that is needed is held until it is spent."""
+"""Answers: a person approves or denies a question; with the last needed approval, the call may pass once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ostiaryd.tokens import flows as tokens
 
 DAY = 86_400_000_000
 LONGEST_YES_DAYS = 2
-"""No yes is good for longer after the end of its question (the upper limit of `approval_lifetime_s` is a day)."""
+"""Maximum life of an approval after the end of its question (the upper limit of `approval_lifetime_s` is a day)."""
 FORGOTTEN_AT_ONCE = 1000
 
 
@@ -127,22 +127,22 @@ def cancel(act: Act, id: str) -> Question:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Settle questions whose date has come, each in its own act; how many."""
+    """Settle questions whose date has passed, each in its own act; return their number."""
     now = world.now()
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
     return await registry.act_on_each(world, "approval.expire", expire, due)
 
 
 async def forget(world: World) -> int:
-    """Delete old approval requests that no decision can use and whose retention period is over; return how many. The
-    ledger keeps the digest of the request, and the person who answered.
+    """Delete old approval requests that no decision can use and whose retention period has passed; return their
+    number. The ledger keeps the digest of the request, and the person who answered.
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))
 
 
 def _note(act: Act, question: Question, **detail: Any) -> None:
-    """The entry is about whose question it is, and says who tried to answer."""
+    """Name in the entry the agent of the question and the person who answered."""
     entry = act.entry
     if entry.agent is None:
         entry.agent, entry.task = question.agent, question.task

@@ -1,4 +1,6 @@
-"""A client asks for a named person's yes (CIBA section 7): a question that this person alone can answer."""
+"""Backchannel authentication (CIBA section 7): a client asks for the approval of a named person, which this
+person alone can give.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ MAX_MESSAGE = 200
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """An authentication request, parsed and not yet believed."""
+    """A parsed authentication request, in which nothing is proved yet."""
 
     credentials: Credentials
     login_hint: str
@@ -49,7 +51,7 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tuple[str, int]:
-    """The `auth_req_id`, and for how many seconds it is good. Asked again, it is the same question to the person.
+    """Return the `auth_req_id`, and its remaining life in seconds. A repeated request gets the same question.
 
     Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
     UnknownUser, InvalidBindingMessage, BackchannelDenied.
@@ -105,7 +107,9 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
 
 
 def _person(act: Act, hint: str) -> Person:
-    """Return the person with this name or id. Raises UnknownUser, with one text for all persons that cannot answer."""
+    """Return the person with this name or id. Raises UnknownUser, with the same text for every person that
+    cannot answer.
+    """
     person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
         raise UnknownUser("no person with this name can answer", hint="`login_hint` is the name or id of a person")

@@ -1,4 +1,4 @@
-"""A call at a guard that needs a yes: the question about it, and the yes spent by it, in one act."""
+"""Calls at guards that need an approval: the question about a call, and its spent approval, in one act."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 
 UNTRUSTED = frozenset({"outside", "nowhere"})
-"""origins of values that neither the person nor a record states"""
+"""origins of values that come neither from the person nor from a record"""
 
 
 def ask_about_call(
@@ -36,10 +36,11 @@ def ask_about_call(
 ) -> tuple[str, bool]:
     """Return the approval of a call, and whether this request spends it: then the call may pass, once.
 
-    1. The token is alive and for this resource, its task is alive, the tool is known, and the asking policies are ours.
-    2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or a covering approval
-    is used; otherwise a question is asked. A repetition with the same number is the same call, until the date of the
-    approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
+    1. The token is live and for this resource, its task is live, the tool is known, and the asking policies are in the
+    server's policy set. 2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or
+    a covering approval is used; otherwise a question is asked. A repetition with the same number is the same call,
+    until the date of the approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does), NotFound, Conflict,
+    Malformed.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -133,7 +134,7 @@ def _covered(
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
     """Return the live task of a live token for this resource, as the task of the token's holder. Raises Forbidden.
 
-    The token may have come by exchange, through all holders of the exchanged tokens.
+    If the token came by token exchange, the chain includes the holders of all exchanged tokens.
     """
     holding = registry.get_holding(reader, token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
@@ -149,8 +150,8 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
 
 
 def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
-    """Return how many approvals are needed, and the reasons of the asking policies, from our own policy set. Raises
-    Forbidden.
+    """Return the number of needed approvals, and the reasons of the asking policies, by the server's policy
+    set. Raises Forbidden.
     """
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
@@ -173,7 +174,7 @@ def describe(
     warnings: Iterable[str] = (),
     extent: Extent | None = None,
 ) -> About:
-    """Return the description of a call for a person; outgoing text is separate."""
+    """Return the description of a call for a person, with the outgoing text apart."""
     trusts = {
         origin for path, origin in origins.items() if ready.tool.argument_kinds.get(path) not in (Kind.TEXT, Kind.TIME)
     }
@@ -198,7 +199,7 @@ def describe(
 
 
 def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that may be shown, and the digests of the rest, by our own catalogue."""
+    """Return the arguments that may be shown, and the digests of the others, by the server's catalogue."""
     if both := request.arguments.keys() & request.secrets.keys():
         raise Forbidden(f"argument {min(both)[:64]!a} is repeated", code="foreign_question")
     shown, more = approval.part(request.arguments, ready.secrets, task=task.task_id)
@@ -206,7 +207,7 @@ def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> 
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:
-    """Check that the approval named by the agent is for this call and unspent. Raises NotFound, Forbidden."""
+    """Check that the approval that the agent named is for this call and unspent. Raises NotFound, Forbidden."""
     question = find_question(act, id)
     if question.digest != digest:
         raise Forbidden(

@@ -58,8 +58,8 @@ def measure(
 
 
 def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:
-    """Use a cover of that call once; the approval that it comes from, None where there is none. `policy`: the hash of
-    the active set, in which a policy that asks may ask for more than one of the same name did before.
+    """Use a cover of that call once; return its approval, or None without a cover. `policy`: the hash of the
+    active set; a cover counts only under the set under which it was given.
     """
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
@@ -88,7 +88,9 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
 
 
 def read_covers(about: About, covers: str | None) -> bool:
-    """Return whether a yes covers more than its call, as the person says: `task`, `call` or nothing. Raises Invalid."""
+    """Return whether an approval covers similar calls, as the person chose: `task`, `call`, or None without a
+    choice. Raises Invalid.
+    """
     if covers == "task" and about.extent is None:
         raise Invalid("an approval of this call covers one call only", hint="leave `covers` out")
     return about.covers_task if covers is None else covers == "task"
@@ -111,7 +113,7 @@ def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Co
 
 
 def check_strike(about: About, says: Says, strike: Collection[int]) -> None:
-    """Check that the lines to strike exist, and that the answer is a yes to the other lines. Raises Invalid."""
+    """Check that the lines to strike exist, and that the answer approves the other lines. Raises Invalid."""
     if not strike:
         return
     if says is Says.DENY or not set(strike) <= set(range(1, len(about.lines) + 1)):

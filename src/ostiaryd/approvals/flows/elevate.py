@@ -126,7 +126,7 @@ def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str
 
 
 def _granted(act: Act, question: Question) -> Task | None:
-    """Return the live elevation that the approval was spent on, for an agent that missed the first response."""
+    """Return the live elevation for which the approval was spent, for an agent that missed the first response."""
     if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
     registry.note(act, object=task.task_id, again=True)
@@ -194,7 +194,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> Elevati
 
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
-    """Break-glass that is not over, in words."""
+    """Return a description of emergency access in use."""
     emergencies = [
         show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)
     ]

@@ -20,7 +20,7 @@ from ostiaryd.tasks.model import standing_id
 T = TypeVar("T")
 MINUTE = 60 * SECOND
 STOPS = ("quarantine", "revoke")
-"""After these the milder ones are of no use."""
+"""Responses after which milder responses are pointless."""
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
-    """Do something more in the same act, with an entry of its own."""
+    """Run a further change within the same act, with an entry of its own."""
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
     registry.note(more, object=more.entry.object or "", **detail)
@@ -47,7 +47,7 @@ def task_of(agent: Agent, task: str | None) -> str:
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Return whether the response has nothing left to do, or no active target.
+    """Return whether the response is already in effect, or has no active target.
 
     A restriction is set again if the new one is stricter, or if half of its time has passed.
     """
@@ -64,7 +64,7 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
 
 
 def take(act: Act, step: Step) -> str:
-    """Carry out a response; return its description. Raises Refused, having changed nothing."""
+    """Carry out a response; return its description. Raises Refused, and then nothing has changed."""
     do, action, says = _DO[step.proposal.response]
     earlier = len(act.further_entries)
     try:
@@ -83,7 +83,7 @@ def take(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Undo a response, as far as it is still in effect. Raises Refused where the agent is not fit to act again."""
+    """Undo a response that is still in effect. Raises Refused if the agent may not act again."""
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:
@@ -96,7 +96,7 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
 
 
 def melt(act: Act, incident: Incident) -> None:
-    """Let the tasks go on that stand still since this incident."""
+    """Resume the tasks that were frozen since this incident."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
             act_with_entry(act, "task.melt", partial(registry.lift_stop, target=stop.target_kind, value=stop.value))
@@ -115,7 +115,7 @@ def decommission(act: Act, incident: Incident) -> None:
 
 
 def calm(act: Act, subjects: set[str]) -> None:
-    """Reset the risk of `subjects` to zero, with a delta for guards."""
+    """Reset the risk of `subjects` to zero, and tell the guards."""
     for subject in sorted(subjects):
         if registry.get_risk(act.tx, subject).points(act.now):
             registry.put_risk(act.tx, subject, CALM)
@@ -152,9 +152,9 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "quarantine": (_quarantine, "agent.quarantine", "the agent is stopped, and all its tokens and tasks have ended"),
     "revoke": (_revoke, "agent.revoke", "the agent is stopped, and its tasks are cancelled"),
 }
-"""The function of each response, the action of its entry, and its meaning in words."""
+"""The function of each response, the action of its entry, and its description."""
 _RESTART = {
     "quarantine": (State.QUARANTINED, Verb.RELEASE, "agent.release"),
     "revoke": (State.SUSPENDED, Verb.RESUME, "agent.resume"),
 }
-"""The state in which it leaves an agent, and the way back from there."""
+"""The state of an agent after each response that changes it, the verb that undoes the response, and its action."""

@@ -59,7 +59,7 @@ def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list
 
 
 def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
-    """The tools that it called, the most called first: how often it was let, and how often not."""
+    """Return the tools that the agent called, the most called first, with the numbers of allowed and denied calls."""
     decided = [entry for entry in entries if entry.tool and entry.outcome in ("allow", "deny")]
     calls = Counter((entry.resource or "", entry.tool or "", entry.outcome) for entry in decided)
     classes: dict[tuple[str, str], set[str]] = {}
@@ -82,8 +82,8 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
-    """Return the names of the agents that received parts of its live tasks, and of the agents that gave it parts of
-    theirs.
+    """Return the names of the agents that received parts of the agent's live tasks, and of the agents that gave
+    it parts of theirs.
     """
     own = tasks.list_live_tasks(reader, agent.agent_id)[:MAX_TASKS]
     under: list[Task] = []

@@ -32,7 +32,7 @@ def find_incident(reader: Reader, id: str) -> Incident:
 
 
 def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
-    """Stop an agent at once on an explicit order, without limits; the incident waits for a person.
+    """Stop an agent at once on an explicit order, regardless of limits; the incident waits for a person.
 
     `source`: the author of the order, as shown to a person. Raises NotFound.
     """
@@ -109,7 +109,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
 
 
 def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) -> None:
-    """Judge each finding of the incident that has no judgement yet."""
+    """Record whether each unjudged finding of the incident was real."""
     verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
     findings = watch.list_findings_of_incident(act.tx, incident.incident_id)
     judge(act, [one.finding_id for one in findings if one.judgement is None], verdict, by=by, why=why)

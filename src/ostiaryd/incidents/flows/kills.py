@@ -35,7 +35,7 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 
 
 def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
-    """Take a stop back; tokens that have not ended are good again. Raises NotFound, Conflict, Invalid."""
+    """Lift a stop; tokens that have not ended are accepted again. Raises NotFound, Conflict, Invalid."""
     registry.note(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
     if target == "agent":

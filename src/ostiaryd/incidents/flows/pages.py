@@ -23,11 +23,11 @@ from ostiaryd.registry import flows as registry
 
 log = logging.getLogger("ostiary")
 START_S = 1.0
-"""Time that a start gives to the check of pages."""
+"""Maximum time for the check of pages at the start, in seconds."""
 EVERY = 86_400 * 1_000_000
 """Microseconds between two complete checks."""
 _MOST = 10
-"""Defects that are named."""
+"""Maximum number of defects that are named."""
 
 
 @dataclass(slots=True)
@@ -48,13 +48,17 @@ class Pages:
 
 
 def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | None:
-    """The defects that `PRAGMA quick_check` finds in a database; None if that takes longer than `within_s`."""
+    """Return the defects that `PRAGMA quick_check` finds in a database; None if the check takes longer than
+    `within_s`.
+    """
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)) as raw:
         raw.execute("pragma query_only=on")
         done = threading.Event()
 
         def interrupt() -> None:
-            """Interrupt after the limit, again and again: an interrupt before the statement begins is lost."""
+            """Interrupt the check after the time limit, repeatedly: an interrupt before the statement begins
+            has no effect.
+            """
             if not done.wait(within_s):
                 while not done.wait(0.01):
                     raw.interrupt()
@@ -76,7 +80,7 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
 
 
 async def check_pages(world: World, *, within_s: float | None = None) -> None:
-    """Check all pages, if that is due or a request met a damaged one; a background loop calls this."""
+    """Check all pages if a check is due, or if a request met a damaged page; a background loop calls this."""
     pages = world.keep(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect
     if not world.db.is_sqlite or pages.defects or not is_due:
@@ -109,7 +113,7 @@ async def check_pages_deeply(world: World) -> str:
 
 
 async def _stop(world: World, defects: list[str]) -> None:
-    """Stop everything; a database that cannot even take the stop answers nothing any more."""
+    """Stop everything. If the database cannot even store the stop, the server answers no further request."""
 
     def stop(act: ledger.Act) -> None:
         registry.note(act, object="database", defects=defects)

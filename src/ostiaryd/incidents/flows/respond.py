@@ -51,7 +51,7 @@ from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
 ISOLATES = HALTS | {"narrow"}
-"""Responses that take work away from an agent at every guard."""
+"""Responses after which every guard denies calls of the agent."""
 UNBACKED = "only one guard reports this, without the agent's proof: a second guard or a person must confirm"
 UNBUDGETED = (
     "no budget for restrictions by statistical detectors, or the score is not rare enough here: a person must decide"
@@ -68,8 +68,8 @@ def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     """Carry out the responses of the playbooks to this finding; return the incident, if there is one.
 
-    1. They are asked. 2. Where they want something, or have failed, an incident is opened, or goes on. 3. Each thing is
-    done that is not done yet, the strongest first, within the limit.
+    1. The playbooks propose responses. 2. If there are any, or a playbook failed, an incident is opened or continued.
+    3. Each response that is not in effect yet is carried out, the strongest first, within the limits.
     """
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None
@@ -131,7 +131,7 @@ def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
 
 
 def note(act: Act, incident: Incident, **detail: object) -> None:
-    """The entry is about that incident, and its agent."""
+    """Name the incident and its agent in the entry."""
     act.entry.agent = act.entry.agent or incident.agent
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
@@ -144,7 +144,7 @@ class HeldBack(NamedTuple):
 
 
 def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | None = None) -> Outcome | None:
-    """Carry out one response, and return its outcome; None if it is done already.
+    """Carry out one response, and return its outcome; None if the response is already in effect.
 
     `pending`: the reason to wait for a person instead. `limits`: None if a person ordered the response. An agent that
     the limits protect from being halted is narrowed to reading, if the limits allow that.
@@ -189,7 +189,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
 def _propose(
     reader: Reader, agent: Agent, finding: Finding, *, now: int
 ) -> tuple[int, list[Proposal], list[tuple[str, str]]]:
-    """The risk score of the agent, the responses that the playbooks demand, and the failed playbooks."""
+    """Return the risk score of the agent, the responses that the playbooks propose, and the playbooks that failed."""
     of_agent = registry.get_risk(reader, agent.agent_id).points(now)
     of_task = registry.get_risk(reader, finding.task).points(now) if finding.task else 0
     score = max(of_agent, of_task)
@@ -225,8 +225,8 @@ def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[P
 
 
 def _is_backed(act: Act, finding: Finding) -> bool:
-    """Return whether the finding rests on more than the unproved report of one guard: it carries a proof, or another
-    guard reported a finding of some weight within the hour.
+    """Return whether the finding rests on more than the unproved report of one guard: it carries a proof, or
+    another guard reported a finding of enough weight within the hour.
     """
     if finding.is_proved:
         return True
@@ -240,7 +240,7 @@ def would_lock_out(reader: Reader, agent: Agent) -> bool:
 
 
 def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:
-    """Return why a limit forbids the response without a person; empty if none does."""
+    """Return why a limit forbids the response without a person; empty if no limit does."""
     if limits is None:
         return ""
     if would_lock_out(act.tx, agent):
@@ -257,7 +257,7 @@ def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> st
 
 
 def _keep(act: Act, incident: Incident, did: Did) -> bool:
-    """Add a line to the incident, unless the line is there already or the incident is full."""
+    """Add an outcome to the incident, unless it is there already or the incident is full."""
     before = store.acts(act.tx, incident.incident_id)
     same = did.response, did.outcome, did.policies
     again = any((one.response, one.outcome, one.policies) == same for one in before)

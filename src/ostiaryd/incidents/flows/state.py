@@ -33,9 +33,9 @@ log = logging.getLogger("ostiary")
 ENTRIES, ROWS = 2000, 1000
 """Entries and rows that one step reads."""
 REMEMBERED = 2 * 3600 * 1_000_000
-"""Microseconds for which the end of a row is remembered: longer than any token lives."""
+"""Microseconds for which the end of a row is remembered: longer than the life of any token."""
 START_STEPS = 20
-"""Steps of a start before it answers, about a second of work; the rest runs in the background."""
+"""Number of steps before the server answers, about a second of work; the rest runs in the background."""
 BASELINE_ROWS = 1000
 _KINDS = tuple(kind for kind, spec in GUARDED.items() if spec.is_listed)
 _SOURCE = "state against ledger"
@@ -47,16 +47,16 @@ class StateCheck:
 
     keys: Keyring
     position: int = 0
-    """entries read"""
+    """number of entries that were read"""
     size: int = 0
-    """entries that there were when the last step began"""
+    """number of entries when the last step began"""
     has_baseline: bool = False
     """True if every row must be named by an entry."""
     cycles: int = 0
-    """complete comparisons of all rows"""
+    """number of complete comparisons of all rows"""
     differences: dict[str, Difference] = field(default_factory=dict)
     unnamed: list[str] = field(default_factory=list)
-    """rows that no entry names, as of the last cycle; before the baseline alone"""
+    """rows that no entry names, as of the last cycle; only before the baseline"""
     reported: set[Difference] = field(default_factory=set)
     _frontier: Frontier = field(default_factory=Frontier)
     _newest: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class StateCheck:
     _is_reread: bool = False
     """True while the ledger is read a second time because the first reading did not lead to the signed checkpoint."""
     _kind: int = 0
-    """The position of the cycle: the kind by number; `_after` is the key."""
+    """The position in the cycle: the number of the kind; `_after` is the key."""
     _after: str = ""
     _compared: dict[str, Difference | None] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class StateCheck:
 
     @property
     def is_behind(self) -> bool:
-        """Return whether the first cycle is not complete."""
+        """Return whether the first cycle is still incomplete."""
         return self.cycles == 0
 
     def _read(self, body: bytes) -> None:
@@ -146,7 +146,7 @@ class StateCheck:
         return Difference(name, expected, digest, agent)
 
     def _end_cycle(self, reader: Reader, *, now: int) -> None:
-        """Look for rows that are gone; then the cycle begins anew. Rows that ended long ago may be deleted by then."""
+        """Look for rows that are missing, then begin the next cycle. Rows that ended long ago may have been deleted."""
         for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
             if has_ended(self._newest.get(name, "")):
                 del self._newest[name]
@@ -164,7 +164,7 @@ class StateCheck:
 
 
 def state_check(world: World) -> StateCheck:
-    """The check of this world, kept in memory."""
+    """Return the check of this server, which is kept in memory."""
     return StateCheck(world.keys)
 
 
@@ -181,7 +181,7 @@ async def check_state(world: World) -> None:
 async def check_at_start(world: World) -> None:
     """Compare all rows before the server answers, unless this takes more than `START_STEPS`.
 
-    A refusal, in recovery or on a full disk, does not hinder the start: the background loop tries again.
+    A refusal, in recovery or on a full disk, does not prevent the start: the background loop tries again.
     """
     check = world.keep(state_check)
     try:
@@ -193,7 +193,9 @@ async def check_at_start(world: World) -> None:
 
 
 async def check_deeply(world: World) -> str:
-    """Compare all rows with the whole ledger, from the first entry on; in words. Raises Conflict."""
+    """Compare all rows with the whole ledger, from the first entry on; return the result as a sentence. Raises
+    Conflict.
+    """
     check = StateCheck(world.keys, reported=world.keep(state_check).reported)
     while check.is_behind and not check.differences:
         await world.db.scan(lambda reader: check.step(reader, now=world.now()))
@@ -218,7 +220,9 @@ def describe(check: StateCheck) -> str:
 
 
 async def _write_baseline(world: World, names: list[str]) -> None:
-    """Name the rows that are older than this check; from then on a row that no entry names is a difference."""
+    """Write an entry that names the rows older than this check. From then on, a row that no entry names is a
+    difference.
+    """
 
     def baseline(act: Act, chunk: list[str], *, is_last: bool) -> None:
         for name in chunk:
@@ -235,7 +239,7 @@ async def _write_baseline(world: World, names: list[str]) -> None:
 
 
 async def _report(world: World, check: StateCheck) -> None:
-    """Stop the subjects of new differences; each agent once."""
+    """Stop the subjects of new differences, each agent once."""
     fresh = [one for one in check.differences.values() if one not in check.reported]
     by_agent: dict[str, list[Difference]] = {}
     for one in fresh:
@@ -286,7 +290,9 @@ def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
 
 
 def _agent_of(reader: Reader, name: str) -> str:
-    """The agent of a row that is gone, from the newest entry that names the row; empty where none says it."""
+    """Return the agent of a missing row, from the newest entry that names the row; empty if no entry names the
+    agent.
+    """
     kind, _, key = name.partition(" ")
     if kind in ("agent", "exemption", "eligible", "awaiting"):
         return key.partition(" ")[0]

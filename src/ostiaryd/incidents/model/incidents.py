@@ -22,9 +22,9 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 HALTS = frozenset({"freeze", "quarantine", "revoke"})
-"""After these there is work that stands still until a person says something."""
+"""Responses that halt work until a person decides."""
 ALERT_EVERY = 10 * 60 * SECOND
-"""Interval between alerts about an incident that waits, in microseconds."""
+"""Interval between alerts about an open incident, in microseconds."""
 MAX_SAYS = 400
 MAX_FINDINGS = 200
 """Findings shown per incident."""
@@ -60,8 +60,8 @@ AFTER_NARROW = frozenset({Verb.RELEASE, Verb.DECOMMISSION})
 
 
 class Limits(NamedTuple):
-    """Against how many of the active agents playbooks may act within an hour, and how many of them they may halt within
-    a day, before a person has looked: in percent.
+    """Limits of automatic responses, in percent of the active agents: against how many agents playbooks act
+    within an hour, and how many agents they halt within a day, without a person's decision.
     """
 
     acted: int
@@ -71,7 +71,7 @@ class Limits(NamedTuple):
 class Outcome(StrEnum):
     DONE = "done"
     LIMITED = "limited"
-    """too many agents were stopped within the hour: a person must"""
+    """too many agents were stopped within the hour: a person must decide"""
     INFORMED = "informed"
     """statistical evidence beyond the budget of narrowing: a person gets an alert, and the agent goes on"""
     FAILED = "failed"
@@ -80,8 +80,8 @@ class Outcome(StrEnum):
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A response that was carried out or held back.
 
-    `says`: how, or why not; `task`: the frozen task; `is_ordered`: the response was an explicit order, not a
-    playbook's.
+    `says`: the details, or why it was held back; `task`: the frozen task; `is_ordered`: the response was an explicit
+    order, not a playbook's.
     """
 
     number: int
@@ -96,7 +96,9 @@ class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`heard_at`: when a person was last told of it; `risk`: the highest points; `person`: who took or closed it."""
+    """The incident of an agent. `heard_at`: the time of the last alert; `risk`: the highest score; `person`:
+    the person who took or closed it.
+    """
 
     incident_id: IncidentId
     agent: str

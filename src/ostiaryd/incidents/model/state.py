@@ -11,13 +11,15 @@ LEDGER = "ledger"
 
 
 class Difference(NamedTuple):
-    """A row that differs from the newest entry that names it. `agent`: whose access it is about, if known."""
+    """A row that differs from the newest entry that names it. `agent`: the agent whose access the row changes,
+    if known.
+    """
 
     name: str
     expected: str | None
-    """digest in the ledger; None where no entry names the row"""
+    """digest in the ledger; None if no entry names the row"""
     actual: str
-    """digest of the row; empty where there is none"""
+    """digest of the row; empty if there is no row"""
     agent: str = ""
 
     @property

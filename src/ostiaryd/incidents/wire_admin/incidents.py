@@ -125,7 +125,7 @@ async def show_incident(call: Call) -> Reply:
 
 
 def say(verb: Verb) -> Wire:
-    """The wire function with which a person says that."""
+    """Return the route function with which a person makes a decision."""
 
     async def wire(call: Call) -> Reply:
         answer, id = call.json(IncidentAnswer), call.params["id"]

@@ -56,7 +56,7 @@ class StopBody(TypedDict):
 async def kill(call: Call) -> Reply:
     """Stop everything of one kind or name until an administrator lifts the stop.
 
-    `seq` is the number in the feed after which a guard denies all of it.
+    From the number `seq` of the feed on, a guard denies all of it.
     """
     order = call.json(Kill)
 

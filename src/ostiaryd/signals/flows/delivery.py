@@ -18,9 +18,11 @@ from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, con
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""Seconds that a push may take."""
+"""Maximum time of a push, in seconds."""
 PASSED = 50
-"""Signals that are none of its business; after so many the next look begins behind them."""
+"""Number of signals for other receivers after which a stream stores its position, so that the next search
+begins behind them.
+"""
 SHOWN = 16
 
 
@@ -31,7 +33,9 @@ def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, 
 
 
 def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
-    """Record that the receiver has these signals, or never will (`is_lost`). Numbers that do not wait are ignored."""
+    """Record that the receiver has these signals, or that they are lost (`is_lost`). Numbers that are not
+    pending are ignored.
+    """
     stream = store.get(tx, id)
     if stream is None:
         return
@@ -50,7 +54,7 @@ def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = Fals
 
 
 def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal]], int]:
-    """Signals for it that are not settled, and the number up to which was looked."""
+    """Return the pending signals of the stream, and the number up to which the search went."""
     removed = store.removed(reader, stream.stream_id)
     signals_waiting = signals.waiting(reader, stream.settled_to, count=WINDOW)
     waits = [one for one in signals_waiting if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
@@ -58,14 +62,16 @@ def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal
 
 
 def has_passed(reader: Reader, stream: Stream) -> bool:
-    """Return whether there are signals that are none of its business, so many that they need not be looked at again."""
+    """Return whether enough signals for other receivers lie behind the position that the stream should store a
+    new one.
+    """
     waits, seen_to = _window(reader, stream)
     return not waits and seen_to > stream.settled_to + PASSED
 
 
 def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
-    """Check that the creator of a stream may still receive its events; a stream outlives the token that created it.
-    Raises NotFound, Forbidden.
+    """Check that the creator of a stream may still receive its events: a stream outlives the token that created
+    it. Raises NotFound, Forbidden.
     """
     receiver = registry.active_agent(reader, stream.receiver, now=now)
     if SSF_READ not in receiver.scopes:
@@ -73,7 +79,7 @@ def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
 
 
 def begin(tx: Tx, stream: Stream) -> Stream | None:
-    """Take a push upon oneself; None where another process has, or the stream is not as it was."""
+    """Claim a push; None if another process has the claim, or the stream has changed."""
     if not store.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
         return None
     return store.get(tx, stream.stream_id)
@@ -94,7 +100,7 @@ def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
 
 
 def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
-    """Leave a signal out, on record."""
+    """Skip a signal that could not be delivered; the act leaves an entry."""
     registry.note(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
         store.update(act.tx, replace(stream, busy_until=0))
@@ -102,19 +108,19 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
-    """Return whether the try that has just failed was the last."""
+    """Return whether the attempt that has just failed was the last."""
     return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
 
 def refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
-    """A receiver that polls says which it cannot take (RFC 8936 2.4.3): they are not sent again."""
+    """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): they are not sent again."""
     shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
     registry.note(act, object=id, count=len(errors), refused=shown)
     settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
 
 
 def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
-    """The stream as it is now, if the claim is still ours."""
+    """Return the present state of the stream, if this process still has the claim."""
     stream = store.get(tx, claimed.stream_id)
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 

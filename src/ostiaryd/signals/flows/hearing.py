@@ -108,7 +108,7 @@ def _agents(reader: Reader, subjects: Named) -> list[Agent]:
 
 
 def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
-    """Record a refused signal. Raises it."""
+    """Record a refused signal, then raise the refusal."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 
@@ -147,8 +147,8 @@ def _carry_out(
 
 
 def _stop(act: Act, owner: str, *, why: str) -> None:
-    """Stop everything of that owner, and everything on the owner's behalf, until a person lifts the stop (`ostiary kill
-    list`).
+    """Stop everything of that owner and everything on the owner's behalf, until a person lifts the stop
+    (`ostiary kill list`).
     """
     if not any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
         acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
@@ -166,7 +166,7 @@ def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config
 
 
 def _end(act: Act, agent: Agent, *, is_stopped: bool, why: str) -> None:
-    """End all holdings of the agent; if it was named itself, quarantine it until a person decides.
+    """End all holdings of the agent; if the event names the agent itself, quarantine the agent until a person decides.
 
     An agent that administers the server is not quarantined while no person could release it.
     """

@@ -14,7 +14,7 @@ from ostiaryd.signals.model.sets import MAX_WORD, SECOND
 from ostiaryd.signals.store import issuers as store
 
 POLL_S = 40
-"""Seconds that a poll may take; the transmitter may hold it for most of them."""
+"""Maximum time of a poll, in seconds; the transmitter may hold the poll for most of it."""
 
 
 def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
@@ -52,7 +52,7 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
 
 
 def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
-    """Say who that `sub` of the issuer is to us; the person's id. Raises NotFound, Invalid."""
+    """Link a `sub` of the issuer to a person; return the person's id. Raises NotFound, Invalid."""
     issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
@@ -70,7 +70,7 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
 
 
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
-    """Expect a verification event with that state. Raises NotFound, Conflict."""
+    """Store the state that the next verification event must have. Raises NotFound, Conflict."""
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     if not issuer.verification_endpoint or issuer.sealed is None:
@@ -107,7 +107,7 @@ def context(issuer: Issuer) -> bytes:
 
 
 def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
-    """Take a poll upon oneself; None where another process has, or it is not due."""
+    """Claim a poll; None if another process has the claim, or the poll is not due."""
     if not store.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
         return None
     return store.get(tx, issuer.issuer_id)

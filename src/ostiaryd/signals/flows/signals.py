@@ -38,13 +38,13 @@ from ostiaryd.tasks.model import TaskDelta
 
 AT_ONCE = 100
 ENTRIES = 64
-"""Entries of one instant that are looked through for the act that told the guards."""
+"""Maximum number of entries of one time among which the act behind a change is looked for."""
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Signal)
 
 
 async def gather(world: World) -> int:
-    """Make signals of new feed deltas; return their number. Without a stream the deltas are left alone."""
+    """Make signals of new feed deltas; return their number. Without any stream, the deltas wait."""
     count = 0
     while streams.count(world.db.read()):
         read, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
@@ -94,7 +94,7 @@ async def forget(world: World) -> None:
 
 
 def begin(tx: Tx) -> None:
-    """Begin with the present end of the feed; earlier deltas become no signals."""
+    """Set the position to the present end of the feed, so that earlier deltas become no signals."""
     store.set_mark(tx, outbox.head(tx))
     store.forget_levels(tx)
 
@@ -105,7 +105,7 @@ def send(tx: Tx, signal: Signal) -> None:
 
 
 def waiting(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, Signal]]:
-    """Signals numbered above `after`: (number, time in microseconds, signal), oldest first."""
+    """Return signals numbered above `after`, oldest first: (number, time in microseconds, signal)."""
     return [(number, at, _decode(body)) for number, at, body in outbox.after(reader, TOPIC, after, count=count)]
 
 
@@ -128,9 +128,7 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
 
 
 def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
-    """Return the signal of a stopped agent. A release sends none, since the stop was announced and the end of it is no
-    event.
-    """
+    """Return the signal of a stopped agent. A release has no signal, since CAEP has no event for the end of a stop."""
     done = _act(tx, at, delta.agent)
     if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
         return []
@@ -174,7 +172,7 @@ def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
 
 
 class _Done(NamedTuple):
-    """The act behind a change: its entry in the ledger, its name, and who did it."""
+    """The act behind a change: the index of its entry, its action, and its actor."""
 
     txn: str
     why: str
@@ -185,7 +183,9 @@ _UNKNOWN = _Done("", "changed", None)
 
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
-    """Acts of one batch have one instant; the result is the last act about the changed object, or the only act."""
+    """Return the act behind a change. The acts of one batch have the same time; the last act about the changed
+    object counts, or the only act.
+    """
     first = ledger.find_first_since(tx, at)
     bodies = [] if first is None else ledger.list_entry_bodies(tx, first, ENTRIES)
     entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]

@@ -36,7 +36,7 @@ from ostiaryd.signals.model.streams import (
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""Seconds that a push may take."""
+"""Maximum time of a push, in seconds."""
 PASSED = 500
 
 
@@ -157,7 +157,7 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
 
 
 def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
-    """Tell the receiver nothing of that subject any more (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict."""
+    """Send the receiver no further events about a subject (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict."""
     stream = _noted(act, id, by)
     spelling = spelled(parse_subject(subject))
     if len(store.removed(act.tx, stream.stream_id)) >= MAX_REMOVED:
@@ -166,7 +166,9 @@ def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
 
 
 def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
-    """Tell it of that subject again; each is in a stream until it is taken out. Raises NotFound, SetRefused."""
+    """Send the receiver events about a removed subject again; by default a stream has every subject. Raises
+    NotFound, SetRefused.
+    """
     stream = _noted(act, id, by)
     store.restore(act.tx, stream.stream_id, spelled(parse_subject(subject)))
 
@@ -198,7 +200,7 @@ def _noted(act: Act, id: str, by: Caller | None) -> Stream:
 
 
 def _note(act: Act, stream: Stream) -> None:
-    """Record the stream in the entry. Of the endpoint only the origin is recorded, since its path may hold a secret."""
+    """Name the stream in the entry, with only the origin of its endpoint, since the path may hold a secret."""
     registry.note(
         act,
         object=stream.stream_id,

@@ -28,11 +28,10 @@ _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """`stream` is its id of our stream; `secret_digest` is the digest of the secret that the issuer sends, `sealed` the
-    encrypted header that this server sends.
+    """A trusted issuer of signals. `stream` is the issuer's id of our stream; `secret_digest` is the digest of the
+    secret that the issuer sends, `sealed` the encrypted header that this server sends.
 
-    `state` is that of a verification that was asked for; `trouble` is the present error, in words. Times in
-    microseconds.
+    `state` is the state of a requested verification; `trouble` is the present error, in words. Times in microseconds.
     """
 
     issuer_id: IssuerId
@@ -61,8 +60,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(StrEnum):
-    """The effect of an event. `end`: all holdings end, and the subject may begin anew. `stop`: also, nothing begins
-    until a person decides. `raise_risk`: the risk score rises.
+    """The effect of an event. `end`: all holdings end, and the subject may start again. `stop`: also, nothing
+    starts until a person decides. `raise_risk`: the risk score rises.
     """
 
     END = "end"
@@ -122,7 +121,9 @@ def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
 
 
 def not_understood(issuer: Issuer, subject: Subject) -> str:
-    """The first critical member of the subject that we cannot process, for which the event is discarded (SSF 3.5)."""
+    """Return the first critical member of the subject that this server cannot process; the event is then
+    discarded (SSF 3.5).
+    """
     if subject["format"] != "complex":
         return ""
     return next((name for name in subject if name in issuer.critical and name not in UNDERSTOOD), "")
@@ -143,7 +144,7 @@ def discovery_url(issuer: str) -> str:
 
 
 def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
-    """The issuer after a poll that failed: when the next one is due."""
+    """Return the issuer after a failed poll, with the time of the next poll."""
     delay = POLL_DELAYS_S[min(issuer.attempts, len(POLL_DELAYS_S) - 1)]
     return msgspec.structs.replace(
         issuer, attempts=issuer.attempts + 1, due_at=now + delay * SECOND, busy_until=0, trouble=why
@@ -151,7 +152,7 @@ def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
 
 
 def short(event: str) -> str:
-    """An event type in a word, for people and entries."""
+    """Return the last part of an event type, for people and entries."""
     return event.rpartition("/")[2][:64]
 
 

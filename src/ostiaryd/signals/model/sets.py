@@ -33,7 +33,7 @@ MAX_WORD = 1000
 MAX_JTI = 256
 MAX_ALIASES = 20
 OLDEST = 7 * 86_400 * SECOND
-"""Age at which a token is refused; received tokens are remembered until then."""
+"""Maximum age of a token, in microseconds; received tokens are remembered for that time."""
 AHEAD = 300 * SECOND
 """Tolerance for a transmitter's clock that is ahead of ours."""
 
@@ -53,7 +53,7 @@ _MEMBERS = {
 
 
 class SetRefused(Refused):
-    """`code` is one of RFC 8935 section 2.4; the transmitter hears it."""
+    """A refused token. `code` is one of RFC 8935 section 2.4, and is sent to the transmitter."""
 
     code = "invalid_request"
 
@@ -69,7 +69,7 @@ class SecurityEvent(NamedTuple):
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event on its way to others. `stream`: it is for this one alone; `txn`: the act of which it tells."""
+    """An event to send. `stream`: the only stream that gets it, or all; `txn`: the index of the entry of its act."""
 
     event: str
     subject: Subject
@@ -135,9 +135,9 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
 
 
 def parse_subject(value: object) -> Subject:
-    """A simple or complex subject (SSF section 3) with the members that its format asks for. Raises SetRefused.
+    """Return a simple or complex subject (SSF section 3) that has the members of its format. Raises SetRefused.
 
-    Formats that are not known stay as they are: who understands them is for the reader to say.
+    Subjects of unknown formats are returned unchanged; the caller decides whether it can use them.
     """
     subject = _parse_simple(value)
     if subject["format"] == "complex":
@@ -166,7 +166,7 @@ def _parse_simple(value: object) -> Subject:
 
 
 def identifiers(subject: Subject) -> list[Subject]:
-    """The simple identifiers of whom it is about: of a complex subject its `user`, none if it has none."""
+    """Return the simple identifiers of the subject; of a complex subject, those of its `user`."""
     match subject["format"]:
         case "complex":
             return identifiers(subject["user"]) if "user" in subject else []
@@ -182,7 +182,7 @@ def iss_sub(issuer: str, id: str) -> Subject:
 
 
 def render_set(signal: Signal, *, issuer: str, audience: str, jti: str, at: int, key: jose.PrivateKey) -> str:
-    """The token that tells of it, issued at `at` (microseconds)."""
+    """Return the signed token of a signal, issued at `at` (microseconds)."""
     claims: dict[str, Any] = {"iss": issuer, "jti": jti, "iat": at // SECOND, "aud": audience}
     claims |= {"txn": signal.txn} if signal.txn else {}
     claims |= {"sub_id": signal.subject, "events": {signal.event: signal.claims}}

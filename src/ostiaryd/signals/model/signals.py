@@ -24,18 +24,20 @@ MEDIUM_FROM, HIGH_FROM = 30, 70
 
 
 def level_of(points: int) -> str:
-    """CAEP 3.8.1 `current_level`."""
+    """Return the `current_level` of CAEP 3.8.1 for a risk score."""
     return HIGH if points >= HIGH_FROM else MEDIUM if points >= MEDIUM_FROM else LOW
 
 
 def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why: str) -> Signal:
-    """CAEP 3.1: every token and task of it is over; `state` says whether it gets new ones."""
+    """Return the signal (CAEP 3.1) that every token and task of the agent has ended; `state` says whether the
+    agent can get new ones.
+    """
     reason = f"all holdings of the agent have ended; it is {state} ({why})"
     return Signal(event=SESSION_REVOKED, subject=iss_sub(issuer, agent), claims=_why(reason, at), txn=txn)
 
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
-    """CAEP 3.1 for one session, here a task of the agent."""
+    """Return the signal (CAEP 3.1) that one session, here a task of the agent, has ended."""
     claims = _why(f"the task was revoked, with every task and token under it ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
 
@@ -46,7 +48,7 @@ def session(issuer: str, agent: str, task: str) -> Subject:
 
 
 def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
-    """Return the subject of a stop: an owner as a person, else members that must match (SSF 8.1.3.1)."""
+    """Return the subject of a stop: an owner as a person, otherwise members that must match (SSF 8.1.3.1)."""
     if target_kind == "owner":
         return iss_sub(issuer, value)
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
@@ -67,14 +69,16 @@ def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
 
 
 def key_revoked(issuer: str, holder: str, jkt: str, *, at: int, txn: str, why: str) -> Signal:
-    """CAEP 3.3. `jwk` is a credential type of ours: none of the specification's is a key that a client registered."""
+    """Return the signal of a revoked key (CAEP 3.3). `jwk` is a credential type of our own, since the
+    specification has none for a client's registered key.
+    """
     claims = {"credential_type": "jwk", "change_type": "revoke", "friendly_name": jkt}
     claims |= _why(f"the key was revoked, with every token issued to it ({why})", at)
     return Signal(event=CREDENTIAL_CHANGE, subject=iss_sub(issuer, holder), claims=claims, txn=txn)
 
 
 def level_changed(issuer: str, agent: str, *, was: str, level: str, at: int) -> Signal:
-    """CAEP 3.8."""
+    """Return the signal of a changed risk level (CAEP 3.8)."""
     claims = {
         "principal": "AGENT",
         "current_level": level,
@@ -86,5 +90,7 @@ def level_changed(issuer: str, agent: str, *, was: str, level: str, at: int) -> 
 
 
 def _why(reason: str, at: int) -> dict[str, Any]:
-    """CAEP section 2; the interoperability profile wants `reason_admin` in both events."""
+    """Return the reason members (CAEP section 2). The interoperability profile demands `reason_admin` in both
+    events.
+    """
     return {"event_timestamp": at // SECOND, "reason_admin": {"en": reason}}

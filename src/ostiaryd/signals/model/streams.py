@@ -39,9 +39,11 @@ MAX_TEXT = 1000
 MAX_HEADER = 4096
 MIN_VERIFICATION_S = 60
 KEPT = 7 * 86_400 * SECOND
-"""Time for which a signal waits for a receiver, paused or not."""
+"""Time for which a signal is kept for a receiver, whether or not the stream is paused."""
 WINDOW = 1000
-"""Signals read beyond the settled ones: a receiver that never acknowledges the oldest gets no others."""
+"""Number of signals that are read beyond the settled ones. A receiver that never acknowledges the oldest gets
+no others.
+"""
 MOST_AT_ONCE = 100
 
 Status = Literal["enabled", "paused", "disabled"]
@@ -56,9 +58,10 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """`receiver` is the client whose it is. Times in microseconds; `due_at`, `attempts` are of the signal that is next.
+    """A stream of signals. `receiver` is the client that owns it. Times in microseconds; `due_at` and `attempts` belong
+    to the next signal.
 
-    `last` is the number of the last signal that goes out although the stream is not enabled; None while it is.
+    `last` is the number of the last signal that is sent although the stream is not enabled; None while it is.
     """
 
     stream_id: StreamId
@@ -68,7 +71,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     endpoint: str
     sealed: bytes | None
-    """The value of `Authorization` that the receiver expects, sealed."""
+    """The value of `Authorization` that the receiver expects, encrypted."""
     status: Status
     reason: str
     created_at: int
@@ -86,7 +89,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def delivers(self) -> tuple[str, ...]:
-        """Event types that it tells of: SSF 8.1.1 `events_delivered`."""
+        """Return the event types that the stream delivers: SSF 8.1.1 `events_delivered`."""
         return SUPPORTED if self.requested is None else tuple(one for one in SUPPORTED if one in self.requested)
 
     def is_due(self, now: int) -> bool:
@@ -131,7 +134,7 @@ def number_of(stream: StreamId, unverified_jti: str) -> int | None:
 
 
 def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
-    """Return whether this stream tells of it. `removed`: subjects of which its receiver wants to hear nothing."""
+    """Return whether the stream delivers the signal. `removed`: the subjects that its receiver has removed."""
     if signal.stream:
         return signal.stream == stream.stream_id
     if signal.event not in stream.delivers:
@@ -141,12 +144,12 @@ def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
 
 
 def spelled(subject: Subject) -> bytes:
-    """A subject in its one spelling: simple subjects match if they are identical (SSF 8.1.3.1)."""
+    """Return the canonical form of a subject: simple subjects match if they are identical (SSF 8.1.3.1)."""
     return canonical.encode(subject, floats=True)
 
 
 def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Signal:
-    """A verification (SSF 8.1.4) or a change of status (8.1.5), which this stream alone hears."""
+    """Return the signal of a verification (SSF 8.1.4) or of a change of status (8.1.5), which only this stream gets."""
     assert event in (VERIFICATION, STREAM_UPDATED)
     return Signal(event=event, subject={"format": "opaque", "id": stream}, claims=dict(claims), stream=stream)
 
@@ -154,7 +157,7 @@ def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Sig
 def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to: int) -> Stream:
     """Return the stream after the signals `done` are settled.
 
-    `waiting`: the unsettled numbers up to `seen_to` that concern the stream, in order.
+    `waiting`: the pending numbers up to `seen_to` that concern the stream, in order.
     """
     left = [number for number in waiting if number not in done]
     settled_to = left[0] - 1 if left else max(stream.settled_to, seen_to)
@@ -163,9 +166,9 @@ def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to:
 
 
 def tried(stream: Stream, *, failed: str, is_final: bool, now: int, jitter: float) -> tuple[Stream, bool]:
-    """The stream after a push that failed, and whether no try follows.
+    """Return the stream after a failed push, and whether no other attempt follows.
 
-    `is_final`: the receiver says that it will never take it. `jitter`: 0 to 1, the delay grows by up to a tenth.
+    `is_final`: the receiver rejected the signal for good. `jitter`: 0 to 1; the delay grows by up to a tenth.
     """
     attempts = stream.attempts + 1
     if attempts >= (REJECTED_TRIES if is_final else len(DELAYS_S) + 1):

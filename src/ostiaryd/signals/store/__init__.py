@@ -1,1 +1,1 @@
-"""Stored signals, issuers and streams: SQL, and nothing but SQL."""
+"""The tables of signals, issuers and streams."""

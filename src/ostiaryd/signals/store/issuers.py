@@ -12,7 +12,7 @@ _COLUMNS = (
 )
 _NAMES = _COLUMNS.split(", ")
 _ATTRIBUTES = {"heard": "received", "heard_at": "received_at"}
-"""The attributes of columns with an earlier name."""
+"""The attributes whose columns have an earlier name."""
 _VALUES = ", ".join(f":{name}" for name in _NAMES)
 _SET = ", ".join(f"{name} = :{name}" for name in _NAMES[1:])
 _ALL = sql(f"select {_COLUMNS} from ssf_issuer order by issuer_id")
@@ -38,7 +38,7 @@ _SEEN = sql("select count(*) from ssf_seen where digest = :digest")
 _SEE = sql("insert into ssf_seen (digest, until) values (:digest, :until) on conflict (digest) do nothing")
 _FORGET = sql("delete from ssf_seen where until <= :before")
 SHARED = 10
-"""Persons that may share one e-mail address."""
+"""Maximum number of persons with one e-mail address."""
 
 
 def issuers(reader: Reader) -> list[Issuer]:
@@ -70,7 +70,7 @@ def delete(tx: Tx, id: IssuerId) -> None:
 
 
 def claim(tx: Tx, id: IssuerId, *, until: int) -> bool:
-    """Claim the next poll until then. Return False if it is claimed already, or not due."""
+    """Claim the next poll until `until`. Return False if another process has the claim, or the poll is not due."""
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
 
@@ -80,23 +80,23 @@ def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
 
 
 def unlink(tx: Tx, id: IssuerId, sub: str) -> bool:
-    """Return whether it was linked."""
+    """Remove a link; return whether there was one."""
     return tx.run(_UNLINK, issuer=id, sub=sub) == 1
 
 
 def links(reader: Reader, id: IssuerId, *, after: str, limit: int) -> list[tuple[str, str]]:
-    """(`sub`, person), in the order of `sub`."""
+    """Return the links (`sub`, person) of the issuer, in the order of `sub`."""
     return [(sub, person) for sub, person in reader.all(_LINKS, issuer=id, after=after, limit=limit)]
 
 
 def linked(reader: Reader, id: IssuerId, sub: str) -> str | None:
-    """The person who is that to the issuer."""
+    """Return the person to whom that `sub` of the issuer is linked."""
     row = reader.one(_LINKED, issuer=id, sub=sub)
     return None if row is None else str(row[0])
 
 
 def by_email(reader: Reader, email: str) -> list[str]:
-    """The persons with that address, which is in lower case."""
+    """Return the persons with that address, given in lower case."""
     return [id for (id,) in reader.all(_BY_EMAIL, email=email, limit=SHARED)]
 
 

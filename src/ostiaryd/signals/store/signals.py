@@ -1,4 +1,4 @@
-"""Signals on their way out: how far guards' facts have become signals, and the risk levels that others know of."""
+"""The position up to which feed deltas have become signals, and the risk levels that receivers know."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def set_mark(tx: Tx, seq: int) -> None:
 
 
 def level(reader: Reader, agent: str) -> str | None:
-    """The risk level of the agent that others were last told of; None: none but the lowest."""
+    """Return the risk level of the agent that receivers were last told; None if they know the lowest."""
     row = reader.one(_LEVEL, agent=agent)
     return None if row is None else str(row[0])
 
 
 def levels(reader: Reader) -> list[tuple[str, str]]:
-    """Agents of which others know that their level is not the lowest."""
+    """Return the agents whose level, as receivers know it, is not the lowest."""
     return [(agent, level) for agent, level in reader.all(_LEVELS)]
 
 
 def set_level(tx: Tx, agent: str, level: str | None) -> None:
-    """Store the risk level of the agent that receivers know; None forgets it."""
+    """Store the risk level of the agent that receivers know; None stands for the lowest."""
     if level is None:
         tx.run(_DROP_LEVEL, agent=agent)
     else:
