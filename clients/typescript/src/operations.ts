@@ -255,8 +255,8 @@ export type AnswersBody = {
 };
 
 /**
- * All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so. Of its records:
- * for how many microseconds some have waited to be taken, how full their room is, in per cent.
+ * All facts up to `seq` are in force at the guard, and have been for `ago` microseconds. `late` is the age of the
+ * oldest unreported record, in microseconds; `filled` the fill level of the spool, in per cent.
  */
 export type Applied = {
   stream: string;
@@ -1276,7 +1276,7 @@ export type LoginBody = {
   recovery_codes: number;
 };
 
-/** A resource without a connected guard, and when one last reported. */
+/** A resource without a connected guard, and the time of its last report. */
 export type MissingGuardBody = {
   reported_at: number;
   resource: string;
@@ -1638,7 +1638,7 @@ export type OverviewBody = {
   stops?: number;
 };
 
-/** A call under that token is to be counted. */
+/** A token under which a throttled agent calls. */
 export type Paced = {
   token: string;
 };
@@ -1998,7 +1998,7 @@ export type RenewalBody = {
   suggestedWindow: Record<string, string>;
 };
 
-/** Counts of the stops that were carried out again, and of messages by an unknown key. */
+/** The number of stops that were carried out again, and of messages signed by an unknown key. */
 export type ReplayedBody = {
   replayed: number;
   unverified: number;
@@ -2294,7 +2294,7 @@ export type Sought = {
 /** A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of the output of `tool`. */
 export type Source = [string, string, string];
 
-/** A record field whose values an argument took, and in how many tasks and agents. */
+/** A record field from which an argument took values, and the number of tasks and agents that did so. */
 export type SourceOfArgument = {
   agents: number;
   argument: string;
@@ -2327,7 +2327,7 @@ export type StopBody = {
   why: string;
 };
 
-/** Signed messages of the feed in which a guard heard of stops. */
+/** Signed messages of the feed that contain stops. */
 export type Stops = {
   messages: string[];
 };
@@ -2480,7 +2480,7 @@ export type TeamBody = {
   team_id: string;
 };
 
-/** The connected guards; `ms` is how long after the commit of the test message it was in force there. */
+/** The connected guards. `ms` is the time from the commit of the test message until the guard had it in force. */
 export type TestedGuards = {
   guards: GuardBody[];
   seq: number;
@@ -3714,7 +3714,7 @@ export interface Operations {
     body: undefined;
     answer: MissingGuardsBody;
   };
-  /** Send a message to every connected guard, and wait until each has it in force, at most 3 s. */
+  /** Send a test message to every connected guard, and wait until each has it in force, at most 3 s. */
   "POST /api/v1/feeds/test": {
     path: {};
     query: {};
