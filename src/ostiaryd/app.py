@@ -17,7 +17,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from ostiary.authorization.assurance import KEY
@@ -64,6 +64,7 @@ from ostiaryd.ground.http.edge import (
     render_admin,
     request_id_of,
 )
+from ostiaryd.ground.http.router import SegmentRouter
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
@@ -242,9 +243,7 @@ ROUTES: tuple[Route, ...] = (
 def build_app(world: World) -> Starlette:
     """Return the ASGI application of this world. Raises Invalid for profiles of certificates that are wrong."""
     certs.load_profiles(world.config.certificate_profiles)
-    routes: list[BaseRoute] = [
-        StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES
-    ]
+    routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     methods: dict[str, set[str]] = {}
     for route in ROUTES:
         if route.is_cross_origin:
@@ -263,11 +262,7 @@ def build_app(world: World) -> Starlette:
         """404 and 405 in the form of the admin API; `Allow` lists the methods of the route (RFC 9110 section
         15.5.6).
         """
-        ways = [
-            route
-            for route in routes
-            if isinstance(route, StarletteRoute) and route.matches(request.scope)[0] != Match.NONE
-        ]
+        ways = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
         allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
         headers = {"x-request-id": request_id_of(request.headers.raw, world)}
         if not allowed:
@@ -277,8 +272,8 @@ def build_app(world: World) -> Starlette:
         return Response(answer.body, 405, headers | {"allow": ", ".join(allowed)}, answer.media_type)
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
-    app = Starlette(routes=routes, exception_handlers=handlers)
-    app.router.redirect_slashes = False  # it would send credentials on to wherever `Host` says
+    app = Starlette(exception_handlers=handlers)
+    app.router = SegmentRouter(routes)
     return app
 
 
