@@ -429,8 +429,8 @@ export type BackchannelForm = {
 };
 
 /**
- * A budget as people read it, in the words of its limit; units that are neither left nor spent are at guards, or with
- * tasks under this one.
+ * The state of a budget for people, in the units of its limit. Units that are neither left nor spent are at guards, or
+ * with tasks under this one.
  */
 export type Balance = {
   id: string;
@@ -4729,7 +4729,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show a task; a task that was deleted after its end has the state `pruned`. */
+  /** Show a task. A task that was deleted after its end has the state `pruned`, as the ledger describes it. */
   "GET /api/v1/tasks/{id}": {
     path: {
       id: string;

@@ -76,9 +76,9 @@ async def list_tasks(call: Call) -> Reply:
 
 
 async def show_task(call: Call) -> Reply:
-    """Show a task; a task that was deleted after its end has the state `pruned`.
+    """Show a task. A task that was deleted after its end has the state `pruned`, as the ledger describes it.
 
-    The ledger keeps the latter (`task_history_days`).
+    `task_history_days` sets when ended tasks are deleted.
     """
     id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
@@ -121,9 +121,9 @@ async def end_task(call: Call) -> Reply:
 async def revoke(call: Call) -> Reply:
     """Revoke an agent, a task, a token, a key or an owner with everything derived.
 
-    `seq` is the number in the feed after which a guard denies all of it; `committed_at` (microseconds) is when the
-    change was durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty
-    if there is none.
+    From the number `seq` of the feed on, a guard denies all of it. `committed_at` (microseconds) is when the change was
+    durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty if there is
+    none.
     """
     order = call.json(Revocation)
 

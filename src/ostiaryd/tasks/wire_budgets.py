@@ -17,7 +17,7 @@ from ostiaryd.tasks.model.budget import Balance
 
 class Allowance(msgspec.Struct, forbid_unknown_fields=True):
     limits: list[Any]
-    """All limits from now on; an empty list removes them."""
+    """the daily limits, in place of all earlier ones; an empty list removes them"""
 
 
 class AllowanceBody(TypedDict):

@@ -1,4 +1,4 @@
-"""Holding a task, as JSON under /api/v1: for the running copies of its agent."""
+"""Holders of a task, as JSON under /api/v1: for the running copies of its agent."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Parsers of uploads, each in a confined process (`ground.process.confined`)."""
+"""Parsers of uploads, which run in a confined process (`ground.process.confined`)."""

@@ -1,4 +1,4 @@
-"""Uploaded catalogues, parsed in a confined process: the schemas of their tools are made ready there first."""
+"""Uploaded catalogues, parsed in a confined process that has the schemas of tools ready."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _decode = json_decoder(Upload)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """The catalogue in our own form, as canonical JSON. Raises Malformed, Invalid."""
+    """Return the catalogue in our own form, as canonical JSON. Raises Malformed, Invalid."""
     upload = _decode(body)
     unverified = msgspec.json.decode(upload.unverified)
     catalogue = parse_catalogue(upload.resource, unverified, classes=upload.classes)

@@ -1,4 +1,4 @@
-"""The number of agents by state, kind, risk tier and segment, counted at most every five seconds."""
+"""The numbers of agents by state, kind, risk tier and segment, counted at most every five seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents: enter, and move through their states."""
+"""Agents: registration, and the changes of their state."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller 
 
 
 def undo_stop(reader: Reader, agent: Agent) -> str:
-    """Return the command that lets a stopped agent act again; empty if it is not stopped, or nothing does."""
+    """Return the command with which a stopped agent can act again; empty if it is not stopped, or if no command can."""
     verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
         return ""
@@ -135,7 +135,9 @@ def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
 
 
 def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
-    """Move the end of an agent, or take it away; tokens that are out may outlive a nearer end by their short life."""
+    """Set or remove the end of an agent's registration. Tokens issued before are not shortened; they live for
+    minutes.
+    """
     agent = _living(act, id_or_name)
     end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
     note(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
@@ -207,7 +209,7 @@ def activate(act: Act, agent: Agent) -> Agent:
 
 
 def check_end(end: int, *, now: int) -> int:
-    """Check that an end is in the future and at most ten years away, and return it. Raises Invalid."""
+    """Check that an end lies in the future and at most ten years away, and return it. Raises Invalid."""
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid("the end must be in the future, at most ten years from now")
     return end
@@ -231,8 +233,8 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
 
 
 def _check_fit(act: Act, agent: Agent) -> None:
-    """Check that an agent may become active: it has an accountable owner and a live key, if it has keys at all, and
-    its end has not come.
+    """Check that an agent may become active: it has an accountable owner, a live key unless it has no keys at
+    all, and its end has not come.
     """
     _check_answerable(act, agent)
     if not agent.is_keyless and not keys.active(act.tx, agent.agent_id, now=act.now):

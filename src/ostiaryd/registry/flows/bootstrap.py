@@ -1,4 +1,4 @@
-"""The first start: the administrator who registers everything else."""
+"""The first start: registration of the administrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller of an operation: its record in the entry, and the rights of an owner who is no administrator."""
+"""The caller of an operation: its record in the entry, and the rights of an owner without administrator rights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ostiaryd.registry.store import owners, roles
 
 T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
-"""Verbs of the owner: an owner may always stop an agent. Only an administrator releases it."""
+"""Verbs that an owner may use: an owner may always stop an agent, but only an administrator releases it."""
 
 
 def note_caller(act: Act, caller: Caller) -> None:
-    """Write on the entry who asked."""
+    """Name the caller in the entry."""
     entry = act.entry
     match caller.kind:
         case "person":
@@ -32,10 +32,10 @@ def note_caller(act: Act, caller: Caller) -> None:
 
 
 async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> T:
-    """`act`, with the caller of the request on the entry.
+    """Run `act` with the caller of the request in the entry.
 
-    An act of a person does not leave the server without a person who is an administrator. An agent with the
-    administrator scope may do that, since it remains. Raises Conflict (`last_administrator`).
+    An act of a person must leave at least one person who is an administrator. An agent with the administrator scope may
+    remove the last one, since the agent remains. Raises Conflict (`last_administrator`).
     """
 
     def run(act: Act) -> T:
@@ -86,7 +86,9 @@ def check_admin(caller: Caller | None) -> None:
 
 
 def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = False) -> bool:
-    """Return whether that is the agent's owner, or of the team that owns it; or the deputy of either."""
+    """Return whether the person is the owner of the agent, a member of the team that owns it, or the deputy of
+    either.
+    """
     if person == agent.owner or owners.is_member(reader, agent.owner, person):
         return True
     owner = owners.owner(reader, agent.owner) if deputies else None

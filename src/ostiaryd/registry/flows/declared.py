@@ -17,7 +17,7 @@ MAX_COMPARED = 200
 
 
 def check_declared(reader: Reader, scopes: Iterable[str]) -> None:
-    """Check that each scope is declared. For administrators, since the error names scopes that are.
+    """Check that each scope is declared. For administrators only, since the error names declared scopes.
 
     Raises Invalid (`undeclared_scope`).
     """

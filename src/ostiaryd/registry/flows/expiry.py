@@ -1,5 +1,5 @@
-"""Expiry: readers compare dates with the present time; the functions here write the entry of an expiry and end the
-holdings.
+"""Expiry. Readers compare dates with the present time; the functions here write the entry of an expiry and end
+the holdings.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def expire_key(act: Act, jkt: str) -> None:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Expire agents and keys, each in its own act; return how many. Holdings that ended a day ago are deleted."""
+    """Expire agents and keys, each in its own act; return their number. Holdings that ended a day ago are deleted."""
     now = world.now()
     due_agents = await world.db.scan(lambda reader: agents.due(reader, now=now, limit=limit))
     due_keys = await world.db.scan(lambda reader: keys.due(reader, now=now, limit=limit))
@@ -57,8 +57,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def act_on_each(world: World, action: str, flow: Callable[[Act, T], object], things: Sequence[T]) -> int:
-    """Run one act for each item; return how many succeeded. A refusal (another server was faster) is recorded and stops
-    nothing.
+    """Run one act for each item; return the number of acts that succeeded. A refusal (another server was
+    faster) is recorded, and the next item follows.
     """
     acts = [act(world, action, lambda act, thing=thing: flow(act, thing)) for thing in things]  # type: ignore[misc]
     results = await asyncio.gather(*acts, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Telling the guards."""
+"""Changes for the guards."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _encode = msgspec.json.Encoder().encode
 
 
 def tell(act: Act, delta: msgspec.Struct) -> None:
-    """Queue a delta for every guard; it leaves with the commit of this act."""
+    """Queue a change for every guard; it is sent with the commit of this act."""
     outbox.emit(act.tx, TOPIC, _encode(delta))

@@ -31,7 +31,7 @@ def has_agents(reader: Reader) -> bool:
 
 
 def is_privileged(reader: Reader, id: str) -> bool:
-    """Return whether that client may stop or look at more than its own, or is a guard, which must hear of it."""
+    """Return whether the client may stop or read objects of others, or is a guard, which needs the feed."""
     if is_person_id(id):
         return (person := owners.person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):
@@ -48,7 +48,7 @@ def find_agent(reader: Reader, id_or_name: str) -> Agent:
 
 
 def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
-    """An agent that may act at that instant; raises NotFound, and Forbidden whose code says its state, or `stopped`."""
+    """Return an agent that may act now. Raises NotFound, and Forbidden with its state, or `stopped`, as the code."""
     agent = find_agent(reader, id_or_name)
     if agent.is_active(now):
         check_not_stopped(stops.stops(reader), names_of_agent(agent))
@@ -73,7 +73,7 @@ def find_team(reader: Reader, id_or_name: str) -> Team:
 
 
 def find_owner(reader: Reader, id_or_name: str) -> Owner:
-    """A person or a team; raises NotFound."""
+    """Return a person or a team. Raises NotFound."""
     if (owner := owners.owner(reader, id_or_name)) is None:
         raise NotFound(f"there is no person or team {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
     return owner
@@ -87,7 +87,7 @@ def find_resource(reader: Reader, id_or_name: str) -> Resource:
 
 
 def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
-    """The data classes of all tools that these scopes reach, as far as catalogues say."""
+    """Return the data classes of all tools that these scopes reach, as far as catalogues name them."""
     classes: set[str] = set()
     for name in {scope.partition(":")[0] for scope in scopes}:
         resource = resources.get(reader, name)

@@ -1,4 +1,4 @@
-"""Holdings: hold, and end everything under a root."""
+"""Holdings: add one, and end everything under a root."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ostiaryd.registry.store import holdings
 
 
 def add_holding(act: Act, holding: Holding) -> None:
-    """Record an object that an agent gets, or a guard (by its resource id) or a person.
+    """Record a new holding of an agent, of a guard (by its resource id) or of a person.
 
-    Raises Forbidden for a holder that is not active, and for a parent that has ended or would be outlived; Invalid for
+    Raises Forbidden for a holder that is not active, and for a parent that has ended or would end earlier; Invalid for
     a holding that has expired already.
     """
     if holding.agent.startswith("rs_"):
@@ -46,9 +46,9 @@ def end_holdings(
     why: str,
     stopped: frozenset[AgentId] = frozenset(),
 ) -> Counter[str]:
-    """End all live holdings under the root, down to the last descendant; return how many, by kind.
+    """End all live holdings under the root, to the last descendant; return their numbers by kind.
 
-    Guards get a delta for each, except where its token names a root, an agent or a task that has a delta of its own.
+    Guards get a change for each. A token that names a root, an agent or a task with a change of its own needs none.
     """
     counts, ended = holdings.end(act.tx, root, value, why=why)
     for one in ended:

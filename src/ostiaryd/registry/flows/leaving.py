@@ -1,6 +1,6 @@
 """Departure of an owner: everything derived ends, the agents pass to a deputy, and agents without a deputy stop.
 
-Suspension of a person: the person can do nothing until they are resumed, and keeps everything.
+A suspended person can do nothing until the suspension ends, and keeps teams, agents, roles and keys.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonStat
 from ostiaryd.registry.store import agents, owners
 
 _NO_HEIR = "nobody"
-"""new owner in the entry of an agent that was stopped"""
+"""value in the entry, in place of the next owner, for an agent that was stopped"""
 
 
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
     """End everything that derives from an owner; return the number of ended objects by kind. Raises NotFound.
 
-    1. A person is marked as left, leaves every team, and has no key and no login any more; a team that loses its last
-    active member goes the same way.
-    2. All holdings of all agents of the owner end, and the epoch of each agent rises.
-    3. Each agent passes to its deputy, or to its owner's, if that person is active; else it stops.
+    1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
+    member is revoked in the same way. 2. All holdings of all agents of the owner end, and the epoch of each agent
+    rises. 3. Each agent passes to its own deputy, or to the deputy of its owner, if that person is active; otherwise it
+    stops.
     """
     owner = find_owner(act.tx, id_or_name)
     note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
@@ -95,7 +95,7 @@ def _set_state(act: Act, person: Person, state: PersonState) -> Person:
 
 
 def leaving(reader: Reader, owner: Owner) -> list[Owner]:
-    """Return the owners that leave with this owner: also the teams without another active member."""
+    """Return the owners that leave together with this owner: also the teams without another active member."""
     if not isinstance(owner, Person):
         return [owner]
     return [owner, *owners.teams_resting_on(reader, owner.person_id)]

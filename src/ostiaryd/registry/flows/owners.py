@@ -1,4 +1,4 @@
-"""Persons and teams: enter, join."""
+"""Persons and teams: registration, deputies, and membership."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_MEMBERS = 1000
 
 
 def create_person(act: Act, *, name: str, email: str | None = None, deputy: str | None = None) -> Person:
-    """Register a person; `deputy` is the name or id of who takes over when this person leaves."""
+    """Register a person. `deputy`: name or id of the person who becomes responsible when this person leaves."""
     person = Person(
         person_id=PersonId(act.new_id("pe")),
         name=_free_name(act, name),
@@ -45,7 +45,7 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
 
 
 def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
-    """Say who takes over when this person or team leaves. Raises NotFound, Conflict, Invalid."""
+    """Set the person who becomes responsible when this person or team leaves. Raises NotFound, Conflict, Invalid."""
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
     note(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
@@ -77,9 +77,9 @@ def remove_member(act: Act, team: str, person: str) -> Team:
 
 
 def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) -> None:
-    """Add a person to a team (id or name), or remove the person; nothing if that is so already.
+    """Add a person to a team (id or name), or remove the person; no change if that is already so.
 
-    An unknown team and a full team stay as they are; so does a team that owns agents and would be empty.
+    The function changes nothing for an unknown team, a full team, and a team that owns agents and would become empty.
     """
     into = owners.team(act.tx, team)
     if into is None or owners.is_member(act.tx, into.team_id, person) == is_member:

@@ -1,4 +1,4 @@
-"""Keys of persons, with which they answer questions and do nothing else."""
+"""Keys of persons, which serve only to answer approval requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from ostiaryd.registry.store import person_keys
 
 
 def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
-    """Register a public key. Raises NotFound, InvalidKey, Conflict (who has left, a key that is known, too many)."""
+    """Register a public key of a person. Raises NotFound, InvalidKey, Conflict (the person has left, the key is
+    known, too many keys).
+    """
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
     note(act, object=person.person_id, key=public.thumbprint)
@@ -40,7 +42,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
 def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     """End a key of a person, every unspent approval that was signed with it, and all tokens of the person.
 
-    Tokens of the person end whichever key they were issued to. Raises NotFound.
+    Tokens end whichever key they were issued to. Raises NotFound.
     """
     person = find_person(act.tx, id_or_name)
     key = person_keys.get(act.tx, jkt)
@@ -64,11 +66,11 @@ def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False
 
 
 def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
-    """Return whether that was a person's key, and is none any more."""
+    """Return whether the key was a person's and has been revoked."""
     key = None if jkt is None else person_keys.get(reader, jkt)
     return key is not None and key.revoked_at is not None
 
 
 def _end(act: Act, person: PersonId, jkt: str, *, why: str) -> Counter[str]:
-    """End all holdings of a person, and everything that rests on this key: the unspent approvals."""
+    """End all holdings of a person, and the unspent approvals that were signed with this key."""
     return end_holdings(act, Root.AGENT, person, why=why) + end_holdings(act, Root.KEY, jkt, why=why)

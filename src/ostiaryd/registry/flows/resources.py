@@ -21,7 +21,7 @@ from ostiaryd.registry.store import resources
 
 MAX_PARSED = 256
 _parsed: dict[str, Catalogue | None] = {}
-"""Catalogues by their hash, for several tasks are about the same."""
+"""Parsed catalogues by hash, since several requests in a row need the same catalogue."""
 
 
 def create_resource(
@@ -100,10 +100,10 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
 def set_catalogue(
     act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False, was: str | None = None
 ) -> Resource:
-    """Replace the catalogue. The same tools again change only the confirmation.
+    """Replace the catalogue. If the tools are the same, only the confirmation changes.
 
     Members that the catalogue leaves out, such as data classes, keep their value. `is_proposed`: the catalogue is the
-    server's own proposal. `was`: the hash of the catalogue that this one was made from. Raises NotFound, Invalid,
+    server's own proposal. `was`: the hash of the catalogue from which this one was made. Raises NotFound, Invalid,
     Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
@@ -136,7 +136,7 @@ def set_catalogue(
 
 
 def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
-    """Say which data classes every tool of the resource handles, whatever its own are. Raises NotFound."""
+    """Set the data classes that every tool of the resource handles, in addition to its own. Raises NotFound."""
     resource = find_resource(act.tx, id_or_name)
     note(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
     text = resources.catalogue(act.tx, resource.resource_id)

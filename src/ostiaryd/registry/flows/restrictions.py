@@ -54,5 +54,5 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
 
 
 async def forget_restrictions(world: World) -> int:
-    """Drop restrictions that ended at every server of the database; return their number."""
+    """Delete restrictions that have ended at every server of the database; return their number."""
     return await world.writer.submit(lambda tx: restrictions.forget(tx, before=world.now.horizon))

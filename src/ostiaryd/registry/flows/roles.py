@@ -14,11 +14,13 @@ from ostiaryd.registry.model.role import BY_HAND, RoleAssignment
 from ostiaryd.registry.store import roles
 
 MAX_ROLES = 32
-"""Roles of one person or team."""
+"""Maximum number of roles of one person or team."""
 
 
 def grant_role(act: Act, subject: str, role: str) -> Owner:
-    """Give a person or team (id or name) a role; a role that it has stays. Raises NotFound, Invalid, Conflict."""
+    """Give a person or team (id or name) a role; a role that it already has is kept. Raises NotFound, Invalid,
+    Conflict.
+    """
     owner = find_owner(act.tx, subject)
     note(act, object=owner.id, name=owner.name, role=role[:64])
     check_name(role, of="role")
@@ -29,7 +31,7 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
 
 
 def revoke_role(act: Act, subject: str, role: str) -> Owner:
-    """Take a role from a person or team (id or name), from whatever source it is. Raises NotFound."""
+    """Take a role from a person or team (id or name), whatever its source. Raises NotFound."""
     owner = find_owner(act.tx, subject)
     note(act, object=owner.id, name=owner.name, role=role[:64])
     mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
@@ -41,7 +43,7 @@ def revoke_role(act: Act, subject: str, role: str) -> Owner:
 
 
 def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source: str) -> None:
-    """Let a person have exactly these roles of that source; other sources keep theirs."""
+    """Set the roles that a person has from this source; roles from other sources are kept."""
     present = {one.role for one in roles.of_subject(act.tx, person) if one.source == source}
     for role in sorted(set(names) - present):
         roles.add(act.tx, person, role, source)

@@ -1,4 +1,4 @@
-"""The kill switch: stops that last until a person lifts them, and the agents that a stop is about."""
+"""The kill switch: stops that last until a person lifts them, and the agents that a stop concerns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostiaryd.registry.store import stops as store
 
 
 def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
-    """Put a kill switch on a target (a task, an owner, a resource, a segment, a model, or everything) of that value.
+    """Put a kill switch on a target of that value: a task, an owner, a resource, a segment, a model, or everything.
 
     The stop is in force from the commit of this act. Raises Conflict (`stopped_already`).
     """

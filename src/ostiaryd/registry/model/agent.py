@@ -99,7 +99,7 @@ class AgentSpec:
     segment: str = "default"
     scopes: Sequence[str] = ()
     expires_at: int | None = None
-    """microseconds; None: no end"""
+    """microseconds since the epoch; None: no end"""
     max_depth: int = DEFAULT_DEPTH
     is_keyless: bool = False
     """the agent is active at once, and never gets a key"""
@@ -176,7 +176,7 @@ def check_depth(depth: int) -> int:
 
 
 def spiffe_id(trust_domain: str, name: str) -> str:
-    """The SPIFFE ID of the agent of that name, for life."""
+    """Return the SPIFFE ID of the agent with that name, which never changes."""
     return f"spiffe://{trust_domain}/agent/{name}"
 
 

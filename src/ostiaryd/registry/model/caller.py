@@ -8,7 +8,7 @@ import msgspec
 
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 APPROVE = "ostiary:approve"
-"""Scope of a person with a key, and of no other caller: only such callers approve requests."""
+"""Scope that only a person with a key has: only such a caller approves requests."""
 SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
 """Scopes of receivers of signals: read and poll their streams, create and change their streams."""
 API_SCOPES = (ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ)
@@ -32,7 +32,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     token: str | None = None
     acr: str = ""
-    """assurance of the session of a person; empty for a token"""
+    """assurance level of the session of a person; empty for a token"""
 
     @property
     def is_admin(self) -> bool:

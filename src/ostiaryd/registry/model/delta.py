@@ -1,4 +1,4 @@
-"""Deltas for guards about registered objects: small facts, each complete in itself. Times in microseconds."""
+"""Changes of registered objects, for guards: each is a small fact, complete in itself. Times in microseconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ResourceDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="resource
 
 
 class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
-    """`subject` is an agent or a task."""
+    """The risk score of a subject, an agent or a task, has changed."""
 
     subject: str
     millis: int
@@ -44,7 +44,9 @@ class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
 
 
 class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
-    """A restriction of an agent, in force before `until` (microseconds); a lifted one has the time of its end."""
+    """A restriction of an agent, in force before `until` (microseconds); for a lifted restriction, `until` is
+    when it was lifted.
+    """
 
     agent: str
     hold: RestrictionKind

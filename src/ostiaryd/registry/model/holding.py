@@ -11,11 +11,11 @@ from ostiaryd.registry.model.agent import AgentId
 
 HoldingId = NewType("HoldingId", str)
 LONGEST_TOKEN = 3600 * 1_000_000
-"""Microseconds: nothing that a guard accepts lives longer (the upper limit of `token_lifetime_s`)."""
+"""Maximum life of a token that a guard accepts, in microseconds (the upper limit of `token_lifetime_s`)."""
 
 
 class Root(StrEnum):
-    """A root by which holdings end: everything under the root ends, whichever agent holds it."""
+    """An object with which holdings end: everything under the root ends, whichever agent holds it."""
 
     HOLDING = "holding"
     AGENT = "agent"
@@ -25,8 +25,8 @@ class Root(StrEnum):
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """`jkt` is the key that it is bound to, `client_jkt` the key with which the agent proved itself to get it,
-    `audience` the resource that it is for.
+    """An object of an agent that ends with the agent. `jkt` is the key to which it is bound, `client_jkt` the
+    key with which the agent authenticated to get it, `audience` the resource for which it is valid.
     """
 
     id: HoldingId
@@ -49,7 +49,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(NamedTuple):
-    """An ended holding, reduced to the members that guards need; an act may end thousands."""
+    """The members of an ended holding that guards need; one act may end thousands."""
 
     id: HoldingId
     kind: str
@@ -59,7 +59,7 @@ class Ended(NamedTuple):
 
 
 def names_root(holding: Ended, root: Root, value: str) -> bool:
-    """Return whether the token names the root itself, so that a guard needs no delta about the token."""
+    """Return whether the token names the root itself, so that guards need no change about the token."""
     match root:
         case Root.AGENT:
             return holding.agent == value

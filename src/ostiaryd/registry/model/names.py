@@ -1,7 +1,6 @@
 """The form of a name, an e-mail address and a purpose.
 
-Names are ASCII, so that no two names look alike to a person and differ for a machine. Each error states the exact
-character.
+Names are ASCII, so that two different names never look alike to a person. Each error states the exact character.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Person:
 
     @property
     def absence_code(self) -> str:
-        """Return the code of a refusal because of that."""
+        """Return the code of a refusal because the person is absent."""
         return "person_suspended" if self.state is PersonState.SUSPENDED else "person_left"
 
 

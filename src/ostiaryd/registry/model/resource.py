@@ -1,7 +1,8 @@
 """A protected server: its resource identifier (RFC 8707), its guard's key, and its catalogue of tools.
 
-Resource identifiers are compared letter by letter (RFC 3986 section 6.2.1), so only the normal spelling (section 6.2.2)
-is accepted, and no second one can be registered beside it. An empty path and `/` are two identifiers, as in MCP.
+Resource identifiers are compared character by character (RFC 3986 section 6.2.1), so only the normal form (section
+6.2.2) is accepted, and a second form cannot be registered beside it. An empty path and `/` are two identifiers, as in
+MCP.
 """
 
 from __future__ import annotations

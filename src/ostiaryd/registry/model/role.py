@@ -1,4 +1,4 @@
-"""Roles of persons: names that policies give a meaning (`policy/roles/*.cedar`, ADR 79)."""
+"""Roles of persons: names whose meaning policies define (`policy/roles/*.cedar`, ADR 79)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""maximum number of stops by the server itself, so that they never use up the limit of persons"""
+"""maximum number of stops by the server itself, so that they never use up the limit for persons"""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,8 +56,8 @@ def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> No
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
-    """Return the stops that may name the agent. A stop of an administrator is not offered, because a person must lift
-    it.
+    """Return the stops that may name the agent. A stop by an administrator is left out, because a person must
+    lift it.
     """
     if ADMIN in agent.scopes:
         return []

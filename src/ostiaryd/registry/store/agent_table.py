@@ -1,6 +1,6 @@
 """The table of agents: rows by name or by registration, and the number of agents of each state, kind, tier and segment.
 
-A request examines at most `MAX_EXAMINED` agents, however few of them match; the next request continues behind them.
+A request examines at most `MAX_EXAMINED` agents, however few of them match; the next request continues after them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 MAX_EXAMINED = 2000
 MAX_SEGMENTS = 200
 _LEADING = ("owner", "segment", "state", "risk_tier", "kind")
-"""Filters with an index in the order of names. The first one in a request chooses the examined agents."""
+"""Filters with an index in the order of names. The first of them that a request has selects the agents to examine."""
 _COLUMNS = "agent_id, name, state, owner, purpose, kind, provider, model, risk_tier, segment, created_at, expires_at"
 _SHOWN = f"""select {_COLUMNS},
     coalesce((select person.name from person where person_id = owner),
@@ -64,7 +64,7 @@ class AgentRow(NamedTuple):
 
 
 class Examined(NamedTuple, Generic[T]):
-    """Rows that match, and the cursor behind all rows that were examined; None at the end of the table."""
+    """The rows that match, and the cursor after all examined rows; None at the end of the table."""
 
     rows: list[T]
     after: str | None

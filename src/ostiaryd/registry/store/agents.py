@@ -1,4 +1,4 @@
-"""Agents. A row is never deleted, so a name is never given twice."""
+"""Agents. A row is never deleted, so a name is never used again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _USED_SINCE = (
     f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
 )
-"""The agent has acted since the entry `used_from`."""
+"""Condition: the agent has acted since the entry `used_from`."""
 FILTERS = {
     "owner": "owner = :owner",
     "state": "state = :state",
@@ -84,7 +84,7 @@ def insert(tx: Tx, agent: Agent) -> None:
 
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:
-    """A point read; whether it may act is for `Agent.is_active` to say."""
+    """Return an agent by id, whatever its state; a point read."""
     return reader.made(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
@@ -147,12 +147,12 @@ def _conditions(names: tuple[str, ...]) -> str:
 
 
 def owned(reader: Reader, owner: OwnerId) -> list[Agent]:
-    """All agents of that owner that are not decommissioned."""
+    """Return all agents of that owner that are not decommissioned."""
     return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner)]
 
 
 def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
-    """The agents that say that they are of that model."""
+    """Return the agents that are registered with that model."""
     return [_agent(row) for row in reader.all(_OF_MODEL, model=model, limit=limit)] if model else []
 
 

@@ -1,4 +1,4 @@
-"""The holdings table: upper packages fill it; the functions here end holdings."""
+"""The table of holdings. Other packages fill it; the functions here end holdings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FOR_GUARDS = ", ".join(Ended._fields)
 
 
 def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
-    """Return the statement that ends everything live under the seeds, whichever agent holds it."""
+    """Return the statement that ends every live holding under the seeds, whichever agent holds it."""
     return f"""update holding set ended_at = :now, ended_why = :why where id in ({_under(*seeds, tasks=tasks)})
         returning {returning}"""
 
@@ -103,8 +103,8 @@ _END_BELOW = sql(
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_FOR_GUARDS}"""
 )
-"""Holdings below the holdings that have just ended. Below an expired holding none is live, since none outlives its
-parent.
+"""Statement that ends the holdings below those that have just ended. No holding below an expired one is live,
+since none outlives its parent.
 """
 _COUNT_OF_AGENT = sql(
     f"""with recursive doomed (id) as (
@@ -116,7 +116,7 @@ _COUNT_OF_AGENT = sql(
 
 
 def insert(tx: Tx, holding: Holding) -> None:
-    """The id is new. Ends and times are for `end` to set."""
+    """Insert a holding with a new id; its end is set by `end` alone."""
     tx.late(
         _INSERT,
         (
@@ -135,7 +135,7 @@ def insert(tx: Tx, holding: Holding) -> None:
 
 
 def end_all(tx: Tx, *, why: str) -> int:
-    """End every holding that is live, without telling guards of each; how many."""
+    """End every live holding, without telling guards of each; return their number."""
     return tx.run(_END_ALL, now=tx.now, why=why)
 
 

@@ -46,7 +46,7 @@ def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:
 
 
 def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
-    """The keys with which that agent can prove itself at that instant, oldest first."""
+    """Return the keys with which that agent can authenticate at that time, the oldest first."""
     return [_key(row) for row in reader.all(_ACTIVE, agent=agent, now=now)]
 
 
@@ -57,7 +57,7 @@ def revoke(tx: Tx, jkt: str) -> int:
 
 
 def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
-    """Let all keys but `kept` end by `not_after` at the latest."""
+    """Set the end of all keys except `kept` to `not_after`, unless a key ends earlier."""
     shortened = tx.all(_SHORTEN, agent=agent, kept=kept, not_after=not_after)
     for (jkt,) in shortened:
         tx.touch("key", jkt)
@@ -65,12 +65,12 @@ def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Keys whose end has come and that are not marked as revoked yet."""
+    """Return keys whose end has passed and that are not marked as revoked yet."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
-    """Keys revoked after `since`: (thumbprint, when)."""
+    """Return the keys revoked after `since`: (thumbprint, time)."""
     return [(jkt, at) for jkt, at in reader.all(_REVOKED, since=since)]
 
 

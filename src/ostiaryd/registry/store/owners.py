@@ -1,4 +1,4 @@
-"""Persons, teams and who belongs to them."""
+"""Persons, teams and their members."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def team(reader: Reader, id_or_name: str) -> Team | None:
 
 
 def owner(reader: Reader, id_or_name: str) -> Owner | None:
-    """The person or the team of that id or name."""
+    """Return the person or the team with that id or name."""
     return person(reader, id_or_name) or team(reader, id_or_name)
 
 
@@ -96,7 +96,7 @@ def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
 
 
 def end_logins(tx: Tx, id: PersonId) -> None:
-    """Void every session, password, passkey and setup link that a person has now: `trust` compares this instant."""
+    """Make every present session, password, passkey and setup link of a person void: `trust` compares this time."""
     tx.run(_END_LOGINS, id=id, now=tx.now)
 
 
@@ -132,7 +132,7 @@ def leave_teams(tx: Tx, person: PersonId) -> int:
 
 
 def teams_resting_on(reader: Reader, person: PersonId) -> list[Team]:
-    """The teams of which that person is a member and no other is active."""
+    """Return the teams of which that person is the only active member."""
     return [_team(row) for row in reader.all(_TEAMS_RESTING_ON, person=person)]
 
 

@@ -31,7 +31,7 @@ def get(reader: Reader, jkt: str) -> PersonKey | None:
 
 
 def of_person(reader: Reader, person: PersonId) -> list[PersonKey]:
-    """The revoked ones too, oldest first."""
+    """Return all keys of a person, also revoked ones, the oldest first."""
     return [_key(row) for row in reader.all(_OF_PERSON, person=person)]
 
 

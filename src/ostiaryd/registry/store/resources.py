@@ -57,12 +57,12 @@ def get(reader: Reader, id_or_name: str) -> Resource | None:
 
 
 def by_uri(reader: Reader, uri: str) -> Resource | None:
-    """Letter by letter, as RFC 8707 and RFC 3986 6.2.1 have it."""
+    """Return the resource with that identifier, compared character by character (RFC 8707, RFC 3986 6.2.1)."""
     return reader.made(_BY_URI, _resource, key=uri)
 
 
 def by_jkt(reader: Reader, jkt: str) -> Resource | None:
-    """The resource whose guard has that key."""
+    """Return the resource whose guard has that key."""
     return reader.made(_BY_JKT, _resource, key=jkt)
 
 
@@ -72,7 +72,7 @@ def page(reader: Reader, page: Page) -> list[Resource]:
 
 
 def catalogue(reader: Reader, id: ResourceId) -> str | None:
-    """The catalogue as canonical JSON, or None."""
+    """Return the catalogue as canonical JSON; None without one."""
     row = reader.one(_CATALOGUE, id=id)
     return None if row is None else row[0]
 
@@ -97,7 +97,7 @@ def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
 
 
 def kept_catalogue(reader: Reader, hash: str) -> str | None:
-    """A catalogue that some resource has, or had."""
+    """Return a catalogue that a resource has or had, by its hash."""
     row = reader.one(_KEPT_CATALOGUE, hash=hash)
     return None if row is None else row[0]
 

@@ -21,7 +21,9 @@ _PLACE = re.compile(r"([0-9]{1,4}):(\w{1,64})", re.ASCII)
 
 
 def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
-    """A page of the task and those under it, without their bounds, none before its parent. Raises Invalid."""
+    """Return a page of the task and the tasks under it, without their bounds; a parent comes before its
+    children. Raises Invalid.
+    """
     depth, after = _place(page.after)
     is_standing = task.expires_at is None
     first = [task] if is_standing and not page.after else []
@@ -32,7 +34,7 @@ def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
 
 
 def place_of(task: Task) -> str:
-    """The place of a task in a tree, as the cursor of a page."""
+    """Return the place of a task in a tree, as the cursor of a page."""
     return f"{task.depth}:{task.task_id}"
 
 
@@ -45,7 +47,7 @@ def _place(cursor: str) -> tuple[int, str]:
 
 
 def above(reader: Reader, task: Task) -> list[Task]:
-    """The tasks above it, the nearest first."""
+    """Return the tasks above a task, the nearest first."""
     if task.parent is None:
         return []
     tasks_above = store.above(reader, task.parent)
@@ -69,7 +71,7 @@ def link_of(agent: Agent, task: str) -> Link:
 
 
 def restricted_agents(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
-    """Return the agents of the line that are under a restriction."""
+    """Return the agents of the delegation chain that are under a restriction."""
     return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.restricted_until > now))
 
 

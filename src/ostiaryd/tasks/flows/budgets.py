@@ -42,7 +42,7 @@ DAYS_KEPT_US = 7 * 86_400_000_000
 
 
 def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
-    """All budgets that a call under the task takes from."""
+    """Return all budgets from which a call under the task takes units."""
     if not store.is_there_any(reader):
         return ()
     line = [(task.task_id, task.agent)]
@@ -63,7 +63,7 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
 
 
 def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
-    """Give a task that begins its budget. Raises InvalidBudget for more than the task above has left."""
+    """Give a new task its budget. Raises InvalidBudget if the task above has less left."""
     outer = [one for one in in_force(act.tx, task) if not one.daily]
     for limit in limits:
         source = next((one for one in outer if one.limit.meter == limit.meter), None)
@@ -82,19 +82,19 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
 
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:
-    """Check that one call returns no more than a call of the task above may. Raises InvalidBudget."""
+    """Check that one call may return no more than a call of the task above. Raises InvalidBudget."""
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(f"a call of the task above returns at most {most}", hint="a budget only narrows")
 
 
 def _per_call(limit: Limit) -> int:
-    """The most that one call may return, in a limit on volume."""
+    """Return the most that one call may return under a limit on volume."""
     return limit.per_call if isinstance(limit, Volume) else 0
 
 
 def give_up(act: Act, task: Task) -> None:
-    """Return the unspent units of the task, and of all tasks under it, to the accounts that they came from, before its
-    end.
+    """Return the unspent units of the task, and of all tasks under it, to the accounts that they came from;
+    called before the task ends.
     """
     accounts = store.left_under(act.tx, task.task_id)
     back: Counter[str] = Counter()
@@ -235,7 +235,7 @@ def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
 
 
 def report_lost(tx: Tx, spool: str) -> None:
-    """Records are missing: whatever lies at that guard may have been spent."""
+    """Count all units at a guard as spent, because records of the guard are missing."""
     report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.slices(tx, spool)})
 
 
@@ -251,7 +251,7 @@ def settle(tx: Tx, spool: str) -> dict[str, int]:
 
 
 async def forget_days(world: World) -> int:
-    """Forget days that are long over."""
+    """Delete the accounts of days that passed long ago."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
 
 
@@ -261,7 +261,9 @@ def _balance(budget: Budget, account: Account) -> Balance:
 
 
 def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
-    """Return the final state of a budget of an ended task, whose rest went back to the account that it came from."""
+    """Return the final state of a budget of an ended task, whose unspent units went back to the account that
+    they came from.
+    """
     account = balance(reader, allotment.budget, now=now)
     return _balance(allotment.budget, account if allotment.parent is None else replace(account, drawn=account.ceiling))
 
@@ -271,14 +273,14 @@ def _allotment_of(reader: Reader, account: str) -> Allotment:
 
 
 def _put_back(tx: Tx, allotment: Allotment, account: str, units: int) -> None:
-    """Return units to the account, or, if its task has ended, to the nearest live account above."""
+    """Return units to the account, or to the nearest live account above if its task has ended."""
     while allotment.ended_at is not None and allotment.parent is not None:
         allotment = store.get(tx, account := allotment.parent)
     store.put_back(tx, account, units)
 
 
 def _note_spent(tx: Tx, account: str, units: int) -> None:
-    """Also on every account that this one was taken out of."""
+    """Record units as spent, on the account and on every account from which it was taken."""
     store.note_spent(tx, account, units)
     parent = _allotment_of(tx, account).parent
     while parent is not None:

@@ -18,6 +18,6 @@ def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
 
 
 def meet(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
-    """A call to these is let through."""
+    """Add recipients to the counterparts of an owner, since a call to them is allowed."""
     if values:
         store.put(tx, owner, record_recipients(store.lock(tx, owner), values, day=tx.now // DAY_US))

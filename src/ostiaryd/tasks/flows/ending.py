@@ -1,4 +1,4 @@
-"""The end of a task: everything under it, and everything issued under any of that, ends in the same act."""
+"""The end of a task: all tasks under it, and everything issued under any of them, end in the same act."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """End a task at its date, or after the silence of all its holders. Raises NotFound, and Conflict before that."""
+    """End a task at its date, or after the heartbeats of all its holders have stopped. Raises NotFound, and
+    Conflict before that.
+    """
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
@@ -55,7 +57,7 @@ def expire(act: Act, id: str) -> Task:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark the tasks that have expired or are lost, each in its own act; return how many."""
+    """End the tasks that have expired or are lost, each in its own act; return their number."""
     now = world.now()
     due = await world.db.scan(
         lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
@@ -64,9 +66,9 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def prune_ended(world: World) -> int:
-    """Delete tasks that ended longer ago than `task_history_days`, in small batches; how many.
+    """Delete tasks that ended longer ago than `task_history_days`, in small batches; return their number.
 
-    The ledger is their history. Nothing that counts is changed, so this leaves no entry.
+    The ledger keeps their history. No access changes, so this leaves no entry.
     """
     if not world.config.task_history_days:
         return 0

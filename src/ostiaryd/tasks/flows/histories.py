@@ -56,7 +56,7 @@ def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
 
 
 async def forget_histories(world: World) -> int:
-    """Forget days that are not recent any more."""
+    """Delete the days that are no longer recent."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
 
 

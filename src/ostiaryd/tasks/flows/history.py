@@ -13,7 +13,7 @@ from ostiaryd.registry.model import Caller
 from ostiaryd.tasks.model import SECOND
 
 SHOWN = 100
-"""entries, the newest"""
+"""maximum number of entries that are shown, the newest"""
 STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.backchannel")
 
 
@@ -68,7 +68,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
 
 
 def _begun(reader: Reader, id: str) -> Entry:
-    """The entry of its start."""
+    """Return the entry of the start of a task."""
     for action in STARTED if id.startswith("tk_") else ():
         for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
             if (entry := decode_entry(body)).object == id or entry.task == id:

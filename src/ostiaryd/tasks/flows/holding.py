@@ -1,4 +1,6 @@
-"""Holding a task: running copies of its agent say that they are at it, and the task is lost when none of them is."""
+"""Holders of a task: running copies of its agent send heartbeats, and the task is lost when all heartbeats have
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
 
 
 def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
-    """A holder is at it still. Nothing else changes, so this leaves no entry. Raises as `hold`, and NotFound."""
+    """Record the heartbeat of a holder. Nothing else changes, so this leaves no entry. Raises as `hold`, and
+    NotFound.
+    """
     task, heartbeat = _own(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
         raise NotFound("this holder sent no heartbeat in time", hint="hold the task again", code="no_holder")
@@ -43,7 +47,7 @@ def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
 
 
 def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
-    """Let go. Where the task was declared so, the last one out ends it. Raises as `hold`."""
+    """Remove a holder. The last one ends the task if the task was declared so. Raises as `hold`."""
     task, _ = _own(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
     state = end_state(task.state, outcome)
@@ -55,12 +59,12 @@ def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task
 
 
 def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
-    """Return the holders of a task: those heard within its heartbeat."""
+    """Return the holders of a task with a heartbeat within the interval of the task."""
     return [] if task.heartbeat is None else store.living(reader, task.task_id, after=now - task.heartbeat)
 
 
 def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
-    """The live task, with its heartbeat, if it is the caller's own."""
+    """Return the live task of the caller and its heartbeat interval. Raises as `hold`."""
     if not _HOLDER.fullmatch(holder):
         raise Invalid("`holder` is `ho_` and 32 hexadecimal digits", hint="create a random id for each running copy")
     task = find_task(reader, id)

@@ -1,4 +1,4 @@
-"""The intent of a task: who may state it, and that a part of a task states nothing beyond the whole."""
+"""The intent of a task: who may state it, and the check that the intent of a part stays within that of the whole."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Call
 
 
 def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
-    """Return the plan that the words suggest, within the plan of the task above if that has one."""
+    """Return the plan that the words suggest, limited to the plan of the task above if that task has one."""
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
     resources = [resource for name in names if (resource := registry.get_resource(reader, name)) is not None]
     offered = [(one.uri, tools) for one in resources if (tools := registry.catalogue_of(reader, one)) is not None]

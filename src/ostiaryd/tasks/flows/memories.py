@@ -1,9 +1,9 @@
-"""The memory of a task: the person's words at first, then tool outputs as guards report them. It ends with the task.
+"""The memory of a task: first the person's words, then tool outputs as guards report them. It ends with the task.
 
-Tasks under a task with a memory share it, so content that a task reads is known to all. Only a task with fewer of
-the person's words has a memory of its own. It begins with those words, and with the records that tools had returned
-above until then. Untrusted content and labels are kept with the topmost memory of the tree and count for every task in
-it, so no task can read for another task with fewer words.
+Tasks under a task with a memory share that memory, so content that one of them reads is known to all. Only a task with
+fewer of the person's words has a memory of its own. It begins with those words, and with the records that tools had
+returned above until then. Untrusted content and labels are kept with the topmost memory of the tree and count for every
+task in it, so no task can read for another task with fewer words.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ostiaryd.tasks.store import memories as store
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A memory, and how often it has changed."""
+    """A memory, and the number of its changes."""
 
     memory: Memory
     seq: int
 
     @property
     def body(self) -> bytes:
-        """Return the memory as stored bytes."""
+        """Return the memory as bytes for the database."""
         return origins.pack(self.memory)
 
 
@@ -82,7 +82,9 @@ def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part
 
 
 def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
-    """The memory of a task joined with the memory of its whole tree, and the sum of their numbers, which only grows."""
+    """Return the memory of a task joined with the memory of its whole tree, and the sum of their numbers, which
+    only grows.
+    """
     return Remembered(origins.add_parts(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 

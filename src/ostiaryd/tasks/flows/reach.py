@@ -14,7 +14,7 @@ from ostiaryd.registry.model import Resource
 from ostiaryd.tasks.model import Task
 
 OWN_API = "ostiary"
-"""Name of the server's API as a resource. Every agent may call it, for its secrets without a scope."""
+"""Name of the server's API as a resource. Every agent may call this API for its secrets, without a scope."""
 
 
 def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:

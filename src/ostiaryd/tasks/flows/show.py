@@ -1,4 +1,4 @@
-"""A task as JSON: a summary for lists, and all of it."""
+"""Tasks as JSON: a summary for lists, and the details of one task."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class TaskDetail(TaskBody):
 
 
 def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
-    """Return all of a task: its summary, bounds, remaining budgets, intent and holders.
+    """Return the details of a task: its summary, bounds, remaining budgets, intent and holders.
 
-    `data_classes`: the classes that its bounds are limited to, all together.
+    `data_classes`: the classes to which its bounds are limited, taken together.
     """
     classes = datatypes(task.bounds) if task.bounds else None
     shown: TaskDetail = {

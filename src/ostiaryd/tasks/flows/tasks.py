@@ -1,4 +1,4 @@
-"""Tasks: start, renew, end. A task only narrows the access of its agent, and of the task above it."""
+"""Tasks: start, renew, end. A task can only narrow the access of its agent, and of the task above it."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def _check_room(act: Act, task: Task) -> None:
 
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
-    """Move the end of a live task to `ttl_s` seconds from now, at most to that of the one above it, and never to an
-    earlier one. Raises as `live` does.
+    """Set the end of a live task to `ttl_s` seconds from now, but not after the end of the task above and not
+    before its present end. Raises as `live` does.
     """
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
@@ -140,7 +140,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
 
 
 def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = None) -> Task:
-    """End a task. Everything under it, and everything issued under any of that, ends with this act.
+    """End a task, with all tasks under it and everything issued under any of them.
 
     Raises NotFound, Forbidden, Conflict.
     """
@@ -165,9 +165,7 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
 
 
 def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
-    """Return the agent whose tasks the caller may list, of the requested `agent`; None: all. Raises NotFound,
-    Forbidden.
-    """
+    """Return the agent whose tasks the caller may list; None: the tasks of all agents. Raises NotFound, Forbidden."""
     if agent is None and by.may_read:
         return None
     doer = registry.find_agent(reader, agent or by.id)
@@ -177,8 +175,8 @@ def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None
 
 
 def live(reader: Reader, id: str, *, now: int) -> Task:
-    """A task under which something may happen at that instant, with its chain: no wider than its agent is now, nor any
-    agent above.
+    """Return a task under which its agent may act now, with its delegation chain: no wider than the present access of
+    its agent and of each agent above.
 
     Raises NotFound, and Forbidden for a task that ended, an agent that is not active, a person who has left.
     """
@@ -193,7 +191,7 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
 
 
 def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
-    """The task and its agent, if it is the caller's to change."""
+    """Return the task and its agent, if the caller may change the task. Raises NotFound, Forbidden."""
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
     registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
@@ -202,7 +200,7 @@ def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
 
 
 def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
-    """Check that the task, or a task above it, is the caller's own. Raises Forbidden."""
+    """Check that the caller has a task above this one, or passes `_check_own`. Raises Forbidden."""
     doer = registry.find_agent(reader, task.agent)
     if caller is not None and any(one.agent == caller.id for one in above(reader, task)):
         return
@@ -218,8 +216,9 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
 
 
 def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
-    """Return the person whom the task is for; without an administrator, an owner of the agent. Raises NotFound,
-    Forbidden.
+    """Return the person for whom the task is; a caller without administrator rights may name only an accountable one.
+
+    Raises NotFound, Forbidden.
     """
     person = registry.find_person(act.tx, id_or_name)
     if not person.is_active:
@@ -232,5 +231,5 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
 
 
 def _until(end_requested: int, *longest: Agent | Task) -> int:
-    """No task outlives its agent, or the task above it."""
+    """Return the end of a task: no task outlives its agent, or the task above it."""
     return min([end_requested, *(end for one in longest if (end := one.expires_at) is not None)])

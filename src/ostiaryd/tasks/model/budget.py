@@ -1,4 +1,4 @@
-"""Budgets at the server: their owners, and their spent parts."""
+"""Budgets at the server: the holders of budgets, and the spent units."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A budget as people read it, in the words of its limit; units that are neither left nor spent are at guards, or
-    with tasks under this one.
+    """The state of a budget for people, in the units of its limit. Units that are neither left nor spent are at
+    guards, or with tasks under this one.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The rules for a task under another one: narrower, and by agents that may follow each other."""
+"""The rules for a task under another one: narrower access, and an allowed order of agents."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def put_under(task: Task, parent: Task) -> Task:
 
 
 def check_line(doer: Agent, above: Sequence[Agent]) -> None:
-    """Check that `doer` may come after those agents, the nearest first, each the agent of one task above.
+    """Check that the agent `doer` may follow those agents in a chain; the nearest is first, each has one task above.
 
-    Raises Forbidden for a loop, another segment, and a line that is too long for one of them.
+    Raises Forbidden for a loop, another segment, and a chain that is too long for one of them.
     """
     if len(above) > MAX_LINKS:
         raise Forbidden(f"the delegation chain has more than {MAX_LINKS} tasks", code="too_deep")

@@ -52,7 +52,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """limit to tools that handle no other class; None: no limit"""
     budget: Sequence[Limit] = ()
     intent: Intent | None = None
-    """the words of the person, permanently"""
+    """the words of the person; they can never change"""
     scopes: list[str] | None = None
     """None: all scopes of the agent, or of the parent"""
     on_behalf_of: str | None = None
@@ -67,7 +67,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     unregistered: bool = True
     """permission for bounds to name https resources that are not registered"""
     is_counted: bool = True
-    """the task counts towards the most that the agent may have for a person; False if the caller bounds their number"""
+    """the task counts towards the maximum of the agent's tasks for a person; False if the caller limits their number"""
     by: Caller | None = None
     """the declaring caller; None: the server itself"""
 
@@ -93,7 +93,9 @@ def end_state(state: State, outcome: State) -> State:
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in microseconds. A call must be within both `scopes` and `bounds`; no bounds: whatever the scopes allow."""
+    """A task. Times in microseconds. A call must be within both `scopes` and `bounds`; without bounds, the
+    scopes alone decide.
+    """
 
     task_id: TaskId
     agent: AgentId
@@ -110,7 +112,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 0
     """number of tasks above it"""
     chain: tuple[Link, ...] = ()
-    """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
+    """The tasks above it, the nearest first; present only if a decision needs the delegation chain."""
 
     restricted: tuple[str, ...] = ()
     """agents of its chain that are under a restriction (`registry.store.restrictions`); filled in with the chain"""
@@ -118,18 +120,18 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     intent: str | None = None
     """digest of its intent, or of the intent above; None: no intent"""
     memory: TaskId | None = None
-    """task whose memory of origins it has: itself, or a task above; None: no memory"""
+    """task whose memory this task uses: itself, or a task above; None: no memory"""
 
     elevated: frozenset[str] = frozenset()
-    """scopes that its agent has by this task alone: an elevation"""
+    """scopes that the agent has only under this task: an elevation"""
 
     heartbeat: int | None = None
-    """longest silence of all holders in seconds, after which it is lost; None: no heartbeat"""
+    """seconds without a heartbeat of any holder, after which the task is lost; None: no heartbeat"""
     beat_until: int | None = None
     ends_with_last: bool = False
 
     def is_live(self, now: int) -> bool:
-        """Return whether the task is live at this instant; its date and the silence of its holders count."""
+        """Return whether the task is live at this time, by its state, its date and the heartbeats of its holders."""
         return (
             self.state is State.LIVE
             and (self.expires_at is None or now < self.expires_at)
@@ -144,7 +146,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A running copy of an agent that works on a task, as it calls itself; times in microseconds."""
+    """A running copy of an agent that works on a task, under the name that it gave itself; times in microseconds."""
 
     holder: str
     since: int
@@ -164,7 +166,7 @@ def standing_id(agent: AgentId) -> TaskId:
 
 
 def standing_agent(task: str) -> AgentId:
-    """The agent whose standing task that would be."""
+    """Return the agent whose standing task has this id."""
     return AgentId(ids.standing_agent(task))
 
 

@@ -72,7 +72,7 @@ def insert(tx: Tx, allotment: Allotment) -> None:
 
 
 def is_there_any(reader: Reader) -> bool:
-    """Return whether any budget was ever granted."""
+    """Return whether any budget exists."""
     return reader.one(_ANY) is not None
 
 
@@ -84,7 +84,7 @@ def get(reader: Reader, id: str) -> Allotment:
 
 
 def allotments(reader: Reader, holder: str) -> list[Allotment]:
-    """The budgets of a task, and those in force of an agent."""
+    """Return the budgets of a task, and the daily budgets in force of an agent."""
     return [_allotment(row) for row in reader.all(_HELD, holder=holder)]
 
 
@@ -94,17 +94,19 @@ def set_limit(tx: Tx, id: str, limit: Limit) -> None:
 
 
 def end(tx: Tx, id: str) -> None:
-    """End an allotment at this instant."""
+    """End an allotment at this time."""
     tx.run(_END, id=id, now=tx.now)
 
 
 def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
-    """Return the accounts of the task and of the live tasks under it: the account of origin, and the rest of each."""
+    """Return the accounts of the task and of the live tasks under it: the account from which each was taken,
+    and its unspent units.
+    """
     return {id: (parent, left) for id, parent, left in reader.all(_LEFT_UNDER, task=task)}
 
 
 def open_account(tx: Tx, id: str, budget: Budget) -> None:
-    """See that it is there, with the ceiling that the budget now has."""
+    """Create the account if there is none, and set its ceiling to the present budget."""
     tx.run(_OPEN, id=id, budget=budget.id, ceiling=budget.limit.units, now=tx.now)
 
 
@@ -122,7 +124,7 @@ def budget_of(reader: Reader, account: str) -> str:
 
 
 def take(tx: Tx, account: str, units: int) -> bool:
-    """Return whether there was so much; then it is gone."""
+    """Take units from an account. Return False, having taken none, if the account has fewer."""
     return tx.run(_TAKE, id=account, units=units) == 1
 
 
@@ -163,7 +165,7 @@ def drop_slices(tx: Tx, spool: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Forget days that are long over."""
+    """Delete the accounts of days before that day."""
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

@@ -62,7 +62,7 @@ def get(reader: Reader, task: str) -> Elevation | None:
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:
-    """The newest first."""
+    """Return a page of elevations, the newest first."""
     before = page.after or _LAST
     if agent is None:
         rows = reader.all(_LIST, before=before, limit=page.limit)

@@ -23,7 +23,7 @@ _PRUNE = sql(
 
 
 class HistoryRow(NamedTuple):
-    """`seq`: how often it has changed."""
+    """A stored history. `seq` is the number of its changes."""
 
     seq: int
     history: History
@@ -56,5 +56,5 @@ def drop(tx: Tx, holder: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Forget days before that one; how many."""
+    """Delete days before that day; return their number."""
     return tx.run(_PRUNE, before=before, limit=limit)

@@ -15,7 +15,7 @@ _DROP = sql("delete from memory where task = :task")
 
 
 class MemoryRow(NamedTuple):
-    """`tree`: the task at which the memory began that this one comes from."""
+    """A stored memory. `tree` is the task at which the first memory of its tree began."""
 
     tree: TaskId
     seq: int
@@ -34,7 +34,7 @@ def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
 
 
 def advance(tx: Tx, task: TaskId) -> MemoryRow | None:
-    """Take the next number, locked until the end of this act; None if there is no memory."""
+    """Take the next number of the memory, locked until the end of this act; None without a memory."""
     tx.run(_ADVANCE, task=task)
     return get(tx, task)
 

@@ -33,12 +33,14 @@ _IN_ORDER = (
     sql(f"delete from budget where {_WITHOUT_SLICES}"),
     sql("delete from task where task_id = :task"),
 )
-"""A budget of which a guard still has a slice is ended here and stays: the guard may settle it."""
+"""Statements of the deletion, in order. A budget of which a guard still has a slice is ended and kept, since
+the guard may settle it.
+"""
 _INTENT = sql("delete from intent where digest = :digest and not exists (select 1 from task where intent = :digest)")
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> list[TaskId]:
-    """Delete tasks that ended before that instant, and under which nothing is left; which."""
+    """Delete tasks that ended before that time and under which no live task is left; return their ids."""
     rows = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
     for statement in _IN_ORDER:
         for id, _ in rows:

@@ -122,7 +122,7 @@ def live_page(reader: Reader, page: Page) -> list[Task]:
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
-    """The newest first, without their bounds."""
+    """Return a page of tasks, the newest first, without their bounds."""
     before = page.after or _LAST
     if agent is None:
         return [_task(row) for row in reader.all(_LIST, before=before, limit=page.limit)]
@@ -184,7 +184,7 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
 
 
 def end_all(tx: Tx, state: State) -> int:
-    """End every declared task that is live; how many."""
+    """End every live declared task; return their number."""
     ended = tx.all(_END_ALL, state=state.value, now=tx.now)
     for (id,) in ended:
         tx.touch("task", id)
@@ -198,14 +198,16 @@ def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Tasks whose end has come and that are not marked as ended, the longest overdue first; of those under each other
-    the topmost.
+    """Return tasks past their end that are not yet ended, the longest overdue first; of nested tasks only the
+    topmost.
     """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Return the tasks whose holders were silent for too long and that are not marked as ended, the longest first."""
+    """Return the tasks whose holders have sent no heartbeat for too long and that are not yet ended, the
+    longest silent first.
+    """
     return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
 
 
