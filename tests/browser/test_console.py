@@ -115,7 +115,7 @@ def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium
 
             chromium.click("nav >> text=Agents")
             chromium.click("[role=row] a:has-text('writer')")
-            chromium.wait_for("h2:text-is('What it did')")
+            chromium.wait_for("h2:has-text('What it did')")
             chromium.click("button:text-is('Quarantine')")
             chromium.wait_for("dialog li:text-is('1 token')")
             examine_page(chromium, "console-stop")

@@ -144,6 +144,32 @@ async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -
     assert find(data_class="healt") == find(data_class="Health") == find(data_class="h\u0435alth") == []
 
 
+async def test_search_finds_what_others_did_to_an_agent(world: World) -> None:
+    acts: list[tuple[str | None, str | None]] = [
+        (None, "ag_1"), ("ag_1", "ag_1"), ("ag_2", "ag_1"), ("ag_1", None), (None, "ag_1\0"), (None, "rs_1"),
+        (None, "in_1"),
+    ]  # fmt: skip
+
+    def flow(agent: str | None, object: str | None) -> Callable[[Act], None]:
+        def fill(a: Act) -> None:
+            a.entry.agent, a.entry.object, a.entry.data_classes = agent, object, ["health"]
+            a.entry.detail = {"about": "ag_3"} if object == "in_1" else {"about": 3}
+
+        return fill
+
+    for number, (agent, object) in enumerate(acts):
+        await act(world, f"test.{number}", flow(agent, object))
+
+    def find(**filters: str | int) -> list[str]:
+        return [decode_entry(body).action for _, body in store.search(world.db.read(), filters, limit=9)]
+
+    assert find(about="ag_1") == ["test.2", "test.0"]
+    assert find(about="ag_1", agent="ag_2") == find(about="ag_1", data_class="health", agent="ag_2") == ["test.2"]
+    assert find(about="ag_1", after=-1) == ["test.0", "test.2"]
+    assert find(about="ag_3") == ["test.6"]
+    assert find(about="ag_2") == find(about="rs_1") == []
+
+
 async def test_a_task_is_found_by_what_was_done_about_it_too(world: World) -> None:
     def about(task: str | None, object: str | None) -> Callable[[Act], None]:
         def fill(a: Act) -> None:

@@ -5,6 +5,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { get, post, send } from "../api";
 import { Badge, count, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Columns } from "../parts/charts";
 import { ActionDialog } from "../parts/dialog";
 import { Entries, type Entry, Facts } from "../parts/entries";
 import { type Agent as AgentRow, every } from "../queries";
@@ -36,6 +37,23 @@ interface Certificate {
   names: string[];
   not_after: number;
   revoked_at: number | null;
+}
+
+interface ClientSecret {
+  id: string;
+  expires_at: number;
+}
+
+interface AccessKey {
+  access_key_id: string;
+  expires_at: number;
+}
+
+/** Kinds of holdings that are listed one by one. */
+const LISTED = new Set(["certificate"]);
+
+function nameKind(kind: string): string {
+  return kind.replaceAll("_", " ");
 }
 
 interface TaskRow {
@@ -140,6 +158,7 @@ export function Agent() {
         </section>
         <div className="two-thirds stack">
           <Permissions agent={row} />
+          <BehaviourCard agent={row} />
           <Holdings agent={row} />
         </div>
         <Findings agent={row} />
@@ -180,32 +199,37 @@ function Ends({ path }: { path: string }) {
       <p>These end for good, also those of everyone to whom it delegated:</p>
       <ul className="names">
         {kinds.map(([kind, number]) => (
-          <li key={kind}>{count(number, kind.replaceAll("_", " "))}</li>
+          <li key={kind}>{count(number, nameKind(kind))}</li>
         ))}
       </ul>
     </>
   );
 }
 
-const DAYS = 30;
+interface Behaviour {
+  scopes: { scope: string; use: "used" | "unused" | "unknown" }[];
+  resources: { resource: string; tasks: number; peers: number; tools: { tool: string; scope: string; tasks: number; untrusted: number; peers: number }[] }[];
+  days: number[];
+}
 
-/** Granted against used: scopes of tokens in the last 30 days. Scopes without use are removed in one step. */
+function useBehaviour(agent: AgentDetail) {
+  const may = useMay();
+  return useQuery({
+    queryKey: ["agent", agent.name, "behaviour"],
+    enabled: may("GET /agents/{name}/behaviour"),
+    queryFn: () => get<Behaviour>(`/agents/${encodeURIComponent(agent.name)}/behaviour`),
+  });
+}
+
+const USES = { used: "used", unused: "not used", unknown: "no call reported" };
+
+/** Granted against used: scopes that recent tasks used. Scopes without use are removed in one step. */
 function Permissions({ agent }: { agent: AgentDetail }) {
   const may = useMay();
   const [dropped, setDropped] = useState<string[] | null>(null);
-  const used = useQuery({
-    queryKey: ["agent", agent.name, "scopes"],
-    enabled: may("GET /audit"),
-    queryFn: async () => {
-      const since = (Date.now() - DAYS * 86_400_000) * 1000;
-      const page = await get<{ entries: Entry[]; next: unknown }>("/audit", { agent: agent.agent_id, since, limit: 1000 });
-      const scopes = page.entries.flatMap((entry) => (typeof entry.detail?.scope === "string" ? entry.detail.scope.split(" ") : []));
-      return { scopes: new Set(scopes), isComplete: page.next === null };
-    },
-  });
-  // An agent that never obtained a token shows nothing about what it needs.
-  const seen = used.data?.isComplete && used.data.scopes.size > 0 ? used.data.scopes : undefined;
-  const unused = seen ? agent.scopes.filter((scope) => !seen.has(scope)) : [];
+  const behaviour = useBehaviour(agent);
+  const uses = new Map(behaviour.data?.scopes.map((one) => [one.scope, one.use]));
+  const unused = agent.scopes.filter((scope) => uses.get(scope) === "unused");
   return (
     <section className="card">
       <div className="card-head">
@@ -216,20 +240,20 @@ function Permissions({ agent }: { agent: AgentDetail }) {
           </button>
         )}
       </div>
+      {behaviour.isError && <Problem error={behaviour.error} />}
       {agent.scopes.length === 0 ? (
         <p className="muted">The agent has no scope, so every call is denied.</p>
       ) : (
         <ul className="chips">
-          {agent.scopes.map((scope) => (
-            <li key={scope}>
-              <code>{scope}</code>
-              {used.data && (
-                <span className="muted">
-                  {used.data.scopes.has(scope) ? "used" : used.data.isComplete ? `not used in ${DAYS} days` : "not used lately"}
-                </span>
-              )}
-            </li>
-          ))}
+          {agent.scopes.map((scope) => {
+            const use = uses.get(scope);
+            return (
+              <li key={scope}>
+                <code>{scope}</code>
+                {use && <span className={use === "unused" ? "warn-text" : "muted"}>{USES[use]}</span>}
+              </li>
+            );
+          })}
         </ul>
       )}
       {agent.data_classes.length > 0 && (
@@ -249,7 +273,7 @@ function Permissions({ agent }: { agent: AgentDetail }) {
             })
           }
         >
-          <p>No token of the last {DAYS} days had these scopes. Calls that need them are denied from now on:</p>
+          <p>No call in the recent tasks of the agent needed these scopes. Calls that need them are denied from now on:</p>
           <ul className="names">
             {dropped.map((scope) => (
               <li key={scope}>
@@ -260,6 +284,77 @@ function Permissions({ agent }: { agent: AgentDetail }) {
         </ActionDialog>
       )}
     </section>
+  );
+}
+
+const SHOWN_TOOLS = 12;
+const DAY_MS = 86_400_000;
+
+/** What the agent does, against its own past and its peers. */
+function BehaviourCard({ agent }: { agent: AgentDetail }) {
+  const { data } = useBehaviour(agent);
+  if (!data || data.resources.length + Math.max(...data.days) === 0) return null;
+  const [today = 0, ...past] = data.days.toReversed();
+  const usual = past.toSorted((a, b) => a - b)[Math.floor(past.length / 2)] ?? 0;
+  const tools = data.resources.flatMap((one) => one.tools.map((tool) => ({ ...tool, of: one })));
+  return (
+    <section className="card" aria-label="Behaviour">
+      <h2>Behaviour</h2>
+      <p className="small">
+        <b>{today.toLocaleString("en")}</b> {today === 1 ? "act" : "acts"} in the last 24 hours; on a usual day of the last two weeks {usual.toLocaleString("en")}.
+      </p>
+      <Columns values={data.days} label={(value, at) => `${count(value, "act")} ${at === data.days.length - 1 ? "in the last 24 hours" : `until ${new Date(Date.now() - (data.days.length - 1 - at) * DAY_MS).toLocaleDateString("en-GB")}`}`} />
+      {tools.length > 0 && (
+        <table className="after">
+          <caption className="hidden">Tools that the agent used in its recent tasks, and how many of its peers use them</caption>
+          <thead>
+            <tr>
+              <th scope="col">Tool</th>
+              <th scope="col">Recent tasks</th>
+              <th scope="col">Peers that use it</th>
+            </tr>
+          </thead>
+          <tbody>
+            {tools.slice(0, SHOWN_TOOLS).map(({ tool, tasks, untrusted, peers, of }) => (
+              <tr key={`${of.resource}/${tool}`}>
+                <td>
+                  <bdi>
+                    {of.resource}/{tool}
+                  </bdi>
+                  {untrusted > 0 && <span className="next-step small">{count(untrusted, "task")} with values that nobody vouches for</span>}
+                </td>
+                <td>
+                  <Share part={tasks} of={of.tasks} />
+                </td>
+                <td>
+                  <Share part={peers} of={of.peers} isUnusual={tasks > 0 && of.peers >= PEERS_TO_COMPARE && peers === 0} />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {tools.length > SHOWN_TOOLS && <p className="small muted after">and {count(tools.length - SHOWN_TOOLS, "more tool")} that it may call.</p>}
+    </section>
+  );
+}
+
+const PEERS_TO_COMPARE = 3;
+
+/** A part of a whole as a bar and in numbers. */
+function Share({ part, of, isUnusual }: { part: number; of: number; isUnusual?: boolean }) {
+  if (of === 0) return <span className="muted">none yet</span>;
+  return (
+    <span className="share">
+      <svg className={isUnusual ? "bar" : "bar calm"} viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
+        <rect className="rest" width="100" height="8" rx="1" />
+        <rect width={(100 * part) / of} height="8" rx="1" />
+      </svg>
+      <span>
+        {part} of {of}
+      </span>
+      {isUnusual && <Badge tone="warn">only this agent</Badge>}
+    </span>
   );
 }
 
@@ -277,6 +372,26 @@ function Holdings({ agent }: { agent: AgentDetail }) {
     queryFn: () => get<{ tasks: TaskRow[] }>("/tasks", { agent: agent.agent_id, limit: 20 }),
   });
   const live = certificates.data?.certificates.filter((one) => one.revoked_at === null && one.not_after * 1000 > Date.now()) ?? [];
+  const path = `/agents/${encodeURIComponent(agent.name)}`;
+  const secrets = useQuery({
+    queryKey: ["agent", agent.name, "secrets"],
+    enabled: may("GET /agents/{name}/secrets"),
+    queryFn: () => get<{ secrets: ClientSecret[] }>(`${path}/secrets`),
+  });
+  const accessKeys = useQuery({
+    queryKey: ["agent", agent.name, "access-keys"],
+    enabled: may("GET /agents/{name}/access-keys"),
+    queryFn: () => get<{ keys: AccessKey[] }>(`${path}/access-keys`),
+  });
+  const ending = useQuery({
+    queryKey: ["agent", agent.name, "ending"],
+    enabled: may("GET /agents/{name}/holdings"),
+    queryFn: () => get<Ending>(`${path}/holdings`),
+  });
+  const isLive = ({ expires_at }: { expires_at: number }) => expires_at * 1000 > Date.now();
+  const clientSecrets = secrets.data?.secrets.filter(isLive) ?? [];
+  const aws = accessKeys.data?.keys.filter(isLive) ?? [];
+  const counted = Object.entries(ending.data?.ends ?? {}).filter(([kind]) => !LISTED.has(kind));
   const keys = agent.keys.filter((key) => key.revoked_at === null);
   const open = tasks.data?.tasks.filter((task) => task.state === "live") ?? [];
   return (
@@ -301,17 +416,42 @@ function Holdings({ agent }: { agent: AgentDetail }) {
             </span>
           </li>
         ))}
+        {clientSecrets.map((one) => (
+          <li key={one.id}>
+            <span className="tag">Client secret</span>
+            <code className="cut">{one.id}</code>
+            <span className="muted">
+              ends <Time at={one.expires_at} />
+            </span>
+          </li>
+        ))}
+        {aws.map((one) => (
+          <li key={one.access_key_id}>
+            <span className="tag">Access key</span>
+            <code className="cut">{one.access_key_id}</code>
+            <span className="muted">
+              ends <Time at={one.expires_at} />
+            </span>
+          </li>
+        ))}
         {open.map((task) => (
           <li key={task.task_id}>
             <span className="tag">Task</span>
-            <bdi className="cut">{task.purpose}</bdi>
+            <Link className="cut" to="/tasks/$id" params={{ id: task.task_id }}>
+              <bdi>{task.purpose || task.task_id}</bdi>
+            </Link>
             <span className="muted">
               ends <Time at={task.expires_at} missing="with the agent" />
             </span>
           </li>
         ))}
       </ul>
-      {keys.length + live.length + open.length === 0 && <p className="muted">The agent holds nothing that is in force.</p>}
+      {counted.length > 0 && (
+        <p className="small after">
+          Also {counted.map(([kind, number]) => count(number, nameKind(kind))).join(", ")}, with those of agents to which it delegated.
+        </p>
+      )}
+      {keys.length + live.length + open.length + clientSecrets.length + aws.length + counted.length === 0 && <p className="muted">The agent holds nothing that is in force.</p>}
     </section>
   );
 }
@@ -351,19 +491,28 @@ function Findings({ agent }: { agent: AgentDetail }) {
   );
 }
 
+/** Acts of the agent, and what others did to it, such as stops; the newest first. */
 function Timeline({ agent }: { agent: AgentDetail }) {
   const may = useMay();
   const entries = useQuery({
     queryKey: ["agent", agent.name, "entries"],
     enabled: may("GET /audit"),
     refetchInterval: every(5_000),
-    queryFn: () => get<{ entries: Entry[] }>("/audit", { agent: agent.agent_id, limit: 40 }),
+    queryFn: async () => {
+      const both = await Promise.all(
+        ["agent", "about"].map((filter) => get<{ entries: Entry[] }>("/audit", { [filter]: agent.agent_id, limit: SHOWN_ENTRIES })),
+      );
+      const merged = new Map(both.flatMap((page) => page.entries).map((entry) => [entry.index, entry]));
+      return [...merged.values()].toSorted((a, b) => b.index - a.index).slice(0, SHOWN_ENTRIES);
+    },
   });
   if (!may("GET /audit")) return null;
   return (
-    <section className="card">
-      <h2>What it did</h2>
-      {entries.isPending ? <Loading /> : entries.isError ? <Problem error={entries.error} /> : <Entries entries={entries.data.entries} />}
+    <section className="card" aria-label="Timeline">
+      <h2>What it did, and what was done to it</h2>
+      {entries.isPending ? <Loading /> : entries.isError ? <Problem error={entries.error} /> : <Entries entries={entries.data} of={agent.agent_id} />}
     </section>
   );
 }
+
+const SHOWN_ENTRIES = 40;

@@ -7,6 +7,7 @@ import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
+import { ORIGINS, UNTRUSTED } from "../parts/origins";
 import { NotifySwitch } from "../parts/notify";
 import { type Approval, openApprovals, whileLive } from "../queries";
 import { useMay } from "../session";
@@ -295,7 +296,7 @@ function Arguments({ one }: { one: ApprovalDetail }) {
             <Fragment key={name}>
               <dt>
                 <code>{name}</code>
-                {one.origins[name] && <span className="origin">{one.origins[name]}</span>}
+                {one.origins[name] && <span className={UNTRUSTED.has(one.origins[name]) ? "origin" : "origin muted"}>{ORIGINS[one.origins[name]] ?? one.origins[name]}</span>}
               </dt>
               <dd>
                 {one.hidden.includes(name) ? (

@@ -1,10 +1,12 @@
 /** Incidents: what was found, what the server did, and the decision of a person. */
 
-import { useQuery } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { bundleIncident } from "../parts/bundle";
+import { Columns } from "../parts/charts";
 import { download } from "../parts/download";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
@@ -94,6 +96,10 @@ export function IncidentPage() {
     queryFn: () => get<IncidentDetail>(`/incidents/${encodeURIComponent(id)}`),
     refetchInterval: whileLive,
   });
+  const bundle = useMutation({
+    mutationFn: bundleIncident,
+    onSuccess: (text, { incident_id }) => download(`${incident_id}.bundle.json`, "application/json", text),
+  });
   if (incident.isPending) return <Loading />;
   if (incident.isError) return <Problem error={incident.error} />;
   const one = incident.data;
@@ -125,7 +131,18 @@ export function IncidentPage() {
         <button onClick={() => download(`${one.incident_id}.json`, "application/json", JSON.stringify(one, null, 2))}>
           Export JSON
         </button>
+        {may("GET /audit/{index}/proof") && may("GET /findings") && (
+          <button disabled={bundle.isPending} onClick={() => bundle.mutate(one)}>
+            {bundle.isPending ? "Verifying…" : "Export signed bundle"}
+          </button>
+        )}
       </PageHead>
+      {bundle.isError && <Problem error={bundle.error} />}
+      {bundle.isSuccess && (
+        <p className="notice" role="status">
+          Each receipt was verified in this browser. Check the file anywhere: <code>ostiary audit check {one.incident_id}.bundle.json --key KEY</code>
+        </p>
+      )}
       <div className="grid">
         <div className="two-thirds stack">
           <section className="card">
@@ -135,6 +152,7 @@ export function IncidentPage() {
             </p>
             <Points findings={one.findings} />
           </section>
+          {may("GET /audit") && <CallsAround incident={one} />}
           <section className="card">
             <h2>Timeline</h2>
             <ol className="timeline tall">
@@ -169,8 +187,8 @@ export function IncidentPage() {
                       <td>
                         <bdi>{row.tool}</bdi>
                       </td>
-                      <td>{row.allowed}</td>
-                      <td>{row.denied}</td>
+                      <td>{row.allowed.toLocaleString("en")}</td>
+                      <td>{row.denied > 0 ? <b className="bad-text">{row.denied.toLocaleString("en")}</b> : 0}</td>
                       <td>{row.data_classes.join(", ")}</td>
                     </tr>
                   ))}
@@ -235,5 +253,47 @@ function Points({ findings }: { findings: IncidentDetail["findings"] }) {
         </li>
       ))}
     </ul>
+  );
+}
+
+const PARTS = 24;
+const PART_S = 300;
+const AROUND_S = (PARTS * PART_S) / 2;
+const MAX_CALLS = 1000;
+
+/** The calls of the agent from an hour before the incident to an hour after it, allowed and denied. */
+function CallsAround({ incident: { incident_id, agent_id, opened_at } }: { incident: Incident }) {
+  const start = opened_at - AROUND_S;
+  const calls = useQuery({
+    queryKey: ["incident-calls", incident_id],
+    queryFn: () =>
+      get<{ entries: { at: number; outcome?: string }[]; next: string | null }>("/audit", {
+        agent: agent_id, since: start * 1e6, until: (opened_at + AROUND_S) * 1e6, limit: MAX_CALLS,
+      }), // prettier-ignore
+  });
+  if (!calls.data) return calls.isError ? <Problem error={calls.error} /> : null;
+  const [allowed, denied] = ["allow", "deny"].map((outcome) => {
+    const parts = new Array<number>(PARTS).fill(0);
+    for (const entry of calls.data.entries) {
+      const part = Math.floor((entry.at / 1e6 - start) / PART_S);
+      if (entry.outcome === outcome && part in parts) parts[part]! += 1;
+    }
+    return parts;
+  }) as [number[], number[]];
+  const said = (at: number) => `${Math.abs(((at - PARTS / 2) * PART_S) / 60)} minutes ${at < PARTS / 2 ? "before" : "after"} the incident`;
+  return (
+    <section className="card">
+      <div className="card-head">
+        <h2>Calls around the incident</h2>
+        <span className="muted small">allowed, and denied in red; each column is five minutes</span>
+      </div>
+      <Columns values={allowed} above={denied} label={(value, at) => `${said(at)}: ${value} allowed, ${denied[at]} denied`} />
+      <p className="axis small muted">
+        <span>an hour before</span>
+        <span>opened</span>
+        <span>an hour after</span>
+      </p>
+      {calls.data.next && <p className="small muted">The newest {MAX_CALLS.toLocaleString("en")} entries are counted.</p>}
+    </section>
   );
 }

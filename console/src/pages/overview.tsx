@@ -4,18 +4,20 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, Navigate } from "@tanstack/react-router";
 import { get } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Columns } from "../parts/charts";
 import { Entries } from "../parts/entries";
 import { type AgentPage, type AgentSearch, openApprovals, openIncidents, STATES, whileLive } from "../queries";
 import { useMay } from "../session";
 
 /** A member is missing if the person may not read its list. */
 interface Summary {
-  agents?: { total: number; state: Record<string, number> };
-  decisions?: { allowed_per_s: number; denied_per_s: number };
+  agents?: { total: number; state: Record<string, number>; high: number; raised: number };
+  decisions?: { allowed_per_s: number; denied_per_s: number; part_s: number; allowed: number[]; denied: number[] };
   approvals?: number;
   incidents?: number;
   guards?: { connected: number; behind: number; missing: string[] };
-  checkpoint: { size: number };
+  checkpoint: { size: number; at: number | null };
+  changes: Record<string, number>;
   steps: { kind: string; count: number; says: string }[];
 }
 
@@ -29,7 +31,7 @@ function Numbers() {
   const summary = useQuery({ queryKey: ["overview"], queryFn: () => get<Summary>("/overview"), refetchInterval: whileLive });
   if (summary.isPending) return <Loading />;
   if (summary.isError) return <Problem error={summary.error} />;
-  const { agents, decisions, approvals, incidents, guards, checkpoint, steps } = summary.data;
+  const { agents, decisions, approvals, incidents, guards, checkpoint, changes, steps } = summary.data;
   const stopped = (agents?.state["suspended"] ?? 0) + (agents?.state["quarantined"] ?? 0);
   return (
     <>
@@ -59,6 +61,7 @@ function Numbers() {
             <span className="name">Decisions per second</span>
             <span className="value">{rate(decisions.allowed_per_s + decisions.denied_per_s)}</span>
             <span className="note">{rate(decisions.denied_per_s)} denied</span>
+            <Columns values={decisions.allowed} above={decisions.denied} label={(value, at) => `${(decisions.allowed.length - at) * decisions.part_s} seconds ago: ${value} allowed, ${decisions.denied[at]} denied`} />
           </div>
         )}
         {guards && (
@@ -73,6 +76,9 @@ function Numbers() {
         <div>
           <span className="name">Entries in the ledger</span>
           <span className="value">{checkpoint.size.toLocaleString("en")}</span>
+          <span className="note">
+            signed <Time at={checkpoint.at} />
+          </span>
         </div>
       </div>
       <div className="grid">
@@ -84,12 +90,65 @@ function Numbers() {
           <section className="card half">
             <h2>Agents by state</h2>
             <StateBar counts={agents.state} total={agents.total} />
+            <p className="small after">
+              <Link to="/agents" search={{ sort: "-risk" }}>
+                {count(agents.high, "agent")} with a high risk score
+              </Link>
+              , {count(agents.raised - agents.high, "agent")} with a raised one.
+            </p>
           </section>
         )}
+        <Changes changes={changes} />
         {may("GET /agent-table") && <Riskiest />}
         {may("GET /audit") && <Denials />}
       </div>
     </>
+  );
+}
+
+/** Actions of the last day as people say them: one, and many. */
+const CHANGES: Record<string, [one: string, many: string]> = {
+  "agent.create": ["agent registered", "agents registered"],
+  "agent.suspend": ["agent suspended", "agents suspended"],
+  "agent.resume": ["agent resumed", "agents resumed"],
+  "agent.quarantine": ["agent quarantined", "agents quarantined"],
+  "agent.release": ["agent released", "agents released"],
+  "agent.decommission": ["agent decommissioned", "agents decommissioned"],
+  "incident.open": ["incident opened", "incidents opened"],
+  "approval.ask": ["approval requested", "approvals requested"],
+  "policy.activate": ["policy set activated", "policy sets activated"],
+  "policy.weaken": ["policy set weakened", "policy sets weakened"],
+  "resource.create": ["resource registered", "resources registered"],
+  "kill.start": ["stop started", "stops started"],
+  "role.grant": ["role granted", "roles granted"],
+  "elevation.grant": ["elevation granted", "elevations granted"],
+  "elevation.break_glass": ["emergency access used", "emergency accesses used"],
+  "person.login": ["login", "logins"],
+};
+
+/** What changed within the last 24 hours. */
+function Changes({ changes }: { changes: Summary["changes"] }) {
+  const may = useMay();
+  const lines = Object.entries(changes);
+  return (
+    <section className="card half">
+      <h2>Since yesterday</h2>
+      {lines.length === 0 ? (
+        <p className="muted">Nothing changed within the last 24 hours.</p>
+      ) : (
+        <ul className="chips">
+          {lines.map(([action, number]) => {
+            const [one, many] = CHANGES[action] ?? [action, action];
+            const text = (
+              <>
+                <b>{number.toLocaleString("en")}</b> {number === 1 ? one : many}
+              </>
+            );
+            return <li key={action}>{may("GET /audit") ? <Link to="/ledger" search={{ action } as never}>{text}</Link> : text}</li>;
+          })}
+        </ul>
+      )}
+    </section>
   );
 }
 

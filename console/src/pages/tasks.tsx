@@ -5,6 +5,7 @@ import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { get } from "../api";
 import { Badge, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
+import { ORIGINS, UNTRUSTED } from "../parts/origins";
 import { useMay } from "../session";
 
 interface Task {
@@ -62,7 +63,10 @@ interface Call {
   resource?: string;
   tool?: string;
   arguments?: Record<string, unknown>;
+  digest?: string;
   reasons?: { code: string; message?: string }[];
+  /** What the guard knew of the call; `origin` has the origin of each argument by its path. */
+  detail?: { origins?: { origin?: Record<string, string> } };
 }
 
 const MICROSECONDS = 1_000_000;
@@ -274,10 +278,10 @@ function Calls({ id }: { id: string }) {
                 <bdi>{entry.tool ? `${entry.action} ${entry.tool}` : entry.action}</bdi>
               </Link>
               <Badge>{entry.outcome ?? "ok"}</Badge>
-              <bdi className="muted">
-                {entry.reasons?.map((one) => one.message ?? one.code).join("; ") || entry.resource}
-                {entry.arguments && ` ${JSON.stringify(entry.arguments)}`}
-              </bdi>
+              <div className="muted">
+                <bdi>{entry.reasons?.map((one) => one.message || one.code).join("; ") || entry.resource}</bdi>
+                <Origins call={entry} />
+              </div>
               <Time at={entry.at / MICROSECONDS} />
             </li>
           ))}
@@ -285,5 +289,36 @@ function Calls({ id }: { id: string }) {
       )}
       <More pages={pages}>Show older calls</More>
     </section>
+  );
+}
+
+/** Each argument of a call: its value where the guard records values, and where the value came from. */
+function Origins({ call: { arguments: values, detail } }: { call: Call }) {
+  const origins = detail?.origins?.origin ?? {};
+  // An origin has a path such as `to.address`; a value is recorded by the name of the argument.
+  const names = [...new Set([...Object.keys(values ?? {}), ...Object.keys(origins).map((path) => path.split(/[.[]/)[0]!)])];
+  if (names.length === 0) return null;
+  return (
+    <dl className="origins">
+      {names.map((name) => {
+        const of = new Set(Object.entries(origins).flatMap(([path, origin]) => (path.split(/[.[]/)[0] === name ? [origin] : [])));
+        return (
+          <div key={name}>
+            <dt>
+              <code>{name}</code>
+            </dt>
+            <dd>
+              {values && name in values && <bdi className="cut">{JSON.stringify(values[name])}</bdi>}
+              {[...of].map((origin) => (
+                <Badge key={origin} tone={UNTRUSTED.has(origin) ? "warn" : "plain"}>
+                  {ORIGINS[origin] ?? origin}
+                </Badge>
+              ))}
+              {of.size === 0 && <span>origin not judged</span>}
+            </dd>
+          </div>
+        );
+      })}
+    </dl>
   );
 }

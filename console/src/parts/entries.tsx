@@ -1,6 +1,10 @@
 /** Facts of an object, and entries of the ledger. */
 
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
+import { get } from "../api";
+import { useMay } from "../session";
 import { Badge, Empty, Time } from "./basics";
 
 export interface Entry {
@@ -11,7 +15,10 @@ export interface Entry {
   tool?: string;
   resource?: string;
   reasons?: { code: string; message?: string; policy?: string }[];
-  detail?: { scope?: unknown };
+  agent?: string;
+  /** Id of the person or agent that acted, where it is not the agent that the entries are about. */
+  person?: string;
+  detail?: { why?: unknown };
 }
 
 export function Facts({ facts }: { facts: [string, ReactNode][] }) {
@@ -27,16 +34,20 @@ export function Facts({ facts }: { facts: [string, ReactNode][] }) {
   );
 }
 
-/** Entries of the ledger as lines, the newest first. */
-export function Entries({ entries }: { entries: Entry[] }) {
+/** Entries of the ledger as lines, the newest first; `of` is the agent whose page it is. */
+export function Entries({ entries, of }: { entries: Entry[]; of?: string }) {
   if (entries.length === 0) return <Empty title="Nothing recorded yet" />;
   return (
     <ol className="timeline">
       {entries.map((entry) => (
         <li key={entry.index} data-outcome={entry.outcome ?? "ok"}>
           <Time at={entry.at / 1e6} />
-          <code>{entry.action}</code>
+          <Link to="/ledger/$index" params={{ index: String(entry.index) }}>
+            <code>{entry.action}</code>
+          </Link>
           {entry.tool && <bdi>{entry.tool}</bdi>}
+          {of && entry.agent !== of && <span className="muted">by {entry.person ? <PersonName id={entry.person} /> : entry.agent ? "another agent" : "the server"}</span>}
+          {typeof entry.detail?.why === "string" && entry.detail.why && <bdi>{entry.detail.why}</bdi>}
           {entry.outcome && entry.outcome !== "ok" && <Badge>{entry.outcome}</Badge>}
           {entry.reasons?.map((reason) => (
             <span key={reason.code + (reason.policy ?? "")} className="muted">
@@ -47,4 +58,15 @@ export function Entries({ entries }: { entries: Entry[] }) {
       ))}
     </ol>
   );
+}
+
+/** The name of a person, where the reader may see people. */
+function PersonName({ id }: { id: string }) {
+  const person = useQuery({
+    queryKey: ["person", id],
+    enabled: useMay()("GET /persons/{name}"),
+    staleTime: 60_000,
+    queryFn: () => get<{ name: string }>(`/persons/${encodeURIComponent(id)}`),
+  });
+  return <bdi>{person.data?.name ?? "a person"}</bdi>;
 }

@@ -40,6 +40,7 @@ _APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
 def search(
     *,
     agent: str | None = None,
+    about: str | None = None,
     person: str | None = None,
     resource: str | None = None,
     task: str | None = None,
@@ -56,6 +57,7 @@ def search(
 
     Args:
         agent: Agent that acted: name or id.
+        about: Agent to which others did something, such as a stop: name or id.
         person: Person that acted, or for whom an agent acted: name or id.
         resource: Resource of the call or token: name, id or URI.
         task: Id of a task.
@@ -70,6 +72,7 @@ def search(
     now = ambient.now()
     query = {
         "agent": id_of(session, "agent", agent),
+        "about": id_of(session, "agent", about),
         "person": id_of(session, "person", person),
         "resource": id_of(session, "resource", resource),
         "task": task,
@@ -154,26 +157,39 @@ def prove(index: int, /, *, session: Here) -> None:
 
 @audit.command(name="check")
 def check(receipt: Source, /, *, key: str, session: Here) -> None:
-    """Check a receipt offline; exits with 5 if it is false.
+    """Check a receipt, or a bundle of receipts, offline; exits with 5 if one is false.
 
     Args:
-        receipt: Output of `ostiary audit prove INDEX --json`; `-` reads standard input.
+        receipt: Output of `ostiary audit prove INDEX --json`, or a bundle that the console exports; `-` reads standard
+            input.
         key: Trusted public key of the log (name+id+base64), or a file of it.
     """
-    unverified = read_json(receipt)
-    try:
-        entry, proof = unverified["entry"].encode(), unverified["proof"].encode()
-    except (TypeError, KeyError, AttributeError):
-        raise Usage(f"{receipt} has no `entry` and `proof`", hint="ostiary audit prove INDEX --json") from None
-    trusted = parse_vkey(_key(key))
-    try:
-        index, checkpoint = verify_receipt(proof, entry=entry, keys=[trusted], origin=trusted.name)
-    except Refused as refusal:
-        false = {"ok": False, "message": refusal.message}
-        session.show(false, lambda value: out.print(f"[red]false[/] {escape(value['message'])}"))
-        sys.exit(FAILED)
-    checked = {"ok": True, "index": index, "size": checkpoint.size, "origin": checkpoint.origin}
-    session.show(checked, lambda v: out.print(f"[green]verified[/] entry {v['index']} of {v['size']} in {v['origin']}"))
+    content, trusted = read_json(receipt), parse_vkey(_key(key))
+    unverified = content.get("receipts", [content]) if isinstance(content, dict) else None
+    if not isinstance(unverified, list) or not unverified:
+        raise Usage(f"{receipt} has no receipt", hint="ostiary audit prove INDEX --json")
+    indexes = []
+    for place, one in enumerate(unverified):
+        try:
+            entry, proof = one["entry"].encode(), one["proof"].encode()
+        except (TypeError, KeyError, AttributeError):
+            raise Usage(f"{receipt} has no `entry` and `proof`", hint="ostiary audit prove INDEX --json") from None
+        try:
+            index, checkpoint = verify_receipt(proof, entry=entry, keys=[trusted], origin=trusted.name)
+        except Refused as refusal:
+            where = f"receipt {place + 1} of {len(unverified)}: " if len(unverified) > 1 else ""
+            false = {"ok": False, "message": where + refusal.message}
+            session.show(false, lambda value: out.print(f"[red]false[/] {escape(value['message'])}"))
+            sys.exit(FAILED)
+        indexes.append(index)
+    if "receipts" in content:
+        checked = {"ok": True, "indexes": indexes, "origin": trusted.name}
+        session.show(checked, lambda v: out.print(f"[green]verified[/] {len(v['indexes'])} entries of {v['origin']}"))
+    else:
+        checked = {"ok": True, "index": index, "size": checkpoint.size, "origin": checkpoint.origin}
+        session.show(
+            checked, lambda v: out.print(f"[green]verified[/] entry {v['index']} of {v['size']} in {v['origin']}")
+        )
 
 
 @audit.command(name="export")

@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import TypedDict
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.feed.flows import Guard, Guards, argument_sources, missing, send_test
+from ostiaryd.feed.flows import Guard, Guards, argument_sources, describe_behaviour, missing, send_test
+from ostiaryd.feed.flows.behaviour import BehaviourBody
 from ostiaryd.feed.flows.sources import SourceOfArgument
-from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
-from ostiaryd.registry.flows import act_as, find_resource
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
+from ostiaryd.registry.flows import act_as, find_agent, find_resource
 from ostiaryd.registry.model import ADMIN, READ
 
 MAX_WAIT_MS = 10_000
@@ -134,6 +135,20 @@ async def flows(call: Call) -> Reply:
     return reply({"flows": argument_sources(reader, resource.resource_id)})
 
 
+async def show_behaviour(call: Call) -> Reply:
+    """Show the behaviour of an agent: granted scopes against used ones, its tools against those of its peers, and its
+    acts on each day.
+
+    A tool counts by the recent tasks that called it, as its guards reported them. Peers are the other agents of the
+    same kind at the resource, of the 200 that were active last.
+    """
+    now = call.world.now()
+    agent = find_agent(call.world.db.read(), call.params["name"])
+    return reply(
+        await call.world.db.scan(lambda reader: describe_behaviour(reader, agent, now=now)), headers=[NO_STORE]
+    )
+
+
 FEEDS_QUERY = (
     Query("seq", "Place of a change in the feed: wait until every guard has it in force.", int),
     Query("since", "The `committed_at` of that change, in microseconds.", int),
@@ -146,4 +161,13 @@ ROUTES = (
     Route("GET", "/api/v1/feeds/missing", list_missing, READ, answers={200: MissingGuardsBody}),
     Route("POST", "/api/v1/feeds/test", test_guards, ADMIN, answers={200: TestedGuards}),
     Route("GET", "/api/v1/resources/{name}/flows", flows, READ, answers={200: FlowsBody}),
+    Route(
+        "GET",
+        "/api/v1/agents/{name}/behaviour",
+        show_behaviour,
+        READ,
+        area="activity",
+        answers={200: BehaviourBody},
+        errors=(NOT_FOUND,),
+    ),
 )

@@ -19,7 +19,7 @@ from ostiaryd.ground.http.pages import Page, fill_page, parse_page
 from ostiaryd.ground.http.routes import PageBody, Query, Route
 from ostiaryd.ledger import store
 
-_WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
+_WORDS = {"about", "agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
 MAX_COUNTED = 100_000
 """Maximum number of entries that a search counts."""
 _NUMBERS = {"since", "until", "after", "before", "limit"}
@@ -116,7 +116,8 @@ def _number(name: str, text: str) -> int:
 
 
 FILTERS = (
-    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS - {"reads", "total"})),
+    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS - {"about", "reads", "total"})),
+    Query("about", "Entries about the agent with this id that others made."),
     Query("since", "Entries from this time on, in microseconds.", int),
     Query("until", "Entries before this time, in microseconds.", int),
     Query("after", "Entries behind this index, oldest first.", int),

@@ -1,6 +1,7 @@
 """Operations on the feed: streams to guards, their reports, and waiting for their acknowledgements."""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
+from ostiaryd.feed.flows.behaviour import describe_behaviour
 from ostiaryd.feed.flows.guards import Guard, Guards, send_test, share_guards
 from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.missing import missing
@@ -20,6 +21,7 @@ __all__ = [
     "argument_sources",
     "check_ask",
     "count_call",
+    "describe_behaviour",
     "draw",
     "follow_history",
     "forget_profiles",

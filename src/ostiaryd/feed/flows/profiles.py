@@ -31,7 +31,7 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
     """Learn from calls at that resource, by their agents; denied calls teach nothing."""
     for agent, events in calls.items():
         packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
-        profile = _unpack(packed)
+        profile = unpack_profile(packed)
         learned = reduce(learn, events, profile)
         if learned is profile:
             continue
@@ -59,7 +59,7 @@ async def forget_profiles(world: World) -> int:
     return await world.writer.submit(lambda tx: store.forget_profiles(tx, before=tx.now - KEPT))
 
 
-def _unpack(packed: bytes) -> Profile:
+def unpack_profile(packed: bytes) -> Profile:
     """Return the profile; an empty one if it was stored by another version."""
     try:
         return unpack(packed) if packed else NEW

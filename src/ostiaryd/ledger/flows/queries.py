@@ -17,6 +17,7 @@ from ostiaryd.ledger.store import (
 )
 from ostiaryd.ledger.store import bodies as list_entry_bodies
 from ostiaryd.ledger.store import body as get_entry_body
+from ostiaryd.ledger.store import count_acts as count_acts_of_agent
 from ostiaryd.ledger.store import end_of_page as find_page_end
 from ostiaryd.ledger.store import evidence as get_evidence
 from ostiaryd.ledger.store import first_since as find_first_since
@@ -34,6 +35,7 @@ __all__ = [
     "TOPIC",
     "Replayed",
     "count_actions",
+    "count_acts_of_agent",
     "count_entries_before",
     "count_outcomes",
     "find_first_since",

@@ -14,6 +14,7 @@ from ostiaryd.ledger.model.entry import (
     is_standing,
     reason,
     spread_rows,
+    subject_of,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "is_standing",
     "reason",
     "spread_rows",
+    "subject_of",
 ]

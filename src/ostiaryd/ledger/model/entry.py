@@ -20,6 +20,7 @@ MESSAGE_LIMIT = 500
 
 _CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
 """The forms of credentials (Vault tokens, client secrets, API keys of static PEPs, JWTs), each with its prefix."""
+_AGENT = re.compile(r"ag_[0-9a-z-]{1,64}")
 _CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
 """Members of an entry that a caller fills before anything is proved."""
 
@@ -150,6 +151,16 @@ def classes_of(entry: Entry) -> set[str]:
     """
     reported = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
     return set(filter(is_class, reported))
+
+
+def subject_of(entry: Entry) -> str | None:
+    """Return the id of the agent to which another party did something, by its id or by what concerns it, such as an
+    incident; None if the entry is about no other agent.
+    """
+    for named in (entry.object, (entry.detail or {}).get("about")):
+        if isinstance(named, str) and _AGENT.fullmatch(named):
+            return None if named == entry.agent else named
+    return None
 
 
 def is_standing(entry: Entry) -> bool:

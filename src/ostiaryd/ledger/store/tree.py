@@ -71,6 +71,7 @@ _FILTERS = {
     "since": "{idx} >= :since",
     "until": "{idx} < :until",
     "data_class": "data_class = :data_class",
+    "about": "subject = :about",
     "after": "{idx} > :after",
     "before": "{idx} < :before",
     "without_reads_of": """not (action = 'token.issue' and outcome = 'ok'
@@ -231,6 +232,11 @@ def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
     return 0 if row is None else int(row[0])
 
 
+def count_acts(reader: Reader, agent: str, since: int, until: int, *, most: int) -> int:
+    """Return the number of entries of an agent from one time to before another, in microseconds; at most `most`."""
+    return _count(reader, {"agent": agent, "since": _place(reader, since)[0], "until": _place(reader, until)[0]}, most)
+
+
 def _count(reader: Reader, filters: Mapping[str, str | int], limit: int) -> int:
     row = reader.one(_count_statement(tuple(sorted(filters))), limit=limit, **filters)
     assert row is not None
@@ -256,8 +262,12 @@ def _search(names: tuple[str, ...]) -> Sql:
 
 
 def _parts(names: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return the tables, the condition and the index of a search. A data class has an index of its own."""
+    """Return the tables, the condition and the index of a search. A data class and a subject have indexes of their
+    own.
+    """
     source, idx = "entry", "entry.idx"
     if "data_class" in names:
         source, idx = "entry_class join entry on entry.idx = entry_class.idx", "entry_class.idx"
+    if "about" in names:
+        source, idx = f"{source} join entry_about on entry_about.idx = entry.idx", "entry_about.idx"
     return source, " and ".join(_FILTERS[name].format(idx=idx) for name in names) or "1 = 1", idx

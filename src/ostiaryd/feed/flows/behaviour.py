@@ -1,0 +1,123 @@
+"""The behaviour of an agent for people: granted scopes against used ones, and tools against its own past and its peers.
+
+The profiles that guards use are the source. Each counts the recent tasks of an agent at one resource in which a tool
+was called. Profiles forget tools that were seldom called, and agents that were inactive for 90 days.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from ostiary.provenance.noticing import Profile
+from ostiaryd.feed import store
+from ostiaryd.feed.flows.profiles import unpack_profile
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource
+
+MAX_RESOURCES = 50
+MAX_PEERS = 200
+DAY = 86_400_000_000
+DAYS = 14
+MAX_ACTS = 2000
+SECOND = 1_000_000
+
+
+class ScopeUse(TypedDict):
+    """A granted scope. `used`: recent tasks called a tool that needs it. `unused`: none did, although guards of the
+    resource reported calls of the agent, or no resource has the scope. `unknown`: no call of the agent was reported.
+    """
+
+    scope: str
+    use: Literal["used", "unused", "unknown"]
+
+
+class ToolUse(TypedDict):
+    """A tool: the number of recent tasks that called it, of those with values from untrusted content or from nowhere,
+    and of peers that use it.
+    """
+
+    tool: str
+    scope: str
+    tasks: int
+    untrusted: int
+    peers: int
+
+
+class ResourceUse(TypedDict):
+    """The behaviour at a resource. `tasks` is the number of recent tasks, `peers` that of other agents of the kind."""
+
+    resource: str
+    tasks: int
+    peers: int
+    tools: list[ToolUse]
+
+
+class BehaviourBody(TypedDict):
+    """The behaviour of an agent. `days` has the number of its acts on each of the last 14 days, the oldest first, at
+    most 2,000 for each; the last day ends now.
+    """
+
+    scopes: list[ScopeUse]
+    resources: list[ResourceUse]
+    days: list[int]
+
+
+def describe_behaviour(reader: Reader, agent: Agent, *, now: int) -> BehaviourBody:
+    """Return the behaviour of an agent at the resources that its scopes name, at most 50, by name."""
+    scopes, resources, used, known = sorted(agent.scopes), [], set[str](), set[str]()
+    for name in sorted({scope.partition(":")[0] for scope in scopes})[:MAX_RESOURCES]:
+        if (resource := registry.get_resource(reader, name)) is None or resource.name != name:
+            continue
+        at_resource = _describe_resource(reader, agent, resource)
+        resources.append(at_resource)
+        known.add(name)
+        used.update(tool["scope"] for tool in at_resource["tools"] if tool["tasks"])
+    called = {one["resource"] for one in resources if one["tasks"] and one["tools"]}
+
+    def judge(scope: str) -> Literal["used", "unused", "unknown"]:
+        resource = scope.partition(":")[0]
+        if scope in used:
+            return "used"
+        return "unused" if resource in called or (called and resource not in known) else "unknown"
+
+    return {
+        "scopes": [{"scope": scope, "use": judge(scope)} for scope in scopes],
+        "resources": [one for one in resources if one["tools"]],
+        "days": [
+            ledger.count_acts_of_agent(reader, agent.agent_id, end - DAY, end, most=MAX_ACTS)
+            for end in range(now + 1 - (DAYS - 1) * DAY, now + 2, DAY)
+        ],
+    }
+
+
+def _describe_resource(reader: Reader, agent: Agent, resource: Resource) -> ResourceUse:
+    """Return the tools of a resource that the agent may call by its scopes, or has called."""
+    row = store.profile(reader, agent.agent_id, resource.resource_id)
+    own, peers = unpack_profile(b"" if row is None else row[0]), _list_peers(reader, agent, resource)
+    tools: list[ToolUse] = []
+    for ready in protected(reader, resource).tools.values():
+        habit = own.habit(ready.uid.id)
+        if ready.scope in agent.scopes or habit.tasks:
+            tools.append(
+                {
+                    "tool": ready.tool.name,
+                    "scope": ready.scope,
+                    "tasks": habit.tasks,
+                    "untrusted": max(habit.outside, habit.nowhere),
+                    "peers": sum(peer.habit(ready.uid.id).tasks > 0 for peer in peers),
+                }
+            )
+    tools.sort(key=lambda one: (-one["tasks"], one["tool"]))
+    return {"resource": resource.name, "tasks": own.tasks, "peers": len(peers), "tools": tools}
+
+
+def _list_peers(reader: Reader, agent: Agent, resource: Resource) -> list[Profile]:
+    """Return the profiles of other agents of the same kind at a resource, of the 200 that were active last."""
+    peers = []
+    for id, packed in store.profiles(reader, resource.resource_id, limit=MAX_PEERS):
+        if id != agent.agent_id and (other := registry.get_agent(reader, id)) is not None and other.kind is agent.kind:
+            peers.append(unpack_profile(packed))
+    return peers
