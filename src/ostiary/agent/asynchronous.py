@@ -89,7 +89,7 @@ class AsyncAgent(Identity):
         return await arun(self._http, flow)
 
     async def issuer(self) -> str:
-        """The issuer identifier, as the server's metadata has it."""
+        """Return the issuer identifier, as in the server's metadata."""
         return (await self._run(self._client.discover())).issuer
 
     async def token(
@@ -100,7 +100,7 @@ class AsyncAgent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """A token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        """Return a token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
         return await self._run(self._token(Target(resource, scope, task, subject)))
 
     async def request(

@@ -89,7 +89,9 @@ class Agent(Identity):
 
     @property
     def _http(self) -> httpx2.Client:
-        """The connections of this process. On those of its parent a forked process would read the parent's answers."""
+        """Return the connections of this process. A forked process must not use those of its parent, or it
+        would read the parent's responses.
+        """
         if self._process != os.getpid():
             self._client.share_anew()
             self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify), os.getpid()
@@ -105,7 +107,7 @@ class Agent(Identity):
 
     @property
     def issuer(self) -> str:
-        """The issuer identifier, as the server's metadata has it."""
+        """Return the issuer identifier, as in the server's metadata."""
         return self._run(self._client.discover()).issuer
 
     def token(
@@ -116,7 +118,7 @@ class Agent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """A token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        """Return a token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
         return self._run(self._token(Target(resource, scope, task, subject)))
 
     def request(
@@ -340,7 +342,7 @@ class Task:
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
+        """Declare a part of this task, for this agent, with at most its access and lifetime. Raises ServerRefused."""
         flow = self._agent._start(
             purpose,
             scopes=scopes,
@@ -375,7 +377,7 @@ class Task:
         return self._agent.auth(resource, scope, task=self.id)
 
     def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Move the end to so many seconds from now. Raises ServerRefused."""
+        """Set the end of the task to `ttl` seconds from now. Raises ServerRefused."""
         self._agent._run(self._agent._renew(self.id, ttl))
 
     def end(self, outcome: str = "done") -> None:
@@ -386,7 +388,7 @@ class Task:
 
 
 class Beats:
-    """Holds a task, and says so from a thread of its own, whose connection is not the agent's."""
+    """A holder of a task that sends heartbeats from a thread of its own, over a separate connection."""
 
     def __init__(self, agent: Agent, task: str, *, every: float) -> None:
         """Join the task as a holder that sends a heartbeat every `every` seconds. Raises ServerRefused."""
@@ -402,7 +404,7 @@ class Beats:
         self._thread.start()
 
     def stop(self, outcome: str) -> None:
-        """Let go of the task: `outcome` is how it ends, if we are the last. Raises ServerRefused."""
+        """Leave the task. `outcome` is the outcome of the task if this is its last holder. Raises ServerRefused."""
         self._stopping.set()
         self._thread.join()
         with self._agent:

@@ -55,13 +55,13 @@ class AgentCertificate:
     not_after: int
 
     def renew_at(self, random: Callable[[int], bytes]) -> int:
-        """Return when to renew it: after two thirds of its life, spread over a tenth of it."""
+        """Return the time of renewal: after two thirds of the life of the certificate, plus up to a tenth."""
         life = self.not_after - self.not_before
         part = int.from_bytes(random(4), "big") / (1 << 32)
         return self.not_before + round(life * (RENEWAL + JITTER * part))
 
     def ssl_context(self, *, server: bool = False) -> ssl.SSLContext:
-        """Return a context of TLS that shows the certificate and trusts the bundle alone.
+        """Return a TLS context that shows the certificate and trusts only the bundle.
 
         A client verifies the names of servers; a server asks clients for a certificate of the bundle.
         """
@@ -77,7 +77,7 @@ class AgentCertificate:
         return context
 
     def save(self, folder: Path) -> None:
-        """Write the certificate into a folder, in the place of the one before."""
+        """Write the certificate into a folder, in place of the previous one."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         version = Path(tempfile.mkdtemp(prefix=f"v{self.not_before // SECOND}-", dir=folder))
         version.chmod(0o755)
@@ -136,18 +136,18 @@ class NewKey:
 
     @property
     def pem(self) -> str:
-        """The private key as PKCS #8."""
+        """Return the private key as PKCS #8."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
     def request(self) -> str:
-        """Return a certificate signing request that proves possession of the key; names are sent beside it."""
+        """Return a certificate signing request that proves possession of the key; the names are sent separately."""
         digest = hashes.SHA256() if isinstance(self._key, ec.EllipticCurvePrivateKey) else None
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(self._key, digest)
         return request.public_bytes(Encoding.PEM).decode()
 
 
 def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
-    """Return the certificate in an answer of the server."""
+    """Return the certificate in a response of the server."""
     return AgentCertificate(
         serial=answer["serial"],
         profile=answer["profile"],
@@ -181,7 +181,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def _link(path: Path, target: str) -> None:
-    """Let `path` be a link to `target`, in one step."""
+    """Make `path` a link to `target`, in one step."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
@@ -197,7 +197,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_old(folder: Path, *, kept: str) -> None:
-    """Remove all versions but the newest ones: a reader may be about to open the files of the last one."""
+    """Remove all versions except the newest ones: a reader may be about to open the files of the previous one."""
     versions = sorted(
         (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name.startswith("v")),
         key=lambda one: one.stat().st_mtime_ns,

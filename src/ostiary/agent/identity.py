@@ -39,11 +39,11 @@ POLL_S = 2.0
 
 
 class ServerRefused(Forbidden):
-    """The server's own words, with its code and its hint."""
+    """The server refused a request; message, code and hint are the server's."""
 
 
 class ApprovalNeeded(ServerRefused):
-    """A person has not answered yet; ask the same again later."""
+    """A person has not answered yet; repeat the request later."""
 
     def __init__(self, approval: str) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class ApprovalNeeded(ServerRefused):
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A declared task as the server knows it."""
+    """A declared task, as the server has it."""
 
     id: str
     facts: Mapping[str, Any]
@@ -70,12 +70,12 @@ class Approval:
 
     @property
     def is_open(self) -> bool:
-        """Return whether the answer is not there yet."""
+        """Return whether no answer has come yet."""
         return self.state == "open"
 
     @property
     def is_granted(self) -> bool:
-        """Return whether the call that it was asked for passes, if it is made now, and once."""
+        """Return whether the approved call passes if it is made now; it passes once."""
         return self.state == "approved"
 
 
@@ -110,11 +110,11 @@ class Identity:
 
     @property
     def _verify(self) -> ssl.SSLContext | bool:
-        """The TLS context of connections, with the certificate of the agent; True for an agent without one."""
+        """Return the TLS context of connections, with the certificate of the agent; True for an agent without one."""
         return True if self._files is None else self._files.context
 
     def _has_new_certificate(self) -> bool:
-        """Return whether the certificate was renewed; tokens of the one before are dropped then."""
+        """Return whether the certificate was renewed; the tokens of the previous one are then dropped."""
         if self._files is None or not self._files.renew():
             return False
         self._client.forget_all()
@@ -122,22 +122,22 @@ class Identity:
 
     @property
     def url(self) -> str:
-        """The URL of the server."""
+        """Return the URL of the server."""
         return self._url
 
     @property
     def client(self) -> Client:
-        """The tokens of this agent, and the metadata and nonces of the issuer."""
+        """Return the tokens of this agent, and the metadata and nonces of the issuer."""
         return self._client
 
     @property
     def client_id(self) -> str:
-        """The client id of the agent."""
+        """Return the client id of the agent."""
         return self._client.credential.client_id
 
     @property
     def standing_task(self) -> str:
-        """The id of the task for work without a declared task."""
+        """Return the id of the task for work without a declared task."""
         return f"tk_{self.client_id.partition('_')[2]}"
 
     def auth(
@@ -208,7 +208,7 @@ class Identity:
         return certificates.read_issued(answer, key)
 
     def _approval(self, id: str) -> Flow[Approval]:
-        """Return an approval. Raises ServerRefused for one of another agent."""
+        """Return an approval. Raises ServerRefused for an approval of another agent."""
         answer = yield from self._call("GET", f"/approvals/{id}")
         return Approval(answer["approval_id"], answer["state"], answer["reason"])
 

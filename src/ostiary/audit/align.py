@@ -25,7 +25,9 @@ class _Event(NamedTuple):
 
 
 class Alignment:
-    """Two streams of leaf hashes, fed block by block. Memory: LOOKAHEAD hashes, and two per entry in disorder."""
+    """The alignment of two streams of leaf hashes, fed block by block. It stores at most LOOKAHEAD hashes, and
+    two per entry in disorder.
+    """
 
     def __init__(self) -> None:
         self._present: list[bytes] = []  # not yet matched
@@ -35,7 +37,7 @@ class Alignment:
 
     @property
     def disorder(self) -> int:
-        """The number of entries out of place so far."""
+        """Return the number of misplaced entries so far."""
         return len(self._events)
 
     def feed(self, present: Sequence[bytes], logged: Sequence[bytes]) -> None:
@@ -49,7 +51,7 @@ class Alignment:
             self._step(*self._best_step())
 
     def skip(self, count: int) -> None:
-        """Skip `count` entries that cannot be compared. Logged entries that still wait are missing."""
+        """Skip `count` entries that cannot be compared. Logged entries that still wait for a match are missing."""
         while self._differ():
             self._step(*self._best_step())
         self._step(0, len(self._logged))

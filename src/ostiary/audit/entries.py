@@ -1,6 +1,6 @@
 """Checks of the content of each entry: form, time, action, outcome, identifiers.
 
-A log that is sound as a tree may still hold an entry that no server writes: by a holder of the key, or by a defect.
+A log that is sound as a tree may still contain an entry that no server writes: by a holder of the key, or by a defect.
 Times are compared with earlier times, so entries are checked in the order of the log.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 
 EARLIEST = 1_704_067_200_000_000
-"""2024-01-01, in microseconds since the epoch: no server wrote an entry before."""
+"""2024-01-01, in microseconds since the epoch; no server wrote an entry earlier."""
 MAX_SKEW = 300_000_000
 """Microseconds by which the log's clock may be ahead of the auditor's."""
 FAMILIES = frozenset(

@@ -20,11 +20,11 @@ MAX_KEY_BYTES = 1 << 14
 
 
 class Enough(Exception):
-    """The limit of findings is reached."""
+    """The audit has reached its limit of findings."""
 
 
 class Evidence:
-    """The files under a folder, each read when it is asked for, and the findings about them."""
+    """The files under a folder, each read when it is needed, and the findings about them."""
 
     def __init__(self, folder: Path, *, now: int) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Evidence:
         self._tiles: dict[int, tuple[int, list[bytes] | None]] = {}  # row -> number and content of the tile read last
 
     def report(self, finding: Finding) -> None:
-        """Keep a finding once. Raises Enough at the limit."""
+        """Add a finding once. Raises Enough at the limit."""
         if finding in self.findings:
             return
         if len(self.findings) == MAX_FINDINGS:
@@ -44,7 +44,7 @@ class Evidence:
         self.findings.append(finding)
 
     def keys(self) -> list[NoteKey]:
-        """The keys that came with the export."""
+        """Return the keys in the export."""
         data = self._read("key", limit=MAX_KEY_BYTES)
         try:
             return [] if data is None else parse_keys(data.decode())
@@ -58,7 +58,7 @@ class Evidence:
         return None if note is None else self.open(note, keys, path="checkpoint")
 
     def open(self, unverified_note: bytes, keys: Sequence[NoteKey], *, path: str) -> Checkpoint | None:
-        """The checkpoint in a note, even if none of `keys` signed it: that is a finding."""
+        """Return the checkpoint in a note, even if none of `keys` signed it, which is a finding."""
         try:
             checkpoint = parse_checkpoint(parse_note(unverified_note).text)
         except Malformed as refusal:
@@ -71,7 +71,7 @@ class Evidence:
             return checkpoint
 
     def leaves(self, number: int, width: int) -> list[bytes] | None:
-        """The leaf hashes of the entries in a bundle. There may be more or fewer than `width`."""
+        """Return the leaf hashes of the entries in a bundle, which may be more or fewer than `width`."""
         path = Bundle(number, width).path
         data = self._read(path, limit=width * (2 + MAX_ENTRY_BYTES))
         if data is None:
@@ -98,7 +98,7 @@ class Evidence:
                 self.wrong_entries.append(Finding(Kind.ENTRY, wrong, index))
 
     def tile(self, level: int, number: int, width: int) -> list[bytes] | None:
-        """The hashes that a tile stores. Tiles of a row are asked for in order, so the last one is remembered."""
+        """Return the hashes that a tile stores. The last tile is remembered, since tiles of a row are read in order."""
         last = self._tiles.get(level)
         if last is None or last[0] != number:
             last = self._tiles[level] = number, self._load_tile(Tile(level, number, width))
@@ -121,7 +121,7 @@ class Evidence:
 
 
 def parse_keys(text: str) -> list[NoteKey]:
-    """Parse the vkeys of one log, one a line. Raises Malformed."""
+    """Return the vkeys of one log from a text with one per line. Raises Malformed."""
     keys = [parse_vkey(line) for line in text.split("\n") if line]
     if len({key.name for key in keys}) != 1:
         raise Malformed("there must be keys, and of one log only")

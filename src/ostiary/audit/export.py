@@ -36,7 +36,7 @@ def paths_of(size: int) -> Iterator[str]:
 
 
 def render_files(entries: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of all tiles and bundles of these entries, holding no more than one tile of each row.
+    """Yield (path, content) of all tiles and bundles of these entries, with at most one tile of each row in memory.
 
     Raises Invalid for an entry over 65535 bytes.
     """

@@ -50,22 +50,24 @@ class Report:
     complete: bool
     """False when the audit stopped at its limit of findings"""
     wrong_count: int = 0
-    """entries with content that no server writes, the limit of findings notwithstanding"""
+    """number of entries with content that no server writes, also beyond the limit of findings"""
 
     @property
     def ok(self) -> bool:
-        """True for a complete audit without a finding."""
+        """Return whether the audit is complete and has no finding."""
         return self.complete and not self.findings and self.checkpoint is not None
 
     @property
     def wrong_entries(self) -> tuple[int, int] | None:
-        """The index of the first entry that no server writes, and the number of such entries; None without one."""
+        """Return the index of the first entry that no server writes, and the number of such entries; None
+        without one.
+        """
         wrong = [finding for finding in self.findings if finding.kind is Kind.ENTRY and finding.index is not None]
         return (wrong[0].index or 0, self.wrong_count) if wrong else None
 
     @property
     def trust(self) -> str:
-        """The basis of the verdict, in words."""
+        """Return the basis of the verdict, in words."""
         if self.key_given:
             return "the verdict trusts the key of `--key`"
         return "the verdict trusts the key in the export: the author of a forged export can forge that key too"

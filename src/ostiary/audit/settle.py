@@ -17,14 +17,16 @@ from ostiary.protocol.merkle import TILE_HEIGHT, tree_root
 from ostiary.protocol.tiles import WIDTH, Tile, hashes_from, join, tile_width
 
 MAX_DISORDER = 10_000
-"""Entries out of place, after which the audit stops."""
+"""Number of misplaced entries after which the audit stops."""
 
 Hashes = Sequence[bytes | None]
-"""Some neighbours of a row; None is a hash that cannot be known because files are missing."""
+"""Neighbouring hashes of a row; None is a hash that cannot be known because files are missing."""
 
 
 class Settlement:
-    """A tree of `size` leaves, settled from the entries up; it remembers the root of its first `remembered` leaves."""
+    """The choice of the valid hashes of a tree of `size` leaves, from the entries up; it remembers the root of
+    the first `remembered` leaves.
+    """
 
     def __init__(self, evidence: Evidence, size: int, *, remembered: int = 0) -> None:
         self.evidence = evidence
@@ -50,7 +52,7 @@ class Settlement:
         return _edge_root(self._remembered, self._remembered_edge)
 
     def _carry(self, number: int, settled: Hashes) -> None:
-        """Add the hash of a full tile to the row above; settle each tile that becomes full, and go on up."""
+        """Add the hash of a full tile to the row above; settle each tile that becomes full, and continue upwards."""
         level = 0
         while True:
             level += 1

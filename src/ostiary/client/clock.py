@@ -1,7 +1,7 @@
-"""The issuer's time, as far as its answers state it.
+"""The issuer's time, as its answers state it.
 
-The issuer judges assertions and proofs by its own clock, which goes on though the clock of this machine is wrong. An
-answer that refuses us states the issuer's time in `Date`, in seconds (RFC 9110 section 6.6.1).
+The issuer checks assertions and proofs by its own clock, even if the clock of this machine is wrong. A refusal states
+the issuer's time in `Date`, in seconds (RFC 9110 section 6.6.1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ MAX_DIFFERENCE_US = 3 * SECOND
 
 
 class IssuerClock:
-    """`clock()` is our time, corrected by how far it was off, in microseconds since the epoch."""
+    """The issuer's clock. `clock()` is the time of this machine plus the known difference, in microseconds
+    since the epoch.
+    """
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
@@ -27,7 +29,9 @@ class IssuerClock:
         return self._now() + self._behind
 
     def learn(self, response: httpx2.Response) -> bool:
-        """Take over the time of an answer that refuses us; whether our clock was off by more than the issuer takes."""
+        """Read the time of a refusal; return whether the clock of this machine differed by more than the issuer
+        tolerates.
+        """
         try:
             date = round(parsedate_to_datetime(response.headers.get("date", "")).timestamp()) * SECOND
         except ValueError:

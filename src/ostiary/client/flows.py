@@ -33,13 +33,13 @@ T = TypeVar("T")
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 MAX_ATTEMPTS = 3
-"""Attempts: one for each failure that is no fault of the caller: a wrong clock, a token that was just
-revoked, a step-up.
+"""Attempts of a request: one for each failure that is not the caller's fault: a wrong clock, a token revoked
+just now, a step-up.
 """
 MARGIN_US = 30_000_000
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
 DEFAULT_LIFETIME_S = 300
-"""lifetime of a token whose issuer states none, in seconds"""
+"""lifetime of a token if the issuer states none, in seconds"""
 SECOND = 1_000_000
 
 
@@ -59,7 +59,7 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
     @property
     def lifetime_s(self) -> float:
-        """Seconds; some issuers write the number as a string."""
+        """Return a lifetime in seconds; some issuers write the number as a string."""
         text = str(self.expires_in)
         return float(text) if _SECONDS.fullmatch(text) else DEFAULT_LIFETIME_S
 
@@ -91,7 +91,7 @@ class Client:
         """resource identifiers by the origin and first path segment of the URLs that led to them"""
 
     def share_anew(self) -> None:
-        """Wait for no flow that runs now: in a forked process, those of the parent never end."""
+        """Stop waiting for flows that run now: in a forked process, those of the parent never end."""
         self._shared = SharedFlows()
         self._sender.share_anew()
 
@@ -122,7 +122,9 @@ class Client:
         raise Unavailable(failures[0], hint="check the URL of the issuer")
 
     def public(self, url: str) -> str:
-        """Return the name that the issuer itself has for a URL: it may be reached under another on its own machine."""
+        """Return the URL under the issuer's own name. On the issuer's own machine, a client may reach it under
+        another name.
+        """
         issuer = self._metadata.issuer.rstrip("/") if self._metadata is not None else self._url
         return issuer + url[len(self._url) :] if url.startswith(self._url + "/") else url
 
@@ -162,7 +164,7 @@ class Client:
         return self.is_current(token.renew_at)
 
     def is_current(self, renew_at: int) -> bool:
-        """Return whether that time, by the issuer's clock in microseconds, is in the future."""
+        """Return whether that time, by the issuer's clock in microseconds, lies in the future."""
         return self._now() < renew_at
 
     def tokens(self) -> dict[Target, Token]:
@@ -174,7 +176,7 @@ class Client:
         self._tokens[target] = token
 
     def _is_old(self, token: Token, target: Target) -> bool:
-        """Return whether it is longer ago than the target wants that we have proved ourselves."""
+        """Return whether the last authentication is older than the target allows."""
         return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
 
     def forget_all(self) -> None:
@@ -313,10 +315,11 @@ class Client:
         )
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
-        """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.
+        """Return the resource of a URL, as the server's challenge states it (RFC 9728 section 5); None without a
+        challenge.
 
-        Differs from section 3.3: the resource may be a path above the URL, as it is for every API that has more than
-        one URL. It is never of another origin.
+        Differs from section 3.3: the resource may be a path above the URL, as for every API with more than one URL. It
+        always has the origin of the URL.
         """
         link = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
         if response.status_code != 401 or link is None:
@@ -348,8 +351,8 @@ def _get(url: str, _: str | None) -> httpx2.Request:
 
 
 def _check_bearer(url: httpx2.URL, target: Target, *, is_bound: bool) -> None:
-    """Check that a token without a key may be sent to a URL: over https, to its own resource. A token that `is_bound`
-    to the certificate of the client is of no use to another server. Raises Forbidden.
+    """Check that a token without a key may be sent to a URL: over https, to its own resource. A token that
+    `is_bound` to the certificate of the client is useless to another server. Raises Forbidden.
     """
     if not is_private(str(url)):
         raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
@@ -372,5 +375,7 @@ def _origin(url: httpx2.URL) -> str:
 
 
 def _place(request: httpx2.Request) -> str:
-    """Origin and first segment of the path: URLs of one place are of one resource, until a challenge says otherwise."""
+    """Return origin and first path segment: URLs that share both have one resource, until a challenge says
+    otherwise.
+    """
     return f"{_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"

@@ -1,8 +1,8 @@
 """The facts about an issuer: metadata (RFC 8414, OpenID Connect Discovery), client authentication.
 
 An Ostiary server takes `private_key_jwt` in the form of RFC 7523bis. The metadata of other authorization servers does
-not state the form, so a client tries `FORMS` in order and keeps to the first that was not refused. Each names the
-server that it is sent to as its only audience, so none can be used elsewhere.
+not state the form, so a client tries `FORMS` in order and keeps the first that is accepted. Each assertion names only
+the server to which it is sent as its audience, so no other server accepts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """RFC 8414 section 2."""
+    """The metadata of an authorization server (RFC 8414 section 2)."""
 
     issuer: str
     token_endpoint: str
@@ -41,7 +41,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def mtls_token_endpoint(self) -> str:
-        """The token endpoint for clients with certificates."""
+        """Return the token endpoint for clients with certificates."""
         return (self.mtls_endpoint_aliases or {}).get("token_endpoint", self.token_endpoint)
 
     def api_base(self, url: str, *, has_certificate: bool) -> str:
@@ -86,11 +86,11 @@ def well_known_urls(issuer: str) -> list[str]:
 def authenticate(
     credential: Credential, metadata: Metadata, form: AssertionForm, *, now_s: int, jti: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the form members and the headers that show who the client is. `now_s`: seconds since the epoch.
+    """Return the form members and the headers that authenticate the client. `now_s`: seconds since the epoch.
 
     A certificate was shown in the TLS handshake (RFC 8705). A credential with a secret uses the secret (RFC 6749
-    section 2.3.1), any other its key (RFC 7523). Raises Invalid where the issuer offers no method that the credential
-    is good for.
+    section 2.3.1), any other credential its key (RFC 7523). Raises Invalid if the issuer offers no method that fits the
+    credential.
     """
     methods = metadata.token_endpoint_auth_methods_supported
     if credential.has_certificate:
@@ -131,5 +131,5 @@ def is_private(url: str) -> bool:
 
 
 def is_local(url: str) -> bool:
-    """Return whether the URL is of this machine."""
+    """Return whether the URL leads to this machine."""
     return urlsplit(url).hostname in LOOPBACK

@@ -33,7 +33,7 @@ def parse_refusal(
 ) -> Refused:
     """Return the refusal that a response states: a `kind`, or a `server_kind` from status 500 on.
 
-    `code`: the error code of a response that states none.
+    `code`: the error code if the response states none.
     """
     body = read_object(content) or {"message": _read_string(content)}
     message = _text(body, "message") or _text(body, "error_description") or f"HTTP {status}"

@@ -1,7 +1,7 @@
 """Sending one request: with the nonce that its server requires, and again after a delay that the server asks for.
 
-A request that is refused for its nonce is compared with the nonce that it was sent with, since parallel requests change
-the stored one.
+A request that is refused for its nonce is compared with the nonce that it carried, since parallel requests change the
+stored one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from ostiary.protocol import dpop
 
 MAX_CACHED = 1000
 MAX_NONCES = 6
-"""Attempts with another nonce each; from the third on, requests of ours to that server go one at a time."""
+"""Attempts with another nonce each; from the third on, requests of this client to that server are sent one at a
+time.
+"""
 MAX_PAUSES = 3
 MAX_PAUSE_S = 10.0
-"""A server that asks for more time (`Retry-After`) is not waited for; its answer is the caller's."""
+"""Longest `Retry-After` in seconds for which a request waits; for a longer one, the caller gets the response."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2"""
 SECOND = 1_000_000
 
 
 class Sender:
-    """The requests of one client to all its servers. For threads and tasks at once."""
+    """The requests of one client to all its servers. Threads and tasks may share it."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         """`now`: microseconds since the epoch."""
@@ -64,10 +66,10 @@ class Sender:
     def _send_with_nonce(
         self, make: Callable[[str | None], httpx2.Request], server: str | None
     ) -> Flow[httpx2.Response]:
-        """Send the request of `make` with a nonce of `server`, and send another while the server wants another nonce.
+        """Send the request of `make` with a nonce of `server`, and again while the server demands another nonce.
 
-        A server may change its nonce with each answer, and take the last one alone. Requests that run at once would
-        then refute each other for ever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
+        A server may change its nonce with each response, and accept only the last one. Parallel requests would then
+        invalidate each other's nonce forever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
         """
         if server is None:
             response: httpx2.Response = yield make(None)

@@ -1,8 +1,8 @@
-"""Steps of flows beside requests, and how flows that run at the same time share work.
+"""Steps of flows beside requests, and the sharing of work between flows that run at the same time.
 
 A flow is a generator without I/O. It yields a request and gets the response; it yields a `Pause` or a `Wait` and gets
-nothing. Flows of one client run in threads and in tasks of event loops at once, so they share futures that both kinds
-of drivers can wait for. Every wait has a limit: after it, a flow does the work itself.
+nothing. Flows of one client run in threads and in tasks of event loops at once, so they share futures for which both
+kinds of drivers can wait. Every wait has a limit: after it, a flow does the work itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiary.protocol.errors import Refused
 
 T = TypeVar("T")
 LIMIT_S = 30.0
-"""Seconds that a flow waits for another one."""
+"""Maximum time, in seconds, for which a flow waits for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ Flow = Generator[Step, Any, T]
 
 
 class SharedFlows:
-    """Flows of which one runs at a time per key; all others with that key wait and have its outcome."""
+    """Flows that share work: one flow runs at a time per key; all others with that key wait and get its outcome."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -106,7 +106,7 @@ class SharedFlows:
 
 
 class Turns:
-    """A queue at one server: while a flow stands in it, requests go one at a time, in the order of arrival."""
+    """A queue for one server: while a flow waits in it, requests are sent one at a time, in the order of arrival."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -118,7 +118,9 @@ class Turns:
         return bool(self._queue)
 
     def take(self) -> Flow[concurrent.futures.Future[None]]:
-        """Return a ticket, which must go to `leave`, once it is the first in the queue or the wait was too long."""
+        """Return a ticket once it is the first in the queue, or after the limit. The caller passes the ticket
+        to `leave`.
+        """
         ticket = concurrent.futures.Future[None]()
         with self._mutex:
             self._queue.append(ticket)
@@ -132,7 +134,7 @@ class Turns:
         return ticket
 
     def leave(self, ticket: concurrent.futures.Future[None]) -> None:
-        """Leave the queue, wherever in it; the first of the others has its turn."""
+        """Leave the queue, from any place in it; if it was the first, the next flow may go on."""
         with self._mutex:
             self._queue.remove(ticket)
             first = self._queue[0] if self._queue else None

@@ -46,15 +46,15 @@ class Target:
 class Token:
     text: str = field(repr=False)
     answer: dict[str, Any] = field(repr=False)
-    """the token response as the issuer gave it"""
+    """the token response, as the issuer sent it"""
     got_at: int
     renew_at: int
     key: jose.PrivateKey | None = field(repr=False)
-    """the key that it is bound to; None: a bearer token"""
+    """the key to which the token is bound; None: a bearer token"""
 
 
 class TokenRefused(Forbidden):
-    """The issuer gave no token; code, message and hint are its own."""
+    """The issuer refused a token; code, message and hint are the issuer's."""
 
 
 class StepUpNeeded(TokenRefused):

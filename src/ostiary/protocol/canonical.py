@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Malformed
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_ARGUMENTS_DEPTH = 128
-"""levels of the arguments of a call that a record or an approval can name"""
+"""maximum nesting of the arguments of a call that a record or an approval can name"""
 MAX_INT = (1 << 53) - 1
 
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -34,9 +34,9 @@ _SPACE_AS_QUOTE = bytes.maketrans(b" \t\n\r", b'""""')
 def encode(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -> bytes:
     """Return the canonical bytes of a JSON value: None, bool, int, str, list, tuple, dict with string keys.
 
-    `floats` asks for floats and for integers beyond 2^53-1 as well.
+    `floats` also permits floats and integers beyond 2^53-1.
 
-    Raises Malformed for everything else, for NaN and the infinities, and beyond `max_depth` levels of nesting.
+    Raises Malformed for every other value, for NaN and the infinities, and beyond `max_depth` levels of nesting.
     """
     try:
         if _is_plain(value, max_depth, floats):
@@ -47,15 +47,15 @@ def encode(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -
 
 
 def digest(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -> str:
-    """base64url(SHA-256(encode(value))), 43 characters."""
+    """Return base64url(SHA-256(encode(value))), 43 characters."""
     hashed = sha256(encode(value, floats=floats, max_depth=max_depth)).digest()
     return base64.urlsafe_b64encode(hashed)[:43].decode()
 
 
 def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> object:
-    """A JSON value from text in any spelling. Raises Malformed.
+    """Return the JSON value of a text, which need not be canonical. Raises Malformed.
 
-    Refused: not UTF-8, a member given twice, NaN, numbers out of range, beyond `max_depth` levels or `max_bytes`.
+    Refused: not UTF-8, a repeated member, NaN, numbers out of range, beyond `max_depth` levels or `max_bytes`.
     """
     if isinstance(data, str):
         try:

@@ -1,7 +1,7 @@
-"""Certificates of other parties (X.509, RFC 5280): read with every part that can be unreadable, and not verified.
+"""Certificates of other parties (X.509, RFC 5280): decoded completely, and not verified.
 
-The library reads a certificate lazily, and has an error of its own for a wrong version, for a repeated extension, for
-an unknown kind of name, and for an unknown kind of key. Each of them is Malformed here.
+The library decodes a certificate lazily, and raises errors of its own for a wrong version, a repeated extension, an
+unknown kind of name, and an unknown kind of key. Each of them becomes Malformed here.
 """
 
 from __future__ import annotations

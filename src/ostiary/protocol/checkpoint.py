@@ -12,8 +12,9 @@ from ostiary.protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
 from ostiary.protocol.note import NoteKey, Unsigned, decode_base64, encode_base64, open_note, sign_note
 
 HISTORY = "history"
-"""First word of the extension line with the id of the log's history: random, 32 hexadecimal digits, and another one
-after each recovery. A log whose database was restored from an older copy is another history of the same log."""
+"""First word of the extension line with the id of the log's history: 32 random hexadecimal digits, replaced
+after each recovery. A log whose database was restored from an older copy continues under another history id.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +25,22 @@ class Checkpoint:
     size: int
     root: bytes
     extensions: tuple[str, ...] = ()
-    """opaque lines, each of one extension; ours is `history ID`"""
+    """lines, each with one extension, which other logs may define; ours is `history ID`"""
 
     @property
     def history(self) -> str:
-        """The id of the history; empty in a checkpoint from before there were ids."""
+        """Return the id of the history; empty in a checkpoint that is older than history ids."""
         words = (line.split(" ") for line in self.extensions)
         return next((rest[0] for first, *rest in words if first == HISTORY and len(rest) == 1), "")
 
     @property
     def text(self) -> str:
-        """The signed text of the checkpoint."""
+        """Return the text that is signed."""
         return "".join(f"{line}\n" for line in (self.origin, self.size, encode_base64(self.root), *self.extensions))
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """The text of a note as a checkpoint, in its one spelling. Raises Malformed."""
+    """Return the checkpoint in the text of a note, which must be canonical. Raises Malformed."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
         raise Malformed("a checkpoint is three or more lines, none of them empty")
@@ -60,7 +61,7 @@ def _check_tree(size: int, root: bytes) -> None:
 
 
 def parse_count(text: str) -> int:
-    """A decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed."""
+    """Return a decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
         raise Malformed("not a decimal number without leading zeros")
     if (count := int(text)) > MAX_SIZE:
@@ -71,7 +72,7 @@ def parse_count(text: str) -> int:
 def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
     """Return the signed note. Raises Malformed.
 
-    The caller has made sure that the log never signed anything inconsistent with the checkpoint, and that `sign` is the
+    The caller has checked that the log never signed a checkpoint that contradicts this one, and that `sign` is the
     private half of `key`.
     """
     lines = (checkpoint.origin, *checkpoint.extensions)
@@ -82,9 +83,9 @@ def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[byt
 
 
 def open_checkpoint(unverified_note: bytes, keys: Iterable[NoteKey], *, origin: str) -> Checkpoint:
-    """The checkpoint of the log `origin`, signed by one of its `keys` (whose names need not be the origin).
+    """Return the checkpoint of the log `origin`, signed by one of `keys` (whose names need not be the origin).
 
-    Raises Malformed, or Unsigned also when the note is genuine and about another log.
+    Raises Malformed; Unsigned for a note without such a signature, and for a valid note of another log.
     """
     checkpoint = parse_checkpoint(open_note(unverified_note, keys).text)
     if checkpoint.origin != origin:

@@ -1,6 +1,6 @@
 """Client certificates of TLS connections, and the header fields in which a reverse proxy forwards them (RFC 9440).
 
-Nothing here says that a certificate is valid. Stricter than RFC 8941: the items of both fields have no parameters.
+The functions here do not verify a certificate. Stricter than RFC 8941: the items of both fields have no parameters.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ostiary.protocol.jose.encoding import b64u
 
 CLIENT_CERT, CLIENT_CERT_CHAIN = b"client-cert", b"client-cert-chain"
 MAX_CERTIFICATE = 16 << 10
-"""Bytes of one certificate in DER."""
+"""Maximum number of bytes of a certificate in DER."""
 MAX_CHAIN = 8
-"""Certificates between that of the client and the trust anchor."""
+"""Maximum number of certificates between the client's certificate and the trust anchor."""
 _ITEM = re.compile(rb" *:([A-Za-z0-9+/]*={0,2}): *")
 """A byte sequence (RFC 8941 section 3.3.5) with spaces around it."""
 
@@ -35,14 +35,14 @@ class ClientCertificate:
 
     @cached_property
     def thumbprint(self) -> str:
-        """The digest by which a token names the certificate: `x5t#S256` (RFC 8705 section 3.1)."""
+        """Return the digest by which a token names the certificate: `x5t#S256` (RFC 8705 section 3.1)."""
         return b64u(sha256(self.der).digest())
 
 
 def forwarded_certificate(headers: Iterable[tuple[bytes, bytes]]) -> ClientCertificate | None:
     """Return the certificate in the fields `Client-Cert` and `Client-Cert-Chain`; None without one.
 
-    Call it for requests of trusted proxies only. Raises Malformed.
+    Use it only for requests of trusted proxies. Raises Malformed.
     """
     certificates: list[bytes] = []
     chains: list[bytes] = []

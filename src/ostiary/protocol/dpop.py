@@ -66,15 +66,16 @@ class Proof(msgspec.Struct, frozen=True):
     """RFC 7638 thumbprint of the key"""
     jti: str
     iat: int
-    """microseconds"""
+    """microseconds since the epoch"""
     key: PublicKey
 
     @property
     def digest(self) -> bytes:
-        """Return the digest for the replay memory: the `jti` among those of its key, so that no client uses up the ids
-        of another.
+        """Return the digest for the replay memory: of the key and the `jti`, so that no client uses up the ids of
+        another client.
 
-        Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be another memory.
+        Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be remembered
+        separately.
         """
         return sha256(f"{self.jkt}|{self.jti}".encode()).digest()
 
@@ -89,7 +90,7 @@ def make_proof(
     nonce: str | None = None,
     access_token: str | None = None,
 ) -> str:
-    """The value of one `DPoP` header. `jti` has 96 random bits or more. Raises Malformed for a bad `uri`."""
+    """Return the value of a `DPoP` header. `jti` has at least 96 random bits. Raises Malformed for a bad `uri`."""
     claims: dict[str, object] = {"jti": jti, "htm": method, "htu": normalise_uri(uri), "iat": now // 1_000_000}
     if nonce is not None:
         claims["nonce"] = nonce
@@ -149,7 +150,7 @@ def check_proof(
 
 
 def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
-    """Return the key that a proof brings, and its parts; nothing of it is verified. Raises InvalidProof."""
+    """Return the key in a proof, and the parts of the proof; nothing is verified. Raises InvalidProof."""
     try:
         unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
         return _proof_key(unverified_proof.partition(".")[0]), unverified_jws
@@ -179,18 +180,20 @@ def check_shown(
 
 @lru_cache(maxsize=1024)  # a token is sent many times
 def hash_token(access_token: str) -> str:
-    """`ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
+    """Return the `ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
     return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())
 
 
 def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
-    """A nonce that needs no memory: the time and a MAC over purpose and time. `as` and `rs` nonces are separate."""
+    """Return a nonce that the server need not store: the time, and a MAC over purpose and time. `as` and `rs`
+    nonces are separate.
+    """
     time8 = now.to_bytes(8)
     return b64u(time8 + _mac(secret, purpose, time8))
 
 
 def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int, lifetime_us: int) -> bool:
-    """Return whether `make_nonce` made it, for this purpose and less than `lifetime_us` ago."""
+    """Return whether `make_nonce` made the nonce for this purpose, less than `lifetime_us` ago."""
     if nonce is None or len(nonce) != 32:
         return False
     try:
@@ -214,10 +217,10 @@ def _protect(key: PrivateKey) -> str:
 
 @lru_cache(maxsize=4096)
 def _proof_key(unverified_protected: str) -> PublicKey:
-    """The key in the header, parsed once for all proofs of a client.
+    """Return the key in the header of a proof, parsed once for all proofs of a client.
 
-    Here, and nowhere else, a token brings its key: whether it is the right one shows in its thumbprint. And so the
-    header, which is the key's own, may say which algorithm of its type it is for.
+    Only a proof brings its own key; the caller compares the thumbprint with the expected one. Since the header is the
+    key's own, it may also name the algorithm.
     """
     header = parse_header(unverified_protected)
     if media_type(header) != TYP:

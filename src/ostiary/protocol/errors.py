@@ -1,4 +1,6 @@
-"""The one family of refusals. A refusal is raised, never returned; each protocol has one table that renders it."""
+"""Refusals: one family of exceptions. A refusal is raised, never returned; each protocol has one table that
+renders it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ class Refused(Exception):
 
     code = "refused"
     is_challenge = False
-    """True if the refusal is a step of a protocol, such as a nonce, that the caller answers. It leaves no entry."""
+    """True if the refusal is a step of a protocol, such as a nonce, to which the caller responds. It leaves no
+    entry.
+    """
     is_recorded = False
     """True once the refusal has an entry in the ledger."""
 

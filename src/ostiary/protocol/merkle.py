@@ -56,7 +56,9 @@ class Frontier:
     __slots__ = ("peaks", "size")
 
     def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
-        """Start afresh, or where another frontier stopped; one peak for each 1 in the binary size, or Invalid."""
+        """Start an empty tree, or continue from another frontier. Raises Invalid unless there is one peak for
+        each 1 in the binary size.
+        """
         if not 0 <= size <= MAX_SIZE or len(peaks) != size.bit_count() or any(len(p) != HASH_BYTES for p in peaks):
             raise Invalid(f"{len(peaks)} peaks are not the frontier of a tree of {size} leaves")
         self.size = size
@@ -64,7 +66,7 @@ class Frontier:
 
     @classmethod
     def read(cls, size: int, hash_at: HashAt) -> Frontier:
-        """The frontier of a stored tree; one `hash_at` for each 1 in the binary size."""
+        """Return the frontier of a stored tree; calls `hash_at` for each 1 in the binary size."""
         return cls(size, _peaks(0, size, hash_at))
 
     def append(self, leaf: bytes) -> list[TileHash]:
@@ -100,7 +102,7 @@ def tree_root(size: int, hash_at: HashAt) -> bytes:
 
 
 def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
-    """The siblings from leaf `index` up to the root of the tree of `size` leaves; RFC 9162 section 2.1.3.1."""
+    """Return the siblings from leaf `index` up to the root of the tree of `size` leaves; RFC 9162 section 2.1.3.1."""
     if not 0 <= index < size <= MAX_SIZE:
         raise Invalid(f"entry {index} is not in a tree of {size} entries")
     start, end = 0, size
@@ -140,7 +142,7 @@ def consistency_proof(old: int, new: int, hash_at: HashAt) -> list[bytes]:
 
 
 def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """RFC 9162 section 2.1.3.2; `leaf` is a leaf hash. Raises ProofFailed."""
+    """Verify the proof of a leaf hash (RFC 9162 section 2.1.3.2). Raises ProofFailed."""
     if not 0 <= index < size:
         raise ProofFailed(f"entry {index} is not in a tree of {size} entries")
     position, last, computed = index, size - 1, leaf
@@ -161,7 +163,7 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
 
 
 def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
-    """RFC 9162 section 2.1.4.2. Raises ProofFailed."""
+    """Verify that a tree extends an earlier one (RFC 9162 section 2.1.4.2). Raises ProofFailed."""
     if not 0 <= old <= new:
         raise ProofFailed(f"a tree of {new} entries cannot extend one of {old}")
     if old == 0 and old_root != EMPTY_ROOT:
@@ -196,7 +198,7 @@ def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, 
 
 
 def _split(count: int) -> int:
-    """The largest power of two below `count`, which is 2 or more."""
+    """Return the largest power of two below `count`, which is at least 2."""
     return 1 << (count - 1).bit_length() - 1
 
 
@@ -205,7 +207,7 @@ def _subtree(start: int, end: int, hash_at: HashAt) -> bytes:
 
 
 def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
-    """The complete subtrees of [start, end), largest first; `start` is a multiple of the largest."""
+    """Return the complete subtrees of [start, end), largest first; `start` is a multiple of the largest."""
     peaks = []
     for level in range((end - start).bit_length() - 1, -1, -1):
         if (end - start) >> level & 1:
@@ -215,5 +217,5 @@ def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
 
 
 def _join(peaks: Sequence[bytes]) -> bytes:
-    """An odd node is promoted, never doubled: the smallest peaks join first."""
+    """Return the root of a row of peaks, joined from the smallest; an odd node is promoted, never doubled."""
     return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else EMPTY_ROOT

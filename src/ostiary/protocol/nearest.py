@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 MAX_LISTED = 8
 MAX_COMPARED = 1000
-"""Names that are compared; a comparison costs about 10 microseconds."""
+"""Maximum number of names to compare; a comparison costs about 10 microseconds."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

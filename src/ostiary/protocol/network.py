@@ -1,4 +1,4 @@
-"""The network of an address: tells places apart without storing addresses."""
+"""The network of an address, which tells places apart without storing addresses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ BITS = {4: 24, 6: 48}
 
 @lru_cache(4096)
 def network_of(address: str) -> str:
-    """`203.0.113.0/24`, `2001:db8:1::/48`; empty for a peer without an address, such as a Unix socket.
+    """Return the network of an address, such as `203.0.113.0/24` or `2001:db8:1::/48`; empty for a peer without an
+    address, such as a Unix socket.
 
-    An IPv4 address in the clothes of an IPv6 one (RFC 4291 2.5.5.2) is the IPv4 address.
+    An IPv4-mapped IPv6 address (RFC 4291 2.5.5.2) counts as the IPv4 address.
     """
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])

@@ -1,6 +1,7 @@
 """Signed notes: text under one or more signatures; C2SP signed-note v1.0.0 (https://c2sp.org/signed-note).
 
-Only signatures of type 0x01 (Ed25519) are made and verified; all others are unknown keys, which a verifier ignores.
+Only signatures of type 0x01 (Ed25519) are made and verified; signatures of other types count as signatures by unknown
+keys, which a verifier ignores.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ class NoteKey:
 
     @property
     def key_id(self) -> bytes:
-        """4 bytes that find the key; no proof of anything."""
+        """Return the 4 bytes by which a signature names its key; they prove nothing."""
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 
     @property
     def vkey(self) -> str:
-        """`<name>+<hex key id>+<base64(type || public key)>`: how people hand keys to one another."""
+        """Return `<name>+<hex key id>+<base64(type || public key)>`, the form in which people exchange keys."""
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(_ED25519 + self.public)}"
 
     def signed(self, text: bytes, signature: bytes) -> bool:
-        """Return whether this key made that signature of that text."""
+        """Return whether this key made the signature of the text."""
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
         except (InvalidSignature, ValueError):  # ValueError: the 32 bytes are no point of the curve
@@ -117,7 +118,7 @@ def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others
 
 
 def parse_note(unverified_note: bytes) -> Note:
-    """The parts of a note, nothing verified. Raises Malformed."""
+    """Return the parts of a note; nothing is verified. Raises Malformed."""
     if len(unverified_note) > MAX_NOTE_BYTES:
         raise Malformed(f"a note has at most {MAX_NOTE_BYTES} bytes")
     try:
@@ -136,7 +137,9 @@ def parse_note(unverified_note: bytes) -> Note:
 
 
 def open_note(unverified_note: bytes, keys: Iterable[NoteKey]) -> Note:
-    """The note, if at least one of `keys` signed it and none that it names failed. Raises Malformed, Unsigned."""
+    """Return the note if at least one of `keys` signed it and none of their signatures fails. Raises Malformed,
+    Unsigned.
+    """
     note = parse_note(unverified_note)
     trusted = {(key.name, key.key_id): key for key in keys}
     verified = 0
@@ -158,7 +161,7 @@ def encode_base64(data: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """RFC 4648 section 4, in its one canonical spelling. Raises Malformed."""
+    """Return the bytes of canonical base64 (RFC 4648 section 4). Raises Malformed."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):  # ValueError: not ASCII

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ostiary.protocol.errors import Malformed
 
 Value = int | memoryview
-"""A number, or the bytes of a string or message. Floating-point numbers are the integer of their bits."""
+"""A number, or the bytes of a string or message. A floating-point number is the integer with the same bits."""
 
 
 def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
@@ -50,7 +50,7 @@ def encode_bytes(number: int, value: bytes) -> bytes:
 
 
 def _parse_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return a number and the place behind it. Raises Malformed."""
+    """Return a number and the position after it. Raises Malformed."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

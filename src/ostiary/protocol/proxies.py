@@ -11,15 +11,15 @@ Network = IPv4Network | IPv6Network
 
 @lru_cache(maxsize=8)
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Networks with spaces between. Raises ValueError."""
+    """Return the networks in a text, separated by spaces. Raises ValueError."""
     return tuple(ip_network(word) for word in text.split())
 
 
 def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
     """Return the address of the client.
 
-    `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address that it saw, so the last one comes from
-    the proxy that we see, and so on from proxy to proxy; values before the first untrusted address are unproven.
+    `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address that it saw: the last value comes from
+    the proxy that is connected to this server, and so on. The values before the first untrusted address are unproven.
     """
     if proxies:
         chain = [part.strip() for value in forwarded for part in value.split(",")]
@@ -29,9 +29,9 @@ def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -
 
 
 def is_within(address: str, networks: Sequence[Network]) -> bool:
-    """Return whether `address` is in one of the networks; text that is no address is in none.
+    """Return whether `address` is in one of the networks; False for text that is no address.
 
-    A socket that takes both versions shows an IPv4 address as one of IPv6 (RFC 4291 section 2.5.5.2).
+    A socket for both versions shows an IPv4 address as an IPv6 one (RFC 4291 section 2.5.5.2).
     """
     try:
         parsed = ip_address(address)

@@ -16,7 +16,7 @@ _HEADER = "c2sp.org/tlog-proof@v1"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Entry `index` is under the root of the checkpoint in `note`, if `proof` leads there. Nothing is verified yet."""
+    """An unverified receipt: entry `index` is under the root of the checkpoint in `note` if `proof` leads there."""
 
     index: int
     proof: tuple[bytes, ...]
@@ -35,7 +35,9 @@ class Receipt:
 
 
 def make_receipt(index: int, *, size: int, note: bytes, hash_at: HashAt) -> Receipt:
-    """`note` is the signed checkpoint of the tree of `size` entries. Raises Invalid when the entry is not in it."""
+    """Return the receipt of an entry. `note` is the signed checkpoint of the tree of `size` entries. Raises
+    Invalid if the entry is not in the tree.
+    """
     return Receipt(index, tuple(inclusion_proof(index, size, hash_at)), note)
 
 
@@ -61,9 +63,10 @@ def parse_receipt(unverified_receipt: bytes) -> Receipt:
 def verify_receipt(
     unverified_receipt: bytes, *, entry: bytes, keys: Iterable[NoteKey], origin: str
 ) -> tuple[int, Checkpoint]:
-    """The index of `entry` in the log `origin`, and the checkpoint that covers it.
+    """Return the index of `entry` in the log `origin`, and the checkpoint that covers it.
 
-    Raises Malformed; Unsigned when none of `keys` signed the checkpoint; ProofFailed when it does not cover the entry.
+    Raises Malformed; Unsigned if none of `keys` signed the checkpoint; ProofFailed if the checkpoint does not cover the
+    entry.
     """
     receipt = parse_receipt(unverified_receipt)
     checkpoint = open_checkpoint(receipt.note, keys, origin=origin)

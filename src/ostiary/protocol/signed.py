@@ -46,7 +46,7 @@ def render_answer(key: PrivateKey, answer: SignedAnswer) -> bytes:
 def parse_answer(
     unverified_answer: bytes, kind: type[T], *, body: bytes, keys: JwkSet, issuer: str, resource_id: str
 ) -> T:
-    """The answer, if it is to just that body. Raises InvalidToken, Malformed, Unauthenticated."""
+    """Return the answer to exactly this question. Raises InvalidToken, Malformed, Unauthenticated."""
     try:
         payload = verify_jws(
             unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(kind.TYP,), max_bytes=kind.MAX_BYTES

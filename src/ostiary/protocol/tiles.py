@@ -20,7 +20,7 @@ MAX_LEVEL = 63
 MAX_ENTRY_BYTES = 0xFFFF  # the length prefix of a bundle is a uint16
 
 Rows = Callable[[int, int, int], Sequence[bytes]]
-"""(tile level, start, count) -> that many neighbours of the row, never more than one tile holds."""
+"""(tile level, start, count) -> `count` neighbouring hashes of the row, at most one tile."""
 
 _INDEX = r"(?P<index>(?:x\d{3}/){0,6}\d{3})"
 _WIDTH = r"(?:\.p/(?P<width>[1-9]\d{0,2}))?"
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The `width` entries from number 256 * index, those whose hashes are in the tile of level 0."""
+    """The `width` entries from index 256 * `index`, whose hashes are in the tile of level 0."""
 
     index: int
     width: int = WIDTH
@@ -55,7 +55,9 @@ class Bundle:
 
 
 def parse_path(path: str) -> Tile | Bundle:
-    """`tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`, each thing having one spelling. Raises Malformed."""
+    """Return the tile or bundle of `tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`, in canonical form
+    only. Raises Malformed.
+    """
     match = _PATH.fullmatch(path)
     if match is None:
         raise Malformed("not the path of a tile or of an entry bundle")
@@ -84,7 +86,7 @@ def tile_width(level: int, index: int, size: int) -> int:
 
 
 def tiles_of(size: int) -> Iterator[Tile]:
-    """All tiles of a tree of `size` leaves, row by row, the last of a row being partial or full."""
+    """Yield all tiles of a tree of `size` leaves, row by row; the last of a row may be partial."""
     level = 0
     while row := size >> TILE_HEIGHT * level:
         for index in range(-(-row // WIDTH)):
@@ -93,13 +95,15 @@ def tiles_of(size: int) -> Iterator[Tile]:
 
 
 def bundles_of(size: int) -> Iterator[Bundle]:
-    """All entry bundles of a tree of `size` leaves."""
+    """Yield all entry bundles of a tree of `size` leaves."""
     for index in range(-(-size // WIDTH)):
         yield Bundle(index, tile_width(0, index, size))
 
 
 def hashes_from(rows: Rows) -> HashAt:
-    """Any node of the tree from the stored rows: level 8 * L + k is 2**k neighbours of row L, joined."""
+    """Return a function for any node of the tree from the stored rows: level 8 * L + k joins 2**k neighbours of
+    row L.
+    """
 
     def hash_at(level: int, index: int) -> bytes:
         tile_level, steps = divmod(level, TILE_HEIGHT)
@@ -112,21 +116,21 @@ def hashes_from(rows: Rows) -> HashAt:
 
 
 def join(nodes: Sequence[bytes]) -> bytes:
-    """The root of a complete subtree from a power of two of its nodes."""
+    """Return the root of a complete subtree from a power of two of its nodes."""
     while len(nodes) > 1:
         nodes = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes), 2)]
     return nodes[0]
 
 
 def parse_tile(data: bytes, width: int) -> list[bytes]:
-    """The hashes of a tile. Raises Malformed when there are not exactly `width`."""
+    """Return the hashes of a tile. Raises Malformed unless there are exactly `width`."""
     if len(data) != width * HASH_BYTES:
         raise Malformed(f"a tile of {width} hashes has {width * HASH_BYTES} bytes, not {len(data)}")
     return [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
 
 
 def render_bundle(entries: Iterable[bytes]) -> bytes:
-    """Each entry behind its length as big-endian uint16. Raises Invalid for an entry over 65535 bytes."""
+    """Return the entries, each after its length as big-endian uint16. Raises Invalid for an entry over 65535 bytes."""
     parts: list[bytes] = []
     for entry in entries:
         if len(entry) > MAX_ENTRY_BYTES:
@@ -136,7 +140,7 @@ def render_bundle(entries: Iterable[bytes]) -> bytes:
 
 
 def parse_bundle(data: bytes, width: int) -> list[bytes]:
-    """The entries of a bundle. Raises Malformed when there are not exactly `width`."""
+    """Return the entries of a bundle. Raises Malformed unless there are exactly `width`."""
     entries = list(islice(split_bundle(data), width + 1))
     if len(entries) != width:
         raise Malformed(f"the bundle does not hold {width} entries")
@@ -144,7 +148,7 @@ def parse_bundle(data: bytes, width: int) -> list[bytes]:
 
 
 def split_bundle(data: bytes) -> Iterator[bytes]:
-    """The entries of a bundle, however many. Raises Malformed where it breaks off."""
+    """Return the entries of a bundle, whatever their number. Raises Malformed if the last one is incomplete."""
     at = 0
     while at < len(data):
         start = at + 2

@@ -19,7 +19,8 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 @lru_cache(maxsize=1024)
 def normalise_uri(uri: str) -> str:
-    """Scheme and host in lower case, no default port, escapes only where needed, no dot segments, no empty path.
+    """Return the normal form of a URI: scheme and host in lower case, no default port, escapes only where needed, no
+    dot segments, no empty path.
 
     Raises Malformed unless the text is an absolute http(s) URI without user information.
     """
@@ -41,7 +42,9 @@ def normalise_uri(uri: str) -> str:
 
 
 def _normalise_escapes(text: str) -> str:
-    """Section 6.2.2.1 and 6.2.2.2: hexadecimal digits in upper case, unreserved characters as themselves."""
+    """Return the text with hexadecimal digits in upper case and unreserved characters unescaped (sections
+    6.2.2.1 and 6.2.2.2).
+    """
     return _ESCAPE.sub(_normalise_escape, text) if "%" in text else text
 
 
@@ -51,7 +54,7 @@ def _normalise_escape(match: re.Match[str]) -> str:
 
 
 def _remove_dots(path: str) -> str:
-    """Section 5.2.4, of a path that is empty or begins with a slash."""
+    """Return a path without dot segments (section 5.2.4); the path is empty or begins with a slash."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:

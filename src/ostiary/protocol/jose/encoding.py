@@ -1,4 +1,4 @@
-"""base64url without padding: RFC 7515 section 2, in its one canonical spelling."""
+"""base64url without padding: RFC 7515 section 2, in its canonical form only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING = (b"", b"===", b"==", b"=")
 _LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
-"""Last letters that leave no stray bits, by the number of letters beyond a multiple of four."""
+"""Last letters without surplus bits, by the number of letters beyond a multiple of four."""
 
 
 def b64u(data: bytes) -> str:
@@ -19,7 +19,7 @@ def b64u(data: bytes) -> str:
 
 
 def unb64u(text: str | bytes) -> bytes:
-    """The bytes that `b64u` spells as `text`, and only if it spells them so. Raises Malformed."""
+    """Return the bytes that base64url `text` encodes. Raises Malformed, also for text that `b64u` would not produce."""
     try:
         plain = (text.encode("ascii") if isinstance(text, str) else text).translate(_FROM_URL)
         beyond = len(plain) % 4

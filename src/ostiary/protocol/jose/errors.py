@@ -6,7 +6,7 @@ from ostiary.protocol.errors import Invalid, Unauthenticated
 
 
 class InvalidToken(Unauthenticated):
-    """A token, or a signature, that proves nothing."""
+    """A token or a signature that is not valid."""
 
     code = "invalid_token"
 

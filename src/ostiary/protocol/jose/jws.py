@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Jws(NamedTuple):
-    """The parts of a compact JWS. Parsing has proved nothing: hold it under a name that begins with `unverified_`."""
+    """The parts of a compact JWS. Parsing verifies nothing: use a variable name that begins with `unverified_`."""
 
     header: Header
     payload: bytes
@@ -40,7 +40,8 @@ class Jws(NamedTuple):
 
 @lru_cache(maxsize=1024)  # what is verified before an act is parsed again in the act
 def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws:
-    """The parts of a token; its header is a string `alg`, known and well-formed members, and no extension.
+    """Return the parts of a token. Its header must have a string `alg`, known and well-formed members, and no
+    extension.
 
     Raises InvalidToken.
     """
@@ -64,7 +65,7 @@ def verify_jws(
     typ: Collection[str | None],
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> Jws:
-    """The parts of a token that the key, which the caller finds by the header, has signed. Raises InvalidToken.
+    """Return the parts of a token, signed by the key that the caller finds for its header. Raises InvalidToken.
 
     `typ`: the accepted types in lower case and without `application/`; None among them accepts a token without type.
     """
@@ -90,7 +91,8 @@ def verify_jwt(
     leeway: int = 0,
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> dict[str, object]:
-    """The claims of a token that is signed, in time, and from and for whom the caller says. Raises InvalidToken.
+    """Return the claims of a token with a valid signature, valid times, and the expected issuer and audience. Raises
+    InvalidToken.
 
     `now` and `leeway` are microseconds. `typ` as in `verify_jws`.
     """
@@ -114,25 +116,27 @@ def sign_jwt(
     claims: Mapping[str, object] | msgspec.Struct,
     header: Mapping[str, object] | None = None,
 ) -> str:
-    """A token of these claims (a Struct is encoded as it says). `header` adds members to `alg`, `kid` and `typ`."""
+    """Return a signed token with these claims. `header` adds members to `alg`, `kid` and `typ`."""
     alg, kid = key.public.alg, key.public.kid
     protected = _protect(alg, kid, typ) if header is None else protect({**header, **_fixed(alg, kid, typ)})
     return sign_jws(key, protected=protected, payload=_encode(claims))
 
 
 def sign_jws(key: PrivateKey, *, protected: str, payload: bytes) -> str:
-    """A compact JWS. `protected` is a header by `protect`, of which the caller vouches that its `alg` is the key's."""
+    """Return a compact JWS. `protected` is a header by `protect`; the caller checks that its `alg` is that of
+    the key.
+    """
     signing_input = f"{protected}.{b64u(payload)}"
     return f"{signing_input}.{b64u(key.sign(signing_input.encode()))}"
 
 
 def protect(header: Mapping[str, object]) -> str:
-    """A header as `sign_jws` takes it."""
+    """Return a header in the form that `sign_jws` takes."""
     return b64u(_encode(header))
 
 
 def parse_claims(payload: bytes) -> dict[str, object]:
-    """The claims set as a JSON object. Raises InvalidToken."""
+    """Return the claims set, a JSON object. Raises InvalidToken."""
     try:
         claims = canonical.parse(payload, max_depth=MAX_DEPTH)
     except Malformed as error:
@@ -153,7 +157,9 @@ def check_times(claims: Mapping[str, object], *, now: int, leeway: int = 0) -> N
 
 
 def numeric_date(claims: Mapping[str, object], name: str) -> int:
-    """A NumericDate as microseconds, rounded down. Raises InvalidToken if it is no number or no date of this world."""
+    """Return a NumericDate as microseconds, rounded down. Raises InvalidToken for a value that is no number or
+    out of range.
+    """
     value = claims.get(name)
     if type(value) is int and 0 <= value <= MAX_SECONDS:
         return value * 1_000_000
@@ -163,7 +169,7 @@ def numeric_date(claims: Mapping[str, object], name: str) -> int:
 
 
 def media_type(header: Header) -> str | None:
-    """The `typ` of a header in lower case and without `application/`: RFC 7515 section 4.1.9."""
+    """Return the `typ` of a header in lower case and without `application/`: RFC 7515 section 4.1.9."""
     typ = header.get("typ")
     return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 

@@ -24,7 +24,7 @@ class PublicKey:
     """A key that verifies with exactly one algorithm."""
 
     kid: str
-    """the JWK's `kid`, or else its thumbprint"""
+    """the JWK's `kid`, or its thumbprint if it has none"""
     alg: str
     """name of the algorithm, one of ALGS"""
     jwk: dict[str, str]
@@ -48,7 +48,7 @@ class PublicKey:
 
     @property
     def bare_jwk(self) -> dict[str, str]:
-        """The members that make the key, as its thumbprint covers them."""
+        """Return the members of the JWK that its thumbprint covers."""
         return {name: self.jwk[name] for name in KINDS[self.jwk["kty"]].public}
 
 
@@ -90,7 +90,9 @@ def parse_private_jwk(jwk: object, *, is_sound: bool = False) -> PrivateKey:
 
 
 def generate(alg: str, *, kid: str | None = None) -> PrivateKey:
-    """A fresh key from the operating system's randomness (RSA: 2048 bits). Raises InvalidKey for an unknown `alg`."""
+    """Return a new key from the operating system's randomness (RSA: 2048 bits). Raises InvalidKey for an
+    unknown `alg`.
+    """
     if alg not in ALGS:
         raise InvalidKey(f"unknown algorithm {alg!r}", hint=f"one of {', '.join(sorted(ALGS))}")
     kty = _KTY[alg]

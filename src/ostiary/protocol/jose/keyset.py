@@ -46,7 +46,9 @@ class JwkSet:
         return candidates[0]
 
     def key_for(self, header: Mapping[str, object]) -> PublicKey:
-        """The key that a header names, for `verify_jwt`: by `kid`, or without one the only key that takes its `alg`."""
+        """Return the key for a header, for `verify_jwt`: by `kid`, or the only key with its `alg` if the header
+        has no `kid`.
+        """
         alg, kid = header.get("alg"), header.get("kid")
         candidates = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]
         if len(candidates) != 1:

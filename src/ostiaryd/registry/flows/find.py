@@ -31,7 +31,7 @@ def has_agents(reader: Reader) -> bool:
 
 
 def is_privileged(reader: Reader, id: str) -> bool:
-    """Return whether the client may stop or read objects of others, or is a guard, which needs the feed."""
+    """Return whether the client may stop or read objects of other clients, or is a guard, which needs the feed."""
     if is_person_id(id):
         return (person := owners.person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):

@@ -103,7 +103,7 @@ _END_BELOW = sql(
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_FOR_GUARDS}"""
 )
-"""Statement that ends the holdings below those that have just ended. No holding below an expired one is live,
+"""Statement that ends the holdings below the holdings that ended just before. No holding below an expired one is live,
 since none outlives its parent.
 """
 _COUNT_OF_AGENT = sql(
