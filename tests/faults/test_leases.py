@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 from hvac import Client
+from hvac.exceptions import BadGateway, VaultDown
 
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
@@ -97,7 +98,8 @@ class Work:
     def going_on(self, login: Callable[[], Client]) -> Iterator[None]:
         """Work until the server is killed in the block, and count the requests that this interrupts."""
         threads = [
-            threading.Thread(target=self._repeat, args=(one, login())) for one in (self.create, self.renew, self.revoke)
+            threading.Thread(target=self._repeat, args=(kind, work, login()))
+            for kind, work in (("creation", self.create), ("renewal", self.renew), ("revocation", self.revoke))
         ]
         self.in_flight.clear()
         for thread in threads:
@@ -109,10 +111,12 @@ class Work:
                 thread.join(PATIENCE_S)
         self.interrupted.update(self.in_flight)
 
-    def _repeat(self, work: Callable[[Client], None], client: Client) -> None:
+    def _repeat(self, kind: str, work: Callable[[Client], None], client: Client) -> None:
         while True:
             try:
                 work(client)
+            except (VaultDown, BadGateway):  # refused, since the machine stalled
+                self.in_flight.discard(kind)
             except requests.RequestException:
                 return  # the server is killed; the request stays in flight
 
