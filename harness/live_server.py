@@ -8,13 +8,13 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from harness.patience import PATIENCE_S, eventually
-from harness.server import Server, running
+from harness.server import COMMAND, Server, running
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.guard import Guard, NonceNeeded, Verified
@@ -141,9 +141,9 @@ MAX_AGE_S = 2.0
 
 
 @contextmanager
-def own_server(folder: Path, *options: str) -> Iterator[ServerFixture]:
+def own_server(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,)) -> Iterator[ServerFixture]:
     """A server that the test may kill."""
-    with running(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
+    with running(folder / "server", *options, command=command) as server, ServerFixture(server, folder) as live_server:
         yield live_server
 
 

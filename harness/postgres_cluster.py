@@ -25,6 +25,11 @@ class Cluster:
         self._server = server
         self._admin_url: str = server.get_uri()
 
+    @property
+    def data(self) -> Path:
+        """The folder of its files."""
+        return Path(self._server.pgdata)
+
     def create(self, name: str) -> str:
         """Create an empty database; its URL."""
         with psycopg.connect(self._admin_url, autocommit=True) as operator:

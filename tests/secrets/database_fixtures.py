@@ -43,6 +43,11 @@ class DatabaseFixture:
         return self.admin_url.rpartition("host=")[2]
 
     @property
+    def data(self) -> Path:
+        """The folder of all files of this PostgreSQL: tables, the write-ahead log, and the log of the server."""
+        return self.cluster.data
+
+    @property
     def connection(self) -> dict[str, Any]:
         """The body of a connection, for `hvac`."""
         return {
