@@ -85,7 +85,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
 from ostiaryd.secrets import flows as secret_flows
-from ostiaryd.secrets import wire_access_keys, wire_aws, wire_leases, wire_vault
+from ostiaryd.secrets import wire_access_keys, wire_aws, wire_egress, wire_leases, wire_vault
 from ostiaryd.secrets import wire_admin as secrets_admin
 from ostiaryd.secrets.flows import access_keys
 from ostiaryd.signals import wire_admin as signals_admin
@@ -233,6 +233,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_assets.ROUTES,
     *wire_leases.ROUTES,
     *secrets_admin.ROUTES,
+    *wire_egress.ROUTES,
     *wire_access_keys.ROUTES,
     *wire_aws.ROUTES,
     *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.protocol.denied_networks import Address, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
-from ostiaryd.ground.outbound.denied_networks import Address, is_private, is_public
 from ostiaryd.ground.outbound.fetch import MAX_ANSWER, MAX_URL, Answer, check_named, deliver, request
 
 HERE = frozenset({"127.0.0.1", "localhost"})

@@ -15,8 +15,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ostiary.protocol.denied_networks import Network
 from ostiary.protocol.errors import Invalid
-from ostiaryd.ground.outbound.denied_networks import Network
 from ostiaryd.ground.outbound.probe import ConnectionFailed, Denied, Reach, TlsFailed, peer_certificate, visit
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver, parse_name_servers
 from tests.support.dns_server import DnsServer, name_server

@@ -93,6 +93,12 @@ COMMANDS = (
         "Create, list and revoke access keys for the API of AWS Secrets Manager.",
         IDENTITIES,
     ),
+    (
+        "egress",
+        "ostiary.cli.egress:egress",
+        "Put secrets into the requests of agents that do not see the secrets.",
+        IDENTITIES,
+    ),
     ("lease", "ostiary.cli.leases:lease", "List and revoke leases of credentials.", IDENTITIES),
     ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),
     (

@@ -22,7 +22,7 @@ from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Refused
-from ostiary.run.enlist import stdio_uri
+from ostiary.run.enlist import is_own
 
 MAX_ASKED = 10_000
 """Largest number of different calls that are evaluated again; the newest count."""
@@ -76,9 +76,8 @@ def _targets(session: Session, name: str) -> list[Resource]:
         case dict(), None:
             return [resource(session, name)]
         case None, dict() as agent:
-            uri = stdio_uri(agent["name"])
             listed = session.pages("/resources", "resources", limit=100 * PAGE)
-            own = [resource(session, one["name"]) for one in listed if one["uri"].startswith(uri)]
+            own = [resource(session, one["name"]) for one in listed if is_own(one["uri"], agent["name"])]
             if not own:
                 raise Usage(
                     f"`{agent['name']}` has no stdio server", hint="name a resource, or: ostiary run -- COMMAND"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx2
 import msgspec
@@ -32,6 +32,17 @@ from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.run.apis import api_servers, as_it_is, name_apis
 from ostiary.run.configs import Config, Server
 from ostiary.run.delivery import delivery, has_config, source_of
+from ostiary.run.egress import (
+    EGRESS_SERVER,
+    NOT_HIDDEN,
+    CommandUser,
+    EgressOptions,
+    egress_variables,
+    explain_visibility,
+    find_user,
+    forbid_dumps,
+    upstream_tls,
+)
 from ostiary.run.enlist import Place, agent_name, enlist, list_changed_servers, place_of
 from ostiary.run.enlist import refresh as ask_again
 from ostiary.run.events import Listener
@@ -42,6 +53,7 @@ from ostiary.run.plan import Plan
 from ostiary.run.secrets import CommandSecrets, SecretVariable, parse_variables, read_secrets
 
 TTL_S = 3600
+NO_EGRESS = EgressOptions()
 
 
 def run(
@@ -58,6 +70,7 @@ def run(
     secret_fd: tuple[str, ...] = (),
     refresh: bool = False,
     quiet: bool = False,
+    egress: Annotated[EgressOptions, Parameter(name="*")] = NO_EGRESS,
     session: Here,
 ) -> None:
     """Run an agent that you have, with a guard in front of its MCP servers.
@@ -73,6 +86,7 @@ def run(
         ostiary run --config mcp.json --config-env MCP_CONFIG -- ./agent
         ostiary run --http shop=https://shop.example --openapi shop=shop.json -- ./agent
         ostiary run --secret API_KEY=secret/shared/shop#api_key -- ./agent
+        ostiary run --egress --user agent -- ./agent
 
     Args:
         command: The program and its words, after `--`.
@@ -88,21 +102,26 @@ def run(
         secret_fd: The same, but NAME is the path of a file in memory, which no other program gets with the environment.
         refresh: Read the tools of its servers again; they must be in mode watch.
         quiet: Print no line per call and no summary.
+        egress: Options of the egress proxy.
     """
     if not command:
         raise Usage("no command was given", hint="ostiary run -- COMMAND ...")
+    egress.check()
+    user = None if egress.user is None else find_user(egress.user)
     environment = ambient.environment()
     apis = api_servers(http, openapi)
     variables = parse_variables(secret, secret_fd)
     is_without_mcp = config is None and not has_config(command, config_env=config_env, environment=environment)
-    if (apis or variables) and is_without_mcp:
+    if (apis or variables or egress.egress) and is_without_mcp:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     else:
         source = source_of(command, config=config, config_env=config_env, environment=environment)
         deliver = delivery(command, config_env=config_env)
+    if user is not None and source.servers:
+        raise Usage("guards of MCP servers need the keys that --user hides", hint="leave out --user, or --config")
     place = place_of(session, agent or agent_name(command, Path.cwd()))
     paper = Paper(place.agent, quiet=quiet)
-    servers = (*source.servers, *apis)
+    servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))
     url = _prepare(session, place, servers, owner=owner, command=command, paper=paper)
     if refresh:
         ask_again(session, place, servers, say=lambda line: paper.say(escape(line)))
@@ -116,16 +135,34 @@ def run(
         def plan(server: Server) -> Plan:
             return place.plan(server, url=url, task=task, events=Path(folder) / "events")
 
-        with paper.following(listener, Names(session), task=task), LocalServers() as proxies:
+        with (
+            paper.following(listener, Names(session), task=task),
+            LocalServers() as proxies,
+            tempfile.TemporaryDirectory(prefix="ostiary-ca-") as shared,
+        ):
             local = {one.name: proxies.open(one, plan(one), alarm=paper.alarm) for one in (*source.remote, *apis)}
             words, more = deliver(_write(Path(folder), source, plan, local))
             words, named = name_apis(words, {one.name: local[one.name] for one in apis})
+            if egress.egress:
+                _say_visibility(paper, user, [place.guard(EGRESS_SERVER), session.credential])
+                ca_file = Path(shared) / "ca.pem"
+                address = proxies.open_egress(
+                    plan(EGRESS_SERVER),
+                    tls=upstream_tls(egress.upstream_ca),
+                    private=egress.allow_private,
+                    alarm=paper.alarm,
+                )
+                Path(shared).chmod(0o755)
+                ca_file.write_bytes(address.ca_pem)
+                ca_file.chmod(0o644)
+                more |= egress_variables(address.url, ca_file)
             command_secrets = _read_secrets(variables, place, url, task, paper)
             try:
                 code = _start(
                     words,
                     _without_ours(environment) | more | named | command_secrets.variables,
                     command_secrets.descriptors,
+                    user,
                 )
             finally:
                 command_secrets.close()
@@ -165,6 +202,16 @@ def _read_secrets(
     for variable in variables:
         paper.say(f"{variable.name} is {escape(variable.path)}, not hidden from the agent")
     return command_secrets
+
+
+def _say_visibility(paper: Paper, user: CommandUser | None, files: Sequence[Path]) -> None:
+    """State whether the command could read the secrets that the egress proxy uses."""
+    is_sealed = forbid_dumps()
+    why = explain_visibility(user, files) or ("" if is_sealed else "the system lets processes read each other's memory")
+    if why:
+        paper.alarm(f"secrets of the egress proxy are {NOT_HIDDEN}: {why}")
+    else:
+        paper.say("secrets of the egress proxy are hidden from the agent")
 
 
 def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
@@ -226,10 +273,16 @@ def _write(folder: Path, source: Config, plan_of: Callable[[Server], Plan], loca
     return copy
 
 
-def _start(words: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
+def _start(
+    words: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int], user: CommandUser | None
+) -> int:
     """Run the command to its end with our own terminal; its exit code, or 128 and the signal that ended it."""
+    other: dict[str, Any] = {}
+    if user is not None:
+        environment = {**environment, **user.variables}
+        other = {"user": user.uid, "group": user.gid, "extra_groups": []}
     try:
-        process = subprocess.Popen(words, env=dict(environment), pass_fds=descriptors)
+        process = subprocess.Popen(words, env=dict(environment), pass_fds=descriptors, **other)
     except OSError as error:
         raise Usage(f"cannot run {words[0]}: {error.strerror}") from None
 

@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 
 from ostiary import ambient
@@ -39,13 +40,14 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
+from ostiary.guard.server_rpc import ServerRefused
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.guard.tokens import Tokens, check_bearer
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.client_certificate import ClientCertificate
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
 
 log = logging.getLogger("ostiary.guard")
@@ -271,6 +273,19 @@ class Guard:
             raise
         finally:
             self.finish(call)
+
+    def request(self, method: str, path: str, body: object = None, *, within: float = 5.0) -> bytes:
+        """Return the server's answer to a request under `/feed/v1/` with the key of this guard. Blocks for at most
+        `within` seconds. Raises Forbidden in the server's words, Unavailable if the server does not answer.
+        """
+        rpc = self._link.rpc
+        content = b"" if body is None else msgspec.json.encode(body)
+        try:
+            return rpc.submit(lambda until: rpc.request(method, path, content, until), within).result(within)
+        except ServerRefused as refused:
+            raise refused.own or Unavailable(refused.message, hint=refused.hint) from None
+        except (httpx2.HTTPError, OSError) as error:
+            raise Unavailable(f"the server does not answer: {type(error).__name__}", hint="try again") from None
 
     def finish(self, call: Call) -> None:
         """Record the outcome of an allowed call. The call has already run, so an outcome that cannot be recorded is

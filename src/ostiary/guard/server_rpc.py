@@ -176,22 +176,26 @@ class ServerRpc:
         )
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
-        """Return the answer; a connection that ended while it was idle is replaced once. Raises as `_post`."""
+        """Return the answer; a connection that ended while it was idle is replaced once. Raises as `_send`."""
+        return self.request("POST", verb, body, until)
+
+    def request(self, method: str, verb: str, body: bytes, until: int) -> bytes:
+        """Return the answer to a request of any method, as `post` does."""
         try:
-            return self._post(verb, body, until)
+            return self._send(method, verb, body, until)
         except httpx2.TimeoutException:
             raise
         except httpx2.TransportError:
-            return self._post(verb, body, until)
+            return self._send(method, verb, body, until)
 
-    def _post(self, verb: str, body: bytes, until: int) -> bytes:
+    def _send(self, method: str, verb: str, body: bytes, until: int) -> bytes:
         """Send a request to the server, and return the body of the answer. Raises Refused, httpx2.HTTPError,
         OSError.
         """
         http, auth = self._connected(until)
         headers, left_s = {"content-type": "application/json"}, max((until - self._tick()) / 1e6, 0.001)
         with http.stream(
-            "POST", f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth, timeout=left_s
+            method, f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth, timeout=left_s
         ) as response:
             answer = b""
             for chunk in response.iter_bytes():

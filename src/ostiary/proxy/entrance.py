@@ -100,7 +100,7 @@ class Entrance:
         rest = self._below(path)
         if not target.isascii() or "#" in target:
             raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
-        if any(_DOTS.fullmatch(segment) for segment in _SEGMENT_END.split(rest)):
+        if has_dot_segments(rest):
             raise Rejected(400, "invalid_path", "the path has a segment of dots", hint="resolve it before")
         if _STRAY_PERCENT.search(rest):
             raise Rejected(400, "invalid_path", "the path has a `%` that escapes nothing", hint="write it as %25")
@@ -140,6 +140,11 @@ class Entrance:
         if not hmac.compare_digest(first.encode("latin-1", "replace"), self.capability.encode()):
             raise Rejected(404, "not_found", "not found", hint="the URL begins as `ostiary proxy` printed it")
         return f"{slash}{rest}"
+
+
+def has_dot_segments(path: str) -> bool:
+    """Return whether a path has a segment that some server resolves to another path."""
+    return any(_DOTS.fullmatch(segment) for segment in _SEGMENT_END.split(path))
 
 
 def capability_of(credential: Credential, upstream: str) -> str:

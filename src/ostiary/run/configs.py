@@ -27,6 +27,8 @@ from ostiary.cli.usage import Usage
 MAX_SERVERS = 64
 API = "openapi"
 """The `type` of an HTTP API."""
+EGRESS = "egress"
+"""The `type` of the egress proxy of a run."""
 MEMBERS = ("mcpServers", "servers")
 KINDS = {None, "stdio", "local"}
 """The `type` of a server with a command."""
@@ -67,6 +69,11 @@ class Server:
         return self.entry.get("type") == API
 
     @property
+    def is_egress(self) -> bool:
+        """Return whether it is the egress proxy, for requests to all servers."""
+        return self.entry.get("type") == EGRESS
+
+    @property
     def headers(self) -> dict[str, str]:
         """The HTTP headers that the agent sends to a remote server."""
         return dict(self.entry.get("headers") or {})
@@ -74,6 +81,8 @@ class Server:
     @property
     def command(self) -> list[str]:
         """The words by which the server is registered: its command, or its URL."""
+        if self.is_egress:
+            return [EGRESS]
         if self.url is not None:
             return [self.url]
         return [self.entry["command"], *self.entry.get("args", [])]

@@ -28,6 +28,7 @@ from ostiary.cli.files import NewKey, read_json
 from ostiary.cli.session import PAGE, Session
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Refused
+from ostiary.proxy.egress.tools import LISTING
 from ostiary.proxy.guarded_http import table_of
 from ostiary.run.configs import Server, expand, to_word
 from ostiary.run.http_probe import probe_http
@@ -72,7 +73,7 @@ class Place:
 
     def uri(self, server: Server) -> str:
         """The identifier of the resource of a server."""
-        return f"{stdio_uri(self.agent)}{server.word}"
+        return egress_uri(self.agent) if server.is_egress else f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:
         """Return whether all credentials exist."""
@@ -96,6 +97,16 @@ class Place:
 def stdio_uri(agent: str) -> str:
     """Return the prefix of the identifiers of an agent's stdio servers."""
     return f"http://localhost/stdio/{agent}/"
+
+
+def egress_uri(agent: str) -> str:
+    """Return the identifier of the egress proxy of an agent; the server gives secrets to a proxy of that name alone."""
+    return f"http://localhost/egress/{agent}"
+
+
+def is_own(uri: str, agent: str) -> bool:
+    """Return whether an identifier is of a server of an agent, or of its egress proxy."""
+    return uri.startswith(stdio_uri(agent)) or uri == egress_uri(agent)
 
 
 def place_of(session: Session, agent: str) -> Place:
@@ -192,9 +203,9 @@ def _owner(session: Session) -> str:
 
 def _mode(session: Session, place: Place) -> str:
     """Return the mode of a new server: `enforce` if any server of the agent is enforced."""
-    uri = stdio_uri(place.agent)
     resources = session.pages("/resources", "resources", limit=MAX_RESOURCES)
-    return "enforce" if any(one["uri"].startswith(uri) and one["mode"] == "enforce" for one in resources) else "watch"
+    is_enforced = any(is_own(one["uri"], place.agent) and one["mode"] == "enforce" for one in resources)
+    return "enforce" if is_enforced else "watch"
 
 
 def _enlist_server(session: Session, place: Place, server: Server, *, mode: str, say: Callable[[str], None]) -> None:
@@ -228,6 +239,8 @@ def _listing(server: Server) -> dict[str, Any]:
     environment on top of ours.
     """
     ours = ambient.environment()
+    if server.is_egress:
+        return LISTING
     if server.is_api:
         return table_of(server.document).listing
     if server.url is not None:

@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from ostiary import ambient
 from ostiary.agent import Agent, Task
@@ -26,6 +28,8 @@ from ostiary.caller import Caller
 from ostiary.client import TokenRefused
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld
 from ostiary.keys import Credential, load_key
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.destination import Destination, check_secret
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
 from ostiary.run.events import Teller, Trouble, called
@@ -42,6 +46,29 @@ MAX_TOLD = 1000
 """Tools that are reported."""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
 """Errors of the token endpoint that mean an ended agent or task."""
+
+
+class Injection(NamedTuple):
+    """A request into which a secret is put, as the server decides it. `decided`: the token and the policies by which
+    the guard allows the request; "" if the rules do not allow it.
+    """
+
+    destination: str
+    method: str
+    host: str
+    path: str
+    decided: str
+
+
+class _Destinations(msgspec.Struct):
+    destinations: list[Destination]
+
+
+class _Secret(msgspec.Struct):
+    secret: str
+
+
+_decode_destinations, _decode_secret = json_decoder(_Destinations), json_decoder(_Secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +148,29 @@ class Gate:
                 self._told.update(fresh[:MAX_TOLD])
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
+
+    def basis(self, verdict: Verdict) -> str:
+        """Return the token and the policies by which a call is allowed; "" if the rules do not allow it."""
+        caller, call = self._verified, verdict.call
+        if verdict.why is not None or call is None or caller is None:
+            return ""
+        return f"{caller.principal.claims.jti} {call.decision.policy_hash}"
+
+    def list_destinations(self) -> list[Destination]:
+        """Return the destinations of secrets. Raises Refused."""
+        return _decode_destinations(self._guard.request("GET", "destinations")).destinations
+
+    def use_secret(self, injection: Injection) -> str:
+        """Return the secret for a request, if the server permits its use. Raises Refused."""
+        caller = self._present()
+        body = {
+            "token": caller.principal.claims.jti,
+            "destination": injection.destination,
+            "method": injection.method,
+            "host": injection.host,
+            "path": injection.path,
+        }
+        return check_secret(_decode_secret(self._guard.request("POST", "use-secret", body)).secret)
 
     @property
     def enforces(self) -> bool:

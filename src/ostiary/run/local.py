@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ostiary import ambient
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import b64u
 from ostiary.proxy import Entrance, Listen, Upstream, serve
+from ostiary.proxy.egress import Dialer, EgressProxy, RunAuthority, SecretSource, serve_egress
+from ostiary.proxy.egress.strictness import Authority
 from ostiary.proxy.guarded import GuardedUpstream, SseUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, table_of
 from ostiary.run.configs import Server, expand
@@ -35,6 +40,7 @@ class LocalServers:
         self._proxies = list[Future[None]]()
         self._upstreams = list[Upstream]()
         self._gates = list[Gate]()
+        self._guarded = list[Authority]()
 
     def __enter__(self) -> LocalServers:
         self._thread.start()
@@ -75,7 +81,44 @@ class LocalServers:
                 serve(entrance, upstream, ready=lambda at: ready.set_result(at.base)), self._loop
             )
         )
-        return ready.result(START_S)
+        base = ready.result(START_S)
+        port = urlsplit(base).port
+        assert port is not None
+        self._guarded.append(Authority("127.0.0.1", port))
+        return base
+
+    def open_egress(
+        self, plan: Plan, *, tls: ssl.SSLContext, private: Collection[str], alarm: Callable[[str], None]
+    ) -> EgressAddress:
+        """Start the egress proxy, after the local guards; return its address. Raises Refused where no guard can be made
+        for it.
+        """
+        gate = Gate(plan)
+        capability, ready = b64u(ambient.random(18)), Future[Listen]()
+        authority = RunAuthority()
+        proxy = EgressProxy(
+            gate, SecretSource(gate), Dialer(tls, private), authority, capability=capability, alarm=alarm
+        )
+        proxy.open_origins = frozenset(self._guarded)
+        gate.start()
+        self._gates.append(gate)
+        listen = Listen("127.0.0.1", 0)
+        self._proxies.append(
+            asyncio.run_coroutine_threadsafe(serve_egress(proxy, listen, ready=ready.set_result), self._loop)
+        )
+        at = ready.result(START_S)
+        return EgressAddress(f"http://ostiary:{capability}@{at.host}:{at.port}", authority.pem)
+
+
+class EgressAddress(NamedTuple):
+    """The URL of an egress proxy with its password, and the certificate of its authority."""
+
+    url: str
+    ca_pem: bytes
+
+    def __repr__(self) -> str:
+        """Return no password."""
+        return "EgressAddress(..)"
 
 
 def _upstream(server: Server, url: str, gate: Gate, capability: str) -> Upstream:

@@ -26,8 +26,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx2
 
+from ostiary.protocol.denied_networks import Address, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
-from ostiaryd.ground.outbound.denied_networks import Address, is_private, is_public
 
 MAX_ANSWER = 64 << 10
 MAX_URL = 1000

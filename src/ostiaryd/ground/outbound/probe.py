@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import httpx2
 
+from ostiary.protocol.denied_networks import Address, Network, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
-from ostiaryd.ground.outbound.denied_networks import Address, Network, is_private, is_public
 from ostiaryd.ground.outbound.fetch import REDIRECTS, check_url, follow
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
 

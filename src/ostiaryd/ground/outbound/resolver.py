@@ -16,8 +16,8 @@ import dns.name
 import dns.resolver
 from dns.nameserver import Do53Nameserver
 
+from ostiary.protocol.denied_networks import Address
 from ostiary.protocol.errors import Invalid, Unavailable
-from ostiaryd.ground.outbound.denied_networks import Address
 
 MAX_RECORDS = 64
 """Records of one answer that are looked at."""

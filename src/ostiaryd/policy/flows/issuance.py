@@ -120,13 +120,15 @@ def check_secret(
     chain: Sequence[Link] = (),
     person: str | None = None,
     acr: str,
+    request: tuple[tuple[str, str], ...] = (),
 ) -> str:
     """Check that `agent` may use a secret by the action (`read_secret`) and the operation in detail (`metadata`).
+    `request`: the attributes of the request into which the secret is put.
 
     Return the hash of the policies. Raises Forbidden with the code `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
-    more = (("operation", operation), *_proved(acr))
+    more = (("operation", operation), *request, *_proved(acr))
     handed = _handed(agent.agent_id, task, scopes, None, behind, person, more)
     target = secret_entity(secret.mount, secret.path, agent=secret.agent), secret
     return _check(act, agent, Uid("Action", action), target, handed, chain)

@@ -8,6 +8,7 @@ from ostiaryd.secrets.flows.callers import (
     authorize,
     is_permitted,
 )
+from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, SecretEngine, engine_of, find_operation
 from ostiaryd.secrets.flows.seal import (
     Sealed,
@@ -64,6 +65,7 @@ __all__ = [
     "forget_tokens",
     "forget_wrapped",
     "is_permitted",
+    "list_destinations",
     "login_by_secret",
     "login_by_token",
     "open_value",

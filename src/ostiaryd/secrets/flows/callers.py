@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ostiary.authorization.bounds import ToolDetail, parse_details, permits
@@ -141,14 +143,23 @@ def _scopes(agent: Agent, task: Task, granted: frozenset[str]) -> frozenset[str]
 
 
 def authorize(
-    act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
+    act: Act,
+    caller: VaultCaller,
+    mount: str,
+    path: str,
+    action: SecretAction,
+    operation: str,
+    *,
+    request: Mapping[str, str] = MappingProxyType({}),
+    config: Config,
 ) -> None:
     """Check that a caller may act on a path: restrictions, then the bounds of task and token, then the policies.
 
+    `request` describes the request into which the secret is put: bounds see it as arguments, policies in the context.
     Raises Forbidden, RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
-    arguments = {"path": f"{mount}/{path}"}
+    arguments = {**{f"request_{name}": value for name, value in request.items()}, "path": f"{mount}/{path}"}
     for details in (caller.task.bounds, caller.details):
         if details and not permits(details, resource_uri=config.api, tool=action, arguments=arguments):
             raise Forbidden(
@@ -168,6 +179,7 @@ def authorize(
             chain=caller.task.chain,
             person=caller.task.person,
             acr=caller.acr,
+            request=tuple((f"request_{name}", value) for name, value in request.items()),
         )
     except Forbidden as refusal:
         raise Forbidden(f"permission denied: {refusal.message}", hint=refusal.hint, code=refusal.code) from None

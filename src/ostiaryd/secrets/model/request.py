@@ -30,6 +30,7 @@ class SecretAction(StrEnum):
     LIST = "list_secrets"
     DELETE = "delete_secret"
     USE = "use_secret_key"
+    INJECT = "use_secret"
     SEAL = "seal_secrets"
 
 
@@ -39,6 +40,7 @@ ENTRY_ACTIONS = {
     SecretAction.LIST: "vault.list",
     SecretAction.DELETE: "vault.delete",
     SecretAction.USE: "vault.use",
+    SecretAction.INJECT: "vault.inject",
     SecretAction.SEAL: "vault.seal",
 }
 """Action of the ledger entry for each action of policies."""

@@ -1,0 +1,197 @@
+"""`ostiary egress`: destinations of secrets, and a proxy that puts secrets into the requests of an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from ostiary import ambient
+from ostiary.cli.names import Names
+from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.run import declared_task
+from ostiary.cli.session import Here
+from ostiary.cli.usage import Usage
+from ostiary.keys import load_key
+from ostiary.protocol.destination import PLAIN, parse_origin
+from ostiary.protocol.jose import b64u
+from ostiary.proxy import Listen
+from ostiary.proxy.egress import Dialer, EgressProxy, RunAuthority, SecretSource, serve_egress
+from ostiary.run.egress import NOT_HIDDEN, forbid_dumps, upstream_tls
+from ostiary.run.enlist import egress_uri
+from ostiary.run.events import Listener
+from ostiary.run.gate import Gate
+from ostiary.run.paper import Paper
+from ostiary.run.plan import Plan
+
+egress = App(name="egress", help="Put secrets into the requests of agents that do not see the secrets.")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,4})")
+
+
+@egress.command(name="add")
+def add_destination(
+    name: str,
+    /,
+    *,
+    origin: str,
+    secret: str,
+    header: str | None = None,
+    query: str | None = None,
+    body: str | None = None,
+    private: bool = False,
+    session: Here,
+) -> None:
+    """Create the destination of a secret: the server that owns it, and the place in requests.
+
+    Without --header, --query and --body, the secret comes in place of the placeholder `OSTIARY:NAME` alone.
+
+        ostiary egress add github --origin https://api.github.com --secret secret/shared/github#token \\
+            --header 'Authorization: Bearer {secret}'
+
+    Args:
+        name: Name of the destination, which the placeholder `OSTIARY:NAME` has.
+        origin: Origin of the server that owns the secret: https://HOST[:PORT].
+        secret: PATH or PATH#MEMBER of the stored secret.
+        header: `NAME: TEMPLATE`, a header that each request gets; `{secret}` is the value, `{base64}` its base64.
+        query: `NAME=TEMPLATE`, a parameter of the query that each request gets.
+        body: `NAME=TEMPLATE`, a member of the JSON object or of the form in the body of each request.
+        private: The addresses of the server may be private.
+    """
+    texts = [(place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text]
+    if len(texts) > 1:
+        raise Usage("a destination has one place", hint="one of --header, --query and --body")
+    place, field, template = "placeholder", "", PLAIN
+    if texts:
+        [(place, text)] = texts
+        field, sign, template = (part.strip() for part in text.partition(":" if place == "header" else "="))
+        if not (field and sign):
+            raise Usage(f"--{place} is not NAME and TEMPLATE", hint="--header 'Authorization: Bearer {secret}'")
+    path, _, member = secret.partition("#")
+    new: dict[str, Any] = {"name": name, "origin": parse_origin(origin), "private": private}
+    new |= {"place": place, "field": field, "template": template or PLAIN, "secret": path, "member": member}
+    session.show(session.api("POST", "/secrets/destinations", new), lambda row: facts(_row(row)))
+
+
+@egress.command(name="list")
+def list_destinations(*, session: Here) -> None:
+    """List the destinations of secrets."""
+    columns = {"name": "NAME", "origin": "ORIGIN", "place": "PLACE", "field": "FIELD", "secret": "SECRET"}
+    empty = "no destinations: ostiary egress add NAME --origin URL --secret PATH"
+    rows = session.pages("/secrets/destinations", "destinations")
+    session.show(rows, lambda rows: table(rows, columns, empty=empty))
+
+
+@egress.command(name="remove")
+def remove_destination(name: str, /, *, session: Here) -> None:
+    """Delete a destination: its secret is put into no further request.
+
+    Args:
+        name: Name of the destination.
+    """
+    shown = {"destination": name, "state": "removed"}
+    session.show(session.api("DELETE", f"/secrets/destinations/{name}"), lambda _: facts(shown))
+
+
+@egress.command(name="serve")
+def serve_proxy(
+    *,
+    as_: Path,
+    guard: Path,
+    ca_out: Path,
+    listen: str = "127.0.0.1:8702",
+    purpose: str | None = None,
+    bounds: Path | None = None,
+    allow_private: tuple[str, ...] = (),
+    upstream_ca: Path | None = None,
+    session: Here,
+) -> None:
+    """Run an egress proxy for an agent that is started elsewhere, such as in a container.
+
+    Prints the URL for HTTPS_PROXY, and writes the certificate that the agent must trust. `ostiary run --egress` does
+    all of this for a command. To hide the key of the proxy from programs of the same user, give it in a descriptor:
+    --guard /dev/fd/3 3< KEYFILE; the proxy closes the descriptor. Runs until Ctrl-C.
+
+    Args:
+        as_: Credential of the agent.
+        guard: Credential of the proxy: of the resource http://localhost/egress/AGENT.
+        ca_out: File for the certificate of the run's authority (PEM); for SSL_CERT_FILE of the agent.
+        listen: HOST:PORT, where port 0 takes a free one.
+        purpose: Declare a task with this purpose, instead of the standing task.
+        bounds: JSON file of authorization_details that bound the task.
+        allow_private: Host whose private addresses the agent may reach; may be repeated.
+        upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
+    """
+    place, credential = Listen.parse(listen), load_key(as_)
+    if place.socket is not None:
+        raise Usage("programs use a proxy at HOST:PORT", hint="--listen 127.0.0.1:8702")
+    is_sealed = forbid_dumps()
+    with tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder:
+        events = Path(folder) / "events"
+        listener = Listener(events)
+        with declared_task(credential, session.url, purpose=purpose, bounds=bounds) as task:
+            name = session.api("GET", f"/agents/{credential.client_id}")["name"]
+            plan = Plan(
+                server="egress",
+                agent=str(as_),
+                guard=str(guard),
+                uri=egress_uri(name),
+                spool=str(as_.with_suffix(".spool")),
+                mode=str(as_.with_suffix(".egress-mode")),
+                url=session.url,
+                task=task,
+                events=str(events),
+            )
+            gate = Gate(plan)
+            is_closed = _close_descriptor(guard)
+            paper = Paper(name, quiet=False)
+            if not (is_sealed and is_closed):
+                paper.alarm(f"secrets are {NOT_HIDDEN} if it runs as this user: use --guard /dev/fd/N")
+            capability, authority = b64u(ambient.random(18)), RunAuthority()
+            ca_out.write_bytes(authority.pem)
+            dialer = Dialer(upstream_tls(upstream_ca), allow_private)
+            proxy = EgressProxy(gate, SecretSource(gate), dialer, authority, capability=capability, alarm=paper.alarm)
+
+            def say(at: Listen) -> None:
+                url = f"http://ostiary:{capability}@{at.host}:{at.port}"
+                if session.as_json:
+                    print(json.dumps({"url": url, "ca": str(ca_out)}), flush=True)
+                else:
+                    out.print(f"ready {url}", markup=False, soft_wrap=True)
+
+            gate.start()
+            try:
+                with paper.following(listener, Names(session), task=task):
+                    asyncio.run(_serve(proxy, place, say))
+            finally:
+                gate.close()
+
+
+async def _serve(proxy: EgressProxy, listen: Listen, say: Any) -> None:
+    """Serve until a signal ends it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await serve_egress(proxy, listen, ready=say)
+
+
+def _close_descriptor(path: Path) -> bool:
+    """Close the descriptor that a path names; return whether the path names one."""
+    match = _DESCRIPTOR.fullmatch(str(path))
+    if match is None:
+        return False
+    os.close(int(match[1]))
+    return True
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"created_at": f"{moment(row['created_at'])}Z"}

@@ -1,0 +1,147 @@
+"""Destinations of secrets: the origin that owns a secret, and the place in a request where an egress proxy puts it.
+
+A program never has the secret. It sends the placeholder `OSTIARY:NAME`, or nothing at all: the proxy puts the secret in
+place of the placeholder, and where the destination says. `NAME` is the name of the destination.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+HTTP_PORT, HTTPS_PORT = 80, 443
+MIN_SECRET = 8
+"""Characters: a shorter value would be masked in answers where it stands by chance."""
+MAX_SECRET = 4096
+MAX_TEMPLATE = 256
+PLAIN, BASE64 = "{secret}", "{base64}"
+"""The parts of a template in whose place the secret comes: as it is, or in base64 as the scheme `Basic` needs it."""
+_FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
+_FRAMING = frozenset(
+    ("host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect", "keep-alive")
+)
+"""Headers that say where a request ends and where it goes; a secret in one of them would be another request."""
+
+
+class Place(StrEnum):
+    """The place of a secret in a request; `placeholder`: only where the program sends the placeholder."""
+
+    HEADER = "header"
+    QUERY = "query"
+    BODY = "body"
+    PLACEHOLDER = "placeholder"
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A destination. `origin` is `https://HOST[:PORT]` in its usual form; `field` is the name of the header, of the
+    parameter of the query, or of the member of the body. `private`: the addresses of the host may be private.
+    """
+
+    name: str
+    origin: str
+    place: Place
+    field: str = ""
+    template: str = PLAIN
+    private: bool = False
+
+    def check(self) -> None:
+        """Check every member. Raises Invalid."""
+        if not NAME.fullmatch(self.name):
+            raise Invalid(
+                "`name` has 1 to 63 lower-case letters, digits and inner hyphens", hint="such as github-token"
+            )
+        if parse_origin(self.origin) != self.origin:
+            raise Invalid("`origin` is not in its usual form", hint=f"write {parse_origin(self.origin)}")
+        if (self.place is Place.PLACEHOLDER) != (not self.field):
+            raise Invalid("`field` names the header, the parameter or the member", hint="with place=placeholder: empty")
+        if self.field and not _FIELD.fullmatch(self.field):
+            raise Invalid("`field` has a character that a name of a header cannot have")
+        if self.place is Place.HEADER and self.field.lower() in _FRAMING:
+            raise Invalid("`field` is a header that frames the request", hint="such as Authorization")
+        parts = len(re.findall(r"\{secret\}|\{base64\}", self.template))
+        if parts != 1 or not (0 < len(self.template) <= MAX_TEMPLATE) or not is_visible(self.template):
+            raise Invalid(
+                f"`template` is 1 to {MAX_TEMPLATE} visible characters with `{PLAIN}` or `{BASE64}` once",
+                hint="such as: Bearer {secret}",
+            )
+        if self.place is Place.PLACEHOLDER and self.template != PLAIN:
+            raise Invalid("a placeholder has no template", hint=f"leave `template` at {PLAIN}")
+
+    def render(self, secret: str) -> str:
+        """Return the template with the secret in it."""
+        return self.template.replace(PLAIN, secret).replace(BASE64, base64.b64encode(secret.encode()).decode())
+
+
+def parse_origin(url: str) -> str:
+    """Return the origin `scheme://host[:port]` in lower case, without the port of the scheme. Raises Invalid.
+
+    The scheme is https; http is for this machine alone. A host is a name in ASCII, or an address in its one usual form:
+    `2130706433`, `127.1` and `0x7f.1`, which resolvers read as addresses, are refused.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise Invalid("the origin is not a valid URL", hint="https://HOST[:PORT]") from None
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url or not url.isascii():
+        raise Invalid("an origin has no path, no query and no user", hint="https://HOST[:PORT]")
+    if parts.scheme not in ("http", "https"):
+        raise Invalid("an origin is https://HOST[:PORT]")
+    host = parse_host(host)
+    if parts.scheme == "http" and not is_loopback_host(host):
+        raise Invalid("an origin off this machine must be https", hint="without TLS others could read the secret")
+    usual = HTTP_PORT if parts.scheme == "http" else HTTPS_PORT
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, usual) else f":{port}")
+
+
+def parse_host(host: str) -> str:
+    """Return a host in lower case and without a final dot: a name, or an address in its usual form. Raises Invalid."""
+    host = host.lower().removesuffix(".")
+    last = host.rpartition(".")[2]
+    if ":" in host or re.fullmatch(r"\d+|0x[0-9a-f]*", last):
+        try:
+            address = ip_address(host)
+        except ValueError:
+            raise Invalid("the host is no usual address", hint="such as 203.0.113.7 or [2001:db8::1]") from None
+        if getattr(address, "scope_id", None):
+            raise Invalid("the address has a zone", hint="write the address without `%`")
+        return str(address)
+    if not _HOST.fullmatch(host):
+        raise Invalid("the host is not a name in ASCII", hint="write an international name in its form `xn--`")
+    return host
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host, as `parse_host` returns it, is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has only visible ASCII and single spaces inside: it cannot end a line or a header."""
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
+def check_secret(value: object) -> str:
+    """Return a value that can be put into a request. Raises Invalid, without the value."""
+    if not isinstance(value, str) or not MIN_SECRET <= len(value) <= MAX_SECRET or not is_visible(value):
+        raise Invalid(
+            f"the secret is not a text of {MIN_SECRET} to {MAX_SECRET} visible ASCII characters",
+            hint="a proxy could not put it into a request, or could not remove it from answers",
+            code="unusable_secret",
+        )
+    return value

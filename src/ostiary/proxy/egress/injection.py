@@ -1,0 +1,150 @@
+"""Secrets in requests: the places of placeholders, and the request with the secrets in them.
+
+A secret comes to the place that its destination states, and in place of the placeholder `OSTIARY:NAME`. The value is
+encoded as its place requires, so that it stays one value: it cannot end a header, a parameter or a member.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus, unquote_plus
+
+from ostiary.protocol.destination import Destination, Place
+from ostiary.proxy.entrance import Headers, Rejected
+
+_NAME = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+PLACEHOLDER = re.compile(rb"OSTIARY(?::|%3[Aa])(" + _NAME + rb")")
+_BEGUN = re.compile(rb"(?:O|OS|OST|OSTI|OSTIA|OSTIAR|OSTIARY(?:%3?|(?::|%3[Aa])[a-z0-9-]{0,63})?)\Z")
+"""the end of a part of a stream that may be the beginning of a placeholder"""
+FORM = b"application/x-www-form-urlencoded"
+
+
+class OutgoingRequest(NamedTuple):
+    """A request of the wrapped process; `body` is None if the request has none, or streams one."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: Headers
+    """names as the program wrote them"""
+    body: bytes | None
+    streams: bool = False
+
+    def with_secrets(self, destinations: Sequence[Destination], secret_of: Callable[[str], str]) -> OutgoingRequest:
+        """Return the request with the secrets of these destinations, to all of which the request goes, in place of
+        placeholders and where the destinations say. Raises Rejected.
+        """
+        kind = self.media_type
+        headers = [(name, _fill_header(name, value, secret_of)) for name, value in self.headers]
+        query = _fill(self.query, lambda name: quote(secret_of(name), safe=""))
+        body = None if self.body is None else fill_body(self.body, kind, secret_of)
+        for one in destinations:
+            rendered = "" if one.place is Place.PLACEHOLDER else one.render(secret_of(one.name))
+            match one.place:
+                case Place.HEADER:
+                    field = one.field.encode()
+                    headers = [(name, value) for name, value in headers if name.lower() != field.lower()]
+                    headers.append((field, rendered.encode()))
+                case Place.QUERY:
+                    query = _set_parameter(query, one.field, rendered)
+                case Place.BODY:
+                    body = _set_member(body, kind, one.field, rendered)
+        return self._replace(headers=headers, query=query, body=body)
+
+    @property
+    def media_type(self) -> bytes:
+        """Return the media type of the body, in lower case and without parameters."""
+        value = next((value for name, value in self.headers if name.lower() == b"content-type"), b"")
+        return value.partition(b";")[0].strip().lower()
+
+    @property
+    def placeholders(self) -> dict[str, Place]:
+        """Return the names in placeholders of headers, query and body, each with its place. Raises Rejected for a
+        placeholder in the path.
+        """
+        if PLACEHOLDER.search(self.path):
+            raise Rejected(
+                400,
+                "placeholder_in_path",
+                "a placeholder is replaced in a header, in the query or in the body, never in the path",
+                hint="send it in a header",
+            )
+        places = dict.fromkeys(names_in(self.body or b""), Place.BODY)
+        places |= dict.fromkeys(names_in(self.query), Place.QUERY)
+        for name, value in self.headers:
+            places |= dict.fromkeys(names_in(_read_basic(name, value) or value), Place.HEADER)
+        return places
+
+
+def names_in(data: bytes) -> Iterable[str]:
+    """Return the names in the placeholders of some data."""
+    return (name.decode() for name in PLACEHOLDER.findall(data))
+
+
+def fill_body(body: bytes, media_type: bytes, secret_of: Callable[[str], str]) -> bytes:
+    """Return a body with secrets in place of placeholders."""
+    return _fill(body, lambda name: _encode_for(media_type, secret_of(name)))
+
+
+def _encode_for(media_type: bytes, secret: str) -> str:
+    """Return a secret as one value of a body of this media type."""
+    if media_type == FORM:
+        return quote_plus(secret)
+    is_json = media_type == b"application/json" or media_type.endswith(b"+json")
+    return json.dumps(secret)[1:-1] if is_json else secret
+
+
+def divide_begun(data: bytes) -> tuple[bytes, bytes]:
+    """Return data without the beginning of a placeholder at its end, and that beginning."""
+    match = _BEGUN.search(data, max(len(data) - 80, 0))
+    return (data, b"") if match is None else (data[: match.start()], data[match.start() :])
+
+
+def _fill(data: bytes, value_of: Callable[[str], str]) -> bytes:
+    return PLACEHOLDER.sub(lambda match: value_of(match[1].decode()).encode(), data)
+
+
+def _fill_header(name: bytes, value: bytes, secret_of: Callable[[str], str]) -> bytes:
+    basic = _read_basic(name, value)
+    if basic is None:
+        return _fill(value, secret_of)
+    filled = _fill(basic, secret_of)
+    return value if filled == basic else b"Basic " + base64.b64encode(filled)
+
+
+def _read_basic(name: bytes, value: bytes) -> bytes | None:
+    """Return user and password of the scheme `Basic` (RFC 7617); None for another header."""
+    scheme, _, encoded = value.partition(b" ")
+    if name.lower() != b"authorization" or scheme.lower() != b"basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _set_parameter(query: bytes, field: str, value: str) -> bytes:
+    kept = [one for one in query.split(b"&") if one and unquote_plus(one.partition(b"=")[0].decode("latin-1")) != field]
+    return b"&".join([*kept, f"{quote(field, safe='')}={quote(value, safe='')}".encode()])
+
+
+def _set_member(body: bytes | None, media_type: bytes, field: str, value: str) -> bytes:
+    if media_type == FORM and body is not None:
+        return _set_parameter(body, field, value)
+    try:
+        members = json.loads(body or b"")
+    except ValueError:
+        members = None
+    if not isinstance(members, dict) or not (media_type == b"application/json" or media_type.endswith(b"+json")):
+        raise Rejected(
+            415,
+            "no_place_for_secret",
+            f"the secret belongs into the member {field[:64]!a} of the body, which is no JSON object and no form",
+            hint="send a JSON object with its content type and a Content-Length",
+        )
+    return json.dumps(members | {field: value}).encode()

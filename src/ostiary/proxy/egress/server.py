@@ -1,0 +1,710 @@
+"""The conversations of the proxy: with the wrapped process, and with the servers that it asks for.
+
+A CONNECT opens a tunnel. The proxy shows the program a certificate of the run's authority for the host of the CONNECT,
+and reads each request in the tunnel; a request in absolute form is read in the same way. Each request is decided, gets
+its secrets, and goes to the server over a connection of its own that is kept. Both bodies stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import logging
+import re
+import ssl
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+
+import h11
+import msgspec
+
+from ostiary.guard import Call, Withheld
+from ostiary.protocol.destination import HTTP_PORT, HTTPS_PORT, Destination, Place
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.proxy.egress.authority import RunAuthority
+from ostiary.proxy.egress.dialing import CHUNK, Dialer
+from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
+from ostiary.proxy.egress.masking import MaskedStream
+from ostiary.proxy.egress.secrets import SecretSource
+from ostiary.proxy.egress.strictness import MAX_HEAD, Authority, check_framing, check_head, parse_authority
+from ostiary.proxy.egress.tools import METHODS, arguments_of
+from ostiary.proxy.entrance import HOP_BY_HOP, Headers, Listen, Rejected, has_dot_segments
+from ostiary.proxy.guarded import DROPPED
+from ostiary.run.gate import Gate, Injection, Verdict
+
+log = logging.getLogger("ostiary.proxy")
+
+MAX_CONNECTIONS = 512
+MAX_PATH = 2048
+MAX_BUFFERED = 4 << 20
+"""bytes of a body with a length that is read before the decision; a longer one streams"""
+IDLE_S = 300.0
+HANDSHAKE_S = 15.0
+SILENCE_S = 0.05
+"""seconds of silence after which the last few bytes of a part of an answer go on"""
+_BARE = re.compile(rb"(?<!\r)\n")
+_NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"expect", b"if-range", b"proxy-connection"}
+_PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE")
+
+
+class EgressProxy:
+    """A proxy of one run. `open_origins`: the local guards of the run, to which requests pass as they are."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        secrets: SecretSource,
+        dialer: Dialer,
+        authority: RunAuthority,
+        *,
+        capability: str,
+        alarm: Callable[[str], None],
+    ) -> None:
+        self.gate, self.secrets, self.dialer, self.authority = gate, secrets, dialer, authority
+        self.alarm = alarm
+        self.open_origins: Collection[Authority] = ()
+        self._expected = b"Basic " + base64.b64encode(f"ostiary:{capability}".encode())
+        self._tasks = set[asyncio.Task[None]]()
+
+    def admits(self, headers: Headers) -> bool:
+        """Return whether a request of a connection has the password of the run."""
+        shown = [value for name, value in headers if name == b"proxy-authorization"]
+        return len(shown) == 1 and hmac.compare_digest(shown[0], self._expected)
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection from beginning to end."""
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._tasks) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._tasks.add(task)
+        try:
+            await _Conversation(self, reader, writer).run()
+        except (OSError, TimeoutError, asyncio.CancelledError, h11.LocalProtocolError) as error:
+            log.debug("a connection broke off: %s", error)
+            writer.transport.abort()
+        except Exception:
+            log.exception("a connection failed")
+            writer.transport.abort()
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def close(self) -> None:
+        """End all connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+async def serve_egress(proxy: EgressProxy, listen: Listen, *, ready: Callable[[Listen], None]) -> None:
+    """Serve until cancelled; `ready` is called with the address."""
+    server = await asyncio.start_server(proxy.meet, listen.host, listen.port, limit=CHUNK)
+    try:
+        async with server:
+            ready(replace(listen, port=server.sockets[0].getsockname()[1]))
+            await server.serve_forever()
+    finally:
+        await proxy.close()
+
+
+class _Upstream:
+    """A connection to a server."""
+
+    def __init__(self, at: Authority, is_tls: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.at, self.is_tls, self.reader, self.writer = at, is_tls, reader, writer
+        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+
+    async def send(self, event: h11.Event) -> None:
+        data = self.http.send(event)
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+
+    def renew(self) -> bool:
+        """Prepare the next request; return whether the connection takes one."""
+        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE or self.reader.at_eof():
+            return False
+        if self.http.trailing_data[0]:
+            return False  # an answer that was not asked for
+        self.http.start_next_cycle()
+        return True
+
+
+class _Exchange:
+    """A request on its way: as it is sent, its destinations, and the secret of each."""
+
+    def __init__(
+        self, request: OutgoingRequest, at: Authority, *, is_tls: bool, owned: dict[str, Destination], is_upgrade: bool
+    ) -> None:
+        self.request, self.at, self.is_tls, self.owned, self.is_upgrade = request, at, is_tls, owned, is_upgrade
+        self.method = request.method
+        self.values: dict[str, str] = {}
+        self.verdict: Verdict | None = None
+        self.decided = ""
+
+    @property
+    def host(self) -> str:
+        """Return the host, with the port unless it is that of the scheme."""
+        return _origin(self.at, is_tls=self.is_tls).partition("://")[2]
+
+    @property
+    def may_be_private(self) -> bool:
+        """Return whether the owner of the origin is known to have a private address."""
+        return any(one.private for one in self.owned.values())
+
+
+class _Conversation:
+    """The conversation with the program on one connection."""
+
+    def __init__(self, proxy: EgressProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy, self._reader, self._writer = proxy, reader, writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._tunnel: Authority | None = None
+        self._upstream: _Upstream | None = None
+        self._is_head = False
+
+    async def run(self) -> None:
+        try:
+            while (request := await self._next_request()) is not None:
+                if request.method == b"CONNECT" and self._tunnel is None:
+                    await self._open_tunnel(request)
+                    continue
+                await self._answer(request)
+                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                    return
+                self._http.start_next_cycle()
+        except Rejected as refusal:
+            await self._reject(refusal)
+        finally:
+            self._drop_upstream()
+
+    # --- the program
+
+    async def _next_request(self) -> h11.Request | None:
+        """Return the next request after a strict look at its head; None if the program has gone. Raises Rejected."""
+        self._is_head = False
+        async with asyncio.timeout(IDLE_S):
+            while b"\r\n\r\n" not in (data := self._http.trailing_data[0]):
+                if _BARE.search(data):
+                    raise Rejected(400, "malformed", "a line does not end with CRLF")
+                if len(data) > MAX_HEAD:
+                    check_head(data)
+                part = await self._reader.read(CHUNK)
+                if not part:
+                    return None
+                self._http.receive_data(part)
+        check_head(data[: data.index(b"\r\n\r\n") + 4])
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Rejected(400, "malformed", f"not an HTTP request: {error}") from None
+        self._is_head = isinstance(event, h11.Request) and event.method == b"HEAD"
+        return event if isinstance(event, h11.Request) else None
+
+    async def _open_tunnel(self, request: h11.Request) -> None:
+        """Answer a CONNECT, and read the TLS of the program. Raises Rejected, OSError."""
+        headers = [(bytes(name), bytes(value)) for name, value in request.headers]
+        self._check_program(headers)
+        at = parse_authority(request.target.decode("ascii"), default_port=None)
+        if any(
+            parse_authority(value.decode("latin-1"), default_port=at.port) != at for value in _all(headers, b"host")
+        ):
+            raise Rejected(400, "malformed", "the `Host` is not the target of the CONNECT")
+        if at.port != HTTPS_PORT and not await self._owned(at, is_tls=True):
+            raise _port_closed(at)
+        await self._event()  # the end of the head
+        if self._http.trailing_data[0]:
+            raise Rejected(400, "malformed", "the program sent more before the tunnel was open")
+        context = await asyncio.to_thread(self._proxy.authority.context, at.host)
+        await self._send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
+        try:
+            await self._writer.start_tls(context, ssl_handshake_timeout=HANDSHAKE_S)
+        except ssl.SSLError as error:
+            if any(alert in str(error.reason) for alert in _PIN_ALERTS):
+                self._proxy.alarm(
+                    f"{at.host}: the program refuses the certificate of this run: it pins certificates, or does not "
+                    "read SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or NODE_EXTRA_CA_CERTS"
+                )
+            raise ConnectionAbortedError(f"no TLS with the program for {at.host}: {error.reason}") from None
+        self._tunnel = at
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+
+    def _check_program(self, headers: Headers) -> None:
+        if not self._proxy.admits(headers):
+            raise Rejected(407, "no_password", "the proxy is for one program", hint="use the URL in HTTPS_PROXY")
+
+    async def _answer(self, request: h11.Request) -> None:
+        """Decide a request and answer it. Raises Rejected, OSError."""
+        exchange = await self._read(request)
+        is_ok = False
+        try:
+            await self._decide(exchange)
+            is_ok = await self._carry(exchange)
+        finally:
+            if exchange.verdict is not None and (call := exchange.verdict.call) is not None:
+                await asyncio.shield(asyncio.to_thread(self._proxy.gate.finish, call, ok=is_ok and call.ok))
+
+    async def _read(self, request: h11.Request) -> _Exchange:
+        """Return the exchange for a request, with its body if that has a moderate length. Raises Rejected."""
+        headers: Headers = [(bytes(name), bytes(value)) for name, value in request.headers.raw_items()]
+        lower: Headers = [(name.lower(), value) for name, value in headers]
+        check_framing(lower)
+        at, is_tls, target = self._target(request.target, lower)
+        path, _, query = target.partition(b"?")
+        if has_dot_segments(path.decode("latin-1")) or b"#" in target:
+            raise Rejected(
+                400, "invalid_path", "the path has a segment of dots, or a fragment", hint="resolve it before"
+            )
+        if request.method.decode().lower() not in METHODS:
+            raise Rejected(405, "method_not_allowed", f"the proxy knows no method {request.method.decode()!a}")
+        upgrade = _all(lower, b"upgrade")
+        is_upgrade = request.method == b"GET" and [one.lower() for one in upgrade] == [b"websocket"]
+        lengths = _all(lower, b"content-length")
+        streams = bool(_all(lower, b"transfer-encoding")) or any(int(one) > MAX_BUFFERED for one in lengths)
+        body = None if streams else await self._read_body()
+        outgoing = OutgoingRequest(request.method.decode(), path, query, _forwarded(headers), body or None, streams)
+        owned = await self._owned(at, is_tls=is_tls)
+        return _Exchange(outgoing, at, is_tls=is_tls, owned=owned, is_upgrade=is_upgrade)
+
+    def _target(self, target: bytes, lower: Headers) -> tuple[Authority, bool, bytes]:
+        """Return the server of a request, whether it speaks TLS, and path with query. Raises Rejected."""
+        hosts, tunnel = _all(lower, b"host"), self._tunnel
+        scheme = b"https" if tunnel is not None else b"http"
+        match = re.fullmatch(rb"(https?)://([^/?#]*)(/[^#]*)?", target, re.IGNORECASE)
+        if tunnel is None:
+            self._check_program(lower)
+            if match is None or match[1].lower() != scheme:
+                raise Rejected(
+                    400,
+                    "malformed",
+                    "a proxy takes CONNECT, and http URLs in absolute form",
+                    hint="use CONNECT for https",
+                )
+            at = parse_authority(match[2].decode("latin-1"), default_port=HTTP_PORT)
+        else:
+            at = tunnel
+            if match is not None and (
+                match[1].lower() != scheme
+                or parse_authority(match[2].decode("latin-1"), default_port=HTTPS_PORT) != tunnel
+            ):
+                raise Rejected(421, "wrong_host", "the URL of the request is not in the tunnel's host")
+            if match is None and not target.startswith(b"/"):
+                raise Rejected(400, "malformed", "the target of the request is no path")
+        usual = HTTP_PORT if tunnel is None else HTTPS_PORT
+        if len(hosts) != 1 or parse_authority(hosts[0].decode("latin-1"), default_port=usual) != at:
+            raise Rejected(421, "wrong_host", "the `Host` is not the host of the request", hint="send one `Host`")
+        path = target if match is None else match[3] or b"/"
+        return at, tunnel is not None, path
+
+    async def _read_body(self) -> bytes:
+        body = bytearray()
+        while (part := await self._receive()) is not None:
+            body += part
+        return bytes(body)
+
+    async def _receive(self) -> bytes | None:
+        """Return the next part of the body; None at its end. Raises Rejected."""
+        if self._http.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        try:
+            async with asyncio.timeout(IDLE_S):
+                event = await self._event()
+        except h11.RemoteProtocolError as error:
+            raise Rejected(400, "malformed", f"the body is malformed: {error}") from None
+        return bytes(event.data) if isinstance(event, h11.Data) else None
+
+    async def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(CHUNK))
+        return event
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def _reject(self, refusal: Rejected) -> None:
+        """Answer with a refusal, in JSON and in the reason phrase, which programs show for a CONNECT."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            raise ConnectionAbortedError("the answer had begun") from refusal
+        members = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
+        body = msgspec.json.encode({name: value for name, value in members.items() if value})
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        if refusal.status == 407:
+            headers.append(("proxy-authenticate", 'Basic realm="ostiary"'))
+        reason = refusal.code.encode()
+        await self._send(h11.Response(status_code=refusal.status, headers=headers, reason=reason))
+        if not self._is_head:
+            await self._send(h11.Data(data=body))
+        await self._send(h11.EndOfMessage())
+        with suppress(OSError, TimeoutError):  # a program that is still sending reads the answer first
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+            async with asyncio.timeout(1.0):
+                while await self._reader.read(CHUNK):
+                    pass
+
+    # --- the decision
+
+    async def _owned(self, at: Authority, *, is_tls: bool) -> dict[str, Destination]:
+        """Return the destinations of an origin. Raises Rejected while none are known."""
+        origin = _origin(at, is_tls=is_tls)
+        by_name = await self._destinations()
+        return {name: one for name, one in by_name.items() if one.origin == origin}
+
+    async def _destinations(self) -> dict[str, Destination]:
+        if (by_name := self._proxy.secrets.known_destinations) is not None:
+            return by_name
+        try:
+            return await asyncio.to_thread(self._proxy.secrets.destinations)
+        except Refused as refusal:
+            raise Rejected(503, refusal.code, refusal.message, hint=refusal.hint) from None
+
+    async def _decide(self, exchange: _Exchange) -> None:
+        """Decide a request, and put its secrets into it. Raises Rejected."""
+        request, at = exchange.request, exchange.at
+        if not exchange.is_tls and at in self._proxy.open_origins:
+            return
+        if not exchange.is_tls and at.port != HTTP_PORT and not exchange.owned:
+            raise _port_closed(at)
+        for name, place in request.placeholders.items():
+            _check_placeholder(name, place, exchange)
+        self._check_no_secret(request)
+        gate, arguments = self._proxy.gate, arguments_of(request, exchange.host)
+        verdict = await asyncio.to_thread(gate.decide, request.method.lower(), arguments)
+        exchange.verdict = verdict
+        if not verdict.passes:
+            why = verdict.why or Rejected(403, "denied", "denied")
+            status = 503 if isinstance(why, Unavailable) else 403
+            raise Rejected(status, why.code, f"denied: {why.message}", hint=why.hint)
+        exchange.decided = gate.basis(verdict)
+        named = {*request.placeholders, *(one.name for one in exchange.owned.values() if one.field)}
+        for name in sorted(named):
+            await self._get_secret(exchange, name)
+        destinations = [one for name, one in exchange.owned.items() if name in named]
+        exchange.request = request.with_secrets(destinations, exchange.values.__getitem__)
+
+    async def _get_secret(self, exchange: _Exchange, name: str) -> None:
+        """Get the secret of a destination for a request. Raises Rejected."""
+        if name in exchange.values:
+            return
+        path, secrets = exchange.request.path.decode("ascii")[:MAX_PATH], self._proxy.secrets
+        injection = Injection(name, exchange.method, exchange.host, path, exchange.decided)
+        try:
+            if (value := secrets.known_secret(injection)) is None:
+                value = await asyncio.to_thread(secrets.secret, injection)
+        except Refused as refusal:
+            status = 503 if isinstance(refusal, Unavailable) else 403
+            message = f"the secret of `{name}` may not be used: {refusal.message}"
+            raise Rejected(status, refusal.code, message, hint=refusal.hint) from None
+        exchange.values[name] = value
+
+    def _check_no_secret(self, request: OutgoingRequest) -> None:
+        """Check that the program sends no secret of this run itself: it can have one from a leak alone. Raises
+        Rejected.
+        """
+        masks = self._proxy.secrets.masks
+        texts = [request.path, request.query, request.body or b"", *(value for _, value in request.headers)]
+        if any(map(masks.find, texts)):
+            raise _secret_sent()
+
+    # --- the server
+
+    async def _carry(self, exchange: _Exchange) -> bool:
+        """Send a request and pass its answer on; return whether the answer is no error. Raises Rejected, OSError."""
+        upstream = await self._connected(exchange)
+        request = exchange.request
+        target = request.path + (b"?" + request.query if request.query else b"")
+        headers = [(b"Host", exchange.host.encode()), *request.headers, (b"Accept-Encoding", b"identity")]
+        if exchange.is_upgrade:
+            headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        elif request.streams:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        elif request.body or request.method in ("POST", "PUT", "PATCH"):
+            headers.append((b"Content-Length", str(len(request.body or b"")).encode()))
+        try:
+            await upstream.send(h11.Request(method=request.method, target=target, headers=headers))
+        except h11.LocalProtocolError as error:
+            raise Rejected(400, "malformed", f"the request cannot be sent on: {error}") from None
+        up = asyncio.create_task(self._pump_up(exchange, upstream))
+        down = asyncio.create_task(self._pump_down(exchange, upstream))
+        try:
+            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            if up.done() and not down.done():
+                if up.exception() is not None:
+                    await up
+                await down
+            status = await down
+        except BaseException:
+            self._drop_upstream()
+            raise
+        finally:
+            for task in (up, down):
+                task.cancel()
+            await asyncio.wait((up, down))
+        if self._http.our_state is h11.SWITCHED_PROTOCOL:
+            await self._pass_frames(upstream)
+        return status < 400
+
+    async def _connected(self, exchange: _Exchange) -> _Upstream:
+        """Return the kept connection, or another. Raises Rejected."""
+        kept = self._upstream
+        if kept is not None and (kept.at, kept.is_tls) == (exchange.at, exchange.is_tls) and kept.renew():
+            return kept
+        self._drop_upstream()
+        is_open = exchange.at in self._proxy.open_origins
+        connection = await self._proxy.dialer.connect(
+            exchange.at, is_tls=exchange.is_tls, may_be_private=exchange.may_be_private or is_open
+        )
+        self._upstream = _Upstream(exchange.at, exchange.is_tls, *connection)
+        return self._upstream
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.writer.transport.abort()
+            self._upstream = None
+
+    async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
+        """Send the body on, then wait for the program to go. Raises Rejected, OSError."""
+        request, masks = exchange.request, self._proxy.secrets.masks
+        begun = sent = b""
+        if request.body:
+            await upstream.send(h11.Data(data=request.body))
+        while request.streams and (part := await self._receive()) is not None:
+            sent = sent[-masks.longest :] + part
+            if masks.find(sent):
+                raise _secret_sent()
+            whole, begun = divide_begun(begun + part)
+            await self._send_part(exchange, upstream, whole)
+        await self._send_part(exchange, upstream, begun)
+        await upstream.send(h11.EndOfMessage())
+        data = await self._reader.read(CHUNK)
+        if not data:
+            raise ConnectionResetError("the program has gone")
+        self._http.receive_data(data)
+
+    async def _send_part(self, exchange: _Exchange, upstream: _Upstream, part: bytes) -> None:
+        """Send a part of a streamed body with its secrets. Raises Rejected for a placeholder of another origin."""
+        for name in names_in(part):
+            _check_placeholder(name, Place.BODY, exchange)
+            await self._get_secret(exchange, name)
+        if filled := fill_body(part, exchange.request.media_type, exchange.values.__getitem__):
+            await upstream.send(h11.Data(data=filled))
+
+    async def _pump_down(self, exchange: _Exchange, upstream: _Upstream) -> int:
+        """Pass the answer on, and return its status. Raises Rejected, OSError."""
+        stream, status = MaskedStream(self._proxy.secrets.masks), 0
+        size, call = 0, exchange.verdict.call if exchange.verdict is not None else None
+        while True:
+            event = await self._next_answer(upstream, stream)
+            match event:
+                case h11.InformationalResponse(status_code=101) if exchange.is_upgrade:
+                    await self._send(h11.InformationalResponse(status_code=101, headers=self._returned(event)))
+                    return 101
+                case h11.InformationalResponse():
+                    continue
+                case h11.Response():
+                    status = event.status_code
+                    self._check_encoding(event)
+                    await self._send_head(event)
+                case h11.Data():
+                    data = bytes(event.data)
+                    size += len(data)
+                    await self._observe(exchange, data, size)
+                    await self._send_data(stream.feed(data))
+                case h11.EndOfMessage():
+                    await self._send_data(stream.end())
+                    if call is not None:
+                        _state_result(call, ok=status < 400, size=size)
+                    await self._send(h11.EndOfMessage(headers=self._returned(event)))
+                    return status
+                case _:
+                    raise ConnectionAbortedError("the server has closed the connection")
+
+    async def _send_head(self, event: h11.Response) -> None:
+        try:
+            await self._send(
+                h11.Response(
+                    status_code=event.status_code,
+                    headers=self._returned(event),
+                    reason=self._proxy.secrets.masks.mask(event.reason),
+                )
+            )
+        except h11.LocalProtocolError as error:
+            raise Rejected(502, "upstream_failed", f"the answer cannot be passed on: {error}") from None
+
+    async def _send_data(self, data: bytes) -> None:
+        if data:
+            await self._send(h11.Data(data=data))
+
+    async def _next_answer(self, upstream: _Upstream, stream: MaskedStream) -> object:
+        """Return the next event of an answer; after a short silence, the last bytes of a part go on first. Raises
+        Rejected, OSError.
+        """
+        try:
+            while (event := upstream.http.next_event()) is h11.NEED_DATA:
+                upstream.http.receive_data(await self._read_part(upstream, stream))
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state is h11.SEND_RESPONSE:
+                raise Rejected(502, "upstream_failed", f"the server's answer is not HTTP: {error}") from None
+            raise ConnectionAbortedError(f"the answer broke off: {error}") from None
+        return event
+
+    async def _read_part(self, upstream: _Upstream, stream: MaskedStream) -> bytes:
+        if stream.is_waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE_S):
+                    return await upstream.reader.read(CHUNK)
+            await self._send_data(stream.show())
+        return await upstream.reader.read(CHUNK)
+
+    def _check_encoding(self, event: h11.Response) -> None:
+        """Check that the answer can be searched for secrets. Raises Rejected."""
+        encodings = [value for name, value in event.headers if name == b"content-encoding"]
+        if self._proxy.secrets.masks.forms and any(value.lower() not in (b"identity", b"") for value in encodings):
+            raise Rejected(
+                502,
+                "compressed_answer",
+                "the server compresses an answer that was requested uncompressed: secrets in it could not be removed",
+            )
+
+    def _returned(self, event: h11.Response | h11.InformationalResponse | h11.EndOfMessage) -> Headers:
+        """Return the headers of an answer for the program, without secrets and without those of one connection."""
+        masks, is_switch = self._proxy.secrets.masks, getattr(event, "status_code", 0) == 101
+        kept = [
+            (masks.mask(bytes(name)), masks.mask(bytes(value)))
+            for name, value in event.headers.raw_items()
+            if name.lower() not in HOP_BY_HOP | {b"alt-svc"} or (is_switch and name.lower() == b"upgrade")
+        ]
+        return [*kept, (b"Connection", b"Upgrade")] if is_switch else kept
+
+    async def _observe(self, exchange: _Exchange, data: bytes, size: int) -> None:
+        """Tell the guard the content of an answer before it leaves. Raises OSError if the answer is withheld."""
+        call = exchange.verdict.call if exchange.verdict is not None else None
+        if call is None:
+            return
+        if call.most_bytes is not None and size > call.most_bytes:
+            call.ok = False
+            raise ConnectionAbortedError("the answer is longer than the task allows")
+        if call.watched is None:
+            return
+        try:
+            text = self._proxy.secrets.masks.mask(data).decode("utf-8", "replace")
+            await asyncio.to_thread(self._proxy.gate.observe, call, text)
+        except Refused as refusal:
+            call.ok = False
+            raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
+
+    async def _pass_frames(self, upstream: _Upstream) -> None:
+        """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server."""
+        stream = MaskedStream(self._proxy.secrets.masks)
+        first_up, first_down = self._http.trailing_data[0], upstream.http.trailing_data[0]
+
+        async def up() -> None:
+            data = first_up or await self._reader.read(CHUNK)
+            while data:
+                upstream.writer.write(data)
+                await upstream.writer.drain()
+                data = await self._reader.read(CHUNK)
+
+        async def down() -> None:
+            data = first_down or await upstream.reader.read(CHUNK)
+            while data:
+                await self._write(stream.feed(data))
+                data = await self._read_frames(upstream, stream)
+            await self._write(stream.end())
+
+        tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _read_frames(self, upstream: _Upstream, stream: MaskedStream) -> bytes:
+        if stream.is_waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE_S):
+                    return await upstream.reader.read(CHUNK)
+            await self._write(stream.show())
+        return await upstream.reader.read(CHUNK)
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()
+
+
+def _state_result(call: Call, *, ok: bool, size: int) -> None:
+    """State the result of a call before its last byte leaves. Raises ConnectionAbortedError if it is withheld."""
+    try:
+        call.result(ok=ok, bytes=size)
+    except Withheld as refusal:
+        raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
+
+
+def _all(headers: Headers, field: bytes) -> list[bytes]:
+    return [value for name, value in headers if name == field]
+
+
+def _forwarded(headers: Headers) -> Headers:
+    """Return the headers that go to the server: none of one connection, none that asks for a part or a compressed
+    answer, and no offer of extensions of WebSocket, which compress frames.
+    """
+    listed = {
+        one.strip().lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for one in value.split(b",")
+        if one.strip().lower() not in (b"authorization", b"host", b"cookie")
+    }
+    dropped = _NOT_FORWARDED | listed | {b"host", b"content-length", b"sec-websocket-extensions"}
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in dropped and not name.lower().startswith(b"proxy-")
+    ]
+
+
+def _origin(at: Authority, *, is_tls: bool) -> str:
+    scheme, usual = ("https", HTTPS_PORT) if is_tls else ("http", HTTP_PORT)
+    shown = str(at) if at.port != usual else str(at).rpartition(":")[0]
+    return f"{scheme}://{shown}"
+
+
+def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
+    """Check that a placeholder is sent to the origin that owns its secret, in a place that is permitted. Raises
+    Rejected.
+    """
+    one = exchange.owned.get(name)
+    if one is None:
+        raise Rejected(
+            403,
+            "foreign_placeholder",
+            f"{exchange.at} does not own the secret of OSTIARY:{name}",
+            hint="ostiary egress list shows the origin of each secret",
+        )
+    if one.place not in (Place.PLACEHOLDER, place):
+        raise Rejected(403, "foreign_place", f"the secret of OSTIARY:{name} may stand in the {one.place.value} alone")
+
+
+def _port_closed(at: Authority) -> Rejected:
+    return Rejected(
+        403,
+        "port_closed",
+        f"the proxy opens the ports 80 and 443, and those of destinations; not {at}",
+        hint="ostiary egress add NAME --origin https://HOST:PORT",
+    )
+
+
+def _secret_sent() -> Rejected:
+    return Rejected(
+        403, "secret_sent", "the request has a secret that the program must not have", hint="send the placeholder"
+    )

@@ -1,0 +1,76 @@
+"""Strict reading of request heads: a head that two servers could read in two ways is refused.
+
+h11 reads heads as leniently as RFC 9112 permits: a line may end with LF alone, a header may go on in the next line, and
+equal lengths may be sent twice. A proxy that decides about a request must not depend on such readings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ostiary.protocol.destination import parse_host
+from ostiary.protocol.errors import Invalid
+from ostiary.proxy.entrance import Headers, Rejected
+
+MAX_HEAD = 64 << 10
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#]+)(?::([0-9]{1,5}))?")
+
+
+class Authority(NamedTuple):
+    """A host in its usual form, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return host and port as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def check_head(head: bytes) -> None:
+    """Check the bytes of a request head, with the empty line at its end. Raises Rejected."""
+    if len(head) > MAX_HEAD:
+        raise Rejected(431, "head_too_large", f"the head of the request has over {MAX_HEAD >> 10} KiB")
+    if _BARE.search(head):
+        raise _malformed("a line does not end with CRLF, or the head has a null character")
+    lines = head[:-4].split(b"\r\n")
+    if not _LINE.fullmatch(lines[0]):
+        raise _malformed("the request line is not `METHOD TARGET HTTP/1.1`")
+    if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
+        raise _malformed("a header goes on in the next line")
+    names = [line.partition(b":")[0].lower() for line in lines[1:]]
+    for name in (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization"):
+        if names.count(name) > 1:
+            raise _malformed(f"the header {name.decode()} was sent twice")
+    if {b"content-length", b"transfer-encoding"} <= {*names}:
+        raise _malformed("the request has both Content-Length and Transfer-Encoding")
+    if b"transfer-encoding" in names and lines[0].endswith(b"1.0"):
+        raise _malformed("HTTP/1.0 has no Transfer-Encoding")
+
+
+def check_framing(headers: Headers) -> None:
+    """Check the headers that frame the body. Raises Rejected."""
+    for name, value in headers:
+        if name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise _malformed("the transfer encoding is not `chunked`")
+        if name == b"content-length" and not re.fullmatch(rb"[0-9]{1,15}", value):
+            raise _malformed("Content-Length is not a number")
+
+
+def parse_authority(text: str, *, default_port: int | None) -> Authority:
+    """Return host and port of a target or a `Host`. Raises Rejected."""
+    match = _AUTHORITY.fullmatch(text)
+    port = default_port if match is None or match[2] is None else int(match[2])
+    if match is None or port is None or not 0 < port < 65536:
+        raise _malformed("the host of the request is not HOST:PORT")
+    try:
+        return Authority(parse_host(match[1].strip("[]")), port)
+    except Invalid as refusal:
+        raise Rejected(400, "malformed", refusal.message, hint=refusal.hint) from None
+
+
+def _malformed(why: str) -> Rejected:
+    return Rejected(400, "malformed", why, hint="send the request in the one usual form")

@@ -1,0 +1,131 @@
+"""The egress proxy of a run: the environment by which programs use it, and the separation of the program from its keys.
+
+A program of the same user can read the keys on disk, so nothing is hidden from it. As root, the program runs as another
+user; elsewhere the proxy runs apart (`ostiary egress serve`), with its key from a descriptor that it closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import ssl
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ostiary.cli.usage import Usage
+from ostiary.run.configs import EGRESS, Server
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+CA_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+)
+_EMPTIED = ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
+NOT_HIDDEN = "not hidden from the agent"
+_PR_SET_DUMPABLE = 4
+EGRESS_SERVER = Server(EGRESS, EGRESS, {"type": EGRESS})
+
+
+@dataclass(frozen=True)
+class EgressOptions:
+    """Options of the egress proxy.
+
+    Args:
+        egress: Send the requests of COMMAND through a proxy that decides them, and that puts secrets into requests to
+            the destinations of `ostiary egress add`. COMMAND never sees these secrets.
+        user: As root: the user that COMMAND runs as, who cannot read the keys of the proxy.
+        allow_private: Host whose private addresses COMMAND may reach through the proxy; may be repeated.
+        upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
+    """
+
+    egress: bool = False
+    user: str | None = None
+    allow_private: tuple[str, ...] = ()
+    upstream_ca: Path | None = None
+
+    def check(self) -> None:
+        """Check that the options fit together. Raises Usage."""
+        if not self.egress and (self.user or self.allow_private or self.upstream_ca):
+            raise Usage("--user, --allow-private and --upstream-ca are options of --egress", hint="add --egress")
+
+
+class CommandUser(NamedTuple):
+    """The user that a command runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the variables of the user's environment."""
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
+
+def find_user(name: str) -> CommandUser:
+    """Return a user that the command can run as. Raises Usage."""
+    if os.geteuid() != 0:
+        raise Usage("only root can run the command as another user", hint="leave out --user")
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise Usage(f"there is no user {name!a}", hint="name an unprivileged user") from None
+    if entry.pw_uid == 0:
+        raise Usage("--user is root, who reads every key", hint="name an unprivileged user")
+    return CommandUser(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+
+def explain_visibility(user: CommandUser | None, files: Iterable[Path]) -> str:
+    """Return why the command could read the keys of the proxy; "" if it cannot."""
+    if user is None:
+        return "the command runs as the same user as the proxy"
+    for file in files:
+        status = file.stat()
+        if status.st_uid == user.uid or status.st_mode & 0o077:
+            return f"{user.name} can read {file}"
+    return ""
+
+
+def forbid_dumps() -> bool:
+    """Forbid other processes of this user to read the memory of this one, and core dumps; return whether the system
+    does that.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    code: int = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return code == 0
+
+
+def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
+    """Return the variables by which programs use the proxy and trust its authority."""
+    return {
+        **dict.fromkeys(PROXY_VARIABLES, url),
+        **dict.fromkeys(CA_VARIABLES, str(ca_file)),
+        **dict.fromkeys(_EMPTIED, ""),
+        "NODE_USE_ENV_PROXY": "1",
+    }
+
+
+def upstream_tls(ca_file: Path | None) -> ssl.SSLContext:
+    """Return the context that verifies servers: the authorities of the system, and those of a file. Raises Usage."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Usage(f"cannot read the authorities {ca_file}: {error}") from None
+    return context

@@ -1,0 +1,89 @@
+"""Destinations of secrets, each with the path and the member of its secret."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.protocol.destination import Destination, Place
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.http.pages import Page
+
+_COLUMNS = "name, origin, secret, member, place, field, template, is_private, created_at"
+_GET = sql(f"select {_COLUMNS} from egress_destination where name = :name", steady=True)
+_LIST = sql(f"select {_COLUMNS} from egress_destination where name > :after order by name limit :limit")
+_COUNT = sql("select count(*) from egress_destination")
+_SAME_FIELD = sql(
+    """select name from egress_destination where origin = :origin and place = :place and lower(field) = :field
+        and place <> 'placeholder' limit 1"""
+)
+_INSERT = sql(
+    f"""insert into egress_destination ({_COLUMNS})
+        values (:name, :origin, :secret, :member, :place, :field, :template, :is_private, :created_at)"""
+)
+_DELETE = sql("delete from egress_destination where name = :name")
+
+
+class StoredDestination(NamedTuple):
+    """A destination, the path of its secret with the mount, the member of the secret ("" for the only one), and the
+    time of its creation in microseconds.
+    """
+
+    destination: Destination
+    secret: str
+    member: str
+    created_at: int
+
+
+def get(reader: Reader, name: str) -> StoredDestination | None:
+    """Return a destination; None if there is none."""
+    return reader.made(_GET, _stored, name=name)
+
+
+def list_destinations(reader: Reader, page: Page) -> list[StoredDestination]:
+    """Return a page of destinations by name."""
+    return [_stored(row) for row in reader.all(_LIST, after=page.after, limit=page.limit)]
+
+
+def count(reader: Reader) -> int:
+    """Return the number of destinations."""
+    row = reader.one(_COUNT)
+    assert row is not None
+    return int(row[0])
+
+
+def find_same_field(reader: Reader, destination: Destination) -> str | None:
+    """Return the name of a destination that sets the same field of requests to the same origin."""
+    row = reader.one(
+        _SAME_FIELD, origin=destination.origin, place=destination.place.value, field=destination.field.lower()
+    )
+    return None if row is None else str(row[0])
+
+
+def insert(tx: Tx, stored: StoredDestination) -> None:
+    """Insert a destination, whose name is new."""
+    one = stored.destination
+    tx.run(
+        _INSERT,
+        name=one.name,
+        origin=one.origin,
+        secret=stored.secret,
+        member=stored.member,
+        place=one.place.value,
+        field=one.field,
+        template=one.template,
+        is_private=int(one.private),
+        created_at=stored.created_at,
+    )
+
+
+def delete(tx: Tx, name: str) -> None:
+    """Delete a destination."""
+    tx.run(_DELETE, name=name)
+
+
+def _stored(row: Row) -> StoredDestination:
+    name, origin, secret, member, place, field, template, is_private, created_at = row
+    destination = Destination(
+        name=name, origin=origin, place=Place(place), field=field, template=template, private=bool(is_private)
+    )
+    return StoredDestination(destination, secret, member, created_at)

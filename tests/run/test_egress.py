@@ -1,0 +1,77 @@
+"""`ostiary run --egress`: programs call an API whose key they never see."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.egress_api import VALUE, EgressApi, egress_api
+from tests.run.stdio_agent import StdioAgent
+
+PYTHON = """import json, os, requests, sys
+url, token = sys.argv[1:]
+answers = [requests.get(f"{url}/who"), requests.get(f"{url}/who", headers={"Authorization": f"Bearer {token}"})]
+answers.append(requests.post(f"{url}/echo", json={"a": 1}))
+print(json.dumps([[one.status_code, one.text, dict(one.headers)] for one in answers] + [dict(os.environ)]))"""
+NODE = """const url = new URL(process.argv[2]); const http = require("http"), https = require("https");
+const proxy = new URL(process.env.HTTPS_PROXY);
+const authorization = "Basic " + Buffer.from(`${proxy.username}:${proxy.password}`).toString("base64");
+const connect = http.request({ host: proxy.hostname, port: proxy.port, method: "CONNECT", path: url.host,
+  headers: { "Proxy-Authorization": authorization, Host: url.host } });
+connect.on("connect", (_, socket) => {
+  https.get({ host: url.hostname, port: url.port, path: "/who", socket, agent: false, servername: url.hostname },
+    (answer) => answer.on("data", (data) => console.log(answer.statusCode, data.toString())));
+}).end();"""
+
+
+@pytest.fixture
+def api(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with egress_api(tmp_path) as api:
+        yield api
+
+
+def prepare(stdio_agent: StdioAgent, api: EgressApi) -> tuple[str, ...]:
+    """Store the key of the API and its destination; the options of a run."""
+    path, file = f"secret/agents/{stdio_agent.name}/api", stdio_agent.folder / "key.txt"
+    file.write_text(VALUE)
+    stdio_agent.ostiary("secret", "put", path, f"key=@{file}")
+    file.unlink()
+    stdio_agent.ostiary(
+        "egress", "add", stdio_agent.name, "--origin", api.origin, "--secret", f"{path}#key", "--private",
+        "--header", "Authorization: Bearer {secret}",
+    )  # fmt: skip
+    return "--egress", "--upstream-ca", str(api.ca_file)
+
+
+def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, api: EgressApi) -> None:
+    options = prepare(stdio_agent, api)
+    program = stdio_agent.folder / "program.py"
+    program.write_text(PYTHON)
+    node = stdio_agent.folder / "program.js"
+    node.write_text(NODE)
+    words = (
+        f"{sys.executable} {program} {api.origin} OSTIARY:{stdio_agent.name} > python.out; "
+        f"curl -sS {api.origin}/who > curl.out; node {node} {api.origin} > node.out"
+    )
+    ran = stdio_agent.run((), *options, command=["sh", "-c", words, "{mcp_config}"])
+    assert ran.code == 0, ran.err
+    first, second, third, variables = json.loads((stdio_agent.folder / "python.out").read_text())
+    assert (first[:2], second[:2]) == ([200, "welcome"], [200, "welcome"]), ran.err
+    assert (stdio_agent.folder / "curl.out").read_text() == "welcome", ran.err
+    assert (stdio_agent.folder / "node.out").read_text().strip() == "200 welcome", ran.err
+    echoed = json.loads(third[1])
+    assert echoed["headers"]["authorization"] == f"Bearer {'*' * len(VALUE)}"
+    assert VALUE not in json.dumps([third, variables])
+    assert "OSTIARY_CREDENTIAL" not in variables
+    assert "not hidden from the agent" in ran.err
+    uses = [one for one in stdio_agent.ostiary("audit", "search", "--action", "vault.inject") if one["outcome"] == "ok"]
+    mine = [one["detail"] for one in uses if one["detail"]["destination"] == stdio_agent.name]
+    assert {(one["method"], one["path"], one["host"]) for one in mine} == {
+        ("GET", "/who", f"localhost:{api.port}"), ("POST", "/echo", f"localhost:{api.port}"),
+    }  # fmt: skip
+    written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
+    assert not [one for one in written if VALUE.encode() in one.read_bytes()]
+    assert VALUE not in ran.err
