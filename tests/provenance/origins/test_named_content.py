@@ -112,3 +112,18 @@ def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() 
             check_observed([Part(origin, ALL_KINDS | NAMED, bytes(6))])
     with pytest.raises(Malformed):
         check_observed([Part(Origin.RECORD, 1 << 3, bytes(6))])
+
+
+FETCH = Tool(name="fetch", effect=Effect.SEND, open_world=True, kinds={"url": "address"})
+
+
+def test_a_link_that_may_be_followed_is_not_mentioned_by_the_content_that_has_it() -> None:
+    read = Tool(name="read", effect=Effect.READ, kinds={"channel": "object"})
+    memory = remember(KEY, seed("what is in plans?"))
+    text = "See https://pages.example/a and b.example"
+    memory = add_parts(memory, observe_output(memory, "chat/read", read, {"channel": "plans"}, [{"text": text}]))
+    for link in ("https://pages.example/a", "b.example"):
+        followed = judge_origins(memory, FETCH, {"url": link})
+        assert (followed["origin_worst"], followed["mentioned"]) == ("known", False)
+    memory = add_parts(memory, [Part(Origin.KNOWN, ALL_KINDS, memory.hashed(["b.example"]))])
+    assert judge_origins(memory, FETCH, {"url": "b.example"})["mentioned"] is True, "it came from a record"

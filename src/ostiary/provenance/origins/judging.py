@@ -176,8 +176,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             if split is None:
                 split = _split(memory, tool, all_leaves)
             value_origin = min(value_origin, split.get(path, NOWHERE))
+        is_followed = False
         if kind is ADDRESS and value_origin > KNOWN and _is_all(arguments, value):
             value_origin = _of_link(memory, cast(str, value))
+            is_followed = value_origin is KNOWN
         elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
             fixed = max(fixed, value_origin)
         elif kind is TIME and (is_grave or value_origin is not NOWHERE):
@@ -191,7 +193,7 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             if value_origin is OUTSIDE:
                 from_outside.append((kind, value))
             mentioned = mentioned or (
-                RECORD <= value_origin <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE
+                RECORD <= value_origin <= KNOWN and not is_followed and of_value(memory.outside, kind, value) is OUTSIDE
             )
         if value_origin >= worst_of.get(path, PERSON):
             worst_of[path] = value_origin
