@@ -25,7 +25,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_ASKED = 64 << 10
-"""bytes of a question, the whole outgoing text included: a longer one would not be read, and is denied"""
+"""maximum size of a question in bytes, with the whole outgoing text: nobody would read a longer one, so it is denied"""
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -33,7 +33,7 @@ Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request for approval. `arguments` may be shown, `secrets` are the digests of the others."""
+    """A request for approval. `arguments` may be shown; `secrets` has the digests of the others."""
 
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
     """a random number of the guard"""
@@ -49,11 +49,13 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     origins: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
     """the origins of arguments by name, as far as the guard knows"""
     foreign: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=32)]], Meta(max_length=64)] = {}
-    """links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records"""
+    """links and mail addresses in outgoing text, by argument, that come neither from the person nor from the
+    person's records
+    """
     warnings: Annotated[list[Name], Meta(max_length=64)] = []
     """further warnings for the person (`ostiary.provenance.extent`): `mentioned`, `carries:personal`"""
     approval: Annotated[str, Meta(max_length=64)] = ""
-    """the approval that the agent means; absent: any approval of this call"""
+    """the approval that the agent names; absent: any approval of this call"""
 
 
 class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +63,7 @@ class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unkn
 
     approval: str
     state: Literal["open", "spent"]
-    """the question is open, or this call may pass"""
+    """whether the question is open, or this call may pass"""
 
 
 def binding(
@@ -76,8 +78,8 @@ def binding(
     policies: Iterable[str],
     needs: str,
 ) -> str:
-    """Return the digest of the call that an approval is for. `resource` is a name. Raises Malformed for arguments
-    without a digest.
+    """Return the digest of the call to which an approval is bound. `resource` is a name. Raises Malformed for
+    arguments without a digest.
     """
     shown = {name: value for name, value in arguments.items() if name not in presentation}
     value = {

@@ -32,7 +32,7 @@ class RemotePolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """A subject or a resource in a question. Policies read its other members, which the server does not check."""
+    """A subject or a resource in a question. The server does not check its other members, which policies may read."""
 
     type: str
     id: str

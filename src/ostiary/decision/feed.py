@@ -32,15 +32,16 @@ from ostiary.provenance.noticing.risk import MOST, SCALE
 TYP = "ostiary-feed+jwt"
 SCOPE = "ostiary:feed"
 MAX_LINE_BYTES = 64 << 20
-"""Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
+"""Maximum size of a line: enough for a snapshot with policies, catalogue, and a few hundred thousand exceptions."""
 MAX_DEPTH = 256  # policies nest
 MAX_EXEMPT = 1000
+"""Maximum number of agents whose bearer tokens the guards of one resource accept."""
 MAX_LEARNED = 1024
-"""Agents whose bearer tokens the guards of one resource accept."""
+"""Maximum number of learned arguments of one resource."""
 MAX_STOPS = 1000
-"""Messages that a guard may deliver at once, of those in which it heard of stops."""
+"""Maximum number of messages with stops that a guard delivers at once."""
 MAX_STOPS_BYTES = 768 << 10
-"""Size of all of them together, below the server's default limit of a request."""
+"""Maximum size of these messages together, below the server's default limit of a request."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -51,8 +52,8 @@ class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class AgentFact(_Fact, frozen=True, tag="agent"):
-    """Tokens of this agent with a lower epoch are revoked, and all of them unless `state` is active;
-    `until` as below.
+    """A fact about an agent: its tokens of a lower epoch are revoked, and all tokens unless `state` is active.
+    `until` as in `TaskFact`.
     """
 
     agent: Id
@@ -62,21 +63,21 @@ class AgentFact(_Fact, frozen=True, tag="agent"):
 
 
 class TaskFact(_Fact, frozen=True, tag="task"):
-    """The task has ended; after `until` no token of it can be alive, and the fact may be forgotten."""
+    """The end of a task. After `until`, no token of it can be live, and the fact may be deleted."""
 
     task: Id
     until: Micros
 
 
 class TokenFact(_Fact, frozen=True, tag="token"):
-    """The token was revoked."""
+    """The revocation of a token."""
 
     jti: Id
     until: Micros
 
 
 class KeyFact(_Fact, frozen=True, tag="key"):
-    """Tokens that are bound to this key are revoked."""
+    """The revocation of all tokens that are bound to a key."""
 
     jkt: Id
     until: Micros
@@ -101,8 +102,8 @@ class RestrictionFact(_Fact, frozen=True, tag="hold"):
 
 
 class ThreatFact(_Fact, frozen=True, tag="threats"):
-    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks one after the other; an
-    empty list is removed.
+    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks, concatenated; an
+    empty list was removed.
     """
 
     id: Id
@@ -131,7 +132,7 @@ class ProfileFact(_Fact, frozen=True, tag="profile"):
 
 
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
-    """The guard's own resource as it now is; `catalogue` is its JSON text."""
+    """The present state of the guard's own resource. `catalogue` is its JSON text."""
 
     resource_id: Id
     name: Id
@@ -190,16 +191,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     at: Micros
     facts: list[Fact] = []
     private: list[str] = []
-    """resources that have something to hear in private, by id"""
+    """ids of resources whose guards need further messages of their own"""
     aud: str = ""
     stream: str = ""
     snapshot: bool = False
     head: Annotated[str, Meta(max_length=4096)] = ""
-    """the ledger's signed checkpoint when the message was made: the part of the history that the guard has seen"""
+    """the ledger's signed checkpoint when the message was made: guards remember how far they have seen the history"""
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
-    """A line of the stream."""
+    """Return a message as a line of the stream."""
     return sign_jwt(key, typ=TYP, claims=message).encode() + b"\n"
 
 
@@ -238,10 +239,10 @@ def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
 
 
 def announced_keys(message: Message) -> JwkSet | None:
-    """Return the keys of the feed after a rotation from the message that announces it; None for any other message.
+    """Return the keys of the feed after a rotation, from the message that announces it; None for any other message.
 
-    The old key has signed the message, so that a server which lost the new key can verify the new key's signatures.
-    Raises Malformed.
+    The old key has signed the message, so a server that lost the new key can verify signatures of the new key. Raises
+    Malformed.
     """
     if message.snapshot:
         return None
@@ -249,8 +250,8 @@ def announced_keys(message: Message) -> JwkSet | None:
 
 
 def unverified_message(line: bytes) -> Message:
-    """Return the message of a line without checking its signature, for lines that were checked before they were stored.
-    Raises Malformed.
+    """Return the message of a line without verifying its signature, for lines that were verified before they
+    were stored. Raises Malformed.
     """
     parts = line.removesuffix(b"\n").split(b".")
     if len(parts) != 3:

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
-    """The state of the history that a guard knows (`Before`); zeros for none. `met`: the version of the owner's
+    """The version of the history that a guard has (`Before`); zeros for none. `met`: the version of the owner's
     counterparts; -1: none.
     """
 
@@ -45,7 +45,7 @@ class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):
-    """A call of the tool that the server accepts if the guard's state is current, with its recipients.
+    """A call of the tool, with its recipients, that the server accepts if the guard's history is current.
 
     Other members of the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same
     recipients under the key of the owner's counterparts, if the guard has it.
@@ -58,7 +58,7 @@ class Next(msgspec.Struct, frozen=True, array_like=True):
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a number that the guard threw"""
+    """a random number of the guard"""
     token: Id
     """the token's `jti`"""
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
@@ -70,7 +70,7 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """set for a request about the history rather than the origins"""
     next: Next | None = None
     made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
-    """the things that a call of the tool has created"""
+    """the objects that a call of the tool has created"""
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.sources import MAX_SOURCES, Source
 
 MAX_RECORDS = 512
-"""records in one report"""
+"""maximum number of records in one report"""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -24,7 +24,7 @@ Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
 Network = Annotated[
     str, Meta(pattern=r"^(([0-9]{1,3}\.){3}0/24|([0-9a-f]{1,4}(:[0-9a-f]{1,4}){0,2})?::/48)?\Z", max_length=19)
 ]
-"""the form of `protocol.network`: never an address"""
+"""the form of a network (`protocol.network`), never an address"""
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Rest = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -50,7 +50,7 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     model: Name | None = None
     risk_tier: Name | None = None
     context: dict[str, Any] | msgspec.Raw
-    """a guard has it in bytes"""
+    """the context in Cedar's JSON, which the guard has as bytes"""
     call_context: dict[str, Any] = msgspec.field(default_factory=dict, name="beside")
     """the members of the context that belong to this call: `origin` and the like, never a value"""
     arguments: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ class CallRecord(
     digest: Annotated[str, Meta(max_length=64)] = ""
     """digest of the arguments: `canonical.digest`"""
     arguments: dict[str, Any] | None = None
-    """redacted, if the guard is configured to record them"""
+    """the redacted arguments, if the guard is configured to record them"""
     reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
     data_classes: Annotated[list[Name], Meta(max_length=2 * MAX_CLASSES)] = []
     """data classes of the tool"""
@@ -100,7 +100,7 @@ class CallRecord(
     policies: Names = []
     watched: Names = []
     spent: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
-    """the charge of the call by account"""
+    """the charge of the call, by account"""
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
     remote: RemoteRecord | None = msgspec.field(default=None, name="elsewhere")
@@ -115,7 +115,7 @@ class CallRecord(
     this guard's report
     """
     sources: Annotated[list[Source], Meta(max_length=MAX_SOURCES)] = []
-    """fields of records that values of the call came from, each reported once a task"""
+    """fields of records from which values of the call came; each is reported once per task"""
 
 
 class UndecidedRecord(
@@ -127,7 +127,9 @@ class UndecidedRecord(
     tag_field="kind",
     tag="undecided",
 ):
-    """A call that could not be decided, and why. `outcome`: `allow` if it ran all the same, in mode `watch`."""
+    """A call that could not be decided, with the error. `outcome`: `allow` if the call ran nevertheless, in
+    mode `watch`.
+    """
 
     at: Micros
     tool: Annotated[str, Meta(max_length=256)]
@@ -135,7 +137,7 @@ class UndecidedRecord(
     token: Name = ""
     """the token's `jti`, if there was one"""
     agent: Name = ""
-    """the agent, as the guard believes"""
+    """the supposed agent, unproved"""
     digest: Annotated[str, Meta(max_length=64)] = ""
     arguments: dict[str, Any] | None = None
     reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
@@ -160,7 +162,7 @@ class ResultRecord(
     data_class: Annotated[str, Meta(max_length=64)] = ""
     """the data class of the result"""
     unused: Annotated[dict[Name, Rest], Meta(max_length=64)] = {}
-    """the unused part of the charge by account; below zero: the call returned more"""
+    """the unused part of the charge, by account; negative if the call returned more"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

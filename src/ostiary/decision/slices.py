@@ -34,7 +34,7 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Drawn(msgspec.Struct, frozen=True):
     total: dict[str, int]
     left: dict[str, int]
-    """the rest of the whole budget"""
+    """the remaining units of the whole budget"""
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class GivenBack(msgspec.Struct, frozen=True):
     closed: list[str]
-    """closed accounts, of which this guard has no units: both sides forget them and start new totals"""
+    """closed accounts, of which the guard has no units: both sides delete them and start new totals"""
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

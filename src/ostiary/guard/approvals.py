@@ -39,35 +39,35 @@ _decode = json_decoder(list[tuple[str, str, str]])
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Asks for a person's yes to one call. The answer is an `ApprovalOutcome`."""
+    """The need for a person's approval of one call. The answer is an `ApprovalOutcome`."""
 
     policies: tuple[str, ...]
     """the policies that ask"""
     by: tuple[str, str]
     """agent and task"""
     ask: Callable[[str], approval.ApprovalRequest]
-    """make the question about the call with that number; raises Malformed"""
+    """return the question about the call, with that number; raises Malformed"""
 
     @property
     def digest(self) -> str:
-        """The name of the call when it is made again, under a newer token too. Raises Malformed."""
+        """Return the digest that names the call, also if it is repeated under a newer token. Raises Malformed."""
         ask = self.ask("")
         return canonical.digest([*self.by, ask.policies, ask.tool, ask.arguments, ask.secrets], floats=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalOutcome:
-    """The server's answer about an approval, or why there is none."""
+    """The server's answer about an approval, or the reason why there is none."""
 
     policies: tuple[str, ...]
     answer: approval.ApprovalAnswer | None = None
     refusal: Refused | None = None
     number: str = ""
-    """the number of the call that spent the yes; empty where none was spent"""
+    """the number of the call that spent the approval; empty if none was spent"""
 
     @property
     def approved(self) -> tuple[str, ...]:
-        """The asking policies whose approval this call has spent."""
+        """Return the asking policies whose approval this call has spent."""
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
@@ -84,7 +84,7 @@ class ApprovalOutcome:
 
 
 def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Memory | None) -> Approval:
-    """Return the need for a person's yes to a call that nothing else denies."""
+    """Return the need for a person's approval, for a call that nothing else denies."""
     claims, ready = call.principal.claims, call.ready
     assert ready is not None
     origins, warnings = origins_by_argument(decision.call_context), warnings_of(decision.call_context)
@@ -109,19 +109,19 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
 
 
 class PendingApprovals:
-    """Numbers of calls that asked for a yes and are not on record as allowed. Thread-safe."""
+    """Numbers of calls that requested an approval and are not recorded as allowed. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mutex = threading.Lock()
         self._waiting: dict[str, tuple[str, str]] = {}
-        """number and approval by the digests of calls, the oldest first"""
+        """number and approval by the digest of the call, the oldest first"""
         self._asking: dict[str, tuple[str, str]] = {}
-        """digest and approval by the numbers of calls that are being decided"""
+        """digest and approval by the number of the call, for calls that are being decided"""
 
     def begin(self, digest: str, number: str) -> str:
-        """Return the number for a request about the call of that digest: the unrecorded earlier one, or this one.
-        Raises SpoolFailed.
+        """Return the number for a request about the call with that digest: of an earlier unrecorded call, or a
+        new one. Raises SpoolFailed.
         """
         with self._mutex:
             number, spent = self._waiting.pop(digest, (number, ""))
@@ -134,23 +134,25 @@ class PendingApprovals:
             return number
 
     def spend(self, number: str, approval: str) -> None:
-        """Note that the yes is spent on that number. Raises SpoolFailed: then the call must not pass."""
+        """Record that the call with that number has spent the approval. Raises SpoolFailed: then the call must
+        not pass.
+        """
         with self._mutex:
             digest, _ = self._asking[number]
             self._asking[number] = digest, approval
             self._write()
 
     def release(self, number: str) -> None:
-        """Keep the number of a call that is not on record as allowed: the same call, made again, asks with it."""
+        """Keep the number of a call that is not recorded as allowed, so that the repeated call uses the same number."""
         with self._mutex:
             if (asking := self._asking.pop(number, None)) is not None:
                 digest, approval = asking
                 self._keep({digest: (number, approval)})  # the file has it already
 
     def drop(self, number: str) -> None:
-        """Forget a number whose call is on record, or on which nothing is spent.
+        """Delete a number whose call is recorded, or whose approval is not spent.
 
-        If the file cannot be written, it names a number too many, which the record in the spool makes harmless.
+        If the file cannot be written, it keeps a number too many, which the record in the spool makes harmless.
         """
         with self._mutex:
             self._asking.pop(number, None)
@@ -160,7 +162,7 @@ class PendingApprovals:
                 log.warning("%s", error)
 
     def inherit(self, spool: Spool) -> None:
-        """Take over the numbers of a guard that is gone, with its spool."""
+        """Take over the numbers of a guard that has ended, with its spool."""
         try:
             left = spool.requested_approvals.read_bytes()
             recorded = spool.approvals()

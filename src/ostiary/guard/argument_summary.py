@@ -21,7 +21,7 @@ from typing import Any
 from ostiary.protocol import canonical
 
 MAX_TEXT = 256
-"""Code points of a text that is recorded as it is."""
+"""Maximum number of code points of a text that is recorded unchanged."""
 MAX_ARGUMENTS = 64
 MAX_NAME = 256
 MAX_DEPTH = 8
@@ -46,14 +46,14 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECA
 
 
 def summarize_arguments(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Return the recorded form of the arguments; `kinds` is the catalogue's, by the name of an
-    argument. Raises nothing.
+    """Return the recorded form of the arguments. `kinds` are the catalogue's, by the name of an argument.
+    Raises nothing.
     """
     return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
 
 
 def _leaves(inside: Mapping[str, Any], kinds: Mapping[str, str], before: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Paths and values. A name with a dot of its own is left out, since no bound could tell it from a path."""
+    """Yield paths and values. A name that contains a dot is left out, since it looks like a path."""
     for name, value in inside.items():
         path = before + name
         if not name or "." in name or len(path) > MAX_NAME:

@@ -25,9 +25,9 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
 
 IDLE_US = 5_000_000
-"""Microseconds after which an account that no call used is given back."""
+"""Microseconds after which an unused account is returned."""
 DRAW_S = 2.0
-"""Seconds that a call waits for its turn, and for each answer."""
+"""Seconds that a call waits for its turn, and for each answer of the server."""
 MAX_GIVEN = 1000
 
 T = TypeVar("T")
@@ -35,7 +35,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraw:
-    """Asks to draw so that a call can be paid. The answer: the remaining units of the accounts with too few."""
+    """The need to draw units so that a call can be paid. The answer: the remaining units of the accounts with
+    too few.
+    """
 
     costs: Mapping[str, int]
 
@@ -45,11 +47,11 @@ class _Part:
     left: int = 0
     spent: int = 0
     running: int = 0
-    """calls of which something may come back"""
+    """calls that may still return units"""
     is_touched: bool = True
-    """since it was last looked at"""
+    """true if it was used since the last check"""
     since: int = 0
-    """Instant at which a use was last seen."""
+    """time of the last check that saw a use"""
 
 
 _NOTHING = _Part()
@@ -64,7 +66,7 @@ class BudgetCache:
         self._mutex = threading.Lock()
         self._is_closed = False
         self.last = 0
-        """number of the last record that spent anything"""
+        """number of the last record that spent units"""
 
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
         """Spend these costs, keep the record of the call, and return its number. If an account has too little, return
@@ -122,13 +124,13 @@ class BudgetCache:
                 raise exhausted(budget, left[account])
 
     def expect(self, accounts: Iterable[str]) -> None:
-        """Note that a draw from these accounts begins: whatever comes of it, the rest must be given back one day."""
+        """Record that a draw from these accounts begins. Whatever its outcome, the units must be returned later."""
         with self._mutex:
             for account in accounts:
                 self._parts.setdefault(account, _Part()).is_touched = True
 
     def grant(self, totals: Mapping[str, int]) -> None:
-        """Add drawn units; `totals` are since the guard began."""
+        """Add drawn units; `totals` count from the start of the guard."""
         with self._mutex:
             for account, total in totals.items():
                 part = self._parts[account]
@@ -140,8 +142,8 @@ class BudgetCache:
             return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
-        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return the spent units of
-        each.
+        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return the spent units
+        of each.
         """
         now = self._tick()
         kept: dict[str, int] = {}
@@ -155,19 +157,19 @@ class BudgetCache:
         return kept
 
     def forget(self, accounts: Collection[str]) -> None:
-        """Forget accounts that the server has forgotten too."""
+        """Delete accounts that the server has deleted too."""
         with self._mutex:
             for account in accounts:
                 self._parts.pop(account, None)
 
     def close(self) -> None:
-        """Stop paying; every payment has its record."""
+        """Stop paying. Every payment so far has its record."""
         with self._mutex:
             self._is_closed = True
 
     @property
     def is_empty(self) -> bool:
-        """Return whether no slice is held."""
+        """Return whether the guard has no slice."""
         return not self._parts
 
 
@@ -183,11 +185,11 @@ class BudgetClient:
         self._open = ExitStack()
         self._connection: tuple[httpx2.Client, client.Auth] | None = None
         self._asked = 0
-        """Number of the last request: each has its turn."""
+        """Number of the last request; each request has the next number."""
         self._unconfirmed: dict[str, int] = {}
-        """Accounts of a return that got no answer."""
+        """Accounts of a return that the server has not answered."""
         self.has_drawn = False
-        """The server may count units as drawn by this guard."""
+        """True if the server may count units as drawn by this guard."""
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
         """Draw the units that these costs need, for a call under that token (its `jti`). Return the units left in the
@@ -217,7 +219,7 @@ class BudgetClient:
                     return  # reports of the others are still on their way
 
     def _keep(self, keep: dict[str, int]) -> int:
-        """Give back everything but `keep`; return the number of closed accounts. Raises Unavailable."""
+        """Return all units except `keep` to the server; return the number of closed accounts. Raises Unavailable."""
         self._unconfirmed = keep
         returned = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
         self._unconfirmed = {}
@@ -225,7 +227,7 @@ class BudgetClient:
         return len(returned.closed)
 
     def settle(self) -> None:
-        """Return everything; all records are reported. Raises Unavailable."""
+        """Return all units after all records are reported. Raises Unavailable."""
         with self._alone():
             self._post("settle", Settled(spool=self._spool, last_record=self._cache.last), dict)
             self.has_drawn = False

@@ -22,13 +22,13 @@ MAX_REASON = 500
 MAX_TOOL = 128
 MAX_CLASS = 64
 MAX_NAMED = 16
-"""policies in the record of a decision; the spool must be able to hold every record"""
+"""maximum number of policies in the record of a decision, so that the spool can hold every record"""
 
 
 class Denied(Forbidden):
-    """The call is refused by decision; code, message and hint are those of the first reason.
+    """The call is denied; code, message and hint are those of the first reason.
 
-    `missing_scope` is the scope that the tool needs and the token does not have, if that is why.
+    `missing_scope` is the scope that the tool needs and the token lacks, if that is the reason.
     """
 
     def __init__(self, decision: access.Decision, *, missing_scope: str = "") -> None:
@@ -38,7 +38,7 @@ class Denied(Forbidden):
         self.step_up = first if first.code == INSUFFICIENT else None
         """the demand on the token (RFC 9470), if only a step-up is missing"""
         self.approval = decision.approval
-        """the approval to request; once given, the same call passes one time"""
+        """the approval to request; once given, the same call passes once"""
 
 
 class Withheld(Forbidden):
@@ -62,7 +62,7 @@ class Verified:
 
 @dataclass(slots=True)
 class Call:
-    """A decided call; `number` is its record's in the spool."""
+    """A decided call. `number` is the number of its record in the spool."""
 
     decision: access.Decision
     number: int
@@ -72,7 +72,7 @@ class Call:
     classes: frozenset[str] = frozenset()
     """data classes that its tool handles"""
     ahead: dict[str, Volume] = field(default_factory=dict)
-    """accounts from which it took the most that it may return"""
+    """accounts that were charged in advance with the most that the call may return"""
     watched: Watched | None = None
     """the memory key of its task; None: the task has no memory"""
     _size: dict[str, Any] = field(default_factory=dict)
@@ -80,10 +80,10 @@ class Call:
     def result(
         self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
     ) -> None:
-        """State the result: its size, its number of records, its data class. Call this before the result leaves.
+        """State the result: its size, its number of records, its data class. Call this before the result is returned.
 
-        Raises Withheld if the result must not leave: it is larger than one call may return, or of a class that the
-        catalogue does not state for the tool.
+        Raises Withheld if the result must not be returned: it is larger than one call may return, or of a class that
+        the catalogue does not state for the tool.
         """
         self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
         try:
@@ -114,8 +114,8 @@ class Call:
         return min(limits, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
-        """Return the unused part of the charge; nothing if the result was not stated. With enforcement an excess was
-        withheld; otherwise the value is below zero.
+        """Return the unused part of the charge; nothing if the result was not stated. Under enforcement, an
+        excess was withheld; in watch mode the value may be negative.
         """
         least = 0 if self.enforces else -MAX_INT
         rest = {account: max(least, _rest(volume, self._size)) for account, volume in ahead.items()}

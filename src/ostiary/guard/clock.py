@@ -24,7 +24,7 @@ from ostiary.protocol.decoding import json_decoder
 log = logging.getLogger("ostiary.guard")
 
 KEEP_EVERY_US = 10_000_000
-"""Maximum age of the time in the folder, in microseconds of the boot clock."""
+"""Maximum age of the stored time, in microseconds of the boot clock."""
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ _decode = json_decoder(Kept)
 
 
 class _Anchor(NamedTuple):
-    """The server's time when the boot clock showed `tick`."""
+    """The server's time at the boot clock's `tick`."""
 
     tick: int
     time: int
@@ -55,7 +55,9 @@ class FeedClock:
     def __init__(
         self, *, now: Callable[[], int], tick: Callable[[], int], file: Path | None = None, boot: str = ""
     ) -> None:
-        """`file`: where the time is kept. `boot`: which boot of the machine this is; empty if unknown."""
+        """Read the stored time. `file`: where the time is stored. `boot`: the id of the machine's boot; empty
+        if unknown.
+        """
         self._now, self._tick, self._file, self._boot = now, tick, file, boot
         self._anchor: _Anchor | None = None
         self._last = 0
@@ -78,13 +80,11 @@ class FeedClock:
 
     @property
     def difference(self) -> int:
-        """The difference of the wall clock to this time; 0 before the first message."""
+        """Return the difference between the wall clock and this time; 0 before the first message."""
         return -self.late(self._now())
 
     def hear(self, at: int, *, is_proof: bool) -> None:
-        """A fresh message states the server's time. `is_proof`: the message answers a request that the guard has just
-        sent.
-        """
+        """Set the time from a fresh message. `is_proof`: the message answers a request that the guard has just sent."""
         self()  # what has passed stays passed
         if self._anchor is None or is_proof or self.late(at) < 0:
             self._anchor = _Anchor(self._tick(), at)
@@ -92,7 +92,7 @@ class FeedClock:
             self.keep()
 
     def keep(self) -> None:
-        """Keep the time in the folder. Where that fails it is logged: until a restart nothing depends on the file."""
+        """Store the time in the folder. A failure is logged; the file matters only after a restart."""
         if self._file is None or self._anchor is None:
             return
         self._kept_at = self._tick()

@@ -1,4 +1,6 @@
-"""A guard fails closed: whatever goes wrong where it decides is a refusal, and where it hands out, a withholding."""
+"""Fail-closed guards: any error while a call is decided denies the call, and any error while a result is
+recorded withholds the result.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ostiary.protocol.jose import InvalidToken
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection that is being served; `why` it was cut."""
+    """An open connection, and the reason why it was cut."""
 
     principal: access.Principal
     cut: Callable[[], None]
@@ -64,7 +64,7 @@ class Connections:
             self._open.discard(connection)
 
     def look(self, facts: access.Facts) -> None:
-        """Cut the connections whose token is no longer valid."""
+        """Cut the connections whose tokens are no longer valid."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)
 

@@ -43,28 +43,28 @@ Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approv
 
 @dataclass(slots=True)
 class _Inputs:
-    """Answers of the server to the needs of one call."""
+    """The server's answers to the needs of one call."""
 
     says: Says = None
-    """Returns the definition that the tool gives of itself."""
+    """Function that returns the definition that the tool states itself."""
     memory: Memory | None = None
     is_memory_fresh: bool = False
-    """The server has sent the memory of the task."""
+    """True if the server has sent the memory of the task."""
     before: Before | None = None
     is_before_current: bool = False
-    """The server has confirmed that nothing has happened since `before`."""
+    """True if the server has confirmed that nothing has happened since `before`."""
     has_claimed: bool = False
-    """The server has accepted the call as the next one: the decision stands, whatever happens meanwhile."""
+    """True if the server has accepted the call as the next one: then the decision is final."""
     relies_on_history: bool = True
-    """Enforced policies read the history."""
+    """True if enforced policies read the history."""
     has_no_history: bool = False
-    """The history is not available, and only policies in mode `watch` would read it."""
+    """True if the history is unavailable and only policies in mode `watch` would read it."""
     remote: RemoteAnswers | None = None
     is_counted: bool = False
-    """The server has counted the call for throttled agents."""
+    """True if the server has counted the call for throttled agents."""
     approval: ApprovalOutcome | None = None
     left: Mapping[str, int] | None = None
-    """Units left in the accounts that have too little."""
+    """Remaining units of the accounts that have too few."""
 
     def ask(self, need: Need) -> Steps[None]:
         """Yield the need, and keep the answer. Raises Unavailable."""
@@ -110,7 +110,7 @@ class _Inputs:
 
 
 class _Decided(NamedTuple):
-    """A decision with the inputs that it rests on."""
+    """A decision with the inputs on which it is based."""
 
     decision: Decision
     noticed: tuple[Noticed, ...]
@@ -130,7 +130,7 @@ class CallDecider:
     listing: Listing
     sources: Sources
     sessions: Sessions | None
-    """None: the guard does not look for odd calls."""
+    """None: the guard does not look for unusual calls."""
     networks: BearerNetworks | None
     records_arguments: bool
     learns: bool

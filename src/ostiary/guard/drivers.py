@@ -1,6 +1,6 @@
 """Two drivers of a decision, which yields its needs: one blocks its thread, the other suspends its task.
 
-The answer to a need is a generator too, which yields awaitables. Each conversation with the server is therefore written
+The answer to a need is a generator too, which yields awaitables. Each conversation with the server therefore exists
 once.
 """
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for the result of work that another thread does. Raises TimeoutError after `within_s` seconds."""
+    """The wait for the result of another thread's work. Raises TimeoutError after `within_s` seconds."""
 
     future: Future[Any]
     within_s: float
@@ -40,7 +40,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Do work that blocks its thread."""
+    """Work that blocks its thread."""
 
     function: Callable[[], Any]
 
@@ -54,7 +54,7 @@ class Work:
 
 
 Waits = Generator[Wait | Work, Any, T]
-"""A conversation: yields awaitables, is sent their results, and returns the answer."""
+"""A conversation: it yields awaitables, is sent their results, and returns the answer."""
 
 
 def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Waits[T]:
@@ -76,7 +76,7 @@ def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Wai
 
 
 def run(waits: Waits[T]) -> T:
-    """Drive a conversation to its end; blocks the thread. Raises the errors of the decision."""
+    """Drive a conversation to its end, in this thread. Raises the errors of the decision."""
     try:
         wait = next(waits)
         while True:
@@ -94,7 +94,7 @@ def run(waits: Waits[T]) -> T:
 
 
 async def run_async(waits: Waits[T]) -> T:
-    """Drive a conversation to its end; the event loop goes on. Raises the errors of the decision."""
+    """Drive a conversation to its end, while the event loop continues. Raises the errors of the decision."""
     try:
         wait = next(waits)
         while True:

@@ -21,12 +21,12 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 
 GRACE_US = 60_000_000
-"""Time for which a fact is kept after it has ended, so that a clock that is off forgets none too early."""
+"""Time for which an ended fact is kept, so that a wrong clock does not delete it too early."""
 PRUNE_EVERY_US = 30_000_000
 
 
 class _Place(Enum):
-    """The place in a stream: the kind of message that must come next."""
+    """The position in a stream: the kind of message that must come next."""
 
     OPENING = auto()
     STEP = auto()
@@ -52,7 +52,7 @@ class Feed:
         stops: Path | None = None,
     ) -> None:
         self.clock = FeedClock(now=now, tick=tick, file=kept, boot=boot)
-        """the time by which everything is decided"""
+        """the time by which every decision is made"""
         self._began_at = tick()
         self.is_late = False
         """True if messages arrive so late that only a new stream helps"""
@@ -60,31 +60,31 @@ class Feed:
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
         self.kept = KeptStops(stops, now=self.clock)
-        """the stops that survive a restart, and a server that lost a part of its history"""
+        """the stops that outlast a restart of the guard and a loss of the server's database"""
         self.history = ""
-        """the server's history that this stream is in"""
+        """the server's history to which this stream belongs"""
         self._stream = ""
         self._place = _Place.OPENING
         self.feed_keys = JwkSet(())
         self.seq: int | None = None
-        """the position in the server's history; None: only a snapshot helps"""
+        """the position in the server's history; None: only a snapshot can follow"""
         self._knowledge: Knowledge | None = None
         self._present: Present | None = None
         self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
         self.mode: str | None = None
-        """the mode of the resource as of its last message, however old"""
+        """the mode of the resource in its last message, whatever its age"""
         self._why = "the Ostiary server has not been reached yet; denying to stay safe"
         self._prune_at = 0
         self.listeners: list[Callable[[access.Facts], object]] = []
-        """called with each change of the facts, once it is in force; raises nothing"""
+        """called with each change of the facts once it is in force; they raise nothing"""
 
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
-        """Prepare for a connection to `issuer` with the random number `stream`. No other lines count from now on."""
+        """Prepare for a connection to `issuer` with the random number `stream`; lines of other streams are refused."""
         self._stream, self._place, self.issuer, self.feed_keys = stream, _Place.OPENING, issuer, keys
         self._began_at, self.is_late = self._tick(), False
 
     def accept(self, unverified_line: bytes) -> Message:
-        """Learn from the next line. Raises FeedBroken, after which the guard has no facts."""
+        """Apply the next line. Raises FeedBroken, after which the guard has no facts."""
         try:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)
@@ -103,7 +103,7 @@ class Feed:
         return message
 
     def distrust(self, why: str) -> None:
-        """Forget everything."""
+        """Delete all facts."""
         self._knowledge = self._present = self.seq = None
         self._why = f"the feed is broken: {why}"
 
@@ -154,7 +154,7 @@ class Feed:
         self._knowledge = knowledge
 
     def _listen(self, message: Message, *, is_proof: bool) -> None:
-        """Rely on the facts from this message on, if the server's time, the wall clock and the boot clock agree.
+        """Trust the facts from this message on, if the server's time, the wall clock and the boot clock agree.
 
         `is_proof`: the message answers a random number that the guard made at most `max_skew` ago.
         """
@@ -178,7 +178,7 @@ class Feed:
 
     @property
     def age(self) -> int:
-        """The age of the facts, in microseconds."""
+        """Return the age of the facts, in microseconds."""
         return self._tick() - self._heard_at
 
     def current(self) -> Present:

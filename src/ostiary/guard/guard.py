@@ -153,7 +153,7 @@ class Guard:
 
     @property
     def resource(self) -> ResourceFact:
-        """The guarded resource, as the server describes it. Raises FeedStale."""
+        """Return the guarded resource, as the server describes it. Raises FeedStale."""
         return self.feed.current().resource
 
     def verify(

@@ -50,7 +50,7 @@ class FeedStale(Unavailable):
 
 
 class Present(NamedTuple):
-    """The inputs of decisions. `facts` reads tables that the thread of the feed keeps current."""
+    """The inputs of decisions. `facts` reads tables that the thread of the feed updates."""
 
     resource: ResourceFact
     keys: JwkSet
@@ -187,9 +187,7 @@ class Knowledge:
 
 
 def _profile(packed: str) -> Profile:
-    """Return the profile, or an empty one if it cannot be read: a profile states the usual behaviour, and decides
-    nothing.
-    """
+    """Return the profile, or an empty one if it cannot be read: no decision depends on a profile alone."""
     try:
         return unpack(unb64u(packed))
     except Malformed:

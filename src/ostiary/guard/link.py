@@ -83,9 +83,9 @@ class Link:
         self.is_current = threading.Event()
         """set once a snapshot was received"""
         self.trouble = "not connected yet"
-        """the last error; empty while the stream runs"""
+        """the last error; empty while the stream works"""
         self._applied: tuple[str, int, int] | None = None
-        """stream, number and time of the newest message in force, if the server has no acknowledgement of it yet"""
+        """stream, number and time of the newest message in force, if it is not yet acknowledged"""
         self._is_reporting = self._has_to_deliver = False
         self._told_at = tick()
         """time at which the server had all records (`tick`, in microseconds)"""
@@ -103,7 +103,7 @@ class Link:
             thread.start()
 
     def stop(self) -> None:
-        """Report the remaining records, for a moment, then end both conversations."""
+        """Report the remaining records within a short time, then end both conversations."""
         self._closing.set()
         self._wake.set()
         listen, tell = self._threads
@@ -125,8 +125,8 @@ class Link:
 
     @contextmanager
     def _connected(self, timeout_s: float | None = None) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
-        """Give the HTTP client of one conversation, its authentication, and the issuer. Raises any error of the
-        connection.
+        """Yield the HTTP client of one conversation, its authentication, and the issuer. Raises any error of
+        the connection.
         """
         timeout = httpx2.Timeout(timeout_s or CONNECT_S, read=timeout_s or self._feed.max_age / 1e6)
         with httpx2.Client(timeout=timeout) as http:
@@ -178,7 +178,7 @@ class Link:
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
-        """Return the keys of the feed: requested once, at the issuer's own URL; later changes come on the feed."""
+        """Return the keys of the feed, fetched once from the issuer's own URL; the feed announces later changes."""
         if self._feed.feed_keys.keys and self._feed.seq is not None:
             return self._feed.feed_keys
         response = http.get(f"{self._url}/feed/v1/jwks")
@@ -187,7 +187,7 @@ class Link:
         return JwkSet.parse(canonical.parse(response.content))
 
     def _deliver(self) -> None:
-        """Have the kept stops delivered: the server may have lost them."""
+        """Deliver the kept stops in the background, since the server may have lost them."""
         self._has_to_deliver = True
         self._wake.set()
 
@@ -233,7 +233,7 @@ class Link:
             log.warning("%s: %s", problem, error, exc_info=not isinstance(error, Expected))
 
     def _jitter(self, pause: float) -> float:
-        """Return between a half and one and a half of `pause`, so that guards do not reconnect all at once."""
+        """Return 0.5 to 1.5 times `pause`, so that guards do not reconnect at the same time."""
         return pause * (0.5 + self._random(1)[0] / 255)
 
     def _converse(self, http: httpx2.Client, auth: client.Auth) -> Iterator[None]:

@@ -16,16 +16,18 @@ from ostiary.decision import access
 from ostiary.protocol.errors import Malformed
 
 MAX_LISTED = 4 * MAX_TOOLS
-"""Names that are kept; beyond that, any other tool counts as changed."""
+"""Maximum number of names that are kept; beyond that, any other tool counts as changed."""
 AMBIGUOUS = "?"
 """digest of an ambiguous tool: a name that two tools have in one answer, or a tool without a digest"""
 
 Says = Callable[[], Mapping[str, Any]] | None
-"""The present definition of a tool, as a member of `tools` in an answer to `tools/list`; None: the listing counts."""
+"""Function that returns the present definition of a tool, as a member of `tools` in a response to `tools/list`.
+None: the noted listing counts.
+"""
 
 
 class Listing:
-    """Thread-safe."""
+    """The tools as the server lists them. Thread-safe."""
 
     def __init__(self) -> None:
         self._writing = threading.Lock()
@@ -37,9 +39,9 @@ class Listing:
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
-        """Note the members of `tools` in an answer to `tools/list`, as they reach the agent. Raises nothing.
+        """Note the members of `tools` in a response to `tools/list`, as the agent gets them. Raises nothing.
 
-        None: an unreadable answer, after which all approved tools count as changed.
+        None: an unreadable response, after which all approved tools count as changed.
         """
         digests: dict[str, str] = {}
         for tool in tools or ():
@@ -58,7 +60,7 @@ class Listing:
     def check(
         self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts, says: Says
     ) -> access.Decision:
-        """Return the decision, or a denial in its place if the tool has changed. Raises whatever `says` raises."""
+        """Return the decision, or a denial instead if the tool has changed. Raises any error of `says`."""
         if ready is None or not (approved := ready.tool.definition) or not (decision.verdict or decision.asks):
             return decision
         if not (self._is_changed(ready.tool.name, approved) if says is None else _digest(says()) != approved):

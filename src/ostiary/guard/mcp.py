@@ -1,7 +1,7 @@
 """Requests to an MCP server, as a tool and its arguments (MCP 2025-11-25, 2026-07-28).
 
-Nothing of the MCP SDK is needed here: the middleware of `ostiary.mcp` and the guard of `ostiary run` stand on this. A
-method that is not free is decided like a tool of its name, so the catalogue must list it
+The MCP SDK is not needed: the middleware of `ostiary.mcp` and the guard of `ostiary run` both use this module. A method
+that is not free is decided like a tool with its name, so the catalogue must list it
 (`ostiary.authorization.catalogue.methods`).
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from ostiary.authorization.catalogue import METHODS
 
 DENIED = -32001
-"""The code of the JSON-RPC error that a denial is."""
+"""The JSON-RPC error code of a denial."""
 FREE = frozenset(
     {
         "initialize",
@@ -30,7 +30,7 @@ FREE = frozenset(
 """Methods that need no decision: they list objects without their content, or end an operation that was decided."""
 LISTEN = "subscriptions/listen"
 _OF_PROTOCOL = ("_meta", "requestState")
-"""members of `params` that are the protocol's; the server made the state, and the client only returns it"""
+"""members of `params` that belong to the protocol; the server made the state, and the client only returns it"""
 
 
 def is_free(method: str, params: object) -> bool:
@@ -45,9 +45,9 @@ def is_free(method: str, params: object) -> bool:
 
 
 def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Tool and arguments of a request, as its body has them.
+    """Return the tool and the arguments of a request.
 
-    A tool with the name of a method is in no catalogue: the entry of that name describes the method.
+    No tool with the name of a method is in a catalogue: an entry with that name describes the method.
     """
     if method == "tools/call":
         arguments, name = params.get("arguments"), str(params.get("name", ""))
@@ -56,12 +56,12 @@ def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[st
 
 
 def is_unknown(method: str) -> bool:
-    """Return whether MCP has no such request of a client, so that a server has it only where its catalogue says so."""
+    """Return whether MCP defines no such client request, so that a server supports it only if its catalogue says so."""
     return method != "tools/call" and method not in FREE and method not in METHODS
 
 
 def extract_output(result: Mapping[str, Any]) -> object:
-    """Return the output of a tool: its structured content, or else its texts, a single one as a string. Of another
+    """Return the output of a tool: its structured content, or its texts, a single one as a string. For another
     method, return the whole result.
     """
     structured, content = result.get("structuredContent"), result.get("content")

@@ -30,7 +30,7 @@ from ostiary.provenance.origins import Memory, Part, add_parts, observe_output, 
 
 T = TypeVar("T")
 MAX_COPIES = 256
-"""Tasks; a copy has at most 64 KB."""
+"""Maximum number of tasks with a copy; a copy has at most 64 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class HistoryClaim:
-    """Asks whether nothing happened since `before`; with `done`, to be the next call in the history. The answer is True
-    if so; if not, the guard knows the history from then on.
+    """The claim that nothing has happened since `before`; with `done`, the claim to be the next call in the
+    history. The answer says whether the server accepts it; if not, the guard then has the newer history.
     """
 
     before: Before
     done: Done | None = None
-    """the call as it will be remembered, if it would be allowed"""
+    """the call as the history will have it, if it is allowed"""
     met: tuple[bytes, ...] = ()
-    """the recipients of the call, as the counterparts of its owner are known"""
+    """the recipients of the call, in the form of the owner's counterparts"""
 
 
 class TaskMemories:
@@ -76,7 +76,7 @@ class TaskMemories:
         return None if copy is None else copy.memory
 
     def recall(self, principal: access.Principal) -> Waits[Memory]:
-        """Return the present memory of the token's task at the server. Raises Unavailable."""
+        """Return the server's present memory of the token's task. Raises Unavailable."""
         return self._wait(partial(self._exchange, principal))
 
     def observe(self, watched: Watched, output: object) -> None:
@@ -185,7 +185,7 @@ class TaskMemories:
             raise _unavailable(error.message if isinstance(error, Refused) else type(error).__name__) from None
 
     def _keep(self, task: str, copy: _Copy) -> None:
-        """Keep a copy, unless another call has a later one meanwhile."""
+        """Store a copy, unless another call has stored a later one."""
         with self._mutex:
             present = self._copies.get(task)
             if present is None or present.seq < copy.seq:
@@ -196,7 +196,7 @@ class TaskMemories:
 
 
 def _key(principal: access.Principal) -> tuple[str, str]:
-    """The topmost task, and the agent."""
+    """Return the topmost task, and the agent."""
     return principal.tasks[-1], principal.claims.client_id
 
 

@@ -1,7 +1,7 @@
-"""Networks of bearer tokens: a token that is used from two networks was stolen.
+"""Networks of bearer tokens: a token that is used from two networks was probably stolen.
 
 A bearer token needs no key, so anyone who sees it can use it. It is valid for minutes, in which an agent seldom moves.
-An IPv4 and an IPv6 network do not count as two, for a client on both uses either.
+An IPv4 and an IPv6 network do not count as two, because a client with both protocols uses either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ostiary.guard.call import Verified
 from ostiary.provenance.noticing import Noticed
 
 MAX_TOKENS = 10_000
-"""tokens that are remembered; beyond that, the oldest one is forgotten"""
+"""maximum number of remembered tokens; beyond that, the oldest is deleted"""
 POINTS = 60
 
 
@@ -26,7 +26,7 @@ class BearerNetworks:
         self._first: OrderedDict[tuple[str, bool], str] = OrderedDict()
 
     def notice(self, caller: Verified) -> tuple[Noticed, ...]:
-        """Return the oddities of the network of a call; none for a token that is bound to a key."""
+        """Return the findings about the network of a call; none for a token that is bound to a key."""
         claims = caller.principal.claims
         if claims.cnf is not None or not caller.network:
             return ()

@@ -1,4 +1,4 @@
-"""The result of a call: remembered before it leaves, and recorded."""
+"""The result of a call: its output is remembered before it is returned, and its outcome is recorded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
 
 
 def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:
-    """Return whether how it went is on record. The call has run: a failure to record its output is logged."""
+    """Record the outcome; return whether it was recorded. The call has run, so a failure is logged."""
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}
     unused = call.unused(ahead)

@@ -1,7 +1,7 @@
-"""Proofs at a guard: DPoP (RFC 9449 sections 4.3 and 9) with nonces of ours, each proof once.
+"""Proofs at a guard: DPoP (RFC 9449 sections 4.3 and 9) with the guard's own nonces; each proof is accepted once.
 
-The secret of the nonces is as old as the guard, so a proof made for another guard, or for an earlier life of this one,
-carries a nonce that is not ours. The memory of used proofs therefore need not survive a restart.
+The secret of the nonces is made when the guard starts, so a proof for another guard, or from before a restart, has a
+nonce that is refused. The memory of used proofs therefore need not outlast a restart.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ostiary.protocol.errors import Unauthenticated, Unavailable
 
 NONCE_LIFETIME_US = 300_000_000
 MAX_REMEMBERED = 1_000_000
-"""Beyond that many proofs in two minutes, the guard refuses."""
+"""Maximum number of proofs in two minutes; beyond that, the guard refuses."""
 
 
 class NonceNeeded(dpop.UseNonce):
-    """Carries the nonce to use."""
+    """The proof needs a nonce of the guard; the error has the nonce to use."""
 
     def __init__(self, nonce: str) -> None:
         super().__init__("the DPoP proof needs a nonce of this server", hint="send the proof again with `DPoP-Nonce`")
@@ -27,7 +27,7 @@ class NonceNeeded(dpop.UseNonce):
 
 
 class Proofs:
-    """Thread-safe."""
+    """The nonces of a guard, and the memory of used proofs. Thread-safe."""
 
     def __init__(self, *, secret: bytes, now: Callable[[], int], limit: int = MAX_REMEMBERED) -> None:
         self._secret, self._now, self._limit = secret, now, limit
@@ -39,7 +39,7 @@ class Proofs:
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
     def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:
-        """Use up a proof of that key. Return the next nonce once half the life of the present one is over.
+        """Accept a proof of that key, once. Return the next nonce once half the life of the present one has passed.
 
         Raises NonceNeeded, InvalidProof, Unavailable.
         """
@@ -63,7 +63,9 @@ class Proofs:
         return None if is_young else self.nonce()
 
     def _use(self, digest: bytes, *, until: int) -> None:
-        """Use up a proof. Its time may have passed by now, and the memory of it as well."""
+        """Record a proof as used. Raises InvalidProof if it was used, or if its time has passed meanwhile,
+        since older proofs are no longer remembered.
+        """
         used, now = self._used, self._now()
         if digest in used or until < now:
             raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
@@ -75,7 +77,7 @@ class Proofs:
 
 
 def access_token(authorization: str | None) -> tuple[Literal["bearer", "dpop"], str]:
-    """The scheme and the token of an `Authorization` header. Raises Unauthenticated."""
+    """Return the scheme and the token of an `Authorization` header. Raises Unauthenticated."""
     if authorization is None:
         raise _nothing_sent()
     scheme, _, token = authorization.partition(" ")

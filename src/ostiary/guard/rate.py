@@ -23,23 +23,23 @@ from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
-"""time for which a denied agent is denied without asking the server, in microseconds; minutes begin by the server's
-clock
+"""time for which a denied agent is denied without asking the server, in microseconds; minutes follow the
+server's clock
 """
 
 Limits = tuple[tuple[str, int], ...]
-"""Agents with their calls a minute."""
+"""Agents, each with its limit of calls in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateCheck:
-    """Asks to count a call that comes through throttled agents. The answer is whether it is within all limits."""
+    """The need to count a call through throttled agents. The answer is whether the call is within all limits."""
 
     limits: Limits
 
 
 class RateLimiter:
-    """The calls of throttled agents at this guard, and which agents were denied a moment ago. Thread-safe."""
+    """The calls of throttled agents at this guard, and the agents that were denied a moment ago. Thread-safe."""
 
     def __init__(self, rpc: ServerRpc, *, now: Callable[[], int]) -> None:
         self._rpc, self._now = rpc, now
@@ -47,9 +47,10 @@ class RateLimiter:
         self._denied: dict[Limits, tuple[int, access.Reason]] = {}
 
     def check(self, call: access.ResolvedCall, decision: access.Decision) -> access.Decision | RateCheck:
-        """Return the decision on a call; a denial where an agent has just had one call too many; or the need to count.
+        """Return the decision on a call, a denial if an agent has just exceeded its limit, or the need to count the
+        call.
 
-        A call that is denied anyway is not counted, unless a person is to be asked about it.
+        A call that is denied anyway is not counted, unless a person is asked about it.
         """
         if not (decision.allowed or decision.asks):
             return decision
@@ -60,7 +61,7 @@ class RateLimiter:
         return RateCheck(limits) if limits else decision
 
     def count(self, need: RateCheck, token: str) -> Waits[bool]:
-        """Count a call under that token (its `jti`): return whether it is within the limits. Raises Unavailable."""
+        """Count a call under that token (its `jti`); return whether it is within the limits. Raises Unavailable."""
         body = msgspec.json.encode({"token": token})
         try:
             yield Wait(self._rpc.submit(partial(self._rpc.post, "pace", body)), ASK_S)

@@ -13,7 +13,7 @@ MAX_PARAMETERS = 100
 
 
 class Rules:
-    """`METHOD /path/{segment}/{rest*}` to tool; the first rule that fits counts."""
+    """The rules `METHOD /path/{segment}/{rest*}` to tool; the first rule that matches counts."""
 
     def __init__(self, rules: Mapping[str, str]) -> None:
         self._rules = [(*_compile(rule), tool) for rule, tool in rules.items()]

@@ -35,22 +35,22 @@ from ostiary.protocol.jose import b64u
 from ostiary.protocol.signed import SignedAnswer, parse_answer
 
 ASK_S = 1.0
-"""Seconds that a call waits for an answer."""
+"""Maximum wait of a call for an answer, in seconds."""
 PERSON_S = 5.0
-"""Seconds that a call waits for an approval: the server has the answer of the person or not, but writes it down."""
+"""Maximum wait of a call for a spent approval, in seconds: the server stores the answer before it sends it."""
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
 A = TypeVar("A", bound=SignedAnswer)
 SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
-"""Refusals after which the number of a call has spent no approval, and never will."""
+"""Refusals after which the number of a call can never have spent an approval."""
 MAX_ASKING = 64
-"""Calls that wait at once."""
+"""Maximum number of calls that wait at once."""
 MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
-"""Bytes of the longest kind of answer."""
+"""Maximum size of an answer, in bytes."""
 CONNECTIONS = 8
 
 Connect = Callable[[], Any]
-"""Opens a context: the HTTP client of the connection, its authentication, and the issuer."""
+"""Function that opens a context: the HTTP client of the connection, its authentication, and the issuer."""
 
 
 class ServerRpc:
@@ -77,8 +77,8 @@ class ServerRpc:
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
     def ask_policies(self, need: RemotePolicies, token: str) -> Waits[RemoteVerdict]:
-        """Return the verdict of the remote policies on a call under that token (its `jti`); whatever goes wrong, each
-        policy fails with that message.
+        """Return the verdict of the remote policies on a call under that token (its `jti`). If anything fails,
+        each policy fails with that message.
         """
         names = need.policies.remote
         try:
@@ -90,7 +90,7 @@ class ServerRpc:
             return fail_all(names, refusal.message)
 
     def ask_person(self, need: Approval) -> Waits[ApprovalOutcome]:
-        """Spend a yes to the call, or have a person asked about it."""
+        """Spend an approval for the call, or request one."""
         try:
             with self._question(need) as question:
                 answer = yield Wait(self.submit(partial(self._ask_person, question.body), PERSON_S), PERSON_S)
@@ -102,10 +102,11 @@ class ServerRpc:
 
     @contextmanager
     def _question(self, need: Approval) -> Iterator[_Question]:
-        """The question about that call, with the number of the same call that is not on record yet. Raises Refused.
+        """Return the question about the call, with the number of the same call if that is not recorded yet. Raises
+        Refused.
 
-        Whatever goes wrong, the number is kept for the same call made again: only the server's word that the yes was
-        spent by another ends it. A server that restarts refuses for many other reasons.
+        Whatever fails, the number is kept for the repeated call, unless the server says that another call has spent the
+        approval. A server that restarts refuses for many other reasons.
         """
         question = _Question(need, self.pending.begin(need.digest, b64u(self._random(16))), self.pending)
         try:
@@ -121,7 +122,7 @@ class ServerRpc:
     def submit(
         self, work: Callable[[int], T], within_s: float | None = None, *, code: str = "approval_unavailable"
     ) -> Future[T]:
-        """Run `work` in a thread, with the instant at which the call gives up: after ASK_S, or `within_s` seconds.
+        """Run `work` in a thread. `work` gets the time at which the call gives up: after ASK_S, or `within_s` seconds.
 
         Raises Unavailable with that code if too many calls wait, or the guard is closed.
         """
@@ -136,8 +137,8 @@ class ServerRpc:
         return waiting
 
     def _ask_person(self, body: bytes, until: int) -> approval.ApprovalAnswer:
-        """Ask for a person's approval. Raises Forbidden in the server's words, Unavailable if no person can be
-        asked.
+        """Request a person's approval. Raises Forbidden with the server's message, Unavailable if no person can
+        be asked.
         """
         try:
             return self.answer("approval", body, approval.ApprovalAnswer, until)
@@ -165,7 +166,7 @@ class ServerRpc:
             return fail_all(names, f"the server cannot be asked: {why}")
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
-        """Return the server's signed answer to exactly that body. Raises Refused, httpx2.HTTPError, OSError."""
+        """Return the server's signed answer to exactly this request. Raises Refused, httpx2.HTTPError, OSError."""
         return parse_answer(
             self.post(verb, body, until),
             kind,
@@ -176,7 +177,7 @@ class ServerRpc:
         )
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
-        """Return the answer; a connection that ended while it was idle is replaced once. Raises as `_send`."""
+        """Return the response. A connection that was closed while idle is replaced once. Raises as `_send`."""
         return self.request("POST", verb, body, until)
 
     def request(self, method: str, verb: str, body: bytes, until: int) -> bytes:
@@ -208,7 +209,7 @@ class ServerRpc:
         return answer
 
     def _connected(self, until: int) -> tuple[httpx2.Client, client.Auth]:
-        """The client that all calls share, from the first one on."""
+        """Return the client that all calls share; the first call opens it."""
         self._check_time(until)
         with self._mutex:
             self._check_time(until)
@@ -260,7 +261,7 @@ def _unasked(why: str) -> Unavailable:
 
 
 class ServerRefused(Unavailable):
-    """The server answered with an error; `own` is its own refusal, if it sent one."""
+    """The server answered with an error. `own` is its refusal, if it sent one."""
 
     def __init__(self, status: int, content: bytes) -> None:
         refusal = parse_refusal(status, content, kind=Forbidden)

@@ -1,4 +1,4 @@
-"""The sessions of tasks whose calls are decided here, as noticing needs them (`ostiary.provenance.noticing.Session`).
+"""The sessions of tasks whose calls are decided here, for detectors (`ostiary.provenance.noticing.Session`).
 
 Each guard knows the results of its own tools since its start; tasks with one memory share a session.
 """
@@ -13,11 +13,11 @@ from ostiary.provenance.noticing import BEGUN, Session, extend_session
 from ostiary.provenance.origins import Memory
 
 MAX_SESSIONS = 256
-"""each has at most about 12 KB"""
+"""maximum number of sessions; each has at most about 12 KB"""
 
 
 class Sessions:
-    """Thread-safe."""
+    """The sessions of one guard. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -28,8 +28,8 @@ class Sessions:
         return self._sessions.get(memory, BEGUN)
 
     def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
-        """Add the result of a call; `memory` is that of its task before the call. Beyond the limit, the session that
-        was idle for longest is forgotten.
+        """Add the result of a call; `memory` is the memory of its task before the call. Beyond the limit, the
+        session that was idle for longest is deleted.
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)

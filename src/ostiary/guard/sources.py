@@ -16,22 +16,24 @@ from ostiary.provenance.origins import Memory
 from ostiary.provenance.sources import NO_FIELDS, Fields, mark_reported, sources_of, with_output
 
 MAX_TASKS = 64
-"""each has at most about 300 KB"""
+"""maximum number of tasks; each has at most about 300 KB"""
 
 
 class Sources:
-    """Thread-safe. Of too many tasks the one is forgotten that read nothing for longest."""
+    """The sources of values, by task. Thread-safe. Beyond the limit, the task that has read nothing for longest
+    is deleted.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._tasks: OrderedDict[str, Fields] = OrderedDict()
 
     def read(self, watched: Watched, memory: Memory, output: object) -> None:
-        """Keep the fields of a call's output; `memory` is that of its task, with the output in it."""
+        """Store the fields of a call's output; `memory` is the memory of its task, with the output."""
         self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
 
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
-        """Return the record of a call with the sources of its values, each once a task."""
+        """Return the record of a call with the sources of its values; each source is recorded once per task."""
         task, tool = watched.principal.claims.memory, watched.ready.tool
         sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
         if not sources:

@@ -30,12 +30,12 @@ from ostiary.protocol.errors import Invalid, Unavailable
 SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
-"""Space that is kept free for the outcomes of allowed calls."""
+"""Bytes that are kept free for the outcomes of allowed calls."""
 MAX_RECORD_BYTES = 128 << 10
-"""More bytes than any record has, whatever the arguments are: a denial must not stay off the record."""
+"""A size above that of every record, whatever the arguments: a denial must always be recorded."""
 
 Mark = tuple[int, int]
-"""A place in a spool: the number that its segment begins with, the offset there."""
+"""A position in a spool: the number of the first record of a segment, and the offset in the segment."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _encode = msgspec.json.Encoder().encode
@@ -50,8 +50,8 @@ class SpoolFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `confirm`. Without records
-    there was only damage up to the mark.
+    """Records with the numbers `first`, `first` + 1, ..; `mark` is the position after them, for `confirm`.
+    Without records, everything up to the mark was damaged.
     """
 
     first: int
@@ -75,22 +75,22 @@ class Spool:
         self._next = 1
         self._is_closed = False
         self._is_tight = False
-        """True after the disk was full: then each file is deleted as soon as the server has all of it"""
+        """True after the disk was full: then each file is deleted as soon as the server has all its records"""
 
     @property
     def requested_approvals(self) -> Path:
-        """The file of requested and unrecorded approvals."""
+        """Return the file of requested and unrecorded approvals."""
         return self._folder / "asked"
 
     @property
     def waiting(self) -> int:
-        """Bytes that the server has not confirmed."""
+        """Return the number of bytes that the server has not confirmed."""
         with self._mutex:
             return self._left()
 
     @property
     def filled(self) -> int:
-        """The fill level in per cent: from 100 on there is room for outcomes only."""
+        """Return the fill level in per cent; from 100 on there is room for outcomes only."""
         return 100 * self.waiting // (self._limit - RESERVE)
 
     def _left(self) -> int:
@@ -143,10 +143,10 @@ class Spool:
         self._sizes[last] += len(line)
 
     def batch(self, *, count: int, size: int) -> Batch | None:
-        """The oldest records that the server has not taken: at most so many, and so many bytes, but at least one.
+        """Return the oldest records that the server does not have, at most `count`, of `size` bytes, but at least one.
 
-        None if it has all. A line that cannot be read is passed over, and the next one begins a batch: the server will
-        note the gap.
+        None if the server has all. A damaged line is skipped, and the next line begins a batch, so the server records
+        the gap.
         """
         first, records, mark = 0, list[dict[str, object]](), self._confirmed
         for line, end in self._waiting():
@@ -161,7 +161,9 @@ class Spool:
         return Batch(first, records, mark) if mark != self._confirmed else None
 
     def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
-        """Yield each line that was not taken, with the place after it. A torn line is none: it was never acted upon."""
+        """Yield each unconfirmed line, with the position after it. An incomplete line is skipped: its call
+        never ran.
+        """
         with self._mutex:
             segments = [first for first in self._sizes if first >= self._confirmed[0]]
         for first in segments:
@@ -175,7 +177,7 @@ class Spool:
                     yield line, (first, offset)
 
     def confirm(self, mark: Mark) -> None:
-        """Note that the server has everything up to `mark`: files before it are deleted."""
+        """Record that the server has everything up to `mark`; files before it are deleted."""
         with self._mutex:
             self._confirmed = mark
             if self._is_tight and self._file >= 0 and mark == next(reversed(self._sizes.items())):
@@ -187,7 +189,7 @@ class Spool:
                 del self._sizes[first]
 
     def approvals(self) -> set[str]:
-        """The approvals that calls on record have spent, whether or not the server has the records."""
+        """Return the approvals that recorded calls have spent, whether or not the server has the records."""
         approvals = set()
         for first in self._sizes:
             for line in self._path(first).read_bytes().splitlines():
@@ -198,7 +200,7 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the server has everything."""
+        """Return whether the server has all records."""
         with self._mutex:
             return all((first, size) <= self._confirmed or size == 0 for first, size in self._sizes.items())
 
@@ -229,7 +231,7 @@ class Spool:
 
 
 def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = "", limit: int = DEFAULT_LIMIT) -> Spool:
-    """A fresh spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
+    """Create a spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
     if limit <= RESERVE:
         raise Invalid(f"the spool must have more than {RESERVE} bytes")
     name = random(16).hex()
@@ -270,7 +272,7 @@ def _lock(folder: Path) -> int:
 
 
 def _parse(line: bytes) -> tuple[int, dict[str, object] | None]:
-    """Number and record of a line; (0, None) where it is damaged."""
+    """Return number and record of a line; (0, None) for a damaged line."""
     try:
         record = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -45,7 +45,7 @@ log = logging.getLogger("ostiary.guard")
 KEPT_US = 30 * 86_400 * 1_000_000
 """Time after its expiry for which a stop of an agent or a key is kept for a server that lost it."""
 MAX_BYTES = 64 << 20
-"""Size of all messages together; beyond that the oldest are dropped."""
+"""Maximum size of all messages together; beyond that, the oldest are deleted."""
 SLACK_BYTES = 1 << 20
 """Bytes that may be appended before the file is rewritten without superseded lines."""
 HEAD_BYTES = 4096
@@ -85,7 +85,7 @@ class KeptStops:
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
-        """True if the file lacks messages, since a write failed"""
+        """True if the file lacks messages because a write failed"""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -96,7 +96,9 @@ class KeptStops:
                 ) from None
 
     def _take_over(self, folder: Path) -> None:
-        """Read every file; remove those of guards that are gone once all of it is in a file of our own."""
+        """Read every file; delete the files of guards that have ended once their content is in this guard's own
+        file.
+        """
         gone: list[tuple[Path, int]] = []
         newest = -1
         for path in sorted(folder.glob("*.stops")):
@@ -129,7 +131,7 @@ class KeptStops:
             self.head = note
 
     def keep(self, line: bytes, message: Message) -> None:
-        """Keep the stops and the head of a message. A failed write is logged and repeated."""
+        """Store the stops and the head of a message. A failed write is logged and repeated."""
         with self._mutex, self._tolerant():
             is_new_head = message.head not in ("", self.head)
             if is_new_head:
@@ -143,7 +145,7 @@ class KeptStops:
 
     @contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Keep the messages in memory if the disk fails: the next write writes all of them."""
+        """Keep the messages in memory if the disk fails; the next write writes all of them."""
         try:
             yield
         except OSError as error:
@@ -183,7 +185,7 @@ class KeptStops:
         self._log, self._is_behind = file, False
 
     def facts(self, *, other_than: str) -> list[Fact]:
-        """Return the last unexpired stop of each subject in other histories than that one."""
+        """Return the last unexpired stop of each subject in histories other than `history`."""
         now, newest = self._now(), dict[tuple[str, Subject], Fact]()
         for kept in list(self._kept):
             if kept.history != other_than:
@@ -191,7 +193,7 @@ class KeptStops:
         return [fact for fact in newest.values() if not _is_over(fact, now=now)]
 
     def batches(self) -> Iterable[list[str]]:
-        """Return the kept messages, in the order in which they came, as the server takes them.
+        """Yield the kept messages in order, in batches that the server accepts.
 
         Each batch begins with the messages that announce new keys of the feed.
         """
@@ -219,13 +221,13 @@ class KeptStops:
         return any(kept.history != history for kept in list(self._kept))
 
     def settle(self, history: str) -> None:
-        """Drop the messages of other histories, which the server in that history has taken."""
+        """Delete the messages of other histories, which the server in that history has received."""
         with self._mutex, self._tolerant():
             self._kept = [kept for kept in self._kept if kept.history == history]
             self._rewrite()
 
     def close(self) -> None:
-        """Let go; the files stay for the next guard."""
+        """Close the file, which stays for the next guard."""
         for file in (self._log, self._head):
             if file >= 0:
                 os.close(file)
@@ -234,7 +236,7 @@ class KeptStops:
 
 
 def _parse(content: bytes) -> Iterable[_Kept]:
-    """The messages of a file; a line that is torn or damaged is passed over."""
+    """Return the messages of a file; a damaged line is skipped."""
     for line in content.split(b"\n"):
         with suppress(Refused):
             if line:
@@ -247,7 +249,7 @@ def _at(line: bytes) -> int:
 
 
 def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
-    """Return the newest messages of each history about stops that are not long over, within MAX_BYTES."""
+    """Return the newest messages of each history about stops that still matter, within MAX_BYTES."""
     newest = {(one.history, subject): index for index, one in enumerate(kept) for subject in one.stops}
     needed = [
         one
@@ -265,7 +267,7 @@ def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
 
 
 def _is_over(fact: Fact, *, now: int, more: int = 0) -> bool:
-    """Return whether a stop no longer matters at that instant: one of an agent or a key `more` microseconds after its
+    """Return whether a stop no longer matters: a stop of an agent or a key, `more` microseconds after its
     expiry. A stop of the kill switch lasts until it is lifted.
     """
     match fact:

@@ -1,4 +1,4 @@
-"""Access tokens at a guard: the signature of each is checked once, and it is remembered by its digest."""
+"""Access tokens at a guard: each signature is verified once, and the verified token is remembered by its digest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Tokens:
         return len(self._verified)
 
     def principal(self, token: str, present: Present, *, issuer: str) -> access.Principal:
-        """The verified token, which has not expired. Raises InvalidToken."""
+        """Return the holder of a verified token that has not expired. Raises InvalidToken."""
         digest = sha256(token.encode()).digest()
         now = self._now()
         with self._mutex:

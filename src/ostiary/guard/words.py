@@ -1,7 +1,7 @@
-"""The two forms of a refusal: the text that a model reads, and the data that the agent's developer reads.
+"""The two forms of a denial: the text for a model, and the data for the agent's developer.
 
-Neither quotes an argument. A command line is for an operator: it stands in the data (`hint`) and with the record
-(`ostiary audit show`), never in the text, where a model could take it for an instruction.
+Neither quotes an argument. A command line is for an operator: it is in the data (`hint`) and in the record (`ostiary
+audit show`), but never in the text, where a model could take it for an instruction.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _COMMAND = re.compile(r"\bostiary +[a-z]")
 
 
 def words(refusal: Refused) -> str:
-    """Return the reason and the hint, without a hint that names a command."""
+    """Return the reason and the hint; a hint that names a command is left out."""
     hint = "" if _COMMAND.search(refusal.hint) else refusal.hint
     return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
 
 
 def data(refusal: Refused) -> dict[str, Any]:
-    """Return the code, the hint, the approval by which a person is asked, and all reasons of a decision."""
+    """Return the code, the hint, the requested approval, and all reasons of a decision."""
     described: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
     if isinstance(refusal, Denied):
         if refusal.approval:

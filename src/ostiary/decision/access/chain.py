@@ -1,8 +1,7 @@
-"""The delegation chain. Policies are asked about the principal, and again about each agent behind it: a call that is
-forbidden to one of them, or not permitted, is denied. An agent therefore gets no access through another agent that it
-may not have itself.
+"""The delegation chain. Policies decide for the principal, and again for each agent behind it. A call that is forbidden
+to one of them, or not permitted, is denied: an agent gets no access through another agent that it does not have itself.
 
-Remote policies are asked once, for the principal, and see the other agents in `context.chain`.
+Remote policies decide once, for the principal, and see the other agents in `context.chain`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """The agents behind a principal, the nearest first, and their part of a context: `actors` and `chain`, and the same
-    in Cedar's JSON, by name. It is equal to itself alone: `chain_of` gives the same one for the same links.
+    """The agents behind a principal, the nearest first, and their members of a context: `actors` and `chain`,
+    with the same in Cedar's JSON, by name. A chain is equal only to itself; `chain_of` returns the same object
+    for the same links.
     """
 
     behind: tuple[Entity, ...]
@@ -32,8 +32,8 @@ class Chain:
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
-    """Return the chain of the agents in `links`, each once and without the `holder`; for agents that only `acted`, no
-    facts are known.
+    """Return the chain of the agents in `links`, each once and without the `holder`; no facts are known of
+    agents that only `acted`.
     """
     return _chain(tuple(links), holder, tuple(acted)) if links or acted else ALONE
 

@@ -1,7 +1,7 @@
-"""Policies for a delegation chain: the verdict for a principal, joined with the verdict for each agent behind it.
+"""Policies for a delegation chain: the verdict for a principal, joined with the verdicts for the agents behind it.
 
 Most policies give the same verdict for every agent, and most others always give the same verdict for one agent. A
-`ChainCache` keeps these verdicts, and the policies whose scope can hold. A cache belongs to one principal, with the
+`ChainCache` keeps these verdicts, and the policies whose scope can match. A cache belongs to one principal, with the
 agents behind it, among the same entities.
 """
 
@@ -23,19 +23,19 @@ class ChainInvariants(NamedTuple):
     """Facts about the agents behind a principal that hold for every call."""
 
     permits: frozenset[str]
-    """Policies that permit an agent behind the principal."""
+    """Policies that permit at least one agent behind the principal."""
     lacking: tuple[tuple[Uid, frozenset[str]], ...]
-    """Agents that no policy of `permits` permits, each with the policies whose verdict is the same for it as for the
-    principal.
+    """Agents that no policy of `permits` permits, each with the policies that have the same verdict for it as
+    for the principal.
     """
     varying: tuple[Uid, ...]
     """Agents for which the verdict of some policy depends on the call."""
     verdicts: dict[tuple[str, ...], Verdict]
-    """Verdicts for the principal and all agents, by the policies that permit the principal, if no agent is
+    """Verdicts for the principal and all agents, by the policies that permit the principal; only if no agent is
     `varying`.
     """
     denied: bool
-    """An agent is forbidden, or a policy has failed."""
+    """True if an agent is forbidden, or a policy has failed."""
 
 
 ChainCache = dict[tuple["ChainEvaluator", Uid, Uid], tuple[Question, ChainInvariants | None]]
@@ -104,9 +104,7 @@ class ChainEvaluator:
     def _permitted(
         self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """Return the verdict if the principal and all agents behind it are permitted; None if one of them is not, or
-        perhaps not.
-        """
+        """Return the verdict if the principal and all agents behind it are surely permitted; otherwise None."""
         if steady.denied:
             return None
         lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
@@ -155,7 +153,7 @@ def _compile(policies: Iterable[PolicyIR]) -> Compiled:
 
 
 def _has_scope(policy: PolicyIR) -> bool:
-    """Return whether it is for some agents only."""
+    """Return whether the policy applies to some agents only."""
     scope = policy.principal
     return scope.equals is not None or scope.within is not None or scope.type not in (None, "Agent")
 
@@ -170,7 +168,7 @@ def denies(verdict: Verdict) -> bool:
 
 
 def join_verdicts(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
-    """Join verdicts into one."""
+    """Return one verdict for several."""
     errors = tuple(sorted({error for one in verdicts for error in one.errors}))
     return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
 

@@ -39,7 +39,7 @@ from ostiary.provenance.origins import judge_origins, judge_outgoing, judge_plan
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The decision on a call.
 
-    `verdict` is the result of the rules, `allowed` the enforced result, which differs in mode `watch` only. `policies`
+    `verdict` is the result of the rules, `allowed` the enforced result; they differ only in mode `watch`. `policies`
     decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: the number of
     approvals, if only approvals are missing; `approval`: the approval that was requested or given.
     """
@@ -52,7 +52,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     watched: tuple[str, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
     arguments: Record | None = None
-    """typed, where the policies were asked"""
+    """the arguments as policies see them, if policies were asked"""
     asks: Needs | None = None
     approval: str = ""
     call_context: Record | None = None
@@ -60,11 +60,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     agents in the chain
     """
     noticed: tuple[Noticed, ...] = ()
-    """Oddities of the call."""
+    """Unusual properties of the call, from detectors."""
 
 
 def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Steps[Decision]:
-    """Decide a call whose facts do not change meanwhile. Yields each `Need` of which `inputs` has no answer."""
+    """Decide a call whose facts do not change meanwhile. Yields each `Need` that `inputs` does not answer."""
     if inputs.memory is None and call.reads_memory:
         inputs = replace(inputs, memory=(yield TaskMemory()))
     if inputs.past is None and call.reads_history and (before := (yield History())) is not None:
@@ -202,7 +202,7 @@ _FULL = Reason(
 
 
 def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | None:
-    """Return why the token is not alive; None while it is."""
+    """Return why the token is not live; None if it is live."""
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
@@ -230,7 +230,7 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
 
 
 def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
-    """Return the restriction of an agent, the holder of the token or one behind it, that the call breaks; else None."""
+    """Return the restriction that the call violates, of the token's holder or an agent behind it; None without one."""
     for agent, _ in principal.agents:
         for restriction in facts.restrictions.get(agent, ()):
             if now >= restriction.until:
@@ -247,7 +247,7 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
 
 
 def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
-    """Return the step-up that a token lacks (`auth_time` in seconds); None if the token has it."""
+    """Return the step-up that a token lacks (`auth_time` in seconds); None if it lacks none."""
     levels = levels_from(restriction.limit)
     if acr in levels and auth_time is not None and auth_time * 1_000_000 >= restriction.since:
         return None
@@ -272,7 +272,7 @@ def _unknown(resource: Protected, tool: str) -> Reason:
 def _outside(
     principal: Principal, resource: Protected, ready: ReadyTool, arguments: Mapping[str, object]
 ) -> Reason | None:
-    """Scopes and details bound a token together: a call must be inside both."""
+    """Return why a call is outside the scopes or the details of its token; it must be within both."""
     name = ready.tool.name
     if ready.scope not in principal.scopes:
         claims = principal.claims
@@ -290,19 +290,19 @@ def _outside(
 
 
 def _allowing(claims: AccessClaims, scope: str) -> str:
-    """Return the command that lets a task reach `scope`: the standing task has the agent's own scopes."""
+    """Return the command that gives a task the scope `scope`; the standing task has the agent's own scopes."""
     if _is_standing(claims):
         return f"ostiary agent allow {claims.client_id} {scope}"
     return f"start a task that has the scope `{scope}`"
 
 
 def _is_standing(claims: AccessClaims) -> bool:
-    """Return whether the token belongs to the agent's standing task, and to none that was declared."""
+    """Return whether the token belongs to the standing task of its agent."""
     return claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_"))
 
 
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
-    """Return a denial; in mode `watch` the call passes all the same, and the denial is recorded."""
+    """Return a denial. In mode `watch`, the call still passes and the denial is recorded."""
     return Decision(resource.mode == "watch", False, policies.hash, (reason,))
 
 

@@ -31,9 +31,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Principal:
-    """A verified token, made ready once so that each of its calls is cheap. Keep it with the token's digest.
+    """A verified token, prepared once so that each of its calls is cheap. Store it by the token's digest.
 
-    In Cedar it is `Agent::"ag_.."`, in its `Owner` and its `Segment`, with exactly the facts that ride in the token.
+    In Cedar it is `Agent::"ag_.."`, in its `Owner` and its `Segment`, with exactly the facts that the token states.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Principal:
         self.links = tuple(agent.uid for agent in chain.behind)
         """entities of the agents in `behind`; policies must permit each of them"""
         self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
-        """the agent that holds the token and those behind it, each with its epoch where the token says it"""
+        """the agent that holds the token and those behind it, each with its epoch if the token states it"""
         self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
         """the task, and those above it"""
         self.entity = agent_entity(
@@ -102,7 +102,9 @@ class Principal:
         self._names: frozenset[Named] | None = None
 
     def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
-        """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
+        """Return the details of the token that name this tool at its audience and permit the data classes of
+        the tool.
+        """
         cached = self._covering.get(tool)
         if cached is None or cached[0] is not classes:  # a catalogue may change while the token lives
             details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
@@ -111,21 +113,21 @@ class Principal:
 
     @property
     def names(self) -> frozenset[Named]:
-        """The names by which the kill switch could stop the token."""
+        """Return the names by which the kill switch can stop the token."""
         if self._names is None:
             self._names = names_of(self.claims)
         return self._names
 
     @property
     def recorded(self) -> msgspec.Raw:
-        """The context in Cedar's JSON, for the record: the same bytes for each of its calls."""
+        """Return the context in Cedar's JSON, for the record; each call of the token has the same bytes."""
         if self._recorded is None:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
 
     def prices(self, tool: str, classes: frozenset[str]) -> tuple[Price, ...]:
-        """Return the prices of the tool (`bank/pay`), which handles these data classes, for the
-        budgets of the token.
+        """Return the prices of a call of the tool (`bank/pay`) with these data classes, for the budgets of the
+        token.
         """
         cached = self._prices.get(tool)
         if cached is None or cached[0] is not classes:
@@ -133,7 +135,7 @@ class Principal:
         return cached[1]
 
     def entity_overlay(self, entities: Entities) -> tuple[Entities, ChainCache]:
-        """Return `entities` with this agent and the agents behind it among them, and the cache of the chain there.
+        """Return `entities` together with this agent and the agents behind it, and the cache of their chain.
 
         Both are kept for the next call with the same entities.
         """
@@ -150,19 +152,19 @@ class ReadyTool(NamedTuple):
     scope: str
     type_: Callable[[Mapping[str, object]], Record]
     secrets: frozenset[str] | None
-    """arguments that no record keeps; None: all"""
+    """arguments that no record may contain; None: all"""
     classes: frozenset[str]
-    """data classes that it handles"""
+    """data classes that the tool handles"""
     class_names: list[str]
     """data classes, sorted"""
     presentation: frozenset[str]
-    """arguments that say how the answer looks, so that a person's yes need not name them"""
+    """arguments that determine only the form of the output, so that an approval need not name them"""
     plan: Plan
-    """the plan of the tool's history: how calls of it are remembered"""
+    """the form in which the history stores calls of the tool"""
 
 
 class Protected:
-    """A resource with its tools, made ready once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
+    """A resource with its tools, prepared once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
 
     __slots__ = ("catalogue_hash", "entities", "mode", "name", "segment", "tools", "uid", "uri")
 
@@ -203,7 +205,7 @@ class Protected:
 
 
 class AgentStatus(NamedTuple):
-    """An exceptional fact about an agent: its state is not active, or older tokens are revoked."""
+    """An exceptional fact about an agent: it is not active, or its older tokens are revoked."""
 
     state: str
     epoch: int
@@ -211,7 +213,7 @@ class AgentStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The present state. The containers may be the live ones of a feed: they are read only."""
+    """The present state. The containers may be those of a running feed, so they are only read."""
 
     resource: Protected
     policies: Policies

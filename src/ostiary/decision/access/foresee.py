@@ -1,4 +1,5 @@
-"""Foresight of a decision on a tool call while some of its arguments are unknown: the steps of `decide`, three-valued.
+"""Foresight: the verdicts that are possible while some arguments of a call are unknown. It follows the steps of
+`decide`, in three-valued logic.
 
 Unknown are the arguments that the tool's schema has and the caller did not give. Everything that depends on them is
 unknown as well: their origins, and the history, which counts the call itself.
@@ -61,7 +62,7 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
     """Return the verdicts that `decide` can reach for the call, over all values of the `unknown` inputs. Raises
     nothing.
 
-    `has_memory`: whether the memory of the task is at hand.
+    `has_memory`: whether the memory of the task is available.
     """
     principal, arguments, facts, now, ready = call.principal, call.arguments, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
@@ -151,7 +152,7 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
 
 
 def _kind(schema: object) -> type | None:
-    """The type of the values that a schema takes, if it is sure."""
+    """Return the type of the values that a schema accepts, if it is certain."""
     if not isinstance(schema, Mapping) or not _COMBINED.isdisjoint(schema) or not isinstance(schema.get("type"), str):
         return None
     return _KINDS.get(schema["type"])

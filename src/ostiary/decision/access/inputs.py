@@ -34,7 +34,7 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     now: int
     ready: ReadyTool | None
-    """Tool of the catalogue; None: the catalogue does not have it."""
+    """Return the tool from the catalogue; None for an unknown tool."""
 
     @property
     def reads_memory(self) -> bool:
@@ -54,9 +54,10 @@ def resolve(principal: Principal, tool: str, arguments: Mapping[str, Any], facts
 
 
 class RemoteAnswers:
-    """Verdicts of the remote policies of one set on the questions of a decision, which say the instant `at`.
+    """Verdicts of the remote policies of one set on the questions of a decision at the time `at`.
 
-    A question without an answer is `missing`, and gets the empty verdict, which fails every remote policy.
+    A question without an answer is added to `missing`, and gets the empty verdict, with which every remote policy
+    fails.
     """
 
     __slots__ = ("at", "missing", "policies", "verdicts")
@@ -75,12 +76,12 @@ class RemoteAnswers:
         return verdict
 
     def add(self, question: bytes, verdict: RemoteVerdict) -> None:
-        """Keep the verdict on a question that was missing."""
+        """Add the verdict on a missing question."""
         self.verdicts[question] = verdict
         self.missing.pop(question, None)
 
     def source_for(self, policies: Policies) -> RemoteSource:
-        """Return the function that answers questions of that set: for another set than ours, every policy fails."""
+        """Return the function that answers questions of that set. For a set other than ours, every policy fails."""
         return self.look_up if policies is self.policies else self._outdated
 
     def _outdated(self, _: bytes) -> RemoteVerdict:
@@ -88,14 +89,14 @@ class RemoteAnswers:
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
-    """Knowledge of one call besides the facts. Without `memory` or `past`, a call that depends on it is denied."""
+    """The inputs that belong to one call. Without `memory` or `past`, a call that depends on it is denied."""
 
     memory: Memory | None = None
-    """Memory of the task."""
+    """The memory of the task."""
     past: CallHistory | None = None
-    """History before the call."""
+    """The history before the call."""
     session: Session | None = None
-    """Text that the task has read so far; None: the decision does not look for odd calls."""
+    """Text that the task has read so far; None: the decision does not look for unusual calls."""
     approved: Container[str] = ()
     """Asking policies with an approval of exactly this call, which spends the approval."""
     remote: RemoteAnswers | None = None
@@ -106,20 +107,22 @@ NO_INPUTS = DecisionInputs()
 
 
 class TaskMemory(msgspec.Struct, frozen=True, gc=False):
-    """The need for the present memory of the call's task. The answer is a `Memory`; None: there is none at hand."""
+    """The need for the present memory of the call's task. The answer is a `Memory`; None if it is not available."""
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
-    """The need for the history before the call. The answer is a `Before`; None: there is none at hand."""
+    """The need for the history before the call. The answer is a `Before`; None if it is not available."""
 
 
 class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
-    """Asks the remote policies of a set one question. The answer is a `RemoteVerdict`; None: they cannot be asked."""
+    """The need for the verdict of a set's remote policies on a question. The answer is a `RemoteVerdict`; None
+    if they cannot be asked.
+    """
 
     policies: Policies
     question: bytes
     at: int
-    """Instant of the question, in microseconds."""
+    """Time of the question, in microseconds."""
 
 
 Need = TaskMemory | History | RemotePolicies

@@ -1,4 +1,4 @@
-"""History of a call in the context of policies: computed only when a policy reads it, and noted that one did."""
+"""The history of a call in the context of policies: computed only when a policy reads it, which is recorded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ostiary.provenance.history import Before, Done, done_of, recipients_of
 
 
 class CallHistory(NamedTuple):
-    """History before a call, and the call itself as it will be remembered.
+    """The history before a call, and the call itself in the form of the history.
 
-    `met`: its recipients as the counterparts of the owner are known, if a policy reads those.
+    `met`: its recipients in the form of the owner's counterparts, if a policy reads those.
     """
 
     before: Before
@@ -29,8 +29,8 @@ def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -
 
 
 class LazyContext(dict[str, Value]):
-    """Context whose `history` is computed when a policy reads it; `looked_at` then has the parts that the policy
-    read.
+    """A context whose `history` is computed when a policy reads it. `looked_at` then has the parts that the
+    policy read.
     """
 
     __slots__ = ("_arguments", "_others", "_past", "looked_at")
@@ -52,5 +52,5 @@ class LazyContext(dict[str, Value]):
 
     @property
     def is_full(self) -> bool:
-        """Return whether more has happened than its history holds."""
+        """Return whether more calls have happened than the history can hold."""
         return self._past.before.is_full

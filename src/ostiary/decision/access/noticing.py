@@ -1,6 +1,6 @@
-"""Oddities of a call before it runs: compared with the agent's usual behaviour at this resource, with the content that
-its task has read, and with threat lists (`ostiary.provenance.noticing.threats`). For a tool that only reads, threat
-lists and decoys alone are checked.
+"""Unusual properties of a call before it runs: compared with the agent's usual behaviour at this resource, with the
+content that its task has read, and with threat lists (`ostiary.provenance.noticing.threats`). For a tool that only
+reads, only threat lists and decoys are checked.
 
 This runs before the policies, so that it counts in `context.risk.call`, and also for calls outside the task: an attempt
 to leave the task is the strongest sign.
@@ -26,10 +26,10 @@ def noticed_of(
     *,
     why_not: str = "",
 ) -> tuple[Noticed, ...]:
-    """Return the oddities of a call of a tool in the catalogue.
+    """Return the unusual properties of a call of a known tool.
 
-    `origins`: the origins of the arguments in the context, if they were judged; `why_not`: the code of the
-    reason for which the call is already denied.
+    `origins`: the origins of the arguments in the context, if they were determined; `why_not`: the reason code if the
+    call is already denied.
     """
     arguments, facts = call.arguments, call.facts
     listed = find(arguments, facts.threats) if facts.threats else []

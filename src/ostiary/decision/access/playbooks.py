@@ -15,6 +15,6 @@ RESPONSE_ACTIONS = frozenset(Uid("Action", name) for name in RESPONSES)
 
 
 def is_playbook(policy: PolicyIR) -> bool:
-    """Return whether a policy is about responses and nothing else."""
+    """Return whether a policy is about responses only."""
     named = {policy.action.equals} if policy.action.equals is not None else set(policy.action.within or ())
     return bool(named) and named <= RESPONSE_ACTIONS

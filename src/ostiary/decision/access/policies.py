@@ -43,15 +43,15 @@ BASE_TYPES = frozenset(
 
 Because = Literal["", "policy_error", "forbidden_by_policy", "no_permit", "approval_needed"]
 Needs = Literal["person", "two"]
-"""The number of approvals: one person, or two different persons."""
+"""The number of persons who must approve: one, or two different ones."""
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     """The judgement of a policy set.
 
-    `because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message).
-    `messages`: (policy id, message) of policies that forbid with their own message. `of`: the agent behind the
-    principal for which the call is denied, if not the principal.
+    `because`: the reason for a denial; `policies` decided; `watched` held in mode `watch`; `errors`: (policy id,
+    message). `messages`: (policy id, message) of policies that forbid with their own message. `of`: the agent behind
+    the principal for which the call is denied, if it is not the principal.
     """
 
     allowed: bool
@@ -64,8 +64,9 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Foresight(msgspec.Struct, frozen=True, gc=False):
-    """The possible judgements of a request with unknown parts: whether a completion `may` be allowed, whether each
-    completion `must`, and the `inputs` on which that depends.
+    """The possible judgements of a request with unknown parts. A completion fills these parts: `may` says
+    whether some completion is allowed, `must` whether each one is. `inputs`: the unknown inputs on which that
+    depends.
     """
 
     may: bool
@@ -145,12 +146,12 @@ class Policies:
         }
 
     def states(self, type: str, id: str) -> bool:
-        """Return whether the set itself has that entity."""
+        """Return whether the set itself contains the entity."""
         return Uid(type, id) in self.entities
 
     def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:
-        """Return the step-up after which none of these policies forbids; None if no token helps. Asking policies do not
-        count, since a person is asked last.
+        """Return the step-up after which none of these policies forbids; None if no token helps. Asking
+        policies do not count, since a person is asked last.
         """
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
         if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
@@ -205,7 +206,7 @@ class Policies:
         behind: Sequence[Uid] = (),
         cache: ChainCache | None = None,
     ) -> Judgement:
-        """Return the judgement; `entities` must hold the actions too, and the agents `behind` the principal.
+        """Return the judgement. `entities` must contain the actions too, and the agents `behind` the principal.
 
         `approved`: asking policies with an approval. `cache`: the cache of these agents among these entities.
         """
@@ -306,7 +307,7 @@ def _joined(cedar: Judgement, results: list[PolicyResult], watching: Mapping[str
 
 
 def _asking(judgement: Judgement, policies: tuple[str, ...]) -> Judgement:
-    """Return the judgement of a call that only needs an approval."""
+    """Return the judgement of a call that lacks only approvals."""
     return Judgement(False, "approval_needed", policies, judgement.errors, judgement.watched)
 
 
@@ -315,12 +316,12 @@ def _asks(policy: PolicyIR) -> bool:
 
 
 def _needs(policy: PolicyIR) -> Needs:
-    """Return the number of approvals. The loader refuses values other than `person` and `two`."""
+    """Return the number of approvals. The loader accepts only the values `person` and `two`."""
     return "person" if policy.annotations["ask"] == "person" else "two"
 
 
 def approvers(policy: PolicyIR) -> tuple[str, ...]:
-    """Return the names of persons and teams in `@approvers("finance, ada")`; none without the annotation."""
+    """Return the names of persons and teams in `@approvers("finance, ada")`; empty without the annotation."""
     return tuple(filter(None, (name.strip() for name in policy.annotations.get("approvers", "").split(","))))
 
 

@@ -1,4 +1,4 @@
-"""Reasons of a denial in words, with hints."""
+"""The reasons of a denial in words, with hints."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ostiary.decision.access.policies import Judgement, Needs, Policies
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The reason of a denial: a stable code, a message, a hint. Quotes no argument's value.
+    """The reason of a denial: a stable code, a message, a hint. It quotes no value of an argument.
 
     With the code `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`,
-    and an `auth_time` that is at most `max_age` seconds ago.
+    and an `auth_time` at most `max_age` seconds ago.
     """
 
     code: str
@@ -23,7 +23,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
-    """Return the number of approvals, if only approvals are missing."""
+    """Return the needed approvals if only approvals are missing; otherwise None."""
     if judgement.because != "approval_needed":
         return None
     return "two" if any(policies.asks[policy] == "two" for policy in judgement.policies) else "person"

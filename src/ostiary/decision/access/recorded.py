@@ -1,4 +1,4 @@
-"""Recorded arguments of a call, kept so that other policies can be asked about it later.
+"""Recorded arguments of a call, so that other policies can be evaluated for it later.
 
 Arguments are kept typed, as the policies saw them. Hidden are arguments that the catalogue calls `secret`, all
 arguments of a tool that handles the data class `secret`, and long values: a replay refuses a policy that reads a hidden
@@ -18,9 +18,9 @@ from ostiary.protocol.errors import Invalid
 
 SECRET = "secret"
 MAX_TEXT = 1024
-"""characters of an argument"""
+"""maximum length of an argument, in characters"""
 MAX_TOGETHER = 8192
-"""characters of all arguments"""
+"""maximum length of all arguments together, in characters"""
 MAX_NAMES = 64
 NEVER = 1 << 62
 """the length recorded in place of a value that is too large"""
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Kept(NamedTuple):
-    """Arguments in Cedar's JSON; None where all are hidden. `hidden` were there as well."""
+    """Arguments in Cedar's JSON; None if all are hidden. `hidden`: the names of the hidden ones."""
 
     arguments: dict[str, object] | None
     hidden: list[str]
@@ -39,8 +39,8 @@ ALL_HIDDEN = Kept(None, [])
 
 
 def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
-    """The names of the arguments of a tool with these data classes that are never kept; None: all of them. One with a
-    secret inside is kept from all.
+    """Return the names of the arguments that are never recorded, for a tool with these data classes; None: all
+    of them. An argument that contains a secret is hidden as a whole.
     """
     if SECRET in classes:
         return None
@@ -49,7 +49,7 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
 
 
 def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
-    """Return the arguments to keep, of a call that has a digest. Raises nothing."""
+    """Return the arguments to record, of a call that has a digest. Raises nothing."""
     if secrets is None or len(typed) > MAX_NAMES:
         return ALL_HIDDEN
     arguments: dict[str, object] = {}
@@ -75,7 +75,7 @@ def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
 
 
 def _rendered(value: object) -> tuple[object, int]:
-    """The value in Cedar's JSON, and its length; NEVER for values that are too large to record."""
+    """Return the value in Cedar's JSON, and its length; NEVER for a value that is too large."""
     try:
         rendered = render_value(value)
         text = _encode(rendered)

@@ -23,7 +23,7 @@ from ostiary.authorization.cedar.values import Entities, Record, Uid
 
 MAX_QUESTION = 256 << 10
 MAX_SAID = 500
-"""characters of a message"""
+"""maximum length of a message, in characters"""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _MS = 1_000_000
 
@@ -81,7 +81,7 @@ def _uid(uid: Uid) -> dict[str, str]:
 
 
 def _plain(value: object) -> object:
-    """Return the JSON value of a Cedar value, or of its stand-in in a set."""
+    """Return the JSON form of a Cedar value, or of its substitute in a set."""
     match value:
         case Uid():
             return _uid(value)

@@ -18,7 +18,7 @@ MINUTE = 60_000_000
 
 
 class Restriction(NamedTuple):
-    """A restriction of an agent; times in microseconds. A restriction is in force before `until`."""
+    """A restriction of an agent, in force before `until`. Times in microseconds."""
 
     kind: RestrictionKind
     limit: int

@@ -18,7 +18,7 @@ from ostiary.provenance.noticing import CALM, Risk
 def risk_context(
     risks: Mapping[str, Risk], *, agents: Sequence[str], tasks: Sequence[str], now: int, call: int = 0
 ) -> Record:
-    """Return `context.risk` at `now` (microseconds). The first agent and the first task act."""
+    """Return `context.risk` at `now` (microseconds). The first agent and the first task are those of the call."""
     agent, task = _worst(risks, agents[:1], now), _worst(risks, tasks[:1], now)
     chain = max(_worst(risks, agents[1:], now), _worst(risks, tasks[1:], now))
     return {"score": max(agent, task, chain, call), "agent": agent, "task": task, "chain": chain, "call": call}

@@ -19,6 +19,6 @@ ROLE_ACTIONS = frozenset({USE_API, ANSWER, CONSENT, HOLD_CERTIFICATE})
 
 
 def is_role_policy(policy: PolicyIR) -> bool:
-    """Return whether a policy is about the permissions of people alone."""
+    """Return whether a policy is about the permissions of persons only."""
     named = {policy.action.equals} if policy.action.equals is not None else set(policy.action.within or ())
     return bool(named) and named <= ROLE_ACTIONS
