@@ -333,7 +333,7 @@ export type ApprovalDetail = {
   words: string[];
 };
 
-/** A request for approval. `arguments` may be shown, `secrets` are the digests of the others. */
+/** A request for approval. `arguments` may be shown; `secrets` has the digests of the others. */
 export type ApprovalRequest = {
   call: string;
   token: string;
@@ -484,6 +484,16 @@ export type BearerExemption = {
   resource: string;
   since: number;
   uri: string;
+};
+
+/**
+ * The behaviour of an agent. `days` has the number of its acts on each of the last 14 days, the oldest first, at most
+ * 2,000 for each; the last day ends now.
+ */
+export type BehaviourBody = {
+  days: number[];
+  resources: ResourceUse[];
+  scopes: ScopeUse[];
 };
 
 /** The keys of a browser in base64url: a point of P-256, and a secret. */
@@ -736,9 +746,9 @@ export type ConsoleWireSessionSessionBody = {
 };
 
 /**
- * The reason of a denial: a stable code, a message, a hint. Quotes no argument's value. With the code
+ * The reason of a denial: a stable code, a message, a hint. It quotes no value of an argument. With the code
  * `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`, and an
- * `auth_time` that is at most `max_age` seconds ago.
+ * `auth_time` at most `max_age` seconds ago.
  */
 export type DecisionAccessReasonsReason = {
   code: string;
@@ -777,6 +787,19 @@ export type Denied = {
 
 export type Deputy = {
   deputy: string | null;
+};
+
+/** A destination, and the place of its secret. */
+export type DestinationBody = {
+  created_at: number;
+  field: string;
+  member: string;
+  name: string;
+  origin: string;
+  place: string;
+  private: boolean;
+  secret: string;
+  template: string;
 };
 
 /** The answer to a device authorization request (RFC 8628 section 3.2). */
@@ -1009,7 +1032,7 @@ export type GuardsBody = {
 };
 
 /**
- * The state of the history that a guard knows (`Before`); zeros for none. `met`: the version of the owner's
+ * The version of the history that a guard has (`Before`); zeros for none. `met`: the version of the owner's
  * counterparts; -1: none.
  */
 export type HistoryVersion = [number, number, number];
@@ -1390,6 +1413,18 @@ export type NewClasses = {
   data_classes: string[];
 };
 
+/** A destination with the path of its secret, and the member ("" for the only one). */
+export type NewDestination = {
+  name: string;
+  origin: string;
+  place: Place;
+  field?: string;
+  template?: string;
+  private?: boolean;
+  secret: string;
+  member?: string;
+};
+
 /** A request for the certificate of an intermediate by an external root. */
 export type NewImport = {
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
@@ -1571,7 +1606,7 @@ export type NewWebhook = {
 };
 
 /**
- * A call of the tool that the server accepts if the guard's state is current, with its recipients. Other members of
+ * A call of the tool, with its recipients, that the server accepts if the guard's history is current. Other members of
  * the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same recipients under
  * the key of the owner's counterparts, if the guard has it.
  */
@@ -1718,6 +1753,9 @@ export type PersonStateBody = {
   state: string;
 };
 
+/** The place of a secret in a request; `placeholder`: only where the program sends the placeholder. */
+export type Place = "body" | "header" | "placeholder" | "query";
+
 /** The effect of a switch of sets. `files` are those beside Cedar policies, which have no ids: the change by name. */
 export type Plan = {
   against: string;
@@ -1851,6 +1889,21 @@ export type ProviderChanges = {
 /** The login providers by name. */
 export type ProvidersBody = {
   providers: ProviderBody[];
+};
+
+/** A destination as a proxy needs it. */
+export type ProxyDestination = {
+  field: string;
+  name: string;
+  origin: string;
+  place: string;
+  private: boolean;
+  template: string;
+};
+
+/** All destinations. */
+export type ProxyDestinations = {
+  destinations: ProxyDestination[];
 };
 
 /** The remains of a deleted task in the ledger. */
@@ -2079,6 +2132,14 @@ export type ResourceSearch = {
   options?: SearchOptions;
 };
 
+/** The behaviour at a resource. `tasks` is the number of recent tasks, `peers` that of other agents of the kind. */
+export type ResourceUse = {
+  peers: number;
+  resource: string;
+  tasks: number;
+  tools: ToolUse[];
+};
+
 /** A response of the server to the findings of an incident. */
 export type ResponseBody = {
   at: number;
@@ -2175,6 +2236,15 @@ export type SchemaBody = {
   schema: string;
 };
 
+/**
+ * A granted scope. `used`: recent tasks called a tool that needs it. `unused`: none did, although guards of the
+ * resource reported calls of the agent, or no resource has the scope. `unknown`: no call of the agent was reported.
+ */
+export type ScopeUse = {
+  scope: string;
+  use: "unknown" | "unused" | "used";
+};
+
 /** The state of the seal; `unseal_key` is the fingerprint of the unseal key, `null` if none was given. */
 export type SealBody = {
   sealed: boolean;
@@ -2220,6 +2290,18 @@ export type SecretReading = {
 
 export type SecretRequest = {
   ttl?: number;
+};
+
+/**
+ * A request into which a secret is put: the id of the agent's token for the proxy, the destination, and the method,
+ * the host and the path of the request.
+ */
+export type SecretUse = {
+  token: string;
+  destination: string;
+  method: string;
+  host: string;
+  path: string;
 };
 
 /** A version of a secret with its value. */
@@ -2566,6 +2648,18 @@ export type TokenQueryForm = {
   token_type_hint?: string;
 };
 
+/**
+ * A tool: the number of recent tasks that called it, of those with values from untrusted content or from nowhere, and
+ * of peers that use it.
+ */
+export type ToolUse = {
+  peers: number;
+  scope: string;
+  tasks: number;
+  tool: string;
+  untrusted: number;
+};
+
 /** A federated trust domain and the state of its bundle; `agents` are those whose workloads trust it. */
 export type TrustDomainBody = {
   agents: string[];
@@ -2594,7 +2688,7 @@ export type TrustWirePeopleSessionBody = {
   used_at: number;
 };
 
-/** A call that could not be decided, and why. `outcome`: `allow` if it ran all the same, in mode `watch`. */
+/** A call that could not be decided, with the error. `outcome`: `allow` if the call ran nevertheless, in mode `watch`. */
 export type UndecidedRecord = {
   kind: "undecided";
   at: number;
@@ -2615,6 +2709,11 @@ export type UnsealOrder = {
 /** The policy set that does not decide beside the active set any more. */
 export type UnwatchedBody = {
   hash: string | null;
+};
+
+/** The secret for one request. */
+export type UsedSecret = {
+  secret: string;
 };
 
 /** Claims about a person (OpenID Connect Core 1.0 section 5.3.2). */
@@ -3098,6 +3197,15 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
+  /** Show the behaviour of an agent: granted scopes against used ones, its tools against those of its peers, and its */
+  "GET /api/v1/agents/{name}/behaviour": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: BehaviourBody;
+  };
   /** Set the daily budgets of an agent; today's use still counts. */
   "PUT /api/v1/agents/{name}/budget": {
     path: {
@@ -3400,6 +3508,7 @@ export interface Operations {
       person?: string;
       resource?: string;
       task?: string;
+      about?: string;
       since?: number;
       until?: number;
       after?: number;
@@ -4525,6 +4634,40 @@ export interface Operations {
     body: SecretDeletion;
     answer: undefined;
   };
+  /** Create the destination of a secret: the origin that owns it, and the place in requests. */
+  "POST /api/v1/secrets/destinations": {
+    path: {};
+    query: {};
+    body: NewDestination;
+    answer: DestinationBody;
+  };
+  /** List the destinations of secrets. */
+  "GET /api/v1/secrets/destinations": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      destinations: (DestinationBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Delete a destination: its secret is put into no further request. */
+  "DELETE /api/v1/secrets/destinations/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
   /** Return the value of a secret. */
   "POST /api/v1/secrets/get": {
     path: {};
@@ -5103,6 +5246,13 @@ export interface Operations {
     body: Applied;
     answer: EmptyBody;
   };
+  /** List the destinations for an egress proxy, without the places of secrets. */
+  "GET /feed/v1/destinations": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: ProxyDestinations;
+  };
   /** Draw units from budgets for a call: `total` in all, `left` for other guards. */
   "POST /feed/v1/draw": {
     path: {};
@@ -5151,6 +5301,13 @@ export interface Operations {
     query: {};
     body: Stops;
     answer: ReplayedBody;
+  };
+  /** Return the secret of a destination to the egress proxy of an agent, for one request of the agent. */
+  "POST /feed/v1/use-secret": {
+    path: {};
+    query: {};
+    body: SecretUse;
+    answer: UsedSecret;
   };
   /** Return every public key whose tokens may still be valid (RFC 7517). */
   "GET /jwks": {

@@ -25,7 +25,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_ASKED = 64 << 10
-"""maximum size of a question in bytes, with the whole outgoing text: nobody would read a longer one, so it is denied"""
+"""maximum size of a question in bytes, with the whole outgoing text: a longer one is denied, since a person would not read it"""
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -63,7 +63,7 @@ class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unkn
 
     approval: str
     state: Literal["open", "spent"]
-    """whether the question is open, or this call may pass"""
+    """open: a person has not answered; otherwise this call may pass"""
 
 
 def binding(

@@ -154,8 +154,8 @@ def classes_of(entry: Entry) -> set[str]:
 
 
 def subject_of(entry: Entry) -> str | None:
-    """Return the id of the agent to which another party did something, by its id or by what concerns it, such as an
-    incident; None if the entry is about no other agent.
+    """Return the id of the agent that an act of another party concerns, directly or by an object such as an incident;
+    None without one.
     """
     for named in (entry.object, (entry.detail or {}).get("about")):
         if isinstance(named, str) and _AGENT.fullmatch(named):
