@@ -25,7 +25,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_ASKED = 64 << 10
-"""maximum size of a question in bytes, with the whole outgoing text: a longer one is denied, since a person would not read it"""
+"""maximum size of a question in bytes, with the whole outgoing text: a person would not read a longer one"""
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
