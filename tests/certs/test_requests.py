@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,12 +12,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.certs.model import BadKey, BadRequest, parse_csr
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_public_key
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
-from ostiaryd.certs.wire_admin import read_csr
+from ostiaryd.certs.store import certificates
+from ostiaryd.certs.wire_admin import issue_certificate, read_csr
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ground.world import World
 from tests.support.certificate_fixtures import csr_builder, make_csr, new_key
 
 KEY = new_key()
@@ -241,3 +247,22 @@ def test_the_signature_of_a_request_with_a_weak_key_is_not_even_verified() -> No
     weak = rsa.generate_private_key(65537, 1024)
     with pytest.raises(Refused, match="RSA-1024"):
         parse_csr(csr_builder().sign(weak, hash_for(generate_key("P-256"))).public_bytes(Encoding.DER))
+
+
+async def test_each_wrong_request_leaves_an_entry_and_no_certificate(world: World) -> None:
+    await register_agent(world)
+    weak = csr_builder().sign(rsa.generate_private_key(65537, 1024), hashes.SHA256()).public_bytes(Encoding.DER)
+    wrong = {what: (make(), "bad_csr") for what, (make, _) in WRONG.items()} | {"a weak key": (weak, "bad_public_key")}
+    for what, (der, code) in wrong.items():
+        text = base64.encodebytes(der).decode()
+        csr = f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n"
+        body = json.dumps({"csr": csr, "agent": "bot"}).encode()
+        headers = [(b"content-type", b"application/json")]
+        with pytest.raises(Refused) as refused:
+            await issue_certificate(Call(world, "POST", "/api/v1/certificates", {}, "", headers, body, "rq_1", ADMIN))
+        assert refused.value.code in (code, "malformed"), what
+        entry = newest_entry(world)
+        assert (entry.action, entry.outcome, entry.reasons[0].code) == ("cert.issue", "refused", refused.value.code), (
+            what
+        )
+    assert not certificates.page(world.db.read(), Page(10, ""))

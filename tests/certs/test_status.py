@@ -14,7 +14,7 @@ from cryptography.x509 import ocsp
 from starlette.types import ASGIApp
 
 from harness.clock import START, Clock
-from harness.registry_fixtures import SECOND, register_agent
+from harness.registry_fixtures import SECOND, newest_entry, register_agent
 from ostiaryd.app import build_app
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import status
@@ -198,6 +198,12 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
         _many(issued, 500),
     ):
         assert (await post(app, wrong)).response_status is malformed
+        entry = newest_entry(world)
+        assert (entry.action, entry.outcome) == ("cert.status", "refused")
+    thousands = await send(
+        app, "POST", "/ocsp", headers=[("content-type", "application/ocsp-request")], body=_many(issued, 5000)
+    )
+    assert thousands.status == 413
     assert (await get(app, b"")).response_status is malformed
     assert (await send(app, "GET", "/ocsp/not-base-64!")).status == 200
     refused = await send(app, "POST", "/ocsp", headers=[("content-type", "text/plain")], body=der)

@@ -126,11 +126,16 @@ async def issue_certificate(call: Call) -> Reply:
     that names neither gets one for the caller.
     """
     new = call.json(NewCertificate)
-    csr = parse_csr(read_csr(new.csr))
+    csr = _parse(new)
+
+    def issue(act: Act) -> IssuedCertificate:
+        if isinstance(csr, Refused):
+            raise csr
+        return _issue(act, call, new, csr)
+
     try:
         issued = await act_with_answers(
-            call.world,
-            lambda retry: registry.act_as(call, _action_of(new), lambda act: _issue(act, call, new, csr), again=retry),
+            call.world, lambda retry: registry.act_as(call, _action_of(new), issue, again=retry)
         )
     except Refused as refusal:
         await _count_failed_renewal(call, new, refusal)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from contextlib import suppress
 from urllib.parse import unquote
 
-from ostiary.protocol.errors import NotFound
+from ostiary.protocol.errors import Malformed, NotFound, Refused
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows.authorities import encode_pem, find_authority
-from ostiaryd.certs.flows.status import OcspResponder, RevocationLists
+from ostiaryd.certs.flows.status import MALFORMED, OcspResponder, RevocationLists
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, UnsupportedMediaType
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, Route
+from ostiaryd.ledger.flows import record_refusal
 
 OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
 CRL, CERTIFICATE, BUNDLE = "application/pkix-crl", "application/pkix-cert", "application/pem-certificate-chain"
@@ -23,11 +25,11 @@ CRL, CERTIFICATE, BUNDLE = "application/pkix-crl", "application/pkix-cert", "app
 async def answer_ocsp(call: Call) -> Reply:
     """Answer an OCSP request about one certificate, sent in the body in DER (RFC 6960).
 
-    A request that cannot be read gets the status `malformedRequest`, one about a certificate of another issuer
-    `unauthorized`.
+    A request that cannot be read gets the status `malformedRequest` and leaves an entry, one about a certificate of
+    another issuer gets `unauthorized`.
     """
     call.expect(OCSP_REQUEST)
-    return _ocsp_reply(call, call.body)
+    return await _ocsp_reply(call, call.body)
 
 
 async def answer_ocsp_get(call: Call) -> Reply:
@@ -36,11 +38,19 @@ async def answer_ocsp_get(call: Call) -> Reply:
         request = b64decode(unquote(call.params["request"]), validate=True)
     except (binascii.Error, ValueError):
         request = b""
-    return _ocsp_reply(call, request)
+    return await _ocsp_reply(call, request)
 
 
-def _ocsp_reply(call: Call, request: bytes) -> Reply:
-    return Reply(200, call.world.keep(OcspResponder).answer(request), OCSP_RESPONSE, [NO_STORE])
+async def _ocsp_reply(call: Call, request: bytes) -> Reply:
+    try:
+        answer = call.world.keep(OcspResponder).answer(request)
+    except Malformed as refusal:
+        answer = MALFORMED
+        with suppress(Refused):
+            await record_refusal(
+                call.world, "cert.status", refusal, object="", request=call.request_id, network=call.network
+            )
+    return Reply(200, answer, OCSP_RESPONSE, [NO_STORE])
 
 
 async def show_bundle(call: Call) -> Reply:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cryptography.x509 import ocsp
 
-from ostiary.protocol.errors import NotFound, Refused, Unavailable
+from ostiary.protocol.errors import NotFound, Unavailable
 from ostiaryd.certs.flows.authorities import Issuer, find_authority, find_responder, open_issuer, parsed
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.flows.issuing import distribution_point
@@ -67,12 +67,9 @@ class OcspResponder:
         self._second = self._signed = 0
 
     def answer(self, unverified_request: bytes) -> bytes:
-        """Return the answer to a request in DER; a request that is refused gets the error of the protocol."""
+        """Return the answer to a request in DER. Raises Malformed."""
         now, reader = self._world.now(), self._world.db.read()
-        try:
-            request = parse_ocsp_request(unverified_request)
-        except Refused:
-            return _MALFORMED
+        request = parse_ocsp_request(unverified_request)
         if (status := store.status(reader, request.serial)) is None:
             return _UNAUTHORIZED
         authority = find_authority(reader, status.authority)
@@ -131,7 +128,8 @@ class OcspResponder:
         )
 
 
-_MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+"""The answer to a request that is refused."""
 _TRY_LATER = refuse_ocsp(ocsp.OCSPResponseStatus.TRY_LATER)
 _UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
 """The answer about a certificate that this server has not issued (RFC 5019 section 2.2.3): never `good`."""
