@@ -87,6 +87,7 @@ REASONS = {
 
 
 SUBJECTS = {
+    "account": "accounts that people connected at other providers: connection, refresh, access tokens, revocation",
     "acme": "accounts, orders and challenges of ACME clients",
     "agent": "life cycle, scopes, daily budget and restrictions of an agent",
     "anchor": "a trust anchor of client certificates",

@@ -85,7 +85,16 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
 from ostiaryd.secrets import flows as secret_flows
-from ostiaryd.secrets import wire_access_keys, wire_aws, wire_egress, wire_leases, wire_vault
+from ostiaryd.secrets import (
+    wire_access_keys,
+    wire_account_pages,
+    wire_account_tokens,
+    wire_aws,
+    wire_connected_accounts,
+    wire_egress,
+    wire_leases,
+    wire_vault,
+)
 from ostiaryd.secrets import wire_admin as secrets_admin
 from ostiaryd.secrets.flows import access_keys
 from ostiaryd.signals import wire_admin as signals_admin
@@ -235,6 +244,8 @@ ROUTES: tuple[Route, ...] = (
     *secrets_admin.ROUTES,
     *wire_egress.ROUTES,
     *wire_access_keys.ROUTES,
+    *wire_connected_accounts.ROUTES,
+    *wire_account_pages.ROUTES,
     *wire_aws.ROUTES,
     *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1
 )
@@ -576,6 +587,7 @@ LOOPS = (
     _every(600, access_keys.forget_access_keys),
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
+    _every(1, wire_account_tokens.end_due),
     _every(60, secret_flows.forget_wrapped),
     _every(5, secret_flows.renew_envelopes),
     _every(10, certs.renew_tls),

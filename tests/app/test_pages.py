@@ -26,7 +26,7 @@ LISTS = {
     "/api/v1/acme/keys", "/api/v1/certificates", "/api/v1/trust-domains", "/api/v1/workloads",
     "/api/v1/agent-table", "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit",
     "/api/v1/clients",
-    "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
+    "/api/v1/connected-accounts", "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
     "/api/v1/kill", "/api/v1/leases", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies",
     "/api/v1/resources", "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams",

@@ -35,11 +35,12 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "issue-token",
         "issue-own-certificate",
         "use-own-secrets",
+        "read-account-tokens",
         "delegate-within-segment",
         *sorted(roles(), key=lambda id: f"{id}.cedar"),
         *sorted(safeguards()),
     ]
-    assert loaded.tests == 8
+    assert loaded.tests == 9
 
 
 def test_the_safeguards_hold_their_tests() -> None:

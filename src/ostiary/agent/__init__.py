@@ -11,6 +11,16 @@ one inside an MCP client.
 
 from ostiary.agent.asynchronous import AsyncAgent, AsyncTask
 from ostiary.agent.blocking import Agent, Task
-from ostiary.agent.identity import Approval, ApprovalNeeded, Secret, ServerRefused
+from ostiary.agent.identity import AccountToken, Approval, ApprovalNeeded, Secret, ServerRefused
 
-__all__ = ["Agent", "Approval", "ApprovalNeeded", "AsyncAgent", "AsyncTask", "Secret", "ServerRefused", "Task"]
+__all__ = [
+    "AccountToken",
+    "Agent",
+    "Approval",
+    "ApprovalNeeded",
+    "AsyncAgent",
+    "AsyncTask",
+    "Secret",
+    "ServerRefused",
+    "Task",
+]

@@ -18,6 +18,7 @@ from ostiary.agent.identity import (
     POLL_S,
     SECOND,
     TIMEOUT_S,
+    AccountToken,
     Approval,
     ApprovalNeeded,
     Identity,
@@ -145,6 +146,12 @@ class AsyncAgent(Identity):
     async def secret(self, path: str, *, task: str | None = None) -> Secret:
         """Return the secret at a path, as `Agent.secret` does."""
         return await self._run(self._secret(path, task))
+
+    async def account_token(
+        self, provider: str, *, scopes: Iterable[str] = (), task: str | None = None
+    ) -> AccountToken:
+        """Return an access token of a connected account, as `Agent.account_token` does."""
+        return await self._run(self._account_token(provider, scopes, task))
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a GET request."""

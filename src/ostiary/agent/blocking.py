@@ -19,6 +19,7 @@ from ostiary.agent.identity import (
     POLL_S,
     SECOND,
     TIMEOUT_S,
+    AccountToken,
     Approval,
     ApprovalNeeded,
     Identity,
@@ -184,6 +185,13 @@ class Agent(Identity):
         Raises ServerRefused, Unavailable.
         """
         return self._run(self._secret(path, task))
+
+    def account_token(self, provider: str, *, scopes: Iterable[str] = (), task: str | None = None) -> AccountToken:
+        """Return an access token of the account that the person of the task connected at a provider, such as `github`.
+
+        `scopes` asks for a part of the scopes that the person consented to. Raises ServerRefused, Unavailable.
+        """
+        return self._run(self._account_token(provider, scopes, task))
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
         """Wait for a person's answer to the approval request of a denied call (`Denied.approval`), at most so many

@@ -89,6 +89,20 @@ class Secret:
     lease_s: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AccountToken:
+    """An access token of the account of a person at a provider; `expires_at` in seconds since the epoch.
+
+    The token ends with its lease, the task and this agent.
+    """
+
+    provider: str
+    access_token: str = field(repr=False)
+    scopes: frozenset[str]
+    expires_at: int
+    lease_id: str = ""
+
+
 class Identity:
     """The identity of an agent, and the requests for tasks."""
 
@@ -173,19 +187,28 @@ class Identity:
             raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
         return msgspec.json.decode(response.content)
 
-    def _secret(self, path: str, task: str | None) -> Flow[Secret]:
+    def _secret(self, path: str, task: str | None, **query: str) -> Flow[Secret]:
         """Return the secret at a path that begins with its mount. Raises ServerRefused, Unavailable."""
         metadata = yield from self._client.discover()
         base = metadata.api_base(self._url, has_certificate=self._files is not None)
         mount, _, rest = path.partition("/")
         below = f"{mount}/data/{rest}" if mount == VERSIONED_MOUNT else path
-        request = httpx2.Request("GET", f"{base}/v1/{quote(below)}")
+        request = httpx2.Request("GET", f"{base}/v1/{quote(below)}", params=query or None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1", task=task))
         if response.status_code >= 400:
             raise _parse_secret_refusal(path, response)
         answer = msgspec.json.decode(response.content)
         data = answer["data"]["data"] if mount == VERSIONED_MOUNT else answer["data"]
         return Secret(path, data, answer["lease_id"], answer["lease_duration"] if answer["lease_id"] else 0)
+
+    def _account_token(self, provider: str, scopes: Iterable[str], task: str | None) -> Flow[AccountToken]:
+        """Return an access token of the account of the task's person. Raises ServerRefused, Unavailable."""
+        text = " ".join(scopes)
+        secret = yield from self._secret(f"oauth/creds/{provider}", task, **({"scopes": text} if text else {}))
+        data = secret.data
+        return AccountToken(
+            provider, data["access_token"], frozenset(data["scopes"]), data["expires_at"], secret.lease_id
+        )
 
     def _certificate(
         self,

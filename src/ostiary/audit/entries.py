@@ -20,6 +20,7 @@ MAX_SKEW = 300_000_000
 """Microseconds by which the log's clock may be ahead of the auditor's."""
 FAMILIES = frozenset(
     {
+        "account",
         "acme",
         "agent",
         "anchor",

@@ -99,6 +99,18 @@ COMMANDS = (
         "Put secrets into the requests of agents that do not see the secrets.",
         IDENTITIES,
     ),
+    (
+        "account-provider",
+        "ostiary.cli.account_providers:account_provider",
+        "Add, change and remove providers at which people connect accounts.",
+        IDENTITIES,
+    ),
+    (
+        "connected-account",
+        "ostiary.cli.connected_accounts:connected_account",
+        "List and end the accounts that people connected at other providers.",
+        IDENTITIES,
+    ),
     ("lease", "ostiary.cli.leases:lease", "List and revoke leases of credentials.", IDENTITIES),
     ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),
     (

@@ -52,6 +52,8 @@ from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import lease
+from ostiaryd.secrets.flows.connected_accounts import IssueToken
+from ostiaryd.secrets.model.connected_account import ProviderDown
 from ostiaryd.secrets.model.request import (
     ENTRY_ACTIONS,
     SECOND,
@@ -66,6 +68,7 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, VaultToken
+from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
@@ -106,6 +109,7 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
     (UseNonce, 401),
     (InvalidProof, 401),
     (DatabaseDown, 502),
+    (ProviderDown, 502),
     (Unavailable, 503),
     (NotFound, 404),
     (MethodNotAllowed, 405),
@@ -215,11 +219,17 @@ async def _answer(call: Call, path: str) -> Reply:
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
         act.entry.object = f"{mount}/{operation.path}"
         act.entry.detail = {"operation": operation.name}
-        flows.authorize(act, caller, mount, operation.path, operation.action, operation.name, config=call.world.config)
+        flows.authorize_operation(act, caller, mount, operation, config=call.world.config)
         return operation.run(act)
 
     answer = await _act(call, ENTRY_ACTIONS[operation.action], run_operation)
-    return _envelope(call, answer if answer.upstream is None else await carry_out(call, answer.upstream))
+    match answer.upstream:
+        case None:
+            return _envelope(call, answer)
+        case IssueToken() as issue:
+            return _envelope(call, await issue_token(call, issue))
+        case upstream:
+            return _envelope(call, await carry_out(call, upstream))
 
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
@@ -627,9 +637,7 @@ def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) ->
             mount, operation = flows.find_operation(request)
         except Refused:
             continue
-        if flows.is_permitted(
-            act, caller, mount, operation.path, operation.action, operation.name, config=call.world.config
-        ):
+        if flows.may_carry_out(act, caller, mount, operation, config=call.world.config):
             allowed += names
     return sorted(allowed) or ["deny"]
 

@@ -110,6 +110,8 @@ GUARDED: dict[str, Guarded] = {
     "team": Guarded("team", "team_id", "name, deputy"),
     "role": Guarded("role_assignment", "subject || ' ' || role || ' ' || source", "granted_at"),
     "login_provider": Guarded("login_provider", "provider_id", "name, issuer, settings, sealed"),
+    "account_provider": Guarded("account_provider", "name", "settings, removed_at"),
+    "connected_account": Guarded("connected_account", "account_id", "provider, person, scopes, state"),
     "login_identity": Guarded("login_identity", "issuer || ' ' || sub", "person"),
     "member": Guarded("member", "team || ' ' || person", "team, person"),
 }

@@ -50,6 +50,8 @@ _TITLES = {
     "kill.start": "Kill switch",
     "kill.end": "Kill switch: let go",
     "lease.stuck": "An account behind a lease could not be removed",
+    "account.break": "A provider has ended a connection: the person must connect the account again",
+    "account.stuck": "A token of a connected account could not be revoked",
     "policy.weaken": "Safeguards of the server no longer apply",
     TEST: "A test: alerts arrive here",
 }

@@ -48,6 +48,8 @@ HEARD = (
     "signal.flood",
     "cert.warn",
     "lease.stuck",
+    "account.break",
+    "account.stuck",
     "clock.jump",
     "clock.accept",
     "history.lost",

@@ -121,14 +121,22 @@ def check_secret(
     person: str | None = None,
     acr: str,
     request: tuple[tuple[str, str], ...] = (),
+    token_scopes: frozenset[str] | None = None,
 ) -> str:
     """Check that `agent` may use a secret by the action (`read_secret`) and the operation in detail (`metadata`).
-    `request`: the attributes of the request into which the secret is put.
 
-    Return the hash of the policies. Raises Forbidden with the code `access_denied`.
+    `request`: the attributes of the request into which the secret is put. `token_scopes` are those of the access token
+    of a connected account (`read_account_token`). Return the hash of the policies. Raises Forbidden with the code
+    `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
-    more = (("operation", operation), *request, *_proved(acr))
+    more: tuple[tuple[str, str | frozenset[object]], ...] = (
+        ("operation", operation),
+        *request,
+        *_proved(acr),
+    )
+    if token_scopes is not None:
+        more = (*more, ("token_scopes", frozenset[object](token_scopes)))
     handed = _handed(agent.agent_id, task, scopes, None, behind, person, more)
     target = secret_entity(secret.mount, secret.path, agent=secret.agent), secret
     return _check(act, agent, Uid("Action", action), target, handed, chain)

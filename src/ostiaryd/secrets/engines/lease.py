@@ -4,21 +4,24 @@ lookup, renew, revoke              of the caller's own leases; decided like the 
 lookup/PREFIX (LIST)               ids of leases of all agents
 revoke-prefix/PREFIX, revoke-force/PREFIX    leases of all agents
 
-PREFIX is `database/creds`, or `database/creds/ROLE`. Policies see the last two lines as `list_secrets` and
-`delete_secret` on the resource `sys/leases/PREFIX`.
+PREFIX is `database/creds`, `database/creds/ROLE`, `oauth/creds` or `oauth/creds/PROVIDER`. Policies see the last two
+lines as `list_secrets` and `delete_secret` on the resource `sys/leases/PREFIX`.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import connected_accounts as accounts
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -52,34 +55,56 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")
     if kind == "lookup" and request.method is VaultMethod.LIST:
-        role = _role_of(prefix)
-        return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", partial(_list, role=role))
+        return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", partial(_list, _parse_prefix(prefix)))
     if kind not in _OWN and kind not in ("revoke-prefix", "revoke-force"):
         raise NothingStored("no handler for route", code="no_route")
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
     if kind in ("revoke-prefix", "revoke-force"):
         is_forced = kind == "revoke-force"
-        run = partial(_revoke_all, role=_role_of(prefix), is_forced=is_forced)
+        run = partial(_revoke_all, _parse_prefix(prefix), is_forced=is_forced)
         return "sys", Operation(SecretAction.DELETE, f"leases/{prefix}/", kind, run)
     body = request.read_body(_LeaseBody)
     lease_id = body.lease_id or rest
     mount, _, below = lease_id.partition("/")
     path, _, number = below.rpartition("/")
-    if mount != MOUNT or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
+    if mount not in _MOUNTS or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
         raise Invalid("invalid lease", hint="`lease_id` comes with the credentials")
     check_path(lease_id)
-    return MOUNT, Operation(SecretAction.READ, path, kind, partial(_OWN[kind], lease_id=lease_id, body=body))
+    run = partial(_OWN[kind], lease_id=lease_id, body=body)
+    if mount == MOUNT:
+        return MOUNT, Operation(SecretAction.READ, path, kind, run)
+    if kind == "renew":
+        raise Invalid("the lease of an access token cannot be renewed", hint="request a new access token")
+    find_scopes = partial(accounts.find_scopes_of_lease, lease_id=lease_id)
+    return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
 
 
-def _role_of(prefix: str) -> str:
-    """Return the role of a prefix; empty for all roles. Raises Invalid."""
-    if prefix in (MOUNT, f"{MOUNT}/creds"):
-        return ""
-    mount, _, role = prefix.partition("/creds/")
-    if mount != MOUNT or not role or "/" in role:
-        raise Invalid("the prefix is not database/creds or database/creds/ROLE")
-    return role
+class _Prefix(NamedTuple):
+    """The leases of a mount, or of one role."""
+
+    mount: str
+    role: str
+
+    def roles(self, act: Act) -> list[str]:
+        """Return the names of the roles, as leases have them."""
+        start = _MOUNTS[self.mount]
+        if self.role:
+            return [start + self.role]
+        stored = store.roles(act.tx, limit=MAX_LISTED)
+        return [one for one in stored if one.startswith(start) and "/" not in one.removeprefix(start)]
+
+
+_MOUNTS = {MOUNT: "", OAUTH_MOUNT: accounts.ROLE_PREFIX}
+"""The mounts with leases, and the beginning of `role` in their leases."""
+
+
+def _parse_prefix(prefix: str) -> _Prefix:
+    mount, _, rest = prefix.partition("/")
+    creds, _, role = rest.partition("/")
+    if mount not in _MOUNTS or creds not in ("", "creds") or "/" in role:
+        raise Invalid("the prefix is not MOUNT/creds or MOUNT/creds/ROLE", hint=f"mounts: {', '.join(_MOUNTS)}")
+    return _Prefix(mount, role)
 
 
 def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
@@ -90,7 +115,7 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
             "id": lease.lease_id,
             "issue_time": render_time(lease.issued_at),
             "last_renewal": render_time(lease.renewed_at) or None,
-            "renewable": act.now < lease.max_at,
+            "renewable": lease.lease_id.startswith(f"{MOUNT}/") and act.now < lease.max_at,
             "ttl": (lease.expires_at - act.now) // SECOND,
         }
     )
@@ -106,21 +131,21 @@ def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     return Answer(upstream=RevokeDue())
 
 
-def _list(act: Act, role: str) -> Answer:
-    act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
-    if role:
-        names = [lease.lease_id.rpartition("/")[2] for lease in store.of_role(act.tx, role, limit=MAX_LISTED)]
+def _list(prefix: _Prefix, act: Act) -> Answer:
+    act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
+    roles = prefix.roles(act)
+    if prefix.role:
+        names = [lease.lease_id.rpartition("/")[2] for lease in store.of_role(act.tx, roles[0], limit=MAX_LISTED)]
     else:
-        names = [f"{one}/" for one in store.roles(act.tx, limit=MAX_LISTED)]
+        names = [f"{one.rpartition('/')[2]}/" for one in roles]
     if not names:
         raise NothingStored("there is no lease")
     return Answer(data={"keys": names})
 
 
-def _revoke_all(act: Act, role: str, is_forced: bool) -> Answer:
-    act.entry.object = f"{PREFIX}{MOUNT}/creds/{role}"
-    roles = [role] if role else store.roles(act.tx, limit=MAX_LISTED)
-    return Answer(upstream=RevokeRoles(roles, is_forced))
+def _revoke_all(prefix: _Prefix, act: Act, *, is_forced: bool) -> Answer:
+    act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
+    return Answer(upstream=RevokeRoles(prefix.roles(act), is_forced))
 
 
 _OWN = {"lookup": _lookup, "renew": _renew, "revoke": _revoke}

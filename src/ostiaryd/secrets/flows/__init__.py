@@ -6,7 +6,9 @@ from ostiaryd.secrets.flows.callers import (
     VaultCredentials,
     authenticate,
     authorize,
+    authorize_operation,
     is_permitted,
+    may_carry_out,
 )
 from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, SecretEngine, engine_of, find_operation
@@ -57,6 +59,7 @@ __all__ = [
     "WrappingRefused",
     "authenticate",
     "authorize",
+    "authorize_operation",
     "check_open",
     "engine_of",
     "examine_keys",
@@ -68,6 +71,7 @@ __all__ = [
     "list_destinations",
     "login_by_secret",
     "login_by_token",
+    "may_carry_out",
     "open_value",
     "read_status",
     "renew_envelopes",

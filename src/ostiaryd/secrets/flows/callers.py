@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
+from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
 from ostiaryd.secrets.store import tokens as store
@@ -30,6 +31,7 @@ from ostiaryd.trust import flows as trust
 FOLDER = "agents"
 """`agents/NAME/` of each mount is the folder of the agent NAME."""
 _READING = frozenset({SecretAction.READ, SecretAction.LIST})
+"""Actions of an agent that is narrowed to reading. A token of an account may write at its provider."""
 
 
 class TokenRefused(Forbidden):
@@ -152,14 +154,18 @@ def authorize(
     *,
     request: Mapping[str, str] = MappingProxyType({}),
     config: Config,
+    token_scopes: frozenset[str] | None = None,
 ) -> None:
     """Check that a caller may act on a path: restrictions, then the bounds of task and token, then the policies.
 
     `request` describes the request into which the secret is put: bounds see it as arguments, policies in the context.
-    Raises Forbidden, RemotePoliciesNeeded.
+    `token_scopes` are those of the access token that the operation issues. Raises Forbidden, RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
-    arguments = {**{f"request_{name}": value for name, value in request.items()}, "path": f"{mount}/{path}"}
+    arguments: dict[str, object] = {f"request_{name}": value for name, value in request.items()}
+    arguments["path"] = f"{mount}/{path}"
+    if token_scopes is not None:
+        arguments["scopes"] = sorted(token_scopes)
     for details in (caller.task.bounds, caller.details):
         if details and not permits(details, resource_uri=config.api, tool=action, arguments=arguments):
             raise Forbidden(
@@ -180,9 +186,27 @@ def authorize(
             person=caller.task.person,
             acr=caller.acr,
             request=tuple((f"request_{name}", value) for name, value in request.items()),
+            token_scopes=token_scopes,
         )
     except Forbidden as refusal:
         raise Forbidden(f"permission denied: {refusal.message}", hint=refusal.hint, code=refusal.code) from None
+
+
+def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
+    """Check that a caller may carry out an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the
+    refusals of `find_scopes` of the operation.
+    """
+    scopes = None if operation.find_scopes is None else operation.find_scopes(act)
+    authorize(
+        act,
+        caller,
+        mount,
+        operation.path,
+        operation.action,
+        operation.name,
+        config=config,
+        token_scopes=scopes,
+    )
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
@@ -211,8 +235,17 @@ def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
     """Return whether a caller may act on a path; the answer `deny` is no refusal of the act."""
+    return _is_granted(lambda: authorize(act, caller, mount, path, action, operation, config=config))
+
+
+def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
+    """Return whether a caller may carry out an operation; the answer `deny` is no refusal of the act."""
+    return _is_granted(lambda: authorize_operation(act, caller, mount, operation, config=config))
+
+
+def _is_granted(check: Callable[[], None]) -> bool:
     try:
-        authorize(act, caller, mount, path, action, operation, config=config)
+        check()
     except Refused as refusal:
         if refusal.is_challenge:
             raise

@@ -18,12 +18,16 @@ PACKAGE = "ostiaryd.secrets.engines"
 
 
 class Operation(NamedTuple):
-    """An operation on a secret: the path and the action that policies see, the operation in detail, and the flow."""
+    """An operation on a secret: the path and the action that policies see, the operation in detail, and the flow.
+
+    `find_scopes` returns the scopes of the access token that the operation issues, which policies see too.
+    """
 
     action: SecretAction
     path: str
     name: str
     run: Callable[[Act], Answer]
+    find_scopes: Callable[[Act], frozenset[str]] | None = None
 
 
 class SecretEngine(Protocol):
@@ -41,6 +45,7 @@ class SecretEngine(Protocol):
 MOUNTS = {
     "database": "database",
     "kv": "kv_v1",
+    "oauth": "oauth",
     "secret": "kv_v2",
     "transit": "transit",
 }

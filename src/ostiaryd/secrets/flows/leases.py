@@ -189,7 +189,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
     """Delete leases whose accounts are gone."""
     registry.note(
         act,
-        object=f"{MOUNT}/config/{removed[0].database}",
+        object=removed[0].config,
         count=len(removed),
         leases=[lease.lease_id for lease in removed[:NAMED]],
     )
@@ -202,7 +202,7 @@ def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
     """Record that accounts could not be removed, though their leases have ended."""
     registry.note(
         act,
-        object=f"{MOUNT}/config/{stuck[0].database}",
+        object=stuck[0].config,
         count=len(stuck),
         why=why[:MAX_ERROR],
         leases=[lease.lease_id for lease in stuck[:NAMED]],

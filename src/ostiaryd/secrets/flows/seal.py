@@ -56,9 +56,14 @@ def _is_sealed(reader: Reader) -> bool:
 
 def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
     """Return the envelope of a value at a place. Raises Sealed, Conflict."""
+    return sealing.seal_under(make_data_key(tx, place), plain, random=tx.random)
+
+
+def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
+    """Return a new data key for a value at a place, which is sealed under it later. Raises Sealed, Conflict."""
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
-    return sealing.seal_value(plain, under=_open(active, tx.keys), place=place, random=tx.random)
+    return sealing.make_data_key(under=_open(active, tx.keys), place=place, random=tx.random)
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:

@@ -75,6 +75,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         return f"creds/{self.role}"
 
     @property
+    def config(self) -> str:
+        """The path of the configuration, such as `database/config/shop`."""
+        return f"{self.lease_id.partition('/')[0]}/config/{self.database}"
+
+    @property
     def is_stuck(self) -> bool:
         """Return whether the revocation has failed so often that a person should look."""
         return self.state is LeaseState.REVOKING and self.attempts >= STUCK_ATTEMPTS

@@ -32,6 +32,7 @@ class SecretAction(StrEnum):
     USE = "use_secret_key"
     INJECT = "use_secret"
     SEAL = "seal_secrets"
+    TOKEN = "read_account_token"
 
 
 ENTRY_ACTIONS = {
@@ -42,6 +43,7 @@ ENTRY_ACTIONS = {
     SecretAction.USE: "vault.use",
     SecretAction.INJECT: "vault.inject",
     SecretAction.SEAL: "vault.seal",
+    SecretAction.TOKEN: "vault.read",
 }
 """Action of the ledger entry for each action of policies."""
 

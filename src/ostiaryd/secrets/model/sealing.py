@@ -61,11 +61,33 @@ class WrappingKey(NamedTuple):
         return f"WrappingKey({self.number})"
 
 
+class DataKey(NamedTuple):
+    """A new data key for a value at a place, and its wrapped form."""
+
+    wrapped_key: bytes
+    key: bytes
+    place: Place
+
+    def __repr__(self) -> str:
+        """Return the place alone: the key is secret."""
+        return f"DataKey({self.place})"
+
+
+def make_data_key(*, under: WrappingKey, place: Place, random: Random) -> DataKey:
+    """Return a new data key for a value at a place."""
+    key = random(KEY_BYTES)
+    wrapped = _encrypt(under.key, key, _associated_data(place), random)
+    return DataKey(under.number.to_bytes(NUMBER_BYTES) + wrapped, key, place)
+
+
+def seal_under(data_key: DataKey, plain: bytes, *, random: Random) -> Envelope:
+    """Return the envelope of a value under a data key, which is used once."""
+    return Envelope(data_key.wrapped_key, _encrypt(data_key.key, plain, _associated_data(data_key.place), random))
+
+
 def seal_value(plain: bytes, *, under: WrappingKey, place: Place, random: Random) -> Envelope:
     """Return the envelope of a value at a place, under a new data key."""
-    data_key, bound = random(KEY_BYTES), _associated_data(place)
-    wrapped = _encrypt(under.key, data_key, bound, random)
-    return Envelope(under.number.to_bytes(NUMBER_BYTES) + wrapped, _encrypt(data_key, plain, bound, random))
+    return seal_under(make_data_key(under=under, place=place, random=random), plain, random=random)
 
 
 def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:

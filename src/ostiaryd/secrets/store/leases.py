@@ -15,7 +15,12 @@ _COLUMNS = ", ".join(Lease.__struct_fields__)
 _GET = sql(f"select {_COLUMNS} from lease where lease_id = :id")
 _INSERT = sql(f"insert into lease ({_COLUMNS}) values ({', '.join(f':{name}' for name in Lease.__struct_fields__)})")
 _DELETE = sql("delete from lease where lease_id = :id")
+_DELETE_TOKEN = sql("delete from account_token where lease_id = :id")
 _CONFIRM = sql("update lease set state = 'live' where lease_id = :id and state = 'creating'")
+_CONFIRM_UNTIL = sql(
+    """update lease set state = 'live', expires_at = :expires_at, max_at = :expires_at
+       where lease_id = :id and state = 'creating'"""
+)
 _RENEW = sql("update lease set expires_at = :expires_at, renewed_at = :now where lease_id = :id and state = 'live'")
 _REVOKE = sql(
     """update lease set state = 'revoking', due_at = :now, attempts = 0
@@ -30,7 +35,14 @@ _ENDED = sql(
        where lease.holding = holding.id and holding.kind = 'lease' and holding.ended_at is not null
        and holding.ended_at >= :since and lease.state = 'live' limit :limit"""
 )
-_DUE = sql(f"select {_COLUMNS} from lease where state <> 'live' and due_at <= :now order by due_at limit :limit")
+_DUE = sql(
+    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role not like 'oauth/%'
+        order by due_at limit :limit"""
+)
+_DUE_TOKENS = sql(
+    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role like 'oauth/%'
+        order by due_at limit :limit"""
+)
 _CLAIM = sql(
     """update lease set state = 'revoking', due_at = :until
        where lease_id = :id and state <> 'live' and due_at <= :now"""
@@ -61,13 +73,20 @@ def insert(tx: Tx, lease: Lease) -> None:
 
 
 def delete(tx: Tx, lease_id: str) -> None:
-    """Delete a lease whose account is gone."""
+    """Delete a lease whose account is gone, or whose access token is of no use."""
     tx.run(_DELETE, id=lease_id)
+    if lease_id.startswith("oauth/"):
+        tx.run(_DELETE_TOKEN, id=lease_id)
 
 
 def confirm(tx: Tx, lease_id: str) -> bool:
     """Make a lease live; return False if it is no longer being created."""
     return tx.run(_CONFIRM, id=lease_id) == 1
+
+
+def confirm_until(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
+    """Make a lease live that ends at a time; return False if it is no longer being created."""
+    return tx.run(_CONFIRM_UNTIL, id=lease_id, expires_at=expires_at) == 1
 
 
 def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
@@ -102,8 +121,13 @@ def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases whose revocation is due, and leases whose creation was not confirmed in time."""
+    """Return leases of accounts whose removal is due, and leases whose creation was not confirmed in time."""
     return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def due_tokens(reader: Reader, *, now: int, limit: int) -> list[Lease]:
+    """Return leases of access tokens of connected accounts of which the same holds."""
+    return [_lease(row) for row in reader.all(_DUE_TOKENS, now=now, limit=limit)]
 
 
 def of_role(reader: Reader, role: str, *, after: str = "", limit: int) -> list[Lease]:

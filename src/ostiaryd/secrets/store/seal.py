@@ -141,6 +141,49 @@ ENVELOPE_TABLES = (
         ("",),
         lambda row: ("aws", row[0], 1),
     ),
+    EnvelopeTable(
+        ("name",),
+        sql(
+            """select name, wrapped_key, sealed from account_provider where name > :name and sealed is not null
+               order by name limit :limit"""
+        ),
+        sql("update account_provider set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        ("",),
+        lambda row: ("oauth", f"config/{row[0]}", 1),
+    ),
+    EnvelopeTable(
+        ("account_id",),
+        sql(
+            """select account_id, wrapped_key, sealed from connected_account where account_id > :account_id
+               order by account_id limit :limit"""
+        ),
+        sql(
+            """update connected_account set wrapped_key = :wrapped_key, sealed = :sealed
+               where account_id = :account_id"""
+        ),
+        ("",),
+        lambda row: ("oauth", f"refresh/{row[0]}", 1),
+    ),
+    EnvelopeTable(
+        ("account_id",),
+        sql(
+            """select account_id, token_key, token from connected_account where account_id > :account_id
+               order by account_id limit :limit"""
+        ),
+        sql("update connected_account set token_key = :wrapped_key, token = :sealed where account_id = :account_id"),
+        ("",),
+        lambda row: ("oauth", f"shared/{row[0]}", 1),
+    ),
+    EnvelopeTable(
+        ("lease_id",),
+        sql(
+            """select lease_id, wrapped_key, sealed from account_token
+               where lease_id > :lease_id and sealed is not null order by lease_id limit :limit"""
+        ),
+        sql("update account_token set wrapped_key = :wrapped_key, sealed = :sealed where lease_id = :lease_id"),
+        ("",),
+        lambda row: ("oauth", row[0], 1),
+    ),
 )
 """All tables with envelopes: a value elsewhere would be lost with its wrapping key. Pending passwords come before
 present ones, since the end of a rotation moves them there while values are renewed.

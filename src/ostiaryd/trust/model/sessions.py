@@ -38,7 +38,7 @@ BROWSER_COOKIE = "__Host-ostiary-browser"
 MAX_BROWSER = 128
 MAX_SESSIONS = 20
 """Sessions of one person; the least recently used one ends when another begins."""
-RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/logout", "/console")
+RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/accounts", "/logout", "/console")
 """Paths that a login may lead to: `return_to` is accepted only with one of these."""
 _CONSOLE_PATH = re.compile(r"/console(/(?!\.)(?:[A-Za-z0-9._~:@-]|%(?!2[ef]|5c|00)[0-9a-f]{2})+)+", re.IGNORECASE)
 """A page of the console. No segment begins with a dot, and none contains an encoded dot, slash, backslash or null."""

@@ -1,0 +1,133 @@
+"""`ostiary account-provider`: providers at which people connect accounts for their agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import App
+
+from ostiary.cli.paper import facts, table
+from ostiary.cli.session import Here
+from ostiary.cli.usage import Usage
+
+account_provider = App(
+    name="account-provider", help="Add, change and remove providers at which people connect accounts."
+)
+MAX_SECRET = 4096
+
+
+@account_provider.command(name="add")
+def add(
+    name: str,
+    /,
+    *,
+    client_id: str,
+    client_secret_file: Path | None = None,
+    preset: Literal["github", "google", "microsoft", "slack"] | None = None,
+    issuer: str = "",
+    authorization_endpoint: str = "",
+    token_endpoint: str = "",
+    revocation_endpoint: str = "",
+    scope: tuple[str, ...] = (),
+    role: tuple[str, ...] = (),
+    label: str = "",
+    session: Here,
+) -> None:
+    """Let people connect accounts at a provider.
+
+    Register the printed redirect URI there. Without a client secret, this server authenticates with a key that it
+    publishes at /jwks.
+
+    Args:
+        name: Name of the provider in paths: lower-case letters, digits, `.`, `_` and `-`.
+        client_id: Client id of this server at the provider.
+        client_secret_file: File that holds the client secret.
+        preset: Known product, which fills in endpoints and label.
+        issuer: Issuer of the provider, exactly; its metadata have the endpoints.
+        authorization_endpoint: Authorization endpoint, in place of that of preset and issuer.
+        token_endpoint: Token endpoint, in place of that of preset and issuer.
+        revocation_endpoint: Revocation endpoint (RFC 7009), in place of that of the issuer.
+        scope: Scope that people can consent to; may be given several times.
+        role: Role that people need to connect an account; may be given several times, one of them is enough.
+        label: Name of the provider on pages.
+    """
+    body: dict[str, Any] = {
+        "name": name,
+        "client_id": client_id,
+        "preset": preset or "",
+        "issuer": issuer,
+        "authorization_endpoint": authorization_endpoint,
+        "token_endpoint": token_endpoint,
+        "revocation_endpoint": revocation_endpoint,
+        "scopes": scope,
+        "roles": role,
+        "label": label,
+    }
+    if client_secret_file is not None:
+        body["client_secret"] = _read_secret(client_secret_file)
+    session.show(session.api("POST", "/account-providers", body), facts)
+
+
+@account_provider.command(name="list")
+def list_providers(*, session: Here) -> None:
+    """List the account providers."""
+    columns = {"name": "NAME", "label": "LABEL", "client_id": "CLIENT ID", "token_endpoint": "TOKEN ENDPOINT"}
+    rows = session.api("GET", "/account-providers")["providers"]
+    empty = "no account providers: ostiary account-provider add --help"
+    session.show(rows, lambda rows: table(rows, columns, empty=empty))
+
+
+@account_provider.command(name="show")
+def show(name: str, /, *, session: Here) -> None:
+    """Show an account provider.
+
+    Args:
+        name: Name of the provider.
+    """
+    session.show(session.api("GET", f"/account-providers/{name}"), facts)
+
+
+@account_provider.command(name="change")
+def change(
+    name: str,
+    /,
+    *,
+    client_secret_file: Path | None = None,
+    scope: tuple[str, ...] = (),
+    role: tuple[str, ...] = (),
+    session: Here,
+) -> None:
+    """Change settings of an account provider; settings that are left out stay.
+
+    Args:
+        name: Name of the provider.
+        client_secret_file: File that holds the new client secret.
+        scope: Scope that people can consent to; with others, all from now on.
+        role: Role that people need; with others, all from now on.
+    """
+    body: dict[str, Any] = {}
+    if client_secret_file is not None:
+        body["client_secret"] = _read_secret(client_secret_file)
+    body |= ({"scopes": scope} if scope else {}) | ({"roles": role} if role else {})
+    session.show(session.api("PATCH", f"/account-providers/{name}", body), facts)
+
+
+@account_provider.command(name="remove")
+def remove(name: str, /, *, session: Here) -> None:
+    """Remove an account provider; its connected accounts end, and their tokens are revoked there.
+
+    Args:
+        name: Name of the provider.
+    """
+    session.show({"removed": name, **session.api("DELETE", f"/account-providers/{name}")}, facts)
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"cannot read {path}: {error}") from None
+    if len(text) > MAX_SECRET:
+        raise Usage(f"{path} has more than {MAX_SECRET} characters")
+    return text.strip("\r\n")

@@ -1,0 +1,233 @@
+"""The pages on which a person connects accounts at other providers, and ends the connections.
+
+    GET  /accounts                      the connected accounts
+    GET  /accounts/{provider}           the question for consent
+    POST /accounts/{provider}           yes: on to the provider, with the attempt in a cookie
+    GET  /accounts/{provider}/callback  the answer of the provider
+    POST /accounts/{provider}/end       end the connection
+
+The attempt belongs to the session of the person. Each provider has a redirect URI of its own (RFC 9700 section 4.4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from urllib.parse import urlsplit
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiaryd.ground.http.edge import Call, Headers, Reply
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
+from ostiaryd.ground.http.routes import NOT_FOUND, Query, Route
+from ostiaryd.ledger.flows import record_refusal
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.flows.seal import Sealed
+from ostiaryd.secrets.model.connected_account import (
+    ATTEMPT_LIFETIME,
+    AccountRefused,
+    ConnectAttempt,
+    ProviderDown,
+    authorization_url,
+    check_response,
+    open_attempt,
+    seal_attempt,
+)
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.wire_account_tokens import callback_uri, redeem_code, revoke_unused
+from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.model.sessions import Session
+
+COOKIE = "__Host-ostiary-account"
+Signed = Callable[[Call, Session], Awaitable[Reply]]
+
+
+def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
+    """Return the wire for a person who is signed in; any other browser goes to the login page."""
+
+    async def run(call: Call) -> Reply:
+        if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+            return redirect(url)
+        session = await sessions.session_of(call)
+        if session is None:
+            return see_other(call, "/login?return_to=/accounts")
+        return await wire(call, session)
+
+    run.__doc__ = wire.__doc__
+    return run
+
+
+async def _show_accounts(call: Call, session: Session) -> Reply:
+    """Show the connected accounts of the person, and the providers at which the person may connect one."""
+    reader = call.world.db.read()
+    accounts = {account.provider: account for account in flows.list_accounts(reader, session.person)}
+    labels = {name: provider.label for name in accounts if (provider := flows.get_provider(reader, name)) is not None}
+    free = [
+        provider
+        for provider in flows.list_providers(reader)
+        if provider.name not in accounts and flows.may_connect(reader, provider, session.person)
+    ]
+    return page(
+        call,
+        "secrets/accounts.html",
+        accounts=list(accounts.values()),
+        labels=labels,
+        free=free,
+        form_token=sessions.form_token(call, session),
+        here="accounts",
+        person=registry.find_person(reader, session.person).name,
+    )
+
+
+async def _show_question(call: Call, session: Session) -> Reply:
+    """Ask the person whether to connect an account at a provider, and with which scopes."""
+    reader = call.world.db.read()
+    provider = flows.find_provider(reader, call.params["provider"])
+    flows.check_may_connect(reader, provider, session.person)
+    return page(
+        call,
+        "secrets/connect.html",
+        provider=provider,
+        place=urlsplit(provider.authorization_endpoint).netloc,
+        form_token=sessions.form_token(call, session),
+        here="accounts",
+        person=registry.find_person(reader, session.person).name,
+    )
+
+
+async def _begin(call: Call, session: Session) -> Reply:
+    """Send the person to the provider, with the scopes that the person chose."""
+    form, world = sessions.read_form(call, session), call.world
+    scopes = frozenset(value for name, value in form.items() if name.startswith("scope-"))
+    begin = partial(flows.begin_connection, name=call.params["provider"], person=session.person, scopes=scopes)
+    provider = await sessions.act_as_person(call, session, "account.begin", begin)
+    attempt = ConnectAttempt(
+        provider=provider.name,
+        token_endpoint=provider.token_endpoint,
+        person=session.person,
+        session=session.id,
+        scopes=tuple(sorted(scopes)),
+        state=jose.b64u(world.random(32)),
+        verifier=jose.b64u(world.random(32)),
+        began_at=world.now(),
+    )
+    url = authorization_url(provider, attempt, redirect_uri=callback_uri(world, provider))
+    answer = continue_page(call, url, title=f"On to {provider.label}")
+    cookie = seal_attempt(attempt, secret=world.keys.derive("account attempt"), nonce=world.random(12))
+    return _with_headers(answer, [sessions.set_cookie(COOKIE, cookie, max_age_s=ATTEMPT_LIFETIME // SECOND)])
+
+
+async def _finish(call: Call, session: Session) -> Reply:
+    """Take the answer of the provider, and connect the account.
+
+    1. The answer belongs to the attempt of this session. 2. The provider exchanges the code for tokens. 3. The tokens
+    are acceptable; otherwise they are revoked. 4. The refresh token is stored.
+    """
+    world = call.world
+    provider = flows.find_provider(world.db.read(), call.params["provider"])
+    try:
+        attempt = open_attempt(
+            sessions.one_cookie(call, COOKIE),
+            provider,
+            person=session.person,
+            session=session.id,
+            secret=world.keys.derive("account attempt"),
+            now=world.now(),
+        )
+        code = check_response(_parameters(call), attempt, provider)
+        flows.check_free(world.db.read(), provider, session.person)
+        answer = await redeem_code(world, provider, attempt, code)
+    except AccountRefused as refusal:
+        await record_refusal(
+            world, "account.connect", refusal, object=provider.name, request=call.request_id, network=call.network
+        )
+        raise
+    connect = partial(
+        flows.connect_account,
+        provider=provider,
+        person=session.person,
+        answer=answer,
+        requested=frozenset(attempt.scopes),
+    )
+    try:
+        await sessions.act_as_person(call, session, "account.connect", connect)
+    except Refused:
+        await revoke_unused(world, provider, answer)
+        raise
+    return see_other(call, "/accounts", headers=[sessions.set_cookie(COOKIE, "", max_age_s=0)])
+
+
+async def _end(call: Call, session: Session) -> Reply:
+    """End the connection of the person at a provider."""
+    sessions.read_form(call, session)
+    end = partial(flows.end_own_account, name=call.params["provider"], person=session.person)
+    await sessions.act_as_person(call, session, "account.end", end)
+    return see_other(call, "/accounts")
+
+
+def _parameters(call: Call) -> dict[str, str]:
+    """Return the parameters of the answer, each at most once (RFC 6749 section 3.1). Raises AccountRefused."""
+    values = parse_form(call.query.encode("latin-1"))
+    if any(len(sent) > 1 for sent in values.values()):
+        raise AccountRefused("a parameter of the answer was sent twice", hint="connect the account again")
+    return {name: sent[0] for name, sent in values.items()}
+
+
+def _with_headers(answer: Reply, headers: Headers) -> Reply:
+    return Reply(answer.status, answer.body, answer.media_type, [*answer.headers, *headers])
+
+
+FORGED = ForgedForm("the form has expired")
+_REFUSED = AccountRefused("the answer belongs to another connection")
+_SEALED = Sealed("the secrets are sealed")
+_SHOWN = {200: HTML_BODY, 303: None}
+ROUTES = (
+    Route("GET", "/accounts", _signed_in(_show_accounts), "", protocol=PAGES, answers=_SHOWN),
+    Route(
+        "GET",
+        "/accounts/{provider}",
+        _signed_in(_show_question),
+        "",
+        protocol=PAGES,
+        answers=_SHOWN,
+        errors=(NOT_FOUND, _REFUSED),
+    ),
+    Route(
+        "POST",
+        "/accounts/{provider}",
+        _signed_in(_begin),
+        "",
+        protocol=PAGES,
+        body=HTML_FORM,
+        answers=_SHOWN,
+        errors=(FORGED, NOT_FOUND, _REFUSED, Conflict("an account is connected already"), _SEALED),
+    ),
+    Route(
+        "GET",
+        "/accounts/{provider}/callback",
+        _signed_in(_finish),
+        "",
+        protocol=PAGES,
+        query=(
+            Query("code", "The code of the provider."),
+            Query("state", "The state of the connection."),
+            Query("iss", "The issuer (RFC 9207)."),
+            Query("error", "Why the provider refused the connection."),
+        ),
+        answers={303: None},
+        errors=(NOT_FOUND, _REFUSED, ProviderDown("the provider answers 500"), Conflict("connected already"), _SEALED),
+    ),
+    Route(
+        "POST",
+        "/accounts/{provider}/end",
+        _signed_in(_end),
+        "",
+        protocol=PAGES,
+        body=HTML_FORM,
+        answers={303: None},
+        errors=(FORGED, NotFound("the connected account does not exist")),
+    ),
+)

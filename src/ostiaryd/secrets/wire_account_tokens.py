@@ -1,0 +1,383 @@
+"""Requests to the providers of connected accounts: metadata, codes, refreshes, revocation (RFC 6749, 8414, 7009).
+
+Everything goes through the SSRF-safe fetcher; no redirect is followed. A refresh is a task of its own: a client that
+hangs up does not lose the new refresh token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.http.html import page_url
+from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.flows import leases
+from ostiaryd.secrets.flows.seal import Sealed, check_open
+from ostiaryd.secrets.model.connected_account import (
+    AGAIN,
+    MAX_ANSWER,
+    SEND_S,
+    AccessToken,
+    AccountProvider,
+    ConnectAttempt,
+    ConnectedAccount,
+    NotConnected,
+    ProviderDown,
+    ServerMetadata,
+    TokenAnswer,
+    check_metadata,
+    metadata_urls,
+    parse_token_answer,
+)
+from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease
+from ostiaryd.secrets.model.request import SECOND, Answer
+from ostiaryd.secrets.store import leases as lease_store
+from ostiaryd.trust.model import ASSERTION_TYPE
+
+log = logging.getLogger("ostiary")
+FETCH_S = 10
+MAX_METADATA = 256 << 10
+ASSERTION_S = 60
+WAIT_S = 30
+"""Seconds for which a request waits for the refresh of another one."""
+POLL_S = 0.1
+STORE_DELAYS_S = (0.2, 1, 2, 5, 10)
+REVOKED_AT_ONCE, RUNNING = 100, 8
+OVERLAP = 600 * SECOND
+"""Persons who left so long before the last search are looked at again: other servers commit later than they read."""
+
+
+class AccountRefreshes:
+    """The running refreshes by account, and the running revocations; lives on the event loop."""
+
+    def __init__(self, _: World) -> None:
+        self.locks: dict[str, asyncio.Lock] = {}
+        self.running: set[asyncio.Task[object]] = set()
+        self.revoking: asyncio.Task[None] | None = None
+        self.since = 0
+
+    def lock(self, account_id: str) -> asyncio.Lock:
+        """Return the lock of an account."""
+        if len(self.locks) > 1000:
+            self.locks = {id: lock for id, lock in self.locks.items() if lock.locked()}
+        return self.locks.setdefault(account_id, asyncio.Lock())
+
+    async def close(self) -> None:
+        """Wait for the refreshes, whose answers are not to be lost, and end the revocations, which are due again."""
+        if self.revoking is not None:
+            self.revoking.cancel()
+        await asyncio.gather(*self.running, *filter(None, [self.revoking]), return_exceptions=True)
+
+
+def callback_uri(world: World, provider: AccountProvider) -> str:
+    """Return the redirect URI of this server at a provider."""
+    return f"{page_url(world.config)}/accounts/{provider.name}/callback"
+
+
+async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
+    """Return the metadata of an authorization server. Raises Invalid, Unavailable."""
+    check_named(issuer, of="the issuer", private=world.config.private)
+    answers = []
+    for url in metadata_urls(issuer):
+        answer = await request(
+            "GET",
+            url,
+            headers={"accept": "application/json"},
+            within_s=FETCH_S,
+            max_bytes=MAX_METADATA,
+            private=world.config.private,
+        )
+        answers.append(answer.status)
+        if answer.status == 200:
+            try:
+                parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
+                return check_metadata(convert(parsed, ServerMetadata), issuer=issuer)
+            except (Malformed, msgspec.ValidationError) as error:
+                raise Invalid(f"the metadata of the provider: {str(error)[:200]}") from None
+    raise Invalid(
+        f"the provider has no metadata: it answers {' and '.join(map(str, answers))}", hint="name the endpoints"
+    )
+
+
+async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectAttempt, code: str) -> TokenAnswer:
+    """Exchange the code of an authorization response (RFC 6749 section 4.1.3). Raises AccountRefused, Unavailable."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": callback_uri(world, provider),
+        "code_verifier": attempt.verifier,
+    }
+    return await _ask(world, provider, form)
+
+
+async def _ask(world: World, provider: AccountProvider, form: dict[str, str]) -> TokenAnswer:
+    """Send a token request. Raises AccountRefused, ProviderDown, Sealed."""
+    status, body = await _post(world, provider, provider.token_endpoint, form)
+    return parse_token_answer(provider, status, body)
+
+
+async def _post(world: World, provider: AccountProvider, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+    """Send a form with the authentication of this server (RFC 6749 section 2.3, RFC 7523). Raises ProviderDown,
+    Sealed, Conflict.
+    """
+    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+    match provider.authentication:
+        case "client_secret_basic":
+            pair = f"{quote_plus(provider.client_id)}:{quote_plus(_secret(world, provider))}"
+            headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        case "client_secret_post":
+            form = form | {"client_id": provider.client_id, "client_secret": _secret(world, provider)}
+        case "private_key_jwt":
+            form = form | {
+                "client_id": provider.client_id,
+                "client_assertion_type": ASSERTION_TYPE,
+                "client_assertion": _assertion(world, provider),
+            }
+        case "none":
+            form = form | {"client_id": provider.client_id}
+    try:
+        answer = await request(
+            "POST",
+            url,
+            body=urlencode(form).encode(),
+            headers=headers,
+            within_s=FETCH_S,
+            max_bytes=MAX_ANSWER,
+            private=world.config.private,
+        )
+    except (Unavailable, Invalid) as error:
+        raise ProviderDown(f"{provider.label}: {error.message}", hint=error.hint or "try again later") from None
+    return answer.status, answer.body
+
+
+def _secret(world: World, provider: AccountProvider) -> str:
+    return flows.open_client_secret(world.db.read(), provider.name, keys=world.keys)
+
+
+def _assertion(world: World, provider: AccountProvider) -> str:
+    """Return a client assertion by a key that `/jwks` of this server publishes."""
+    now = world.now()
+    claims = {
+        "iss": provider.client_id,
+        "sub": provider.client_id,
+        "aud": provider.issuer or provider.token_endpoint,
+        "jti": new_id("ca", now=now, random=world.random),
+        "iat": now // SECOND,
+        "exp": now // SECOND + ASSERTION_S,
+    }
+    signer = world.keys.signer("token", provider.signing_alg)
+    return jose.sign_jwt(signer, typ="client-authentication+jwt", claims=claims)
+
+
+# --- access tokens
+
+
+async def issue_token(call: Call, issue: flows.IssueToken) -> Answer:
+    """Fetch the access token of a lease. Raises Refused; then the lease has ended."""
+    refreshes = call.world.keep(AccountRefreshes)
+    task = asyncio.create_task(_issue(call.world, issue, request_id=call.request_id))
+    refreshes.running.add(task)
+    task.add_done_callback(refreshes.running.discard)
+    outcome = await asyncio.shield(task)
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    assert outcome.token is not None  # an outcome has a token or a refusal
+    return flows.show_token(outcome.lease, outcome.token, now=call.world.now())
+
+
+async def _issue(world: World, issue: flows.IssueToken, *, request_id: str) -> flows.Outcome:
+    lock = world.keep(AccountRefreshes).lock(issue.account.account_id)
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await lock.acquire()
+    except TimeoutError:
+        return await _fail(world, issue, None, _busy(issue))
+    try:
+        return await _issue_alone(world, issue, request_id=request_id)
+    finally:
+        lock.release()
+
+
+async def _issue_alone(world: World, issue: flows.IssueToken, *, request_id: str) -> flows.Outcome:
+    refresh: flows.Refresh | None = None
+    try:
+        claimed = await _claim(world, issue)
+        if not isinstance(claimed, flows.Refresh):
+            use = partial(flows.use_token, issue=issue, token=claimed)
+            return await act(world, "account.issue", use, request=request_id)
+        refresh = claimed
+        answer = await _refresh(world, issue, refresh)
+    except Refused as refusal:
+        return await _fail(world, issue, refresh, refusal)
+    end = partial(flows.end_refresh, issue=issue, refresh=refresh, answer=answer)
+    for delay in STORE_DELAYS_S:
+        try:
+            return await act(world, "account.refresh", end, request=request_id)
+        except Unavailable as refusal:  # the new refresh token exists nowhere else
+            log.warning("the new refresh token of %s is not stored yet: %s", issue.account.account_id, refusal.message)
+            await asyncio.sleep(delay)
+    return await act(world, "account.refresh", end, request=request_id)
+
+
+async def _claim(world: World, issue: flows.IssueToken) -> flows.Refresh | AccessToken:
+    """Return the claimed refresh of an account, or the token that agents share if another refresh brought one. Raises
+    Sealed, NotConnected, ProviderDown.
+    """
+
+    def claim(tx: Tx) -> flows.Refresh | AccessToken | None:
+        return flows.find_shared(tx, issue) or flows.claim_refresh(tx, issue)
+
+    for _ in range(round(WAIT_S / POLL_S)):
+        if (claimed := await world.writer.submit(claim)) is not None:
+            return claimed
+        await asyncio.sleep(POLL_S)
+    raise _busy(issue)
+
+
+async def _refresh(world: World, issue: flows.IssueToken, refresh: flows.Refresh) -> TokenAnswer:
+    """Send a refresh request (RFC 6749 section 6). Raises AccountRefused, ProviderDown, Sealed."""
+    form = {"grant_type": "refresh_token", "refresh_token": refresh.refresh_token}
+    if issue.scopes != issue.account.scopes:
+        form["scope"] = issue.provider.separator.join(sorted(issue.scopes))
+    if world.now() > refresh.began_at + SEND_S * SECOND:  # another server may have claimed the account
+        raise _busy(issue)
+    return await _ask(world, issue.provider, form)
+
+
+def _busy(issue: flows.IssueToken) -> ProviderDown:
+    return ProviderDown(f"a refresh at {issue.provider.label} takes too long", hint="try again", code="busy")
+
+
+async def _fail(
+    world: World, issue: flows.IssueToken, refresh: flows.Refresh | None, refusal: Refused
+) -> flows.Outcome:
+    """End the lease of a token that was not fetched."""
+    fail = partial(flows.fail_refresh, issue=issue, refresh=refresh, refusal=refusal)
+    await act(world, "account.break" if refusal.code == "grant_ended" else "account.refresh_fail", fail)
+    if refusal.code == "grant_ended":
+        refusal = NotConnected(refusal.message, hint=AGAIN, code="connection_broken")
+    return flows.Outcome(issue.lease, refusal=refusal)
+
+
+# --- revocation
+
+
+async def end_due(world: World) -> None:
+    """Start the revocation of tokens whose leases and accounts have ended, unless it runs."""
+    refreshes = world.keep(AccountRefreshes)
+    if refreshes.revoking is None or refreshes.revoking.done():
+        refreshes.revoking = asyncio.create_task(_end_due(world))
+
+
+async def _end_due(world: World) -> None:
+    refreshes, now = world.keep(AccountRefreshes), world.now()
+    try:
+        for provider in flows.list_removed(world.db.read()):
+            if flows.may_end_removed(world.db.read(), provider):
+                await act(world, "account.remove_provider", partial(flows.end_removed, provider=provider))
+        since = refreshes.since
+        departed = await world.db.scan(lambda reader: flows.find_departed(reader, since=since))
+        if departed:
+            await act(world, "account.end", partial(flows.end_departed, accounts=departed))
+        refreshes.since = max(now - OVERLAP, 0)
+        due = await world.db.scan(lambda reader: lease_store.due_tokens(reader, now=now, limit=REVOKED_AT_ONCE))
+        await _in_turns([partial(_revoke_token, world, lease) for lease in due])
+        accounts = await world.db.scan(lambda reader: flows.find_due(reader, now=now, limit=REVOKED_AT_ONCE))
+        await _in_turns([partial(_revoke_account, world, account) for account in accounts])
+    except Sealed:
+        return  # the tokens are secrets too: they are revoked once the secrets are open
+    except Exception:
+        log.exception("revoking tokens of connected accounts failed")
+
+
+async def _in_turns(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Do all works, at most `RUNNING` at a time. Raises the first error, once all have ended."""
+    places = asyncio.Semaphore(RUNNING)
+
+    async def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with places:
+            await work()
+
+    ended = await asyncio.gather(*(run(work) for work in works), return_exceptions=True)
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error
+
+
+async def _revoke_token(world: World, lease: Lease) -> None:
+    """Revoke the access token of a lease that has ended, if the provider revokes single tokens, and forget it."""
+    check_open(world.db.read())
+    [*claimed] = await world.writer.submit(lambda tx: leases.claim_leases(tx, [lease]))
+    if not claimed:
+        return
+    reader = world.db.read()
+    provider = flows.get_provider(reader, lease.database)
+    text = flows.open_token(reader, lease.lease_id, keys=world.keys, now=world.now())
+    try:
+        if provider is not None and provider.revokes_each and text is not None:
+            await _revoke(world, provider, text, hint="access_token")
+    except Refused as refusal:
+        await _postpone(world, lease, refusal.message)
+        return
+    await act(world, "account.revoke_token", partial(leases.end_leases, removed=claimed))
+
+
+async def _postpone(world: World, lease: Lease, why: str) -> None:
+    await world.writer.submit(lambda tx: leases.postpone_leases(tx, [(lease, why)]))
+    if lease.attempts + 1 == STUCK_ATTEMPTS:
+        await act(world, "account.stuck", partial(leases.tell_stuck, stuck=[lease], why=why))
+
+
+async def _revoke_account(world: World, account: ConnectedAccount) -> None:
+    """Revoke the refresh token of an account that has ended, and delete the account."""
+    text = await world.writer.submit(lambda tx: flows.claim_end(tx, account))
+    provider = flows.get_provider(world.db.read(), account.provider)
+    if text is None or provider is None:
+        return
+    try:
+        if provider.revocation_endpoint:
+            await _revoke(world, provider, text, hint="refresh_token")
+    except Refused as refusal:
+        why = refusal.message
+        await world.writer.submit(lambda tx: flows.postpone_end(tx, account, why))
+        if account.attempts + 1 == STUCK_ATTEMPTS:
+            await act(world, "account.stuck", partial(flows.tell_stuck, account=account, why=why))
+        return
+    is_revoked = bool(provider.revocation_endpoint)
+    await act(world, "account.delete", partial(flows.delete_account, account=account, is_revoked=is_revoked))
+
+
+async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAnswer) -> None:
+    """Revoke the tokens of a connection that is refused, as far as the provider answers."""
+    for token, hint in ((answer.refresh_token, "refresh_token"), (answer.access_token, "access_token")):
+        try:
+            if token:
+                await _revoke(world, provider, token, hint=hint)
+        except Refused as refusal:
+            log.warning("a token of a refused connection at %s is not revoked: %s", provider.name, refusal.message)
+
+
+async def _revoke(world: World, provider: AccountProvider, token: str, *, hint: str) -> None:
+    """Revoke a token (RFC 7009 section 2) where the provider can. Raises ProviderDown, Sealed."""
+    if not provider.revocation_endpoint:
+        return
+    form = {"token": token, "token_type_hint": hint}
+    status, _ = await _post(world, provider, provider.revocation_endpoint, form)
+    if status != 200:
+        raise ProviderDown(f"{provider.label} answers {status} to a revocation")

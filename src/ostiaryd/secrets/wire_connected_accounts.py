@@ -1,0 +1,307 @@
+"""Connected accounts in the admin API: the providers, and the accounts of all persons."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
+from ostiaryd.ground.outbound.fetch import check_named
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets import flows as secret_flows
+from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.model.connected_account import (
+    PRESETS,
+    AccountMethod,
+    AccountPreset,
+    AccountProvider,
+    ConnectedAccount,
+    ServerMetadata,
+)
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.wire_account_tokens import callback_uri, fetch_metadata
+
+AccountPresetName = Literal["", "github", "google", "microsoft", "slack"]
+
+
+class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
+    """A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints.
+
+    Without a client secret, this server authenticates with a key that it publishes at /jwks. `roles`: persons with one
+    of them connect accounts; without roles, every person.
+    """
+
+    name: str
+    client_id: str
+    client_secret: str = ""
+    preset: AccountPresetName = ""
+    label: str = ""
+    issuer: str = ""
+    authorization_endpoint: str = ""
+    token_endpoint: str = ""
+    revocation_endpoint: str = ""
+    authentication: AccountMethod | None = None
+    scopes: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+class AccountProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings to change; other settings stay. `client_secret` replaces the secret."""
+
+    client_secret: str = ""
+    scopes: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
+
+
+class AccountProviderBody(TypedDict):
+    """An account provider. `redirect_uri` is the URI that must be registered at the provider."""
+
+    name: str
+    label: str
+    preset: str
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str
+    client_id: str
+    authentication: str
+    scopes: list[str]
+    roles: list[str]
+    redirect_uri: str
+    added_at: int
+
+
+class AccountProvidersBody(TypedDict):
+    """The account providers by name."""
+
+    providers: list[AccountProviderBody]
+
+
+class ConnectedAccountBody(TypedDict):
+    """A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last."""
+
+    account_id: str
+    provider: str
+    person: str
+    scopes: list[str]
+    state: str
+    connected_at: int
+    refreshed_at: int
+    attempts: int
+    error: str
+
+
+class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
+    """`forget` deletes the account although the provider has not revoked its refresh token."""
+
+    forget: bool = False
+
+
+async def add_provider(call: Call) -> Reply:
+    """Let persons connect accounts at a provider. The metadata of an issuer are read now."""
+    new, world = call.json(NewAccountProvider), call.world
+    secret_flows.check_open(world.db.read())
+    preset = PRESETS[new.preset]
+    issuer = new.issuer or preset.issuer
+    authorization = new.authorization_endpoint or preset.authorization_endpoint
+    token = new.token_endpoint or preset.token_endpoint
+    metadata = None
+    if issuer and not (authorization and token):
+        metadata = await _read_metadata(world, issuer)
+    provider = _make_provider(world, new, preset, issuer, metadata)
+    for url, of in (
+        (provider.authorization_endpoint, "`authorization_endpoint`"),
+        (provider.token_endpoint, "`token_endpoint`"),
+        (provider.revocation_endpoint, "`revocation_endpoint`"),
+    ):
+        if url:
+            check_named(url, of=of, private=world.config.private)
+    add = partial(flows.add_provider, provider=provider, client_secret=new.client_secret)
+    return reply(_show_provider(world, await act_as(call, "account.add_provider", add)), status=201)
+
+
+async def _read_metadata(world: World, issuer: str) -> ServerMetadata:
+    try:
+        return await fetch_metadata(world, issuer)
+    except Unavailable as error:
+        raise Invalid(f"the provider cannot be used: {error.message}", hint=error.hint, code=error.code) from None
+
+
+def _make_provider(
+    world: World, new: NewAccountProvider, preset: AccountPreset, issuer: str, metadata: ServerMetadata | None
+) -> AccountProvider:
+    """Return a provider from the request, the preset and the metadata, in this order. Raises Invalid."""
+    authorization, token = new.authorization_endpoint, new.token_endpoint
+    authorization = (
+        authorization or preset.authorization_endpoint or (metadata and metadata.authorization_endpoint) or ""
+    )
+    token = token or preset.token_endpoint or (metadata and metadata.token_endpoint) or ""
+    if not authorization or not token:
+        raise Invalid("an issuer, a preset with endpoints, or both endpoints are needed", hint="--issuer URL")
+    default = preset.authentication if new.client_secret else "private_key_jwt"
+    method = new.authentication or default
+    if method.startswith("client_secret") != bool(new.client_secret):
+        raise Invalid(f"`{method}` and a client secret do not go together", hint="--client-secret-file FILE")
+    algs = (metadata and metadata.token_endpoint_auth_signing_alg_values_supported) or ("ES256",)
+    alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in algs), "RS256")
+    return AccountProvider(
+        name=new.name,
+        label=new.label or preset.label or new.name,
+        preset=new.preset,
+        issuer=issuer,
+        authorization_endpoint=authorization,
+        token_endpoint=token,
+        revocation_endpoint=new.revocation_endpoint or (metadata.revocation_endpoint if metadata else ""),
+        states_issuer=metadata is not None and metadata.authorization_response_iss_parameter_supported,
+        client_id=new.client_id,
+        authentication=method,
+        signing_alg=alg,
+        scopes=tuple(dict.fromkeys((*new.scopes, *preset.scopes))),
+        parameters=dict(preset.parameters),
+        token_type=preset.token_type,
+        separator=preset.separator,
+        shares_tokens=preset.shares_tokens,
+        revokes_each=preset.revokes_each,
+        roles=new.roles,
+        added_at=world.now(),
+    )
+
+
+async def list_providers(call: Call) -> Reply:
+    """List the account providers."""
+    providers = flows.list_providers(call.world.db.read())
+    body: AccountProvidersBody = {"providers": [_show_provider(call.world, one) for one in providers]}
+    return reply(body)
+
+
+async def show_provider(call: Call) -> Reply:
+    """Show an account provider."""
+    return reply(_show_provider(call.world, flows.find_provider(call.world.db.read(), call.params["name"])))
+
+
+async def change_provider(call: Call) -> Reply:
+    """Change the client secret, the scopes or the roles of an account provider.
+
+    A connected account keeps at most the scopes that stay.
+    """
+    changes = call.json(AccountProviderChanges)
+    change = partial(
+        flows.change_provider,
+        name=call.params["name"],
+        client_secret=changes.client_secret,
+        scopes=changes.scopes,
+        roles=changes.roles,
+    )
+    return reply(_show_provider(call.world, await act_as(call, "account.change_provider", change)))
+
+
+async def remove_provider(call: Call) -> Reply:
+    """Remove an account provider: all its connected accounts end, and their tokens are revoked at the provider."""
+    await act_as(call, "account.remove_provider", lambda act: flows.remove_provider(act, call.params["name"]))
+    return reply({})
+
+
+async def list_accounts(call: Call) -> Reply:
+    """List the connected accounts, of one person if requested."""
+    person = call.query_one("person")
+    id = None if person is None else registry.find_person(call.world.db.read(), person).person_id
+    return await reply_page(
+        call,
+        "accounts",
+        lambda reader, page: flows.page_accounts(reader, page, person=id),
+        _show_account,
+        cursor=lambda account: account.account_id,
+    )
+
+
+async def end_account(call: Call) -> Reply:
+    """End a connected account: its access tokens end now, and its refresh token is revoked at the provider."""
+    order = call.json(AccountEnd)
+    end = partial(flows.end_account, account_id=call.params["account"], is_forgotten=order.forget)
+    await act_as(call, "account.end", end)
+    return reply({})
+
+
+def _show_provider(world: World, provider: AccountProvider) -> AccountProviderBody:
+    return {
+        "name": provider.name,
+        "label": provider.label,
+        "preset": provider.preset,
+        "issuer": provider.issuer,
+        "authorization_endpoint": provider.authorization_endpoint,
+        "token_endpoint": provider.token_endpoint,
+        "revocation_endpoint": provider.revocation_endpoint,
+        "client_id": provider.client_id,
+        "authentication": provider.authentication,
+        "scopes": list(provider.scopes),
+        "roles": list(provider.roles),
+        "redirect_uri": callback_uri(world, provider),
+        "added_at": provider.added_at // SECOND,
+    }
+
+
+def _show_account(reader: Reader, account: ConnectedAccount) -> ConnectedAccountBody:
+    return {
+        "account_id": account.account_id,
+        "provider": account.provider,
+        "person": registry.find_person(reader, account.person).name,
+        "scopes": sorted(account.scopes),
+        "state": account.state.value,
+        "connected_at": account.connected_at // SECOND,
+        "refreshed_at": account.refreshed_at // SECOND,
+        "attempts": account.attempts,
+        "error": account.error,
+    }
+
+
+_SEALED = (secret_flows.Sealed("the secrets are sealed"),)
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/account-providers",
+        add_provider,
+        ADMIN,
+        body=NewAccountProvider,
+        answers={201: AccountProviderBody},
+        errors=_SEALED,
+    ),
+    Route("GET", "/api/v1/account-providers", list_providers, READ, answers={200: AccountProvidersBody}),
+    Route("GET", "/api/v1/account-providers/{name}", show_provider, READ, answers={200: AccountProviderBody}),
+    Route(
+        "PATCH",
+        "/api/v1/account-providers/{name}",
+        change_provider,
+        ADMIN,
+        body=AccountProviderChanges,
+        answers={200: AccountProviderBody},
+        errors=_SEALED,
+    ),
+    Route("DELETE", "/api/v1/account-providers/{name}", remove_provider, ADMIN, stops=True, answers={200: EmptyBody}),
+    Route(
+        "GET",
+        "/api/v1/connected-accounts",
+        list_accounts,
+        READ,
+        query=(*PAGE, Query("person", "Name or id of the person.")),
+        errors=(NOT_FOUND,),
+        answers={200: PageBody("accounts", ConnectedAccountBody)},
+    ),
+    Route(
+        "POST",
+        "/api/v1/connected-accounts/{account}/revoke",
+        end_account,
+        ADMIN,
+        body=AccountEnd,
+        stops=True,
+        answers={200: EmptyBody},
+    ),
+)

@@ -1,0 +1,114 @@
+"""The page about connected accounts: its commands, with a real authorization server and a played browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+import pytest
+
+from harness.patience import PATIENCE_S, eventually
+from harness.person_browser import PersonBrowser
+from harness.server import running
+from ostiary.protocol import jose
+from tests.docs.page_script import is_in, script
+from tests.support.node import NODE
+from tests.support.token_provider import BASIC, CLIENT, SECRET
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "connected-accounts.md"
+
+
+@contextmanager
+def provider(redirect_uri: str) -> Iterator[str]:
+    """The issuer of npm's `oidc-provider` with one client."""
+    client = {"client_id": CLIENT, "client_secret": SECRET, "redirect_uris": [redirect_uri]}
+    signing = {**jose.generate("ES256").jwk(), "use": "sig", "alg": "ES256"}
+    process = subprocess.Popen(
+        ["node", NODE / "account-provider.mjs", json.dumps({"clients": [client], "accounts": ["u-ann"]})],
+        env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = next((line for line in process.stdout if line.strip().isdecimal()), "")
+        assert line, process.stderr.read()
+        yield f"http://127.0.0.1:{line.strip()}"
+    finally:
+        process.communicate(timeout=PATIENCE_S)
+
+
+def confirm(url: str, home: str) -> str:
+    """Follow the provider's redirects as a browser does; the URL that leads back."""
+    jar: dict[str, str] = {}
+    with httpx2.Client(timeout=PATIENCE_S) as browser:
+        for _ in range(8):
+            if url.startswith(home):
+                return url
+            header = "; ".join(f"{name}={value}" for name, value in jar.items())
+            answer = browser.get(url, headers={"cookie": header} if header else {})
+            for cookie in answer.headers.get_list("set-cookie"):
+                name, _, value = cookie.partition(";")[0].partition("=")
+                jar[name] = value
+            assert answer.status_code in (302, 303), answer.text
+            url = urljoin(url, answer.headers["location"])
+    raise AssertionError("the browser is sent around in circles")
+
+
+def is_live(issuer: str, token: str) -> bool:
+    """Whether the provider takes an access token."""
+    answer = httpx2.post(f"{issuer}/token/introspection", data={"token": token}, headers={"authorization": BASIC})
+    assert answer.status_code == 200, answer.text
+    return bool(answer.json()["active"])
+
+
+@pytest.mark.slow
+def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, wanted = script([PAGE.read_text("utf-8").replace("```cedar", "```")])
+    blocks = re.split(r"^echo '=== \d+'\n", text, flags=re.MULTILINE)[1:]
+    assert (len(blocks), len(wanted)) == (5, 4)
+    monkeypatch.setenv("OSTIARY_PRIVATE_HOSTS", "127.0.0.1")
+    (tmp_path / "client-secret").write_text(SECRET + "\n")
+    with running(tmp_path / "data") as server:
+        home = f"http://localhost:{urlsplit(server.url).port}"
+        with provider(f"{home}/accounts/notes/callback") as issuer, PersonBrowser(server.url) as browser:
+            environment = os.environ | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb", "COLUMNS": "200", "ISSUER": issuer,
+            }  # fmt: skip
+
+            def run(number: int) -> None:
+                done = subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]], cwd=tmp_path, env=environment,
+                    capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+                )  # fmt: skip
+                assert done.returncode == 0, done.stdout + done.stderr
+                for at, lines in wanted:
+                    assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"
+
+            server.ostiary("owner", "create", "ann", "--email", "ann@example.org")
+            browser.set_up(server.ostiary("person", "invite", "ann")["url"])
+            run(1)
+            browser.get("/accounts/notes")
+            browser.submit("/accounts/notes")
+            browser.get(confirm(browser.left_to, home))
+            run(2)
+            run(3)
+            run(4)
+            token = (tmp_path / "token.txt").read_text()
+            run(5)
+            eventually(lambda: not is_live(issuer, token), pause_s=0.2)  # the task has ended
+            run(4)
+            browser.get("/accounts")
+            browser.submit("/accounts/notes/end")
+            eventually(lambda: not server.ostiary("connected-account", "list"), pause_s=0.2)
+    files = b"".join(one.read_bytes() for one in (tmp_path / "data").rglob("*") if one.is_file())
+    assert [word.encode() in files for word in (token, SECRET)] == [False, False]
