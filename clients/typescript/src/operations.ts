@@ -26,10 +26,44 @@ export type AccountBody = {
   status: string;
 };
 
+/** `forget` deletes the account although the provider has not revoked its refresh token. */
+export type AccountEnd = {
+  forget?: boolean;
+};
+
 /** The subject of an account at the provider, and the person that it is linked to. */
 export type AccountLink = {
   person: string;
   sub: string;
+};
+
+/** An account provider. `redirect_uri` is the URI that must be registered at the provider. */
+export type AccountProviderBody = {
+  added_at: number;
+  authentication: string;
+  authorization_endpoint: string;
+  client_id: string;
+  issuer: string;
+  label: string;
+  name: string;
+  preset: string;
+  redirect_uri: string;
+  revocation_endpoint: string;
+  roles: string[];
+  scopes: string[];
+  token_endpoint: string;
+};
+
+/** Settings to change; other settings stay. `client_secret` replaces the secret. */
+export type AccountProviderChanges = {
+  client_secret?: string;
+  scopes?: string[] | null;
+  roles?: string[] | null;
+};
+
+/** The account providers by name. */
+export type AccountProvidersBody = {
+  providers: AccountProviderBody[];
 };
 
 /** A MAC key without its secret. */
@@ -716,6 +750,19 @@ export type Confirmation = {
   wall: number;
 };
 
+/** A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last. */
+export type ConnectedAccountBody = {
+  account_id: string;
+  attempts: number;
+  connected_at: number;
+  error: string;
+  person: string;
+  provider: string;
+  refreshed_at: number;
+  scopes: string[];
+  state: string;
+};
+
 /** A consent; times in seconds since the epoch. `resource` is a URI, empty for the identity of the person alone. */
 export type ConsentBody = {
   agent: string;
@@ -1342,6 +1389,26 @@ export type NewAccessKeyBody = {
   network: string;
   region: string;
   secret_access_key: string;
+};
+
+/**
+ * A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints. Without a client
+ * secret, this server authenticates with a key that it publishes at /jwks. `roles`: persons with one of them connect
+ * accounts; without roles, every person.
+ */
+export type NewAccountProvider = {
+  name: string;
+  client_id: string;
+  client_secret?: string;
+  preset?: "" | "github" | "google" | "microsoft" | "slack";
+  label?: string;
+  issuer?: string;
+  authorization_endpoint?: string;
+  token_endpoint?: string;
+  revocation_endpoint?: string;
+  authentication?: "client_secret_basic" | "client_secret_post" | "none" | "private_key_jwt" | null;
+  scopes?: string[];
+  roles?: string[];
 };
 
 /**
@@ -2957,6 +3024,20 @@ export interface Operations {
     body: SubjectSearch;
     answer: SearchBody;
   };
+  /** Take the answer of the provider, and connect the account. */
+  "GET /accounts/{provider}/callback": {
+    path: {
+      provider: string;
+    };
+    query: {
+      code?: string;
+      state?: string;
+      iss?: string;
+      error?: string;
+    };
+    body: undefined;
+    answer: undefined;
+  };
   /** Return the URLs of the ACME server (RFC 8555 section 7.1.1). */
   "GET /acme/directory": {
     path: {};
@@ -2988,6 +3069,47 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: undefined;
+  };
+  /** Let persons connect accounts at a provider. The metadata of an issuer are read now. */
+  "POST /api/v1/account-providers": {
+    path: {};
+    query: {};
+    body: NewAccountProvider;
+    answer: AccountProviderBody;
+  };
+  /** List the account providers. */
+  "GET /api/v1/account-providers": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: AccountProvidersBody;
+  };
+  /** Show an account provider. */
+  "GET /api/v1/account-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: AccountProviderBody;
+  };
+  /** Change the client secret, the scopes or the roles of an account provider. */
+  "PATCH /api/v1/account-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AccountProviderChanges;
+    answer: AccountProviderBody;
+  };
+  /** Remove an account provider: all its connected accounts end, and their tokens are revoked at the provider. */
+  "DELETE /api/v1/account-providers/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
   };
   /** Create a MAC key with which an ACME client creates its account. */
   "POST /api/v1/acme/keys": {
@@ -3716,6 +3838,34 @@ export interface Operations {
     query: {};
     body: Confirmation;
     answer: ClockBody;
+  };
+  /** List the connected accounts, of one person if requested. */
+  "GET /api/v1/connected-accounts": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+      person?: string;
+    };
+    body: undefined;
+    answer: {
+      accounts: (ConnectedAccountBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** End a connected account: its access tokens end now, and its refresh token is revoked at the provider. */
+  "POST /api/v1/connected-accounts/{account}/revoke": {
+    path: {
+      account: string;
+    };
+    query: {};
+    body: AccountEnd;
+    answer: EmptyBody;
   };
   /** List the consents that were not withdrawn, of one person if requested. */
   "GET /api/v1/consents": {
