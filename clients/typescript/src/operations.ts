@@ -49,6 +49,7 @@ export type AccountProviderBody = {
   preset: string;
   redirect_uri: string;
   revocation_endpoint: string;
+  revokes_single_tokens: boolean;
   roles: string[];
   scopes: string[];
   token_endpoint: string;
@@ -1393,7 +1394,8 @@ export type NewAccessKeyBody = {
 
 /**
  * A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints. Without a client
- * secret, this server authenticates with a key that it publishes at /jwks. `roles`: persons with one of them connect
+ * secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`: the revocation of
+ * an access token at the provider leaves the refresh token in force. `roles`: persons with one of them connect
  * accounts; without roles, every person.
  */
 export type NewAccountProvider = {
@@ -1408,6 +1410,7 @@ export type NewAccountProvider = {
   revocation_endpoint?: string;
   authentication?: "client_secret_basic" | "client_secret_post" | "none" | "private_key_jwt" | null;
   scopes?: string[];
+  revokes_single_tokens?: boolean;
   roles?: string[];
 };
 

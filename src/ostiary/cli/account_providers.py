@@ -30,6 +30,7 @@ def add(
     token_endpoint: str = "",
     revocation_endpoint: str = "",
     scope: tuple[str, ...] = (),
+    revokes_single_tokens: bool = False,
     role: tuple[str, ...] = (),
     label: str = "",
     session: Here,
@@ -49,6 +50,8 @@ def add(
         token_endpoint: Token endpoint, in place of that of preset and issuer.
         revocation_endpoint: Revocation endpoint (RFC 7009), in place of that of the issuer.
         scope: Scope that people can consent to; may be given several times.
+        revokes_single_tokens: Whether the revocation of an access token at the provider leaves the refresh token in
+            force; then access tokens are revoked when their task ends.
         role: Role that people need to connect an account; may be given several times, one of them is enough.
         label: Name of the provider on pages.
     """
@@ -61,6 +64,7 @@ def add(
         "token_endpoint": token_endpoint,
         "revocation_endpoint": revocation_endpoint,
         "scopes": scope,
+        "revokes_single_tokens": revokes_single_tokens,
         "roles": role,
         "label": label,
     }

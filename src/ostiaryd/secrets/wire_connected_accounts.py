@@ -36,8 +36,9 @@ AccountPresetName = Literal["", "github", "google", "microsoft", "slack"]
 class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
     """A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints.
 
-    Without a client secret, this server authenticates with a key that it publishes at /jwks. `roles`: persons with one
-    of them connect accounts; without roles, every person.
+    Without a client secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`:
+    the revocation of an access token at the provider leaves the refresh token in force. `roles`: persons with one of
+    them connect accounts; without roles, every person.
     """
 
     name: str
@@ -51,6 +52,7 @@ class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
     revocation_endpoint: str = ""
     authentication: AccountMethod | None = None
     scopes: tuple[str, ...] = ()
+    revokes_single_tokens: bool = False
     roles: tuple[str, ...] = ()
 
 
@@ -75,6 +77,7 @@ class AccountProviderBody(TypedDict):
     client_id: str
     authentication: str
     scopes: list[str]
+    revokes_single_tokens: bool
     roles: list[str]
     redirect_uri: str
     added_at: int
@@ -170,7 +173,7 @@ def _make_provider(
         token_type=preset.token_type,
         separator=preset.separator,
         shares_tokens=preset.shares_tokens,
-        revokes_each=preset.revokes_each,
+        revokes_each=new.revokes_single_tokens,
         roles=new.roles,
         added_at=world.now(),
     )
@@ -243,6 +246,7 @@ def _show_provider(world: World, provider: AccountProvider) -> AccountProviderBo
         "client_id": provider.client_id,
         "authentication": provider.authentication,
         "scopes": list(provider.scopes),
+        "revokes_single_tokens": provider.revokes_each,
         "roles": list(provider.roles),
         "redirect_uri": callback_uri(world, provider),
         "added_at": provider.added_at // SECOND,

@@ -75,10 +75,11 @@ class ProviderDown(Unavailable):
 class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A provider at which persons connect accounts, and the registration of this server there.
 
-    A person can consent to each of `scopes`. `parameters` are added to the authorization request. `token_type`
-    is that of its tokens. `separator` divides the scopes in its requests. `shares_tokens`: a refresh ends the access
-    token before it, so all agents get the present one. `revokes_each`: the revocation of an access token leaves the
-    connection in force. `roles`: persons with one of them connect accounts; empty: every person.
+    A person can consent to each of `scopes`. `parameters` are added to the authorization request. `token_type` is that
+    of its tokens. `separator` divides the scopes in its requests. `shares_tokens`: a refresh ends the access token
+    before it, so all agents get the present one. `revokes_each`: the revocation of an access token leaves the refresh
+    token in force, which RFC 7009 section 2.1 does not promise. `roles`: persons with one of them connect accounts;
+    empty: every person.
     """
 
     name: str
@@ -116,7 +117,6 @@ class AccountPreset(NamedTuple):
     separator: str = " "
     authentication: AccountMethod = "client_secret_basic"
     shares_tokens: bool = False
-    revokes_each: bool = True
 
 
 PRESETS: Mapping[str, AccountPreset] = {
@@ -133,7 +133,6 @@ PRESETS: Mapping[str, AccountPreset] = {
         "Google",
         issuer="https://accounts.google.com",
         parameters={"access_type": "offline", "prompt": "consent"},
-        revokes_each=False,
     ),
     "microsoft": AccountPreset("Microsoft", scopes=("offline_access",)),
     "slack": AccountPreset(
@@ -146,8 +145,8 @@ PRESETS: Mapping[str, AccountPreset] = {
         shares_tokens=True,
     ),
 }
-"""GitHub and Slack: a refresh ends the token before it. Google: the revocation of a token ends the whole connection.
-Microsoft gives a refresh token for `offline_access`, and its issuer names the tenant.
+"""GitHub and Slack: a refresh ends the token before it. Microsoft gives a refresh token for `offline_access`, and its
+issuer names the tenant.
 """
 
 
