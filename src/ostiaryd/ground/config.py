@@ -343,17 +343,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def certificate_networks(self) -> tuple[Network, ...]:
-        """The networks of reverse proxies that forward client certificates."""
+        """Return the networks of reverse proxies that forward client certificates."""
         return parse_networks(self.certificate_proxies)
 
     @property
     def offers_mtls(self) -> bool:
-        """True if clients can show certificates: to a listener, or to a proxy."""
+        """Return whether clients can show certificates, to a listener of this server or to a proxy."""
         return bool(self.mtls_listen or self.certificate_proxies)
 
     @property
     def mtls_base(self) -> str:
-        """The URL at which clients with certificates reach the server; empty if there is none but the public one."""
+        """Return the URL at which clients with certificates reach the server; empty if it is the public URL."""
         if self.mtls_url or not self.mtls_listen:
             return self.mtls_url
         public = urlsplit(self.public_url)
@@ -367,47 +367,49 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def has_tls(self) -> bool:
-        """True if the listener speaks TLS."""
+        """Return whether the listener uses TLS."""
         return bool(self.tls_cert or self.tls)
 
     @property
     def folder(self) -> Path:
-        """The data folder."""
+        """Return the data folder."""
         return Path(self.data_dir)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All data classes that there are."""
+        """Return all data classes."""
         return all_classes(self.data_classes)
 
     @property
     def all_approvers(self) -> tuple[str, ...]:
-        """Persons and teams that may answer all questions."""
+        """Return the persons and teams that may answer all questions."""
         return tuple(self.approvers.split())
 
     @property
     def private(self) -> frozenset[str]:
-        """Hosts that others may have us call although their addresses are not public."""
+        """Return the hosts that other parties may name in URLs although their addresses are not public."""
         return frozenset(self.private_hosts.split())
 
     @property
     def database_url(self) -> str:
-        """The URL of the database."""
+        """Return the URL of the database."""
         return self.database or f"sqlite:///{self.folder / 'ostiary.db'}"
 
     @property
     def issuer(self) -> str:
-        """The authorization server's issuer identifier (RFC 8414): the public URL itself, no trailing slash."""
+        """Return the authorization server's issuer identifier (RFC 8414): the public URL itself, without a
+        trailing slash.
+        """
         return self.public_url
 
     @property
     def api(self) -> str:
-        """The resource identifier of the admin API."""
+        """Return the resource identifier of the administration API."""
         return f"{self.public_url}/api/v1"
 
 
 def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **options: Any) -> Config:
-    """Read the file, the environment and the command line, the later ones winning; raises `Invalid`."""
+    """Read the file, the environment and the command line; each overrides the one before. Raises Invalid."""
     values: dict[str, Any] = {}
     if file is not None:
         try:
@@ -428,7 +430,7 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 
 
 def read_places(file: str) -> Places:
-    """Parse the file of places; return none without a file. Raises `Invalid`."""
+    """Return the places in the configured file; none without a file. Raises Invalid."""
     if not file:
         return Places({})
     try:

@@ -8,13 +8,13 @@ from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 
 MAX_LATE_S = 10
-"""Seconds that a round may be late."""
+"""Maximum delay of a round, in seconds."""
 SECOND = 1_000_000
 
 
 @dataclass(slots=True)
 class Round:
-    """The last round of a background loop, or its start: its end (microseconds), and its error."""
+    """The last round of a background loop, or its start: the time of its end (microseconds), and its error."""
 
     every_s: float
     at: int
@@ -34,7 +34,7 @@ class Rounds:
         self.last[loop] = Round(every_s, self.world.now(), message)
 
     def examine(self) -> str:
-        """Return whether each makes its rounds, in words. Raises Conflict."""
+        """Return in words whether every loop makes its rounds. Raises Conflict if one does not."""
         now = self.world.now()
         if failed := [f"{name} ({round.error})" for name, round in self.last.items() if round.error]:
             raise Conflict(f"the last round of {', '.join(failed)} failed", hint="see the server's log")

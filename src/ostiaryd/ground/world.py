@@ -1,4 +1,4 @@
-"""The world that every flow stands in: configuration, clock, dice, database, keys, writer."""
+"""The world in which every flow runs: configuration, clock, random numbers, database, keys, writer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class World:
         return kept
 
     async def close_rooms(self) -> None:
-        """Close the kept objects that need it, even without a database."""
+        """Close the kept objects that need it, also without a database."""
         for kept in self._rooms.values():
             if (close := getattr(kept, "close", None)) is not None:
                 try:
@@ -144,7 +144,9 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
 
 
 def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> str:
-    """Return the default of a setting as the first start kept it: a server from before the setting keeps `old`."""
+    """Return the default of a setting that the first start stored; `old` for a server that is older than the
+    setting.
+    """
     if (row := tx.one(_GET, name=name)) is not None:
         return str(row[0])
     default = new if is_first else old

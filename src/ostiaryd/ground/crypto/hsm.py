@@ -1,7 +1,7 @@
-"""Private keys in a hardware security module (HSM), by PKCS #11: made there, used there, never read.
+"""Private keys in a hardware security module (HSM), by PKCS #11: made and used there, never read.
 
 A key is known by its `CKA_ID` in hexadecimal digits. The builders of `cryptography` take the keys of this module like
-keys in memory. One session serves all threads, one operation at a time. An HSM that was away is opened again.
+keys in memory. One session serves all threads, one operation at a time. After a failure, the HSM is opened again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LABEL = "ostiary"
 """label of all keys that a server makes"""
 ID_BITS = 128
 AGAIN_S = 1.0
-"""seconds for which an HSM that is away is not asked again"""
+"""seconds after a failure during which the HSM is not tried again"""
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
 _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
 
@@ -65,7 +65,7 @@ class Hsm:
         return self._keys[key_id]
 
     def destroy(self, key_id: str) -> None:
-        """Delete a key, which may be gone already. Raises Unavailable."""
+        """Delete a key, which may be deleted already. Raises Unavailable."""
 
         def destroy(session: Session) -> None:
             self._keys.pop(key_id, None)
@@ -76,7 +76,7 @@ class Hsm:
         self._run(destroy)
 
     def check(self) -> None:
-        """Raise Unavailable unless the HSM answers."""
+        """Check that the HSM answers. Raises Unavailable."""
         self._run(lambda session: session.generate_random(ID_BITS))
 
     def sign(self, key_id: str, text: bytes, mechanism: Mechanism) -> bytes:
@@ -96,7 +96,7 @@ class Hsm:
             self._end_session()
 
     def _run(self, operation: Callable[[Session], T]) -> T:
-        """Run an operation in the session; if that fails, once again in a new session."""
+        """Run an operation in the session; if that fails, run it again in a new session."""
         from pkcs11.exceptions import NoSuchKey, PinIncorrect, PKCS11Error
 
         with self._lock:
@@ -132,7 +132,7 @@ class Hsm:
         )
 
     def _open(self) -> Session:
-        """Open a session. A PIN that was refused is not sent again: some attempts later the token locks itself."""
+        """Open a session. A PIN that was refused is not sent again, since a token locks itself after some attempts."""
         import pkcs11
 
         pin = self._read_pin()
@@ -161,7 +161,7 @@ class Hsm:
 
 
 def open_hsm(module: str, token: str, pin_file: str) -> Hsm | None:
-    """Return the HSM of the configuration, which is opened at its first use; None without one. Raises Unavailable."""
+    """Return the configured HSM, which is opened at its first use; None without one. Raises Unavailable."""
     if not module:
         return None
     try:
@@ -218,7 +218,7 @@ def _find(session: Session, kind: ObjectClass, key_id: str) -> Any:
 
 
 def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
-    """Return a key of the HSM as `cryptography` has private keys."""
+    """Return a key of the HSM in the form of a private key of `cryptography`."""
     from pkcs11 import Attribute, KeyType
     from pkcs11.util.ec import encode_ec_public_key
     from pkcs11.util.rsa import encode_rsa_public_key
@@ -238,7 +238,7 @@ def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
 
 
 class _Unreadable:
-    """The part of private keys that a key in an HSM does not have."""
+    """The operations on private keys that a key in an HSM refuses."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("the key is in an HSM, which does only sign")
@@ -267,7 +267,7 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
         from pkcs11 import Mechanism
         from pkcs11.util.ec import encode_ecdsa_signature
 
@@ -288,7 +288,7 @@ class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
         return self._public
 
     def sign(self, data: Any) -> bytes:
-        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
         from pkcs11 import Mechanism
 
         return self.hsm.sign(self.key_id, bytes(data), Mechanism.EDDSA)
@@ -310,7 +310,7 @@ class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        """Return the signature of the data, as `cryptography` has it. Raises Unavailable, NotFound."""
+        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
         from pkcs11 import Mechanism
 
         if not isinstance(padding, PKCS1v15) or algorithm.name not in _RSA_HASHES:

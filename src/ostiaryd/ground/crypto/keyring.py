@@ -60,7 +60,7 @@ class Verified:
 
 
 class RootKey:
-    """The key that seals all others. `source` says where it came from, for `doctor`."""
+    """The key that encrypts all other keys. `source` says where it came from, for `doctor`."""
 
     def __init__(self, key: bytes, *, source: str) -> None:
         if len(key) != 32:
@@ -74,7 +74,7 @@ class RootKey:
         return nonce + self._aead.encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        """Return the plain text. Raises Conflict under another root key or context."""
+        """Return the plain text. Raises Conflict if another root key or another context was used."""
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], context)
         except InvalidTag:
@@ -85,9 +85,9 @@ class RootKey:
 
 
 def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool) -> RootKey:
-    """Load `OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder (0600).
+    """Load `OSTIARY_ROOT_KEY` (base64) if set, otherwise `root.key` in the data folder (0600).
 
-    `create`: make a missing `root.key`, which is right only where nothing is sealed yet. Raises Conflict, Invalid,
+    `create`: make a missing `root.key`, which is right only if nothing is encrypted yet. Raises Conflict, Invalid,
     Unavailable.
     """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
@@ -109,7 +109,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a power failure it is on the disk whole, or not at all."""
+    """Write a file so that after a power failure it is complete on the disk, or missing."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -126,7 +126,9 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def old_root_key() -> RootKey | None:
-    """Return the root key in `OSTIARY_ROOT_KEY_OLD` (base64), which another one replaces; None if it is not set."""
+    """Return the previous root key in `OSTIARY_ROOT_KEY_OLD` (base64), which is being replaced; None if it is
+    not set.
+    """
     text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
     return None if text is None else RootKey(_decode(text), source="environment")
 
@@ -139,7 +141,7 @@ def _decode(text: str | bytes) -> bytes:
 
 
 class Keyring:
-    """The opened keys, and the HSM of keys that are never opened. Every key that is not forgotten verifies.
+    """The opened keys, and the HSM whose keys are never opened. Every stored key verifies.
 
     Call `open` again after a rotation.
     """
@@ -154,7 +156,9 @@ class Keyring:
         self._derived: dict[str, bytes] = {}
 
     def open(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Replace the keys by those of `rows`: kid, use, alg, state, sealed. Raises Conflict under another root key."""
+        """Replace the keys by those of `rows`: kid, use, alg, state, encrypted key. Raises Conflict under
+        another root key.
+        """
         active: dict[tuple[str, str], jose.PrivateKey] = {}
         public: dict[str, dict[str, jose.PublicKey]] = {use: {} for use in USES}
         secrets: dict[str, bytes] = {}
@@ -176,12 +180,12 @@ class Keyring:
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:
-        """Accept no token until the keys are read again."""
+        """Refuse every token until the keys are read again."""
         self._public["token"] = {}
 
     @property
     def refuses_tokens(self) -> bool:
-        """Return whether no token is accepted until the keys are read again."""
+        """Return whether every token is refused until the keys are read again."""
         return not self._public["token"]
 
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
@@ -204,7 +208,7 @@ class Keyring:
         return self._secrets[use]
 
     def derive(self, purpose: str) -> bytes:
-        """Return 32 secret bytes for a purpose, which a change of the root key leaves as they are."""
+        """Return 32 secret bytes for a purpose; they stay the same when the root key changes."""
         if purpose not in self._derived:
             self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
         return self._derived[purpose]

@@ -1,8 +1,8 @@
-"""Signatures that were verified ahead of the act that relies on them.
+"""Signatures that were verified before the act that relies on them.
 
-The cache holds facts of arithmetic: this key made this signature of this text, or did not. No change of a key's state
-makes such a fact untrue. The act itself decides which key must have signed, from the keys that are valid at its
-instant; a result for another key has no effect there.
+The cache holds mathematical facts: this key made this signature of this text, or did not. No change of a key's state
+makes such a fact untrue. The act itself decides which key must have signed, from the keys that are valid at its time; a
+result for another key has no effect there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ostiary.protocol.jose import InvalidToken, PublicKey
 
 MOST = 4096
-"""results, and keys, that are remembered at least; twice as many at most"""
+"""minimum number of results, and of keys, that are remembered; the maximum is twice as large"""
 
 
 class Signed(NamedTuple):
@@ -24,11 +24,11 @@ class Signed(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str, bytes, bytes]:
-        """The key of the result in the cache."""
+        """Return the key of the result in the cache."""
         return self.key.thumbprint, self.key.alg, self.unverified_signature, self.text
 
     def verify(self) -> InvalidToken | None:
-        """Return None for a good signature, and otherwise the error that `PublicKey.verify` raises."""
+        """Return None for a valid signature, otherwise the error that `PublicKey.verify` raises."""
         try:
             self.key.verify(self.unverified_signature, self.text)
         except InvalidToken as error:
@@ -37,7 +37,7 @@ class Signed(NamedTuple):
 
 
 class Signatures:
-    """Results of verification, each for one use, and the keys that clients proved themselves with lately."""
+    """Results of verifications, each used once, and the keys with which clients have authenticated lately."""
 
     def __init__(self) -> None:
         self._new: dict[tuple[str, str, bytes, bytes], InvalidToken | None] = {}
@@ -45,13 +45,15 @@ class Signatures:
         self._keys: dict[str, PublicKey] = {}
 
     def add(self, signed: Signed, error: InvalidToken | None) -> None:
-        """Remember a result until it is used, or until MOST others have come."""
+        """Remember a result until it is used, or until MOST newer results have come."""
         if len(self._new) >= MOST:
             self._old, self._new = self._new, {}
         self._new[signed.name] = error
 
     def check(self, key: PublicKey, signature: bytes, text: bytes) -> None:
-        """Raise InvalidToken if `key` did not make the signature. Uses the result up; verifies where there is none."""
+        """Raise InvalidToken if `key` did not make the signature. Consumes the remembered result, or verifies
+        without one.
+        """
         if not self._new and not self._old:
             return key.verify(signature, text)
         name = Signed(key, signature, text).name
@@ -63,11 +65,11 @@ class Signatures:
         return key.verify(signature, text)
 
     def learn(self, key: PublicKey) -> None:
-        """Remember a key with which a client has proved itself."""
+        """Remember a key with which a client has authenticated."""
         if len(self._keys) >= 2 * MOST:
             self._keys = {}
         self._keys[key.kid] = key
 
     def key(self, kid: object) -> PublicKey | None:
-        """Return the key that was last learned under that `kid`: a guess at who signed, never a proof."""
+        """Return the key that was last remembered under that `kid`: a guess at the signer, never a proof."""
         return self._keys.get(kid) if isinstance(kid, str) else None

@@ -1,4 +1,4 @@
-"""The two drivers, alike."""
+"""The connections of both databases, behind one interface."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRAGMAS = (
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer, or cannot do its work now. Nothing was changed."""
+    """The database does not answer, or cannot work now. Nothing was changed."""
 
     code = "database_unavailable"
 
@@ -44,15 +44,17 @@ class OutcomeUnknown(DatabaseUnavailable):
 
 
 class DatabaseConnection(Protocol):
-    """The few calls in which the two drivers differ."""
+    """The operations in which the two drivers differ."""
 
     @property
     def losses(self) -> int:
-        """The number of times the connection was lost and replaced: a new connection may reach another server."""
+        """Return how often the connection was lost and replaced: a new connection may reach another server."""
         ...
 
     def has_committed(self) -> bool:
-        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that is unknown."""
+        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that cannot
+        be found out.
+        """
         ...
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
@@ -64,7 +66,7 @@ class DatabaseConnection(Protocol):
         ...
 
     def queue(self, statement: Sql) -> None:
-        """Execute a statement without parameters and results, at the latest ahead of the next one."""
+        """Execute a statement without parameters and results, at the latest before the next statement."""
         ...
 
     def script(self, text: str) -> None:
@@ -92,7 +94,9 @@ class DatabaseConnection(Protocol):
         ...
 
     def take(self, lock: int) -> bool:
-        """Return whether this connection has that lock now, alone among all processes, until it is closed or dies."""
+        """Return whether this connection has that lock now, exclusively among all processes, until it is closed
+        or its process dies.
+        """
         ...
 
 
@@ -126,9 +130,9 @@ class SqliteConnection:
             ) from error
         self._path, self._uri, self._locks = path, uri, list[int]()
         self._is_log_long = False
-        """the next commit moves the remaining pages of the log"""
+        """true if the next commit moves the remaining pages of the log"""
         self._writes = False
-        """a write transaction is open"""
+        """true if a write transaction is open"""
         self._waits = True
         self._version, self._is_alone = 0, False
         if read_only:
@@ -160,7 +164,7 @@ class SqliteConnection:
             self._check_files()
 
     def begin_now(self) -> bool:
-        """Begin to write, but do not wait: False while another process writes."""
+        """Begin a write transaction without waiting; return False while another process writes."""
         self._wait(False)
         try:
             self._raw.execute("begin immediate")
@@ -188,7 +192,7 @@ class SqliteConnection:
         return self._is_alone
 
     def take(self, lock: int) -> bool:
-        """A file beside the database, since locks within it end with a transaction."""
+        """Lock a file beside the database, since locks within the database end with a transaction."""
         file = os.open(f"{self._path}.lock{lock}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -236,7 +240,7 @@ class SqliteConnection:
         return 0
 
     def has_committed(self) -> bool:
-        """Fail: SQLite never loses a connection during a commit."""
+        """Raise OutcomeUnknown. SQLite never needs this, since a connection to a file cannot be lost."""
         raise AssertionError("SQLite always answers a commit")
 
     def close(self) -> None:

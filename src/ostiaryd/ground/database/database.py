@@ -1,4 +1,4 @@
-"""The database: opens connections, lends readers."""
+"""The database: opens connections, and lends readers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ ON_LOOP, OFF_LOOP = 1, 6
 class Database:
     """A database by its URL: sqlite:///PATH or postgresql://HOST/NAME.
 
-    `timeout_s` is how long PostgreSQL may be silent. `is_shared`: a server may write to a SQLite file meanwhile.
+    `timeout_s`: maximum time without an answer of PostgreSQL. `is_shared`: a server may write to a SQLite file
+    meanwhile.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, is_shared: bool = False) -> None:
@@ -60,7 +61,7 @@ class Database:
 
     @property
     def is_up(self) -> bool:
-        """False from the loss of PostgreSQL until it is connected again and every check has passed."""
+        """Return False from the loss of PostgreSQL until the connection is restored and every check has passed."""
         return self._server is None or self._server.is_up
 
     def check_after_loss(self, check: Callable[[Reader], None]) -> None:
@@ -78,15 +79,15 @@ class Database:
             self._server.watch()
 
     def connect(self, *, read_only: bool = False, create: bool = False) -> DatabaseConnection:
-        """A new connection. `create`: make a missing SQLite file, for `migrate` alone. Raises Unavailable."""
+        """Return a new connection. `create`: make a missing SQLite file, only for `migrate`. Raises Unavailable."""
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
     def read(self) -> Reader:
-        """A reader on this thread: each statement sees the newest commit. Raises StorageFailed after a loss."""
+        """Return a reader for this thread: each statement sees the newest commit. Raises StorageFailed after a loss."""
         return self._reader(times=ON_LOOP)
 
     def _reader(self, *, times: int) -> Reader:
-        """The reader of this thread, whose waits end after `times` the timeout. Raises StorageFailed."""
+        """Return the reader of this thread, with waits of at most `times` the timeout. Raises StorageFailed."""
         if self.loss is not None:
             raise type(self.loss)(self.loss.message)
         reader: Reader | None = getattr(self._local, "reader", None)
@@ -118,7 +119,7 @@ class Database:
             reader._connection.rollback()
 
     def give_up(self, loss: StorageFailed) -> None:
-        """Read nothing any more, until a restart."""
+        """Refuse every further read until a restart."""
         self.loss = loss
         log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
 

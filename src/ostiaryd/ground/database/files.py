@@ -35,7 +35,9 @@ class DatabaseFiles:
     """
 
     def __init__(self, path: str, *, is_shared: bool = False, on_loss: Callable[[LostDatabase], None]) -> None:
-        """Call right after the database is opened. `is_shared`: another process writes, or has written."""
+        """Note the state of the files, right after the database is opened. `is_shared`: another process writes,
+        or has written.
+        """
         self._on_loss, self._loss = on_loss, ""
         real = os.path.realpath(path)
         self._paths = (path, f"{real}-wal", f"{real}-shm")
@@ -114,7 +116,9 @@ class DatabaseFiles:
             raise self._lost(f"{self._paths[1]} was cut while the server runs")
 
     def _look(self) -> list[os.stat_result]:
-        """The files at the paths now: the same ones, and the database no shorter than it was."""
+        """Check that the paths name the opened files, and that the database has not become shorter; return
+        their state.
+        """
         if self._loss:
             raise LostDatabase(self._loss)
         states = []

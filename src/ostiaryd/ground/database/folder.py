@@ -22,7 +22,7 @@ from ostiary.protocol.errors import Conflict, Unavailable
 
 SPARE_BYTES = 256 << 20
 HOLDER = "server.pid"
-"""File in the data folder that names the process; only the lock says whether the process runs."""
+"""File in the data folder that names the process; only the lock shows whether the process runs."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    """The process that holds the lock, in words; it may not have written its file yet."""
+    """Return a description of the process that holds the lock, which may not have written its file yet."""
     try:
         return str(_decode_holder((folder / HOLDER).read_bytes()))
     except (OSError, msgspec.DecodeError):
@@ -87,8 +87,8 @@ def _holder(folder: Path) -> str:
 
 
 def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
-    """Check the free space of the data folder, and return it in words. Raises Conflict if less than `spare` bytes are
-    free.
+    """Check the free space of the data folder, and return it in words. Raises Conflict if less than `spare`
+    bytes are free.
     """
     free = shutil.disk_usage(folder).free
     if free < spare:

@@ -19,28 +19,29 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader, Row, sql
 
 DIGEST_BYTES = 12
-"""A second row with the same 96 bits cannot be found."""
+"""Length of a digest: a second row with the same 96 bits cannot be found."""
 GONE = ""
-"""The digest of a row that is not there."""
+"""The digest of a missing row."""
 ENDED = "."
-"""Behind the digest of a row that has ended for good: it need not be remembered for long. The expiry of a token
-follows, in microseconds since the epoch: the row of a revoked token may be deleted after that, and not before."""
+"""Suffix of the digest of a row that has ended for good, which need not be remembered for long. The expiry of a
+token follows, in microseconds since the epoch: the row of a revoked token may be deleted only after that.
+"""
 _AT_ONCE = 64
 
 
 class Guarded(NamedTuple):
-    """The guarded columns of a table. `key` is an expression; `ended` is 1 for rows that have ended for good,
-    or when they expire.
+    """The guarded columns of a table. `key` is an expression; `ended` is 1 for a row that has ended for good,
+    or the time of its expiry.
     """
 
     table: str
     key: str
     columns: str
     agent: str = "''"
-    """the agent whose access the row is about"""
+    """the agent whose access the row determines"""
     ended: str = "0"
     is_listed: bool = True
-    """an entry names every row of the table; if False, only named rows are compared"""
+    """true if an entry names every row of the table; if not, only named rows are compared"""
 
 
 GUARDED: dict[str, Guarded] = {
@@ -135,7 +136,7 @@ _BY_PAGE = {
 
 class GuardedRow(NamedTuple):
     name: str
-    """kind and key, as in entries: `agent ag_...`"""
+    """Return kind and key, as in entries: `agent ag_...`"""
     digest: str
     agent: str
 
@@ -151,7 +152,7 @@ def has_ended(digest: str) -> bool:
 
 
 def expiry(digest: str) -> int:
-    """Return when the row expires, in microseconds since the epoch; 0 if its digest does not say."""
+    """Return when the row expires, in microseconds since the epoch; 0 if its digest does not contain it."""
     return int(digest.partition(ENDED)[2] or 0)
 
 
@@ -170,13 +171,13 @@ def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
 
 
 def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[GuardedRow], str]:
-    """Rows of a kind behind the key `after`, in the order of the database, and the key of the last of them."""
+    """Return rows of a kind after the key `after`, in the order of the database, and the key of the last of them."""
     rows = reader.all(_BY_PAGE[kind], after=after, limit=limit)
     return [_read(kind, row) for row in rows], rows[-1][0] if rows else after
 
 
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    """Yield chunks of one or of `_AT_ONCE` keys, so that there are two statements for each kind."""
+    """Yield chunks of one key or of `_AT_ONCE` keys, so that each kind has only two statements."""
     if len(keys) == 1:
         yield keys
         return

@@ -51,7 +51,7 @@ class Priority(msgspec.Struct):
 
 
 SERVER = Priority(("server", ""))
-"""The jobs of the server itself: they share one turn, and never expire."""
+"""The priority of the server's own jobs: they share one turn, and never expire."""
 priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
 
 
@@ -66,12 +66,12 @@ def overtaking() -> Iterator[None]:
 
 
 class FairQueue(Generic[T]):
-    """First in, first out for one client; clients take turns within a share, and shares take turns."""
+    """A queue that is first in, first out for one client; clients take turns within a share, and shares take turns."""
 
     def __init__(self) -> None:
         self._shares: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
         self.count = 0
-        """items that wait"""
+        """number of waiting items"""
 
     def __len__(self) -> int:
         return self.count
@@ -90,7 +90,7 @@ class FairQueue(Generic[T]):
         self.count += 1
 
     def pop(self) -> T | None:
-        """Take the next item; None if there is none."""
+        """Take the next item; None if the queue is empty."""
         if not self.count:
             return None
         share, names = self._shares.popitem(last=False)
@@ -104,7 +104,7 @@ class FairQueue(Generic[T]):
         return item
 
     def pop_of_largest(self) -> T | None:
-        """Take the item that has waited longest in the share that has the most items; None if there is none."""
+        """Take the oldest item of the share with the most items; None if the queue is empty."""
         if not self.count:
             return None
         share = max(self._shares, key=lambda one: sum(map(len, self._shares[one].values())))
@@ -112,7 +112,7 @@ class FairQueue(Generic[T]):
         return self.pop()
 
     def first(self, client: Client) -> T | None:
-        """Return the item of `client` that has waited longest; None if none waits."""
+        """Return the oldest item of `client`; None if it has none."""
         names = self._shares.get(client[0])
         items = None if names is None else names.get(client[1])
         return items[0] if items else None
@@ -136,8 +136,8 @@ class FairQueue(Generic[T]):
 
 
 class Line(Generic[T]):
-    """A queue with two lanes. Thread-safe: on PostgreSQL the writer's thread takes the jobs that the
-    event loop puts in.
+    """A queue with two lanes. Thread-safe: on PostgreSQL, the writer's thread takes the jobs that the event
+    loop adds.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class Line(Generic[T]):
             self._lanes[lane].push(client, item)
 
     def pop(self, last: Lane = Lane.ORDINARY) -> T | None:
-        """Take the next item of the lanes up to `last`; None if there is none."""
+        """Take the next item of the lanes up to `last`; None if they are empty."""
         with self._mutex:
             for queue in self._lanes[: last + 1]:
                 if queue.count:
@@ -170,7 +170,7 @@ class Line(Generic[T]):
             return any(queue.count for queue in self._lanes[: last + 1])
 
     def first(self, lane: Lane, client: Client) -> T | None:
-        """Return the item of `client` that has waited longest in `lane`."""
+        """Return the oldest item of `client` in `lane`; None if it has none."""
         with self._mutex:
             return self._lanes[lane].first(client)
 

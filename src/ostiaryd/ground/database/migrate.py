@@ -25,7 +25,7 @@ _TYPES = {"bigint": "integer", "bytea": "blob"}
 
 
 def scripts() -> list[tuple[int, str, str]]:
-    """Every migration that ships: (number, name, text), in order."""
+    """Return every migration that ships: (number, name, text), in order."""
     folder = files("ostiaryd.ground.database") / "migrations"
     scripts_found = [
         (int(file.name[:4]), file.name[5:-4], file.read_text("utf-8"))
@@ -36,7 +36,7 @@ def scripts() -> list[tuple[int, str, str]]:
 
 
 def render(text: str, *, is_sqlite: bool) -> str:
-    """The text in the dialect of the database."""
+    """Return the text in the dialect of the database."""
     if not is_sqlite:
         return text.replace(") {strict};", ");").replace(") {keyed};", ");")
     text = re.sub(r"\b(bigint|bytea)\b", lambda match: _TYPES[match[1]], text)
@@ -46,7 +46,7 @@ def render(text: str, *, is_sqlite: bool) -> str:
 def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
     """Bring the schema up to date in one transaction; return the names of the applied migrations.
 
-    Without `create` a database that has no schema yet is refused. Raises Conflict.
+    Without `create`, a database without a schema is refused. Raises Conflict.
     """
     connection = db.connect(create=create)
     try:

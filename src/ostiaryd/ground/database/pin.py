@@ -39,11 +39,11 @@ class InRecovery(Unavailable):
 
 
 class Head(NamedTuple):
-    """The ledger at one size: which log (`key`, its public key), which history of it, how many entries, which root."""
+    """The ledger at one size: the log (`key`, its public key), its history, the number of entries, and the root."""
 
     key: bytes
     history: str
-    """32 hexadecimal digits; empty in a checkpoint from before histories had ids"""
+    """32 hexadecimal digits; empty in a checkpoint that is older than history ids"""
     size: int
     root: bytes
 
@@ -55,7 +55,7 @@ class HistoryLost(InRecovery):
 
     @classmethod
     def of(cls, head: Head) -> HistoryLost:
-        """Return the refusal for a head that was seen before."""
+        """Return the error for a head that was seen before."""
         lost = cls(f"the database does not have the ledger's head of {head.size} entries that was seen before")
         lost.missing = head
         return lost
@@ -74,15 +74,15 @@ class Pin:
                 os.pwrite(self._file, bytes(2 * SLOT_BYTES), 0)
         self._sequence, self.head = _newest(content)
         self.is_checked = self.head is None
-        """the database has shown this head since it was opened or reconnected"""
+        """true if the database has shown this head since it was opened or reconnected"""
         self.is_lost = False
-        """the server is in recovery; the pin then keeps the missing head"""
+        """true if the server is in recovery; the pin then keeps the missing head"""
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
-        """Check the database's head, before anything is added, against the pin. Raises HistoryLost.
+        """Compare the database's head, before anything is added, with the pin. Raises HistoryLost.
 
-        Costs a few comparisons, since a commit of this server is mostly the last one. `has` reads the tree, whether it
-        has the pinned head: after a start, a new connection or the end of a history, not for each batch.
+        The comparison is cheap, since the head is mostly that of this server's last commit. `has` reads the tree to
+        find the pinned head: after a start, a new connection or the end of a history, not for each batch.
         """
         if self.is_lost or (head := self.head) is None:
             return
@@ -94,16 +94,16 @@ class Pin:
         self.is_checked = True
 
     def require_check(self) -> None:
-        """Have the next batch compare the whole head: the database may be another copy, after a new connection."""
+        """Make the next batch compare the whole head: a new connection may lead to another copy of the database."""
         self.is_checked = self.head is None
 
     def write(self, head: Head) -> None:
-        """Keep the head that was just committed. In recovery the head that is missing stays."""
+        """Store the head that was just committed. In recovery, the missing head stays."""
         if not self.is_lost:
             self.replace(head)
 
     def replace(self, head: Head) -> None:
-        """Keep that head whatever was pinned before: at the end of a recovery."""
+        """Store that head, whatever was pinned before: at the end of a recovery."""
         self._sequence += 1
         self.head = head
         if self._file >= 0:
@@ -123,7 +123,7 @@ class Pin:
 
 
 def read_pin(folder: Path) -> Head | None:
-    """Return the pinned head of a data folder; None before the first entry. Raises Conflict if no slot is whole."""
+    """Return the pinned head of a data folder; None before the first entry. Raises Conflict if no slot is complete."""
     try:
         return _newest((folder / NAME).read_bytes())[1]
     except FileNotFoundError:
@@ -136,7 +136,9 @@ def _render(sequence: int, head: Head) -> bytes:
 
 
 def _newest(content: bytes) -> tuple[int, Head | None]:
-    """Sequence number and head of the newest slot that is whole; (0, None) before the first write. Raises Conflict."""
+    """Return sequence number and head of the newest complete slot; (0, None) before the first write. Raises
+    Conflict.
+    """
     if not any(content):
         return 0, None
     slots = [_parse(content[start : start + SLOT_BYTES]) for start in (0, SLOT_BYTES)]

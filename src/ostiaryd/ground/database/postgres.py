@@ -67,13 +67,13 @@ class PostgresConnection:
         return self._server.losses
 
     def prepare(self, raw: BoundedConnection, loss: int) -> None:
-        """Keep the replacement for the next use. Called by the monitor thread."""
+        """Store the replacement connection for the next use. The monitor thread calls this."""
         unused, self._fresh = self._fresh, (raw, loss)
         if unused is not None:
             unused[0].close()
 
     def check(self) -> None:
-        """Ask whether the server answers. Raises DatabaseUnavailable."""
+        """Check that the server answers. Raises DatabaseUnavailable."""
         self._execute("select 1")
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
@@ -158,9 +158,10 @@ class PostgresConnection:
         self._end()
 
     def has_committed(self) -> bool:
-        """Return whether the commit took place that raised OutcomeUnknown. Raises OutcomeUnknown if it cannot look.
+        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that cannot be
+        found out.
 
-        It looks while it holds the writer's lock, so a transaction that PostgreSQL still had in progress has ended.
+        The check holds the writer's lock, so a transaction that PostgreSQL still had in progress has ended.
         """
         until = time.monotonic() + STATEMENT_TIMES * self._server.timeout_s
         while self._server.wait_up(within_s=until - time.monotonic()):
@@ -190,7 +191,7 @@ class PostgresConnection:
         self._queue.clear()
 
     def close(self) -> None:
-        """Close the connection, and its replacement if that is open already."""
+        """Close the connection, and its replacement if there is one."""
         self._server.forget(self)
         self._raw.close()
         fresh, self._fresh = self._fresh, None
@@ -209,7 +210,7 @@ class PostgresConnection:
         return self._newest
 
     def take(self, lock: int) -> bool:
-        """Return whether this connection has that lock, alone among all processes."""
+        """Return whether this connection has that lock, exclusively among all processes."""
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)
 

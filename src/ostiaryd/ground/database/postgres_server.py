@@ -35,7 +35,7 @@ class Silent(psycopg.OperationalError):
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end at `limit_s`, and at once when `is_current` says that the database is down."""
+    """A connection whose waits end after `limit_s`, or at once when `is_current` says that the database is down."""
 
     limit_s = 0.0
     is_current: Callable[[], bool] = staticmethod(lambda: True)
@@ -96,7 +96,7 @@ class PostgresServer:
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:
-        """Return True as soon as the database is up, False if it is down for that long."""
+        """Return True as soon as the database is up, False if it stays down for `within_s`."""
         return self._is_up.wait(within_s)
 
     def watch(self) -> None:
@@ -119,7 +119,7 @@ class PostgresServer:
         return connection
 
     def forget(self, connection: PostgresConnection) -> None:
-        """Remove a closed connection."""
+        """Stop to track a closed connection."""
         with self._lock:
             if connection in self._connections:
                 self._connections.remove(connection)
@@ -161,7 +161,7 @@ class PostgresServer:
         return raw
 
     def note_loss(self, loss: int) -> None:
-        """A connection that was opened after `loss` losses is gone: the database is down."""
+        """Declare the database down, because a connection that was opened after `loss` losses is lost."""
         with self._lock:
             if self.losses != loss:
                 return

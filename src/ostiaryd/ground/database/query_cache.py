@@ -1,5 +1,5 @@
-"""The writer's cache across batches: the results of steady statements until their tables change, and objects that
-packages keep.
+"""The writer's cache across batches: the results of steady statements until their tables change, and objects of
+packages.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from ostiaryd.ground.database.statement import Sql
 
 T = TypeVar("T")
 MAX_KNOWN = 16_384
-"""results of one statement; then they are forgotten and read anew"""
+"""maximum number of results of one statement; beyond that, they are deleted and read again"""
 
 
 class QueryCache:
-    """Results by statement and parameters. A rollback clears them, since some may be of changes that were undone."""
+    """Results by statement and parameters. A rollback clears the cache, since some results may come from undone
+    changes.
+    """
 
     __slots__ = ("_kept", "_readers", "_results")
 
@@ -26,7 +28,7 @@ class QueryCache:
         self._kept: dict[Any, Any] = {}
 
     def keep(self, make: Callable[[], T]) -> T:
-        """Return an object that a package keeps while the writer lives; make it at first use."""
+        """Return an object that a package keeps as long as the writer; make it at first use."""
         if make not in self._kept:
             self._kept[make] = make()
         kept: T = self._kept[make]
@@ -58,12 +60,12 @@ class QueryCache:
         return result
 
     def forget(self, written: Sql) -> None:
-        """Drop cached rows of every table that a statement writes, unless they are lasting."""
+        """Delete cached rows of every table that a statement writes, unless they are lasting."""
         for table in written.tables:
             for statement in self._readers.get(table, ()):
                 if not (written.adds and statement.lasting):
                     self._results[statement].clear()
 
     def clear(self) -> None:
-        """Forget all results."""
+        """Delete all results."""
         self._results, self._readers = {}, {}

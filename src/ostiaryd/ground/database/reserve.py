@@ -15,14 +15,14 @@ from pathlib import Path
 from ostiary.protocol.errors import Unavailable
 
 RESERVE_BYTES = 64 << 20
-"""Size of the file; on a small disk a quarter of the space that is there when it is first built."""
+"""Size of the file; on a small disk a quarter of the free space when it is first made."""
 STEPS = 8
 LOW_BYTES = 1 << 20
-"""Free space below which a server starts as if it had met a full disk: opening the database takes some."""
+"""Free space below which a server starts as if the disk were full, since opening the database needs some."""
 
 
 class DiskFull(Unavailable):
-    """The disk has no room for an act. Acts that stop an agent, and reading, still work. The act changed nothing."""
+    """The disk has no room for an act, which changed nothing. Acts that stop an agent, and reads, still work."""
 
     code = "disk_full"
 
@@ -46,7 +46,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 class Reserve:
-    """The file. Its methods are system calls without waiting for a disk, except `build`."""
+    """The preallocated file. No method waits for the disk, except `build`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "reserve"
@@ -56,14 +56,14 @@ class Reserve:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept now."""
+        """Return the number of bytes that are reserved now."""
         try:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def build(self) -> bool:
-        """Make the file whole if there is room for it and a quarter of it more; return whether it is whole."""
+        """Restore the whole file if there is room for it and a quarter more; return whether it is whole."""
         size = self.size
         free = self._free()
         self._wanted = self._wanted or max(LOW_BYTES, min(RESERVE_BYTES, (free + size) // 4))
@@ -84,7 +84,7 @@ class Reserve:
         return True
 
     def release(self) -> bool:
-        """Free one step of the file; return whether there was something to free."""
+        """Free one step of the file; return whether anything was left to free."""
         size = self.size
         if not size:
             return False
@@ -92,7 +92,7 @@ class Reserve:
         return True
 
     def open_room(self) -> bool:
-        """Free a step if the disk is full; return whether it is."""
+        """Free a step if the disk is full; return whether the disk is full."""
         if is_full := self._free() < LOW_BYTES:
             self.release()
         return is_full

@@ -60,7 +60,9 @@ def forget_keys(tx: Tx, *, before: int) -> int:
 
 
 def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
-    """Seal every key under the new root key; return how many were under the old one. A repetition changes nothing."""
+    """Encrypt every key with the new root key; return how many were encrypted with the old one. A repetition
+    changes nothing.
+    """
     count = 0
     for kid, use, alg, _state, sealed in tx.all(_ALL):
         context = seal_context(kid, use, alg)

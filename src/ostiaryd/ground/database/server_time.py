@@ -24,7 +24,7 @@ _DROP_OTHERS = sql("delete from clock where boot_id <> :boot_id and time < :befo
 
 
 def highest_time(reader: Reader) -> int:
-    """The largest time that any server of this database has put on the disk; 0 for a new one."""
+    """Return the largest time that any server of this database has stored; 0 for a new database."""
     row = reader.one(_HIGHEST)
     return 0 if row is None or row[0] is None else int(row[0])
 

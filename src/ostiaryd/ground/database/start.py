@@ -1,6 +1,6 @@
 """Checks of a start before it creates anything.
 
-A data folder that was in use never begins with an empty database, and never with the database of another server.
+A data folder that was in use never continues with an empty database, or with the database of another server.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def was_in_use(folder: Path) -> bool:
 
 
 def check_file(db: Database) -> None:
-    """Check that the SQLite database of a folder that was in use is there. Raises Conflict."""
+    """Check that the SQLite database of a used folder exists. Raises Conflict."""
     if db.is_sqlite and not (db.path.is_file() and db.path.stat().st_size):
         state = "empty" if db.path.is_file() else "missing"
         raise Conflict(f"the database {db.path} is {state}, although this data folder was in use", hint=_RESTORE)
 
 
 def has_keys(reader: Reader) -> bool:
-    """Return whether the database has the keys of a server. Raises Conflict where only the keys are gone."""
+    """Return whether the database has the keys of a server. Raises Conflict if only the keys are missing."""
     has_ledger_key = reader.one(_LEDGER_KEY) is not None
     (settings,) = reader.one(_ANY_SETTING) or (0,)
     if settings and not has_ledger_key:

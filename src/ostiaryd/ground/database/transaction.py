@@ -30,7 +30,7 @@ class Reader:
         self._connection = connection
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
-        """The first row, or None."""
+        """Return the first row, or None."""
         row: Row | None = self._execute(statement, params).fetchone()
         return row
 
@@ -87,7 +87,7 @@ class Tx(Reader):
         self.random = random
         self.keys = keys
         self.is_granting = is_granting
-        """False while the wall clock is not confirmed: acts that grant are refused (`Act.check_granting`)."""
+        """False while the wall clock is not confirmed: acts that grant are refused (`Act.check_granting`)"""
         self.pin = pin or Pin()
         self.head: Head | None = None
         self.topics: set[str] = set()
@@ -120,12 +120,12 @@ class Tx(Reader):
         return rows
 
     def run(self, statement: Sql, **params: Any) -> int:
-        """Execute; the number of rows touched."""
+        """Execute a statement; return the number of affected rows."""
         count: int = self._execute(statement, params).rowcount
         return count
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute for each row, values in the order of `statement.names`."""
+        """Execute a statement for each row, with values in the order of `statement.names`."""
         self._prepare(statement, {})
         self._connection.many(statement, rows)
 
@@ -142,7 +142,7 @@ class Tx(Reader):
     def keep(self, make: Callable[[], T]) -> T:
         """Return an object that a package keeps in memory across batches; make it at first use.
 
-        It survives refused acts, failed batches and writes of other processes: its owner must allow for that.
+        The object outlives refused acts, failed batches and writes of other processes; its owner must allow for that.
         """
         return self._known.keep(make)
 
@@ -159,11 +159,11 @@ class Tx(Reader):
             function(self, values)
 
     def touch(self, kind: str, key: str) -> None:
-        """Note that the act in progress has written a guarded row: its entry will hold the digest of the row."""
+        """Record that the act in progress has written a guarded row: its entry will contain the digest of the row."""
         self.touched.append(f"{kind} {key}")
 
     def savepoint(self) -> Savepoint:
-        """Make the block all or nothing; an exception rolls it back and propagates."""
+        """Run the block completely or not at all; an exception undoes it and propagates."""
         return Savepoint(self)
 
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
@@ -183,7 +183,9 @@ class Tx(Reader):
 
 
 class Late:
-    """Rows to be written together. They are numbered, from `begin` on, so that a savepoint can tell its own."""
+    """Rows that are written together later. They are numbered from `begin` on, so that a savepoint can tell its
+    own rows.
+    """
 
     __slots__ = ("_keys", "_tables", "begin", "rows")
 
@@ -235,14 +237,14 @@ class Late:
             self._keys.clear()
 
     def drop(self, begin: int) -> None:
-        """Forget the rows from that number on that are not written."""
+        """Delete the unwritten rows from that number on."""
         del self.rows[max(0, begin - self.begin) :]
 
 
 class Savepoint:
-    """Begun by the first statement inside that writes: most acts that are refused never did.
+    """A savepoint that begins with the first statement in its block that writes, since most refused acts never write.
 
-    Rows that were late before it are of other acts, so they are written first and stay.
+    Late rows from before the block belong to other acts, so they are written first and stay.
     """
 
     __slots__ = ("_has_begun", "_late_begin", "_topics", "_touched", "_tx")
@@ -252,7 +254,7 @@ class Savepoint:
         self._has_begun = False
 
     def begin(self) -> None:
-        """Begin the savepoint in the database, once: rows that were late before it are written first."""
+        """Begin the savepoint in the database, once, after writing the late rows from before the block."""
         if not self._has_begun:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)

@@ -43,7 +43,7 @@ from ostiaryd.ground.process.clock import Clock
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
-"""Time that the jobs of a batch take; none is begun after it."""
+"""Maximum time for the jobs of a batch; no job begins after it."""
 SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
 """Seconds for which a batch on SQLite holds the event loop. If other work has just taken longer, the batch takes as
 long, up to a limit: writing gets half of the time of a round that is not too long.
@@ -80,7 +80,7 @@ class Busy(Unavailable):
 
 
 class Raised:
-    """The error of a job whose effects on the batch stay (a recorded refusal): returned instead of raised."""
+    """The error of a job whose changes stay in the batch (a recorded refusal); it is returned instead of raised."""
 
     __slots__ = ("error",)
 
@@ -88,15 +88,15 @@ class Raised:
         self.error = error
 
     def drop_frames(self) -> None:
-        """Drop the frames of a refusal, which is not logged: they hold the batch, and only a search for cycles would
-        free it.
+        """Remove the frames from a refusal that is not logged: they reference the batch in a cycle, so only the
+        garbage collector would free it.
         """
         if isinstance(self.error, Refused):
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
 class _Waiting(msgspec.Struct):
-    """A job in the line, since the sweep `at`."""
+    """A job in the queue, since the sweep `at`."""
 
     job: Job
     future: asyncio.Future[Any]
@@ -125,7 +125,7 @@ class _Batch:
 
 
 def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
-    """Return the job within a savepoint: a refusal undoes the job alone, and its batch goes on."""
+    """Return the job within a savepoint: a refusal undoes the job alone, and its batch continues."""
 
     def run(tx: Tx) -> T | Raised:
         try:
@@ -138,7 +138,7 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
 
 
 def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    """Tell a waiter the outcome of its job."""
+    """Set the result of a job for its waiter."""
     if future.done():  # the waiter was cancelled; the act stands all the same
         return
     if isinstance(result, Raised):
@@ -168,11 +168,11 @@ class Writer:
         self._db, self._connection = db, (connection := db.connect())
         self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
-        """the beginning of a transaction on the event loop, on SQLite"""
+        """function that begins a transaction on the event loop, on SQLite"""
         self._known = QueryCache()
         self._reserve = reserve
         self.is_full = reserve is not None and reserve.was_full
-        """the disk is full: only jobs that may use the reserve run, until `rebuild` finds room"""
+        """true if the disk is full: only jobs that may use the reserve run, until `rebuild` finds room"""
         self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
@@ -182,12 +182,12 @@ class Writer:
         self._refused: deque[asyncio.Future[Any]] = deque()
         self._refusals_left = REFUSED_AT_ONCE
         self._outcomes: deque[tuple[asyncio.Future[Any], Any]] = deque()
-        """the outcomes of jobs whose requests are still to be answered"""
+        """the outcomes of jobs whose requests are not answered yet"""
         self._refusals: deque[asyncio.Future[Any]] = deque()
-        """the refusals that are answered next; `_refused` holds the others until a later sweep"""
+        """the refusals that are answered next; `_refused` has the others, until a later sweep"""
         self._is_answering = False
         self._is_between = False
-        """a batch has ended, and the next one begins once its requests are answered"""
+        """true if a batch has ended, and the next one begins after its requests are answered"""
         self._next_slice: tuple[asyncio.Handle, _Batch] | None = None
         """the batch in progress, between two slices"""
         self._swept_at = 0.0
@@ -200,7 +200,7 @@ class Writer:
         self.commits = True
         """False if the last batch failed as a whole"""
         self.listeners: list[Callable[[set[str]], None]] = []
-        """Called on the event loop after a commit, with the outbox topics that it filled."""
+        """functions that are called on the event loop after a commit, with the outbox topics that it filled"""
 
     def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
         """Queue a job by the `priority` of this task; the awaitable ends when its effects are durable, and raises Busy
@@ -232,17 +232,17 @@ class Writer:
             await asyncio.to_thread(self._connection.move_log)
 
     async def admit(self, client: Client) -> None:
-        """Refuse a client that `is_refused`. Raises Busy, in turn."""
+        """Refuse a client that `is_refused`. Raises Busy when the turn of the refusal comes."""
         if self.is_refused(client):
             await self._hold_refusal()
 
     def _hold_refusal(self) -> asyncio.Future[None]:
-        """Return the refusal of a request, which comes in turn. A frame that kept it would be garbage in a cycle."""
+        """Return the refusal of a request when its turn comes. (A frame that kept it would be garbage in a cycle.)"""
         self._refused.append(refused := self._loop.create_future())
         return refused
 
     def is_refused(self, client: Client) -> bool:
-        """Return whether the client has a job in the line while the line is crowded."""
+        """Return whether the client has a job in the queue while the queue is crowded."""
         oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
         return oldest is not None and oldest.priority.expires
 
@@ -282,7 +282,7 @@ class Writer:
         return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
 
     def _sweep(self) -> None:
-        """Take out the jobs that have waited too long and answer refusals, as long as there is anything to do."""
+        """Remove the jobs that have waited too long and answer refusals, as long as there are any."""
         now = time.thread_time()
         self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
         self._swept_at = now
@@ -298,7 +298,7 @@ class Writer:
         self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
 
     def _find_age(self) -> int:
-        """Return the sweeps that the oldest job which may expire has waited; 0 without such a job."""
+        """Return for how many sweeps the oldest job that may expire has waited; 0 without such a job."""
         return self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
 
     @property
@@ -343,7 +343,7 @@ class Writer:
             self._in_thread(self._commit, batch, then=self._end)
 
     def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
-        """Do `work` in the writer's thread, then `then` on the event loop."""
+        """Run `work` in the writer's thread, then `then` on the event loop."""
 
         def go_on(done: asyncio.Future[None]) -> None:
             batch.error = batch.error or done.exception()
@@ -363,7 +363,7 @@ class Writer:
             batch.error = error
 
     def _run(self, batch: _Batch, *, slice_s: float) -> bool:
-        """Run waiting jobs in the transaction that has begun, for `slice_s`; return whether the batch goes on."""
+        """Run waiting jobs in the open transaction, for `slice_s`; return whether the batch continues."""
         try:
             if batch.error is None:
                 tx = batch.tx = batch.tx or self._new_tx(batch)
@@ -409,7 +409,9 @@ class Writer:
         )
 
     def _commit(self, batch: _Batch) -> None:
-        """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
+        """Commit the transaction, durably, unless the batch has failed. Then pin the ledger's head, before any
+        answer.
+        """
         if batch.error is None:
             try:
                 self._commit_or_find_outcome()
@@ -427,7 +429,9 @@ class Writer:
             self._known = QueryCache()
 
     def _commit_or_find_outcome(self) -> None:
-        """Commit. If the answer is lost, look whether the commit took place. Raises if it did not, or is unknown."""
+        """Commit. If the answer is lost, find out whether the commit took place. Raises if it did not, or if
+        that stays unknown.
+        """
         try:
             self._connection.commit()
         except OutcomeUnknown:
@@ -471,7 +475,7 @@ class Writer:
             self._age = 0
 
     def _answer_soon(self) -> None:
-        """Begin to answer, if no later round of answers is scheduled."""
+        """Schedule a round of answers, if none is scheduled."""
         if not self._is_answering:
             self._answer_some()
 
@@ -489,7 +493,7 @@ class Writer:
             self._loop.call_soon(self._answer_some)
 
     def _make_room(self, batch: _Batch) -> None:
-        """After a batch that the disk had no room for: from now on only jobs that may use the reserve run."""
+        """Let only jobs that may use the reserve run, after a batch for which the disk had no room."""
         if self._reserve is None:
             return
         self.is_full = True

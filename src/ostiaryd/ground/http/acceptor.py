@@ -31,23 +31,27 @@ from ostiaryd.ground.http.turns import LONGEST_WAIT_S, MANY, ParsingTurns, share
 log = logging.getLogger("ostiary")
 
 QUEUE = 4096
-"""Connections that the kernel keeps until they are accepted: the default limit of Linux (`net.core.somaxconn`)."""
+"""Maximum number of connections that the kernel queues: the default limit of Linux (`net.core.somaxconn`)."""
 TAKEN_AT_ONCE = 512
-"""Connections taken from the queue of the kernel in one round of the event loop, about 3 ms of work."""
+"""Maximum number of connections taken from the kernel's queue in one round of the event loop, about 3 ms of work."""
 MAX_TAKEN = 2048
-"""Connections that were taken and wait to be opened. One more refuses the oldest of the address that has the most."""
+"""Maximum number of accepted connections that wait to be opened. With one more, the oldest of the address with
+the most is refused.
+"""
 REFUSED_AT_ONCE = 256
-"""Connections refused in one round, about 5 ms of work."""
+"""Maximum number of connections refused in one round, about 5 ms of work."""
 AT_ONCE = 32
-"""Connections opened in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
+"""Maximum number of connections opened in one round of the event loop, about 5 ms of work, so that open
+connections are served meanwhile.
+"""
 HANDSHAKE_S = 10.0
-"""Time that a client has for the TLS handshake, in seconds."""
+"""Maximum time for a TLS handshake, in seconds."""
 HANDSHAKES, OF_ADDRESS = 1024, 64
 """Handshakes that may be under way at once, in all and with one address. A further handshake ends the oldest one: a
 client that stalls loses its place, and a client that goes on needs the place for a moment.
 """
 PAUSE_S = 0.1
-"""Time without accepting after the system had no descriptor or memory for a connection, in seconds."""
+"""Time without accepting after the system ran out of descriptors or memory, in seconds."""
 REFUSAL = render_refusal(503, "busy", "too many connections wait to be opened")
 """The answer on a connection that is refused before it is opened."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -168,8 +172,10 @@ class Acceptor:
         connection.close()
 
     def _end_oldest(self, address: str) -> None:
-        """Make room for one more handshake: a connection counts among `connections` only after its handshake. If there
-        are too many in all, end the oldest handshake of the address that has the most.
+        """Make room for one more handshake: if there are too many, end the oldest handshake of the address that has the
+        most.
+
+        A connection counts among `connections` only after its handshake.
         """
         if len(self._of_address.get(address, ())) >= OF_ADDRESS:
             self._end_oldest_of(address)

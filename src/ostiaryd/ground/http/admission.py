@@ -21,11 +21,11 @@ from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import Call
 
 MAX_CLAIMS = 8192
-"""Characters of a token's payload that are searched for the name of its client."""
+"""Maximum number of characters of a token's payload that are searched for the name of its client."""
 MAX_HEADER = 2048
-"""Characters of the header that precedes the payload."""
+"""Maximum number of characters of the header before the payload."""
 STRANGERS = ""
-"""The bucket of `Stops` for all unproven callers together."""
+"""The bucket of `Stops` that all unproven callers share."""
 
 
 class Stops(Buckets):
@@ -49,12 +49,12 @@ _decode = json_decoder(_Claims)
 
 
 def queue_unproven(call: Call, *, wants: Lane) -> None:
-    """Queue the writes of this task as an unproven caller's; `wants` is their lane once the caller is proved."""
+    """Queue the writes of this task as those of an unproven caller. `wants` is their lane once the caller is proved."""
     priority.set(Priority(client_of(call), wants=wants, expires=True))
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Queue a request that stops something, and whose caller only its act proves, within the rate of `Stops`."""
+    """Queue a request that stops something and whose caller is proved only in its act, within the rate of `Stops`."""
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
     if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):
@@ -102,10 +102,10 @@ async def check_admission(call: Call) -> None:
 
 
 def is_refused(call: Call) -> bool:
-    """Return whether a request is refused before anything but its client is read.
+    """Return whether a request is refused before anything except its client is read.
 
-    True if the client has a job in the line while the line is crowded, and a refusal may be answered at once. All other
-    requests go through `check_admission`.
+    True if the client has a job in the queue while the queue is crowded, and a refusal may be answered at once. All
+    other requests go through `check_admission`.
     """
     writer = call.world.writer
     share, name = client_of(call)
@@ -124,7 +124,7 @@ def client_of(call: Call) -> Client:
 
 
 def _name(token: bytes) -> str:
-    """Return the client that the payload of a token names; empty if the payload cannot be read."""
+    """Return the client in the payload of a token; empty if the payload cannot be read."""
     _, _, rest = token[: MAX_HEADER + MAX_CLAIMS + 2].partition(b".")
     payload, dot, _ = rest.partition(b".")
     if not dot:

@@ -16,10 +16,10 @@ from ostiaryd.ground.world import World
 SECOND = 1_000_000
 MAX_KNOWN = 100_000
 FLOODING = 100
-"""refused within a minute"""
+"""number of refusals within a minute that count as a flood"""
 WINDOW_S = 60
 QUIET_S = 300
-"""between two words of a flood"""
+"""minimum time between two records of a flood, in seconds"""
 
 
 class TooMuch(Refused):
@@ -34,8 +34,8 @@ class TooMuch(Refused):
 
 @dataclass(slots=True)
 class Bucket:
-    """A bucket. `left`: millionths of messages as of `at`; the number of refusals since `since`, and when a flood was
-    recorded.
+    """The bucket of a sender. `left`: millionths of messages as of `at`; `refused`: the number of refusals
+    since `since`; `told_at`: when a flood was recorded.
     """
 
     burst: int
@@ -67,7 +67,7 @@ class Bucket:
         return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
 
     def refuse(self) -> bool:
-        """Count a refusal, at `at`; whether it is time to tell of a flood."""
+        """Count a refusal at `at`; return whether a flood is to be recorded."""
         if self.at - self.since > WINDOW_S * SECOND:
             self.since, self.refused = self.at, 0
         self.refused += 1

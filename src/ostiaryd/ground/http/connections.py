@@ -22,17 +22,17 @@ OF_ADDRESS = 256
 TIMES_IN_ALL = 16
 """Anonymous connections in all, as a multiple of those of one address."""
 MAX_HELD = 64 << 20
-"""Bytes of heads and bodies of anonymous requests that are kept at once, over all connections."""
+"""Maximum number of bytes of heads and bodies of anonymous requests, over all connections."""
 FRESH_S = 0.25
-"""A connection that is younger has not had the time to send, so it is no sign of a silent client."""
+"""Seconds for which a new connection counts as fresh: it has not had the time to send, so its silence means nothing."""
 _FORWARDED = b"x-forwarded-for"
 
 
 class AnonymousConnection(Protocol):
-    """A connection that may be closed to make room.
+    """A connection of an unproven caller, which may be closed to make room.
 
-    `is_answering`: bytes of it wait for the server, to be parsed or to be answered; `answered`: the number of requests
-    that were answered; `is_fresh`: opened less than `FRESH_S` ago.
+    `is_answering`: bytes of it wait to be parsed or answered; `answered`: the number of answered requests; `is_fresh`:
+    opened less than `FRESH_S` ago.
     """
 
     @property
@@ -128,7 +128,7 @@ class Connections:
         self._places: dict[AnonymousConnection, tuple[str, Rank]] = {}
         self.turns = ParsingTurns()
         self.held = 0
-        """Bytes that anonymous requests hold."""
+        """Number of bytes that anonymous requests hold."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -153,7 +153,7 @@ class Connections:
             self._turn_away(max(self._by_address.values(), key=lambda one: one.count), connection)
 
     def update(self, connection: AnonymousConnection) -> None:
-        """Note that a request on a connection has begun, has come, or was answered."""
+        """Record that a request on a connection has begun, has arrived, or was answered."""
         if (place := self._places.get(connection)) is None:
             return
         address, before = place
@@ -164,7 +164,7 @@ class Connections:
             self._places[connection] = address, rank
 
     def remove(self, connection: AnonymousConnection) -> None:
-        """Count a connection no longer: its caller has proved itself, or the connection is closed."""
+        """Stop counting a connection: its caller has authenticated, or the connection is closed."""
         if (place := self._places.pop(connection, None)) is not None:
             address, rank = place
             of_address = self._by_address[address]

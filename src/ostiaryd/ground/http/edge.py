@@ -42,11 +42,13 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
 SMALL_BODY = 64 << 10
-"""Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
+"""Maximum size of a body, in bytes, that is read from an unauthenticated caller. A larger body is read after
+authentication.
+"""
 PROVED, OVERTAKING, SHOWN = "ostiary.proved", "ostiary.overtaking", "ostiary.shown"
 """Extensions of the ASGI scope: the arguments `note_proven`, `overtaking` and `shown` of `Endpoint.answer`."""
 LONGEST_STALL_S = 60.0
-"""Time in which a client must take the next part of a stream, in seconds."""
+"""Time within which a client must read the next part of a stream, in seconds."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -85,9 +87,9 @@ class Failed(Refused):
 
 
 class Call(msgspec.Struct):
-    """A request. `answer_headers` go on whatever is answered.
+    """A request. `answer_headers` are added to every answer.
 
-    `caller` is filled by the gate of the route, or by `prove` where that is left to the act of the request.
+    `caller` is set by the gate of the route, or by `prove` if the act of the request authenticates the caller.
     """
 
     world: World
@@ -109,27 +111,31 @@ class Call(msgspec.Struct):
     parsed: object = None
     """The value of a JSON body that was too large to be parsed on the event loop."""
     known_network: str | None = None
-    """`network`, once it is known"""
+    """`network`, once it is determined"""
     is_privileged: bool = False
-    """the caller is proved to be an administrator or a person"""
+    """true if the caller has authenticated as an administrator or a person"""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
-        """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
+        """Return the only value of a header. A repeated header is refused (`twice`), since readers differ on
+        which value counts.
+        """
         values = [value for key, value in self.headers if key == name]
         if len(values) > 1:
             raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
         return values[0].decode("latin-1") if values else None
 
     def prove(self, act: Any) -> Any:
-        """Return the caller, proved at the beginning of the one act of the request. Raises the refusals of the gate."""
+        """Return the caller, authenticated at the beginning of the one act of the request. Raises the refusals
+        of the gate.
+        """
         if self.proving is not None:
             proving, self.proving = self.proving, None
             self.caller = proving(act)
         return self.caller
 
     async def prove_first(self) -> None:
-        """Prove the caller before the act, for a wire that works only for proved callers. Raises the refusals of the
-        gate.
+        """Authenticate the caller before the act, for a route that only authenticated callers use. Raises the
+        refusals of the gate.
         """
         if self.proving is not None and self.gate is not None:
             gate, self.proving = self.gate, None
@@ -137,7 +143,7 @@ class Call(msgspec.Struct):
 
     @property
     def origin(self) -> str:
-        """The address of the caller behind the proxies that the configuration names."""
+        """Return the address of the caller behind the configured proxies."""
         if not (proxies := self.world.config.proxy_networks):
             return self.address
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
@@ -145,26 +151,26 @@ class Call(msgspec.Struct):
 
     @property
     def certificate(self) -> ClientCertificate | None:
-        """The certificate that the client has shown: to this server, or to a proxy that the configuration names (RFC
-        9440), whose own certificate is not that of the client. Raises Malformed.
+        """Return the client's certificate: shown to this server, or to a configured proxy that forwards it (RFC
+        9440); never the certificate of the proxy itself. Raises Malformed.
         """
         networks = self.world.config.certificate_networks
         return forwarded_certificate(self.headers) if networks and is_within(self.address, networks) else self.shown
 
     @property
     def network(self) -> str:
-        """The network of that address."""
+        """Return the network of the caller's address."""
         if self.known_network is None:
             self.known_network = network_of(self.origin)
         return self.known_network
 
     @property
     def uri(self) -> str:
-        """The public URI of this request without query: built from configuration, never from `Host`."""
+        """Return the public URI of this request without query: built from configuration, never from `Host`."""
         return self.world.config.public_url + self.path
 
     def json(self, kind: type[T]) -> T:
-        """The body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
+        """Return the body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
         self.expect("application/json")
         if b"\\u0000" in self.body:  # no database of ours keeps it
             raise Malformed("the body contains a null character")
@@ -178,12 +184,12 @@ class Call(msgspec.Struct):
         return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
 
     def form(self) -> dict[str, list[str]]:
-        """The body as a form, every value of every name kept (RFC 8707 repeats `resource`)."""
+        """Return the body as a form, with every value of every name (RFC 8707 repeats `resource`)."""
         self.expect("application/x-www-form-urlencoded")
         return parse_form(self.body)
 
     def query_one(self, name: str) -> str | None:
-        """The one value of a query parameter."""
+        """Return the only value of a query parameter."""
         values = parse_form(self.query.encode("latin-1")).get(name, [])
         if len(values) > 1:
             raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send it once")
@@ -220,11 +226,11 @@ CROSS_ORIGIN = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"dpop-nonce, www-authenticate, retry-after, x-request-id"),
 )
-"""Headers by which a browser lets scripts of every origin read an answer (Fetch 3.3.3), without credentials."""
+"""Headers with which browsers let scripts of every origin read an answer (Fetch 3.3.3), without credentials."""
 
 
 class Preflight:
-    """The answer to a CORS preflight (Fetch 3.3.2) at routes with these methods. It looks at nothing."""
+    """The answer to a CORS preflight (Fetch 3.3.2) for routes with these methods, whatever the request contains."""
 
     def __init__(self, methods: Collection[str]) -> None:
         self._headers = [
@@ -240,7 +246,7 @@ class Preflight:
 
 
 def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
-    """A JSON reply."""
+    """Return a JSON reply."""
     return Reply(status, _encode(value), headers=headers or [])
 
 
@@ -259,7 +265,7 @@ STATUS: dict[type[Refused], int] = {
     Unavailable: 503,
     Refused: 400,
 }
-"""Status of each refusal in the admin API: the nearest class in its ancestry counts."""
+"""Status of each refusal in the administration API: the nearest class in its ancestry counts."""
 
 
 def status_of(refusal: Refused) -> int:
@@ -268,7 +274,7 @@ def status_of(refusal: Refused) -> int:
 
 
 def render_admin(refusal: Refused) -> Reply:
-    """Render `{"error": code, "message": the error, "hint": the next step}`."""
+    """Return the reply `{"error": code, "message": the error, "hint": the next step}`."""
     body = {"error": refusal.code, "message": refusal.message}
     if refusal.hint:
         body["hint"] = refusal.hint
@@ -279,10 +285,10 @@ Gate = Callable[[Call], Awaitable[Any]]
 
 
 class Endpoint:
-    """A route: read, gate, call, render. Called as an ASGI application it reads and sends as well.
+    """A route with its steps: read, authenticate, call, render. As an ASGI application it reads and sends as well.
 
-    A body of at most `SMALL_BODY` bytes is read before the gate. Where a route takes more, a request that may have more
-    proves its caller first, and its JSON is parsed in a thread.
+    A body of at most `SMALL_BODY` bytes is read before authentication. If a route accepts larger bodies, a request that
+    may have one authenticates its caller first, and its JSON is parsed in a thread.
     """
 
     def __init__(
@@ -312,7 +318,7 @@ class Endpoint:
         self.max_body = min(most, SMALL_BODY) if check is None else most
 
     def proves_first(self, headers: Headers) -> bool:
-        """Return whether the body may be large: it says so, or does not say how long it is."""
+        """Return whether the body may be large: it states so, or does not state its length."""
         if self.max_body <= SMALL_BODY:
             return False
         lengths = [value for name, value in headers if name == b"content-length"]
@@ -429,7 +435,7 @@ class Endpoint:
 
 
 def retry_after_s(world: World) -> int:
-    """Seconds after which to try again: another number for each, so that not all come back at once."""
+    """Return the seconds after which to try again: random, so that clients do not all return at once."""
     return 1 + world.random(1)[0] % RETRY_SPREAD_S
 
 
@@ -442,7 +448,7 @@ def request_id_of(headers: Headers, world: World) -> str:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    """Read the body; of a body over the limit, a part that is over the limit too."""
+    """Read the body; if it exceeds the limit, at least one byte more than the limit."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body") and len(body) <= limit:

@@ -11,7 +11,9 @@ MAX_PARAMETERS = 100
 
 
 def parse_form(body: bytes) -> dict[str, list[str]]:
-    """application/x-www-form-urlencoded, strict UTF-8, at most 100 parameters; one without `=` has the empty value."""
+    """Parse application/x-www-form-urlencoded: strict UTF-8, at most 100 parameters; a parameter without `=`
+    has the empty value.
+    """
     form: dict[str, list[str]] = {}
     try:
         pairs = body.decode("ascii").split("&") if body else []

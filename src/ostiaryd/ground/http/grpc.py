@@ -48,15 +48,15 @@ from ostiaryd.ground.world import World
 log = logging.getLogger("ostiary")
 
 MAX_MESSAGE = 64 << 10
-"""Bytes of a message that a caller sends."""
+"""Maximum size of a caller's message, in bytes."""
 MAX_STREAMS = 100
-"""Calls that are open at once on one connection."""
+"""Maximum number of open calls on one connection."""
 MAX_CONNECTIONS, OF_USER = 16_384, 12_288
 """Connections in all, and of one user."""
 REQUEST_S = 10.0
-"""Time in which a call must have arrived."""
+"""Time within which a call must have arrived completely, in seconds."""
 STUCK_S = 30.0
-"""Time in which a caller must take a message."""
+"""Time within which a caller must read a message, in seconds."""
 MAX_PATH = 107
 """Bytes of the path of a Unix socket (unix(7))."""
 POLL_S = 0.1
@@ -66,7 +66,7 @@ PAUSE_S = 1.0
 QUEUE = 4096
 TAKEN_AT_ONCE = 64
 SLICE = 4096
-"""Bytes that are read of a connection before others have their turn."""
+"""Number of bytes that are read from a connection before other connections have their turn."""
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _REPEATED = frozenset(("content-type", "te", "grpc-encoding", "grpc-timeout"))
@@ -124,14 +124,14 @@ class GrpcCalls(Buckets):
 
 
 class GrpcWork(Buckets):
-    """Work that the processes of one user cause by sending, in frames and kilobytes; further work waits."""
+    """Work that the processes of one user cause by sending, in frames and kilobytes; work beyond the limit waits."""
 
     burst, per_second = 40_000, 4_000
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """A call that arrives, or is answered."""
+    """A call that is arriving, or is being answered."""
 
     headers: dict[str, str]
     body: bytearray = field(default_factory=bytearray)
@@ -160,7 +160,7 @@ class GrpcServer:
             self._poll()
 
     async def close(self) -> None:
-        """Stop to listen, and end every call."""
+        """Stop listening, and end every call."""
         self._loop.remove_reader(self._sock)
         for timer in filter(None, (self._timer, self._pausing)):
             timer.cancel()
@@ -170,7 +170,7 @@ class GrpcServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def forget(self, connection: _Connection) -> None:
-        """Count a connection no longer."""
+        """Stop counting a connection."""
         if connection in self._connections:
             self._connections.remove(connection)
             self._of_user[connection.peer.uid] -= 1
@@ -252,7 +252,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection. The end of the process that opened it ends it, wherever the descriptor has gone."""
+    """A connection. It ends with the process that opened it, even if another process has the descriptor."""
 
     def __init__(self, server: GrpcServer, peer: PeerProcess) -> None:
         self.peer = peer
@@ -294,7 +294,7 @@ class _Connection(asyncio.Protocol):
         return tasks
 
     def pause_writing(self) -> None:
-        """Read nothing of a caller that does not read: each of its frames may need an answer."""
+        """Stop reading from a caller that does not read: each of its frames may need an answer."""
         self._can_write.clear()
         self._read_later()
 
@@ -361,7 +361,7 @@ class _Connection(asyncio.Protocol):
                 self.end()
 
     def _wake(self, id: int) -> None:
-        """Let calls try again to send: the call `id`, or with 0 all."""
+        """Let calls try again to send: the call `id`, or all calls for 0."""
         for one in self._streams.values() if id == 0 else filter(None, [self._streams.get(id)]):
             one.has_window.set()
 
@@ -436,7 +436,7 @@ class _Connection(asyncio.Protocol):
             raise StreamClosedError(id) from None
 
     async def _send(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
-        """Send a message as far as the caller takes it. Raises ProtocolError if the caller has left."""
+        """Send a message in the pace in which the caller reads it. Raises ProtocolError if the caller has left."""
         await self._can_write.wait()
         if with_headers:
             self._check_open(id)
@@ -489,7 +489,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def _drop(self, id: int) -> asyncio.Task[None] | None:
-        """Forget a call whose caller has left; return its task, which is cancelled."""
+        """Delete a call whose caller has left; return its cancelled task."""
         if (stream := self._streams.pop(id, None)) is None:
             return None
         if stream.timer is not None:

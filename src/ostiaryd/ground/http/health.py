@@ -1,7 +1,7 @@
 """Health checks for an orchestrator: `/livez` and `/readyz`, without authentication.
 
-Both answer from memory, so that a stranger who asks often causes no work in the database. A process is *live* while its
-event loop turns, and *ready* while every check passes. Rooms add checks: `world.keep(Health).checks["name"] = check`.
+Both answer from memory, so frequent requests of strangers cause no work in the database. A process is *live* while its
+event loop runs, and *ready* while every check passes. Packages add checks: `world.keep(Health).checks["name"] = check`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ostiaryd.ground.world import World
 BEAT_S = 2
 """Seconds between empty commits, which check the writer while no act runs."""
 STUCK_S = 15
-"""A batch that takes longer means that the writer does not commit, in seconds."""
+"""Maximum time of a batch in seconds; a longer one means that the writer does not commit."""
 
 Check = Callable[[], str]
-"""Returns the defect, in words that an unauthenticated caller may read; "" without a defect."""
+"""Function that returns the defect, in words that an unauthenticated caller may read; "" without a defect."""
 
 
 @dataclass(slots=True)

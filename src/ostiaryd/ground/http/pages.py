@@ -23,7 +23,7 @@ MAX_PAGE_BYTES = 1 << 20
 MAX_ROW_BYTES = 128 << 10
 MAX_MEMBER_BYTES = 4 << 10
 CHUNK = 100
-"""Rows that are read at once, so that a page of large rows does not read a thousand of them."""
+"""Number of rows that are read at once, so that a page of large rows does not read a thousand of them."""
 MAX_CURSOR = 512
 _encode = msgspec.json.Encoder().encode
 
@@ -122,7 +122,9 @@ async def reply_page(
 
 
 def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
-    """A `read` of rows that are all in memory, in their order. A cursor that is gone ends the list."""
+    """Return a `read` function for rows that are all in memory, in their order. A cursor that no longer exists
+    ends the list.
+    """
     places = {cursor(row): place for place, row in enumerate(rows)}
 
     def read(page: Page) -> Sequence[T]:

@@ -26,17 +26,19 @@ from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SHOWN, SMALL
 from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
 
 MAX_HEAD_BYTES = 64 << 10
-"""Bytes of the target, fields and trailer fields of one request, with a field that the parser has only begun."""
+"""Maximum size of the target, the fields and the trailer fields of one request, including an incomplete field."""
 MAX_FIELDS = 200
 SLOWEST_S = 30.0
 """Seconds within which a request must arrive, from its first byte on; the first request from the connection on. An
 unproven client must also read an answer within this time."""
 MAX_WAITING = 32
-"""Requests of a connection that may wait for the answer to an earlier one; then the connection is parsed no further."""
+"""Maximum number of requests of a connection that wait for the answer to an earlier one; beyond it, the
+connection is not parsed.
+"""
 SLICE_BYTES = 4 << 10
-"""Bytes that are parsed at once, so that few requests begin to wait before `MAX_WAITING` is checked."""
+"""Number of bytes that are parsed at once, so that few requests begin to wait before `MAX_WAITING` is checked."""
 WAITING_COST = 4 << 10
-"""Bytes of memory that a waiting request takes beside the bytes that were sent."""
+"""Bytes of memory that a waiting request takes in addition to the bytes that were sent."""
 LINGER_S = 2.0
 """Seconds after a refusal during which input is read and dropped, so that the client can read the answer."""
 
@@ -70,7 +72,7 @@ _LIST_BEGINS = frozenset({b"L", b"LI", b"LIS", b"LIST", b"LIST "})
 which no route has. A request that is pipelined behind another one is not recognized, and is refused."""
 LATE = "too many requests wait to be read"
 LATE_ANSWER = render_refusal(503, "busy", LATE, keep_alive=True)
-"""The answer to a request that waited too long to be read."""
+"""The answer to a request that has waited too long to be read."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
 _UNUSUAL = re.compile(
     rb"\r\n(?:[ \t]|transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
@@ -78,7 +80,7 @@ _UNUSUAL = re.compile(
 
 
 def is_one_request(data: bytes) -> bool:
-    """Return whether the bytes are exactly one GET or POST of HTTP/1.1 that a keep-alive connection may go on after.
+    """Return whether the bytes are exactly one GET or POST of HTTP/1.1 after which the connection can be kept.
 
     False for every head that readers could understand in two ways: its connection is closed.
     """
@@ -135,7 +137,7 @@ class Exchange:
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection."""
+    """A connection that speaks HTTP/1.1."""
 
     def __init__(
         self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **options: Any
@@ -151,7 +153,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
         self._has_turn = False
-        """A turn of this connection is to come."""
+        """True if this connection waits for a turn."""
         self._running: Any = None
         """The request that is being answered; `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
@@ -222,12 +224,12 @@ class Protocol(HttpToolsProtocol):
             self._refuse(408, "too_slow", f"the request did not come within {SLOWEST_S:g} s")
 
     def pause_writing(self) -> None:
-        """Note since when the client does not read."""
+        """Record since when the client does not read."""
         self._stalls_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that the client reads again."""
+        """Record that the client reads again."""
         self._stalls_since = None
         super().resume_writing()
 
@@ -427,7 +429,7 @@ class Protocol(HttpToolsProtocol):
         return self._seen + self._unseen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS
 
     def _check_size(self) -> None:
-        """Refuse a head that is too large. Raises HttpParserError, so that nothing more is parsed."""
+        """Refuse a head that is too large. Raises HttpParserError, so that parsing stops."""
         if self._is_head_too_large():
             self._refuse_head()
             raise httptools.HttpParserError("the head is too large")
@@ -446,7 +448,7 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError("a request has exactly one `Host` field")
 
     def _is_plain(self, endpoint: Endpoint) -> bool:
-        """Return whether this is a POST like most, with a body that is small, and the answers before it were given."""
+        """Return whether this is an ordinary POST with a small body, and all earlier requests are answered."""
         return (
             (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_method() == b"POST"

@@ -92,7 +92,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """An operation: its path, the scope of its callers, its body and its answers."""
+    """An operation of the HTTP interface: its path, the scope of its callers, its body and its answers."""
 
     method: str
     path: str
@@ -107,7 +107,7 @@ class Route:
     answers: Mapping[int, Any] = field(default_factory=dict)
     """Type of the JSON body, or a `Content`, by status; None for an empty body."""
     errors: tuple[Refused, ...] = ()
-    """Samples of refusals that are particular to the route; `refusals` adds the common ones."""
+    """Samples of refusals that only this route has; `refusals` adds the common ones."""
     stops: bool = False
     """True for a route that only stops or narrows something, or confirms a stop: it overtakes queued writes."""
     proves_in_act: bool = False
@@ -134,7 +134,7 @@ class Route:
 
     @property
     def summary(self) -> str:
-        """Return one sentence on the operation: the first line of the docstring of its wire function."""
+        """Return one sentence on the operation: the first line of the docstring of its route function."""
         return self._documentation[0]
 
     @property

@@ -24,7 +24,7 @@ from ostiary.protocol.errors import Invalid, Unavailable
 log = logging.getLogger("ostiary")
 
 LOOK_EVERY_S = 1.0
-"""Seconds between checks of the files, while connections arrive."""
+"""Seconds between checks of the files while connections arrive."""
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """ciphers of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2)"""
 _State = tuple[tuple[int, int, int], ...]
@@ -101,7 +101,7 @@ class Certificate:
             log.warning("the admitted client certificates cannot be read, the old ones stay: %s", error)
 
     def _look(self) -> _State:
-        """Return the state of the files, to notice changes."""
+        """Return the state of the files, to detect changes."""
         states = [os.stat(path) for path in self._files]
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in states)
 

@@ -63,7 +63,7 @@ class ParsingTurns:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the time of the round is used up, and with it the turn of the connection that parses."""
+        """Return whether the time of the round is used up, which ends the turn of the connection that parses."""
         return time.perf_counter() >= self._over_at
 
     @property
@@ -73,7 +73,7 @@ class ParsingTurns:
 
     @contextmanager
     def paused(self, loop: AbstractEventLoop) -> Iterator[None]:
-        """Keep all other clients waiting within the block, which stops something, for `LONGEST_PAUSE_S` at most.
+        """Make all other clients wait during the block, which stops something, for at most `LONGEST_PAUSE_S`.
 
         A pause is followed by as much time without a pause, so continuous stops do not shut out other clients.
         """
@@ -90,11 +90,11 @@ class ParsingTurns:
                 self._go_on(loop)
 
     def after_pause(self, act: Callable[[], None]) -> None:
-        """Call `act` once, at the end of the pause that is under way."""
+        """Call `act` once, at the end of the present pause."""
         self._after_pause.append(act)
 
     def _go_on(self, loop: AbstractEventLoop) -> None:
-        """End the pause, if one is under way."""
+        """End the present pause, if there is one."""
         if self._pause is None:
             return
         self._pause.cancel()
@@ -108,7 +108,7 @@ class ParsingTurns:
             self._schedule(loop)
 
     def run(self, parse: Callable[[], None], loop: AbstractEventLoop) -> None:
-        """Call `parse`, and count its time."""
+        """Call `parse`, and count the time that it takes."""
         began = time.perf_counter()
         self._over_at = began + self._left_s
         try:

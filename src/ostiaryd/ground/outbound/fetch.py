@@ -35,11 +35,11 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""The last label of a host that resolvers read as an IPv4 address."""
+"""A last label that makes resolvers read a host as an IPv4 address."""
 
 
 def check_origin(url: str, *, name: str) -> None:
-    """Check that a configured URL may be fetched from. Raises Invalid."""
+    """Check that a configured URL may be fetched. Raises Invalid."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")
@@ -50,7 +50,7 @@ def check_origin(url: str, *, name: str) -> None:
 
 
 class Answer(NamedTuple):
-    """`media_type` in lower case and without parameters; the other headers as they were sent."""
+    """A response. `media_type` is in lower case and without parameters; the other headers are as they were sent."""
 
     status: int
     media_type: str
@@ -77,7 +77,7 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
 
 
 def check_url(url: str, *, of: str) -> SplitResult:
-    """Return the parts of an http or https URL whose host is spelled in the one usual way. Raises Invalid."""
+    """Return the parts of an http or https URL whose host has its usual spelling. Raises Invalid."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
     try:
@@ -93,7 +93,7 @@ def check_url(url: str, *, of: str) -> SplitResult:
 
 
 def follow(url: str, location: str) -> str:
-    """Return the URL to which a redirect of `url` leads (RFC 9110 section 10.2.2), not checked. Raises Invalid."""
+    """Return the URL to which a redirect of `url` leads (RFC 9110 section 10.2.2), unchecked. Raises Invalid."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -101,7 +101,7 @@ def follow(url: str, location: str) -> str:
 
 
 def _literal(host: str, *, of: str) -> Address | None:
-    """Return the address that `host` spells, None for a name. Raises Invalid for any but the one usual spelling.
+    """Return the address that `host` spells; None for a name. Raises Invalid for an unusual spelling.
 
     Resolvers also read `2130706433`, `0x7f.1` and `127.1` as addresses, which readers of a list of hosts do not expect.
     """
@@ -136,7 +136,7 @@ async def _sending(
     ca_file: str = "",
     peer: PeerTrust | None = None,
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request on a connection of its own and give the answer to read. Raises Invalid, Unavailable."""
+    """Send a request on a new connection, and yield the response to read. Raises Invalid, Unavailable."""
     check_named(url, of="the URL", private=private)
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
@@ -203,10 +203,10 @@ async def request(
     ca_file: str = "",
     peer: PeerTrust | None = None,
 ) -> Answer:
-    """Return the answer of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
+    """Return the response of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
 
-    `ca_file` holds certificate authorities that are trusted beside those of the system. With `peer`, the server is
-    authenticated by it alone, before its answer is read.
+    `ca_file` has certificate authorities that are trusted in addition to those of the system. With `peer`, the server
+    is authenticated only by it, before its response is read.
     """
     async with _sending(method, url, body, headers, within_s, private, ca_file, peer) as response:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -270,16 +270,16 @@ def _check_reachable(host: str, addresses: Collection[Address], *, private: Coll
 
 
 class Fetcher:
-    """Keeps connections to one origin."""
+    """A client of one origin that keeps its connections open."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._client = httpx2.AsyncClient(follow_redirects=False, trust_env=False)
 
     async def post(self, path: str, body: bytes, *, within_s: float) -> bytes:
-        """The body of a 200 of type JSON. `path` begins with a slash, and its letters need no escape.
+        """Send a POST, and return the body of a 200 of type JSON. `path` begins with a slash, and needs no escapes.
 
-        Raises Unavailable, in words that hold nothing of the answer.
+        Raises Unavailable, with a message that contains nothing of the response.
         """
         try:
             async with asyncio.timeout(within_s):

@@ -19,14 +19,14 @@ from ostiaryd.ground.outbound.fetch import request
 FETCH_S = 10
 MAX_JWKS = 256 << 10
 FRESH = 3_600_000_000
-"""microseconds for which a set is used without a look"""
+"""microseconds for which a set is used without another fetch"""
 SOON = 60_000_000
 """microseconds after a fetch during which an unknown `kid` causes no other fetch"""
 MAX_KEPT = 1024
 
 
 class KeptSet(NamedTuple):
-    """A key set, its URL, and when it was fetched (microseconds)."""
+    """A key set, its URL, and the time of its fetch (microseconds)."""
 
     url: str
     keys: jose.JwkSet
@@ -56,7 +56,7 @@ class KeySets:
             return kept.keys
 
     def _make_room(self) -> None:
-        """Forget the oldest set if there are too many, and the locks that nothing waits for."""
+        """Delete the oldest set if there are too many, and the locks that nothing waits for."""
         if len(self._kept) >= MAX_KEPT:
             del self._kept[min(self._kept, key=lambda owner: self._kept[owner].at)]
             self._locks = {owner: lock for owner, lock in self._locks.items() if lock.locked()}

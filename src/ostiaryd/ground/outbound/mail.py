@@ -22,7 +22,8 @@ _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 async def send_mail(message: EmailMessage, *, server: str, user: str, password: str, name: str, within_s: float) -> int:
     """Return the server's reply code (RFC 5321 section 4.2) to the message, or to the first refused command before it.
 
-    `name`: as whom we greet. Raises Unavailable, in words without a part of the server's answer.
+    `name`: the name of this server in the greeting. Raises Unavailable, with a message that contains nothing of the
+    server's answer.
     """
     parts = urlsplit(server)
     is_tls = parts.scheme == "smtps"

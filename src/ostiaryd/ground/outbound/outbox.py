@@ -25,24 +25,24 @@ def emit(tx: Tx, topic: str, body: bytes) -> None:
 
 
 def after(reader: Reader, topic: str, seq: int, *, count: int = 1000) -> list[tuple[int, int, bytes]]:
-    """Messages of `topic` numbered above `seq`: (number, time in microseconds, body), oldest first."""
+    """Return messages of `topic` numbered above `seq`: (number, time in microseconds, body), oldest first."""
     return [(number, at, bytes(body)) for number, at, body in reader.all(_AFTER, topic=topic, after=seq, count=count)]
 
 
 def head(reader: Reader) -> int:
-    """The highest number given out, over all topics."""
+    """Return the highest number so far, over all topics."""
     row = reader.one(_HEAD)
     assert row is not None
     return int(row[0])
 
 
 def oldest(reader: Reader, topic: str) -> int:
-    """The lowest number still kept of `topic`, 0 when there is none."""
+    """Return the lowest number of `topic` that is still stored; 0 if there is none."""
     row = reader.one(_OLDEST, topic=topic)
     assert row is not None
     return int(row[0])
 
 
 def prune(tx: Tx, topic: str, *, before: int) -> int:
-    """Forget messages older than `before`; the newest message stays, so that numbers never repeat."""
+    """Delete messages older than `before`; the newest message stays, so that numbers never repeat."""
     return tx.run(_PRUNE, topic=topic, before=before)

@@ -37,12 +37,12 @@ CONFLICTS = frozenset({"40001", "40P01"})
 CATALOG_CONFLICT = "tuple concurrently updated"
 """Two transactions changed the rights of one table; this has the SQLSTATE of an internal error."""
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
-"""A verifier of a password, which stands for it in statements."""
+"""A verifier of a password, which replaces the password in statements."""
 INSTALL = "pip install 'ostiary[postgres]'"
 
 
 class DatabaseRefused(Invalid):
-    """The server refused a statement; nothing of its transaction is in force."""
+    """The server refused a statement, and rolled its transaction back."""
 
     code = "database_refused"
 
@@ -89,7 +89,7 @@ class _Pool:
 
     @property
     def is_unused(self) -> bool:
-        """Return whether nothing uses the pool, or waits for it, and no connection is open."""
+        """Return whether nothing uses the pool or waits for it, and no connection is open."""
         return not (self._idle or self.waiting or self.in_use)
 
     def take(self) -> tuple[float, BoundedConnection] | None:
@@ -123,7 +123,7 @@ class PostgresClient:
         self._pools: dict[PostgresTarget, _Pool] = {}
 
     async def run(self, target: PostgresTarget, work: Callable[[BoundedConnection], T], *, hidden: str = "") -> T:
-        """Run `work` in a thread, in a transaction of a connection that is its own meanwhile, and commit.
+        """Run `work` in a thread, in a transaction of a connection that only `work` uses meanwhile, and commit.
 
         `hidden` is a text that no error may show. Raises DatabaseRefused, DatabaseDown.
         """
@@ -151,7 +151,9 @@ class PostgresClient:
         return list(self._pools)
 
     async def close_idle(self, *, within_s: float = IDLE_S) -> None:
-        """Close connections that nothing has used within a time; forget targets without any, with their passwords."""
+        """Close connections that nothing has used within a time; delete targets without connections, with their
+        passwords.
+        """
         before = time.monotonic() - within_s
         for target, pool in list(self._pools.items()):
             for raw in pool.take_stale(before):

@@ -25,7 +25,7 @@ from ostiaryd.ground.outbound.fetch import REDIRECTS, check_url, follow
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
 
 MAX_ADDRESSES = 4
-"""Addresses of a host that are tried one after the other."""
+"""Maximum number of addresses of a host that are tried one after the other."""
 
 
 class TlsFailed(Unavailable):
@@ -41,14 +41,14 @@ class ConnectionFailed(Unavailable):
 
 
 class Denied(Unavailable):
-    """An address or a port at which a probe may not look."""
+    """The probe may not visit an address or a port."""
 
     code = "private_address"
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The hosts that probes may visit: the resolver, the private networks that are open, and the ports."""
+    """The hosts that probes may visit: the resolver, the open private networks, and the ports."""
 
     resolver: Resolver
     networks: tuple[Network, ...] = ()
@@ -56,7 +56,7 @@ class Reach:
     tls_port: int = 443
 
     async def addresses(self, host: str) -> list[Address]:
-        """Return the addresses of a name, or the address itself. Raises DnsFailed, Denied (one may not be visited)."""
+        """Return the addresses of a name, or the address itself. Raises DnsFailed; Denied if one may not be visited."""
         try:
             addresses = [ip_address(host)]
         except ValueError:

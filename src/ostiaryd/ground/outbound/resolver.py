@@ -20,11 +20,11 @@ from ostiary.protocol.denied_networks import Address
 from ostiary.protocol.errors import Invalid, Unavailable
 
 MAX_RECORDS = 64
-"""Records of one answer that are looked at."""
+"""Maximum number of records of one answer that are examined."""
 
 
 class DnsFailed(Unavailable):
-    """A name that could not be looked up, or that has no such record."""
+    """A lookup failed, or the name has no such record."""
 
     code = "dns_failed"
 
@@ -34,10 +34,10 @@ class NoSuchName(DnsFailed):
 
 
 class Resolver:
-    """A resolver at these name servers, `ADDRESS[:PORT]` with spaces between; empty: those of the system."""
+    """A resolver that uses these name servers, `ADDRESS[:PORT]` separated by spaces; empty: those of the system."""
 
     def __init__(self, servers: str, *, within_s: float = 5.0) -> None:
-        """Ask these name servers. Raises Invalid for a malformed address."""
+        """Parse the name servers. Raises Invalid for a malformed address."""
         self._servers = parse_name_servers(servers)
         self._within_s = within_s
 
@@ -101,7 +101,7 @@ class Resolver:
 
 
 def parse_name_servers(text: str) -> list[tuple[str, int]]:
-    """Parse `ADDRESS[:PORT]` with spaces between; an IPv6 address with a port is `[ADDRESS]:PORT`. Raises Invalid."""
+    """Parse `ADDRESS[:PORT]` separated by spaces; an IPv6 address with a port is `[ADDRESS]:PORT`. Raises Invalid."""
     servers: list[tuple[str, int]] = []
     for word in text.split():
         host, _, port = word.rpartition(":") if word.count(":") == 1 or word.startswith("[") else (word, "", "53")

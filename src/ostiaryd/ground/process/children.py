@@ -23,19 +23,19 @@ from importlib import import_module
 module, _, name = sys.argv[1].partition(":")
 getattr(import_module(module), name)()
 """
-"""The child imports modules as its parent does."""
+"""Code that starts the child with the import path of its parent."""
 _KNOWN = ("HOME", "PATH", "TZ")
 
 
 async def spawn(target: str, *, nice: int) -> Process:
-    """Run MODULE:FUNCTION in a child; `nice` is its niceness. Its stderr goes to our log."""
+    """Run MODULE:FUNCTION in a child; `nice` is its niceness. Its stderr goes to the server's log."""
     environ = {name: value for name, value in os.environ.items() if name in _KNOWN or name.startswith("PG")}
     command = [sys.executable, "-c", _BEGIN, target, str(nice), *sys.path]
     return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environ)
 
 
 async def receive(pipe: asyncio.StreamReader) -> bytes:
-    """The next frame. Raises EOFError when the child has ended, ValueError for nonsense."""
+    """Return the next frame. Raises EOFError when the child has ended, ValueError for a malformed frame."""
     try:
         (length,) = _LENGTH.unpack(await pipe.readexactly(_LENGTH.size))
         if length > MAX_FRAME:

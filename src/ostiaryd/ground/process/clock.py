@@ -31,10 +31,10 @@ from ostiary.protocol.errors import Conflict, Unavailable
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 SLACK = SECOND
-"""Differences up to this are no jump, even where the budget is used up: a leap second, a late reading."""
+"""Differences up to this are never a jump, even if the budget is used up: a leap second, a late reading."""
 LIMIT = 300 * SECOND
 BUDGET = LIMIT - SLACK
-"""The budget for following the wall clock forward; it refills within a day."""
+"""Budget for following the wall clock forward; it refills within a day."""
 NOTICED = 10_000
 """Differences below this (10 ms) are not corrected."""
 STEP = 2 * SECOND
@@ -63,12 +63,12 @@ class ClockJumped(Unavailable):
 
 
 def wall_clock() -> int:
-    """Microseconds since the epoch."""
+    """Return microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def boot_clock() -> int:
-    """Microseconds since the machine booted, sleep included (CLOCK_BOOTTIME; CLOCK_MONOTONIC where there is none)."""
+    """Return microseconds since the machine booted, with sleep (CLOCK_BOOTTIME; CLOCK_MONOTONIC if there is none)."""
     return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
@@ -81,7 +81,7 @@ def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
 
 
 def is_synchronised() -> bool:
-    """Return whether the kernel says that its wall clock is kept right (adjtimex(2)); False where it does not say."""
+    """Return whether the kernel says that its wall clock is synchronised (adjtimex(2)); False if unknown."""
     try:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))  # modes 0: read only
     except (OSError, AttributeError):
@@ -90,7 +90,7 @@ def is_synchronised() -> bool:
 
 
 class Boot(NamedTuple):
-    """The clock since the boot, which cannot be set: microseconds, and the id of the boot."""
+    """The clock of this boot, which cannot be set: microseconds, and the id of the boot."""
 
     now: Callable[[], int] = boot_clock
     id: str = ""
@@ -111,7 +111,7 @@ class Course(NamedTuple):
     until: int = 0
 
     def at(self, boot: int) -> int:
-        """Server time at boot time `boot`."""
+        """Return server time at boot time `boot`."""
         if self.speed == STOPPED:
             return self.time + max(0, boot - self.until)
         return self.time + (boot - self.boot) * self.speed // 100
@@ -129,7 +129,7 @@ class Course(NamedTuple):
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
-        """The course from now on; the same one where nothing is to be corrected."""
+        """Return the course from now on; the same course if nothing is to be corrected."""
         now, left = self.at(boot), self.left(boot)
         ahead = wall - now
         if ahead > left + SLACK:  # not credible: as before, but not slowed down
@@ -162,7 +162,7 @@ class Clock:
         return now
 
     def read(self) -> tuple[int, int]:
-        """(wall time, boot time) of one moment."""
+        """Return (wall time, boot time) of one moment."""
         best = wall = boot = -1
         for _ in range(4):
             before = self.boot.now()
@@ -192,7 +192,7 @@ class Clock:
             raise ClockJumped
 
     def next_course(self, *, highest: int) -> Course:
-        """The course to go on with; `highest` is the largest time that is on the disk, by whichever server.
+        """Return the next course. `highest` is the largest time on the disk, from any server.
 
         Save it before `adopt`.
         """
@@ -215,7 +215,7 @@ class Clock:
         return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
 
     def adopt(self, course: Course) -> None:
-        """Go on with a course that is on the disk."""
+        """Continue with a course that is on the disk."""
         before = self()
         boot = self.boot.now()
         self.course = course
@@ -224,8 +224,8 @@ class Clock:
 
     @property
     def horizon(self) -> int:
-        """The instant before which ended objects may be forgotten: no server of the database can have
-        an earlier time.
+        """Return the time before which ended objects may be deleted: no server of the database can have an
+        earlier time.
         """
         if self._stepped is not None:
             boot, before = self._stepped
@@ -235,7 +235,7 @@ class Clock:
 
 
 def describe(difference: int) -> str:
-    """A difference of clocks in words: `1 h 5 min`, `12 s`."""
+    """Return a difference of clocks in words: `1 h 5 min`, `12 s`."""
     seconds = abs(difference) // SECOND
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

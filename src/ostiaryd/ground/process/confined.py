@@ -38,17 +38,17 @@ MAX_FRAME = 32 << 20
 START_S = 20.0
 """seconds for the child to start: a loaded machine imports slowly"""
 PARSE_CPU_S = 10
-"""Processor time for one upload, in seconds: a bound against bombs that does not depend on how busy the machine is."""
+"""Maximum processor time for one upload, in seconds, whatever the load of the machine."""
 PARSE_S = 120.0
-"""Longest time for one upload on the clock: it bounds how long the next one waits."""
+"""Maximum time for one upload by the clock, in seconds, which limits the wait of the next one."""
 MAX_UPLOADS = 8
-"""Uploads that wait for one parser; the next one is refused."""
+"""Maximum number of uploads that wait for one parser; the next one is refused."""
 _OUT_OF_MEMORY = 71
 """Exit status of a child that needed more memory than its limit."""
 _FATAL = 2
-"""Exit status of Go's runtime after an error that it cannot recover from."""
+"""Exit status of Go's runtime after a fatal error."""
 _CODECS = ("utf-16-be", "latin-1", "ascii")
-"""Loaded before the limits: Python opens the file of a codec when it is first used."""
+"""Codecs that are loaded before the limits apply: Python opens the file of a codec at its first use."""
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
@@ -60,13 +60,13 @@ main(sys.argv[1], *map(int, sys.argv[2:6]))
 
 
 class Exceeded(Unavailable):
-    """The function took more than its limit of time or memory, or ended its process."""
+    """The function exceeded its limit of time or memory, or ended its process."""
 
     code = "engine_failed"
 
 
 class TooCostly(Invalid):
-    """Parsing an upload took more time or memory than it may."""
+    """Parsing an upload exceeded its limit of time or memory."""
 
     code = "too_costly"
 
@@ -94,10 +94,10 @@ class Confined:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self.lives = 0
-        """the number of children so far, for callers that rely on the memory of a child"""
+        """number of children so far, for callers that rely on the memory of a child"""
 
     def start(self) -> int:
-        """See that there is a child; which one it is. Raises Unavailable."""
+        """Start a child unless one runs; return its number. Raises Unavailable."""
         with self._mutex:
             self._start()
             return self.lives
@@ -199,7 +199,7 @@ def _receive(pipe: IO[bytes], count: int, until: float) -> bytes:
 
 
 def _wait(pipe: IO[bytes], event: int, until: float) -> None:
-    """Until the pipe is ready. Raises TimeoutError."""
+    """Wait until the pipe is ready. Raises TimeoutError."""
     ready = select.poll()
     ready.register(pipe, event)
     if not ready.poll(max(0.0, until - time.monotonic()) * 1000):
@@ -210,7 +210,7 @@ def _wait(pipe: IO[bytes], event: int, until: float) -> None:
 
 _REFUSALS: dict[str, type[Refused]] = {"malformed": Malformed, "invalid": Invalid}
 _Refusal = tuple[str, str, str, str]
-"""Kind, message, hint and code; kind "" stands for a fault of the parser."""
+"""Kind, message, hint and code of a refusal; kind "" stands for a defect of the parser."""
 _encode_refusal = msgspec.msgpack.Encoder().encode
 _decode_refusal = msgpack_decoder(_Refusal)
 _PARSED, _REFUSED = b"\0", b"\1"
@@ -277,7 +277,7 @@ class Parser:
 
 
 def main(target: str, memory: int, reserved: int, nice: int, cpu_s: int) -> None:
-    """Serve one function until the parent is gone."""
+    """Serve one function until the parent has ended."""
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the function prints is no answer
     module, _, name = target.partition(":")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 MOST = 1 << 20
-"""The value of an unlimited limit."""
+"""The value of a limit that means unlimited."""
 
 
 class UvicornConnection(Protocol):
@@ -32,15 +32,14 @@ def raise_limit() -> int:
 
 
 def most_connections(limit: int) -> int:
-    """Connections that may be open at once: three quarters of the descriptors."""
+    """Return the maximum number of open connections: three quarters of the descriptors."""
     return limit * 3 // 4
 
 
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
-    """Return the idle connections to close so that at most `most` are left, or all idle ones.
+    """Return the idle connections to close so that at most `most` remain, or all idle ones.
 
-    Connections that wait for their next request come first. The others follow, the longest wait for a first request
-    first.
+    Connections that wait for their next request come first. The others follow, the longest wait for a first request first.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:

@@ -15,14 +15,16 @@ _HYPHEN = 62
 
 
 def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
-    """`<prefix>_<32 hex digits>`; `now` in microseconds since the epoch."""
+    """Return `<prefix>_<32 hex digits>`; `now` in microseconds since the epoch."""
     tail = int.from_bytes(random(10), "big")
     value = (now // 1000) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
     return f"{prefix}_{value:032x}"
 
 
 def new_secret(random: Callable[[int], bytes]) -> bytes:
-    """Return 32 random bytes whose base64url text does not begin with `-`: a command line takes that for an option."""
+    """Return 32 random bytes whose base64url text does not begin with `-`, which a command line would take for
+    an option.
+    """
     while (secret := random(SECRET_BYTES))[0] >> 2 == _HYPHEN:
         pass
     return secret
@@ -34,10 +36,10 @@ def is_id(text: str, prefix: str) -> bool:
 
 
 def standing_task(agent: str) -> str:
-    """The standing task of an agent: its id is the agent's own with another prefix."""
+    """Return the id of the standing task of an agent: its own id with another prefix."""
     return "tk_" + agent.removeprefix("ag_")
 
 
 def standing_agent(task: str) -> str:
-    """The agent whose standing task that would be."""
+    """Return the agent whose standing task has this id."""
     return "ag_" + task.removeprefix("tk_")

@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
     """Write each record as an object in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the JSON of a record: ASCII only, so that it has no line end of its own."""
+        """Return the JSON of a record: ASCII only, so that it contains no line end."""
         line = {"time": _time_of(record), "level": record.levelname, "logger": record.name}
         line["message"] = escape(record.getMessage())
         if record.exc_info:

@@ -30,7 +30,7 @@ SO_PEERPIDFD = 77
 """Linux 6.5; Python has no name for it."""
 MAX_PROC_FILE = 64 << 10
 MAX_EXECUTABLE = 512 << 20
-"""Bytes of an executable whose digest is computed; a larger one has none."""
+"""Maximum size of an executable whose digest is computed; a larger one has none."""
 MAX_DIGESTS = 256
 _CREDENTIALS = struct.Struct("3i")
 FileState = tuple[int, int, int, int, int]
@@ -56,7 +56,7 @@ class ProcessFacts:
     path: str
     """the executable, if the server finds the same file at that path; a path in another mount namespace is none"""
     digest: str
-    """SHA-256 of the executable in hexadecimal digits, if it was asked for"""
+    """SHA-256 of the executable in hexadecimal digits, if it was requested"""
     cgroups: str
     """the lines of /proc/PID/cgroup"""
 
@@ -88,7 +88,7 @@ class PeerProcess:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Give the pidfd back, once no thread reads any more."""
+        """Close the pidfd once no thread uses it."""
         self._is_closed = True
         self._release()
 

@@ -1,4 +1,4 @@
-"""Tasks that a background loop begins and does not wait for."""
+"""Tasks that a background loop starts and does not wait for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RunningTasks:
         self.running: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin the work of an id, unless it runs."""
+        """Start the work of an id, unless it is running."""
         if id not in self.running:
             task = self.running[id] = asyncio.create_task(work())
             task.add_done_callback(lambda _: self.running.pop(id))
