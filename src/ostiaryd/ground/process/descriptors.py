@@ -39,7 +39,7 @@ def most_connections(limit: int) -> int:
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
     """Return the idle connections to close so that at most `most` remain, or all idle ones.
 
-    Connections that wait for their next request come first, then those that have waited longest for a first one.
+    The order: connections that wait for their next request, then the longest wait for a first request.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:
