@@ -19,6 +19,8 @@ SECOND = 1_000_000
 MAX_PATH = 512
 MAX_DURATION_S = 100 * 365 * 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""The categories of control characters and separators of lines, in Unicode."""
 _DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
 
 
@@ -128,9 +130,7 @@ def check_path(path: str) -> str:
         raise Malformed(f"a path has 1 to {MAX_PATH} characters")
     if unicodedata.normalize("NFC", path) != path:
         raise Malformed("the path is not in Unicode's normal form C")
-    if any(
-        unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or letter in "\\%\ufffd" for letter in path
-    ):
+    if any(letter in path for letter in "\\%\ufffd") or not _CONTROL.isdisjoint(map(unicodedata.category, path)):
         raise Malformed(
             "the path contains a control character, a backslash, a percent sign, or bytes that are no UTF-8"
         )
@@ -174,4 +174,4 @@ def render_time(at: int | None) -> str:
     """Return a time of the API (RFC 3339); empty for none."""
     if at is None:
         return ""
-    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")

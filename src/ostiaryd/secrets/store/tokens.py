@@ -9,7 +9,7 @@ from ostiaryd.secrets.model.token import VaultToken
 
 _COLUMNS = """holding, accessor, network, seconds, created_at, renewed_at, expires_at, source, acr, scopes,
     details"""
-_GET = sql(f"select {_COLUMNS} from vault_token where digest = :digest")
+_GET = sql(f"select {_COLUMNS} from vault_token where digest = :digest", lasting=True)
 _INSERT = sql(
     f"""insert into vault_token (digest, {_COLUMNS}) values (:digest, :holding, :accessor, :network, :seconds,
         :created_at, :renewed_at, :expires_at, :source, :acr, :scopes, :details)"""
