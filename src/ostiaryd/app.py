@@ -303,7 +303,8 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         wire = _proving(wire, facts, allows_pep=route.allows_peps, is_reporter=not route.stops)
         gate = _checking(facts) if route.stops else None
     else:
-        gate = _gate(facts, allows_pep=route.allows_peps)
+        gate = _gate(facts, allows_pep=route.allows_peps, spends_in_act=route.spends_in_act)
+        wire = _in_one_act(wire) if route.spends_in_act else wire
     if route.grants:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
@@ -373,7 +374,9 @@ def _queueing(
     return queue
 
 
-def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
+def _gate(
+    route: RouteFacts, *, allows_pep: bool = False, spends_in_act: bool = False
+) -> Callable[[Call], Awaitable[Caller]] | None:
     """Return the gate of a route: it authenticates the caller, and authorizes the caller for the route. A refusal is
     recorded.
     """
@@ -383,7 +386,7 @@ def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Aw
     async def gate(call: Call) -> Caller:
         try:
             caller = call.caller = await wire_access.authenticate_access(
-                call, allows_pep=allows_pep
+                call, allows_pep=allows_pep, spends_in_act=spends_in_act
             )  # whom a refusal names from here on
             caller = _authorize(call, caller, route, call.world.db.read())
         except Refused as refusal:
@@ -408,9 +411,9 @@ def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) ->
 def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
     """Return the wire function for a route that proves its caller in its act.
 
-    A refusal that precedes the proof is shown to a proved caller only.
     `is_reporter`: the caller asks for others, and its entries name it as the reporter.
     """
+    answer = _in_one_act(wire)
 
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
@@ -422,6 +425,18 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
             return _authorize(call, caller, route, act.tx)
 
         call.proving, call.gate = prove, _gate(route, allows_pep=allows_pep)
+        return await answer(call)
+
+    return run
+
+
+def _in_one_act(wire: Wire) -> Wire:
+    """Return the wire function for a route whose act proves the caller, or uses up the proof.
+
+    A refusal that precedes that is shown to a proved caller only, and recorded.
+    """
+
+    async def run(call: Call) -> Reply:
         try:
             answer = await wire(call)
         except Refused as refusal:

@@ -140,7 +140,7 @@ async def issue_certificate(call: Call) -> Reply:
     except Refused as refusal:
         await _count_failed_renewal(call, new, refusal)
         raise
-    return reply(_detail(call.world.db.read(), issued.certificate, now=call.world.now()), status=201)
+    return reply(issued, status=201)
 
 
 async def issue_batch(call: Call) -> Reply:
@@ -151,7 +151,7 @@ async def issue_batch(call: Call) -> Reply:
     batch = call.json(CertificateBatch)
     parsed = await asyncio.to_thread(lambda: [_parse(new) for new in batch.requests])
 
-    def issue(act: Act) -> list[IssuedCertificate | Refused]:
+    def issue(act: Act) -> list[CertificateDetail | Refused]:
         results = [_issue_one(act, call, new, csr) for new, csr in zip(batch.requests, parsed, strict=True)]
         refused = sum(isinstance(one, Refused) for one in results)
         registry.note(act, object=call.caller.id, issued=len(results) - refused, refused=refused)
@@ -160,14 +160,13 @@ async def issue_batch(call: Call) -> Reply:
     results = await act_with_answers(
         call.world, lambda retry: registry.act_as(call, "cert.issue_batch", issue, again=retry)
     )
-    reader, now = call.world.db.read(), call.world.now()
     answers: list[BatchAnswer] = []
     for new, one in zip(batch.requests, results, strict=True):
         if isinstance(one, Refused):
             await _count_failed_renewal(call, new, one)
             answers.append({"error": _describe(one)})
         else:
-            answers.append({"certificate": _detail(reader, one.certificate, now=now)})
+            answers.append({"certificate": one})
     return reply({"answers": answers})
 
 
@@ -191,12 +190,12 @@ def _parse(new: NewCertificate) -> CertificateSigningRequest | Refused:
 
 def _issue_one(
     act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest | Refused
-) -> IssuedCertificate | Refused:
+) -> CertificateDetail | Refused:
     """Issue one certificate of a batch, with an entry of its own. A refusal undoes this certificate alone."""
     entry = Entry(at=act.now, action=_action_of(new), request=act.entry.request, network=act.entry.network)
     one = Act(act.tx, entry, act.again)
     registry.note_caller(one, call.caller)
-    result: IssuedCertificate | Refused
+    result: CertificateDetail | Refused
     try:
         if isinstance(csr, Refused):
             raise csr
@@ -212,7 +211,7 @@ def _issue_one(
     return result
 
 
-def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest) -> IssuedCertificate:
+def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest) -> CertificateDetail:
     """Issue a certificate to the holder that the request names, or to the caller."""
     agent, person, caller = new.agent, new.person, call.caller
     if agent is None and person is None:
@@ -229,7 +228,7 @@ def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningReq
         client_jkt=caller.jkt if caller.kind != "guard" else None,
         replaces=new.replaces,
     )
-    return flows.issue(act, request, config=call.world.config)
+    return _show_issued(act.tx, flows.issue(act, request, config=call.world.config))
 
 
 async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refused) -> None:
@@ -317,6 +316,12 @@ def _render(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
     state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
     if state == "live" and (bar := _find_bar(reader, certificate, now=now)) is not None:
         state, revoked_at, reason = "on_hold" if bar.reason is HOLD else "revoked", bar.at, bar.reason.value
+    return _body(reader, certificate, state=state, revoked_at=revoked_at, reason=reason)
+
+
+def _body(
+    reader: Reader, certificate: Certificate, *, state: str, revoked_at: int | None, reason: str
+) -> CertificateBody:
     return {
         "serial": certificate.serial,
         "state": state,
@@ -351,6 +356,16 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
     }
 
 
+def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail:
+    """Return a certificate of the present act, which is live: the act has checked what could stop it."""
+    return {
+        **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
+        "certificate": encode_pem([issued.certificate.der]).decode(),
+        "chain": encode_pem(issued.chain).decode(),
+        "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
+    }
+
+
 ROUTES = (
     Route(
         "GET",
@@ -367,6 +382,7 @@ ROUTES = (
         issue_certificate,
         SELF,
         body=NewCertificate,
+        spends_in_act=True,
         allows_people=True,
         grants=True,
         errors=(FORBIDDEN,),
@@ -378,6 +394,7 @@ ROUTES = (
         issue_batch,
         SELF,
         body=CertificateBatch,
+        spends_in_act=True,
         allows_people=True,
         grants=True,
         is_large=True,

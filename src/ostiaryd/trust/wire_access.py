@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.database import Reader
@@ -12,11 +14,14 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF, Caller
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
-from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
+from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, challenge
 
 
-async def authenticate_access(call: Call, *, audience: str | None = None, allows_pep: bool = False) -> Caller:
-    """Return the caller, by a token for `audience` (the admin API by default) and a DPoP proof, which is used up.
+async def authenticate_access(
+    call: Call, *, audience: str | None = None, allows_pep: bool = False, spends_in_act: bool = False
+) -> Caller:
+    """Return the caller, by a token for `audience` (the admin API by default) and a DPoP proof, which is used up: now,
+    or with `spends_in_act` by the act of the request (`Call.prove`).
 
     With `allows_pep` the API key of a static PEP is accepted instead. Raises AccessRefused, InvalidProof, NonceNeeded,
     Unauthenticated, Malformed; whatever it is, the answer gets its `WWW-Authenticate` and, where a nonce is needed or
@@ -44,7 +49,9 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
         )
         caller = access.caller
         _queue_as(call, caller)
-        if access.proof is not None:
+        if access.proof is not None and spends_in_act:
+            call.proving = partial(_spend_in_act, call, access.proof)
+        elif access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     except Refused as refusal:
         _challenge(call, refusal, resource)
@@ -113,6 +120,16 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
         _challenge(call, refusal, config.api)
         raise
     return _welcome(call, access)
+
+
+def _spend_in_act(call: Call, proof: Spend, act: Act) -> Caller:
+    try:
+        flows.spend_proof(act.tx, proof)
+    except Refused as refusal:
+        _challenge(call, refusal, call.world.config.api)
+        raise
+    caller: Caller = call.caller
+    return caller
 
 
 def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:

@@ -112,6 +112,8 @@ class Route:
     """True for a route that only stops or narrows something, or confirms a stop: it overtakes queued writes."""
     proves_in_act: bool = False
     """True if the wire proves its caller in its own act (`Call.prove`): one commit instead of two."""
+    spends_in_act: bool = False
+    """True if the one act of the wire uses up the proof that the gate has checked: one commit instead of two."""
     allows_people: bool = False
     """True if people with a key may use a route that every authenticated caller may use."""
     allows_peps: bool = False

@@ -1,0 +1,90 @@
+"""A request for a certificate takes one job of the writer, which also uses up the proof of the caller."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from harness.registry_fixtures import newest_entry
+from ostiaryd.app import build_app
+from ostiaryd.certs.model.authority import hash_for
+from ostiaryd.certs.store import certificates
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ground.world import World
+from tests.policy.authzen_api import API
+from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
+from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
+from tests.support.trust_fixtures import nonce_of
+
+ONE, MANY = "/api/v1/certificates", "/api/v1/certificates/batch"
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    await put_policies(world)
+    agent, key = await register(world)
+    return Client(build_app(world), world, agent.agent_id, key)
+
+
+def body_of(path: str, csr: str) -> dict[str, Any]:
+    return {"csr": csr} if path == ONE else {"requests": [{"csr": csr}]}
+
+
+def make_csr() -> str:
+    key = new_key()
+    return csr_builder().sign(key, hash_for(key)).public_bytes(Encoding.PEM).decode()
+
+
+async def ask(client: Client, path: str, body: dict[str, Any], *, access_token: str, proof: str) -> Answer:
+    content = json.dumps(body).encode()
+    headers = [
+        ("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json"),
+        ("content-length", str(len(content))),
+    ]  # fmt: skip
+    return await send(client.app, "POST", path, headers=headers, body=content)
+
+
+def entry(world: World) -> tuple[str, str, list[str]]:
+    last = newest_entry(world)
+    return last.action, last.outcome, [reason.code for reason in last.reasons]
+
+
+@pytest.mark.parametrize("path", [ONE, MANY])
+async def test_a_certificate_takes_one_job_and_its_proof_is_good_once(
+    client: Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = client.world
+    access_token = str((await client.token(resource=API))["access_token"])
+    proof = client.proof(method="POST", uri=ISSUER + path, access_token=access_token, nonce=nonce_of(client))
+    jobs, submit = 0, type(world.writer).submit
+
+    def count(writer: Any, job: Any) -> Any:
+        nonlocal jobs
+        jobs += 1
+        return submit(writer, job)
+
+    monkeypatch.setattr(type(world.writer), "submit", count)
+    first = await ask(client, path, body_of(path, make_csr()), access_token=access_token, proof=proof)
+    assert first.status in (200, 201), first.body
+    assert jobs == 1
+    again = await ask(client, path, body_of(path, make_csr()), access_token=access_token, proof=proof)
+    assert again.status == 401
+    assert 'error="invalid_dpop_proof"' in again.headers["www-authenticate"]
+    assert entry(world)[1:] == ("refused", ["invalid_dpop_proof"])
+    assert newest_entry(world).action.startswith("cert.issue")
+    assert len(certificates.page(world.db.read(), Page(10, ""))) == 1
+
+
+async def test_a_request_that_is_refused_before_its_act_uses_up_its_proof_and_leaves_an_entry(client: Client) -> None:
+    access_token = str((await client.token(resource=API))["access_token"])
+    proof = client.proof(method="POST", uri=ISSUER + ONE, access_token=access_token, nonce=nonce_of(client))
+    refused = await ask(client, ONE, {"csr": "no request"}, access_token=access_token, proof=proof)
+    assert refused.status == 400
+    assert entry(client.world) == ("api.call", "refused", ["malformed"])
+    assert newest_entry(client.world).agent == client.id
+    again = await ask(client, ONE, {"csr": make_csr()}, access_token=access_token, proof=proof)
+    assert again.status == 401
+    assert certificates.page(client.world.db.read(), Page(10, "")) == []
