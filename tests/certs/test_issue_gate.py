@@ -78,12 +78,15 @@ async def test_a_certificate_takes_one_job_and_its_proof_is_good_once(
     assert len(certificates.page(world.db.read(), Page(10, ""))) == 1
 
 
-async def test_a_request_that_is_refused_before_its_act_uses_up_its_proof_and_leaves_an_entry(client: Client) -> None:
+@pytest.mark.parametrize(("body", "action"), [({"csr": "no request"}, "cert.issue"), ({"cs": "no member"}, "api.call")])
+async def test_a_refused_request_uses_up_its_proof_and_leaves_an_entry(
+    client: Client, body: dict[str, Any], action: str
+) -> None:
     access_token = str((await client.token(resource=API))["access_token"])
     proof = client.proof(method="POST", uri=ISSUER + ONE, access_token=access_token, nonce=nonce_of(client))
-    refused = await ask(client, ONE, {"csr": "no request"}, access_token=access_token, proof=proof)
+    refused = await ask(client, ONE, body, access_token=access_token, proof=proof)
     assert refused.status == 400
-    assert entry(client.world) == ("api.call", "refused", ["malformed"])
+    assert entry(client.world) == (action, "refused", ["malformed"])
     assert newest_entry(client.world).agent == client.id
     again = await ask(client, ONE, {"csr": make_csr()}, access_token=access_token, proof=proof)
     assert again.status == 401

@@ -128,7 +128,7 @@ async def issue_certificate(call: Call) -> Reply:
     new = call.json(NewCertificate)
     csr = _parse(new)
 
-    def issue(act: Act) -> IssuedCertificate:
+    def issue(act: Act) -> CertificateDetail:
         if isinstance(csr, Refused):
             raise csr
         return _issue(act, call, new, csr)
@@ -357,7 +357,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
 
 
 def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail:
-    """Return a certificate of the present act, which is live: the act has checked what could stop it."""
+    """Return a certificate of the present act, which has checked that nothing stops the certificate."""
     return {
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
         "certificate": encode_pem([issued.certificate.der]).decode(),
