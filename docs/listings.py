@@ -95,6 +95,7 @@ SUBJECTS = {
     "approval": "an approval request, its answer, expiry and use",
     "authority": "the certificate authority: creation, rotation, revocation, import",
     "authorization": "authorization requests: pushed, consented, granted, denied",
+    "backend": "existing stores of secrets: configuration, failed reads, synchronisation",
     "bearer": "a bearer exemption of an agent",
     "budget": "slices of budgets at guards",
     "cert": "a certificate: issue, renewal, revocation, and a warning before its end",

@@ -90,9 +90,11 @@ from ostiaryd.secrets import (
     wire_account_pages,
     wire_account_tokens,
     wire_aws,
+    wire_backends,
     wire_connected_accounts,
     wire_egress,
     wire_leases,
+    wire_sync,
     wire_vault,
 )
 from ostiaryd.secrets import wire_admin as secrets_admin
@@ -241,6 +243,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_session.session_routes(lambda: [facts_of(route) for route in ROUTES]),
     *wire_assets.ROUTES,
     *wire_leases.ROUTES,
+    *wire_backends.ROUTES,
+    *wire_sync.ROUTES,
     *secrets_admin.ROUTES,
     *wire_egress.ROUTES,
     *wire_access_keys.ROUTES,
@@ -604,6 +608,7 @@ LOOPS = (
     _every(1, wire_leases.rotate_due),
     _every(1, wire_account_tokens.end_due),
     _every(60, secret_flows.forget_wrapped),
+    _every(1, wire_backends.forget_sealed),
     _every(5, secret_flows.renew_envelopes),
     _every(10, certs.renew_tls),
     _every(60, certificates.warn_of_certificates),

@@ -10,7 +10,7 @@ import pytest
 from tests.support.sources import ROOT, door, room, sources
 
 RANK = {"model": 0, "store": 1, "flows": 2, "wire": 3}
-PLUG_INS = {"attestors", "engines", "detectors", "exporters", "assessors"}
+PLUG_INS = {"attestors", "backends", "engines", "detectors", "exporters", "assessors"}
 WITHOUT_DOORS = {
     "ground",
     "app",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,8 +33,8 @@ DEFAULT_TTL_S = 3600
 
 
 SECOND = 1_000_000
-VERSIONED_MOUNT = "secret"
-"""The mount of the key-value store whose API has `data/` before a path."""
+VERSIONED_MOUNTS = (re.compile(r"(secret/)(.*)"), re.compile(r"(backend/[^/]*/)(.*)"))
+"""The mounts of key-value stores whose API has `data/` before a path."""
 POLL_S = 2.0
 """Seconds between requests for the answer of a person."""
 
@@ -191,14 +192,13 @@ class Identity:
         """Return the secret at a path that begins with its mount. Raises ServerRefused, Unavailable."""
         metadata = yield from self._client.discover()
         base = metadata.api_base(self._url, has_certificate=self._files is not None)
-        mount, _, rest = path.partition("/")
-        below = f"{mount}/data/{rest}" if mount == VERSIONED_MOUNT else path
+        below = _versioned(path)
         request = httpx2.Request("GET", f"{base}/v1/{quote(below)}", params=query or None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1", task=task))
         if response.status_code >= 400:
             raise _parse_secret_refusal(path, response)
         answer = msgspec.json.decode(response.content)
-        data = answer["data"]["data"] if mount == VERSIONED_MOUNT else answer["data"]
+        data = answer["data"] if below == path else answer["data"]["data"]
         return Secret(path, data, answer["lease_id"], answer["lease_duration"] if answer["lease_id"] else 0)
 
     def _account_token(self, provider: str, scopes: Iterable[str], task: str | None) -> Flow[AccountToken]:
@@ -305,6 +305,14 @@ class Identity:
 
     def _end(self, task: str, outcome: str) -> Flow[Any]:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
+
+
+def _versioned(path: str) -> str:
+    """Return a path as its mount expects it in a request."""
+    for mount in VERSIONED_MOUNTS:
+        if match := mount.fullmatch(path):
+            return f"{match[1]}data/{match[2]}"
+    return path
 
 
 def _parse_secret_refusal(path: str, response: httpx2.Response) -> Refused:

@@ -28,6 +28,7 @@ FAMILIES = frozenset(
         "approval",
         "authority",
         "authorization",
+        "backend",
         "bearer",
         "budget",
         "cert",

@@ -21,7 +21,7 @@ from ostiary.protocol.jose import b64u, unb64u
 
 KEY_BYTES = 32
 
-secret = App(name="secret", help="Store, read and delete secrets; seal and unseal them; rotate their keys.")
+secret = App(name="secret", help="Store, read, copy and delete secrets; seal and unseal them; rotate their keys.")
 
 
 @secret.command(name="put")
@@ -126,6 +126,80 @@ def unseal(*, key_file: Path, session: Here) -> None:
 def rotate_keys(*, session: Here) -> None:
     """Rotate the wrapping key, and renew the data key of each value, while requests run."""
     session.show(session.api("POST", "/secrets/rotate-keys"), facts)
+
+
+@secret.command(name="sync")
+def sync(source: str, target: str, /, *, dry_run: bool = False, session: Here) -> None:
+    """Copy secrets from a back end to a folder here, or from here to a back end.
+
+    A path that ends with a slash is a folder with everything below. Nothing is deleted at the target.
+
+        ostiary secret sync backend/legacy/app/ secret/app/ --dry-run
+
+    Args:
+        source: Path or folder to read.
+        target: Path or folder to write.
+        dry_run: Print what would change, and change nothing.
+    """
+    body = {"source": source, "target": target, "dry_run": dry_run}
+    columns = {"path": "PATH", "change": "CHANGE", "error": "ERROR"}
+    changes = session.api("POST", "/secrets/sync", body)["changes"]
+    session.show(changes, lambda rows: table(rows, columns, empty="no secret"))
+
+
+backend = App(name="backend", help="Configure, list and remove back ends: existing stores of secrets.")
+secret.command(backend)
+
+
+@backend.command(name="put")
+def put_backend(
+    name: str,
+    /,
+    *,
+    kind: str,
+    address: str,
+    mount: str = "",
+    region: str = "",
+    cache: int = 30,
+    credentials: Source | None = None,
+    session: Here,
+) -> None:
+    """Configure an existing store as a back end; agents read its secrets at backend/NAME/PATH.
+
+        ostiary secret backend put legacy --kind vault-kv2 --address https://vault.example.com:8200 --mount secret \\
+            --credentials vault.json
+
+    Args:
+        name: Name of the back end.
+        kind: Kind: vault-kv2, vault-kv1, aws, kubernetes, files or environment.
+        address: URL, absolute folder or env:PREFIX_, which the setting secret_backends names.
+        mount: Mount at the Vault, such as secret.
+        region: Region of AWS.
+        cache: Seconds for which a value is kept in memory, 0 to 300.
+        credentials: JSON file with token, or with access_key_id and secret_access_key; - is standard input.
+    """
+    body = {"name": name, "kind": kind, "address": address, "mount": mount, "region": region, "cache_s": cache}
+    body["credentials"] = {} if credentials is None else read_json(credentials)
+    session.show(session.api("POST", "/secrets/backends", body), facts)
+
+
+@backend.command(name="list")
+def list_backends(*, session: Here) -> None:
+    """List the back ends."""
+    columns = {"name": "NAME", "kind": "KIND", "address": "ADDRESS", "mount": "MOUNT", "cache_s": "CACHE S"}
+    rows = session.api("GET", "/secrets/backends")["backends"]
+    session.show(rows, lambda rows: table(rows, columns, empty="no back ends: ostiary secret backend put NAME"))
+
+
+@backend.command(name="remove")
+def remove_backend(name: str, /, *, session: Here) -> None:
+    """Remove a back end; its secrets stay where they are.
+
+    Args:
+        name: Name of the back end.
+    """
+    session.api("DELETE", f"/secrets/backends/{name}")
+    session.show({"backend": name, "state": "removed"}, facts)
 
 
 def _parse_members(members: Sequence[str]) -> dict[str, Any]:

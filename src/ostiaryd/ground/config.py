@@ -286,7 +286,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         Meta(
             description="PEM file of certificate authorities that are trusted beside those of the system where metadata"
-            " documents and keys of clients are fetched"
+            " documents and keys of clients are fetched, and where secrets of back ends are read"
         ),
     ] = ""
     acme_networks: Annotated[
@@ -321,6 +321,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             description="Database servers on which the vault may create accounts for agents: HOST:PORT, or the folder"
             " of a Unix socket, separated by spaces; empty: none"
+        ),
+    ] = ""
+    secret_backends: Annotated[
+        str,
+        Meta(
+            description="Existing stores whose secrets agents may read: https://HOST[:PORT], an absolute folder, or"
+            " env:PREFIX_ (variables of the server), separated by spaces; empty: none"
         ),
     ] = ""
     aws_region: Annotated[
@@ -427,6 +434,11 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
         return _checked(convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
         raise Invalid(f"configuration: {error}", hint="`docs/reference/configuration.md` lists every key") from error
+
+
+def read_environment(prefix: str) -> dict[str, str]:
+    """Return the variables of the environment that begin with a prefix, without the prefix."""
+    return {name.removeprefix(prefix): value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
 def read_places(file: str) -> Places:

@@ -20,6 +20,7 @@ from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import operators
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import decode_key
+from ostiaryd.secrets.wire_backends import forget_values
 
 UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
@@ -145,6 +146,7 @@ async def seal_secrets(call: Call) -> Reply:
     text = order.unseal_public_key
     public = None if text is None else decode_key(text, field="unseal_public_key")
     status = await act_as(call, "vault.seal", lambda act: flows.seal_secrets(act, public, may_choose=may_choose))
+    forget_values(world)
     return reply(_show_seal(status))
 
 

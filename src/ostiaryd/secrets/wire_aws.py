@@ -7,6 +7,7 @@ members that are not supported are refused with an error of the API.
 from __future__ import annotations
 
 import base64
+import hmac
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, TypedDict
@@ -44,11 +45,15 @@ from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import access_keys, keyvalue
+from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
 from ostiaryd.secrets.model.keyvalue import Secret, check_custom
-from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path
+from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path, split_path
 from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
+from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import keyvalue as store
+from ostiaryd.secrets.wire_backends import read_value
 
 MOUNT = "secret"
 TARGET = "secretsmanager."
@@ -212,21 +217,42 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
     """Run an action on one secret as one act, decided as a request of the Vault API would be."""
     place = _Place(call.world.config.aws_region, call.world.random)
 
-    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
+    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any] | ReadBackend:
         if secret_id is None:
             raise Invalid("the name or the id of the secret is missing")
         path = check_path(aws.read_id(secret_id, region=place.region))
         if path.endswith("/"):
             raise Invalid("the name of a secret does not end with a slash")
-        act.entry.object = f"{MOUNT}/{path}"
+        head, rest = split_path(path)
+        mount, below = (head, rest) if head == BACKENDS else (MOUNT, path)
+        act.entry.object = f"{mount}/{below}"
         act.entry.detail = {"operation": action.operation, "api": "aws"}
         config = call.world.config
-        flows.authorize(act, caller, MOUNT, path, action.kind, action.operation, config=config)
-        return action.run(act, path, body, place)
+        flows.authorize(act, caller, mount, below, action.kind, action.operation, config=config)
+        if mount == MOUNT:
+            return action.run(act, path, body, place)
+        if action is not _READ_VALUE or body.VersionId is not None or body.VersionStage not in (None, aws.CURRENT):
+            raise Invalid("of a secret of a back end, the present value alone is read here")
+        name, below = split_path(below)
+        find_backend(act.tx, name)
+        return ReadBackend(name, below, caller.holding)
 
     is_change = action.kind in (SecretAction.WRITE, SecretAction.DELETE)
-    answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[action.kind], is_change=is_change, run=run)
-    return answer
+    answer: dict[str, Any] | ReadBackend
+    answer = await _act(call, ENTRY_ACTIONS[action.kind], is_change=is_change, run=run)
+    return await _read_backend(call, answer, place) if isinstance(answer, ReadBackend) else answer
+
+
+async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dict[str, Any]:
+    """Return the present value of a secret of a back end; its version is a keyed hash of the value."""
+    value, name = await read_value(call, upstream), f"{BACKENDS}/{upstream.name}/{upstream.path}"
+    return {
+        "ARN": aws.make_arn(name, region=place.region),
+        "Name": name,
+        "VersionId": hmac.digest(call.world.keys.derive("backend version"), value.json, "sha256").hex()[:32],
+        **aws.render_value(msgspec.json.encode(value.data)),
+        "VersionStages": [aws.CURRENT],
+    }
 
 
 async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, flows.VaultCaller], Any]) -> Any:

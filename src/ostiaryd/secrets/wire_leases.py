@@ -33,6 +33,8 @@ from ostiaryd.secrets.model.upstream import (
     ConnectDatabase,
     CreateAccount,
     ExtendAccount,
+    ListBackend,
+    ReadBackend,
     RevokeDue,
     RevokeRoles,
     RotateRole,
@@ -42,6 +44,7 @@ from ostiaryd.secrets.model.upstream import (
 from ostiaryd.secrets.store import accounts
 from ostiaryd.secrets.store import databases as database_store
 from ostiaryd.secrets.store import leases as lease_store
+from ostiaryd.secrets.wire_backends import answer_from_backend
 
 if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection
@@ -82,6 +85,8 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             for role in roles:
                 await _revoke_role(call, role, is_forgotten=is_forced)
             await revoke_due(world)
+        case ReadBackend() | ListBackend():
+            return await answer_from_backend(call, upstream)
     return Answer(status=204)
 
 

@@ -53,6 +53,8 @@ from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import lease
 from ostiaryd.secrets.flows.connected_accounts import IssueToken
+from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
+from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown
 from ostiaryd.secrets.model.request import (
     ENTRY_ACTIONS,
@@ -68,7 +70,9 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, VaultToken
+from ostiaryd.secrets.store import backends as backend_store
 from ostiaryd.secrets.wire_account_tokens import issue_token
+from ostiaryd.secrets.wire_backends import forget_values
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
@@ -110,6 +114,7 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
     (InvalidProof, 401),
     (DatabaseDown, 502),
     (ProviderDown, 502),
+    (BackendFailed, 502),
     (Unavailable, 503),
     (NotFound, 404),
     (MethodNotAllowed, 405),
@@ -205,7 +210,10 @@ async def _answer(call: Call, path: str) -> Reply:
     if (system := _SYSTEM.get(path)) is not None:
         method, action, run = system
         _require(request, method)
-        return _envelope(call, await _act(call, action, partial(run, call, request)))
+        answer = await _act(call, action, partial(run, call, request))
+        if path == "sys/seal":
+            forget_values(call.world)
+        return _envelope(call, answer)
     if path.startswith("sys/internal/ui/mounts/"):
         _require(request, VaultMethod.READ)
         return _envelope(call, await _act(call, "vault.lookup", partial(_show_mount, call, request)))
@@ -585,21 +593,27 @@ def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller
 
 
 def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    return Answer(data={f"{mount}/": _render_mount(mount) for mount in flows.MOUNTS})
+    names = [f"{BACKENDS}/{one.name}" for one in backend_store.get_all(act.tx)]
+    mounts = [mount for mount in flows.MOUNTS if mount != BACKENDS]
+    return Answer(data={f"{mount}/": _render_mount(mount) for mount in mounts + names})
 
 
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     """Return the mount of a path: the Vault command line asks for the version of a key-value store."""
-    mount = request.path.removeprefix("sys/internal/ui/mounts/").partition("/")[0]
-    if mount not in flows.MOUNTS:
+    mount, _, rest = request.path.removeprefix("sys/internal/ui/mounts/").partition("/")
+    is_known = mount in flows.MOUNTS
+    if mount == BACKENDS:
+        name = rest.partition("/")[0]
+        mount, is_known = f"{mount}/{name}", backend_store.get(act.tx, name) is not None
+    if not is_known:
         raise Forbidden(f"preflight capability check returned 403, no mount {mount[:64]!a}")
     return Answer(data={**_render_mount(mount), "path": f"{mount}/"})
 
 
 def _render_mount(mount: str) -> dict[str, object]:
-    engine = flows.engine_of(mount)
+    engine = flows.engine_of(mount.partition("/")[0])
     return {
-        "accessor": f"{mount}_ostiary",
+        "accessor": f"{mount.replace('/', '_')}_ostiary",
         "config": {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0},
         "description": engine.DESCRIPTION,
         "external_entropy_access": False,

@@ -43,6 +43,7 @@ class SecretEngine(Protocol):
 
 
 MOUNTS = {
+    "backend": "backend",
     "database": "database",
     "kv": "kv_v1",
     "oauth": "oauth",

@@ -1,4 +1,4 @@
-"""Signature Version 4 of AWS: how a request is read, and which signature it must have."""
+"""Signature Version 4 of AWS: how a request is read and signed, and which signature it must have."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def has_signature_of(self, secret: str) -> bool:
         """Return whether the signature was made with that secret key, in constant time."""
-        key = f"AWS4{secret}".encode()
-        for part in (self.day, self.region, SERVICE, "aws4_request"):
-            key = hmac.digest(key, part.encode(), sha256)
-        expected = hmac.digest(key, self.to_sign.encode(), sha256).hex()
+        expected = _signature(secret, self.day, self.region, self.to_sign)
         return hmac.compare_digest(expected, self.unverified_signature)
 
 
@@ -94,6 +91,28 @@ def read_request(
         unverified_signature=signature,
         signed_at=signed_at,
     )
+
+
+def sign_request(
+    body: bytes, *, target: str, media_type: str, host: str, region: str, key_id: str, secret: str, now: int
+) -> dict[str, str]:
+    """Return the headers of a signed POST request to the path `/`; `now` in microseconds."""
+    date = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    values = {"content-type": media_type, "host": host, "x-amz-date": date, "x-amz-target": target}
+    names = ";".join(values)
+    scope = f"{date[:8]}/{region}"
+    text = _text_to_sign(values, list(values), path="/", digest=sha256(body).hexdigest(), date=date, scope=scope)
+    signature = _signature(secret, date[:8], region, text)
+    credential = f"{key_id}/{scope}/{SERVICE}/aws4_request"
+    authorization = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+    return {**values, "authorization": authorization}
+
+
+def _signature(secret: str, day: str, region: str, to_sign: str) -> str:
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, SERVICE, "aws4_request"):
+        key = hmac.digest(key, part.encode(), sha256)
+    return hmac.digest(key, to_sign.encode(), sha256).hex()
 
 
 def _single(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -62,4 +62,30 @@ class RotateRole(NamedTuple):
     is_new: bool = False
 
 
-Upstream = CreateAccount | ExtendAccount | RevokeDue | RevokeRoles | ConnectDatabase | RotateRoot | RotateRole
+class ReadBackend(NamedTuple):
+    """Read the secret at a path of a back end, for the holder of a holding."""
+
+    name: str
+    path: str
+    holding: str
+
+
+class ListBackend(NamedTuple):
+    """List the names in a folder of a back end, for the holder of a holding."""
+
+    name: str
+    folder: str
+    holding: str
+
+
+Upstream = (
+    CreateAccount
+    | ExtendAccount
+    | RevokeDue
+    | RevokeRoles
+    | ConnectDatabase
+    | RotateRoot
+    | RotateRole
+    | ReadBackend
+    | ListBackend
+)

@@ -184,6 +184,13 @@ ENVELOPE_TABLES = (
         ("",),
         lambda row: ("oauth", row[0], 1),
     ),
+    EnvelopeTable(
+        ("name",),
+        sql("select name, wrapped_key, sealed from secret_backend where name > :name order by name limit :limit"),
+        sql("update secret_backend set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        ("",),
+        lambda row: ("backend", row[0], 1),
+    ),
 )
 """All tables with envelopes: a value elsewhere would be lost with its wrapping key. Pending passwords come before
 present ones, since the end of a rotation moves them there while values are renewed.

@@ -1,0 +1,134 @@
+"""AWS Secrets Manager, by its JSON API with Signature Version 4."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ground.outbound.fetch import Answer
+from ostiaryd.secrets.backends.remote import Remote
+from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.backend import (
+    MAX_NAMES,
+    BackendConfig,
+    BackendFailed,
+    BackendValue,
+    check_names,
+    check_value,
+    parse_answer,
+)
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.sigv4 import SERVICE, sign_request
+
+MEDIA_TYPE = "application/x-amz-json-1.1"
+MAX_PAGES = 100
+_TYPE = re.compile(r"(?:.*#)?([A-Za-z]{1,64})")
+_MISSING = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
+"""InvalidRequestException: the secret is marked for deletion."""
+
+
+class AwsBackend:
+    """The secrets of an account in a region; a name is a path."""
+
+    def __init__(
+        self,
+        config: BackendConfig,
+        credentials: Mapping[str, str],
+        remote: Remote,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._region, self._credentials, self._remote = config.region, credentials, remote
+        self._now, self._random = now, random
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the value of a secret. Raises NothingStored, BackendFailed, Invalid."""
+        answer = await self._ask("GetSecretValue", {"SecretId": aws.check_name(path)})
+        if answer.get("Name") != path:
+            raise BackendFailed("the back end answers with another secret")
+        text, binary = answer.get("SecretString"), answer.get("SecretBinary")
+        if isinstance(text, str) and (members := _members(text)) is not None:
+            return check_value(members)
+        try:
+            return check_value(aws.read_value(_text(text), _text(binary)))
+        except Invalid:
+            raise BackendFailed("the answer of the back end has no `SecretString` and no `SecretBinary`") from None
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names in a folder: names of secrets up to the next slash. Raises BackendFailed."""
+        names: set[str] = set()
+        body: dict[str, Any] = {"MaxResults": 100}
+        if folder:
+            body["Filters"] = [{"Key": "name", "Values": [folder]}]
+        for _ in range(MAX_PAGES):
+            answer = await self._ask("ListSecrets", body)
+            secrets, token = answer.get("SecretList"), answer.get("NextToken")
+            if not isinstance(secrets, list):
+                raise BackendFailed("the back end lists no secrets")
+            for secret in secrets:
+                name = secret.get("Name") if isinstance(secret, dict) else None
+                if not isinstance(name, str):
+                    raise BackendFailed("the back end lists a secret without a name")
+                if name.startswith(folder) and (below := name.removeprefix(folder)):
+                    head, slash, _ = below.partition("/")
+                    names.add(head + slash)
+            if not token:
+                return check_names(list(names), folder)
+            body["NextToken"] = token
+        raise BackendFailed(f"the back end lists more than {MAX_NAMES} secrets")
+
+    async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
+        """Write a value. Raises Conflict for a secret that appeared meanwhile, BackendFailed, Invalid."""
+        body = {"ClientRequestToken": self._random(16).hex(), **aws.render_value(msgspec.json.encode(data))}
+        if present is None:
+            await self._ask("CreateSecret", {"Name": aws.check_name(path), **body})
+        else:
+            await self._ask("PutSecretValue", {"SecretId": aws.check_name(path), **body})
+
+    async def _ask(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        content = msgspec.json.encode(body)
+        headers = sign_request(
+            content,
+            target=f"{SERVICE}.{action}",
+            media_type=MEDIA_TYPE,
+            host=urlsplit(self._remote.address).netloc,
+            region=self._region,
+            key_id=self._credentials["access_key_id"],
+            secret=self._credentials["secret_access_key"],
+            now=self._now(),
+        )
+        answer = await self._remote.send("POST", "/", headers=headers, body=content)
+        if answer.status != 200:
+            raise _failure(answer)
+        return parse_answer(answer.body)
+
+
+def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
+    named = parse_answer(answer.body).get("__type") if 400 <= answer.status < 500 else None
+    match = _TYPE.fullmatch(named) if isinstance(named, str) else None
+    if match is None:
+        return BackendFailed(f"the back end answers {answer.status}")
+    if match[1] in _MISSING:
+        return NothingStored("no value is stored at this path")
+    if match[1] == "ResourceExistsException":
+        return Conflict("the value at the back end changed meanwhile", hint="synchronise again")
+    return BackendFailed(f"the back end answers {match[1]}")
+
+
+def _members(text: str) -> dict[str, Any] | None:
+    """Return the members of a text that is a JSON object; None for any other text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

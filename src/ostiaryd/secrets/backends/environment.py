@@ -1,0 +1,36 @@
+"""The environment of the server: a secret NAME is the variable PREFIX_NAME, and its text is the member `value`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.config import read_environment
+from ostiaryd.secrets.model.backend import BackendConfig, BackendValue, check_names, check_value
+from ostiaryd.secrets.model.request import NothingStored
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class EnvironmentBackend:
+    """The variables with a prefix, as they were when the server started."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        variables = read_environment(config.address.removeprefix("env:"))
+        self._variables = {name: value for name, value in variables.items() if _NAME.fullmatch(name)}
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the value of a variable. Raises NothingStored, BackendFailed."""
+        if path not in self._variables:
+            raise NothingStored("no value is stored at this path")
+        return check_value({"value": self._variables[path]})
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names of the variables without the prefix. Raises BackendFailed."""
+        return [] if folder else check_names(list(self._variables), "")
+
+    async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
+        """Refuse to write. Raises Conflict."""
+        raise Conflict("the environment is only read", hint="synchronise from it, or into a Vault")

@@ -1,0 +1,170 @@
+"""Folders: mounted secrets of Kubernetes, and single files.
+
+Of Kubernetes, a secret NAME is the folder NAME, and each file in it is a member. The kubelet replaces a secret by one
+change of the link `..data`, so all members are read below the folder to which the link led at the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed
+from ostiaryd.secrets.model.backend import BackendConfig, BackendFailed, BackendValue, check_names, check_value
+from ostiaryd.secrets.model.keyvalue import MAX_VALUE
+from ostiaryd.secrets.model.request import NothingStored
+
+T = TypeVar("T")
+WITHIN_S = 5.0
+MAX_MEMBERS = 256
+SWAPS = 5
+"""Replacements of a secret during one read, after which the read fails."""
+DATA = "..data"
+
+
+class _Folder:
+    """A folder of secrets, which this server only reads. `kept` is the data folder of the server itself."""
+
+    def __init__(self, config: BackendConfig, kept: Path) -> None:
+        self._address, self._kept = Path(config.address), kept
+
+    async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
+        """Refuse to write. Raises Conflict."""
+        raise Conflict("a folder of secrets is only read", hint="synchronise from it, or into a Vault")
+
+    def root(self) -> Path:
+        """Return the folder without links. Raises BackendFailed if it is missing, or holds the server's own keys."""
+        try:
+            root, kept = self._address.resolve(strict=True), self._kept.resolve()
+        except OSError as error:
+            raise BackendFailed(f"the folder cannot be read: {error.strerror}") from None
+        if root.is_relative_to(kept) or kept.is_relative_to(root):
+            raise BackendFailed("the folder of the back end is that of the server's own data")
+        return root
+
+
+class KubernetesBackend(_Folder):
+    """A folder with a mounted secret of Kubernetes in each folder below."""
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the members of a secret. Raises NothingStored, BackendFailed."""
+        _check_visible(path)
+        return await _in_thread(lambda: self._read(path))
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names of the secrets. Raises BackendFailed."""
+        return await _in_thread(lambda: self._list(folder))
+
+    def _read(self, path: str) -> BackendValue:
+        if "/" in path:
+            raise NothingStored("no value is stored at this path")
+        folder = _resolve(self.root(), path)
+        for _ in range(SWAPS):
+            data = folder / DATA
+            present = _resolve(folder, DATA) if data.is_symlink() else folder
+            try:
+                return check_value({name: _read_text(present, name) for name in _file_names(present)})
+            except NothingStored:
+                if present == folder or present.exists():
+                    raise
+        raise BackendFailed("the secret is replaced again and again")
+
+    def _list(self, folder: str) -> list[str]:
+        root = self.root()
+        if folder:
+            return []
+        return check_names([one.name for one in os.scandir(root) if one.name[0] != "." and one.is_dir()], "")
+
+
+class FilesBackend(_Folder):
+    """A folder of files: a JSON object is the value, any other text is its member `value`."""
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the value in a file. Raises NothingStored, BackendFailed."""
+        _check_visible(path)
+        return await _in_thread(lambda: _parse(_read_text(self.root(), path)))
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names in a folder. Raises BackendFailed."""
+        return await _in_thread(lambda: self._list(folder))
+
+    def _list(self, folder: str) -> list[str]:
+        _check_visible(folder)
+        root = self.root()
+        try:
+            present = _resolve(root, folder) if folder else root
+            names = [one.name + ("/" if one.is_dir() else "") for one in os.scandir(present) if one.name[0] != "."]
+        except (NothingStored, OSError):
+            return []
+        return check_names(names, folder)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Return the result of work in a thread. Raises BackendFailed if the disk is too slow."""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            return await asyncio.to_thread(work)
+    except TimeoutError:
+        raise BackendFailed(f"the folder takes longer than {WITHIN_S:g} s") from None
+
+
+def _check_visible(path: str) -> None:
+    """Check that no name begins with a dot: `..data` is a second path of a mounted secret. Raises NothingStored."""
+    if any(name.startswith(".") for name in path.split("/")):
+        raise NothingStored("no value is stored at this path")
+
+
+def _resolve(root: Path, path: str) -> Path:
+    """Return a path below a folder without links. Raises NothingStored, also for a link that leads elsewhere."""
+    try:
+        resolved = (root / path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        raise NothingStored("no value is stored at this path") from None
+    if resolved == root or not resolved.is_relative_to(root):
+        raise NothingStored("no value is stored at this path")
+    return resolved
+
+
+def _file_names(folder: Path) -> list[str]:
+    try:
+        names = sorted(one.name for one in os.scandir(folder) if not one.name.startswith("..") and one.is_file())
+    except OSError:
+        raise NothingStored("no value is stored at this path") from None
+    if not names:
+        raise NothingStored("no value is stored at this path")
+    if len(names) > MAX_MEMBERS:
+        raise BackendFailed(f"the secret has more than {MAX_MEMBERS} files")
+    return names
+
+
+def _read_text(root: Path, path: str) -> str:
+    """Return the text of a regular file below a folder. Raises NothingStored, BackendFailed."""
+    try:
+        descriptor = os.open(_resolve(root, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NothingStored("no value is stored at this path")
+            content = file.read(MAX_VALUE + 1)
+    except PermissionError:
+        raise BackendFailed("the server may not read the file") from None
+    except OSError:
+        raise NothingStored("no value is stored at this path") from None
+    if len(content) > MAX_VALUE:
+        raise BackendFailed(f"the file has more than {MAX_VALUE} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BackendFailed("the file is not UTF-8") from None
+
+
+def _parse(text: str) -> BackendValue:
+    try:
+        value = canonical.parse(text)
+    except Malformed:
+        value = None
+    return check_value(value if isinstance(value, dict) else {"value": text})

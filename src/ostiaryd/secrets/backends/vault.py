@@ -1,0 +1,74 @@
+"""HashiCorp Vault and OpenBao: key-value stores of version 2 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from ostiary.protocol.errors import Conflict
+from ostiaryd.secrets.backends.remote import Remote
+from ostiaryd.secrets.model.backend import (
+    BackendConfig,
+    BackendFailed,
+    BackendKind,
+    BackendValue,
+    check_names,
+    check_value,
+    parse_answer,
+)
+from ostiaryd.secrets.model.request import NothingStored
+
+
+class VaultBackend:
+    """A key-value mount of a Vault server, read with a token."""
+
+    def __init__(self, config: BackendConfig, credentials: Mapping[str, str], remote: Remote) -> None:
+        self._mount, self._remote = config.mount, remote
+        self._is_versioned = config.kind is BackendKind.VAULT_V2
+        self._headers = {"x-vault-token": credentials["token"], "x-vault-request": "true"}
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the value at a path. Raises NothingStored, BackendFailed."""
+        data = await self._ask("GET", "data", path)
+        if not self._is_versioned:
+            return check_value(data)
+        metadata = data.get("metadata")
+        return check_value(data.get("data"), metadata.get("version", 0) if isinstance(metadata, dict) else 0)
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names in a folder. Raises BackendFailed."""
+        try:
+            data = await self._ask("GET", "metadata", folder, query="?list=true")
+        except NothingStored:
+            return []
+        return check_names(data.get("keys"), folder)
+
+    async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
+        """Write a value; in version 2 only over the version that was present. Raises Conflict, BackendFailed."""
+        body: dict[str, Any] = dict(data)
+        if self._is_versioned:
+            body = {"data": data, "options": {"cas": 0 if present is None else present.version}}
+        await self._ask("POST", "data", path, body=msgspec.json.encode(body))
+
+    async def _ask(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> dict[str, Any]:
+        """Return `data` of an answer. Raises NothingStored, Conflict, BackendFailed."""
+        below = f"{self._mount}/{kind}/{path}" if self._is_versioned else f"{self._mount}/{path}"
+        answer = await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
+        match answer.status:
+            case 200:
+                data = parse_answer(answer.body).get("data")
+                if not isinstance(data, dict):
+                    raise BackendFailed("the answer of the back end has no `data`")
+                return data
+            case 204:
+                return {}
+            case 404:
+                raise NothingStored("no value is stored at this path")
+            case 400 if method == "POST" and b"check-and-set" in answer.body:
+                raise Conflict("the value at the back end changed meanwhile", hint="synchronise again")
+            case 403:
+                raise BackendFailed("the back end denies its token", hint="configure another token, or its policy")
+        raise BackendFailed(f"the back end answers {answer.status}")

@@ -1,0 +1,65 @@
+"""Operations on back ends: the configuration, and the checks before and after a read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.callers import TokenRefused
+from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
+from ostiaryd.secrets.model.backend import MAX_BACKENDS, MOUNT, BackendConfig, BackendFailed
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.store import backends as store
+from ostiaryd.secrets.store.backends import StoredBackend
+
+
+def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
+    """Store a back end, or replace it. Raises Conflict, Sealed."""
+    registry.note(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
+    if store.get(act.tx, name) is None and len(store.get_all(act.tx)) >= MAX_BACKENDS:
+        raise Conflict(f"there are {MAX_BACKENDS} back ends", hint="remove one")
+    store.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
+    stored = store.get(act.tx, name)
+    assert stored is not None
+    return stored
+
+
+def delete_backend(act: Act, name: str) -> None:
+    """Delete a back end; its secrets stay where they are. Raises NotFound."""
+    registry.note(act, object=f"{MOUNT}/{name[:64]}")
+    if not store.delete(act.tx, name):
+        raise NotFound("the back end does not exist", hint="ostiary secret backend list")
+
+
+def find_backend(reader: Reader, name: str) -> StoredBackend:
+    """Return a back end. Raises NothingStored."""
+    if (stored := store.get(reader, name)) is None:
+        raise NothingStored("there is no such back end", hint="ostiary secret backend list", code="no_route")
+    return stored
+
+
+def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) -> dict[str, str]:
+    """Return the credentials of a back end. Raises Sealed, Conflict."""
+    plain = open_value(reader, stored.credentials, (MOUNT, stored.name, 1), keys=keys)
+    return msgspec.json.decode(plain, type=dict[str, str])
+
+
+def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
+    """Check that a value may be handed out that was read meanwhile. Raises Sealed, TokenRefused, BackendFailed.
+
+    `holding`: that of the caller, which a stop may have ended; None for an administrator.
+    """
+    check_open(reader)
+    if holding is not None:
+        present_holding = registry.get_holding(reader, holding)
+        if present_holding is None or not present_holding.is_live(now):
+            raise TokenRefused("permission denied: the token has ended", hint="log in again")
+    present = store.get(reader, stored.name)
+    if present is None or present.updated_at != stored.updated_at:
+        raise BackendFailed("the back end was changed meanwhile", hint="try again")

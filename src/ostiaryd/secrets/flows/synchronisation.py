@@ -1,0 +1,139 @@
+"""Synchronisation of stored values with a back end: the comparison, and the changes in one act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import keyvalue
+from ostiaryd.secrets.flows.operators import KEY_VALUE_MOUNTS, ONE_VERSION
+from ostiaryd.secrets.flows.seal import check_open
+from ostiaryd.secrets.model.backend import MOUNT
+from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
+from ostiaryd.secrets.store import keyvalue as store
+
+MAX_SECRETS = 500
+"""Secrets of one synchronisation."""
+NAMED = 100
+"""Changes that an entry names."""
+
+
+class Change(StrEnum):
+    """A change at a path of the target."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    SAME = "same"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class PathChange(NamedTuple):
+    """A change at a path; `error` says why a change failed."""
+
+    path: str
+    change: Change
+    error: str = ""
+
+
+class SyncPlace(NamedTuple):
+    """A secret, or a folder with all below it: a key-value mount or the name of a back end, and the path there."""
+
+    mount: str
+    path: str
+    is_backend: bool
+
+    @property
+    def is_folder(self) -> bool:
+        """Return whether the path is that of a folder."""
+        return not self.path or self.path.endswith("/")
+
+    def full(self, below: str = "") -> str:
+        """Return the path with its mount, as policies and entries show it."""
+        return f"{f'{MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
+
+
+def parse_place(path: str) -> SyncPlace:
+    """Return the place that a path names, such as `secret/app/` and `backend/NAME/app/`. Raises Malformed, Invalid."""
+    mount, rest = split_path(check_path(path))
+    if mount == MOUNT:
+        name, below = split_path(rest)
+        return SyncPlace(name, below, True)
+    if mount not in KEY_VALUE_MOUNTS:
+        raise Invalid(f"a path begins with backend/NAME/, {' or '.join(f'{one}/' for one in KEY_VALUE_MOUNTS)}")
+    return SyncPlace(mount, rest, False)
+
+
+def write_values(
+    act: Act, target: SyncPlace, values: Mapping[str, Mapping[str, Any]], *, is_dry: bool
+) -> list[PathChange]:
+    """Store values, by their paths below the target, that differ from the present ones. Raises Invalid, Sealed."""
+    check_open(act.tx)
+    changes = []
+    for below, value in sorted(values.items()):
+        path = check_path(f"{target.path}{below}")
+        present = _read(act, target.mount, path)
+        change = compare(present, canonical.encode(value, floats=True))
+        if change is not Change.SAME and not is_dry:
+            _, version = keyvalue.put_value(act, target.mount, path, value)
+            if target.mount == ONE_VERSION:
+                store.prune(act.tx, target.mount, path, before=version.version)
+        changes.append(PathChange(target.full(below), change))
+    return changes
+
+
+def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
+    """Return the present values at a place, by their paths below it. Raises NothingStored, Conflict, Sealed."""
+    check_open(act.tx)
+    paths = list(_list_paths(act, source))
+    start = len(source.path)
+    values = {path[start:]: value for path in paths if (value := _read(act, source.mount, path)) is not None}
+    if not values:
+        raise NothingStored("no value is stored at this path", code="not_found")
+    return {below: msgspec.json.decode(value) for below, value in values.items()}
+
+
+def note_changes(
+    act: Act, source: SyncPlace, target: SyncPlace, changes: Iterable[PathChange], *, is_dry: bool
+) -> None:
+    """Record a synchronisation in its entry: how many changes of each kind, and the paths of the first ones."""
+    changed = [one for one in changes if one.change is not Change.SAME]
+    counts = {change.value: sum(one.change is change for one in changed) for change in Change}
+    act.entry.object = target.full()
+    act.entry.detail = {
+        "source": source.full(),
+        "dry_run": is_dry,
+        "changes": {name: count for name, count in counts.items() if count},
+        "paths": [one.path for one in changed[:NAMED]],
+    }
+
+
+def compare(present: bytes | None, new: bytes) -> Change:
+    """Return the change from a present value to a new one, both as canonical JSON."""
+    return Change.CREATE if present is None else Change.SAME if present == new else Change.UPDATE
+
+
+def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
+    if not place.is_folder:
+        return [place.path]
+    prefix = place.path.encode()
+    end = prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
+    paths = store.paths(act.tx, place.mount, first=prefix, end=end, limit=MAX_SECRETS + 1)
+    if len(paths) > MAX_SECRETS:
+        raise Conflict(f"the folder has more than {MAX_SECRETS} secrets", hint="synchronise folders below")
+    return [path.decode() for path in paths]
+
+
+def _read(act: Act, mount: str, path: str) -> bytes | None:
+    """Return the present value at a path as canonical JSON; None if there is none, or if it is deleted."""
+    try:
+        value = keyvalue.read_value(act, mount, path)[2]
+    except NothingStored:
+        return None
+    return None if value is None else canonical.encode(msgspec.json.decode(value), floats=True)

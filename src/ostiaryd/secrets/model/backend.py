@@ -1,0 +1,195 @@
+"""Back ends: existing stores whose secrets agents read at `backend/NAME/PATH`, without a copy in this server.
+
+An address is an URL, an absolute folder, or `env:PREFIX`; the setting `secret_backends` names each permitted address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
+from ostiaryd.secrets.model.keyvalue import MAX_VALUE
+from ostiaryd.secrets.model.request import check_path
+
+MOUNT = "backend"
+MAX_BACKENDS = 100
+MAX_CACHE_S = 300
+MAX_ANSWER = 4 * MAX_VALUE
+"""Bytes of an answer of a back end with its envelope."""
+MAX_NAMES = 10_000
+RESERVED = "agents"
+"""No name of a back end: `agents/NAME/` of a mount is the folder of the agent NAME."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_PREFIX = re.compile(r"env:[A-Z][A-Z0-9_]{1,100}_")
+_CREDENTIAL = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+class BackendFailed(Unavailable):
+    """The back end cannot be reached, is too slow, denies its credentials, or its answer is wrong."""
+
+    code = "backend_failed"
+
+
+class BackendKind(StrEnum):
+    """The kind of an existing store."""
+
+    VAULT_V2 = "vault-kv2"
+    VAULT_V1 = "vault-kv1"
+    AWS = "aws"
+    KUBERNETES = "kubernetes"
+    FILES = "files"
+    ENVIRONMENT = "environment"
+
+
+CREDENTIALS: Mapping[BackendKind, frozenset[str]] = {
+    BackendKind.VAULT_V2: frozenset({"token"}),
+    BackendKind.VAULT_V1: frozenset({"token"}),
+    BackendKind.AWS: frozenset({"access_key_id", "secret_access_key"}),
+}
+"""The credentials of each kind; the others have none."""
+
+
+class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A back end without its credentials. `mount`: the mount at that Vault; `region`: that of AWS. `cache_s`: seconds
+    for which a value is kept in memory.
+    """
+
+    kind: BackendKind
+    address: str
+    mount: str = ""
+    region: str = ""
+    cache_s: int = 30
+
+
+class BackendValue(NamedTuple):
+    """A value as the back end has it now; `version` is 0 where the back end counts none."""
+
+    data: Mapping[str, Any]
+    version: int = 0
+
+    def __repr__(self) -> str:
+        """Return the version alone: the data is secret."""
+        return f"BackendValue({self.version})"
+
+    @property
+    def json(self) -> bytes:
+        """The data as JSON, which is equal for equal values."""
+        return canonical.encode(self.data, floats=True)
+
+
+class Backend(Protocol):
+    """A store of secrets at another system. Each function raises BackendFailed; a path was checked before."""
+
+    async def read(self, path: str) -> BackendValue:
+        """Return the value at a path. Raises NothingStored."""
+
+    async def list_names(self, folder: str) -> list[str]:
+        """Return the names in a folder, which is empty or ends with a slash; those of folders end with a slash."""
+
+    async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
+        """Replace the value that was present, or create it. Raises Conflict if another value is there meanwhile."""
+
+
+def check_name(name: str) -> str:
+    """Return the name of a back end. Raises Invalid."""
+    if not _NAME.fullmatch(name) or name == RESERVED:
+        raise Invalid(
+            "the name of a back end has 1 to 64 lower-case letters, digits, hyphens and underscores",
+            hint=f"and is not {RESERVED}",
+        )
+    return name
+
+
+def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendConfig:
+    """Return a configuration. Raises Invalid, Malformed, Forbidden for an address that the setting does not name."""
+    check_address(config.address, permitted=permitted)
+    is_url, is_folder = config.address.startswith(("https://", "http://")), config.address.startswith("/")
+    match config.kind:
+        case BackendKind.VAULT_V2 | BackendKind.VAULT_V1 | BackendKind.AWS:
+            parts = urlsplit(config.address)
+            if not is_url or parts.path or parts.query or parts.fragment or parts.username is not None:
+                raise Invalid("`address` must be https://HOST[:PORT]")
+        case BackendKind.KUBERNETES | BackendKind.FILES:
+            if not is_folder:
+                raise Invalid("`address` must be an absolute folder")
+        case BackendKind.ENVIRONMENT:
+            if not _PREFIX.fullmatch(config.address) or config.address.startswith("env:OSTIARY_"):
+                raise Invalid("`address` must be env:PREFIX_, and not that of the server's own settings")
+    is_vault = config.kind in (BackendKind.VAULT_V1, BackendKind.VAULT_V2)
+    if is_vault != bool(config.mount):
+        raise Invalid("`mount` names the mount at a Vault, and is empty for other kinds", hint="such as secret")
+    if is_vault:
+        check_path(f"{config.mount}/x")
+    if (config.kind is BackendKind.AWS) != bool(_REGION.fullmatch(config.region)):
+        raise Invalid("`region` names the region of AWS, and is empty for other kinds", hint="such as eu-west-1")
+    if not 0 <= config.cache_s <= MAX_CACHE_S:
+        raise Invalid(f"`cache_s` must be 0 to {MAX_CACHE_S}")
+    return config
+
+
+def check_address(address: str, *, permitted: Sequence[str]) -> None:
+    """Check that the configuration names an address. Raises Forbidden."""
+    if address not in permitted:
+        raise Forbidden(
+            f"the server may not use {address[:100]}",
+            hint="name the address in the setting `secret_backends`",
+            code="address_denied",
+        )
+
+
+def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the credentials of a back end. Raises Invalid; the message contains no value."""
+    names = CREDENTIALS.get(kind, frozenset())
+    if set(credentials) != names:
+        raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(names)) or 'none'}")
+    if any(not _CREDENTIAL.fullmatch(value) for value in credentials.values()):
+        raise Invalid("a credential has 1 to 4096 printable characters of ASCII, and no space")
+    return credentials
+
+
+def parse_answer(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a back end sent. Raises BackendFailed."""
+    try:
+        answer = canonical.parse(body, max_bytes=MAX_ANSWER)
+    except Malformed:
+        raise BackendFailed("the back end answers no JSON") from None
+    if not isinstance(answer, dict):
+        raise BackendFailed("the back end answers no JSON object")
+    return answer
+
+
+def check_value(value: object, version: object = 0) -> BackendValue:
+    """Return the value that a back end sent. Raises BackendFailed for another type or size."""
+    if not isinstance(value, dict):
+        raise BackendFailed("the value at the back end is no JSON object")
+    try:
+        size = len(canonical.encode(value, floats=True))
+    except Malformed:
+        raise BackendFailed("the value at the back end cannot be written as JSON") from None
+    if size > MAX_VALUE:
+        raise BackendFailed(f"the value at the back end has more than {MAX_VALUE} bytes")
+    if type(version) is not int or version < 0:
+        raise BackendFailed("the version at the back end is no number")
+    return BackendValue(value, version)
+
+
+def check_names(names: object, folder: str) -> list[str]:
+    """Return names that a back end sent for a folder. Raises BackendFailed for a name that is no single name."""
+    if not isinstance(names, list) or len(names) > MAX_NAMES:
+        raise BackendFailed(f"the back end lists no names, or more than {MAX_NAMES}")
+    for name in names:
+        if not isinstance(name, str) or not name.strip("/") or "/" in name.removesuffix("/"):
+            raise BackendFailed("the back end lists a name that is no name of a secret or a folder")
+        try:
+            check_path(f"{folder}{name}")
+        except Malformed:
+            raise BackendFailed("the back end lists a name that is no name of a secret or a folder") from None
+    return sorted(set(names))

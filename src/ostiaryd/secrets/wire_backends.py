@@ -1,0 +1,310 @@
+"""Reading from back ends, their configuration in the admin API, and synchronisation with the key-value store.
+
+The act of a request decides and records the read. Then the value comes from the back end, or from a bounded cache in
+memory; the cache is emptied when the secrets are sealed, and a replaced back end has none of its values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, NoReturn, TypedDict, TypeVar
+
+import msgspec
+
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import NOT_FOUND, EmptyBody, Route
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.backends.aws import AwsBackend
+from ostiaryd.secrets.backends.environment import EnvironmentBackend
+from ostiaryd.secrets.backends.folders import FilesBackend, KubernetesBackend
+from ostiaryd.secrets.backends.remote import Remote
+from ostiaryd.secrets.backends.vault import VaultBackend
+from ostiaryd.secrets.flows import backends
+from ostiaryd.secrets.model.backend import (
+    MOUNT,
+    Backend,
+    BackendConfig,
+    BackendFailed,
+    BackendKind,
+    BackendValue,
+    check_address,
+    check_config,
+    check_credentials,
+    check_name,
+)
+from ostiaryd.secrets.model.request import SECOND, Answer, NothingStored
+from ostiaryd.secrets.model.upstream import ListBackend, ReadBackend
+from ostiaryd.secrets.store import backends as store
+from ostiaryd.secrets.store.backends import StoredBackend
+
+T = TypeVar("T")
+MAX_CACHED, MAX_CACHED_BYTES = 1000, 4 << 20
+AT_ONCE = 16
+"""Requests to one back end at a time; the next ones wait."""
+WITHIN_S = 10.0
+"""Seconds for a request to a back end with its wait."""
+
+
+# --- values
+
+
+class _Cached(NamedTuple):
+    value: BackendValue
+    size: int
+    ends_at: float
+
+
+class BackendReader:
+    """The values that were read lately, and the requests under way; lives on the event loop."""
+
+    def __init__(self, _: World) -> None:
+        self._values: OrderedDict[tuple[str, int, str], _Cached] = OrderedDict()
+        self._bytes = 0
+        self._rooms: dict[str, asyncio.Semaphore] = {}
+
+    def find(self, stored: StoredBackend, path: str) -> BackendValue | None:
+        """Return a value that was read at most `cache_s` seconds ago."""
+        key = (stored.name, stored.updated_at, path)
+        cached = self._values.get(key)
+        if cached is not None and cached.ends_at <= asyncio.get_running_loop().time():
+            self._drop(key)
+            return None
+        return None if cached is None else cached.value
+
+    def keep(self, stored: StoredBackend, path: str, value: BackendValue) -> None:
+        """Keep a value for `cache_s` seconds; the oldest values make room."""
+        if not stored.config.cache_s:
+            return
+        key, size = (stored.name, stored.updated_at, path), len(value.json)
+        self._drop(key)
+        self._values[key] = _Cached(value, size, asyncio.get_running_loop().time() + stored.config.cache_s)
+        self._bytes += size
+        while len(self._values) > MAX_CACHED or self._bytes > MAX_CACHED_BYTES:
+            self._drop(next(iter(self._values)))
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values.clear()
+        self._bytes = 0
+
+    def forget_old(self) -> None:
+        """Forget values that are too old to be handed out."""
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, cached in self._values.items() if cached.ends_at <= now]:
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, int, str]) -> None:
+        if (cached := self._values.pop(key, None)) is not None:
+            self._bytes -= cached.size
+
+    async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to a request, in turn with others at that back end. Raises BackendFailed."""
+        room = self._rooms.setdefault(name, asyncio.Semaphore(AT_ONCE))
+        try:
+            async with asyncio.timeout(WITHIN_S), room:
+                return await request()
+        except TimeoutError:
+            raise BackendFailed(f"the back end took longer than {WITHIN_S:g} s") from None
+
+
+def forget_values(world: World) -> None:
+    """Forget all values of back ends, since the secrets are sealed."""
+    world.keep(BackendReader).clear()
+
+
+async def forget_sealed(world: World) -> None:
+    """Forget values that are old, and all of them when the secrets were sealed, also by another server."""
+    reader = world.keep(BackendReader)
+    if flows.read_status(world.db.read()).is_sealed:
+        reader.clear()
+    reader.forget_old()
+
+
+async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -> Answer:
+    """Return the answer of a permitted request, which the back end gives. Raises Refused, which has an entry."""
+    if isinstance(upstream, ListBackend):
+        names = await list_names(call, upstream)
+        if not names:
+            raise NothingStored("the folder is empty")
+        return Answer(data={"keys": names})
+    value = await read_value(call, upstream)
+    metadata = {
+        "created_time": "",
+        "custom_metadata": None,
+        "deletion_time": "",
+        "destroyed": False,
+        "version": value.version,
+    }
+    return Answer(data={"data": value.data, "metadata": metadata})
+
+
+async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
+    """Return the value of a permitted read. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
+    world = call.world
+    reader, stored = world.keep(BackendReader), backends.find_backend(world.db.read(), upstream.name)
+    value = reader.find(stored, upstream.path)
+    if value is None:
+        try:
+            backend = open_backend(world, stored)
+            value = await reader.ask(stored.name, lambda: backend.read(upstream.path))
+            backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
+        except Refused as refusal:
+            await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.path}", refusal)
+        reader.keep(stored, upstream.path, value)
+    return value
+
+
+async def list_names(call: Call, upstream: ListBackend) -> list[str]:
+    """Return the names of a permitted list. Raises BackendFailed, TokenRefused, Sealed."""
+    world = call.world
+    stored = backends.find_backend(world.db.read(), upstream.name)
+    try:
+        backend = open_backend(world, stored)
+        names = await world.keep(BackendReader).ask(stored.name, lambda: backend.list_names(upstream.folder))
+        backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
+    except Refused as refusal:
+        await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.folder}", refusal)
+    return names
+
+
+async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
+    """Raise a refusal that came after the act of its request, once it has an entry."""
+
+    def refuse(act: Act) -> NoReturn:
+        act.entry.object = path[:200]
+        raise refusal
+
+    await act(call.world, "backend.fetch", refuse, request=call.request_id, network=call.network)
+    raise AssertionError("the act raises")
+
+
+def open_backend(world: World, stored: StoredBackend) -> Backend:
+    """Return the back end at an address that the configuration still names. Raises Forbidden, Sealed, Conflict."""
+    config = stored.config
+    check_address(config.address, permitted=world.config.secret_backends.split())
+    credentials = backends.open_credentials(world.db.read(), stored, keys=world.keys)
+    match config.kind:
+        case BackendKind.VAULT_V2 | BackendKind.VAULT_V1:
+            return VaultBackend(config, credentials, Remote(config.address, world.config.ca_file))
+        case BackendKind.AWS:
+            remote = Remote(config.address, world.config.ca_file)
+            return AwsBackend(config, credentials, remote, world.now, world.random)
+        case BackendKind.KUBERNETES:
+            return KubernetesBackend(config, world.config.folder)
+        case BackendKind.FILES:
+            return FilesBackend(config, world.config.folder)
+        case BackendKind.ENVIRONMENT:
+            return EnvironmentBackend(config)
+
+
+# --- the admin API
+
+
+class NewBackend(msgspec.Struct, forbid_unknown_fields=True):
+    """A back end. `credentials`: `token` of a Vault; `access_key_id` and `secret_access_key` of AWS.
+
+    `mount`: the mount at the Vault. `region`: that of AWS. `cache_s`: seconds for which a value is kept in memory.
+    """
+
+    name: str
+    kind: BackendKind
+    address: str
+    mount: str = ""
+    region: str = ""
+    cache_s: int = 30
+    credentials: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        """Return the kind alone: the credentials are secret."""
+        return f"NewBackend({self.kind})"
+
+
+class BackendBody(TypedDict):
+    """A back end without its credentials. Times in seconds."""
+
+    name: str
+    kind: str
+    address: str
+    mount: str
+    region: str
+    cache_s: int
+    updated_at: int
+
+
+class BackendsBody(TypedDict):
+    """The back ends."""
+
+    backends: list[BackendBody]
+
+
+async def put_backend(call: Call) -> Reply:
+    """Configure an existing store as a back end, or replace its configuration.
+
+    Agents read its secrets at `backend/NAME/PATH`. The setting `secret_backends` names the address.
+    """
+    body = call.json(NewBackend)
+    config = BackendConfig(
+        kind=body.kind, address=body.address, mount=body.mount, region=body.region, cache_s=body.cache_s
+    )
+
+    def put(act: Act) -> StoredBackend:
+        act.entry.object = f"{MOUNT}/{body.name[:64]}"
+        check_name(body.name)
+        check_config(config, permitted=call.world.config.secret_backends.split())
+        return backends.put_backend(act, body.name, config, check_credentials(body.kind, body.credentials))
+
+    return reply(_show(await act_as(call, "backend.put", put)), status=201, headers=[NO_STORE])
+
+
+async def list_backends(call: Call) -> Reply:
+    """List the back ends."""
+    return reply({"backends": [_show(one) for one in store.get_all(call.world.db.read())]})
+
+
+async def delete_backend(call: Call) -> Reply:
+    """Remove a back end; its secrets stay where they are."""
+    await act_as(call, "backend.delete", partial(backends.delete_backend, name=call.params["name"]))
+    return reply({})
+
+
+def _show(stored: StoredBackend) -> BackendBody:
+    config = stored.config
+    return {
+        "name": stored.name,
+        "kind": config.kind.value,
+        "address": config.address,
+        "mount": config.mount,
+        "region": config.region,
+        "cache_s": config.cache_s,
+        "updated_at": stored.updated_at // SECOND,
+    }
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/secrets/backends",
+        put_backend,
+        ADMIN,
+        body=NewBackend,
+        answers={201: BackendBody},
+        errors=(flows.Sealed("the secrets are sealed"),),
+    ),
+    Route("GET", "/api/v1/secrets/backends", list_backends, READ, answers={200: BackendsBody}),
+    Route(
+        "DELETE",
+        "/api/v1/secrets/backends/{name}",
+        delete_backend,
+        ADMIN,
+        answers={200: EmptyBody},
+        errors=(NOT_FOUND,),
+    ),
+)

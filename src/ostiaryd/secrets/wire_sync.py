@@ -1,0 +1,177 @@
+"""Synchronisation with back ends in the admin API, in both directions, with a dry run. Nothing is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Invalid, Refused
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import backends, synchronisation
+from ostiaryd.secrets.flows.synchronisation import MAX_SECRETS, Change, PathChange, SyncPlace, parse_place
+from ostiaryd.secrets.model.backend import CREDENTIALS, Backend, BackendFailed
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.wire_backends import BackendReader, forget_values, open_backend
+
+MAX_BYTES = 4 << 20
+WITHIN_S = 60.0
+"""Seconds for a synchronisation."""
+
+
+class SyncOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Two paths: one is `backend/NAME/PATH`, the other `secret/PATH` or `kv/PATH`.
+
+    A folder ends with a slash.
+
+    `dry_run`: only say what would change.
+    """
+
+    source: str
+    target: str
+    dry_run: bool = False
+
+
+class PathChangeBody(TypedDict):
+    """A change at a path of the target: `create`, `update`, `same`, `failed` or `skipped`."""
+
+    path: str
+    change: str
+    error: str
+
+
+class SyncBody(TypedDict):
+    """The changes of a synchronisation."""
+
+    changes: list[PathChangeBody]
+
+
+async def sync_secrets(call: Call) -> Reply:
+    """Copy values from a back end to the key-value store, or from there to a back end.
+
+    A value that is equal stays as it is. From a back end, all changes are one act. To a back end, each value is written
+    alone, over the version that was compared; after a failure the rest is skipped.
+    """
+    order = call.json(SyncOrder)
+    source, target = parse_place(order.source), parse_place(order.target)
+    if source.is_backend == target.is_backend:
+        raise Invalid("one of `source` and `target` begins with backend/NAME/, the other with a key-value mount")
+    if source.is_folder != target.is_folder:
+        raise Invalid("`source` and `target` are both folders, or both secrets", hint="a folder ends with a slash")
+    copy = _pull if source.is_backend else _push
+    changes = await copy(call, source, target, order.dry_run)
+    body: SyncBody = {
+        "changes": [{"path": one.path, "change": one.change.value, "error": one.error} for one in changes]
+    }
+    return reply(body, headers=[NO_STORE])
+
+
+async def _pull(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) -> list[PathChange]:
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            values = await _read_all(call.world, source)
+    except TimeoutError:
+        raise BackendFailed(f"the back end took longer than {WITHIN_S:g} s", hint="synchronise less at once") from None
+
+    def write(act: Act) -> list[PathChange]:
+        changes = synchronisation.write_values(act, target, values, is_dry=is_dry)
+        synchronisation.note_changes(act, source, target, changes, is_dry=is_dry)
+        return changes
+
+    return await act_as(call, "backend.sync", write)
+
+
+async def _push(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) -> list[PathChange]:
+    world, ends_at = call.world, asyncio.get_running_loop().time() + WITHIN_S
+    stored = backends.find_backend(world.db.read(), target.mount)
+    if stored.config.kind not in CREDENTIALS:
+        raise Invalid(f"a back end of the kind {stored.config.kind} is only read", hint="write to a Vault or to AWS")
+
+    def read(act: Act) -> dict[str, dict[str, Any]]:
+        values = synchronisation.read_values(act, source)
+        synchronisation.note_changes(act, source, target, (), is_dry=is_dry)
+        return values
+
+    values, backend = await act_as(call, "backend.sync", read), open_backend(world, stored)
+    changes: list[PathChange] = []
+    has_failed = False
+    for below, value in sorted(values.items()):
+        path = target.full(below)
+        if has_failed or asyncio.get_running_loop().time() > ends_at:
+            changes.append(PathChange(path, Change.SKIPPED))
+            continue
+        try:
+            changes.append(PathChange(path, await _write(backend, f"{target.path}{below}", value, is_dry=is_dry)))
+        except Refused as refusal:
+            changes.append(PathChange(path, Change.FAILED, refusal.message))
+            has_failed = not isinstance(refusal, Conflict)
+    forget_values(world)
+    if not is_dry:
+        note = synchronisation.note_changes
+        await act_as(call, "backend.synced", lambda act: note(act, source, target, changes, is_dry=False))
+    return changes
+
+
+async def _write(backend: Backend, path: str, value: Mapping[str, Any], *, is_dry: bool) -> Change:
+    try:
+        present = await backend.read(path)
+    except NothingStored:
+        present = None
+    change = synchronisation.compare(None if present is None else present.json, canonical.encode(value, floats=True))
+    if change is not Change.SAME and not is_dry:
+        await backend.write(path, value, present)
+    return change
+
+
+async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, Any]]:
+    """Return all values of a back end, by their paths below. Raises BackendFailed, Conflict, NothingStored."""
+    stored = backends.find_backend(world.db.read(), source.mount)
+    reader, backend = world.keep(BackendReader), open_backend(world, stored)
+    paths, folders = ([], [source.path]) if source.is_folder else ([source.path], [])
+    count = 0
+    while folders:
+        folder = folders.pop()
+        for name in await reader.ask(stored.name, lambda folder=folder: backend.list_names(folder)):  # type: ignore[misc]
+            (folders if name.endswith("/") else paths).append(f"{folder}{name}")
+        count += 1
+        if len(paths) > MAX_SECRETS or count + len(folders) > MAX_SECRETS:
+            raise Conflict(
+                f"the folder has more than {MAX_SECRETS} secrets or folders", hint="synchronise folders below"
+            )
+    values: dict[str, Mapping[str, Any]] = {}
+    size = 0
+    for path in paths:
+        value = await reader.ask(stored.name, lambda path=path: backend.read(path))  # type: ignore[misc]
+        values[path[len(source.path) if source.is_folder else len(path) :]] = value.data
+        size += len(value.json)
+        if size > MAX_BYTES:
+            raise Conflict(f"the values have more than {MAX_BYTES} bytes", hint="synchronise folders below")
+    if not values:
+        raise NothingStored("the folder is empty", code="not_found")
+    return values
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/secrets/sync",
+        sync_secrets,
+        ADMIN,
+        body=SyncOrder,
+        answers={200: SyncBody},
+        errors=(
+            flows.Sealed("the secrets are sealed"),
+            NothingStored("no value is stored at this path", code="not_found"),
+            BackendFailed("the back end cannot be reached"),
+        ),
+    ),
+)
