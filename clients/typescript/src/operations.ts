@@ -598,6 +598,12 @@ export type Calls = {
   tools?: string[];
 };
 
+/** `is_canary`: whether the secret is a canary, whose reading quarantines the agent. */
+export type CanaryMark = {
+  path: string;
+  is_canary?: boolean;
+};
+
 /** Up to 100 requests for certificates. */
 export type CertificateBatch = {
   requests: NewCertificate[];
@@ -2288,6 +2294,16 @@ export type RoleNamesBody = {
   roles: string[];
 };
 
+/**
+ * The paths whose values change within seconds, the number of revoked leases, and the paths of the values that a
+ * person has to replace.
+ */
+export type RotatedSecrets = {
+  revoked: number;
+  rotating: string[];
+  to_replace: string[];
+};
+
 /** The replacement of the root or of the intermediate. */
 export type Rotation = {
   kind?: "intermediate" | "root";
@@ -2372,6 +2388,19 @@ export type SecretUse = {
   method: string;
   host: string;
   path: string;
+};
+
+/**
+ * The last use of a secret. `rotated_at` is the time of its current version; `read_by` the last reader, an agent or a
+ * person, and `null` if no value was ever read.
+ */
+export type SecretUseBody = {
+  is_canary: boolean;
+  path: string;
+  read_at: number | null;
+  read_by: string | null;
+  rotated_at: number;
+  version: number;
 };
 
 /** A version of a secret with its value. */
@@ -4066,6 +4095,15 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
+  /** Rotate the secrets that the agent read, and revoke its leases; the answer names what a person has to replace. */
+  "POST /api/v1/incidents/{id}/rotate-secrets": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: RotatedSecrets;
+  };
   /** Take an incident, with a reason. */
   "POST /api/v1/incidents/{id}/take": {
     path: {
@@ -4780,6 +4818,13 @@ export interface Operations {
     body: undefined;
     answer: SecretNamesBody;
   };
+  /** Mark a secret as a canary, or as an ordinary secret: an agent that reads a canary is quarantined at once. */
+  "POST /api/v1/secrets/canary": {
+    path: {};
+    query: {};
+    body: CanaryMark;
+    answer: undefined;
+  };
   /** Delete the current version of a secret, or the secret with all its versions. */
   "POST /api/v1/secrets/delete": {
     path: {};
@@ -4862,6 +4907,28 @@ export interface Operations {
     query: {};
     body: UnsealOrder;
     answer: SealBody;
+  };
+  /** List the secrets below a folder with their last reads and rotations. */
+  "GET /api/v1/secrets/uses": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+      folder?: string;
+      never_read?: "false" | "true";
+      read_by?: string;
+      not_rotated_for?: string;
+    };
+    body: undefined;
+    answer: {
+      secrets: (SecretUseBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
   };
   /** Show the person who calls, with the operations that roles permit; postpones the idle end of the session. */
   "GET /api/v1/session": {

@@ -105,6 +105,28 @@ def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: H
     _decide(session, id, "decommission", {"reason": reason}, as_)
 
 
+@incident.command(name="rotate-secrets")
+def rotate_secrets(id: str, /, *, as_: Path | None = None, session: Here) -> None:
+    """Rotate the secrets that the agent read, and revoke its accounts at databases; list what a person has to replace.
+
+    Args:
+        id: Id of the incident, `in_..`.
+        as_: Credential of the person who orders it; without, the administrator's.
+    """
+    session.act_as(as_)
+    session.show(session.api("POST", f"/incidents/{id}/rotate-secrets"), _print_rotation)
+
+
+def _print_rotation(done: Mapping[str, Any]) -> None:
+    facts(
+        {
+            "rotating": " ".join(done["rotating"]),
+            "revoked accounts": done["revoked"],
+            "to be replaced by a person": " ".join(done["to_replace"]),
+        }
+    )
+
+
 def _decide(session: Session, id: str, verb: str, body: Mapping[str, Any], credential: Path | None) -> None:
     session.act_as(credential)
     try:
@@ -146,6 +168,13 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
     for one in blast["touched"]:
         classes = f", {' '.join(one['data_classes'])}" if one["data_classes"] else ""
         out.print(f"    {one['tool']}  {one['allowed']} allowed, {one['denied']} denied{classes}", markup=False)
+    secrets = blast["secrets"]
+    _heading("secrets that it read" if secrets["read"] else "no secret read")
+    for one in secrets["read"]:
+        state = "a canary" if one["is_canary"] else "replaced since" if one["is_renewed"] else "to be replaced"
+        _line(one["read_at"], f"{one['path']}, {state}")
+    for one in secrets["leases"]:
+        out.print(f"    holds {one['lease_id']} until {moment(one['expires_at'])}Z", markup=False)
     _heading("reach")
     alike = blast["alike"]
     facts(

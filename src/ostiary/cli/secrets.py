@@ -14,12 +14,20 @@ from cyclopts import App
 from ostiary import ambient
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.paper import facts, out, table
-from ostiary.cli.session import Here, Source, Word
+from ostiary.cli.session import PAGE, Here, Source, Word
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Malformed
 from ostiary.protocol.jose import b64u, unb64u
 
 KEY_BYTES = 32
+USES = {
+    "path": "PATH",
+    "version": "VERSION",
+    "rotated_at": "ROTATED",
+    "read_at": "READ",
+    "read_by": "BY",
+    "is_canary": "CANARY",
+}
 
 secret = App(name="secret", help="Store, read, copy and delete secrets; seal and unseal them; rotate their keys.")
 
@@ -67,12 +75,35 @@ def get(path: str, /, *, version: int = 0, field: str | None = None, session: He
 
 
 @secret.command(name="list")
-def list_secrets(folder: str = "secret/", /, *, session: Here) -> None:
+def list_secrets(
+    folder: str = "secret/",
+    /,
+    *,
+    details: bool = False,
+    never_read: bool = False,
+    read_by: str | None = None,
+    not_rotated_for: int | None = None,
+    limit: int = PAGE,
+    session: Here,
+) -> None:
     """List the names in a folder; those of folders end with a slash.
+
+    With an option, list all secrets below the folder with their last reads and rotations.
 
     Args:
         folder: Folder with its mount.
+        details: List the secrets below the folder with their last reads and rotations.
+        never_read: List those whose value was never read.
+        read_by: List those whose value this agent or person read last.
+        not_rotated_for: List those whose value has not changed for so many days.
+        limit: Largest number of rows with their details.
     """
+    query = {"never_read": "true" if never_read else None, "read_by": read_by, "not_rotated_for": not_rotated_for}
+    query = {name: value for name, value in query.items() if value is not None}
+    if details or query:
+        rows = session.pages("/secrets/uses", "secrets", limit=limit, query={"folder": folder, **query})
+        session.show(rows, lambda rows: table(rows, USES, empty="no secret"))
+        return
     names = session.api("GET", "/secrets", query={"folder": folder})["names"]
     session.show(names, lambda names: table([{"name": name} for name in names], {"name": "NAME"}, empty="no secret"))
 
@@ -88,6 +119,18 @@ def delete(path: str, /, *, all_versions: bool = False, session: Here) -> None:
     versions = "all" if all_versions else "current"
     session.api("POST", "/secrets/delete", {"path": path, "versions": versions})
     session.show({"path": path, "deleted": versions}, facts)
+
+
+@secret.command(name="canary")
+def canary(path: str, /, *, off: bool = False, session: Here) -> None:
+    """Mark a secret that no honest agent reads: an agent that reads it is quarantined at once.
+
+    Args:
+        path: Path with its mount. The secret must not have been read.
+        off: Make it an ordinary secret again.
+    """
+    session.api("POST", "/secrets/canary", {"path": path, "is_canary": not off})
+    session.show({"path": path, "canary": not off}, facts)
 
 
 @secret.command(name="status")

@@ -5,23 +5,31 @@ A path begins with its mount, as policies and entries show it: `secret/app/db`. 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 import msgspec
 
 from ostiary.authorization.assurance import KEY
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Query, Route
+from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model.roles import RouteFacts
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import operators
-from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.keyvalue import SecretUse, UseFilter
+from ostiaryd.secrets.model.request import SECOND, NothingStored, check_path, split_path
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.wire_backends import forget_values
 
+DAY = 86_400 * SECOND
+MAX_DAYS = 3650
 UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
 
@@ -45,6 +53,13 @@ class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
 
     path: str
     versions: Literal["current", "all"] = "current"
+
+
+class CanaryMark(msgspec.Struct, forbid_unknown_fields=True):
+    """`is_canary`: whether the secret is a canary, whose reading quarantines the agent."""
+
+    path: str
+    is_canary: bool = True
 
 
 class SealOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,6 +93,19 @@ class SecretNamesBody(TypedDict):
 
     folder: str
     names: list[str]
+
+
+class SecretUseBody(TypedDict):
+    """The last use of a secret. `rotated_at` is the time of its current version; `read_by` the last reader, an agent or
+    a person, and `null` if no value was ever read.
+    """
+
+    path: str
+    version: int
+    rotated_at: int
+    read_at: int | None
+    read_by: str | None
+    is_canary: bool
 
 
 class WrappingKeyBody(TypedDict):
@@ -126,6 +154,67 @@ async def delete_secret(call: Call) -> Reply:
     has_all = order.versions == "all"
     await act_as(call, "vault.delete", lambda act: operators.delete_secret(act, order.path, with_versions=has_all))
     return Reply(204, headers=[NO_STORE])
+
+
+async def mark_canary(call: Call) -> Reply:
+    """Mark a secret as a canary, or as an ordinary secret: an agent that reads a canary is quarantined at once."""
+    mark = call.json(CanaryMark)
+    flow = partial(operators.mark_canary, path=mark.path, is_canary=mark.is_canary)
+    await act_as(call, "vault.mark", flow)
+    return Reply(204, headers=[NO_STORE])
+
+
+async def list_uses(call: Call) -> Reply:
+    """List the secrets below a folder with their last reads and rotations."""
+    mount, rest = split_path(check_path(call.query_one("folder") or "secret/"))
+    unread = call.query_one("never_read")
+    if unread not in (None, "true", "false"):
+        raise Invalid("`never_read` must be true or false")
+    where = UseFilter(
+        mount=mount,
+        folder=rest if not rest or rest.endswith("/") else f"{rest}/",
+        is_unread=unread == "true",
+        reader=_find_reader(call, call.query_one("read_by")),
+        rotated_before=call.world.now() + 1 - _parse_days(call.query_one("not_rotated_for")) * DAY,
+    )
+    return await reply_page(
+        call, "secrets", partial(_read_uses, where), show_use, cursor=lambda one: one.path, headers=[NO_STORE]
+    )
+
+
+def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[SecretUse]:
+    return operators.list_uses(reader, where, page)
+
+
+def _find_reader(call: Call, name: str | None) -> str:
+    """Return the id of an agent or a person; empty without a name. Raises NotFound."""
+    if name is None:
+        return ""
+    agent = registry.get_agent(call.world.db.read(), name)
+    return registry.find_person(call.world.db.read(), name).person_id if agent is None else agent.agent_id
+
+
+def _parse_days(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MAX_DAYS and len(text) <= 4):
+        raise Invalid(f"`not_rotated_for` must be 1 to {MAX_DAYS} days")
+    return int(text)
+
+
+def show_use(reader: Reader, use: SecretUse) -> SecretUseBody:
+    """Return the JSON of a use, with the name of the reader."""
+    agent = None if use.reader is None else registry.get_agent(reader, use.reader)
+    person = None if use.reader is None else registry.get_person(reader, use.reader)
+    known = agent or person
+    return {
+        "path": f"{use.mount}/{use.path}",
+        "version": use.version,
+        "rotated_at": use.rotated_at // SECOND,
+        "read_at": None if use.read_at is None else use.read_at // SECOND,
+        "read_by": use.reader if known is None else known.name,
+        "is_canary": use.is_canary,
+    }
 
 
 async def show_seal(call: Call) -> Reply:
@@ -213,6 +302,24 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/secrets/delete", delete_secret, ADMIN, body=SecretDeletion, answers={204: None}, errors=_ERRORS
+    ),
+    Route(
+        "POST", "/api/v1/secrets/canary", mark_canary, ADMIN, body=CanaryMark, answers={204: None}, errors=_ERRORS[1:]
+    ),
+    Route(
+        "GET",
+        "/api/v1/secrets/uses",
+        list_uses,
+        READ,
+        query=(
+            *PAGE,
+            Query("folder", "The folder, with its mount: `secret/app/`. `secret/` by default."),
+            Query("never_read", "`true` lists secrets whose value was never read.", Literal["true", "false"]),
+            Query("read_by", "The name of the agent or person that read the value last."),
+            Query("not_rotated_for", "The number of days for which the value has not changed, 1 to 3650."),
+        ),
+        answers={200: PageBody("secrets", SecretUseBody)},
+        errors=(NOT_FOUND,),
     ),
     Route("GET", "/api/v1/secrets/seal", show_seal, READ, answers={200: SealBody}),
     Route("POST", "/api/v1/secrets/seal", seal_secrets, ADMIN, body=SealOrder, answers={200: SealBody}, stops=True),

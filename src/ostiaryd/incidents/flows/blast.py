@@ -1,5 +1,5 @@
-"""Blast radius: the tools that the agent called, the resources within its reach, its certificates, its delegates, and
-similar agents.
+"""Blast radius: the tools that the agent called, the resources within its reach, its secrets and certificates, its
+delegates, and similar agents.
 
 Computed on demand from the newest entries of the ledger, the registry and the tasks. Each list is bounded, and the
 answer says where a list was cut.
@@ -14,6 +14,7 @@ from typing import Any
 from ostiaryd.certs import flows as certs
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
+from ostiaryd.incidents.flows import exposure
 from ostiaryd.incidents.model.incidents import HOUR, SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -44,6 +45,7 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
             "scopes": sorted(agent.scopes),
             "data_classes": sorted(registry.classes_within(reader, agent.scopes)),
         },
+        "secrets": exposure.render(exposure.find_exposed(reader, agent.agent_id), limit=MAX_LIKE),
         "certificates": [
             {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
             for one in certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)

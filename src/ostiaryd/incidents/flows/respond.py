@@ -56,6 +56,8 @@ UNBACKED = "only one guard reports this, without the agent's proof: a second gua
 UNBUDGETED = (
     "no budget for restrictions by statistical detectors, or the score is not rare enough here: a person must decide"
 )
+DECOY = "canary"
+"""The detector of decoys. The act that reads a canary secret has quarantined the agent already."""
 COUNTED_EVERY = 600 * SECOND
 """Maximum age of the count of active agents, in microseconds."""
 
@@ -81,11 +83,14 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     if would := [one.response for one in proposals if one.is_watched]:
         registry.note(act, object=finding.finding_id, would=would)
     enforced = [one for one in proposals if not one.is_watched]
-    if waiting is None and not enforced and not failed:
+    is_stopped = agent.state is Agents.QUARANTINED and waiting is None and finding.detector == DECOY
+    if waiting is None and not enforced and not failed and not is_stopped:
         return None
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
     watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, enforced, score)
+    if is_stopped:
+        _note_quarantine(act, incident, agent)
     held_back: HeldBack | None = None
     if not _is_backed(act, finding):
         held_back = HeldBack(Outcome.LIMITED, UNBACKED)
@@ -128,6 +133,22 @@ def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
     store.insert(act.tx, incident)
     acting.act_with_entry(act, "incident.open", lambda more: note(more, incident, risk=risk, says=[says]))
     return incident
+
+
+def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
+    """Add the quarantine of an agent that read a canary secret to the incident, whose end releases the agent."""
+    did = Did(
+        number=0,
+        at=act.now,
+        response="quarantine",
+        outcome=Outcome.DONE,
+        agent=agent.agent_id,
+        task=None,
+        policies=(),
+        says="the agent was stopped by the act in which it read a canary secret",
+    )
+    _keep(act, incident, did)
+    registry.require_person(act.tx, agent.agent_id, incident.incident_id)
 
 
 def note(act: Act, incident: Incident, **detail: object) -> None:

@@ -13,15 +13,15 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
-from ostiaryd.incidents.flows import blast
+from ostiaryd.incidents.flows import blast, exposure
 from ostiaryd.incidents.flows import incidents as flows
 from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incident, Verb
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, SELF, Caller
+from ostiaryd.registry.model import ADMIN, APPROVE, SELF, Caller
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import Finding
 
@@ -88,6 +88,16 @@ class AnsweredIncident(IncidentBody):
     committed_at: int
 
 
+class RotatedSecrets(TypedDict):
+    """The paths whose values change within seconds, the number of revoked leases, and the paths of the values that a
+    person has to replace.
+    """
+
+    rotating: list[str]
+    revoked: int
+    to_replace: list[str]
+
+
 async def list_incidents(call: Call) -> Reply:
     """List incidents, newest first."""
     _check_may_see(call.caller)
@@ -142,6 +152,14 @@ def say(verb: Verb) -> Wire:
 
     wire.__doc__ = f"{verb.capitalize()} an incident, with a reason."
     return wire
+
+
+async def rotate_secrets(call: Call) -> Reply:
+    """Rotate the secrets that the agent read, and revoke its leases; the answer names what a person has to replace."""
+    id = call.params["id"]
+    done = await registry.act_as(call, "incident.rotate", lambda act: exposure.rotate_secrets(act, id))
+    body: RotatedSecrets = {"rotating": done.rotating, "revoked": done.revoked, "to_replace": done.to_replace}
+    return reply(body, headers=[NO_STORE])
 
 
 def _check_may_see(by: Caller) -> None:
@@ -204,6 +222,15 @@ ROUTES = (
         query=(Query("state", "`open` for incidents that wait; `all` by default.", Literal["open", "all"]), *PAGE),
     ),
     Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True, answers={200: IncidentDetail}),
+    Route(
+        "POST",
+        "/api/v1/incidents/{id}/rotate-secrets",
+        rotate_secrets,
+        ADMIN,
+        stops=True,
+        answers={200: RotatedSecrets},
+        errors=(NOT_FOUND,),
+    ),
     *(
         Route(
             "POST",

@@ -143,6 +143,20 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     return False
 
 
+def find_rotation(reader: Reader, name: str) -> int | None:
+    """Return when the password of a static role was changed last; None if there is no such role."""
+    stored = store.static(reader, name)
+    return None if stored is None else stored.rotated_at or 0
+
+
+def rotate_now(act: Act, name: str) -> bool:
+    """Make the rotation of a static role due now; return False if there is no such role."""
+    if (stored := store.static(act.tx, name)) is None:
+        return False
+    store.put_static(act.tx, name, stored.role, due_at=act.now)
+    return True
+
+
 def check_permitted(stored: StoredDatabase, role: str) -> None:
     """Check that a connection may be used by a role. Raises Invalid."""
     if not may_use(stored.config, role):

@@ -11,6 +11,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.canaries import quarantine_reader
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.keyvalue import (
     MAX_VALUE,
@@ -21,10 +22,12 @@ from ostiaryd.secrets.model.keyvalue import (
     deletion_time,
     kept_versions,
 )
-from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import keyvalue as store
 
+READ_EVERY = 60 * SECOND
+"""Reads of the same reader within this time are one in `read_at`, so that a secret in constant use costs no write."""
 PATHS_AT_ONCE = 200
 MAX_KEYS = 10_000
 _AFTER = b"\x01"
@@ -80,13 +83,26 @@ def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
 
 
 def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, a version, and its value as JSON; no value if the version is deleted or destroyed.
+    """Return a secret, a version, and its value as JSON, for an agent; a canary quarantines the agent.
 
-    Raises NothingStored, Conflict.
+    There is no value if the version is deleted or destroyed. Raises NothingStored, Conflict.
+    """
+    secret, version, value = examine_value(act, mount, path, number)
+    if secret.is_canary:
+        quarantine_reader(act)
+    return secret, version, value
+
+
+def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
+    """Return what `read_value` does, for an administrator: a canary quarantines nobody. Raises NothingStored,
+    Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)
     secret, version = find_version(act.tx, mount, path, number)
     registry.note(act, object=f"{mount}/{path}", version=version.version)
+    reader = act.entry.person or act.entry.agent or ""
+    if reader != secret.reader or act.now >= (secret.read_at or 0) + READ_EVERY:
+        store.set_reader(act.tx, mount, path, reader)
     if version.is_destroyed or version.is_deleted(act.now):
         return secret, version, None
     return secret, version, open_version(act.tx, mount, path, version)

@@ -233,6 +233,11 @@ def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
     return store.page(reader, page, is_stuck=is_stuck)
 
 
+def list_of_agent(reader: Reader, agent: str, *, limit: int) -> list[Lease]:
+    """Return the leases of an agent, whose accounts may exist."""
+    return store.of_agent(reader, agent, limit=limit)
+
+
 def count_stuck(reader: Reader) -> int:
     """Return the number of leases whose revocation is stuck."""
     return store.count_stuck(reader)

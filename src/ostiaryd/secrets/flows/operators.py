@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.keyvalue import Secret, Version, parse_number
+from ostiaryd.secrets.model.keyvalue import Secret, SecretUse, UseFilter, Version, parse_number
 from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path, split_path
 from ostiaryd.secrets.store import keyvalue as store
 
@@ -45,7 +48,7 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     act.entry.object = path
     mount, rest = _find_place(path)
     check_open(act.tx)
-    secret, version, value = keyvalue.read_value(act, mount, rest, parse_number(number))
+    secret, version, value = keyvalue.examine_value(act, mount, rest, parse_number(number))
     if value is None:
         raise NothingStored("the version is deleted", hint="ostiary secret get PATH --version N", code="not_found")
     return StoredSecret(secret, version, value)
@@ -57,6 +60,50 @@ def list_names(reader: Reader, folder: str) -> list[str]:
     mount, rest = split_path(check_path(folder if folder.endswith("/") else f"{folder}/"))
     _check_mount(mount)
     return keyvalue.list_keys(reader, mount, rest)
+
+
+def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
+    """Mark a secret as a canary, or as an ordinary secret again.
+
+    A secret that was read is in use: marked, it would stop its honest readers. Raises NothingStored, Conflict
+    (`secret_in_use`), Invalid, Malformed.
+    """
+    act.entry.object = path
+    registry.note(act, object=path, marked=is_canary)
+    mount, rest = _find_place(path)
+    if (secret := store.get(act.tx, mount, rest)) is None:
+        raise NothingStored("no value is stored at this path", code="not_found")
+    if is_canary and secret.reader is not None:
+        raise Conflict("the secret was read, so it is in use", hint="store a new secret", code="secret_in_use")
+    store.set_canary(act.tx, mount, rest, is_canary)
+
+
+def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[SecretUse]:
+    """Return a page of secrets with their last uses. Raises Invalid."""
+    _check_mount(where.mount)
+    return store.uses(reader, where, after=page.after, limit=page.limit)
+
+
+def find_uses(reader: Reader, paths: Iterable[str]) -> list[SecretUse]:
+    """Return the last uses of the key-value secrets among these paths, which begin with their mounts."""
+    found: list[SecretUse] = []
+    for path in paths:
+        mount, rest = split_path(path)
+        secret = store.get(reader, mount, rest)
+        version = None if secret is None else store.version(reader, mount, rest, secret.current_version)
+        if secret is not None and version is not None:
+            found.append(
+                SecretUse(
+                    mount=mount,
+                    path=rest,
+                    version=version.version,
+                    rotated_at=version.created_at,
+                    read_at=secret.read_at,
+                    reader=secret.reader,
+                    is_canary=secret.is_canary,
+                )
+            )
+    return found
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:

@@ -26,7 +26,11 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret without its values. `current_version` is 0 until a value is stored."""
+    """A secret without its values. `current_version` is 0 until a value is stored.
+
+    `reader`: the id of the agent or person that read a value last, about `read_at`. `is_canary`: no honest agent reads
+    the secret.
+    """
 
     current_version: int = 0
     oldest_version: int = 0
@@ -36,6 +40,31 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     custom: dict[str, str] = {}
     created_at: int
     updated_at: int
+    is_canary: bool = False
+    read_at: int | None = None
+    reader: str | None = None
+
+
+class SecretUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The last use of a secret. `rotated_at`: the time of its current version. Times in microseconds."""
+
+    mount: str
+    path: str
+    version: int
+    rotated_at: int
+    read_at: int | None
+    reader: str | None
+    is_canary: bool
+
+
+class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """A search for secrets: below `mount` and `folder`; never read; read last by `reader`; unchanged since a time."""
+
+    mount: str
+    folder: str = ""
+    is_unread: bool = False
+    reader: str = ""
+    rotated_before: int = MAX_NUMBER
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,11 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.secrets.model.keyvalue import MountConfig, Secret, Version
+from ostiaryd.secrets.model.keyvalue import MountConfig, Secret, SecretUse, UseFilter, Version
 
 _GET = sql(
-    """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at
+    """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at,
+        is_canary, read_at, reader
        from secret where mount = :mount and path = :path"""
 )
 _PUT = sql(
@@ -20,6 +21,17 @@ _PUT = sql(
         oldest_version = excluded.oldest_version, max_versions = excluded.max_versions,
         cas_required = excluded.cas_required, delete_after = excluded.delete_after, custom = excluded.custom,
         updated_at = excluded.updated_at"""
+)
+_SET_CANARY = sql("update secret set is_canary = :is_canary where mount = :mount and path = :path")
+_SET_READER = sql("update secret set read_at = :now, reader = :reader where mount = :mount and path = :path")
+_USES = sql(
+    """select secret.mount, secret.path, version, secret_version.created_at, read_at, reader, is_canary
+       from secret join secret_version on secret_version.mount = secret.mount and secret_version.path = secret.path
+        and secret_version.version = secret.current_version
+       where secret.mount = :mount and secret.path > :after and secret.path < :end
+        and (:unread = 0 or read_at is null) and (:reader = '' or reader = :reader)
+        and secret_version.created_at < :before
+       order by secret.path limit :limit"""
 )
 _DELETE = sql("delete from secret where mount = :mount and path = :path")
 _PATHS = sql(
@@ -73,6 +85,42 @@ def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
         created=secret.created_at,
         updated=secret.updated_at,
     )
+
+
+def set_canary(tx: Tx, mount: str, path: str, is_canary: bool) -> None:
+    """Mark a secret as a canary, or as an ordinary secret."""
+    tx.run(_SET_CANARY, mount=mount, path=path.encode(), is_canary=int(is_canary))
+
+
+def set_reader(tx: Tx, mount: str, path: str, reader: str) -> None:
+    """Note who reads a secret now."""
+    tx.run(_SET_READER, mount=mount, path=path.encode(), reader=reader, now=tx.now)
+
+
+def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[SecretUse]:
+    """Return secrets behind a path, in the order of the bytes of their paths, each with its last use."""
+    rows = reader.all(
+        _USES,
+        mount=where.mount,
+        after=max(after.encode(), where.folder.encode()),
+        end=where.folder.encode()[:-1] + b"0" if where.folder else b"\xff",  # `0` follows `/`
+        unread=int(where.is_unread),
+        reader=where.reader,
+        before=where.rotated_before,
+        limit=limit,
+    )
+    return [
+        SecretUse(
+            mount=mount,
+            path=bytes(path).decode(),
+            version=version,
+            rotated_at=rotated,
+            read_at=read,
+            reader=by,
+            is_canary=bool(canary),
+        )
+        for mount, path, version, rotated, read, by, canary in rows
+    ]
 
 
 def delete(tx: Tx, mount: str, path: str) -> int:
@@ -141,7 +189,7 @@ def set_config(tx: Tx, mount: str, config: MountConfig) -> None:
 
 
 def _secret(row: Row) -> Secret:
-    current, oldest, most, cas, after, custom, created, updated = row
+    current, oldest, most, cas, after, custom, created, updated, canary, read, reader = row
     return Secret(
         current_version=current,
         oldest_version=oldest,
@@ -151,6 +199,9 @@ def _secret(row: Row) -> Secret:
         custom=_decode_custom(custom),
         created_at=created,
         updated_at=updated,
+        is_canary=bool(canary),
+        read_at=read,
+        reader=reader,
     )
 
 

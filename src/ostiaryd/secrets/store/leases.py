@@ -56,6 +56,9 @@ _STUCK = sql(
         order by lease_id limit :limit"""
 )
 _PAGE = sql(f"select {_COLUMNS} from lease where lease_id > :after order by lease_id limit :limit")
+_LIST_OF_AGENT = sql(
+    f"select {_COLUMNS} from lease where agent = :agent and lease_id > :after order by lease_id limit :limit"
+)
 _OF_AGENT = sql("select count(*) from (select 1 as one from lease where agent = :agent limit :limit) as counted")
 _OF_DATABASE = sql("select count(*) from (select 1 as one from lease where database = :name limit 1) as counted")
 _COUNT_STUCK = sql("select count(*) from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts")
@@ -150,6 +153,11 @@ def page(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
 def count_of_agent(reader: Reader, agent: str, *, limit: int) -> int:
     """Return the number of leases of an agent, at most `limit`."""
     return _number(reader.one(_OF_AGENT, agent=agent, limit=limit))
+
+
+def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
+    """Return leases of an agent behind `after`, in the order of their ids."""
+    return [_lease(row) for row in reader.all(_LIST_OF_AGENT, agent=agent, after=after, limit=limit)]
 
 
 def has_any(reader: Reader, database: str) -> bool:

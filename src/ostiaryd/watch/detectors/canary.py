@@ -1,6 +1,6 @@
-"""Canary: an agent called a decoy, a tool that the catalogue marks as intended for no agent.
+"""Canary: an agent called a decoy, a tool that the catalogue marks as intended for no agent, or read a canary secret.
 
-Nothing is learned: a single call, denied or not, is evidence.
+Nothing is learned: a single call, denied or not, or a single read is evidence.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ SURE = 2 * THRESHOLD
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each call of a decoy."""
+    """Report each call of a decoy, and each read of a canary secret."""
     rows = np.flatnonzero(batch.is_canary & (batch.agent != NOBODY)).tolist()
-    return [Anomaly(row, SURE, 80, f"called {batch.events[row].tool[:128]}, which is a decoy") for row in rows]
+    tools = [batch.events[row].tool[:128] for row in rows]
+    says = [f"called {tool}, which is a decoy" if tool else "read a canary secret" for tool in tools]
+    return [Anomaly(row, SURE, 80, text) for row, text in zip(rows, says, strict=True)]

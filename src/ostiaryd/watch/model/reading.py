@@ -56,6 +56,10 @@ class _Detail(msgspec.Struct):
     threat: tuple[str, int] | None = None
 
 
+class _SecretDetail(msgspec.Struct):
+    canary: bool = False
+
+
 class _Entry(msgspec.Struct):
     """The members of an entry that this module reads (`ostiaryd.ledger.model`): decoding fewer takes half the time."""
 
@@ -99,6 +103,7 @@ class _Judge(msgspec.Struct):
 _entry = json_decoder(_Entry)
 _detail = json_decoder(_Detail)
 _judge = json_decoder(_Judge)
+_secret_detail = json_decoder(_SecretDetail)
 
 
 class Reading:
@@ -177,6 +182,9 @@ class Reading:
     def _event(self, number: int, entry: _Entry, detail: _Detail) -> Event:
         agent, tool, resource, result = entry.agent or "", entry.tool or "", entry.resource or "", entry.result
         facts = self._tool_of(resource, tool) if tool else ToolSeen()
+        is_read = (
+            entry.reporter is None and entry.action.startswith("vault.") and entry.outcome == "ok" and entry.detail
+        )
         origins = detail.origins.get("origin")
         return Event(
             at=self._at(entry),
@@ -189,7 +197,7 @@ class Reading:
             resource=resource,
             tool=tool,
             effect=facts.effect,
-            canary=facts.canary,
+            canary=facts.canary or bool(is_read and _secret_detail(entry.detail).canary),
             classes=entry.data_classes or facts.classes,
             origins=_origins(origins) if isinstance(origins, dict) else (),
             worst=_word(detail.origins.get("origin_worst")),

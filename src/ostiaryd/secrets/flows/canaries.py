@@ -1,0 +1,25 @@
+"""Canary secrets: values that no honest agent reads. The act that reads one quarantines its agent."""
+
+from __future__ import annotations
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, State, Verb
+
+
+def quarantine_reader(act: Act) -> None:
+    """Quarantine the agent of the entry, and mark the entry for the detectors, which raise a finding.
+
+    The last way to administer the server stays: an agent with the administrator scope is not quarantined while no
+    person has a key.
+    """
+    assert act.entry.agent is not None  # the caller was authenticated in this act
+    registry.note(act, object=act.entry.object or "", canary=True)
+    agent = registry.find_agent(act.tx, act.entry.agent)
+    is_last = ADMIN in agent.scopes and not registry.has_active_person_key(act.tx)
+    if agent.state is not State.ACTIVE or is_last:
+        return
+    more = Act(act.tx, Entry(at=act.now, action="agent.quarantine"))
+    registry.set_agent_state(more, agent.agent_id, Verb.QUARANTINE, why="the agent read a canary secret")
+    act.further_entries += [more.entry, *more.further_entries]

@@ -1,0 +1,173 @@
+"""Canary secrets, the last uses of secrets, and the secrets of an incident with their rotation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hvac import exceptions
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.patience import eventually
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows import exposure, incidents
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows import databases, operators
+from ostiaryd.secrets.model.database import StaticRole
+from ostiaryd.secrets.model.keyvalue import UseFilter
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.store import databases as database_store
+from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent, permit_all
+
+DAY = 86_400 * SECOND
+
+
+async def put(world: World, path: str) -> None:
+    await act(world, "vault.write", lambda a: operators.put_secret(a, path, {"key": "value"}))
+
+
+async def mark(world: World, path: str, *, is_canary: bool = True) -> None:
+    await act(world, "vault.mark", lambda a: operators.mark_canary(a, path, is_canary=is_canary))
+
+
+def state(world: World, name: str) -> str:
+    return registry.find_agent(world.db.read(), name).state.value
+
+
+@pytest.mark.parametrize(
+    ("mount", "path"),
+    [("secret/data", "secret/agents/bot/root"), ("kv", "kv/agents/bot/root")],
+)
+async def test_an_agent_that_reads_a_canary_is_quarantined_in_the_same_act(
+    world: World, bot: VaultAgent, mount: str, path: str
+) -> None:
+    await put(world, path)
+    await mark(world, path)
+    await mark(world, path, is_canary=False)
+    url = f"{mount}/agents/bot/root"
+    await mark(world, path)
+    if mount == "secret/data":
+        assert await bot.status("GET", "secret/metadata/agents/bot/root") == 200
+        assert "canary" not in (await bot.ask("GET", "secret/metadata/agents/bot/root")).body.decode()
+    assert state(world, "bot") == "active", "the names of secrets and their metadata are no values"
+    answer = await bot.ask("GET", url)
+    assert (answer.status, b"value" in answer.body) == (200, True), "a canary looks like every secret"
+    assert state(world, "bot") == "quarantined"
+    assert await bot.status("GET", url) == 403
+    with pytest.raises(Conflict, match="in use"):
+        await mark(world, path)
+    await act(world, "vault.read", lambda a: operators.get_secret(a, path))  # an administrator looks at the value
+
+
+async def test_a_secret_in_use_and_a_path_without_a_value_become_no_canary(world: World, bot: VaultAgent) -> None:
+    await put(world, "secret/agents/bot/db")
+    assert await bot.read("agents/bot/db") == {"key": "value"}
+    with pytest.raises(Conflict, match="in use"):
+        await mark(world, "secret/agents/bot/db")
+    await mark(world, "secret/agents/bot/db", is_canary=False)
+    with pytest.raises(NothingStored):
+        await mark(world, "secret/agents/bot/none")
+    assert state(world, "bot") == "active"
+
+
+def uses(world: World, **where: Any) -> list[tuple[str, bool]]:
+    """The paths of secrets, and whether they were read."""
+    page, found = Page(100, ""), UseFilter(mount="secret", **where)
+    return [(one.path, one.read_at is not None) for one in operators.list_uses(world.db.read(), found, page)]
+
+
+async def test_secrets_are_searched_by_their_last_use(
+    world: World, app: ASGIApp, bot: VaultAgent, clock: Clock
+) -> None:
+    other = await (await enter_agent(world, app, "other")).login()
+    for path in ("agents/bot/a", "agents/bot/b", "agents/other/c", "shared"):
+        await put(world, f"secret/{path}")
+    before = clock()
+    await bot.read("agents/bot/a")
+    await other.read("agents/other/c")
+    ids = {name: registry.find_agent(world.db.read(), name).agent_id for name in ("bot", "other")}
+    everything = [("agents/bot/a", True), ("agents/bot/b", False), ("agents/other/c", True), ("shared", False)]
+    assert uses(world) == everything
+    assert uses(world, folder="agents/bot/") == everything[:2]
+    assert uses(world, is_unread=True) == [everything[1], everything[3]]
+    assert uses(world, reader=ids["other"]) == [everything[2]]
+    clock.advance(us=DAY)
+    await put(world, "secret/shared")
+    assert uses(world, rotated_before=before + 1) == everything[:3]
+    [use] = operators.find_uses(world.db.read(), ["secret/agents/bot/a", "secret/agents/bot/none"])
+    assert (use.reader, use.read_at, use.version) == (ids["bot"], before, 1)
+    clock.advance(59)
+    bot = await bot.login()
+    await bot.read("agents/bot/a")
+    [use] = operators.find_uses(world.db.read(), ["secret/agents/bot/a"])
+    assert use.read_at == clock()
+
+
+async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
+    world: World, bot: VaultAgent, clock: Clock
+) -> None:
+    await permit_all(world)
+    for name in ("kept", "renewed", "unread"):
+        await put(world, f"secret/agents/bot/{name}")
+    role = StaticRole(database="shop", username="report", period=DAY, rotation=())
+
+    def store_role(tx: Tx) -> None:
+        database_store.put_static(tx, "report", role, due_at=tx.now + DAY)
+
+    await world.writer.submit(store_role)
+    await bot.read("agents/bot/kept")
+    await bot.read("agents/bot/renewed")
+    clock.advance(1)
+    await put(world, "secret/agents/bot/renewed")
+    agent = registry.find_agent(world.db.read(), "bot").agent_id
+
+    def read_static(act: Any) -> None:
+        act.entry.agent = agent
+        registry.note(act, object="database/static-creds/report")
+
+    await act(world, "vault.read", read_static)
+    incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, "bot", says="a test", source="a test"))
+
+    def exposed(reader: Reader) -> dict[str, tuple[bool, bool]]:
+        found = exposure.find_exposed(reader, agent).secrets
+        return {one.path.rpartition("/")[2]: (one.is_renewed, one.can_rotate) for one in found}
+
+    assert exposed(world.db.read()) == {"kept": (False, False), "renewed": (True, False), "report": (False, True)}
+    done = await act(world, "incident.rotate", lambda a: exposure.rotate_secrets(a, incident.incident_id))
+    assert done == (["database/static-creds/report"], 0, ["secret/agents/bot/kept"])
+    assert databases.find_static(world.db.read(), "report").due_at <= world.now()
+    clock.advance(1)
+    await put(world, "secret/agents/bot/kept")
+    again = await act(world, "incident.rotate", lambda a: exposure.rotate_secrets(a, incident.incident_id))
+    assert again.to_replace == [], "a person has replaced it"
+
+
+def test_the_reader_of_a_canary_has_an_incident_with_its_secrets(vault: VaultStage) -> None:
+    server, ostiary = vault.live_server, vault.live_server.server.ostiary
+    client = vault.login()
+    for name in ("db", "root"):
+        ostiary("secret", "put", f"secret/{vault.folder}/{name}", "key=value")
+    ostiary("secret", "canary", f"secret/{vault.folder}/root")
+    [row] = ostiary("secret", "list", f"secret/{vault.folder}", "--never-read", "--limit", "1")
+    assert row["read_by"] is None
+    for name in ("db", "root"):
+        client.secrets.kv.v2.read_secret_version(f"{vault.folder}/{name}", raise_on_deleted_version=True)
+    with pytest.raises(exceptions.Forbidden):
+        client.secrets.kv.v2.read_secret_version(f"{vault.folder}/db", raise_on_deleted_version=True)
+    rows = ostiary("secret", "list", f"secret/{vault.folder}", "--read-by", vault.name)
+    assert [(one["read_by"], one["is_canary"]) for one in rows] == [(vault.name, False), (vault.name, True)]
+
+    def find_incident() -> Any:
+        return [one for one in server.api("GET", "/incidents", state="open")["incidents"] if one["agent"] == vault.name]
+
+    [incident] = eventually(find_incident)
+    assert (incident["agent_state"], "canary secret" in incident["says"]) == ("quarantined", True)
+    shown = server.api("GET", f"/incidents/{incident['incident_id']}")
+    read = {one["path"].rpartition("/")[2]: one["is_canary"] for one in shown["blast"]["secrets"]["read"]}
+    assert read == {"db": False, "root": True}
+    assert ("quarantine", "done") in [(one["response"], one["outcome"]) for one in shown["acts"]]
