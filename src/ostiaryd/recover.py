@@ -31,6 +31,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, AgentId, State, Verb
+from ostiaryd.secrets.flows.connected_accounts import break_all_accounts
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tokens.flows import end_all_consents
@@ -176,6 +177,7 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
     ended += approvals.cancel_all_questions(act.tx)
     ended += end_all_consents(act.tx, why=WHY)
     ended += end_all_logins(act)
+    ended += break_all_accounts(act)
     for name in suspended:
         registry.set_agent_state(act, name, Verb.SUSPEND, why=WHY)
     registry.raise_epochs(act.tx, step=EPOCH_STEP)

@@ -428,3 +428,13 @@ async def test_no_token_is_in_the_ledger_or_in_clear_in_the_database(
     if database == "sqlite":
         bodies += read_all(tmp_path)
     assert [word in bodies for word in (b"access-2", b"refresh-2", b"refresh-1", SECRET.encode())] == [False] * 4
+
+
+async def test_the_recovery_of_a_lost_history_breaks_each_connection(stage: AccountStage, world: World) -> None:
+    await stage.connect()
+    bot = await stage.agent()
+    assert await act(world, "test.recover", flows.break_all_accounts) == 1
+    assert await act(world, "test.recover", flows.break_all_accounts) == 0
+    assert (await token_of(bot)).status == 403
+    await stage.connect()
+    assert (await token_of(bot)).status == 200

@@ -26,8 +26,8 @@ from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.secrets.flows import account_tokens, leases
 from ostiaryd.secrets.flows import connected_accounts as flows
-from ostiaryd.secrets.flows import leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open
 from ostiaryd.secrets.model.connected_account import (
     AGAIN,
@@ -188,7 +188,7 @@ def _assertion(world: World, provider: AccountProvider) -> str:
 # --- access tokens
 
 
-async def issue_token(call: Call, issue: flows.IssueToken) -> Answer:
+async def issue_token(call: Call, issue: account_tokens.IssueToken) -> Answer:
     """Fetch the access token of a lease. Raises Refused; then the lease has ended."""
     refreshes = call.world.keep(AccountRefreshes)
     task = asyncio.create_task(_issue(call.world, issue, request_id=call.request_id))
@@ -198,10 +198,10 @@ async def issue_token(call: Call, issue: flows.IssueToken) -> Answer:
     if outcome.refusal is not None:
         raise outcome.refusal
     assert outcome.token is not None  # an outcome has a token or a refusal
-    return flows.show_token(outcome.lease, outcome.token, now=call.world.now())
+    return account_tokens.show_token(outcome.lease, outcome.token, now=call.world.now())
 
 
-async def _issue(world: World, issue: flows.IssueToken, *, request_id: str) -> flows.Outcome:
+async def _issue(world: World, issue: account_tokens.IssueToken, *, request_id: str) -> account_tokens.Outcome:
     lock = world.keep(AccountRefreshes).lock(issue.account.account_id)
     try:
         async with asyncio.timeout(WAIT_S):
@@ -214,18 +214,18 @@ async def _issue(world: World, issue: flows.IssueToken, *, request_id: str) -> f
         lock.release()
 
 
-async def _issue_alone(world: World, issue: flows.IssueToken, *, request_id: str) -> flows.Outcome:
-    refresh: flows.Refresh | None = None
+async def _issue_alone(world: World, issue: account_tokens.IssueToken, *, request_id: str) -> account_tokens.Outcome:
+    refresh: account_tokens.Refresh | None = None
     try:
         claimed = await _claim(world, issue)
-        if not isinstance(claimed, flows.Refresh):
-            use = partial(flows.use_token, issue=issue, token=claimed)
+        if not isinstance(claimed, account_tokens.Refresh):
+            use = partial(account_tokens.use_token, issue=issue, token=claimed)
             return await act(world, "account.issue", use, request=request_id)
         refresh = claimed
         answer = await _refresh(world, issue, refresh)
     except Refused as refusal:
         return await _fail(world, issue, refresh, refusal)
-    end = partial(flows.end_refresh, issue=issue, refresh=refresh, answer=answer)
+    end = partial(account_tokens.end_refresh, issue=issue, refresh=refresh, answer=answer)
     for delay in STORE_DELAYS_S:
         try:
             return await act(world, "account.refresh", end, request=request_id)
@@ -235,13 +235,13 @@ async def _issue_alone(world: World, issue: flows.IssueToken, *, request_id: str
     return await act(world, "account.refresh", end, request=request_id)
 
 
-async def _claim(world: World, issue: flows.IssueToken) -> flows.Refresh | AccessToken:
+async def _claim(world: World, issue: account_tokens.IssueToken) -> account_tokens.Refresh | AccessToken:
     """Return the claimed refresh of an account, or the token that agents share if another refresh brought one. Raises
     Sealed, NotConnected, ProviderDown.
     """
 
-    def claim(tx: Tx) -> flows.Refresh | AccessToken | None:
-        return flows.find_shared(tx, issue) or flows.claim_refresh(tx, issue)
+    def claim(tx: Tx) -> account_tokens.Refresh | AccessToken | None:
+        return account_tokens.find_shared(tx, issue) or account_tokens.claim_refresh(tx, issue)
 
     for _ in range(round(WAIT_S / POLL_S)):
         if (claimed := await world.writer.submit(claim)) is not None:
@@ -250,7 +250,7 @@ async def _claim(world: World, issue: flows.IssueToken) -> flows.Refresh | Acces
     raise _busy(issue)
 
 
-async def _refresh(world: World, issue: flows.IssueToken, refresh: flows.Refresh) -> TokenAnswer:
+async def _refresh(world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh) -> TokenAnswer:
     """Send a refresh request (RFC 6749 section 6). Raises AccountRefused, ProviderDown, Sealed."""
     form = {"grant_type": "refresh_token", "refresh_token": refresh.refresh_token}
     if issue.scopes != issue.account.scopes:
@@ -260,19 +260,19 @@ async def _refresh(world: World, issue: flows.IssueToken, refresh: flows.Refresh
     return await _ask(world, issue.provider, form)
 
 
-def _busy(issue: flows.IssueToken) -> ProviderDown:
+def _busy(issue: account_tokens.IssueToken) -> ProviderDown:
     return ProviderDown(f"a refresh at {issue.provider.label} takes too long", hint="try again", code="busy")
 
 
 async def _fail(
-    world: World, issue: flows.IssueToken, refresh: flows.Refresh | None, refusal: Refused
-) -> flows.Outcome:
+    world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh | None, refusal: Refused
+) -> account_tokens.Outcome:
     """End the lease of a token that was not fetched."""
-    fail = partial(flows.fail_refresh, issue=issue, refresh=refresh, refusal=refusal)
+    fail = partial(account_tokens.fail_refresh, issue=issue, refresh=refresh, refusal=refusal)
     await act(world, "account.break" if refusal.code == "grant_ended" else "account.refresh_fail", fail)
     if refusal.code == "grant_ended":
         refusal = NotConnected(refusal.message, hint=AGAIN, code="connection_broken")
-    return flows.Outcome(issue.lease, refusal=refusal)
+    return account_tokens.Outcome(issue.lease, refusal=refusal)
 
 
 # --- revocation
@@ -328,7 +328,7 @@ async def _revoke_token(world: World, lease: Lease) -> None:
         return
     reader = world.db.read()
     provider = flows.get_provider(reader, lease.database)
-    text = flows.open_token(reader, lease.lease_id, keys=world.keys, now=world.now())
+    text = account_tokens.open_token(reader, lease.lease_id, keys=world.keys, now=world.now())
     try:
         if provider is not None and provider.revokes_each and text is not None:
             await _revoke(world, provider, text, hint="access_token")

@@ -52,7 +52,7 @@ from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import lease
-from ostiaryd.secrets.flows.connected_accounts import IssueToken
+from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown

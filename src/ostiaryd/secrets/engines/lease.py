@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import connected_accounts as accounts
+from ostiaryd.secrets.flows import account_tokens
 from ostiaryd.secrets.flows import leases as flows
+from ostiaryd.secrets.flows.connected_accounts import ROLE_PREFIX
 from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
@@ -76,7 +77,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
         return MOUNT, Operation(SecretAction.READ, path, kind, run)
     if kind == "renew":
         raise Invalid("the lease of an access token cannot be renewed", hint="request a new access token")
-    find_scopes = partial(accounts.find_scopes_of_lease, lease_id=lease_id)
+    find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
     return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
 
 
@@ -95,7 +96,7 @@ class _Prefix(NamedTuple):
         return [one for one in stored if one.startswith(start) and "/" not in one.removeprefix(start)]
 
 
-_MOUNTS = {MOUNT: "", OAUTH_MOUNT: accounts.ROLE_PREFIX}
+_MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX}
 """The mounts with leases, and the beginning of `role` in their leases."""
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import check_name
-from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.flows import account_tokens as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.connected_account import check_scopes
 from ostiaryd.secrets.model.request import (

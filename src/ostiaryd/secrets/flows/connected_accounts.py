@@ -1,61 +1,42 @@
-"""Operations on connected accounts: providers, connections, refreshes, and access tokens under leases.
-
-The refresh token of an account is changed by one refresh at a time, which holds a claim. A refresh writes the new
-refresh token and the access token of the lease in one act. Under the claim it has data keys for both, so that an answer
-is stored also if the secrets were sealed meanwhile.
-"""
+"""Operations on connected accounts: providers, connections, and the revocation of refresh tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound, Refused
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, Holding, HoldingId
-from ostiaryd.secrets.flows.leases import MAX_LEASES, abandon_lease, revoke_leases
-from ostiaryd.secrets.flows.seal import Sealed, check_open, make_data_key, open_value, seal_value
-from ostiaryd.secrets.model import sealing
+from ostiaryd.secrets.flows.leases import revoke_leases
+from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.connected_account import (
-    AGAIN,
-    CLAIM_S,
-    FRESH_S,
     MAX_PROVIDERS,
     MAX_SECRET,
     MOUNT,
-    AccessToken,
     AccountProvider,
     AccountRefused,
     AccountState,
     ConnectedAccount,
-    NotConnected,
     TokenAnswer,
     check_provider,
     check_token_answer,
-    choose_scopes,
 )
 from ostiaryd.secrets.model.lease import (
-    KIND,
-    LONGEST_TTL,
     MAX_ERROR,
     TAKEOVER_S,
-    Lease,
     LeaseState,
-    LeaseStatements,
     next_try,
 )
-from ostiaryd.secrets.model.request import SECOND, Answer
-from ostiaryd.secrets.model.sealing import DataKey, Envelope, Place
-from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.sealing import Envelope, Place
 from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.secrets.store import leases as lease_store
-from ostiaryd.tokens import flows as consents
 
 ENDED_AT_ONCE = 1000
 ROLE_PREFIX = f"{MOUNT}/"
@@ -174,16 +155,14 @@ def _secret_place(name: str) -> Place:
     return MOUNT, f"config/{name}", 1
 
 
-def _refresh_place(account_id: str) -> Place:
+def refresh_place(account_id: str) -> Place:
+    """Return the place of the refresh token of an account."""
     return MOUNT, f"refresh/{account_id}", 1
 
 
-def _shared_place(account_id: str) -> Place:
+def shared_place(account_id: str) -> Place:
+    """Return the place of the access token that agents share."""
     return MOUNT, f"shared/{account_id}", 1
-
-
-def _token_place(lease_id: str) -> Place:
-    return MOUNT, lease_id, 1
 
 
 def _note_provider(act: Act, provider: AccountProvider) -> None:
@@ -275,8 +254,8 @@ def connect_account(
     store.insert(
         act.tx,
         account,
-        refresh_token=seal_value(act.tx, answer.refresh_token.encode(), _refresh_place(account.account_id)),
-        token=seal_value(act.tx, token.text.encode(), _shared_place(account.account_id)),
+        refresh_token=seal_value(act.tx, answer.refresh_token.encode(), refresh_place(account.account_id)),
+        token=seal_value(act.tx, token.text.encode(), shared_place(account.account_id)),
     )
     return account
 
@@ -314,7 +293,7 @@ def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
 
 
 def _end(act: Act, account: ConnectedAccount, *, why: str) -> None:
-    _note_account(act, account, why=why)
+    note_account(act, account, why=why)
     if account.state is not AccountState.ENDING:
         store.set_state(act.tx, account.account_id, AccountState.ENDING)
     else:
@@ -331,6 +310,19 @@ def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
         after = ids[-1]
 
 
+def break_all_accounts(act: Act) -> int:
+    """Break every connection; return how many. After a loss of history, each may have ended in the lost part."""
+    count, page = 0, Page(ENDED_AT_ONCE, "")
+    while accounts := store.page(act.tx, page):
+        for account in accounts:
+            if account.state is AccountState.ACTIVE:
+                why = "the server lost a part of its history"
+                store.set_state(act.tx, account.account_id, AccountState.BROKEN, error=why)
+                count += 1
+        page = Page(ENDED_AT_ONCE, accounts[-1].account_id)
+    return count
+
+
 def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
     """Return a page of the connected accounts, of one person if given."""
     return store.page(reader, page, person=person)
@@ -341,308 +333,13 @@ def list_accounts(reader: Reader, person: str) -> list[ConnectedAccount]:
     return store.of_person(reader, person)
 
 
-def _note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
+def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
+    """Record an account and its person in the entry of an act."""
     act.entry.person = act.entry.person or account.person
     registry.note(act, object=account.account_id, provider=account.provider, **more)
 
 
-# --- access tokens
-
-
-class IssueToken(NamedTuple):
-    """The access token that is to be fetched for a lease."""
-
-    lease: Lease
-    provider: AccountProvider
-    account: ConnectedAccount
-    scopes: frozenset[str]
-
-    def __repr__(self) -> str:
-        """Return the lease alone."""
-        return f"IssueToken({self.lease.lease_id})"
-
-
-def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a token for the person of the entry. Raises NotFound, NotConnected, Invalid."""
-    provider, account = _find_account(act, name)
-    return choose_scopes(account, provider, requested)
-
-
-def find_scopes_of_lease(act: Act, lease_id: str) -> frozenset[str]:
-    """Return the scopes of the token of a lease; none if the lease is unknown."""
-    token = store.token(act.tx, lease_id)
-    return frozenset() if token is None else token.scopes
-
-
-def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccount]:
-    provider, person = find_provider(act.tx, name), act.entry.person
-    if person is None:
-        raise NotConnected(
-            "the task is not on behalf of a person", hint="declare the task with `on_behalf_of`", code="no_person"
-        )
-    account = store.find(act.tx, person, name)
-    if account is None or account.state is AccountState.ENDING:
-        raise NotConnected(f"the person has connected no account at {provider.label}", hint=AGAIN)
-    if account.state is AccountState.BROKEN:
-        raise NotConnected(f"{provider.label} has ended the connection", hint=AGAIN, code="connection_broken")
-    return provider, account
-
-
-def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | tuple[Lease, AccessToken]:
-    """Write the lease of an access token for the caller, whom the entry names.
-
-    Return the token if agents share the present one and it is fresh, else the token to fetch. Raises NotFound,
-    NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
-    """
-    act.check_granting()
-    check_open(act.tx)
-    provider, account = _find_account(act, name)
-    scopes = choose_scopes(account, provider, requested)
-    check_may_connect(act.tx, provider, account.person)
-    _check_trusted(act, account.person)
-    lease = _new_lease(act, provider)
-    registry.note(
-        act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
-    )
-    store.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
-    if not provider.shares_tokens or account.token_expires_at < act.now + FRESH_S * SECOND:
-        return IssueToken(lease, provider, account, scopes)
-    text = open_value(
-        act.tx, store.shared_token(act.tx, account.account_id), _shared_place(account.account_id), keys=act.tx.keys
-    )
-    token = AccessToken(text.decode(), scopes, account.token_expires_at)
-    return _confirm(act, lease, token), token
-
-
-def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
-    """Return the answer of the Vault API with an access token."""
-    return Answer(
-        data={
-            "access_token": token.text,
-            "token_type": "Bearer",
-            "scopes": sorted(token.scopes),
-            "provider": lease.database,
-            "person": lease.username,
-            "expires_at": lease.expires_at // SECOND,
-        },
-        lease_id=lease.lease_id,
-        lease_s=max(0, lease.expires_at - now) // SECOND,
-    )
-
-
-def _check_trusted(act: Act, person: str) -> None:
-    """Check that the task began with an agent for which the person is accountable, or to which the person consented.
-    Raises Forbidden.
-    """
-    first = act.entry.actors[-1] if act.entry.actors else act.entry.agent
-    assert first is not None  # the caller was authenticated in this act
-    agent = registry.find_agent(act.tx, first)
-    if registry.answers_for(act.tx, person, agent):
-        return
-    granted = consents.list_consents(act.tx, person)
-    if any(one.agent == first and one.is_live(act.now) for one in granted):
-        return
-    raise Forbidden(
-        "the person neither is accountable for the agent nor has consented to it",
-        hint="the person consents at the first sign-in of the agent's application",
-        code="no_consent",
-    )
-
-
-def _new_lease(act: Act, provider: AccountProvider) -> Lease:
-    agent, task, token = act.entry.agent, act.entry.task, act.entry.token
-    assert agent is not None  # the caller was authenticated in this act
-    assert task is not None
-    assert token is not None
-    if lease_store.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
-        raise Conflict(f"the agent has {MAX_LEASES} leases", hint="revoke some", code="too_many_leases")
-    login = registry.get_holding(act.tx, token)
-    assert login is not None
-    has_token = login.kind == TOKEN_KIND
-    max_at = min(act.now + LONGEST_TTL, login.expires_at) if has_token else act.now + LONGEST_TTL
-    lease = Lease(
-        lease_id=f"{MOUNT}/creds/{provider.name}/{act.tx.random(16).hex()}",
-        holding=act.new_id("le"),
-        agent=agent,
-        task=task,
-        database=provider.name,
-        role=ROLE_PREFIX + provider.name,
-        username=act.entry.person or "",
-        statements=LeaseStatements(),
-        state=LeaseState.CREATING,
-        issued_at=act.now,
-        renewed_at=None,
-        expires_at=max_at,
-        max_at=max_at,
-        due_at=act.now + TAKEOVER_S * SECOND,
-    )
-    registry.add_holding(
-        act,
-        Holding(
-            id=HoldingId(lease.holding),
-            kind=KIND,
-            agent=AgentId(agent),
-            task=task,
-            parent=login.id if has_token else None,
-            client_jkt=login.client_jkt or login.jkt,
-            expires_at=max_at,
-        ),
-    )
-    lease_store.insert(act.tx, lease)
-    return lease
-
-
-def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
-    """Make the lease of a token live, whose end is at most that of the token."""
-    end = min(lease.max_at, token.expires_at)
-    lease_store.confirm_until(act.tx, lease.lease_id, expires_at=end)
-    return replace(lease, state=LeaseState.LIVE, expires_at=end, max_at=end)
-
-
-# --- refreshes
-
-
-class Refresh(NamedTuple):
-    """A claimed refresh: the present refresh token, its number, and keys for the new tokens."""
-
-    refresh_token: str
-    rotation: int
-    began_at: int
-    refresh_key: DataKey
-    shared_key: DataKey
-    token_key: DataKey
-
-    def __repr__(self) -> str:
-        """Return the number alone: the token is secret."""
-        return f"Refresh({self.rotation})"
-
-
-def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account; None if another process has. Raises Sealed, NotConnected."""
-    check_open(tx)
-    id = issue.account.account_id
-    account = store.get(tx, id)
-    if account is None or account.state is not AccountState.ACTIVE:
-        raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
-    if not store.claim(tx, id, until=tx.now + CLAIM_S * SECOND):
-        return None
-    return Refresh(
-        open_value(tx, store.refresh_token(tx, id), _refresh_place(id), keys=tx.keys).decode(),
-        account.rotation,
-        tx.now,
-        make_data_key(tx, _refresh_place(id)),
-        make_data_key(tx, _shared_place(id)),
-        make_data_key(tx, _token_place(issue.lease.lease_id)),
-    )
-
-
-def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
-    """Return the token that agents share, if it has been refreshed meanwhile. Raises Sealed, NotConnected."""
-    account = store.get(tx, issue.account.account_id)
-    if account is None or account.state is not AccountState.ACTIVE:
-        raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
-    if not issue.provider.shares_tokens or account.token_expires_at < tx.now + FRESH_S * SECOND:
-        return None
-    place = _shared_place(account.account_id)
-    text = open_value(tx, store.shared_token(tx, account.account_id), place, keys=tx.keys)
-    return AccessToken(text.decode(), issue.scopes, account.token_expires_at)
-
-
-class Outcome(NamedTuple):
-    """The lease and the token of a finished refresh, or the refusal."""
-
-    lease: Lease
-    token: AccessToken | None = None
-    refusal: Refused | None = None
-
-
-def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnswer) -> Outcome:
-    """Store the answer of a refresh. The new refresh token is stored in any case.
-
-    An unused access token is stored too, and is revoked at the provider: its lease has ended, or the answer is
-    not acceptable.
-    """
-    tx, id, lease = act.tx, issue.account.account_id, issue.lease
-    act.entry.agent, act.entry.task = lease.agent, lease.task
-    _note_account(act, issue.account, lease=lease.lease_id, rotated=bool(answer.refresh_token))
-    new_token = answer.refresh_token or refresh.refresh_token
-    if not store.rotate(tx, id, _seal(tx, refresh.refresh_key, new_token), rotation=refresh.rotation):
-        return _refuse(act, issue, NotConnected("the connection has changed meanwhile", hint="try again"))
-    store.note_refresh(tx, id)
-    try:
-        token = check_token_answer(issue.provider, answer, requested=issue.scopes, now=act.now)
-    except AccountRefused as refusal:
-        _keep(act, issue, refresh, AccessToken(answer.access_token, frozenset(), lease.max_at))
-        return _refuse(act, issue, refusal)
-    _keep(act, issue, refresh, token)
-    if issue.provider.shares_tokens:
-        store.share_token(tx, id, _seal(tx, refresh.shared_key, token.text), expires_at=token.expires_at)
-    return use_token(act, issue, token)
-
-
-def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
-    """Make the lease of a token live, unless lease or account have ended meanwhile, or the secrets were sealed."""
-    act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
-    _note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
-    account, lease = store.get(act.tx, issue.account.account_id), lease_store.get(act.tx, issue.lease.lease_id)
-    holding = registry.get_holding(act.tx, issue.lease.holding)
-    is_live = lease is not None and lease.state is LeaseState.CREATING and holding is not None
-    if not is_live or holding is None or not holding.is_live(act.now):
-        ended = Conflict("the lease ended while its token was fetched", hint="request again", code="lease_ended")
-        return _refuse(act, issue, ended)
-    if account is None or account.state is not AccountState.ACTIVE:
-        return _refuse(act, issue, NotConnected("the connection has ended meanwhile", hint=AGAIN))
-    try:
-        check_open(act.tx)
-    except Sealed as refusal:
-        return _refuse(act, issue, refusal)
-    return Outcome(_confirm(act, issue.lease, token), token)
-
-
-def fail_refresh(act: Act, issue: IssueToken, refresh: Refresh | None, refusal: Refused) -> None:
-    """Record that a lease got no token. If the provider has ended the connection, the account is broken."""
-    id, is_ended = issue.account.account_id, refusal.code == "grant_ended"
-    abandon_lease(act, issue.lease, refusal.message)
-    _note_account(act, issue.account, lease=issue.lease.lease_id, why=refusal.message[:MAX_ERROR])
-    account = store.get(act.tx, id)
-    if refresh is None or account is None:
-        return
-    store.release(act.tx, id, rotation=refresh.rotation)
-    if is_ended and account.state is AccountState.ACTIVE and account.rotation == refresh.rotation:
-        store.set_state(act.tx, id, AccountState.BROKEN, error=refusal.message[:MAX_ERROR])
-
-
-def _refuse(act: Act, issue: IssueToken, refusal: Refused) -> Outcome:
-    abandon_lease(act, issue.lease, refusal.message)
-    return Outcome(issue.lease, refusal=refusal)
-
-
-def _keep(act: Act, issue: IssueToken, refresh: Refresh, token: AccessToken) -> None:
-    """Store the access token of a lease, by which it is revoked; agents share the present one of some providers."""
-    if not issue.provider.shares_tokens:
-        secret = _seal(act.tx, refresh.token_key, token.text)
-        store.set_token(act.tx, issue.lease.lease_id, secret, expires_at=token.expires_at)
-
-
-def _seal(tx: Tx, data_key: DataKey, text: str) -> Envelope:
-    """Return the envelope of a token, under the newest wrapping key unless the secrets are sealed."""
-    try:
-        return seal_value(tx, text.encode(), data_key.place)
-    except Sealed:
-        return sealing.seal_under(data_key, text.encode(), random=tx.random)
-
-
 # --- revocation at the provider
-
-
-def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:
-    """Return the access token of a lease that is to be revoked; None if it has expired, or agents share it. Raises
-    Sealed.
-    """
-    token = store.token(reader, lease_id)
-    if token is None or token.secret is None or token.expires_at <= now:
-        return None
-    return open_value(reader, token.secret, _token_place(lease_id), keys=keys).decode()
 
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
@@ -662,12 +359,12 @@ def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
     if not store.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None
     id = account.account_id
-    return open_value(tx, store.refresh_token(tx, id), _refresh_place(id), keys=tx.keys).decode()
+    return open_value(tx, store.refresh_token(tx, id), refresh_place(id), keys=tx.keys).decode()
 
 
 def delete_account(act: Act, account: ConnectedAccount, *, is_revoked: bool) -> None:
     """Delete an account whose refresh token was revoked, or whose provider revokes none."""
-    _note_account(act, account, revoked=is_revoked)
+    note_account(act, account, revoked=is_revoked)
     if store.get(act.tx, account.account_id) is not None:
         store.delete(act.tx, account.account_id)
 
@@ -681,4 +378,4 @@ def postpone_end(tx: Tx, account: ConnectedAccount, why: str) -> None:
 
 def tell_stuck(act: Act, account: ConnectedAccount, why: str) -> None:
     """Record that the refresh token of an account could not be revoked."""
-    _note_account(act, account, why=why[:MAX_ERROR])
+    note_account(act, account, why=why[:MAX_ERROR])
