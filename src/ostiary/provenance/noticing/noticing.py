@@ -33,10 +33,10 @@ LINKS = 50
 TOGETHER = (0, 30, 30, 70)
 """points by the number of values of the call in one untrusted text: none, one, two, more"""
 MIXED, NAMED = 0.6, 0.5
-"""factor on the points of untrusted values if the call also has values of the person; factor on the points of
-values in one text if that text is of a document that the person named
+"""factor on the points of untrusted values, and of how they flow, if the call also has values of the person; factor on
+the points of values in one text if that text is of a document that the person named
 """
-SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "unplanned": 20, "carries": 10}
+SIGNS = {"substituted": 30, "reveals": 30, "unplanned": 20, "unrequested": 10, "carries": 10}
 CANARY = 95
 HABIT = 0.6
 """the largest part of the points that a habit takes away"""
@@ -90,7 +90,8 @@ def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[st
     yield "instructed", points, f"{tool} with {event.values_in_text} values of {source}"
     if is_foreign or event.values_in_text:
         signs = [name for name in event.signs if name in SIGNS]
-        yield "flow_drift", combine_points(SIGNS[name] for name in signs), f"{tool}: {', '.join(signs)}"
+        points = combine_points(SIGNS[name] for name in signs)
+        yield "flow_drift", round(MIXED * points) if event.is_mixed else points, f"{tool}: {', '.join(signs)}"
 
 
 def _of_origins(profile: Profile, event: Event) -> int:

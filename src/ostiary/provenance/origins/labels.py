@@ -28,7 +28,7 @@ from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
 from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import is_moment
-from ostiary.provenance.origins.prints import SPAN, source_prints, text_prints
+from ostiary.provenance.origins.prints import SPAN, source_prints, text_phrases, text_prints
 from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
 from ostiary.provenance.origins.words import words
 
@@ -210,12 +210,17 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     scribe = Scribe(memory.key)
     for recipient, text in texts:
         before = _tail(memory, recipient) if recipient else []
-        for plain_words, spoken in _spoken(scribe, text):
-            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(plain_words)], spoken, marks=memory.marks):
-                parts = [part for part in memory.labels if holds(part.words, one)]
-                if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
-                    for part in parts:
-                        classes.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
+        # The readings of a text share most phrases.
+        phrases = dict.fromkeys(
+            phrase
+            for plain_words, spoken in _spoken(scribe, text)
+            for phrase in text_phrases(scribe, [*before, *scribe.hashes(plain_words)], spoken)
+        )
+        for one, phrase in text_prints(phrases, marks=memory.marks):
+            parts = [part for part in memory.labels if holds(part.words, one)]
+            if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
+                for part in parts:
+                    classes.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
     return classes
 
 
@@ -231,7 +236,7 @@ def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
 
 def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
     for plain_words, spoken in _spoken(scribe, text):
-        for fingerprint, _ in text_prints(scribe, scribe.hashes(plain_words), spoken):
+        for fingerprint, _ in text_prints(text_phrases(scribe, scribe.hashes(plain_words), spoken)):
             yield fingerprint
 
 

@@ -11,7 +11,7 @@ A fingerprint is a checksum of keyed hashes of words: without the key of the tas
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from zlib import crc32
 
@@ -75,17 +75,20 @@ def _places(count: int, stride: int) -> Iterator[int]:
     yield last
 
 
-def text_prints(
-    scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str], *, marks: bytes = b""
-) -> list[tuple[bytes, bytes]]:
-    """Return each fingerprint by which a text could be recognised, with the hashes of the words that it stands for.
+def text_phrases(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) -> list[bytes]:
+    """Return the hashes of the words of each phrase by which a text could be recognised.
 
-    `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones;
-    `marks`: those of a memory (`with_marks`), to leave out words without a mark there.
+    `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones.
     """
     whole = b"".join(hashes)
     phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
-    phrases += scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word))
+    return phrases + scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word))
+
+
+def text_prints(phrases: Collection[bytes], *, marks: bytes = b"") -> list[tuple[bytes, bytes]]:
+    """Return the fingerprint of each phrase, with the phrase. `marks`: those of a memory (`with_marks`), to leave out
+    fingerprints without a mark there.
+    """
     return [
         (made.to_bytes(4, "big") + _TAG, phrase)
         for made, phrase in zip(map(crc32, phrases), phrases, strict=True)
