@@ -463,6 +463,25 @@ export type BackchannelForm = {
   scope: string;
 };
 
+/** A back end without its credentials. Times in seconds. */
+export type BackendBody = {
+  address: string;
+  cache_s: number;
+  kind: string;
+  mount: string;
+  name: string;
+  region: string;
+  updated_at: number;
+};
+
+/** The kind of an existing store. */
+export type BackendKind = "aws" | "environment" | "files" | "kubernetes" | "vault-kv1" | "vault-kv2";
+
+/** The back ends. */
+export type BackendsBody = {
+  backends: BackendBody[];
+};
+
 /**
  * The state of a budget for people, in the units of its limit. Units that are neither left nor spent are at guards, or
  * with tasks under this one.
@@ -1466,6 +1485,20 @@ export type NewAuthority = {
   permitted?: string[];
 };
 
+/**
+ * A back end. `credentials`: `token` of a Vault; `access_key_id` and `secret_access_key` of AWS. `mount`: the mount at
+ * the Vault. `region`: that of AWS. `cache_s`: seconds for which a value is kept in memory.
+ */
+export type NewBackend = {
+  name: string;
+  kind: BackendKind;
+  address: string;
+  mount?: string;
+  region?: string;
+  cache_s?: number;
+  credentials?: Record<string, string>;
+};
+
 /** A catalogue to set. `proposed`: the server's own proposal, not confirmed by a person. */
 export type NewCatalogue = {
   catalogue: Record<string, unknown>;
@@ -1771,6 +1804,13 @@ export type PasskeyBody = {
   added_at: number;
   name: string;
   used_at: number | null;
+};
+
+/** A change at a path of the target: `create`, `update`, `same`, `failed` or `skipped`. */
+export type PathChangeBody = {
+  change: string;
+  error: string;
+  path: string;
 };
 
 /** A static policy enforcement point and its API keys. */
@@ -2594,6 +2634,21 @@ export type SubscriptionBody = {
 /** `why`: the reason, for the ledger. */
 export type Suspension = {
   why?: string;
+};
+
+/** The changes of a synchronisation. */
+export type SyncBody = {
+  changes: PathChangeBody[];
+};
+
+/**
+ * Two paths: one is `backend/NAME/PATH`, the other `secret/PATH` or `kv/PATH`. A folder ends with a slash. `dry_run`:
+ * only say what would change.
+ */
+export type SyncOrder = {
+  source: string;
+  target: string;
+  dry_run?: boolean;
 };
 
 /** A task, as lists show it. Times are seconds since the epoch. */
@@ -4818,6 +4873,29 @@ export interface Operations {
     body: undefined;
     answer: SecretNamesBody;
   };
+  /** Configure an existing store as a back end, or replace its configuration. */
+  "POST /api/v1/secrets/backends": {
+    path: {};
+    query: {};
+    body: NewBackend;
+    answer: BackendBody;
+  };
+  /** List the back ends. */
+  "GET /api/v1/secrets/backends": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: BackendsBody;
+  };
+  /** Remove a back end; its secrets stay where they are. */
+  "DELETE /api/v1/secrets/backends/{name}": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: EmptyBody;
+  };
   /** Mark a secret as a canary, or as an ordinary secret: an agent that reads a canary is quarantined at once. */
   "POST /api/v1/secrets/canary": {
     path: {};
@@ -4900,6 +4978,13 @@ export interface Operations {
     query: {};
     body: SealOrder;
     answer: SealBody;
+  };
+  /** Copy values from a back end to the key-value store, or from there to a back end. */
+  "POST /api/v1/secrets/sync": {
+    path: {};
+    query: {};
+    body: SyncOrder;
+    answer: SyncBody;
   };
   /** Open the secrets by the unseal key. */
   "POST /api/v1/secrets/unseal": {
