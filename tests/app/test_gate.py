@@ -196,6 +196,7 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/account/password/remove", "/account/recovery", "/account/sessions", "/account/totp", "/account/totp/remove",
         "/console", "/console/{path:path}", "/console/assets/{name}", "/console/worker.js",
         "/alerts/{token}",  # a signed link, which leads to the login
+        "/accounts", "/accounts/{provider}", "/accounts/{provider}/callback", "/accounts/{provider}/end",
         "/consent", "/consents", "/device", "/device/consent", "/logout", "/logout/confirm",
         # certificates: facts for relying parties, and the ACME server, whose requests are signed
         "/ca/bundle.pem", "/ca/{id}.crt", "/ca/{id}/crl", "/ca/{id}/crl/{shard}", "/ocsp", "/ocsp/{request:path}",

@@ -220,7 +220,7 @@ def test_each_column_of_wrapped_keys_is_renewed() -> None:
     columns: dict[str, int] = {}
     for file in (Path(migrate.__file__).parent / "migrations").glob("*.sql"):
         for table, body in re.findall(r"create table (\w+) \((.*?)\n\) ", file.read_text("utf-8"), re.S):
-            columns[table] = len(re.findall(r"^\s+(?:wrapped_key|pending_key) bytea", body, re.M))
+            columns[table] = len(re.findall(r"^\s+(?:wrapped_key|pending_key|token_key) bytea", body, re.M))
     renewed = Counter(table for one in store.ENVELOPE_TABLES for table in one.page.tables)
     assert renewed == {table: count for table, count in columns.items() if count}
 
