@@ -24,6 +24,7 @@ from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
 from ostiary.agent.keeping import CertificateKeeper, CertificateOrder
 from tests.support.cli import Ran, environment, run
+from tests.support.tls_service import TlsService
 
 SECOND = 1_000_000
 
@@ -213,43 +214,6 @@ def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tm
         eventually(lambda: kept.made)
         kept.keeper.stop()
         thread.join(PATIENCE_S)
-
-
-class TlsService:
-    """A TLS server that asks for client certificates and reads its files anew for each handshake."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, 0
-
-    async def __aenter__(self) -> TlsService:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context())
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.sni_callback = self._choose
-        self._load(context)
-        return context
-
-    def _load(self, context: ssl.SSLContext) -> None:
-        context.load_cert_chain(self.folder / "tls.pem")
-        context.load_verify_locations(self.folder / "bundle.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-
-    def _choose(self, connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
-        fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._load(fresh)
-        connection.context = fresh
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.readline())
-        await writer.drain()
-        writer.close()
 
 
 POLICY = """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,14 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from spiffe import WorkloadApiClient
 from spiffe.errors import PySpiffeError
 from spiffe.workloadapi.x509_context import X509Context
 
 from harness.live_server import ServerFixture, pid_of
-from harness.patience import PATIENCE_S, eventually
+from harness.patience import PATIENCE_S, eventually, eventually_async
 from harness.server import COMMAND, Server, running
 from ostiaryd.certs.model import serial_text
+from tests.support.tls_service import TlsService
 from tests.support.workload_clients import EXECUTABLE, build_go, needs_go
 
 GO_CLIENT = Path(__file__).with_name("workload_client.go")
@@ -148,3 +152,99 @@ def test_go_spiffe_gets_everything_unchanged(live: ServerFixture, sock: Path, tm
     assert client.stdout.readline().strip() == "denied"
     client.kill()
     client.communicate()
+
+
+class SvidFolders:
+    """Writes each X509-SVID of a stream, and the bundle, to files in a folder that has the name of the agent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.serials: dict[str, str] = {}
+        """the newest X509-SVID of each agent"""
+        self.roots: set[bytes] = set()
+
+    def save(self, context: X509Context) -> None:
+        [bundle] = context.x509_bundle_set.bundles
+        roots = sorted(one.public_bytes(Encoding.PEM) for one in bundle.x509_authorities)
+        for svid in context.x509_svids:
+            agent = svid.spiffe_id.path.rpartition("/")[2]
+            key = svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            chain = [one.public_bytes(Encoding.PEM) for one in svid.cert_chain]
+            (self.folder / agent).mkdir(exist_ok=True)
+            for name, parts in (("bundle.pem", roots), ("tls.pem", [key, *chain])):
+                (part := self.folder / agent / f"{name}.part").write_bytes(b"".join(parts))
+                part.replace(part.with_suffix(""))
+            self.serials[agent] = serial_text(svid.leaf.serial_number)
+        self.roots = set(roots)
+
+
+async def test_svids_rotate_under_load_without_a_failed_handshake(
+    live: ServerFixture, sock: Path, tmp_path: Path
+) -> None:
+    """A service and its clients take their X509-SVIDs from the stream while intermediate and root are replaced; some
+    clients keep the first bundle.
+    """
+    service, client = add_workload(live), add_workload(live)
+    folders, errors, stopped = SvidFolders(tmp_path), list[Exception](), asyncio.Event()
+    handshakes = {"first bundle": 0, "newest bundle": 0}
+    with WorkloadApiClient(f"unix:{sock}") as api:
+        loop = asyncio.get_running_loop()
+
+        def save(context: X509Context) -> None:
+            loop.call_soon_threadsafe(folders.save, context)  # files never change while OpenSSL reads them
+
+        stream = api.stream_x509_contexts(save, errors.append, retry_connect=True)
+        await eventually_async(lambda: errors or {service, client} <= set(folders.serials))
+        assert not errors
+        first_bundle = (tmp_path / client / "bundle.pem").read_text()
+
+        async with TlsService(tmp_path / service) as listener:
+
+            async def call(kind: str) -> None:
+                while not stopped.is_set():
+                    newest = (tmp_path / client / "bundle.pem").read_text()
+                    context = ssl.create_default_context(cadata=newest if kind == "newest bundle" else first_bundle)
+                    context.check_hostname = False  # an SVID names no host
+                    context.load_cert_chain(tmp_path / client / "tls.pem")
+                    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=context)
+                    peer = writer.get_extra_info("peercert")
+                    assert peer["subjectAltName"] == (("URI", f"spiffe://localhost/agent/{service}"),)
+                    writer.write(b"ping\n")
+                    assert await reader.readline() == b"ping\n"
+                    writer.close()
+                    handshakes[kind] += 1
+
+            async def some_more() -> None:
+                before = dict(handshakes)
+                await eventually_async(
+                    lambda: (
+                        any(one.done() for one in callers)
+                        or all(handshakes[kind] >= before[kind] + 10 for kind in handshakes)
+                    )
+                )
+                assert not any(one.done() for one in callers), "a handshake failed"
+
+            async def renew(agent: str) -> None:
+                serial = folders.serials[agent]
+                await asyncio.to_thread(live.api, "POST", f"/certificates/{serial}/revoke", {"reason": "superseded"})
+                await eventually_async(lambda: folders.serials[agent] != serial)
+
+            callers = [asyncio.create_task(call(kind)) for kind in handshakes for _ in range(2)]
+            try:
+                for kind, roots in (("intermediate", 1), ("root", 2)):
+                    await some_more()
+                    await asyncio.to_thread(live.api, "POST", "/authorities/rotate", {"kind": kind, "overlap": 0})
+                    await eventually_async(lambda roots=roots: len(folders.roots) == roots)  # type: ignore[misc]
+                    for agent in (service, client):
+                        await some_more()
+                        await renew(agent)
+                    await some_more()
+            finally:
+                stopped.set()
+                await asyncio.gather(*callers)
+        stream.cancel()
+    assert not errors
+    issuers = {live.api("GET", f"/certificates/{serial}")["authority"] for serial in folders.serials.values()}
+    authorities = live.api("GET", "/authorities")["authorities"]
+    active = {one["authority_id"] for one in authorities if (one["kind"], one["state"]) == ("intermediate", "active")}
+    assert issuers == active
