@@ -144,6 +144,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/settle"): "ostiary:feed",
         ("POST", "/feed/v1/stops"): "ostiary:feed",
         ("POST", "/feed/v1/memory"): "ostiary:feed",
+        ("POST", "/feed/v1/use-secret"): "ostiary:feed",
         ("POST", "/v1/logs"): SELF,  # what an agent says of itself
         ("POST", "/v1/traces"): SELF,
         # a receiver, its own streams
@@ -171,6 +172,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
         "/api/v1/incidents": SELF, "/api/v1/incidents/{id}": SELF,
         "/api/v1/session": SELF, "/api/v1/push": SELF,  # one's own
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
+        "/feed/v1/destinations": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
         "/api/v1/issuers/{id}/links": ADMIN,  # whom persons are elsewhere

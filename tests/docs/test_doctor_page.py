@@ -14,7 +14,7 @@ from ostiaryd.signals.model.streams import KEPT, SECOND
 from ostiaryd.watch.flows.process import MAX_BEHIND_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "doctor.md").read_text("utf-8")
-OUTSIDE = ["server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny"]
+OUTSIDE = ["server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "egress"]
 VISIT = ["record", "guards"]
 
 

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "secrets.md"
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     text, wanted = script([PAGE.read_text("utf-8")])
     said = run_script(text, tmp_path)
-    assert len(wanted) == 5
+    assert len(wanted) == 6
     assert missing_in(said, wanted) == [], said
     written = b"".join(one.read_bytes() for one in tmp_path.rglob("*") if one.is_file() and one.name != "buyer.py")
     assert [value in written for value in (b"sk-4711", b"p-4712")] == [False, False]

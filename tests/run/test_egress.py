@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.proxy.egress_api import VALUE, EgressApi, egress_api
+from harness.egress import VALUE, EgressApi, egress_api
 from tests.run.stdio_agent import StdioAgent
 
 PYTHON = """import json, os, requests, sys
@@ -28,7 +29,7 @@ connect.on("connect", (_, socket) => {
 
 
 @pytest.fixture
-def api(tmp_path: Path):  # type: ignore[no-untyped-def]
+def api(tmp_path: Path) -> Iterator[EgressApi]:
     with egress_api(tmp_path) as api:
         yield api
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ostiary.cli.paper import out
 from ostiary.cli.session import FAILED, UNREACHABLE, Here, Session, decoded
 from ostiary.keys import parse_credential
 from ostiary.protocol.errors import Conflict, Refused
+from ostiary.run.egress import NOT_HIDDEN
 
 MAX_SKEW_S = 5
 NOBODY = {
@@ -60,6 +62,7 @@ def examine(session: Session, *, now: Callable[[], int] = ambient.now, deep: boo
     lines.append(_perform("stolen token", lambda: _stolen(session)))
     lines.append(_perform("replayed proof", lambda: _replayed(session)))
     lines.append(_perform("default deny", lambda: _default_deny(session)))
+    lines.append(_separation())
     return lines + _inside(session, deep=deep)
 
 
@@ -142,6 +145,15 @@ def _default_deny(session: Session) -> str:
     if session.api("POST", "/decide", NOBODY)["decision"]:
         raise Conflict("the policies allow every request", hint="ostiary policy show")
     return "calls that no policy permits are denied"
+
+
+def _separation() -> Line:
+    """State whether this user can start a program that cannot read the keys of its egress proxy."""
+    line = {"name": "egress", "state": "ok", "hint": "", "ms": 0.0}
+    if os.geteuid() == 0:
+        return line | {"saw": "`ostiary run --egress --user` hides secrets from a program"}
+    saw = f"secrets of `ostiary run --egress` are {NOT_HIDDEN}: a program runs as the user of the proxy"
+    return line | {"state": "weak", "saw": saw, "hint": "run it as root with --user, or `ostiary egress serve` apart"}
 
 
 def _inside(session: Session, *, deep: bool) -> list[Line]:

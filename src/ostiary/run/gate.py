@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -30,7 +30,7 @@ from ostiary.guard import Call, Denied, Guard, Verified, Withheld
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.destination import Destination, check_secret
-from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
 from ostiary.run.events import Teller, Trouble, called
 from ostiary.run.plan import Plan
@@ -58,6 +58,19 @@ class Injection(NamedTuple):
     host: str
     path: str
     decided: str
+
+
+class SecretFinder(Protocol):
+    """The secrets of a run, by their forms."""
+
+    def find(self, data: bytes) -> bool:
+        """Return whether data has a secret."""
+
+
+class SecretSent(Forbidden):
+    """A call has a secret that the agent must not have."""
+
+    code = "secret_sent"
 
 
 class _Destinations(msgspec.Struct):
@@ -93,6 +106,7 @@ class Gate:
         self._caller = Caller(self._guard, task or self._agent, uri=plan.uri)
         self._memory = Path(plan.mode)
         self._remembered = stored_mode(self._memory)
+        self.secrets: SecretFinder | None = None
         self._verified: Verified | None = None
         self._trouble: Refused | None = Unavailable("the control plane has not answered yet")
         self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
@@ -118,9 +132,17 @@ class Gate:
             self._teller.close()
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
-        """Decide a call and record the decision. Never raises."""
+        """Decide a call and record the decision. Never raises.
+
+        A call with a secret that an egress proxy put into a request is denied in both modes: the agent can have the
+        secret from a leak alone.
+        """
         caller: Verified | None = None
         try:
+            if self.secrets is not None and self.secrets.find(msgspec.json.encode(arguments)):
+                return self._undecided(
+                    None, tool, arguments, SecretSent("an argument has a secret of the egress proxy")
+                )
             caller = self._present()
             call = self._guard.decide(caller, tool, arguments)
         except Refused as refusal:
@@ -203,7 +225,8 @@ class Gate:
         self._guard.finish(call)
 
     def _undecided(self, caller: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
-        passes = self._mode == "watch" and not (isinstance(why, TokenRefused) and why.code in DEAD)
+        is_stopped = isinstance(why, SecretSent) or (isinstance(why, TokenRefused) and why.code in DEAD)
+        passes = self._mode == "watch" and not is_stopped
         call = None
         try:
             call = self._guard.undecided(caller, self._credential.client_id, tool, arguments, why, passes=passes)

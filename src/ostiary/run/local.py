@@ -20,6 +20,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import b64u
 from ostiary.proxy import Entrance, Listen, Upstream, serve
 from ostiary.proxy.egress import Dialer, EgressProxy, RunAuthority, SecretSource, serve_egress
+from ostiary.proxy.egress.masking import Masks
 from ostiary.proxy.egress.strictness import Authority
 from ostiary.proxy.guarded import GuardedUpstream, SseUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, table_of
@@ -41,6 +42,7 @@ class LocalServers:
         self._upstreams = list[Upstream]()
         self._gates = list[Gate]()
         self._guarded = list[Authority]()
+        self._masks = Masks()
 
     def __enter__(self) -> LocalServers:
         self._thread.start()
@@ -69,6 +71,7 @@ class LocalServers:
                 raise
             alarm(f"no guard for `{server.name}`: {refusal.message}; mode `watch`: nothing is recorded")
             return url
+        gate.secrets = self._masks
         capability = b64u(ambient.random(18))
         upstream = _upstream(server, url, gate, capability)
         gate.start()
@@ -97,7 +100,7 @@ class LocalServers:
         capability, ready = b64u(ambient.random(18)), Future[Listen]()
         authority = RunAuthority()
         proxy = EgressProxy(
-            gate, SecretSource(gate), Dialer(tls, private), authority, capability=capability, alarm=alarm
+            gate, SecretSource(gate, self._masks), Dialer(tls, private), authority, capability=capability, alarm=alarm
         )
         proxy.open_origins = frozenset(self._guarded)
         gate.start()

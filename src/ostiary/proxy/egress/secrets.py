@@ -35,13 +35,14 @@ class SecretServer(Protocol):
 class SecretSource:
     """Destinations and secrets of one run, and the masks of all secrets that were used in it. Thread-safe."""
 
-    def __init__(self, server: SecretServer) -> None:
+    def __init__(self, server: SecretServer, masks: Masks | None = None) -> None:
+        """`masks`: those of the run, if others look for its secrets too."""
         self._server = server
         self._mutex = threading.Lock()
         self._destinations: dict[str, Destination] = {}
         self._until: int | None = None
         self._uses: OrderedDict[Injection, tuple[str, int]] = OrderedDict()
-        self.masks = Masks()
+        self.masks = Masks() if masks is None else masks
 
     @property
     def known_destinations(self) -> dict[str, Destination] | None:

@@ -12,6 +12,7 @@ import base64
 import hmac
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -44,6 +45,7 @@ IDLE_S = 300.0
 HANDSHAKE_S = 15.0
 SILENCE_S = 0.05
 """seconds of silence after which the last few bytes of a part of an answer go on"""
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _BARE = re.compile(rb"(?<!\r)\n")
 _NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"expect", b"if-range", b"proxy-connection"}
 _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE")
@@ -124,6 +126,14 @@ class _Upstream:
         if data:
             self.writer.write(data)
             await self.writer.drain()
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the server; none at the end. A server that sends head and body apart, and waits for
+        an acknowledgement between them (RFC 896), gets it at once.
+        """
+        if _QUICKACK is not None:
+            self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return await self.reader.read(CHUNK)
 
     def renew(self) -> bool:
         """Prepare the next request; return whether the connection takes one."""
@@ -346,6 +356,8 @@ class _Conversation:
         with suppress(OSError, TimeoutError):  # a program that is still sending reads the answer first
             if self._writer.can_write_eof():
                 self._writer.write_eof()
+            elif self._http.their_state is not h11.SEND_BODY:
+                return
             async with asyncio.timeout(1.0):
                 while await self._reader.read(CHUNK):
                     pass
@@ -477,7 +489,7 @@ class _Conversation:
         if request.body:
             await upstream.send(h11.Data(data=request.body))
         while request.streams and (part := await self._receive()) is not None:
-            sent = sent[-masks.longest :] + part
+            sent = (sent[-masks.longest :] if masks.longest else b"") + part
             if masks.find(sent):
                 raise _secret_sent()
             whole, begun = divide_begun(begun + part)
@@ -560,9 +572,9 @@ class _Conversation:
         if stream.is_waiting:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SILENCE_S):
-                    return await upstream.reader.read(CHUNK)
+                    return await upstream.read()
             await self._send_data(stream.show())
-        return await upstream.reader.read(CHUNK)
+        return await upstream.read()
 
     def _check_encoding(self, event: h11.Response) -> None:
         """Check that the answer can be searched for secrets. Raises Rejected."""
@@ -614,7 +626,7 @@ class _Conversation:
                 data = await self._reader.read(CHUNK)
 
         async def down() -> None:
-            data = first_down or await upstream.reader.read(CHUNK)
+            data = first_down or await upstream.read()
             while data:
                 await self._write(stream.feed(data))
                 data = await self._read_frames(upstream, stream)
@@ -632,9 +644,9 @@ class _Conversation:
         if stream.is_waiting:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SILENCE_S):
-                    return await upstream.reader.read(CHUNK)
+                    return await upstream.read()
             await self._write(stream.show())
-        return await upstream.reader.read(CHUNK)
+        return await upstream.read()
 
     async def _write(self, data: bytes) -> None:
         if data:

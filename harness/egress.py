@@ -1,11 +1,14 @@
-"""An HTTPS API on this machine that needs a key, and tells too much about its requests."""
+"""An HTTPS API on this machine that needs a key and shows too much, and an egress proxy before it."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import hashlib
+import http.client
 import json
+import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -13,24 +16,42 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from tests.support.pem import certificate
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.proxy.egress import RunAuthority
+from ostiary.proxy.egress.tools import LISTING
+from ostiary.run.egress import upstream_tls
+from ostiary.run.local import LocalServers
+from ostiary.run.plan import Plan
 
 VALUE = "sk-c4n4ry/+Zz=4711"
 _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-class EgressApi:
+class ApiAddress:
+    """The origin of an API, and the file of its authority."""
+
+    def __init__(self, port: int, ca_file: Path) -> None:
+        self.port, self.ca_file, self.origin = port, ca_file, f"https://localhost:{port}"
+
+
+class EgressApi(ApiAddress):
     """`asked` has method, path, headers and body of each request; `go` lets a stream send its second part."""
 
     def __init__(self, folder: Path) -> None:
-        context, self.ca_file = certificate(folder, "localhost")
+        authority = RunAuthority()
+        ca_file = folder / "api-ca.pem"
+        ca_file.write_bytes(authority.pem)
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.go = threading.Event()
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def answer(self) -> None:
                 body = self.read_body()
@@ -107,9 +128,9 @@ class EgressApi:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = authority.context("localhost")
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_port
-        self.origin = f"https://localhost:{self.port}"
+        super().__init__(self.server.server_port, ca_file)
 
 
 @contextmanager
@@ -125,3 +146,77 @@ def egress_api(folder: Path) -> Iterator[EgressApi]:
         api.server.shutdown()
         api.server.server_close()
         thread.join()
+
+
+class EgressStage:
+    """A program's view of a proxy: its URL and authority; and the API behind it."""
+
+    def __init__(self, live_server: ServerFixture, api: ApiAddress, folder: Path) -> None:
+        self.live_server, self.api = live_server, api
+        self.agent, agent_key = live_server.agent()
+        self.uri = f"http://localhost/egress/{self.agent}"
+        self.resource, guard = live_server.resource(self.uri, [])
+        catalogue = Catalogue.from_mcp(self.resource, LISTING).render()
+        live_server.api("PUT", f"/resources/{self.resource}/catalogue", {"catalogue": catalogue})
+        self.scopes = [f"{self.resource}:read", f"{self.resource}:write"]
+        live_server.server.ostiary("agent", "allow", self.agent, *self.scopes)
+        self.secret = f"secret/agents/{self.agent}/api"
+        live_server.api("POST", "/secrets/put", {"path": self.secret, "data": {"key": VALUE}})
+        self.add("api", api.origin, "header", "Authorization", "Bearer {secret}")
+        self.alarms: list[str] = []
+        self.plan = Plan(
+            server="egress", agent=str(agent_key), guard=str(guard), uri=self.uri, spool=str(folder / "spool"),
+            mode=str(folder / "mode"), url=live_server.server.url,
+        )  # fmt: skip
+        self.ca_file = folder / "run-ca.pem"
+
+    def add(self, name: str, origin: str, place: str, field: str = "", template: str = "{secret}") -> None:
+        new = {"name": name, "origin": origin, "place": place, "field": field, "template": template, "private": True}
+        self.live_server.api("POST", "/secrets/destinations", {**new, "secret": self.secret})
+
+    def start(self, servers: LocalServers) -> None:
+        address = servers.open_egress(
+            self.plan, tls=upstream_tls(self.api.ca_file), private=[], alarm=self.alarms.append
+        )
+        self.ca_file.write_bytes(address.ca_pem)
+        parts = urlsplit(address.url)
+        self.host, self.port = parts.hostname or "", parts.port or 0
+        credentials = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        self.password = {"Proxy-Authorization": f"Basic {credentials}"}
+        self.context = ssl.create_default_context(cafile=self.ca_file)
+
+    def connect(self, host: str = "localhost", port: int = 0) -> http.client.HTTPSConnection:
+        made = http.client.HTTPSConnection(self.host, self.port, context=self.context, timeout=PATIENCE_S)
+        made.set_tunnel(host, port or self.api.port, headers=self.password)
+        return made
+
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], str]:
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
+        finally:
+            connection.close()
+
+    def raw(self, *data: bytes, tls: bool = True) -> bytes:
+        """Send bytes in a tunnel, or to the proxy itself; everything that comes back."""
+        sock = socket.create_connection((self.host, self.port), PATIENCE_S)
+        if tls:
+            password = "".join(f"{name}: {value}\r\n" for name, value in self.password.items())
+            at = f"localhost:{self.api.port}"
+            sock.sendall(f"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n{password}\r\n".encode())
+            assert b" 200 " in sock.recv(1000)
+            sock = self.context.wrap_socket(sock, server_hostname="localhost")
+        with sock:
+            for part in data:
+                sock.sendall(part)
+            answer = b""
+            try:
+                while part := sock.recv(10_000):
+                    answer += part
+            except OSError:  # the proxy may reset a connection that it refuses
+                pass
+            return answer

@@ -1,0 +1,239 @@
+"""Parts of the egress proxy: masks, placeholders, destinations, and heads that are read strictly."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.protocol.destination import (
+    MAX_SECRET,
+    MIN_SECRET,
+    Destination,
+    Place,
+    check_secret,
+    parse_host,
+    parse_origin,
+)
+from ostiary.protocol.errors import Invalid
+from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
+from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks
+from ostiary.proxy.egress.strictness import MAX_HEAD, Authority, check_framing, check_head, parse_authority
+from ostiary.proxy.entrance import Rejected
+
+VALUE = 'sk-"c4n4ry/+<4711>'
+FORMS = {
+    VALUE, quote(VALUE, safe=""), quote(VALUE), quote_plus(VALUE), "".join(f"%{byte:02x}" for byte in VALUE.encode()),
+    VALUE.encode().hex(), json.dumps(VALUE)[1:-1], html.escape(VALUE),
+    base64.b64encode(VALUE.encode()).decode(), base64.urlsafe_b64encode(VALUE.encode()).decode(),
+}  # fmt: skip
+
+
+def masks(*values: str) -> Masks:
+    made = Masks()
+    for value in values:
+        made.add(value)
+    return made
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_each_form_of_a_value_becomes_asterisks_of_its_length(form: str) -> None:
+    text = f"before {form} behind".encode()
+    masked = masks(VALUE).mask(text)
+    assert len(masked) == len(text)
+    assert form.rstrip("=").encode() not in masked
+    assert masks(VALUE).mask(b"before behind") == b"before behind"
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("behind", range(4))
+def test_base64_is_masked_at_each_alignment(before: int, behind: int) -> None:
+    encoded = base64.b64encode(b"a" * before + VALUE.encode() + b"b" * behind)
+    shown = base64.b64decode(masks(VALUE).mask(encoded).replace(b"*", b"A"))
+    kept = sum(one == two for one, two in zip(shown[before:], VALUE.encode(), strict=False))
+    assert kept <= 2
+    assert masks(VALUE).find(encoded)
+
+
+@given(
+    parts=st.lists(st.sampled_from(["sk-", VALUE, VALUE[:7], VALUE[:-1], "x", "abab", "ababab", "\n"]), max_size=8),
+    cuts=st.lists(st.integers(0, 120), max_size=12),
+    shows=st.integers(0, 2**12),
+)
+def test_a_stream_is_masked_however_it_is_cut(parts: list[str], cuts: list[int], shows: int) -> None:
+    text, made = "".join(parts).encode(), masks(VALUE, "abababab")
+    stream, sent, start = MaskedStream(made), b"", 0
+    early = False
+    for number, end in enumerate([*sorted({min(cut, len(text)) for cut in cuts}), len(text)]):
+        sent += stream.feed(text[start:end])
+        start = end
+        if shows >> number & 1:
+            shown = stream.show()
+            assert len(shown) <= MAX_SHOWN
+            early |= bool(shown)
+            sent += shown
+    sent += stream.end()
+    assert len(sent) == len(text)
+    assert not made.find(sent)
+    if not early:
+        assert sent == made.mask(text)
+
+
+def test_a_part_that_begins_no_value_waits_for_nothing() -> None:
+    stream = MaskedStream(masks(VALUE))
+    assert stream.feed(b"data: 1\n\n") == b"data: 1\n\n"
+    assert (stream.feed(b"yes"), stream.is_waiting) == (b"ye", True)
+    assert (stream.show(), stream.show(), stream.is_waiting) == (b"s", b"", False)
+    assert stream.feed(VALUE[1:].encode() + b".") == b"*" * (len(VALUE) - 1) + b"."
+    assert stream.feed(VALUE[: MAX_SHOWN + 1].encode()) == b""
+    assert stream.show() == b""
+
+
+def request(**changed: Any) -> OutgoingRequest:
+    values: dict[str, Any] = {"method": "POST", "path": b"/x", "query": b"", "headers": [], "body": None}
+    return OutgoingRequest(**(values | changed))
+
+
+def secret_of(name: str) -> str:
+    return {"shop": VALUE}[name]
+
+
+def destination(place: str = "placeholder", field: str = "", template: str = "{secret}") -> Destination:
+    return Destination(name="shop", origin="https://a.example", place=Place(place), field=field, template=template)
+
+
+def test_placeholders_are_replaced_by_values_encoded_for_their_place() -> None:
+    basic = b"Basic " + base64.b64encode(b"me:OSTIARY:shop")
+    headers = [(b"X-Key", b"a OSTIARY:shop b"), (b"Authorization", basic), (b"Content-Type", b"application/json")]
+    sent = request(headers=headers, query=b"k=OSTIARY%3Ashop&l=OSTIARY:shop", body=b'{"k": "OSTIARY:shop"}')
+    assert sent.placeholders == {"shop": Place.HEADER}
+    filled = sent.with_secrets([destination()], secret_of)
+    assert filled.headers[0] == (b"X-Key", f"a {VALUE} b".encode())
+    assert filled.headers[1][1] == b"Basic " + base64.b64encode(f"me:{VALUE}".encode())
+    assert filled.query == f"k={quote(VALUE, safe='')}&l={quote(VALUE, safe='')}".encode()
+    assert json.loads(filled.body or b"") == {"k": VALUE}
+    form = request(
+        headers=[(b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")], body=b"k=OSTIARY%3ashop"
+    )
+    assert form.with_secrets([], secret_of).body == f"k={quote_plus(VALUE)}".encode()
+    assert fill_body(b"<OSTIARY:shop>", b"text/plain", secret_of) == f"<{VALUE}>".encode()
+    with pytest.raises(Rejected) as refusal:
+        _ = request(path=b"/botOSTIARY:shop/send").placeholders
+    assert refusal.value.code == "placeholder_in_path"
+
+
+def test_a_destination_sets_its_field_once() -> None:
+    headers = [(b"authorization", b"mine"), (b"Content-Type", b"application/json")]
+    sent = request(headers=headers, query=b"key=mine&a=1&k%65y=too", body=b'{"a": 1, "key": "mine"}')
+    in_header = sent.with_secrets([destination("header", "Authorization", "Bearer {secret}")], secret_of)
+    assert in_header.headers == [headers[1], (b"Authorization", f"Bearer {VALUE}".encode())]
+    in_base64 = sent.with_secrets([destination("header", "Authorization", "Basic {base64}")], secret_of)
+    assert in_base64.headers[-1][1] == b"Basic " + base64.b64encode(VALUE.encode())
+    in_query = sent.with_secrets([destination("query", "key")], secret_of)
+    assert in_query.query == f"a=1&key={quote(VALUE, safe='')}".encode()
+    in_body = sent.with_secrets([destination("body", "key")], secret_of)
+    assert json.loads(in_body.body or b"") == {"a": 1, "key": VALUE}
+    for body in (None, b"[]", b"{", b"text"):
+        with pytest.raises(Rejected) as refusal:
+            sent._replace(body=body).with_secrets([destination("body", "key")], secret_of)
+        assert (refusal.value.status, refusal.value.code) == (415, "no_place_for_secret")
+
+
+@pytest.mark.parametrize("cut", range(1, 17))
+def test_the_beginning_of_a_placeholder_waits_for_the_rest(cut: int) -> None:
+    text = b"a OSTIARY%3Ashop "
+    whole, begun = divide_begun(text[:cut])
+    rest, last = divide_begun(begun + text[cut:])
+    assert (whole + rest, last) == (text, b"")
+    assert b"OSTIARY%3Ashop" in rest or (cut < 3 and b"OSTIARY%3Ashop" in whole + rest)
+
+
+def test_a_destination_states_one_origin_and_one_place() -> None:
+    destination("header", "Authorization", "Bearer {secret}").check()
+    destination().check()
+    for wrong in (
+        destination("header"), destination("header", "Host"), destination("header", "Content-Length"),
+        destination("header", "a b"), destination("header", "A", "none"), destination("header", "A", "{secret}" * 2),
+        destination("header", "A", "{secret}\r\nX: y"), destination("header", "A", "{secret} "),
+        destination("header", "A", "é{secret}"), destination(field="A"), destination(template="x {secret}"),
+        destination("query", "q", "x" * 249 + "{secret}"),
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            wrong.check()
+    destination("query", "q", "x" * 248 + "{secret}").check()
+
+
+def test_origins_and_hosts_have_one_form() -> None:
+    assert parse_origin("HTTPS://API.Example.:443/") == "https://api.example"
+    assert parse_origin("https://[2001:DB8::1]:8443") == "https://[2001:db8::1]:8443"
+    assert parse_origin("http://127.0.0.1:8080") == "http://127.0.0.1:8080"
+    for wrong in (
+        "http://api.example", "ftp://a.example", "https://", "https://a.example/x", "https://a.example?x",
+        "https://me@a.example", "https://a.example:0x1", "https://2130706433", "https://127.1", "https://0x7f.1",
+        "https://[::1%eth0]", "https://é.example",
+        "https://a..example", "https://-a.example", "https://a.example:99999",
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            parse_origin(wrong)
+    assert parse_host("A.Example.") == "a.example"
+
+
+def test_a_secret_can_be_put_into_a_request_and_removed_again() -> None:
+    for good in ("x" * MIN_SECRET, "x" * MAX_SECRET, VALUE):
+        assert check_secret(good) == good
+    for wrong in (
+        "x" * (MIN_SECRET - 1),
+        "x" * (MAX_SECRET + 1),
+        "12345678\r\nX: y",
+        "1234567\n",
+        " 12345678",
+        "1234567é",
+        12345678,
+        None,
+    ):
+        with pytest.raises(Invalid) as refusal:
+            check_secret(wrong)
+        assert "1234567" not in refusal.value.message + refusal.value.hint
+
+
+def head(*lines: str, first: str = "GET / HTTP/1.1") -> bytes:
+    return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
+
+
+def test_a_head_that_two_servers_could_read_in_two_ways_is_refused() -> None:
+    room = MAX_HEAD - len(head("Host: a", "X: "))
+    check_head(head("Host: a", "Content-Length: 1", "X: y"))
+    check_head(head("Host: a", "X: " + "y" * room))
+    chunked = "Transfer-Encoding: chunked"
+    for wrong in (
+        head("Host: a", "Content-Length: 1", chunked), head("Host: a", "Content-Length: 1", "content-length: 1"),
+        head("Host: a", "host: b"), head("Host: a", "X: y", " z"), head("Host: a", "\tX: y"), head("Host: a\nX: y"),
+        head("Host: a\rX: y"), head("Host: a\0"), head("Host: a", first="GET  / HTTP/1.1"),
+        head("Host: a", first="GET / HTTP/1.1 "), head("Host: a", first="GET / HTTP/2.0"),
+        head("Host: a", first="GET /a b HTTP/1.1"), head("Host: a", first="GET /é HTTP/1.1"),
+        head(chunked, first="POST / HTTP/1.0"), head("Host: a", chunked, chunked),
+        head("Host: a", "X: " + "y" * (room + 1)),
+    ):  # fmt: skip
+        with pytest.raises(Rejected):
+            check_head(wrong)
+    check_framing([(b"transfer-encoding", b"Chunked"), (b"content-length", b"12")])
+    for name, value in (
+        (b"transfer-encoding", b"gzip, chunked"), (b"transfer-encoding", b"xchunked"), (b"content-length", b"+1"),
+        (b"content-length", b"1, 1"), (b"content-length", b"0x1"), (b"content-length", b""),
+    ):  # fmt: skip
+        with pytest.raises(Rejected):
+            check_framing([(name, value)])
+
+
+def test_an_authority_is_a_host_and_a_port() -> None:
+    assert parse_authority("A.example:443", default_port=None) == Authority("a.example", 443)
+    assert parse_authority("[::1]", default_port=80) == Authority("::1", 80)
+    for wrong in ("a", "a:0", "a:65536", "a:", "me@a:1", "a/b:1", "a:1:2", ":1", "127.1:443", "a b:1", ""):
+        with pytest.raises(Rejected):
+            parse_authority(wrong, default_port=None)
