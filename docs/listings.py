@@ -137,6 +137,7 @@ SUBJECTS = {
     "respond": "the limits of automatic responses",
     "resume": "a resumed agent",
     "role": "roles of people and teams",
+    "rotation": "rotation of stored secrets: schedule, calls of services, failures",
     "secret": "a client secret of an agent",
     "server": "the first start of a server, and checks by `doctor`",
     "session": "the end of a session of a person",

@@ -94,6 +94,7 @@ from ostiaryd.secrets import (
     wire_connected_accounts,
     wire_egress,
     wire_leases,
+    wire_rotations,
     wire_sync,
     wire_vault,
 )
@@ -245,6 +246,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_leases.ROUTES,
     *wire_backends.ROUTES,
     *wire_sync.ROUTES,
+    *wire_rotations.ROUTES,
     *secrets_admin.ROUTES,
     *wire_egress.ROUTES,
     *wire_access_keys.ROUTES,
@@ -607,6 +609,7 @@ LOOPS = (
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
     _every(1, wire_account_tokens.end_due),
+    _every(1, wire_rotations.rotate_due),
     _every(60, secret_flows.forget_wrapped),
     _every(1, wire_backends.forget_sealed),
     _every(5, secret_flows.renew_envelopes),

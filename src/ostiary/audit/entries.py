@@ -70,6 +70,7 @@ FAMILIES = frozenset(
         "respond",
         "resume",
         "role",
+        "rotation",
         "secret",
         "server",
         "session",

@@ -83,7 +83,7 @@ COMMANDS = (
     (
         "secret",
         "ostiary.cli.secrets:secret",
-        "Store, read and delete secrets; seal and unseal them; rotate their keys.",
+        "Store, read, copy, rotate and delete secrets; seal and unseal them.",
         ACCESS,
     ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),

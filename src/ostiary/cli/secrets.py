@@ -13,7 +13,7 @@ from cyclopts import App
 
 from ostiary import ambient
 from ostiary.cli.files import read_json, read_text
-from ostiary.cli.paper import facts, out, table
+from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Source, Word
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Malformed
@@ -29,7 +29,7 @@ USES = {
     "is_canary": "CANARY",
 }
 
-secret = App(name="secret", help="Store, read, copy and delete secrets; seal and unseal them; rotate their keys.")
+secret = App(name="secret", help="Store, read, copy, rotate and delete secrets; seal and unseal them.")
 
 
 @secret.command(name="put")
@@ -188,6 +188,62 @@ def sync(source: str, target: str, /, *, dry_run: bool = False, session: Here) -
     columns = {"path": "PATH", "change": "CHANGE", "error": "ERROR"}
     changes = session.api("POST", "/secrets/sync", body)["changes"]
     session.show(changes, lambda rows: table(rows, columns, empty="no secret"))
+
+
+@secret.command(name="rotate")
+def rotate(path: str, /, *, session: Here) -> None:
+    """Rotate a secret now. If its service does not accept the new value, the present one stays in force.
+
+    Args:
+        path: Path of a secret with a rotation, such as secret/app/db.
+    """
+    session.show(session.api("POST", "/secrets/rotate", {"path": path}), lambda row: facts(_rotation_row(row)))
+
+
+rotation = App(name="rotation", help="Schedule, list and remove the rotation of secrets.")
+secret.command(rotation)
+
+
+@rotation.command(name="put")
+def put_rotation(path: str, /, *, member: str, url: str, period: int, grace: int = 0, session: Here) -> None:
+    """Schedule the rotation of a member of a secret; the signing key of the calls is shown once.
+
+    The service at the URL accepts a new value (secret.rotate), and ends the old one after the grace (secret.retire).
+
+    Args:
+        path: Path of the secret, such as secret/app/db.
+        member: Member that gets new values.
+        url: URL of the service that accepts them.
+        period: Seconds between rotations, at least 60.
+        grace: Seconds in which both values work, less than the period.
+    """
+    body = {"path": path, "member": member, "url": url, "period": period, "grace": grace}
+    session.show(session.api("POST", "/secrets/rotations", body), lambda row: facts(_rotation_row(row)))
+
+
+@rotation.command(name="list")
+def list_rotations(*, session: Here) -> None:
+    """List the rotations of secrets with the last and the next time, and the last error."""
+    columns = {"path": "PATH", "member": "MEMBER", "last_at": "LAST", "next_at": "NEXT", "error": "ERROR"}
+    rows = session.api("GET", "/secrets/rotations")["rotations"]
+    empty = "no rotations: ostiary secret rotation put PATH"
+    session.show(rows, lambda rows: table([_rotation_row(row) for row in rows], columns, empty=empty))
+
+
+@rotation.command(name="remove")
+def remove_rotation(path: str, /, *, session: Here) -> None:
+    """Remove the rotation of a secret; the secret stays.
+
+    Args:
+        path: Path of the secret.
+    """
+    session.api("POST", "/secrets/rotations/delete", {"path": path})
+    session.show({"rotation": path, "state": "removed"}, facts)
+
+
+def _rotation_row(row: dict[str, Any]) -> dict[str, Any]:
+    times = {name: f"{moment(row[name])}Z" if row[name] else "" for name in ("last_at", "next_at", "retire_at")}
+    return row | times
 
 
 backend = App(name="backend", help="Configure, list and remove back ends: existing stores of secrets.")

@@ -53,6 +53,7 @@ _TITLES = {
     "account.break": "A provider has ended a connection: the person must connect the account again",
     "account.stuck": "A token of a connected account could not be revoked",
     "policy.weaken": "Safeguards of the server no longer apply",
+    "rotation.fail": "A secret could not be rotated: the old value stays in force",
     TEST: "A test: alerts arrive here",
 }
 _NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}

@@ -50,6 +50,7 @@ HEARD = (
     "lease.stuck",
     "account.break",
     "account.stuck",
+    "rotation.fail",
     "clock.jump",
     "clock.accept",
     "history.lost",

@@ -191,6 +191,23 @@ ENVELOPE_TABLES = (
         ("",),
         lambda row: ("backend", row[0], 1),
     ),
+    EnvelopeTable(
+        ("path",),
+        sql("select path, wrapped_key, sealed from secret_rotation where path > :path order by path limit :limit"),
+        sql("update secret_rotation set wrapped_key = :wrapped_key, sealed = :sealed where path = :path"),
+        ("",),
+        lambda row: ("rotation", row[0], 1),
+    ),
+    EnvelopeTable(
+        ("path",),
+        sql(
+            """select path, pending_key, pending from secret_rotation where path > :path and pending is not null
+               order by path limit :limit"""
+        ),
+        sql("update secret_rotation set pending_key = :wrapped_key, pending = :sealed where path = :path"),
+        ("",),
+        lambda row: ("rotation-value", row[0], 1),
+    ),
 )
 """All tables with envelopes: a value elsewhere would be lost with its wrapping key. Pending passwords come before
 present ones, since the end of a rotation moves them there while values are renewed.

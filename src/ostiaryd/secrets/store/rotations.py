@@ -1,0 +1,130 @@
+"""Rotations of stored values, with their sealed signing keys and the sealed values that are about to take effect."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.rotation import RotationConfig
+from ostiaryd.secrets.model.sealing import Envelope
+
+_COLUMNS = (
+    "path, config, wrapped_key, sealed, pending_key, pending, attempt, rotated_at, due_at, retire_at, attempts, error"
+)
+_GET = sql(f"select {_COLUMNS} from secret_rotation where path = :path")
+_ALL = sql(f"select {_COLUMNS} from secret_rotation where path > :after order by path limit :limit")
+_COUNT = sql("select count(*) from secret_rotation")
+_PUT = sql(
+    """insert into secret_rotation (path, config, wrapped_key, sealed, attempt, due_at, attempts, error)
+       values (:path, :config, :wrapped_key, :sealed, '', :due_at, 0, '')
+       on conflict (path) do update set config = excluded.config, wrapped_key = excluded.wrapped_key,
+        sealed = excluded.sealed, due_at = excluded.due_at"""
+)
+_SET_PENDING = sql(
+    """update secret_rotation set pending_key = :wrapped_key, pending = :sealed, attempt = :attempt
+       where path = :path and pending is null"""
+)
+_END = sql(
+    """update secret_rotation set pending_key = null, pending = null, rotated_at = :now, due_at = :due_at,
+        retire_at = :retire_at, attempts = 0, error = '' where path = :path and pending is not null"""
+)
+_RETIRED = sql(
+    """update secret_rotation set retire_at = null, due_at = :due_at, attempts = 0, error = ''
+       where path = :path and retire_at is not null"""
+)
+_POSTPONE = sql("update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error where path = :path")
+_HASTEN = sql("update secret_rotation set due_at = :now where path = :path and retire_at is null")
+_CLAIM = sql("update secret_rotation set due_at = :until where path = :path and due_at <= :now")
+_DUE = sql("select path from secret_rotation where due_at <= :now order by due_at limit :limit")
+_DELETE = sql("delete from secret_rotation where path = :path")
+_decode_config = json_decoder(RotationConfig)
+
+
+class Rotation(NamedTuple):
+    """A rotation. Times in microseconds: `due_at` is that of the next call, `retire_at` the end of the grace.
+
+    `attempt` is the id of the calls that carry the pending value.
+    """
+
+    path: str
+    config: RotationConfig
+    key: Envelope
+    pending: Envelope | None
+    attempt: str
+    rotated_at: int | None
+    due_at: int
+    retire_at: int | None
+    attempts: int
+    error: str
+
+
+def get(reader: Reader, path: str) -> Rotation | None:
+    """Return the rotation of a secret; None if there is none."""
+    return reader.made(_GET, _rotation, path=path)
+
+
+def page(reader: Reader, *, after: str, limit: int) -> list[Rotation]:
+    """Return rotations behind a path, in the order of their paths."""
+    return [_rotation(row) for row in reader.all(_ALL, after=after, limit=limit)]
+
+
+def count(reader: Reader) -> int:
+    """Return the number of rotations."""
+    row = reader.one(_COUNT)
+    assert row is not None  # a count has a row
+    return int(row[0])
+
+
+def put(tx: Tx, path: str, config: RotationConfig, key: Envelope, *, due_at: int) -> None:
+    """Insert a rotation, or replace its configuration and its key; a pending value stays."""
+    tx.run(_PUT, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at, **key._asdict())
+
+
+def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
+    """Store the value that is about to take effect; a value that is pending already stays."""
+    tx.run(_SET_PENDING, path=path, attempt=attempt, **value._asdict())
+
+
+def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
+    """Note that the pending value took effect."""
+    tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
+
+
+def set_retired(tx: Tx, path: str, *, due_at: int) -> None:
+    """Note that the previous value ended."""
+    tx.run(_RETIRED, path=path, due_at=due_at)
+
+
+def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> None:
+    """Note a failed call, and the time of the next one."""
+    tx.run(_POSTPONE, path=path, due_at=due_at, attempts=attempts, error=error)
+
+
+def hasten(tx: Tx, path: str) -> bool:
+    """Make the next rotation due now; return False during a grace."""
+    return tx.run(_HASTEN, path=path, now=tx.now) == 1
+
+
+def claim(tx: Tx, path: str, *, until: int) -> bool:
+    """Claim a call that is due; return False if another process has."""
+    return tx.run(_CLAIM, path=path, until=until, now=tx.now) == 1
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[str]:
+    """Return the paths whose next call is due."""
+    return [str(path) for (path,) in reader.all(_DUE, now=now, limit=limit)]
+
+
+def delete(tx: Tx, path: str) -> bool:
+    """Delete a rotation; return False if there is none."""
+    return tx.run(_DELETE, path=path) == 1
+
+
+def _rotation(row: Row) -> Rotation:
+    path, config, wrapped_key, sealed, pending_key, pending, *rest = row
+    key = Envelope(bytes(wrapped_key), bytes(sealed))
+    value = None if pending is None else Envelope(bytes(pending_key), bytes(pending))
+    return Rotation(path, _decode_config(config), key, value, *rest)

@@ -1,0 +1,186 @@
+"""Rotation of stored values by signed calls: both values in the grace, and the old value in force after a failure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from standardwebhooks import Webhook
+
+from harness.clock import Clock
+from harness.live_server import ServerFixture
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.secrets import wire_rotations
+from ostiaryd.secrets.flows import keyvalue, renew_envelopes, rotate_keys, rotations
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.rotation import LONGEST_PERIOD_S, RotationConfig, check_config
+from ostiaryd.secrets.store import rotations as store
+from tests.secrets.vault_fixtures import seal_all, unseal
+from tests.support.incident_fixtures import entries_of
+from tests.support.webhook_receiver import Receiver, receiving
+
+PATH = "secret/app/shop"
+
+
+@pytest.fixture
+def service() -> Iterator[Receiver]:
+    """The service that knows the value."""
+    with receiving() as receiver:
+        yield receiver
+
+
+async def schedule(world: World, service: Receiver, *, grace: int = 600) -> str:
+    """Store a secret with a rotation each hour; the signing key."""
+    value = {"api_key": "first", "user": "shop"}
+    await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", value))
+    config = RotationConfig(member="api_key", url=service.url, period=3600, grace=grace)
+    return await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
+
+
+async def read(world: World, version: int = 0) -> dict[str, Any]:
+    def flow(a: Act) -> Any:
+        return json.loads(keyvalue.read_value(a, "secret", "app/shop", version)[2] or b"null")
+
+    value: dict[str, Any] = await act(world, "vault.read", flow)
+    return value
+
+
+def calls(service: Receiver, key: str) -> list[dict[str, Any]]:
+    """The calls that the service has verified."""
+    verified = []
+    for headers, body in service.heard:
+        id, at = headers["webhook-id"], datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+        assert headers["webhook-signature"] == Webhook(key).sign(id, at, body.decode())
+        verified.append(json.loads(body) | {"id": id})
+    return verified
+
+
+def open_to(world: World) -> World:
+    """The world of a server that may call services on this machine."""
+    return dataclasses.replace(world, config=replace(world.config, private_hosts="127.0.0.1"))
+
+
+async def test_a_new_value_counts_once_accepted_and_the_old_one_works_until_the_grace_ends(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    world = open_to(world)
+    key = await schedule(world, service)
+    await wire_rotations.rotate_due(world)
+    assert service.heard == [], "the first rotation is due after a period"
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    [rotate] = calls(service, key)
+    new = rotate["data"]["value"]
+    assert (rotate["type"], rotate["data"]["path"], rotate["data"]["member"]) == ("secret.rotate", PATH, "api_key")
+    assert len(new) == 43
+    assert await read(world) == {"api_key": new, "user": "shop"}
+    assert (await read(world, 1))["api_key"] == "first"
+    with pytest.raises(Conflict, match="grace"):
+        await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
+    clock.advance(599)
+    await wire_rotations.rotate_due(world)
+    assert len(service.heard) == 1
+    clock.advance(1)
+    await wire_rotations.rotate_due(world)
+    assert calls(service, key)[1]["type"] == "secret.retire"
+    assert "value" not in calls(service, key)[1]["data"]
+    row = store.get(world.db.read(), PATH)
+    assert row is not None
+    assert (row.retire_at, row.due_at) == (None, clock() + 3000 * SECOND)
+    await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
+    await wire_rotations.rotate_due(world)
+    assert calls(service, key)[2]["data"]["value"] not in ("first", new)
+    written = json.dumps([str(one) for one in entries_of(world, "rotation.end")])
+    assert new not in written
+    assert "shop" in written
+
+
+async def test_a_failed_rotation_leaves_the_old_value_and_sends_the_same_value_again(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    world = open_to(world)
+    key = await schedule(world, service)
+    clock.advance(3600)
+    service.answers = [(500, {}), (302, {"location": service.url}), (200, {})]
+    for attempts in (1, 2):
+        await wire_rotations.rotate_due(world)
+        assert (await read(world))["api_key"] == "first"
+        row = store.get(world.db.read(), PATH)
+        assert row is not None
+        assert (row.attempts, row.error) == (attempts, f"the service answers {500 if attempts == 1 else 302}")
+        await wire_rotations.rotate_due(world)
+        assert len(service.heard) == attempts, "the next attempt waits"
+        clock.advance(2)
+    await act(world, "vault.rotate", rotate_keys)
+    assert await renew_envelopes(world) >= 3, "also the pending value and the signing key"
+    current = {"api_key": "first", "user": "changed"}
+    await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", current))
+    await wire_rotations.rotate_due(world)
+    heard = calls(service, key)
+    assert len({one["id"] for one in heard}) == len({one["data"]["value"] for one in heard}) == 1
+    assert await read(world) == {"api_key": heard[0]["data"]["value"], "user": "changed"}
+    failures = entries_of(world, "rotation.fail")
+    assert [one.object for one in failures] == [PATH, PATH]
+    assert heard[0]["data"]["value"] not in str(failures)
+
+
+async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: Clock, service: Receiver) -> None:
+    world = open_to(world)
+    key = await schedule(world, service)
+    clock.advance(3600)
+    await seal_all(world)
+    await wire_rotations.rotate_due(world)
+    assert service.heard == []
+    await unseal(world)
+    await wire_rotations.rotate_due(world)
+    assert (await read(world))["api_key"] == calls(service, key)[0]["data"]["value"]
+
+
+async def test_a_schedule_needs_a_stored_member_and_times_within_limits(world: World, service: Receiver) -> None:
+    fitting: dict[str, Any] = {"member": "a", "url": service.url, "period": 60, "grace": 59}
+    check_config(PATH, RotationConfig(**fitting))
+    check_config(PATH, RotationConfig(**{**fitting, "period": LONGEST_PERIOD_S, "member": "a" * 128}))
+    for wrong in (
+        {"period": 59}, {"period": LONGEST_PERIOD_S + 1}, {"grace": 60}, {"grace": -1}, {"member": ""},
+        {"member": "a" * 129}, {"member": "a\n"},
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            check_config(PATH, RotationConfig(**{**fitting, **wrong}))
+    for path in ("kv/app/shop", "secret/", "secret/app/", "secret", "secret/../x", "transit/x"):
+        with pytest.raises(Refused):
+            check_config(path, RotationConfig(**fitting))
+    await schedule(world, service)
+    for path, member in ((PATH, "other"), ("secret/none", "api_key")):
+        config = RotationConfig(member=member, url=service.url, period=60, grace=0)
+        with pytest.raises(NothingStored):
+            await act(world, "rotation.put", lambda a, p=path, c=config: rotations.put_rotation(a, p, c))  # type: ignore[misc]
+    for flow in (rotations.request_rotation, rotations.delete_rotation):
+        with pytest.raises(NotFound):
+            await act(world, "rotation.request", lambda a, flow=flow: flow(a, "secret/none"))  # type: ignore[misc]
+    await act(world, "rotation.delete", lambda a: rotations.delete_rotation(a, PATH))
+    assert store.count(world.db.read()) == 0
+
+
+def test_administrators_schedule_and_rotate_by_the_command_line(vault_server: ServerFixture) -> None:
+    ostiary, api = vault_server.server.ostiary, vault_server.api
+    api("POST", "/secrets/put", {"path": "secret/rotated", "data": {"key": "first"}})
+    made = ostiary(
+        "secret", "rotation", "put", "secret/rotated",
+        "--member", "key", "--url", "https://shop.example.com/hook", "--period", "3600",
+    )  # fmt: skip
+    assert made["signing_key"].startswith("whsec_")
+    [row] = ostiary("secret", "rotation", "list")
+    assert (row["path"], row["last_at"]) == ("secret/rotated", None)
+    body = {"path": "secret/rotated", "member": "key", "url": "http://127.0.0.1:1/", "period": 60}
+    with pytest.raises(AssertionError, match="must be https|not public"):
+        api("POST", "/secrets/rotations", body)
+    assert "signing_key" not in row
+    ostiary("secret", "rotation", "remove", "secret/rotated")
+    assert ostiary("secret", "rotation", "list") == []
