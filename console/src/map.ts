@@ -137,24 +137,56 @@ function scopeClass({ scope, effect }: ToolFacts): string {
   return scope ?? (effect === "read" || effect === "administer" ? effect : "write");
 }
 
-/** Return the ids of everything that a node leads to: whom its tasks reach, which tools they call, which data these touch. */
-export function reachOf({ edges }: Graph, start: string): Set<string> {
-  const forward = new Map<string, string[]>();
-  for (const { from, to, relation } of edges) {
-    if (relation === "acts for") continue; // an agent does not reach the person for whom it acts
-    forward.set(from, [...(forward.get(from) ?? []), to]);
+interface Neighbours {
+  forward: Map<string, string[]>;
+  backward: Map<string, string[]>;
+}
+
+const neighboursOf = new WeakMap<Graph, Neighbours>();
+
+function put(lists: Map<string, string[]>, key: string, value: string): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
+
+/** Return the neighbours of each node, computed once for a graph. An agent does not reach the person for whom it acts. */
+function listNeighbours(graph: Graph): Neighbours {
+  let made = neighboursOf.get(graph);
+  if (made === undefined) {
+    made = { forward: new Map(), backward: new Map() };
+    for (const { from, to, relation } of graph.edges) {
+      if (relation === "acts for") continue;
+      put(made.forward, from, to);
+      put(made.backward, to, from);
+    }
+    neighboursOf.set(graph, made);
   }
+  return made;
+}
+
+function follow(next: Map<string, string[]>, start: string): Set<string> {
   const reached = new Set<string>();
   const waiting = [start];
   for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
-    for (const next of forward.get(id) ?? []) {
-      if (next !== start && !reached.has(next)) {
-        reached.add(next);
-        waiting.push(next);
+    for (const one of next.get(id) ?? []) {
+      if (one !== start && !reached.has(one)) {
+        reached.add(one);
+        waiting.push(one);
       }
     }
   }
   return reached;
+}
+
+/** Return the ids of everything that a node leads to: whom its tasks reach, which tools they call, which data these touch. */
+export function reachOf(graph: Graph, start: string): Set<string> {
+  return follow(listNeighbours(graph).forward, start);
+}
+
+/** Return the ids of everything that leads to a node. */
+export function reachedBy(graph: Graph, end: string): Set<string> {
+  return follow(listNeighbours(graph).backward, end);
 }
 
 export interface Filter {
@@ -166,7 +198,7 @@ export interface Filter {
 /** Return the part of a graph that a filter leaves: what leads to a data class, and in it matching nodes with their neighbours. */
 export function filterGraph(graph: Graph, { text, riskTier, data }: Filter): Graph {
   const target = `data:${data}`;
-  const leading = data ? within(graph, new Set(graph.nodes.filter(({ id }) => id === target || reachOf(graph, id).has(target)).map(({ id }) => id))) : graph;
+  const leading = data ? within(graph, reachedBy(graph, target).add(target)) : graph;
   if (!text && !riskTier) return leading;
   const lower = text.toLowerCase();
   const isChosen = (node: Node) => node.name.toLowerCase().includes(lower) && (!riskTier || node.riskTier === riskTier);
@@ -195,6 +227,8 @@ function within({ nodes, edges }: Graph, ids: ReadonlySet<string>): Graph {
 
 export const NODE = { width: 146, height: 30, gapX: 34, gapY: 10, indent: 16 };
 
+const collator = new Intl.Collator("en", { numeric: true });
+
 export interface Place {
   x: number;
   y: number;
@@ -206,8 +240,8 @@ export function layOut({ nodes, edges }: Graph): Map<string, Place> {
   const clusterOf = new Map(edges.filter(({ relation }) => relation === "in" || relation === "has").map(({ from, to }) => [to, from]));
   const neighbours = new Map<string, string[]>();
   for (const { from, to } of edges) {
-    neighbours.set(from, [...(neighbours.get(from) ?? []), to]);
-    neighbours.set(to, [...(neighbours.get(to) ?? []), from]);
+    put(neighbours, from, to);
+    put(neighbours, to, from);
   }
   const meanRow = (id: string) => {
     const near = (neighbours.get(id) ?? []).flatMap((other) => places.get(other)?.y ?? []);
@@ -215,16 +249,18 @@ export function layOut({ nodes, edges }: Graph): Map<string, Place> {
   };
   COLUMNS.forEach((kinds, column) => {
     const rows = new Map(nodes.filter((node) => kinds.includes(node.kind)).map((node) => [node.id, { node, mean: meanRow(node.id) }]));
-    const compare = (a: string, b: string) => rows.get(a)!.mean - rows.get(b)!.mean || rows.get(a)!.node.name.localeCompare(rows.get(b)!.node.name);
+    const compare = (a: string, b: string) => rows.get(a)!.mean - rows.get(b)!.mean || collator.compare(rows.get(a)!.node.name, rows.get(b)!.node.name);
     const tops = [...rows.keys()].filter((id) => !rows.has(clusterOf.get(id) ?? "")).sort(compare);
     let row = 0;
-    const put = (id: string, indent: number) => {
+    const place = (id: string, indent: number) => {
       places.set(id, { x: column * (NODE.width + NODE.gapX) + indent, y: row * (NODE.height + NODE.gapY) });
       row += 1;
     };
+    const inside = new Map<string, string[]>();
+    for (const id of rows.keys()) if (clusterOf.has(id)) put(inside, clusterOf.get(id)!, id);
     for (const top of tops) {
-      put(top, 0);
-      for (const id of [...rows.keys()].filter((one) => clusterOf.get(one) === top).sort(compare)) put(id, NODE.indent);
+      place(top, 0);
+      for (const id of (inside.get(top) ?? []).sort(compare)) place(id, NODE.indent);
     }
   });
   return places;

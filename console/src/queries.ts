@@ -60,6 +60,12 @@ export interface AgentSearch {
   sort?: string;
 }
 
+/** Return the filters and the order of the table of agents that an address or a saved view has. */
+export function readAgentSearch(query: Record<string, unknown>): AgentSearch {
+  const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
+  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind"), ...read("sort") };
+}
+
 export const STATES = ["active", "pending", "suspended", "quarantined", "decommissioned"];
 export interface Approval {
   approval_id: string;

@@ -3,7 +3,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, type RouteComponent } from "@tanstack/react-router";
 import { BASE } from "./api";
 import { Empty, Problem } from "./parts/basics";
-import type { AgentSearch } from "./queries";
+import { readAgentSearch } from "./queries";
 import { Shell } from "./shell";
 
 const root = createRootRoute({
@@ -15,11 +15,6 @@ const root = createRootRoute({
   ),
   errorComponent: ({ error }) => <Problem error={error} />,
 });
-
-function readAgentSearch(query: Record<string, unknown>): AgentSearch {
-  const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
-  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind"), ...read("sort") };
-}
 
 const page = lazyRouteComponent;
 

@@ -18,6 +18,26 @@ PATIENCE_MS = 120_000
 """Time that the browser waits for a state, on a machine that is slow and busy."""
 
 
+_WATCH_FOCUS = """(() => {
+    const reached = new Set();
+    let last = 0;
+    document.activeElement?.blur();
+    const all = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+    const controls = () => [...document.querySelectorAll(all)]
+        .filter((one) => !one.disabled && one.tabIndex >= 0 && one.checkVisibility({visibilityProperty: true}));
+    window.countControls = () => controls().length;
+    window.isRoundDone = () => {
+        const now = document.activeElement;
+        const isAgain = reached.has(now) || now === document.body;
+        reached.add(now);
+        last = isAgain ? last + 1 : 0;
+        return last > 2;
+    };
+    window.listUnreached = () => controls().filter((one) => !reached.has(one)).map((one) => one.outerHTML);
+})()"""
+"""Scripts of `find_unreachable`: the page around them is not changed."""
+
+
 class Driver:
     """A browser with one window at a time; `open_window` begins anew, without cookies."""
 
@@ -172,6 +192,22 @@ class Driver:
             copy.close()
         return list(found)
 
+    def snapshot(self, selector: str) -> str:
+        """Return what assistive technology gets of an element, as YAML (ARIA snapshot)."""
+        return str(self.page.locator(selector).aria_snapshot())
+
+    def find_unreachable(self, pages: int = 3) -> list[str]:
+        """Go through the page with the Tab key; return the controls in view that never had the focus.
+
+        A list that draws rows as they come into view has more controls than a first count, so `pages` bounds the keys.
+        """
+        self.page.evaluate(_WATCH_FOCUS)
+        for _ in range(pages * int(self.page.evaluate("window.countControls()")) + 10):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate("window.isRoundDone()"):
+                break
+        return list(self.page.evaluate("window.listUnreached()"))
+
     def is_too_wide(self) -> bool:
         """Return whether the page scrolls sideways."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
@@ -187,6 +223,10 @@ class Driver:
             route.fulfill(response=response, body=changed)
 
         self.page.route(pattern, change)
+
+    def set_offline(self, *, is_offline: bool) -> None:
+        """Cut the window off the network, or connect it again."""
+        self.page.context.set_offline(is_offline)
 
     def be_honest(self) -> None:
         """Change no answer any more."""

@@ -49,6 +49,15 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
         assert not guard.decide(who, "pay", {"amount": 5, "to": "eve"}).decision.allowed
         chromium.wait_for("text=never-eve")  # the page was not loaded again
 
+        chromium.set_offline(is_offline=True)
+        for amount in (6, 7):
+            assert not guard.decide(who, "pay", {"amount": amount, "to": "eve"}).decision.allowed
+        people.called(3)
+        chromium.set_offline(is_offline=False)
+        denials = [f"/console/ledger/{one['index']}" for one in live_server.entries(outcome="deny")]
+        rows = "[...document.querySelectorAll('.timeline a')].map((one) => new URL(one.href).pathname)"
+        eventually(lambda: chromium.evaluate(rows) == denials, pause_s=0.2)  # no row is missing, none is there twice
+
         note = f"rent {ATTACK} https://evil.example/a"
         question = ("pay", {"amount": 500, "to": ATTACK, "note": note})
         assert not guard.decide(who, *question).decision.allowed

@@ -35,7 +35,9 @@ async def _agent(world: World, name: str, **more: Any) -> Agent:
     return agent
 
 
-async def test_scopes_without_calls_are_unused_only_where_calls_are_known(world: World, resource: Resource) -> None:
+async def test_scopes_without_calls_are_unused_only_where_calls_are_known(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent, peer = await _agent(world, "reader"), await _agent(world, "peer")
     other_kind = await _agent(world, "service", kind=Kind.SERVICE)
 
@@ -56,6 +58,9 @@ async def test_scopes_without_calls_are_unused_only_where_calls_are_known(world:
         {"tool": "read_file", "scope": "files:read", "tasks": 2, "untrusted": 0, "peers": 1},
         {"tool": "write_file", "scope": "files:write", "tasks": 0, "untrusted": 0, "peers": 0},
     ]
+    monkeypatch.setattr(behaviour, "MAX_RESOURCES", 1)
+    limited = {one["scope"]: one["use"] for one in describe()["scopes"]}
+    assert (limited["files:write"], limited["mail:read"]) == ("unused", "unknown"), "unread resources are no evidence"
     assert len(shown["days"]) == behaviour.DAYS
     assert shown["days"][-1] == 3
 

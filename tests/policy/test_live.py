@@ -23,7 +23,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import live
 from ostiaryd.policy.flows.live import AREAS, LiveEntries
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, READ, Caller
+from ostiaryd.registry.model import APPROVE, READ, AgentSpec, Caller
 from tests.support.api_fixtures import Client, register, send
 from tests.support.trust_fixtures import API, proof_of
 
@@ -139,13 +139,44 @@ async def test_each_person_hears_what_the_person_may_read(world: World) -> None:
     ]
 
 
-async def test_a_stream_ends_with_the_role_and_with_the_session(world: World) -> None:
+async def test_a_person_without_a_role_hears_of_the_agents_for_which_the_person_answers(world: World) -> None:
+    owner, member, stranger = [await person(world, name) for name in ("olga", "mo", "sam")]
+
+    def make(act: ledger.Act) -> None:
+        registry.create_team(act, name="crew", members=["mo"])
+        for name, of in (("hers", "olga"), ("theirs", "crew")):
+            registry.create_agent(act, AgentSpec(name=name, owner=of, purpose="a test"))
+
+    await act(world, "agent.create", make)
+    ids = [registry.find_agent(world.db.read(), name).agent_id for name in ("hers", "theirs")]
+    place = f"{size_of(world) - 1}-{ledger.present_history(world.db.read())[:8]}"
+
+    def about(agent: str) -> Callable[[ledger.Act], None]:
+        return lambda act: setattr(act.entry, "agent", agent)
+
+    for action in ("approval.ask", "task.start", "incident.open"):
+        for id in ids:
+            await act(world, action, about(id))
+    last = size_of(world) - 1
+    heard = {}
+    for caller in (owner, member, stranger):
+        async with aclosing(follow(world, caller, place)) as stream:
+            heard[caller.name] = [data for _, kind, data in await hear(stream, last) if kind]
+    assert heard == {
+        "olga": [{"index": last - 5, "family": "approval"}, {"index": last - 1, "family": "incident"}],
+        "mo": [{"index": last - 4, "family": "approval"}, {"index": last, "family": "incident"}],
+        "sam": [],
+    }
+
+
+async def test_a_stream_hears_less_without_the_role_and_ends_with_the_session(world: World) -> None:
     viewer, is_live = await person(world, "vera", "viewer"), True
     stream = follow(world, viewer)
     await anext(stream)
     await act(world, "role.revoke", lambda act: registry.revoke_role(act, viewer.id, "viewer"))
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
+    await leave(world, "agent.create")
+    assert {kind for _, kind, _ in await hear(stream, size_of(world) - 1)} == {""}
+    await stream.aclose()
     stream = follow(world, is_live=lambda _: is_live)
     await anext(stream)
     assert await anext(stream) == b":\n\n", "a heartbeat"

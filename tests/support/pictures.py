@@ -14,7 +14,7 @@ from tests.support.chromium import Chromium
 from tests.support.node import NODE
 
 FOLDER = os.environ.get("OSTIARY_PICTURES")
-LOOKS = (("light", False, 1000), ("dark", True, 1000), ("phone", False, 360))
+LOOKS = (("light", False, 1280), ("dark", True, 1000), ("phone", False, 360))
 """Name of the look, whether it is dark, and the width of the window."""
 
 

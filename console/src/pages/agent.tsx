@@ -303,7 +303,7 @@ function BehaviourCard({ agent }: { agent: AgentDetail }) {
       <p className="small">
         <b>{today.toLocaleString("en")}</b> {today === 1 ? "act" : "acts"} in the last 24 hours; on a usual day of the last two weeks {usual.toLocaleString("en")}.
       </p>
-      <Columns values={data.days} label={(value, at) => `${count(value, "act")} ${at === data.days.length - 1 ? "in the last 24 hours" : `until ${new Date(Date.now() - (data.days.length - 1 - at) * DAY_MS).toLocaleDateString("en-GB")}`}`} />
+      <Columns values={data.days} summary={`Acts on each of the last ${data.days.length} days: ${data.days.join(", ")}`} label={(value, at) => `${count(value, "act")} ${at === data.days.length - 1 ? "in the last 24 hours" : `until ${new Date(Date.now() - (data.days.length - 1 - at) * DAY_MS).toLocaleDateString("en-GB")}`}`} />
       {tools.length > 0 && (
         <table className="after">
           <caption className="hidden">Tools that the agent used in its recent tasks, and how many of its peers use them</caption>

@@ -7,6 +7,7 @@ import { apiPath, get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { type Column, VirtualTable } from "../parts/table";
+import { type SavedView, useViews } from "../views";
 import { type AgentPage, type AgentRow, type AgentSearch, STATES, useAgentCounts } from "../queries";
 import { useMay } from "../session";
 
@@ -135,6 +136,7 @@ export function Agents() {
           </button>
         )}
       </search>
+      <Views search={search} isNarrowed={isNarrowed} onChoose={(view) => setText(view.text ?? "")} />
       {list.isPending || isSearching ? (
         <Loading />
       ) : list.isError ? (
@@ -215,4 +217,56 @@ function Facet({ name, value, values, counts, onChange }: FacetProps) {
       </select>
     </label>
   );
+}
+
+interface ViewsProps {
+  search: AgentSearch;
+  isNarrowed: boolean;
+  onChoose: (view: AgentSearch) => void;
+}
+
+/** Views that the person saved in this browser: a name for each, and the filters and the order as a link. */
+function Views({ search, isNarrowed, onChoose }: ViewsProps) {
+  const [views, save] = useViews();
+  const [isNaming, setNaming] = useState(false);
+  const isShown = ({ search: other }: SavedView) => JSON.stringify(sorted(other)) === JSON.stringify(sorted(search));
+  const isSaved = views.some(isShown);
+  if (views.length === 0 && !isNarrowed) return null;
+  return (
+    <div className="views" role="group" aria-label="Saved views">
+      {views.map((view) => (
+        <span key={view.name} className="view" data-shown={isShown(view)}>
+          <Link to="/agents" search={view.search} aria-current={isShown(view) ? "true" : undefined} onClick={() => onChoose(view.search)}>
+            <bdi>{view.name}</bdi>
+          </Link>
+          <button className="ghost" aria-label={`Remove the view ${view.name}`} onClick={() => save(views.filter((one) => one !== view))}>
+            ×
+          </button>
+        </span>
+      ))}
+      {isNaming ? (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            const name = String(new FormData(event.currentTarget).get("view")).trim();
+            if (name) save([...views.filter((one) => one.name !== name), { name, search }]);
+            setNaming(false);
+          }}
+        >
+          <input name="view" aria-label="Name of the view" placeholder="Name of the view" maxLength={60} required autoFocus autoComplete="off" />
+          <button className="small">Save</button>
+        </form>
+      ) : (
+        isNarrowed && !isSaved && (
+          <button className="small" onClick={() => setNaming(true)}>
+            Save this view
+          </button>
+        )
+      )}
+    </div>
+  );
+}
+
+function sorted(search: AgentSearch): [string, unknown][] {
+  return Object.entries(search).filter(([, value]) => value).sort();
 }

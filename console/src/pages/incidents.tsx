@@ -281,13 +281,15 @@ function CallsAround({ incident: { incident_id, agent_id, opened_at } }: { incid
     return parts;
   }) as [number[], number[]];
   const said = (at: number) => `${Math.abs(((at - PARTS / 2) * PART_S) / 60)} minutes ${at < PARTS / 2 ? "before" : "after"} the incident`;
+  const sum = (parts: number[]) => parts.reduce((one, other) => one + other, 0);
+  if (sum(allowed) + sum(denied) === 0) return null;
   return (
     <section className="card">
       <div className="card-head">
         <h2>Calls around the incident</h2>
         <span className="muted small">allowed, and denied in red; each column is five minutes</span>
       </div>
-      <Columns values={allowed} above={denied} label={(value, at) => `${said(at)}: ${value} allowed, ${denied[at]} denied`} />
+      <Columns values={allowed} above={denied} summary={`${sum(allowed)} allowed and ${sum(denied)} denied calls within an hour of the incident`} label={(value, at) => `${said(at)}: ${value} allowed, ${denied[at]} denied`} />
       <p className="axis small muted">
         <span>an hour before</span>
         <span>opened</span>

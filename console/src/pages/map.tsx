@@ -2,7 +2,7 @@
 
 import { useQueries, useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { memo, type PointerEvent, useDeferredValue, useMemo, useRef } from "react";
+import { memo, type PointerEvent, useCallback, useDeferredValue, useMemo, useRef } from "react";
 import { get } from "../api";
 import {
   type AgentFacts,
@@ -17,6 +17,7 @@ import {
   NODE,
   type Node,
   type Place,
+  reachedBy,
   reachOf,
   type ResourceFacts,
   type TaskFacts,
@@ -107,7 +108,10 @@ export function MapPage() {
     if (!next.delete(node.id)) next.add(node.id);
     change({ open: [...next].join(" ") || "none", node: node.id });
   };
-  const choose = (node: Node) => (node.kind === "segment" || node.kind === "resource" ? toggle(node) : change({ node: node.id }));
+  // One function for all renderings, so that a node is drawn again only if it changed.
+  const latest = useRef<(node: Node) => void>(undefined);
+  latest.current = (node) => (node.kind === "segment" || node.kind === "resource" ? toggle(node) : change({ node: node.id }));
+  const choose = useCallback((node: Node) => latest.current?.(node), []);
   if (counts.isPending || (listed.isPending && may("GET /resources"))) return <Loading />;
   const notes = [
     chosen.nodes.length > drawn.nodes.length && `${drawn.nodes.length} of ${chosen.nodes.length} nodes are drawn: close a cluster, or filter.`,
@@ -203,6 +207,7 @@ function Drawing({ graph, selected, onChoose }: DrawingProps) {
   const places = useMemo(() => layOut(graph), [graph]);
   const frame = useRef<HTMLDivElement>(null);
   const drag = useRef<Place | null>(null);
+  const next = useMemo(() => new Set(graph.edges.flatMap(({ from, to }) => (from === selected?.id ? [to] : to === selected?.id ? [from] : []))), [graph, selected?.id]);
   const lit = useMemo(() => selected && new Set([selected.id, ...reachOf(graph, selected.id)]), [graph, selected?.id]);
   const width = Math.max(...[...places.values()].map(({ x }) => x)) + NODE.width + 2 * MARGIN;
   const height = Math.max(...[...places.values()].map(({ y }) => y)) + NODE.height + 2 * MARGIN;
@@ -229,15 +234,11 @@ function Drawing({ graph, selected, onChoose }: DrawingProps) {
           <Line key={`${edge.from} ${edge.to} ${edge.relation}`} edge={edge} from={places.get(edge.from)!} to={places.get(edge.to)!} look={lookOf(edge, selected, lit)} />
         ))}
         {graph.nodes.map((node) => (
-          <Box key={node.id} node={node} place={places.get(node.id)!} look={node.id === selected?.id ? "chosen" : !lit || lit.has(node.id) || isNext(graph, selected, node) ? "" : "dim"} onChoose={onChoose} />
+          <Box key={node.id} node={node} place={places.get(node.id)!} look={node.id === selected?.id ? "chosen" : !lit || lit.has(node.id) || next.has(node.id) ? "" : "dim"} onChoose={onChoose} />
         ))}
       </svg>
     </div>
   );
-}
-
-function isNext({ edges }: Graph, selected: Node | undefined, node: Node): boolean {
-  return edges.some(({ from, to }) => (from === node.id && to === selected?.id) || (to === node.id && from === selected?.id));
 }
 
 function lookOf({ from, to, relation }: Edge, selected: Node | undefined, lit: Set<string> | undefined): string {
@@ -281,7 +282,8 @@ function Selected({ node, graph, onClose }: { node: Node; graph: Graph; onClose:
     graph.edges
       .filter((edge) => edge.relation === relation && (isForward ? edge.from : edge.to) === node.id)
       .map((edge) => nameOf(graph, isForward ? edge.to : edge.from));
-  const callers = node.kind === "tool" || node.kind === "data" || node.kind === "resource" ? graph.nodes.filter((one) => one.kind === "agent" && reachOf(graph, one.id).has(node.id)) : [];
+  const leading = node.kind === "tool" || node.kind === "data" || node.kind === "resource" ? reachedBy(graph, node.id) : new Set<string>();
+  const callers = graph.nodes.filter((one) => one.kind === "agent" && leading.has(one.id));
   const lines: [string, string[]][] = [
     ["Answered for by", related("answers for", false)],
     ["Answers for", related("answers for", true)],

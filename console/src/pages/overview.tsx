@@ -61,7 +61,7 @@ function Numbers() {
             <span className="name">Decisions per second</span>
             <span className="value">{rate(decisions.allowed_per_s + decisions.denied_per_s)}</span>
             <span className="note">{rate(decisions.denied_per_s)} denied</span>
-            <Columns values={decisions.allowed} above={decisions.denied} label={(value, at) => `${(decisions.allowed.length - at) * decisions.part_s} seconds ago: ${value} allowed, ${decisions.denied[at]} denied`} />
+            <Columns values={decisions.allowed} above={decisions.denied} summary="Decisions of the last minute" label={(value, at) => `${(decisions.allowed.length - at) * decisions.part_s} seconds ago: ${value} allowed, ${decisions.denied[at]} denied`} />
           </div>
         )}
         {guards && (

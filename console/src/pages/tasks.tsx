@@ -150,7 +150,7 @@ export function TaskPage() {
         <section className="card half" aria-label="Facts">
           <h2>Facts</h2>
           <dl className="facts">
-            <Fact name="Agent"><bdi>{agent}</bdi></Fact>
+            <Fact name="Agent"><Link to="/agents/$name" params={{ name: agent }}><bdi>{agent}</bdi></Link></Fact>
             <Fact name="State"><Badge>{state}</Badge></Fact>
             <Fact name="On behalf of"><bdi>{on_behalf_of ?? "nobody"}</bdi></Fact>
             <Fact name="Scopes"><bdi>{scopes?.join(", ") || "none"}</bdi></Fact>
@@ -270,8 +270,11 @@ function Calls({ id }: { id: string }) {
   return (
     <section className="card" aria-label="Calls and acts">
       <h2>Calls and acts</h2>
+      <p className="small muted">
+        Values have an origin where the task states what the person asked, and the value names a recipient, an object or an amount.
+      </p>
       {entries.length === 0 ? <p className="muted">Nothing was done under this task.</p> : (
-        <ul className="rows">
+        <ul className="rows calls">
           {entries.map((entry) => (
             <li key={entry.index}>
               <Link to="/ledger/$index" params={{ index: String(entry.index) }}>
@@ -299,7 +302,7 @@ function Origins({ call: { arguments: values, detail } }: { call: Call }) {
   const names = [...new Set([...Object.keys(values ?? {}), ...Object.keys(origins).map((path) => path.split(/[.[]/)[0]!)])];
   if (names.length === 0) return null;
   return (
-    <dl className="origins">
+    <dl className="origins" aria-label={Object.keys(origins).length > 0 ? "Arguments and their origins" : "Arguments"}>
       {names.map((name) => {
         const of = new Set(Object.entries(origins).flatMap(([path, origin]) => (path.split(/[.[]/)[0] === name ? [origin] : [])));
         return (
@@ -314,7 +317,6 @@ function Origins({ call: { arguments: values, detail } }: { call: Call }) {
                   {ORIGINS[origin] ?? origin}
                 </Badge>
               ))}
-              {of.size === 0 && <span>origin not judged</span>}
             </dd>
           </div>
         );

@@ -46,7 +46,7 @@ export function Entries({ entries, of }: { entries: Entry[]; of?: string }) {
             <code>{entry.action}</code>
           </Link>
           {entry.tool && <bdi>{entry.tool}</bdi>}
-          {of && entry.agent !== of && <span className="muted">by {entry.person ? <PersonName id={entry.person} /> : entry.agent ? "another agent" : "the server"}</span>}
+          {of && entry.agent !== of && <span className="muted">by {entry.person ? <Actor id={entry.person} kind="person" /> : entry.agent ? <Actor id={entry.agent} kind="agent" /> : "the server"}</span>}
           {typeof entry.detail?.why === "string" && entry.detail.why && <bdi>{entry.detail.why}</bdi>}
           {entry.outcome && entry.outcome !== "ok" && <Badge>{entry.outcome}</Badge>}
           {entry.reasons?.map((reason) => (
@@ -60,13 +60,14 @@ export function Entries({ entries, of }: { entries: Entry[]; of?: string }) {
   );
 }
 
-/** The name of a person, where the reader may see people. */
-function PersonName({ id }: { id: string }) {
-  const person = useQuery({
-    queryKey: ["person", id],
-    enabled: useMay()("GET /persons/{name}"),
+/** The name of a person or of an agent, where the reader may see it. */
+function Actor({ id, kind }: { id: string; kind: "person" | "agent" }) {
+  const list = kind === "person" ? "persons" : "agents";
+  const actor = useQuery({
+    queryKey: [kind, id],
+    enabled: useMay()(`GET /${list}/{name}`),
     staleTime: 60_000,
-    queryFn: () => get<{ name: string }>(`/persons/${encodeURIComponent(id)}`),
+    queryFn: () => get<{ name: string }>(`/${list}/${encodeURIComponent(id)}`),
   });
-  return <bdi>{person.data?.name ?? "a person"}</bdi>;
+  return <bdi>{actor.data?.name ?? `another ${kind}`}</bdi>;
 }

@@ -19,7 +19,8 @@ async def stream_events(call: Call) -> Reply:
     """Stream the entries of the ledger from now on, or behind `Last-Event-ID` (server-sent events, HTML 9.2).
 
     `entry` has an entry as `GET /api/v1/audit` shows it. A person who may not read the ledger gets `change` instead:
-    the family of the actions of a list that the person may read. `reset` says that the place is not known, or more
+    the family of the actions of a list that the person may read, and of approvals and incidents of agents for which the
+    person answers. `reset` says that the place is not known, or more
     than 10,000 entries ago: read the lists again. A stream ends after five minutes, or when the caller loses the
     right.
     """

@@ -67,13 +67,16 @@ class BehaviourBody(TypedDict):
 
 def describe_behaviour(reader: Reader, agent: Agent, *, now: int) -> BehaviourBody:
     """Return the behaviour of an agent at the resources that its scopes name, at most 50, by name."""
-    scopes, resources, used, described = sorted(agent.scopes), [], set[str](), set[str]()
-    for name in sorted({scope.partition(":")[0] for scope in scopes})[:MAX_RESOURCES]:
+    scopes, used, unregistered = sorted(agent.scopes), set[str](), set[str]()
+    resources: list[ResourceUse] = []
+    for name in sorted({scope.partition(":")[0] for scope in scopes}):
         if (resource := registry.get_resource(reader, name)) is None or resource.name != name:
+            unregistered.add(name)
+            continue
+        if len(resources) == MAX_RESOURCES:
             continue
         at_resource = _describe_resource(reader, agent, resource)
         resources.append(at_resource)
-        described.add(name)
         used.update(tool["scope"] for tool in at_resource["tools"] if tool["tasks"])
     called = {one["resource"] for one in resources if one["tasks"] and one["tools"]}
 
@@ -81,7 +84,7 @@ def describe_behaviour(reader: Reader, agent: Agent, *, now: int) -> BehaviourBo
         resource = scope.partition(":")[0]
         if scope in used:
             return "used"
-        return "unused" if resource in called or (called and resource not in described) else "unknown"
+        return "unused" if resource in called or (called and resource in unregistered) else "unknown"
 
     return {
         "scopes": [{"scope": scope, "use": judge(scope)} for scope in scopes],

@@ -24,7 +24,8 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.policy.flows.roles import authorize_person, list_readable_areas
 from ostiaryd.policy.model.roles import RouteFacts
-from ostiaryd.registry.model import READ, Caller
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import READ, Caller, OwnerId
 
 MAX_STREAMS, MAX_OF_CALLER = 200, 10
 """Streams of a server, and of one caller."""
@@ -61,6 +62,8 @@ AREAS = {
     "watch": "findings",
 }
 """Families of actions, and the list that shows their objects; who may read the list hears that it changed."""
+PERSONAL = frozenset({"approval", "incident"})
+"""Families of which the owner of an agent, and each member of the team that owns it, hears also without a role."""
 Rights = frozenset[str] | None
 """The families whose changes a caller hears of; None: every entry."""
 
@@ -72,10 +75,13 @@ def list_families(areas: Collection[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry of the buffer: its index, its family, and its event."""
+    """An entry of the buffer: its index, its family, the owner of the agent that it is about where it is of a personal
+    family, and its event.
+    """
 
     index: int
     family: str
+    owner: OwnerId | None
     event: bytes
 
 
@@ -132,7 +138,7 @@ class LiveEntries:
                     return
                 if lines := await self._read(position):
                     position = lines[-1].index + 1
-                    yield b"".join(self._render(lines, rights))
+                    yield b"".join(self._render(lines, caller, rights))
                     await asyncio.sleep(PAUSE_S)
                 elif not await self._wait(position, within_s=BEAT_S):
                     yield b":\n\n"
@@ -164,10 +170,15 @@ class LiveEntries:
         readable = list_readable_areas(reader, caller, {LEDGER_AREA, *AREAS.values()}, now=now, acr=caller.acr or KEY)
         return None if LEDGER_AREA in readable else list_families(readable)
 
-    def _render(self, lines: list[Line], rights: Rights) -> list[bytes]:
+    def _render(self, lines: list[Line], caller: Caller, rights: Rights) -> list[bytes]:
         if rights is None:
             return [line.event for line in lines]
-        last: dict[str, int] = {line.family: line.index for line in lines if line.family in rights}
+        reader = self._world.db.read()
+        last: dict[str, int] = {
+            line.family: line.index
+            for line in lines
+            if line.family in rights or (line.owner is not None and _answers_for(reader, line.owner, caller.id))
+        }
         events = [
             b"id: %b\nevent: change\ndata: %b\n\n"
             % (self._place(index), msgspec.json.encode({"index": index, "family": family}))
@@ -194,9 +205,12 @@ class LiveEntries:
         return self._lines[position - first :][:BATCH]
 
     def _line(self, index: int, body: bytes) -> Line:
-        family = decode_entry(body).action.partition(".")[0]
+        entry = decode_entry(body)
+        family = entry.action.partition(".")[0]
+        is_personal = family in PERSONAL and entry.agent is not None
+        agent = registry.get_agent(self._world.db.read(), entry.agent or "") if is_personal else None
         event = b'id: %b\nevent: entry\ndata: {"index":%d,%b\n\n' % (self._place(index), index, body[1:])
-        return Line(index, family, event)
+        return Line(index, family, None if agent is None else agent.owner, event)
 
     async def _wait(self, position: int, *, within_s: float) -> bool:
         """Wait for an entry at `position`; return whether there is one."""
@@ -221,3 +235,8 @@ class LiveEntries:
             self._size_at = float("-inf")
             self._moved.set()
             self._moved = asyncio.Event()
+
+
+def _answers_for(reader: Reader, owner: OwnerId, person: str) -> bool:
+    """Return whether a person is the owner, or a member of the team that is."""
+    return owner == person or registry.is_member(reader, owner, person)
