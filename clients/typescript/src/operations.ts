@@ -1649,6 +1649,30 @@ export type NewRole = {
   role: string;
 };
 
+/** `member`: the member that gets new values. `url`: the service that accepts them. `period`, `grace`: seconds. */
+export type NewRotation = {
+  path: string;
+  member: string;
+  url: string;
+  period: number;
+  grace?: number;
+};
+
+/** A rotation with its signing key, which is shown here only. */
+export type NewRotationBody = {
+  attempts: number;
+  error: string;
+  grace: number;
+  last_at: number | null;
+  member: string;
+  next_at: number;
+  path: string;
+  period: number;
+  retire_at: number | null;
+  signing_key: string;
+  url: string;
+};
+
 /** `cas`: the version that the writer expects to be current; 0 for none. */
 export type NewSecretValue = {
   path: string;
@@ -2349,6 +2373,28 @@ export type Rotation = {
   kind?: "intermediate" | "root";
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
   overlap?: number;
+};
+
+/**
+ * A rotation. Times in seconds: `next_at` is the time of the next call, `retire_at` the end of the present grace.
+ * `attempts` counts failed calls, of which `error` is the last.
+ */
+export type RotationBody = {
+  attempts: number;
+  error: string;
+  grace: number;
+  last_at: number | null;
+  member: string;
+  next_at: number;
+  path: string;
+  period: number;
+  retire_at: number | null;
+  url: string;
+};
+
+/** The path of a secret with a rotation. */
+export type RotationPath = {
+  path: string;
 };
 
 /** A refusal as `google.rpc.Status`. */
@@ -4958,12 +5004,51 @@ export interface Operations {
     body: NewSecretValue;
     answer: SecretVersionBody;
   };
+  /** Rotate a secret now. If the service does not accept the new value, the present one stays in force. */
+  "POST /api/v1/secrets/rotate": {
+    path: {};
+    query: {};
+    body: RotationPath;
+    answer: RotationBody;
+  };
   /** Create a new wrapping key; each value is then renewed under it, with a new data key, while requests run. */
   "POST /api/v1/secrets/rotate-keys": {
     path: {};
     query: {};
     body: undefined;
     answer: SealBody;
+  };
+  /** Configure the rotation of a member of a secret: a schedule, and the service that accepts new values. */
+  "POST /api/v1/secrets/rotations": {
+    path: {};
+    query: {};
+    body: NewRotation;
+    answer: NewRotationBody;
+  };
+  /** List the rotations of secrets, with their last and next times. */
+  "GET /api/v1/secrets/rotations": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      rotations: (RotationBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Remove the rotation of a secret; the secret stays. */
+  "POST /api/v1/secrets/rotations/delete": {
+    path: {};
+    query: {};
+    body: RotationPath;
+    answer: EmptyBody;
   };
   /** Show whether the secrets are sealed, and their wrapping keys. */
   "GET /api/v1/secrets/seal": {
