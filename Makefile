@@ -111,6 +111,10 @@ format: $(SETUP) ## put code into the one style
 pages: $(SETUP) $(CONSOLE) $(NODE) browser ## take pictures of every page for people, in build/pages
 	OSTIARY_PICTURES=$(CURDIR)/build/pages $(BIN)/pytest -p no:cacheprovider tests/browser
 
+.PHONY: approve
+approve: $(SETUP) $(CONSOLE) $(NODE) browser ## approve the pages of the console as they are now: look at the changes before you commit them
+	OSTIARY_APPROVE=1 $(BIN)/pytest -p no:cacheprovider tests/browser/test_console_pages.py
+
 .PHONY: bench
 bench: $(SETUP) $(OPENBAO) $(PEBBLE) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
