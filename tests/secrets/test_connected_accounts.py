@@ -152,6 +152,8 @@ async def test_the_answer_belongs_to_the_attempt_of_one_session(
     cookies = dict(stage.browser.cookies)
     stage.browser.cookies["__Host-ostiary-account"] = eve.cookies["__Host-ostiary-account"]
     assert await stage.finish(location) == 403
+    eve.cookies["__Host-ostiary-account"] = cookies["__Host-ostiary-account"]
+    assert await stage.finish(location, browser=eve) == 403  # the whole attempt in the browser of another person
     stage.browser.cookies.pop("__Host-ostiary-account")
     assert await stage.finish(location) == 403
     stage.browser.cookies.update(cookies)
