@@ -23,7 +23,7 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import operators
-from ostiaryd.secrets.model.keyvalue import SecretUse, UseFilter
+from ostiaryd.secrets.model.keyvalue import LastSecretUse, UseFilter
 from ostiaryd.secrets.model.request import SECOND, NothingStored, check_path, split_path
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.wire_backends import forget_values
@@ -182,7 +182,7 @@ async def list_uses(call: Call) -> Reply:
     )
 
 
-def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[SecretUse]:
+def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[LastSecretUse]:
     return operators.list_uses(reader, where, page)
 
 
@@ -202,7 +202,7 @@ def _parse_days(text: str | None) -> int:
     return int(text)
 
 
-def show_use(reader: Reader, use: SecretUse) -> SecretUseBody:
+def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
     """Return the JSON of a use, with the name of the reader."""
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)

@@ -1,4 +1,4 @@
-"""Exposed secrets: what an agent read or holds, and their rotation in one act."""
+"""Exposed secrets: the secrets that an agent read or holds, and their rotation in one act."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Rotation(NamedTuple):
 
 
 def rotate_secrets(act: Act, id: str) -> Rotation:
-    """Rotate every secret that the agent of an incident read, and revoke its leases; name what a person has to replace.
+    """Rotate every secret that the agent of an incident read, and revoke its leases; list those that remain.
 
     A canary stays: its value opens nothing. Raises NotFound.
     """

@@ -155,7 +155,7 @@ def say(verb: Verb) -> Wire:
 
 
 async def rotate_secrets(call: Call) -> Reply:
-    """Rotate the secrets that the agent read, and revoke its leases; the answer names what a person has to replace."""
+    """Rotate the secrets that the agent read, and revoke its leases; the answer lists the values that remain."""
     id = call.params["id"]
     done = await registry.act_as(call, "incident.rotate", lambda act: exposure.rotate_secrets(act, id))
     body: RotatedSecrets = {"rotating": done.rotating, "revoked": done.revoked, "to_replace": done.to_replace}

@@ -94,7 +94,7 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return what `read_value` does, for an administrator: a canary quarantines nobody. Raises NothingStored,
+    """Return the same as `read_value`, for an administrator: a canary has no effect. Raises NothingStored,
     Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)

@@ -12,7 +12,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.keyvalue import Secret, SecretUse, UseFilter, Version, parse_number
+from ostiaryd.secrets.model.keyvalue import LastSecretUse, Secret, UseFilter, Version, parse_number
 from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path, split_path
 from ostiaryd.secrets.store import keyvalue as store
 
@@ -78,22 +78,22 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     store.set_canary(act.tx, mount, rest, is_canary)
 
 
-def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[SecretUse]:
+def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUse]:
     """Return a page of secrets with their last uses. Raises Invalid."""
     _check_mount(where.mount)
     return store.uses(reader, where, after=page.after, limit=page.limit)
 
 
-def find_uses(reader: Reader, paths: Iterable[str]) -> list[SecretUse]:
+def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
     """Return the last uses of the key-value secrets among these paths, which begin with their mounts."""
-    found: list[SecretUse] = []
+    found: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
         secret = store.get(reader, mount, rest)
         version = None if secret is None else store.version(reader, mount, rest, secret.current_version)
         if secret is not None and version is not None:
             found.append(
-                SecretUse(
+                LastSecretUse(
                     mount=mount,
                     path=rest,
                     version=version.version,

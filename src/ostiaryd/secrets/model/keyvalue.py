@@ -45,7 +45,7 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     reader: str | None = None
 
 
-class SecretUse(msgspec.Struct, frozen=True, kw_only=True):
+class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
     """The last use of a secret. `rotated_at`: the time of its current version. Times in microseconds."""
 
     mount: str

@@ -6,7 +6,7 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.secrets.model.keyvalue import MountConfig, Secret, SecretUse, UseFilter, Version
+from ostiaryd.secrets.model.keyvalue import LastSecretUse, MountConfig, Secret, UseFilter, Version
 
 _GET = sql(
     """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at,
@@ -97,7 +97,7 @@ def set_reader(tx: Tx, mount: str, path: str, reader: str) -> None:
     tx.run(_SET_READER, mount=mount, path=path.encode(), reader=reader, now=tx.now)
 
 
-def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[SecretUse]:
+def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[LastSecretUse]:
     """Return secrets behind a path, in the order of the bytes of their paths, each with its last use."""
     rows = reader.all(
         _USES,
@@ -110,7 +110,7 @@ def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[Se
         limit=limit,
     )
     return [
-        SecretUse(
+        LastSecretUse(
             mount=mount,
             path=bytes(path).decode(),
             version=version,
