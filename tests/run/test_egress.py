@@ -68,7 +68,11 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     assert VALUE not in json.dumps([third, variables])
     assert "OSTIARY_CREDENTIAL" not in variables
     assert "not hidden from the agent" in ran.err
-    uses = [one for one in stdio_agent.ostiary("audit", "search", "--action", "vault.inject") if one["outcome"] == "ok"]
+    uses = [
+        one
+        for one in stdio_agent.ostiary("audit", "search", "--action", "vault.inject")
+        if one.get("outcome", "ok") == "ok"
+    ]
     mine = [one["detail"] for one in uses if one["detail"]["destination"] == stdio_agent.name]
     assert {(one["method"], one["path"], one["host"]) for one in mine} == {
         ("GET", "/who", f"localhost:{api.port}"), ("POST", "/echo", f"localhost:{api.port}"),

@@ -1,0 +1,196 @@
+"""The egress proxy, attacked by the program that it serves, before an API that shows its key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from harness.egress import VALUE, EgressApi, EgressStage, egress_api
+from harness.live_server import own_server
+from harness.patience import eventually
+from ostiary.agent import Agent
+from ostiary.protocol.errors import Forbidden
+from ostiary.proxy.egress.masking import MAX_SHOWN
+from ostiary.run.gate import Gate, Injection
+from ostiary.run.local import LocalServers
+from ostiary.run.plan import Plan
+
+PLACEHOLDER = "OSTIARY:api"
+MASKED = "*" * len(VALUE)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EgressApi]:
+    with egress_api(tmp_path_factory.mktemp("api")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stage(api: EgressApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EgressStage]:
+    folder = tmp_path_factory.mktemp("egress")
+    with own_server(folder) as live_server, LocalServers() as servers:
+        made = EgressStage(live_server, api, folder)
+        made.start(servers)
+        yield made
+
+
+def test_a_key_goes_to_its_server_and_comes_back_as_asterisks(stage: EgressStage, api: EgressApi) -> None:
+    assert stage.ask("/who")[::2] == (200, "welcome")
+    status, headers, text = stage.ask("/echo", "POST", b"x", {"Authorization": PLACEHOLDER, "Range": "bytes=0-3"})
+    seen, masked = json.loads(text), f"Bearer {MASKED}"
+    assert (status, seen["headers"]["authorization"], headers["x-seen"]) == (200, masked, masked)
+    assert seen["headers"].keys().isdisjoint({"range", "proxy-authorization"})
+    assert seen["headers"]["accept-encoding"] == "identity"
+    assert VALUE.encode() not in base64.b64decode(headers["x-base64"].replace("*", "A"))
+    assert api.asked[-1][2]["authorization"] == f"Bearer {VALUE}"
+    split = stage.ask("/split")[2]  # the first bytes of a value go on if the next ones are late
+    assert split.endswith("*" * (len(VALUE) - MAX_SHOWN) + ">"), split
+
+
+def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
+    connection = stage.connect()
+    api.go.clear()
+    connection.request("GET", "/events")
+    answer = connection.getresponse()
+    first = b""
+    while len(first) < len(b"data: s\n\ndata: s"):
+        first += answer.read1()
+    api.go.set()
+    assert first + answer.read() == b"data: s\n\ndata: sk\n\n"
+    parts = [b"x" * 70_000 for _ in range(100)]
+    status, _, _ = stage.ask("/who", "POST", iter(parts))
+    assert (status, api.asked[-1][3]) == (200, b"".join(parts))
+    big = b"y" * (5 << 20)
+    assert stage.ask("/who", "POST", big)[0] == 200
+    assert api.asked[-1][3] == big
+
+
+def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: EgressApi) -> None:
+    hello = (
+        f"GET /ws HTTP/1.1\r\nHost: localhost:{stage.api.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    ).encode()
+    mask, payload = b"abcd", b"hello "
+    frame = struct.pack("!BB", 0x81, 0x80 | len(payload)) + mask
+    frame += bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    head, _, frames = stage.raw(hello, frame).partition(b"\r\n\r\n")
+    assert b" 101 " in head
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+    assert frames[2:] == f"hello Bearer {MASKED}".encode()
+    assert "sec-websocket-extensions" not in api.asked[-1][2]
+
+
+def refusal(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), json.loads(body)["error"]
+
+
+def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, api: EgressApi) -> None:
+    host, before = f"Host: localhost:{stage.api.port}\r\n".encode(), len(api.asked)
+    smuggled = b"GET /smuggled HTTP/1.1\r\n" + host + b"\r\n"
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    other = b"Host: other.example\r\n"
+    for sent, expected in (
+        (b"POST / HTTP/1.1\r\n" + host + b"Content-Length: 4\r\n" + chunked + b"\r\n0\r\n\r\n" + smuggled, "malformed"),
+        (b"POST /who HTTP/1.1\r\n" + host + b"Content-Length: 0\r\nContent-Length: 90\r\n\r\n" + smuggled, "malformed"),
+        (b"POST /who HTTP/1.1\r\n" + host + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "malformed"),
+        (b"POST /who HTTP/1.1\r\n" + host + b"Content-Length: +1\r\n\r\nx", "malformed"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: a\r\n folded\r\n\r\n", "malformed"),
+        (b"GET /who HTTP/1.1\n" + host + b"\r\n", "malformed"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: a\rGET /smuggled HTTP/1.1\r\n\r\n", "malformed"),
+        (b"GET /who HTTP/1.1\r\n" + other + b"\r\n", "wrong_host"),
+        (b"GET https://other.example/who HTTP/1.1\r\n" + other + b"\r\n", "wrong_host"),
+        (b"GET https://other.example/who HTTP/1.1\r\n" + host + b"\r\n", "wrong_host"),
+        (b"GET http://localhost/who HTTP/1.1\r\n" + host + b"\r\n", "wrong_host"),
+        (b"GET /a/%2e%2e/who HTTP/1.1\r\n" + host + b"\r\n", "invalid_path"),
+        (b"OPTIONS * HTTP/1.1\r\n" + host + b"\r\n", "malformed"),
+        (b"CONNECT other.example:443 HTTP/1.1\r\n" + host + b"\r\n", "malformed"),
+        (b"TRACE /who HTTP/1.1\r\n" + host + b"\r\n", "method_not_allowed"),
+        (b"GET /botOSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "placeholder_in_path"),
+        (b"GET /who?k=OSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "foreign_place"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: OSTIARY:none\r\n\r\n", "foreign_placeholder"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: " + VALUE.encode() + b"\r\n\r\n", "secret_sent"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: " + base64.b64encode(VALUE.encode()) + b"\r\n\r\n", "secret_sent"),
+    ):  # fmt: skip
+        assert refusal(stage.raw(sent))[1] == expected, sent
+    late = b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n8\r\nOSTIARY:\r\n4\r\nnone\r\n0\r\n\r\n"
+    assert b"foreign_placeholder" in stage.raw(late)
+    leaked = VALUE.encode()
+    chunk = b"".join(b"1\r\n%c\r\n" % byte for byte in leaked) + b"0\r\n\r\n"
+    assert b"secret_sent" in stage.raw(b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n" + chunk)
+    assert [one for one in api.asked[before:] if one[1] != "/who" or one[3]] == []
+
+
+def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_the_run(stage: EgressStage) -> None:
+    password = "".join(f"{name}: {value}\r\n" for name, value in stage.password.items())
+
+    def connect(at: str, headers: str = password, host: str = "") -> tuple[int, str]:
+        return refusal(stage.raw(f"CONNECT {at} HTTP/1.1\r\nHost: {host or at}\r\n{headers}\r\n".encode(), tls=False))
+
+    assert connect(f"localhost:{stage.api.port}", "") == (407, "no_password")
+    assert connect(f"localhost:{stage.api.port}", "Proxy-Authorization: Basic b3N0aWFyeTp4\r\n") == (407, "no_password")
+    assert connect(f"localhost:{stage.port}") == (403, "port_closed")
+    assert connect("api.example:22") == (403, "port_closed")
+    assert connect(f"127.1:{stage.api.port}") == (400, "malformed")
+    assert connect("localhost") == (400, "malformed")
+    assert connect(f"localhost:{stage.api.port}", host="other.example:443") == (400, "malformed")
+    for target, expected in (
+        ("http://127.0.0.1/", (403, "private_address")), ("http://169.254.169.254/latest", (403, "private_address")),
+        ("http://[::ffff:10.0.0.1]/", (403, "private_address")), ("http://[::1]:8080/", (403, "port_closed")),
+        (f"https://localhost:{stage.api.port}/who", (400, "malformed")), ("/who", (400, "malformed")),
+        ("ftp://127.0.0.1/", (400, "malformed")),
+    ):  # fmt: skip
+        host = target.partition("://")[2].partition("/")[0] or "a.example"
+        sent = f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{password}\r\n".encode()
+        assert refusal(stage.raw(sent, tls=False)) == expected, target
+    unproved = b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    assert refusal(stage.raw(unproved, tls=False)) == (407, "no_password")
+
+
+def test_a_program_that_pins_certificates_gets_a_clear_line(stage: EgressStage) -> None:
+    stage.context, own = ssl.create_default_context(), stage.context
+    try:
+        with pytest.raises(ssl.SSLError):
+            stage.ask("/who")
+        eventually(lambda: any("pins certificates" in alarm for alarm in stage.alarms))
+    finally:
+        stage.context = own
+
+
+def test_a_secret_goes_to_the_key_of_the_proxy_of_this_agent_alone(stage: EgressStage) -> None:
+    other, key = stage.live_server.agent()
+    uri = f"http://localhost/egress/{other}"
+    _, guard = stage.live_server.resource(uri, [])
+    foreign = Gate(Plan(
+        server="egress", agent=str(key), guard=str(guard), uri=uri, spool=str(key.with_suffix(".spool")),
+        mode=str(key.with_suffix(".mode")), url=stage.live_server.server.url,
+    ))  # fmt: skip
+    foreign.start()
+    try:
+        host = f"localhost:{stage.api.port}"
+        with pytest.raises(Forbidden, match="no policy permits"):  # the folder is of another agent
+            foreign.use_secret(Injection("api", "GET", host, "/who", ""))
+        assert stage.live_server.entries(action="vault.inject", limit=1)[0]["outcome"] == "refused"
+        body = {"token": "x", "destination": "api", "method": "GET", "host": host, "path": "/who"}
+        with Agent.from_credential(key, url=stage.live_server.server.url) as agent:
+            url = f"{stage.live_server.server.url}/feed/v1/use-secret"
+            answer = agent.request("POST", url, resource=f"{agent.issuer}/api/v1", json=body)
+        assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+    finally:
+        foreign.close()
+    with pytest.raises(AssertionError, match="the same field"):
+        stage.add("twice", stage.api.origin, "header", "authorization")
+
+
+def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
+    entries = stage.live_server.entries(action="vault.inject", limit=50)
+    entry = next(one for one in entries if one.get("outcome", "ok") == "ok")
+    assert entry["detail"]["destination"] == "api"
+    assert (entry["object"], entry["resource"]) == (stage.secret, stage.uri)
+    assert VALUE not in json.dumps(stage.live_server.entries(limit=500))
