@@ -206,13 +206,13 @@ def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
     """Return the JSON of a use, with the name of the reader."""
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)
-    known = agent or person
+    holder = agent or person
     return {
         "path": f"{use.mount}/{use.path}",
         "version": use.version,
         "rotated_at": use.rotated_at // SECOND,
         "read_at": None if use.read_at is None else use.read_at // SECOND,
-        "read_by": use.reader if known is None else known.name,
+        "read_by": use.reader if holder is None else holder.name,
         "is_canary": use.is_canary,
     }
 

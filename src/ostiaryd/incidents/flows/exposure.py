@@ -47,10 +47,10 @@ def find_exposed(reader: Reader, agent: str) -> Exposure:
         is_value = path.startswith(STATIC_ROLES) or "version" in (entry.detail or {})
         if entry.outcome == "ok" and is_value:
             reads.setdefault(path, entry.at)
-    known = {f"{one.mount}/{one.path}": one for one in operators.find_uses(reader, reads)}
+    uses = {f"{one.mount}/{one.path}": one for one in operators.find_uses(reader, reads)}
     secrets: list[ExposedSecret] = []
     for path, at in reads.items():
-        use = known.get(path)
+        use = uses.get(path)
         is_static = path.startswith(STATIC_ROLES)
         rotated_at = databases.find_rotation(reader, path.removeprefix(STATIC_ROLES)) if is_static else None
         if use is not None:
@@ -80,7 +80,7 @@ class Rotation(NamedTuple):
 
 
 def rotate_secrets(act: Act, id: str) -> Rotation:
-    """Rotate every secret that the agent of an incident read, and revoke its leases; list those that remain.
+    """Rotate every secret that the agent of an incident read, revoke its leases, and return the other paths.
 
     A canary stays: its value opens nothing. Raises NotFound.
     """

@@ -86,13 +86,13 @@ def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUs
 
 def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
     """Return the last uses of the key-value secrets among these paths, which begin with their mounts."""
-    found: list[LastSecretUse] = []
+    uses: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
         secret = store.get(reader, mount, rest)
         version = None if secret is None else store.version(reader, mount, rest, secret.current_version)
         if secret is not None and version is not None:
-            found.append(
+            uses.append(
                 LastSecretUse(
                     mount=mount,
                     path=rest,
@@ -103,7 +103,7 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
                     is_canary=secret.is_canary,
                 )
             )
-    return found
+    return uses
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
