@@ -2688,8 +2688,8 @@ export type SyncBody = {
 };
 
 /**
- * Two paths: one is `backend/NAME/PATH`, the other `secret/PATH` or `kv/PATH`. A folder ends with a slash. `dry_run`:
- * only say what would change.
+ * Paths to copy between: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`; a folder ends with a slash. `dry_run`:
+ * only say which values would change.
  */
 export type SyncOrder = {
   source: string;
@@ -4196,7 +4196,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Rotate the secrets that the agent read, and revoke its leases; the answer names what a person has to replace. */
+  /** Rotate the secrets that the agent read, and revoke its leases; the answer lists the values that remain. */
   "POST /api/v1/incidents/{id}/rotate-secrets": {
     path: {
       id: string;

@@ -200,13 +200,13 @@ def rotate(path: str, /, *, session: Here) -> None:
     session.show(session.api("POST", "/secrets/rotate", {"path": path}), lambda row: facts(_rotation_row(row)))
 
 
-rotation = App(name="rotation", help="Schedule, list and remove the rotation of secrets.")
+rotation = App(name="rotation", help="Set, list and remove the rotation of secrets.")
 secret.command(rotation)
 
 
 @rotation.command(name="put")
 def put_rotation(path: str, /, *, member: str, url: str, period: int, grace: int = 0, session: Here) -> None:
-    """Schedule the rotation of a member of a secret; the signing key of the calls is shown once.
+    """Set the rotation of a member of a secret; the signing key of the calls is shown once.
 
     The service at the URL accepts a new value (secret.rotate), and ends the old one after the grace (secret.retire).
 

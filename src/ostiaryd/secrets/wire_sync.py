@@ -29,11 +29,9 @@ WITHIN_S = 60.0
 
 
 class SyncOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Two paths: one is `backend/NAME/PATH`, the other `secret/PATH` or `kv/PATH`.
+    """Paths to copy between: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`; a folder ends with a slash.
 
-    A folder ends with a slash.
-
-    `dry_run`: only say what would change.
+    `dry_run`: only say which values would change.
     """
 
     source: str
