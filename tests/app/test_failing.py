@@ -105,7 +105,7 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
 
 def test_no_route_that_stops_something_only_reads() -> None:
     stops = [route for route in app.ROUTES if route.stops]
-    assert len(stops) == 42
+    assert len(stops) == 46
     assert all(route.method in ("POST", "DELETE") for route in stops)
 
 

@@ -24,6 +24,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/ground/database/writer.py": "one batch of acts, from the line to the answers",
     "src/ostiaryd/secrets/wire_aws.py": "the actions of AWS Secrets Manager, which share one form of a request",
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
+    "src/ostiary/proxy/egress/server.py": "one conversation with a program, from its request to its answer",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }
 """Path: why it is one file all the same."""
