@@ -1,4 +1,6 @@
-"""HTTP APIs that `ostiary run` guards: options name them, and the agent finds them in its environment and words."""
+"""HTTP APIs that `ostiary run` guards. Options name the APIs; the agent finds their local addresses in its
+environment and in the arguments of its command.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
 
 
 def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words of the command with local addresses in place of `{http:NAME}`, and its variables NAME_URL."""
+    """Return the words of the command with local addresses in place of `{http:NAME}`, and the variables
+    `NAME_URL` with these addresses.
+    """
     named = list(words)
     for name, url in local.items():
         named = [word.replace(f"{{http:{name}}}", url) for word in named]
@@ -32,7 +36,7 @@ def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str]
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:
-    """Deliver no configuration: the command has no MCP servers."""
+    """Return a delivery that leaves the command unchanged: the command has no MCP servers."""
     return lambda _: ([*command], {})
 
 

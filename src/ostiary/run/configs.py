@@ -7,9 +7,9 @@
 | VS Code | `.vscode/mcp.json` | `servers` |
 | Claude Desktop | `claude_desktop_config.json` in its folder | `mcpServers` |
 
-A server is stdio where it has a `command`, remote where it has a `url`: streamable HTTP, or HTTP with Server-Sent
-Events where its `type` is `sse` or its path ends in `/sse`. Variables in a command (`${HOME}`) stay: the program that
-starts the server fills them in, as before. Nothing is written but the copy.
+A server with a `command` is a stdio server. A server with a `url` is a remote server: its transport is streamable HTTP,
+or HTTP with Server-Sent Events if its `type` is `sse` or its path ends in `/sse`. Variables in a command (`${HOME}`)
+stay: the program that starts the server expands them, as before. The original files stay unchanged.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server as the configuration has it."""
+    """A server in a configuration."""
 
     name: str
     word: str
-    """the name as a part of the names of resources"""
+    """the name in a form that names of resources may contain"""
     entry: Mapping[str, Any]
 
     @property
@@ -59,18 +59,18 @@ class Server:
 
     @property
     def document(self) -> Mapping[str, Any] | None:
-        """The OpenAPI document of an HTTP API; None where there is none, and for an MCP server."""
+        """The OpenAPI document of an HTTP API; None for an API without a document, and for an MCP server."""
         document = self.entry.get("openapi")
         return document if isinstance(document, dict) else None
 
     @property
     def is_api(self) -> bool:
-        """Return whether it is an HTTP API, not an MCP server."""
+        """Return whether the server is an HTTP API, not an MCP server."""
         return self.entry.get("type") == API
 
     @property
     def is_egress(self) -> bool:
-        """Return whether it is the egress proxy, for requests to all servers."""
+        """Return whether the server is the egress proxy, which forwards requests to all destinations."""
         return self.entry.get("type") == EGRESS
 
     @property
@@ -80,7 +80,7 @@ class Server:
 
     @property
     def command(self) -> list[str]:
-        """The words by which the server is registered: its command, or its URL."""
+        """The registered command line of the server. For a remote server, the list contains only the URL."""
         if self.is_egress:
             return [EGRESS]
         if self.url is not None:
@@ -100,7 +100,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The MCP servers of an agent."""
+    """The MCP servers of an agent. `text` is the parsed configuration, and `member` the name of its member with
+    the servers.
+    """
 
     text: Mapping[str, Any]
     member: str
@@ -109,12 +111,13 @@ class Config:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """All servers."""
+        """All servers of the configuration."""
         return (*self.stdio, *self.remote)
 
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
-        """Return the same with a guard in front of each server: the words that `front` returns before the command of a
-        stdio server, and for a remote server the URL that `local` has under its name.
+        """Return the configuration with a guard in front of each server. For a stdio server, the words that
+        `front` returns are put before the command. For a remote server, the URL is that of `local` under the
+        server's name.
         """
         entries = dict(self.text[self.member])
         for server in self.remote:
@@ -132,7 +135,9 @@ def read_config(path: Path) -> Config:
 
 
 def parse_config(text: object, *, of: str) -> Config:
-    """Parse a configuration of MCP servers. Raises Usage for another document, or too many servers."""
+    """Parse a configuration of MCP servers. Raises Usage for an invalid configuration, or for more than
+    MAX_SERVERS servers.
+    """
     member = next((name for name in MEMBERS if isinstance(text, dict) and isinstance(text.get(name), dict)), None)
     if member is None:
         raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="name a configuration of MCP servers")
@@ -180,12 +185,16 @@ def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Return the text with variables filled in as agents do; a variable without a value stays."""
+    """Return the text with `${NAME}`, `${env:NAME}` and `${NAME:-DEFAULT}` expanded. A variable without a value
+    and a default stays unchanged.
+    """
     return _VARIABLE.sub(lambda match: environment.get(match[1], match[2] or match[0]), text)
 
 
 def to_word(name: str, *, of: str) -> str:
-    """A name in the letters that names of ours have. Raises Usage."""
+    """Return a name in lower-case letters, digits, `.`, `_` and `-`. Raises Usage for a name without a letter
+    or digit.
+    """
     word = _NO_LETTER.sub("-", name.lower()).strip("._-")
     if not word:
         raise Usage(f"{of} {name!a} has no letter or digit in its name", hint="rename it")
@@ -193,7 +202,9 @@ def to_word(name: str, *, of: str) -> str:
 
 
 def find_config(folder: Path, home: Path) -> tuple[object, str]:
-    """The first configuration that is there, and where: of the folder, then of the user. Raises Usage."""
+    """Return the content and the path of the first configuration that has servers: of the folder, else of the
+    user. Raises Usage.
+    """
     places = [
         folder / ".mcp.json",
         folder / ".cursor" / "mcp.json",
@@ -215,7 +226,9 @@ def find_config(folder: Path, home: Path) -> tuple[object, str]:
 
 
 def _of_claude(text: object, folder: Path) -> object:
-    """Return the user's servers of Claude Code, and over them those for this folder alone."""
+    """Return the servers that Claude Code has for the user and for this folder. The folder's server replaces
+    the user's server with the same name.
+    """
     if not isinstance(text, dict):
         return None
     projects = text.get("projects")

@@ -1,4 +1,6 @@
-"""Delivery of the guarded configuration: how a command finds its MCP servers, and how it gets the copy instead."""
+"""Delivery of the guarded configuration: the ways in which a command finds its MCP servers, and in which it
+gets the copy instead.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
 """Programs that take a configuration by an option, and the option that excludes all other configurations."""
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
-"""Returns, for the path of the copy, the words of the command and its additional environment."""
+"""A function that takes the path of the copy, and returns the words of the command and its additional environment."""
 
 
 def source_of(
@@ -39,14 +41,16 @@ def source_of(
 
 
 def has_config(command: Sequence[str], *, config_env: str | None, environment: Mapping[str, str]) -> bool:
-    """Return whether the command is to get a configuration of MCP servers."""
+    """Return whether the command gets a configuration of MCP servers: by an option, a placeholder or a
+    variable, or as a known program.
+    """
     named = _after_option(command) is not None or any(PLACE in word for word in command)
     return named or config_env is not None or Path(command[0]).name in KNOWN
 
 
 def _after_option(command: Sequence[str]) -> int | None:
-    """Return the place of the value of `--mcp-config`. Raises Usage if there are several, or if it is joined to the
-    option.
+    """Return the index of the value of `--mcp-config`; None without this option. Raises Usage if the option is
+    repeated, has no value, or is written with `=`.
     """
     if any(word.startswith(f"{OPTION}=") for word in command):
         raise Usage(f"write `{OPTION} FILE`, with a space")
@@ -61,7 +65,9 @@ def _after_option(command: Sequence[str]) -> int | None:
 
 
 def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
-    """Return how the command gets the copy: a function from its path to the words and the environment. Raises Usage."""
+    """Return the delivery of the copy to the command. Raises Usage for a command whose configuration cannot be
+    replaced.
+    """
     named = _after_option(command)
     if any(PLACE in word for word in command):
         return lambda copy: ([word.replace(PLACE, str(copy)) for word in command], {})

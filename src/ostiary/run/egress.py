@@ -1,7 +1,9 @@
-"""The egress proxy of a run: the environment by which programs use it, and the separation of the program from its keys.
+"""The egress proxy of a run: the variables by which programs use the proxy, and the protection of its keys from the
+command.
 
-A program of the same user can read the keys on disk, so nothing is hidden from it. As root, the program runs as another
-user; elsewhere the proxy runs apart (`ostiary egress serve`), with its key from a descriptor that it closes.
+A command that runs as the same user as the proxy can read the keys of the proxy on disk, so the secrets are not hidden
+from it. If `ostiary run` runs as root, the command can run as another user. Otherwise, run the proxy separately with
+`ostiary egress serve`, which reads its key from a descriptor and closes it.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class CommandUser(NamedTuple):
 
 
 def find_user(name: str) -> CommandUser:
-    """Return a user that the command can run as. Raises Usage."""
+    """Return the user that the command runs as. Raises Usage unless this process is root and the user is
+    unprivileged.
+    """
     if os.geteuid() != 0:
         raise Usage("only root can run the command as another user", hint="leave out --user")
     try:
@@ -89,7 +93,7 @@ def find_user(name: str) -> CommandUser:
 
 
 def explain_visibility(user: CommandUser | None, files: Iterable[Path]) -> str:
-    """Return why the command could read the keys of the proxy; "" if it cannot."""
+    """Return the reason why the command can read the keys of the proxy; empty if it cannot."""
     if user is None:
         return "the command runs as the same user as the proxy"
     for file in files:
@@ -100,8 +104,8 @@ def explain_visibility(user: CommandUser | None, files: Iterable[Path]) -> str:
 
 
 def forbid_dumps() -> bool:
-    """Forbid other processes of this user to read the memory of this one, and core dumps; return whether the system
-    does that.
+    """Forbid core dumps of this process, and reading of its memory by other processes of its user. Return
+    whether the system supports this (Linux only).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -110,7 +114,9 @@ def forbid_dumps() -> bool:
 
 
 def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
-    """Return the variables by which programs use the proxy and trust its authority."""
+    """Return the environment variables by which programs use the proxy, and trust the certificate authority of
+    the proxy.
+    """
     return {
         **dict.fromkeys(PROXY_VARIABLES, url),
         **dict.fromkeys(CA_VARIABLES, str(ca_file)),
@@ -120,7 +126,9 @@ def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
 
 
 def upstream_tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Return the context that verifies servers: the authorities of the system, and those of a file. Raises Usage."""
+    """Return the TLS context that verifies upstream servers, with the authorities of the system and of the
+    file. Raises Usage.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     try:

@@ -1,15 +1,15 @@
-"""Registration of the missing objects of an existing agent: owner, agent, a resource per stdio server.
+"""Registration of the missing objects of an existing agent: the agent, and a resource per server.
 
     KEYS/<agent>/agent.json              the agent's credential
     KEYS/<agent>/servers/<server>.json   the credential of the guard in front of that server
-    KEYS/<agent>/servers/<server>.mode   the mode that its guard heard last
+    KEYS/<agent>/servers/<server>.mode   the last mode that its guard received
     KEYS/<agent>/servers/<server>.cmd    the command that it was registered with
     KEYS/<agent>/spool/                  records that guards have not reported yet
 
-KEYS is `run/` beside the administrator's credential. Existing files are not requested again, so an agent that was run
-once starts without the control plane too. A resource is `<agent>.<server>`, its identifier
-`http://localhost/stdio/<agent>/<server>` (nothing listens there), and it begins in mode `watch`; for an agent that is
-enforced somewhere, in `enforce`.
+KEYS is the folder `run/` beside the administrator's credential. Objects with an existing file are not registered again,
+so an agent that was run once also starts without the control plane. The name of a resource is `<agent>.<server>`, and
+its identifier is `http://localhost/stdio/<agent>/<server>` (no program listens there). A new resource is in mode
+`watch`, or in mode `enforce` if another server of the agent is enforced.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_PURPOSE = 200
 INTERPRETERS = ("python", "node", "uv", "npx", "npm", "bun", "deno", "sh", "bash")
 VERBS = {"run", "exec", "x"}
 GENERIC = {"main", "agent", "app", "index", "run", "__main__"}
-"""Names of scripts that many agents have."""
+"""Names of scripts that many agents have, so that the agent is named after the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Place:
 
     @property
     def credential(self) -> Path:
-        """The credential of the agent."""
+        """The file of the agent's credential."""
         return self.folder / "agent.json"
 
     def guard(self, server: Server) -> Path:
-        """The credential of the guard of a server."""
+        """The file of the credential of a server's guard."""
         return self.folder / "servers" / f"{server.word}.json"
 
     def mode(self, server: Server) -> Path:
@@ -76,7 +76,7 @@ class Place:
         return egress_uri(self.agent) if server.is_egress else f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:
-        """Return whether all credentials exist."""
+        """Return whether the credentials of the agent and of all guards exist."""
         return self.credential.exists() and all(self.guard(server).exists() for server in servers)
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
@@ -95,22 +95,24 @@ class Place:
 
 
 def stdio_uri(agent: str) -> str:
-    """Return the prefix of the identifiers of an agent's stdio servers."""
+    """Return the prefix of the resource identifiers of an agent's servers."""
     return f"http://localhost/stdio/{agent}/"
 
 
 def egress_uri(agent: str) -> str:
-    """Return the identifier of the egress proxy of an agent; the server gives secrets to a proxy of that name alone."""
+    """Return the resource identifier of an agent's egress proxy. The Ostiary server gives secrets only to the
+    proxy with this identifier.
+    """
     return f"http://localhost/egress/{agent}"
 
 
 def is_own(uri: str, agent: str) -> bool:
-    """Return whether an identifier is of a server of an agent, or of its egress proxy."""
+    """Return whether a resource identifier belongs to a server of the agent, or to its egress proxy."""
     return uri.startswith(stdio_uri(agent)) or uri == egress_uri(agent)
 
 
 def place_of(session: Session, agent: str) -> Place:
-    """Return the folder of an agent, and create it with mode 0700."""
+    """Return the folder of an agent's keys. Creates the folder with mode 0700."""
     folder = session.credential.resolve().parent / "run" / agent
     for made in (folder.parent, folder, folder / "servers"):
         made.mkdir(mode=0o700, exist_ok=True)
@@ -118,7 +120,9 @@ def place_of(session: Session, agent: str) -> Place:
 
 
 def agent_name(command: Sequence[str], folder: Path) -> str:
-    """After the program or the script that an interpreter runs, or the folder where that says nothing. Raises Usage."""
+    """Return the name for the agent: the name of the program, or of the script that an interpreter runs. For a
+    generic name such as `main`, return the name of its folder. Raises Usage.
+    """
     words = [word for word in command if not word.startswith("-") and word not in VERBS]
     is_interpreter = Path(words[0]).name.startswith(INTERPRETERS) and words[1:]
     program = Path(folder, words[1] if is_interpreter else words[0])
@@ -126,7 +130,7 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
 
 
 def list_changed_servers(place: Place, servers: Sequence[Server]) -> list[Server]:
-    """Return the servers that differ from those registered under their name."""
+    """Return the servers whose command differs from the registered one."""
     registered = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
     return [server for server, file in registered if not file.exists() or read_json(file) != server.command]
 
@@ -140,7 +144,9 @@ def enlist(
     command: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Register the missing objects, and report them. Raises Usage, ServerRefused, Unavailable."""
+    """Register the missing objects, report them with `say`, and update the stored modes of the known servers.
+    Raises Usage, ServerRefused, Unavailable.
+    """
     if not place.credential.exists():
         _enlist_agent(session, place, owner or _owner(session), command)
         say(f"registered the agent `{place.agent}`; it has no scopes yet")
@@ -155,7 +161,9 @@ def enlist(
 
 
 def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]) -> None:
-    """Ask servers that are only watched for their tools again, and propose that. Raises Usage for an enforced one."""
+    """List the tools of the servers again, and propose the new catalogues. Raises Usage for a server that is
+    not in mode `watch`.
+    """
     for server in servers:
         name = place.resource(server)
         if session.api("GET", f"/resources/{name}")["mode"] != "watch":
@@ -170,8 +178,8 @@ def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: C
 
 
 def _recall(session: Session, place: Place, server: Server) -> None:
-    """Update the stored mode: it may have changed since the guard's last start. Raises Usage for an unknown
-    resource.
+    """Store the present mode of a server, which can have changed since the last start of its guard. Raises
+    Usage for an unregistered resource.
     """
     try:
         mode = session.api("GET", f"/resources/{place.resource(server)}")["mode"]
@@ -197,12 +205,12 @@ def _enlist_agent(session: Session, place: Place, owner: str, command: Sequence[
 
 
 def _owner(session: Session) -> str:
-    """Return the owner of the credential in use."""
+    """Return the owner of the agent whose credential the session uses."""
     return str(session.api("GET", f"/agents/{session.agent.client_id}")["owner"])
 
 
 def _mode(session: Session, place: Place) -> str:
-    """Return the mode of a new server: `enforce` if any server of the agent is enforced."""
+    """Return the mode for a new server: `enforce` if any server of the agent is in mode `enforce`, else `watch`."""
     resources = session.pages("/resources", "resources", limit=MAX_RESOURCES)
     is_enforced = any(is_own(one["uri"], place.agent) and one["mode"] == "enforce" for one in resources)
     return "enforce" if is_enforced else "watch"
@@ -224,8 +232,8 @@ def _enlist_server(session: Session, place: Place, server: Server, *, mode: str,
 
 
 def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalogue | None:
-    """Return the catalogue from the server's listing; None if the listing is invalid, which leaves its
-    tools unknown.
+    """Return the catalogue from the listing of the server; None if the listing fails or is invalid. Without a
+    catalogue, no tools are known.
     """
     try:
         return Catalogue.from_mcp(name, _listing(server))
@@ -235,8 +243,8 @@ def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalog
 
 
 def _listing(server: Server) -> dict[str, Any]:
-    """Return the server's listing. It is started as an agent would start it: with variables expanded, its own
-    environment on top of ours.
+    """Return the listing of the server. A stdio server is started as the agent starts it: variables are
+    expanded, and the server's own environment replaces variables of this process.
     """
     ours = ambient.environment()
     if server.is_egress:

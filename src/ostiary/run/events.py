@@ -1,7 +1,7 @@
-"""Events from the proxies to `ostiary run`: datagrams on a socket in a folder of its own.
+"""Events from the proxies to `ostiary run`: datagrams on a Unix socket in a temporary folder.
 
-They are for display only; the ledger is the record. An event that finds no room is dropped, so that a stopped terminal
-delays no call.
+Events are for display only; the ledger is the record. An event is dropped if the buffer of the socket is full, so a
+stopped terminal delays no call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="trouble"):
-    """A problem that the owner must see."""
+    """A problem that is shown to the user of `ostiary run`."""
 
     server: str
     text: str
@@ -61,7 +61,7 @@ def called(
 
 
 class Teller:
-    """The sender of events in a proxy; without a socket it sends none."""
+    """The sender of events in a proxy. Without a socket, events are dropped."""
 
     def __init__(self, path: str | None) -> None:
         self._socket = None
@@ -72,7 +72,7 @@ class Teller:
                 self._socket.connect(path)
 
     def tell(self, event: Event) -> None:
-        """Send an event."""
+        """Send an event; drop the event if the listener is missing or its buffer is full."""
         if self._socket is not None:
             with suppress(OSError):  # the buffer is full, or the listener has gone
                 self._socket.send(msgspec.json.encode(event))
@@ -84,7 +84,7 @@ class Teller:
 
 
 class Listener:
-    """The end of `ostiary run`."""
+    """The receiver of events in `ostiary run`."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,4 +1,6 @@
-"""The messages between one client and one MCP server over any transport: the decisions, and the outcomes."""
+"""The messages between one client and one MCP server over any transport: decisions on requests, and outcomes of
+calls.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,22 @@ MAX_IN_FLIGHT = 10_000
 
 
 class Exchange:
-    """Decides the client's messages, and records the answers. Thread-safe."""
+    """Decides the requests of a client, and records the outcomes of its calls. Thread-safe."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._counting = threading.Lock()
         self._in_flight: dict[Id, Call] = {}
         self._undecided = dict[Id, str]()
-        """the methods of requests in flight that need no decision"""
+        """methods of requests in flight that need no decision, by the id of the request"""
         self._heard = list[tuple[bytes, Call, Answer]]()
-        """calls whose answer is on its way to the client, with the line that it is on"""
+        """calls with an answer that was not yet delivered to the client, each with the line of the answer"""
 
     def admit(self, line: bytes, answer: Callable[[bytes], None], *, why: Malformed | None = None) -> bool:
-        """Return whether the line goes to the server; if not, `answer` takes lines for the client.
+        """Return whether the line goes to the server. If not, `answer` receives the lines for the client.
 
-        Everything in the line is decided and on record. `why`: why the server may read the line in another way.
+        Every request in the line is decided and recorded. `why`: the reason why the server may read the line
+        differently.
         """
         try:
             if why is not None:
@@ -58,7 +61,9 @@ class Exchange:
         return False
 
     def _reused(self, messages: Sequence[Message]) -> set[Id]:
-        """Return the ids that another request in flight has: their answers would be indistinguishable."""
+        """Return the ids that another request in flight, or another request of the line, also has: their
+        answers cannot be distinguished.
+        """
         ids = Counter(message.id for message in messages if message.method and message.id is not None)
         return {id for id, count in ids.items() if count > 1 or id in self._in_flight or id in self._undecided}
 
@@ -74,8 +79,8 @@ class Exchange:
     def _refuse(
         self, messages: Sequence[Message], verdicts: dict[int, Verdict], answer: Callable[[bytes], None]
     ) -> None:
-        """Answer every request of the line. Allowed calls of the same line are recorded as failed: they were not
-        sent.
+        """Answer every request of the line with an error. Calls of the line that were allowed are recorded as
+        failed, since they were not sent.
         """
         batch_denial = Unavailable("another call of the same batch is denied", hint="send it in a request of its own")
         for message in messages:
@@ -91,8 +96,8 @@ class Exchange:
                 answer(frames.error(message.id, DENIED, words(why or batch_denial), data(why or batch_denial)))
 
     def _await(self, message: Message, call: Call | None) -> None:
-        """Register a call whose outcome is still to come; without an id there is no outcome. In mode `watch` a call may
-        repeat the id of another.
+        """Register a call that waits for its outcome. A call without an id gets no answer, and is recorded as
+        failed. In mode `watch` a call may reuse the id of an earlier call, which is then recorded as failed.
         """
         with self._counting:
             lost = call if message.id is None else self._in_flight.pop(message.id, None)
@@ -104,9 +109,10 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return the part of a server's line that the client gets; call `note` once the client has it. Of a
-        notification to an agent that was stopped that is nothing: subscriptions end with the token, the task or the
-        agent.
+        """Return the part of a server's line that the client gets. Call `note` once the client has it.
+
+        The result is empty for a notification to an agent whose token, task or registration has ended: its
+        subscriptions end too.
         """
         try:
             messages = frames.server_messages(line)
@@ -130,7 +136,7 @@ class Exchange:
         return line
 
     def note(self, line: bytes) -> None:
-        """Record the outcome of the calls that a line of the server answers."""
+        """Record the outcomes of the calls that the line answers."""
         if not self._heard:
             return
         with self._counting:
@@ -140,12 +146,14 @@ class Exchange:
             self._gate.finish(call, ok=answer.is_ok, bytes=answer.size)
 
     def end(self) -> None:
-        """No answers come any more."""
+        """Record all calls without an answer as failed: the server sends no further answers."""
         for call in self._take_all():
             self._gate.finish(call, ok=False)
 
     def _take(self, line: bytes, answer: Answer) -> tuple[Call | None, str]:
-        """The call, or the method of the undecided request, that a line answers. Its `id` is free from here on."""
+        """Return the call, or the method of the undecided request, that is answered. Its `id` can be reused
+        afterwards.
+        """
         id = _id(answer)
         with self._counting:
             method, call = self._undecided.pop(id, ""), self._in_flight.pop(id, None)
@@ -154,8 +162,8 @@ class Exchange:
         return call, method
 
     def _observe(self, matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
-        """Record the answers, and add them to the memory of a task that has one. Raises Malformed, and Withheld for an
-        answer over the limit of the call or beyond the memory of the task.
+        """State the results of calls with a limit on their results or a task memory, and add the outputs to the
+        memory. Raises Malformed, and Withheld for an answer over the limit of the call or of the task's memory.
         """
         for answer, call, _ in matched:
             if call is not None and (call.ahead or call.watched):
@@ -169,8 +177,8 @@ class Exchange:
                     self._gate.observe(call, returned)
 
     def _unread(self, line: bytes, refusal: Malformed) -> bytes:
-        """Return the errors for all waiting calls in place of an unreadable line, which may be the answer to any of
-        them.
+        """Return errors for all waiting calls with a limit on their results or a task memory, in place of an
+        unreadable line, which can be the answer to any of them. In mode `watch`, return the line.
         """
         with self._counting:
             waiting = {id for id, call in self._in_flight.items() if call.ahead or call.watched}
@@ -180,7 +188,9 @@ class Exchange:
         return b"".join(frames.error(id, DENIED, words(refusal), data(refusal)) for id in ids)
 
     def _follow(self, messages: Sequence[Message]) -> None:
-        """Note requests that pass undecided and whose answers matter all the same."""
+        """Note requests that pass without a decision, so that their answers are recognized. A cancelled call is
+        recorded as failed.
+        """
         for message in messages:
             if message.tool is None and message.method and message.id is not None:
                 with self._counting:
@@ -202,17 +212,17 @@ class Exchange:
 
 
 def _answered(refusal: Malformed) -> tuple[Id, int]:
-    """The id and the code of the error with which a line is answered that cannot be read (JSON-RPC 2.0 section 5.1)."""
+    """Return the id and the code of the error for a line that cannot be read (JSON-RPC 2.0 section 5.1)."""
     if isinstance(refusal, frames.InvalidParams):
         return refusal.id, frames.INVALID_PARAMS
     return None, frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST
 
 
 def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
-    """Check that a line answers requests in flight alone. Raises Unavailable.
+    """Check that a line answers only requests in flight. Raises Unavailable.
 
-    Of a call that was cancelled, or whose answer has come, another answer would pass without having been looked at. A
-    client may take `"1"` or no `id` at all for `1`.
+    A second answer to a call, or an answer to a cancelled call, would reach the client unchecked. Some clients take an
+    answer with the id `"1"`, or without an `id`, for the answer to the request `1`.
     """
     for answer, call, method in matched:
         is_matched = (call is not None or method) and (answer.result or answer.error)
@@ -221,6 +231,6 @@ def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None
 
 
 def _id(answer: Answer) -> Id:
-    """Return the id of an answer; None if no request can have that id."""
+    """Return the id of an answer; None for a value that no request can have as its id."""
     id = answer.id
     return int(id) if isinstance(id, float) and id.is_integer() else id if isinstance(id, (str, int)) else None

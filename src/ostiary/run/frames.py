@@ -1,8 +1,8 @@
-"""JSON-RPC 2.0 over stdio (MCP 2025-11-25 "stdio", 2026-07-28): a message, or a batch of them, on a line.
+"""JSON-RPC 2.0 over stdio (MCP 2025-11-25 "stdio", 2026-07-28): each line is a message, or a batch of messages.
 
-Messages to the server are parsed strictly, since the guard and the server must read the same. Refused are a member
-given twice, a name that differs from ours in case alone (readers in Go take it for the same), a carriage return within
-a line (readers in Python end a line there), and anything that is no JSON-RPC message.
+Messages to the server are parsed strictly, so that the guard and the server read the same values. The parser refuses a
+member that is sent twice, a name that differs from a known name only in case (readers in Go treat both as equal), a
+carriage return within a line (readers in Python end the line there), and any line that is not a JSON-RPC message.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ostiary.protocol.errors import Malformed
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
 MAX_DEPTH = 2 * canonical.MAX_DEPTH
-"""deepest nesting of an answer to `tools/list` that can be parsed"""
+"""maximum nesting of an answer to `tools/list` that can be parsed"""
 MAX_REQUEST_DEPTH = canonical.MAX_ARGUMENTS_DEPTH + 3
-"""deepest nesting of a line from the agent: a call whose arguments can be recorded, in a batch"""
+"""maximum nesting of a line from the agent: a call in a batch, with arguments of the maximum depth"""
 CHUNK_BYTES = 64 << 10
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
@@ -33,7 +33,7 @@ Id = str | int | None
 
 
 class InvalidParams(Malformed):
-    """A request with parameters that cannot be judged; `id` is the request's, so that it is answered."""
+    """A request whose parameters cannot be decided on. `id` is the id of the request, for the answer."""
 
     def __init__(self, message: str, *, id: Id) -> None:
         super().__init__(message)
@@ -41,15 +41,15 @@ class InvalidParams(Malformed):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message of the agent. `method` is empty for its answer to a request of the server."""
+    """A message of the agent. `method` is empty for the agent's answer to a request of the server."""
 
     id: Id = None
     method: str = ""
     tool: str | None = None
-    """the tool to decide about; None if there is none"""
+    """the tool to decide on; None for a message that needs no decision"""
     arguments: Mapping[str, Any] = {}
     cancels: Id = None
-    """the request that a notification cancels"""
+    """the id of the request that a notification cancels"""
 
 
 _NOTHING = msgspec.Raw()
@@ -59,7 +59,7 @@ _BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff", b"\0")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The parts of a server's message that its outcome needs. `id` is as the server wrote it."""
+    """The members of a server's message that determine the outcome of a call. `id` is as the server sent it."""
 
     id: Any = None
     method: Any = None
@@ -68,19 +68,17 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_answer(self) -> bool:
-        """Return whether a client may take it for the answer to a call: it is no request or
-        notification of the server.
-        """
+        """Return whether a client may treat the message as an answer: it has a result or an error, or no method."""
         return bool(self.result) or bool(self.error) or self.method is None
 
     @property
     def is_notification(self) -> bool:
-        """Return whether it is a notification of the server, without an answer."""
+        """Return whether the message is a notification of the server, which gets no answer."""
         return not self.is_answer and self.id is None
 
     @property
     def is_ok(self) -> bool:
-        """Return whether the tool did it: MCP has errors of the protocol, and results that are errors."""
+        """Return whether the tool succeeded: the answer is neither a JSON-RPC error, nor a result with `isError`."""
         if self.error or not self.result:
             return False
         try:
@@ -90,18 +88,20 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes that it returns."""
+        """Return the size of the result or the error, in bytes."""
         return len(bytes(self.result or self.error))
 
     @property
     def returned(self) -> object:
-        """Return the result of the tool; of an error, all of it. Raises Malformed."""
+        """Return the output of the tool, or the whole error. Raises Malformed."""
         result = _parse_loosely(bytes(self.result or self.error or b"null"))
         return extract_output(result) if isinstance(result, dict) else result
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
-        """Return the tools in an answer to `tools/list`; None if agents may read it in different ways."""
+        """Return the tools in an answer to `tools/list`; none for an error, and None if agents could read the
+        answer in different ways.
+        """
         if self.error:
             return []
         try:
@@ -126,7 +126,9 @@ _answers = json_decoder(list[Answer])
 
 
 def lines(descriptor: int) -> Iterator[bytes]:
-    """Yield the lines of a descriptor, each with its end; the last one may have none. Raises Malformed."""
+    """Yield the lines of a descriptor, each with its line end; the last line may lack it. Raises Malformed for
+    a line over the maximum length.
+    """
     buffer = bytearray()
     while chunk := os.read(descriptor, CHUNK_BYTES):
         start = 0
@@ -142,8 +144,8 @@ def lines(descriptor: int) -> Iterator[bytes]:
 
 
 def read(unverified_line: bytes) -> list[Message]:
-    """The messages of a line from the agent; a blank line has none. Raises Malformed, for a single request with an id
-    InvalidParams.
+    """Return the messages of a line from the agent; none for a blank line. Raises Malformed. For a single
+    request with an id and invalid parameters, raises InvalidParams.
     """
     text = unverified_line.rstrip(b"\r\n")
     if not text.strip(b" \t"):
@@ -162,10 +164,10 @@ def read(unverified_line: bytes) -> list[Message]:
 
 
 def server_messages(line: bytes) -> list[Answer]:
-    """The messages of a line of the server; none for a line that is not JSON.
+    """Return the messages of a line from the server; none for a line that is not JSON.
 
-    Clients read JSON that is not quite JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for a
-    message that a client may read and this parser cannot.
+    Some clients accept invalid JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for a message
+    that a client may accept and this parser cannot read.
     """
     try:
         return _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
@@ -174,7 +176,7 @@ def server_messages(line: bytes) -> list[Answer]:
 
 
 def _read_loosely(line: bytes) -> list[Answer]:
-    """Return the answers in a line that need not be a message. Raises Malformed."""
+    """Return the answers in a line that is not strict JSON; none for text that is no JSON. Raises Malformed."""
     if not line.strip().removeprefix(_BOM).lstrip().startswith(_BEGINNINGS):
         return []  # a greeting on standard output, or a page that says what is wrong
     value = _parse_loosely(line)
@@ -183,7 +185,7 @@ def _read_loosely(line: bytes) -> list[Answer]:
 
 
 def _parse_loosely(text: bytes) -> Any:
-    """Return JSON as the most lenient of its readers has it. Raises Malformed."""
+    """Return the JSON value as the most lenient clients read it. Raises Malformed."""
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):
@@ -197,7 +199,7 @@ def _parse_loosely(text: bytes) -> Any:
 
 
 def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
-    """A line with a JSON-RPC error."""
+    """Return a line with a JSON-RPC error."""
     members = {"code": code, "message": message} | ({} if data is None else {"data": data})
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": members}) + b"\n"
 
@@ -255,7 +257,7 @@ def _check_names(value: Mapping[str, Any], allowed: set[str]) -> None:
 
 
 def _check_alike(value: object) -> None:
-    """Check that no two names of one object differ in case only. Raises Malformed."""
+    """Check that no two names of the same object differ only in case. Raises Malformed."""
     if isinstance(value, dict):
         if len({name.casefold() for name in value}) != len(value):
             raise Malformed("two arguments have names that differ in case alone")

@@ -1,11 +1,12 @@
-"""The decision on one call of the agent at one of its servers, whatever fails.
+"""The decision on each call of the agent at one of its servers, also while the control plane does not answer.
 
-The guard decides in this process. A thread gets the agent's token and shows it to the guard with a proof of its key, as
-to any server, so that no call waits for the network; only the first one waits until both have connected.
+The guard decides in this process. A thread gets the agent's token, and shows it to the guard with a proof of the
+agent's key. Calls wait for a token only at the start, and after a revocation.
 
-A call that cannot be decided is denied, except in mode `watch`: then it passes and is recorded as undecided. The mode
-is the last one from the signed feed, in this life or an earlier one; without any, calls are denied. Also in mode
-`watch` a call is denied if the server itself reports that the agent, its task, its token or its key is revoked.
+A call that cannot be decided is denied. In mode `watch` it passes, and is recorded as undecided. The mode comes from
+the last signed feed of this process, or from the file of an earlier process; without either, calls are denied. A call
+is also denied in mode `watch` if the server reports that the agent, its task, its token or its key has ended or is
+revoked.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ from ostiary.run.plan import Plan
 log = logging.getLogger("ostiary.run")
 
 PATIENCE_S = 10.0
-"""Seconds that a call waits for the first connection, counted from the start."""
+"""Maximum number of seconds that a call waits for the first connection, counted from the creation of the gate."""
 RENEWAL_S = 2.0
-"""Seconds that a call waits for another token in place of a revoked one."""
+"""Maximum number of seconds that a call waits for a new token after its token was revoked."""
 RETRY_S = 1.0
 MAX_TOLD = 1000
-"""Tools that are reported."""
+"""Maximum number of uncatalogued tools that are reported."""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
-"""Errors of the token endpoint that mean an ended agent or task."""
+"""Errors of the token endpoint for an agent or a task that has ended."""
 
 
 class Injection(NamedTuple):
-    """A request into which a secret is put, as the server decides it. `decided`: the token and the policies by which
-    the guard allows the request; "" if the rules do not allow it.
+    """A request into which a secret is put, for the server's decision. `decided`: the token and the policies by
+    which the guard allows the request; empty if the rules do not allow it.
     """
 
     destination: str
@@ -61,14 +62,14 @@ class Injection(NamedTuple):
 
 
 class SecretFinder(Protocol):
-    """The secrets of a run, by their forms."""
+    """A search for the secrets of a run, in each of their encodings."""
 
     def find(self, data: bytes) -> bool:
-        """Return whether data has a secret."""
+        """Return whether `data` contains a secret."""
 
 
 class SecretSent(Forbidden):
-    """A call has a secret that the agent must not have."""
+    """A call contains a secret that the agent must not have."""
 
     code = "secret_sent"
 
@@ -86,7 +87,9 @@ _decode_destinations, _decode_secret = json_decoder(_Destinations), json_decoder
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`why` it is denied, had it been enforced (None: allowed); `call` is on record, None where even that failed."""
+    """The verdict on a call. `passes`: true if the call runs. `why`: the reason for a denial, also if the mode
+    is `watch`; None if the call is allowed. `call`: the recorded call; None if the record failed.
+    """
 
     passes: bool
     why: Refused | None
@@ -94,10 +97,10 @@ class Verdict:
 
 
 class Gate:
-    """Thread-safe."""
+    """The guard of one server, with the token of the agent. Thread-safe."""
 
     def __init__(self, plan: Plan) -> None:
-        """Start the guard of a plan. Raises Invalid, SpoolFailed."""
+        """Prepare the guard of a plan; `start` connects it. Raises Invalid, SpoolFailed."""
         self._plan, self._teller = plan, Teller(plan.events)
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
@@ -117,11 +120,11 @@ class Gate:
         self._keeper = threading.Thread(target=self._keep, name="ostiary-token", daemon=True)
 
     def start(self) -> None:
-        """Connect, beside whatever the caller does next."""
+        """Start the thread that connects the guard and keeps the token fresh."""
         self._keeper.start()
 
     def close(self) -> None:
-        """Report the remaining records."""
+        """Send the remaining records, and close the connections."""
         self._closing.set()
         self._wake.set()
         try:
@@ -134,8 +137,8 @@ class Gate:
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
         """Decide a call and record the decision. Never raises.
 
-        A call with a secret that an egress proxy put into a request is denied in both modes: the agent can have the
-        secret from a leak alone.
+        A call that contains a secret of the egress proxy is denied in both modes: the agent can have the secret only
+        from a leak.
         """
         caller: Verified | None = None
         try:
@@ -155,12 +158,12 @@ class Gate:
         return Verdict(call.decision.allowed, why, call)
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
-        """Return the verdict on input that is no message, or that finds no room."""
+        """Return the verdict on a message that cannot be read or tracked, and record it as undecided."""
         self._await()
         return self._undecided(None, tool, {}, why)
 
     def listed(self, tools: list[dict[str, Any]] | None) -> None:
-        """Note a listing of the server (None: unreadable), and report tools that its catalogue lacks."""
+        """Note the tools that the server lists (None: unreadable), and report tools that are not in the catalogue."""
         self._guard.listing.note(tools)
         names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
         with suppress(Refused):  # the catalogue is unknown without a feed
@@ -172,7 +175,7 @@ class Gate:
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
 
     def basis(self, verdict: Verdict) -> str:
-        """Return the token and the policies by which a call is allowed; "" if the rules do not allow it."""
+        """Return the token id and the policy hash by which a call is allowed; empty if the rules do not allow it."""
         caller, call = self._verified, verdict.call
         if verdict.why is not None or call is None or caller is None:
             return ""
@@ -196,12 +199,13 @@ class Gate:
 
     @property
     def enforces(self) -> bool:
-        """Return whether verdicts are carried out."""
+        """Return whether denials are enforced: the mode is not `watch`."""
         return self._mode != "watch"
 
     def is_alive(self) -> bool:
-        """Return whether notifications of the server may reach the agent. If the token is revoked, wait for another
-        one; if the agent was stopped, subscriptions have ended.
+        """Return whether notifications of the server may reach the agent. Return false if the token is revoked,
+        and start its renewal: subscriptions end with the token, the task or the agent. If the feed is stale,
+        return true only in mode `watch`.
         """
         if (caller := self._verified) is None:
             return True  # no call was made yet
@@ -215,11 +219,11 @@ class Gate:
         return True
 
     def observe(self, call: Call, output: object) -> None:
-        """Add an output to the memory of the task. Raises Withheld if the agent must not get the output."""
+        """Add the output of a call to the memory of its task. Raises Withheld if the agent must not get the output."""
         self._guard.observe(call, output)
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
-        """Record the outcome of a call."""
+        """Record the outcome of a call; `bytes` is the size of its output."""
         with suppress(Withheld):  # the proxy has asked ahead, and has not handed it out
             call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
@@ -252,7 +256,7 @@ class Gate:
         )
 
     def _present(self) -> Verified:
-        """Return the verified caller. Raises Refused."""
+        """Return the verified caller with a token that is not revoked. Raises Refused."""
         self._await()
         caller = self._verified
         if caller is None:
@@ -264,12 +268,16 @@ class Gate:
         return caller
 
     def _await(self) -> None:
-        """Wait until both have connected once, or the time is up: the mode is unknown before."""
+        """Wait until the first connection has succeeded or failed, at most until the time limit: the mode is
+        unknown before.
+        """
         if not self._ready.is_set():
             self._ready.wait(max(self._until - ambient.tick(), 0) / 1e6)
 
     def _another(self, dead: Verified) -> Verified:
-        """Return another token than the revoked one; or the revoked one, which the guard will deny."""
+        """Return the caller with a new token in place of the revoked one; or with the revoked token, which the
+        guard denies. Raises Unavailable if the server does not answer.
+        """
         with self._changed:
             before = self._attempts
             self._wake.set()
@@ -279,7 +287,7 @@ class Gate:
         return self._verified or dead
 
     def _keep(self) -> None:
-        """Connect the guard, then have a token that is shown to it before the last one ends."""
+        """Connect the guard, then renew the token and show it to the guard before the previous token expires."""
         self._guard.start(wait=PATIENCE_S / 2)
         while not self._closing.is_set():
             self._wake.clear()
@@ -293,7 +301,7 @@ class Gate:
             self._wake.wait(RETRY_S)
 
     def _needs_token(self) -> bool:
-        """Return whether there is no token, its end is near, or it was revoked."""
+        """Return whether a new token is needed: there is none, or the present one is close to expiry or revoked."""
         try:
             return self._caller.cached() is None
         except Unavailable:  # the guard has no fresh feed; the token is as good as before
@@ -324,7 +332,7 @@ class Gate:
         return self._guard.feed.mode or self._remembered
 
     def _remember(self) -> None:
-        """Store the mode for a start without the server."""
+        """Store the mode, for a later start without the server."""
         if (mode := self._mode) == self._remembered:
             return
         fresh = self._memory.with_name(f"{self._memory.name}.{os.getpid()}")
@@ -338,7 +346,7 @@ class Gate:
 
 
 def stored_mode(memory: Path) -> str:
-    """Return the stored mode; `enforce` if it is missing or unreadable."""
+    """Return the stored mode; `enforce` if the file is missing or unreadable."""
     try:
         return memory.read_text("utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""The tools of an MCP server over HTTP: it is asked for its lists once, as a client would ask.
+"""The tools of an MCP server over HTTP: the probe requests the server's lists once, as a client does.
 
-Both generations of streamable HTTP are tried: the handshake (up to 2025-11-25), and `server/discover` (2026-07-28). The
-answers are bounded. They become a catalogue that is marked as proposed.
+The probe tries both generations of streamable HTTP: `server/discover` (2026-07-28), and the handshake (up to
+2025-11-25). The answers are bounded. They become a catalogue that is marked as proposed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bo
 
 
 class _Probe:
-    """A conversation with a server."""
+    """A client that requests the lists of a server once."""
 
     def __init__(self, http: httpx2.Client, url: str) -> None:
         self._http, self._url, self._id = http, url, 0
@@ -52,7 +52,7 @@ class _Probe:
         return listing
 
     def _shake_hands(self) -> Any:
-        """Begin a session (MCP 2025-11-25, lifecycle); return the server's capabilities."""
+        """Start a session (MCP 2025-11-25, lifecycle), and return the server's capabilities."""
         self._meta, self._headers = None, {"Accept": ACCEPT}
         hello = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
         result = self._request("initialize", hello)
@@ -61,7 +61,7 @@ class _Probe:
         return result.get("capabilities", {})
 
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the result. Raises Invalid where the server answers with an error."""
+        """Send a request, and return the result. Raises Invalid if the server answers with an error."""
         self._id += 1
         meta = {} if self._meta is None else {"_meta": self._meta}
         named = {"Mcp-Method": method} if self._meta is not None else {}
@@ -73,7 +73,7 @@ class _Probe:
         raise Invalid(f"the server does not answer {method}")
 
     def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """Post one message; return the messages of the answer."""
+        """Send one message, and return the messages of the answer. Raises Unavailable for the status 401 or 403."""
         body = canonical.encode({"jsonrpc": "2.0", **message})
         headers = {**self._headers, **(more or {}), "Content-Type": "application/json"}
         with self._http.stream("POST", self._url, content=body, headers=headers) as response:
@@ -112,7 +112,9 @@ class _SseProbe(_Probe):
 
 
 def _message_url(stream: httpx2.URL, named: str) -> str:
-    """Return the URL for messages that the first event names. Raises Malformed unless it is of the stream's server."""
+    """Return the URL for messages, as the first event states it. Raises Malformed if the URL has another origin
+    than the stream.
+    """
     try:
         url = stream.join(named)
     except httpx2.InvalidURL:
@@ -123,9 +125,10 @@ def _message_url(stream: httpx2.URL, named: str) -> str:
 
 
 def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[bytes]:
-    """Yield the JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer, or all.
+    """Yield the JSON texts of an answer. For Server-Sent Events: the data of each event, up to the first event with a
+    result or an error.
 
-    Raises Invalid for more than MAX_BYTES.
+    `is_endless`: yield the data of all events. Raises Invalid for more than MAX_BYTES.
     """
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     if kind == "text/event-stream":
@@ -147,7 +150,7 @@ def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[b
 
 
 def _lines(response: httpx2.Response) -> Iterator[bytes]:
-    """Yield the lines of Server-Sent Events as they come (HTML, section 9.2.5)."""
+    """Yield the lines of a stream of Server-Sent Events as they arrive (HTML, section 9.2.5)."""
     buffer, is_after_return = bytearray(), False
     for part in _parts(response):
         rest = part.removeprefix(b"\n") if is_after_return else part  # "\r\n" in two parts is one end
@@ -160,7 +163,7 @@ def _lines(response: httpx2.Response) -> Iterator[bytes]:
 
 
 def _parts(response: httpx2.Response) -> Iterator[bytes]:
-    """Yield the body as it comes. Raises Invalid for more than MAX_BYTES."""
+    """Yield the parts of the body as they arrive. Raises Invalid for more than MAX_BYTES."""
     size = 0
     for part in response.iter_bytes():
         size += len(part)

@@ -33,7 +33,9 @@ START_S = 10.0
 
 
 class LocalServers:
-    """The proxies of one run. They end with the `with` block, after their gates have reported the remaining records."""
+    """The proxies of one run. The end of the `with` block stops them, and sends the remaining records of their
+    gates.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -59,9 +61,10 @@ class LocalServers:
         self._thread.join(START_S)
 
     def open(self, server: Server, plan: Plan, *, alarm: Callable[[str], None]) -> str:
-        """Start the proxy of a server; return its URL. Raises Refused where no guard can be made for it.
+        """Start the proxy of a server, and return its URL. Raises Refused if the guard cannot be created.
 
-        A server that is only watched keeps its own URL then, and `alarm` says that it has no guard.
+        If the guard cannot be created in mode `watch`, return the server's own URL, and report with `alarm` that the
+        server has no guard.
         """
         url = expand(server.url or "", ambient.environment())
         try:
@@ -93,8 +96,8 @@ class LocalServers:
     def open_egress(
         self, plan: Plan, *, tls: ssl.SSLContext, private: Collection[str], alarm: Callable[[str], None]
     ) -> EgressAddress:
-        """Start the egress proxy, after the local guards; return its address. Raises Refused where no guard can be made
-        for it.
+        """Start the egress proxy, after the local proxies; return its address. Raises Refused if the guard
+        cannot be created.
         """
         gate = Gate(plan)
         capability, ready = b64u(ambient.random(18)), Future[Listen]()
@@ -114,18 +117,18 @@ class LocalServers:
 
 
 class EgressAddress(NamedTuple):
-    """The URL of an egress proxy with its password, and the certificate of its authority."""
+    """The URL of an egress proxy with its password, and the certificate of its certificate authority."""
 
     url: str
     ca_pem: bytes
 
     def __repr__(self) -> str:
-        """Return no password."""
+        """Return a text without the password."""
         return "EgressAddress(..)"
 
 
 def _upstream(server: Server, url: str, gate: Gate, capability: str) -> Upstream:
-    """Return the server behind the proxy. Raises Invalid."""
+    """Return the connection of the proxy to its server. Raises Invalid."""
     if server.is_api:
         return GuardedHttpUpstream(url, gate, table_of(server.document))
     if server.is_sse:

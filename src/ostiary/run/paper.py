@@ -1,4 +1,4 @@
-"""Output of `ostiary run` beside the command: on standard error, a line for each call, and a summary."""
+"""Output of `ostiary run` on standard error: a line for each call, and a summary."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Paper:
         self._began = ambient.now()
 
     def say(self, markup: str) -> None:
-        """Print a line, unless quiet."""
+        """Print a line, unless the run is quiet."""
         if not self._quiet:
             err.print(f"[dim]ostiary[/] {markup}")
 
     def alarm(self, text: str) -> None:
-        """Print an alarm, quiet or not."""
+        """Print an alarm, even if the run is quiet."""
         err.print(f"[bold red]ostiary[/] {escape(text)}")
 
     @contextmanager
     def following(self, listener: Listener, names: Names, *, task: str | None) -> Iterator[None]:
-        """Print the events of the proxies, in a thread of its own."""
+        """Print the events of the proxies during this block, in a separate thread."""
         ended = threading.Event()
 
         def follow() -> None:
@@ -79,7 +79,7 @@ class Paper:
         self.say(f"{verdict} {call}  {why}".rstrip())
 
     def summary(self, place: Place, servers: Sequence[Server]) -> None:
-        """Print the summary, and the next commands."""
+        """Print the number of calls by outcome, and the next command to run."""
         counts = self._counts
         calls = sum(counts[name] for name in ("allowed", "would be denied", "denied", "undecided"))
         parts = [
@@ -104,7 +104,7 @@ def _outcome(event: Called) -> str:
 
 
 def _name(names: Names, owner: str) -> str:
-    """The owner's name, where the control plane says it."""
+    """Return the name of an owner; the id if the server does not answer, and `?` for an unknown owner."""
     try:
         return names(owner) if owner else "?"
     except (Refused, httpx2.HTTPError):
@@ -112,5 +112,5 @@ def _name(names: Names, owner: str) -> str:
 
 
 def _span(micros: int) -> str:
-    """Return a duration and a minute more, in minutes."""
+    """Return a span in whole minutes that is longer than the duration, such as `5m`."""
     return f"{micros // 60_000_000 + 1}m"

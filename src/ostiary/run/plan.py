@@ -1,4 +1,4 @@
-"""The plan of a proxy: one JSON file (0600) from the process that starts it."""
+"""The plan of a proxy: a JSON file (mode 0600) from the process that starts the proxy."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ MAX_BYTES = 64 << 10
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Paths of files, where none says otherwise."""
+    """The settings of a proxy. `spool` is the folder of the records that the guard has not reported yet."""
 
     server: str
     """the name of the server in the agent's configuration"""
     agent: str
-    """the agent's credential"""
+    """the file of the agent's credential"""
     guard: str
-    """the credential of the guard: of the resource that the server is"""
+    """the file of the guard's credential, which belongs to the resource of the server"""
     uri: str
-    """the resource's identifier"""
+    """the identifier of the server's resource"""
     spool: str
     mode: str
     """the file with the last mode"""
     url: str
-    """address of the control plane"""
+    """the address of the control plane"""
     task: str | None = None
-    """id of the declared task; without, the standing task"""
+    """the id of the declared task; None for the standing task"""
     events: str | None = None
-    """the socket of `ostiary run`"""
+    """the path of the socket of `ostiary run`"""
 
 
 def read_plan(path: Path) -> Plan:
-    """Read the plan of a run. Raises Invalid."""
+    """Read the plan of a proxy. Raises Invalid."""
     try:
         with path.open("rb") as file:
             return json_decoder(Plan)(file.read(MAX_BYTES))

@@ -1,7 +1,7 @@
-"""The listing of a stdio MCP server: it is started once, asked for its lists, and ended.
+"""The listing of a stdio MCP server: the probe starts the server, requests its lists once, and ends the server.
 
-Both handshakes of MCP are tried on one connection: `initialize` (up to 2025-11-25), and `server/discover` (2026-07-28).
-Its output is bounded and untrusted: it becomes a catalogue that is marked as proposed.
+The probe tries both handshakes of MCP on one connection: `initialize` (up to 2025-11-25), and `server/discover`
+(2026-07-28). The output of the server is bounded and untrusted: it becomes a catalogue that is marked as proposed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 
 TIMEOUT_S = 60.0
-"""A server may have to be downloaded first."""
+"""Maximum number of seconds for the whole probe; the command may have to download the server first."""
 MAX_LINE_BYTES = 8 << 20
 MAX_LINES = 10_000
 MAX_BYTES = 16 << 20
-"""bytes of all its output"""
+"""maximum number of bytes of the whole output"""
 MAX_PAGES = 100
 MAX_CURSOR = 4096
-"""Characters of a `nextCursor`."""
+"""Maximum number of characters of a `nextCursor`."""
 GRACE_S = 2.0
 HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
 OURS = {"name": "ostiary", "version": "1"}
@@ -47,8 +47,8 @@ LISTS = {
 def probe(
     command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """Return the lists of the server, all pages together, and its capabilities: `Catalogue.from_mcp` makes a catalogue
-    of it. Raises Unavailable, Malformed, Invalid.
+    """Return the capabilities of the server and its complete lists, for `Catalogue.from_mcp`. Raises
+    Unavailable, Malformed, Invalid.
     """
     try:
         server = subprocess.Popen(
@@ -74,10 +74,11 @@ def probe(
 def read_lists(
     request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], capabilities: object, *, asks_tools: bool = False
 ) -> dict[str, Any]:
-    """Return the lists that the capabilities announce, all pages together, and the capabilities.
+    """Return the capabilities, and the complete lists that they announce.
 
-    `request` returns the result of a method, and raises Invalid for an error of the server. `asks_tools`: also if the
-    server does not announce tools. Raises Malformed, Invalid, and the errors of `request`.
+    `request` returns the result of a method, and raises Invalid for an error of the server. `asks_tools`: true if the
+    tools are requested even if the server does not announce them. Raises Malformed, Invalid, and the errors of
+    `request`.
     """
     if not isinstance(capabilities, dict):
         raise Malformed("the server's answer has no `capabilities`")
@@ -89,7 +90,9 @@ def read_lists(
 
 
 def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], method: str, member: str) -> list[Any]:
-    """Return all pages of a list. The server may answer with an error to each list but that of its tools."""
+    """Return the members of all pages of a list. If the server answers with an error, return the members so
+    far; for the list of tools, raise Invalid.
+    """
     members, params = list[Any](), dict[str, Any]()
     for _ in range(MAX_PAGES):
         try:
@@ -116,7 +119,7 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
 
 
 def error_of(method: str, message: Mapping[str, Any]) -> Invalid:
-    """Return the refusal for an answer without a result, with the server's message."""
+    """Return the error for an answer without a result; it quotes the server's message."""
     error = message.get("error")
     text = error.get("message") if isinstance(error, dict) else None
     return Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")
@@ -135,7 +138,7 @@ class _Talk:
         return read_lists(self._request, self._greet())
 
     def _greet(self) -> object:
-        """Return the server's capabilities."""
+        """Do the handshake, and return the server's capabilities."""
         try:
             params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
             answer = self._request("initialize", params)
@@ -146,7 +149,9 @@ class _Talk:
         return answer.get("capabilities")
 
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The result. Raises Invalid with the server's words where it answers with an error."""
+        """Send a request, and return the result. Raises Invalid with the server's message if the server answers
+        with an error.
+        """
         self._id += 1
         meta = {} if self._meta is None else {"_meta": self._meta}
         self._send({"id": self._id, "method": method, "params": {**params, **meta}})
@@ -165,7 +170,7 @@ class _Talk:
             rest = rest[os.write(self._in, rest) :]
 
     def _line(self) -> dict[str, Any]:
-        """The next message, however much it says that is none."""
+        """Return the next message; skip lines that are not JSON objects. Raises Malformed for an invalid object."""
         while True:
             end = self._held.find(b"\n")
             if end >= 0:
@@ -201,7 +206,9 @@ class _Talk:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server as MCP requires: close its input, wait, and then kill it with all its children."""
+    """End the server as MCP requires: close its pipes, wait at most GRACE_S seconds, and then kill its process
+    group.
+    """
     for pipe in (server.stdin, server.stdout):
         if pipe is not None:
             pipe.close()

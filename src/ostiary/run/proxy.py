@@ -1,12 +1,13 @@
 """The process between the agent and one of its stdio MCP servers.
 
-Lines pass byte for byte, except those to decide: a tool call of the agent, and other requests with an effect or a
-result (`ostiary.guard.mcp`). A denied call does not reach the server, and is answered here with the JSON-RPC error
--32001; a method that neither MCP nor the catalogue knows with -32601, parameters that cannot be judged with -32602. Of
-a batch all pass, or none. A line that the guard cannot read is denied too, unless the mode is `watch`. Notifications of
-a subscription end with the token, the task or the agent.
+Lines pass byte for byte, except requests that need a decision: tool calls of the agent, and other requests with an
+effect or a result (`ostiary.guard.mcp`). A denied call does not reach the server; the proxy answers it with the
+JSON-RPC error -32001. A method that neither MCP nor the catalogue knows gets -32601, and parameters that cannot be
+decided on get -32602. A batch passes only if each of its calls is allowed. A line that the guard cannot read is denied
+too, unless the mode is `watch`. Notifications of a subscription end with the token, the task or the agent.
 
-If one side ends, so does the other, and this process with the server's exit code; signals are passed on.
+If the agent ends, the proxy closes the input of the server. If the server ends, the proxy ends with the server's exit
+code. Signals are passed on.
 """
 
 from __future__ import annotations
@@ -28,21 +29,23 @@ log = logging.getLogger("ostiary.run")
 
 STDIN, STDOUT = 0, 1
 CANNOT_RUN = 127
-"""Exit code where the command cannot be started, as a shell has it."""
+"""Exit code if the command cannot be started, as in a shell."""
 
 
 class Proxy:
     """The proxy between an agent and a server."""
 
     def __init__(self, gate: Gate, command: Sequence[str]) -> None:
-        """Starts the server. Raises OSError."""
+        """Start the server. Raises OSError."""
         self._exchange = Exchange(gate)
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self._speaking = threading.Lock()
         self._broken: Refused | None = None
 
     def run(self) -> int:
-        """Until the server ends; its exit code, or 128 and the number of the signal that ended it."""
+        """Run until the server ends; return its exit code, or 128 plus the number of the signal that ended it.
+        Return 1 if the proxy failed.
+        """
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, self._pass_on)
         threading.Thread(target=self._up, name="ostiary-up", daemon=True).start()
@@ -76,7 +79,7 @@ class Proxy:
             self._server.stdin.close()
 
     def _down(self) -> None:
-        """Forward lines from the server to the agent; the outcome of a call is noted once the agent has it."""
+        """Forward lines from the server to the agent; record the outcome of a call once the agent has its answer."""
         assert self._server.stdout is not None
         try:
             for line in frames.lines(self._server.stdout.fileno()):
@@ -88,7 +91,7 @@ class Proxy:
             self._server.terminate()
 
     def _break(self, refusal: Refused) -> None:
-        """Stop forwarding, and kill the server."""
+        """Stop forwarding and kill the server; `run` then reports the refusal."""
         self._broken = refusal
         self._server.kill()
 

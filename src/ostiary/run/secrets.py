@@ -1,7 +1,7 @@
 """Secrets of a command that `ostiary run` starts: in its environment, or in a descriptor that it inherits.
 
-A value is in no file and in no word of the command. It ends with the process, but the process itself can read it: an
-agent that prints its environment shows its secrets to the language model.
+The value of a secret is in no file on disk, and in no argument of the command. The process itself can read the value:
+an agent that prints its environment shows its secrets to the language model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class SecretVariable(NamedTuple):
-    """A variable of the command: the path of its secret, the member ("" for the only one), and how it is passed."""
+    """A variable of the command for a secret. `path`: the path of the secret. `member`: the member of its data,
+    empty for the only member. `in_descriptor`: true if the value is in a file in memory, not in the variable.
+    """
 
     name: str
     path: str
@@ -27,17 +29,17 @@ class SecretVariable(NamedTuple):
 
 
 class CommandSecrets(NamedTuple):
-    """The variables of a command, and the descriptors that it inherits."""
+    """The variables with the secrets of a command, and the descriptors that the command inherits."""
 
     variables: dict[str, str]
     descriptors: Sequence[int]
 
     def __repr__(self) -> str:
-        """Return the names alone: the values are secret."""
+        """Return the names of the variables without their values, which are secret."""
         return f"CommandSecrets({', '.join(self.variables)})"
 
     def close(self) -> None:
-        """Close the descriptors of this process."""
+        """Close the descriptors in this process; those of the command stay open."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
@@ -59,7 +61,9 @@ def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[
 
 
 def read_secrets(variables: Sequence[SecretVariable], read: Callable[[str], Secret]) -> CommandSecrets:
-    """Read each secret once. Raises Usage for a member that is missing or no text, and the refusals of `read`."""
+    """Read each secret once with `read`. Raises Usage for a member that is missing, ambiguous or not text, and
+    the errors of `read`.
+    """
     secrets = {path: read(path) for path in dict.fromkeys(one.path for one in variables)}
     values = {one: _value_of(secrets[one.path], one) for one in variables}
     values_by_name: dict[str, str] = {}
@@ -84,7 +88,7 @@ def _value_of(secret: Secret, variable: SecretVariable) -> str:
 
 
 def _in_memory(name: str, value: str) -> int:
-    """Return the descriptor of a file in memory, from which the command reads the value as often as it likes."""
+    """Return the descriptor of a file in memory with the value, from which the command can read repeatedly."""
     descriptor = os.memfd_create(name)
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(value.encode())
