@@ -1001,7 +1001,7 @@ export type ErrorBody = {
   message: string;
 };
 
-/** An evaluation of a batch; absent members have the values of the batch. */
+/** An evaluation of a batch; for an absent member, the value of the batch applies. */
 export type EvaluationItem = {
   subject?: Thing | null;
   action?: Verb | null;
@@ -1680,7 +1680,7 @@ export type NewSecretValue = {
   cas?: number | null;
 };
 
-/** `loses`: safeguards of the server that may go. */
+/** `loses`: safeguards of the server that the switch may remove. */
 export type NewSet = {
   files: Record<string, string>;
   loses?: string[];
@@ -1896,7 +1896,10 @@ export type PersonStateBody = {
 /** The place of a secret in a request; `placeholder`: only where the program sends the placeholder. */
 export type Place = "body" | "header" | "placeholder" | "query";
 
-/** The effect of a switch of sets. `files` are those beside Cedar policies, which have no ids: the change by name. */
+/**
+ * The changes by a switch of sets. `files` are the files other than Cedar policies, compared by name, each with its
+ * change.
+ */
 export type Plan = {
   against: string;
   added: Item[];
@@ -2344,7 +2347,10 @@ export type RiskBody = {
 
 export type RiskTier = "critical" | "high" | "low" | "medium";
 
-/** A role of a person or team. `source` is the login provider whose rule gave it; empty for an administrator. */
+/**
+ * A role of a person or team. `source` is the login provider whose rule granted the role; empty if an administrator
+ * granted it.
+ */
 export type RoleBody = {
   granted_at: number;
   name: string;
@@ -2353,7 +2359,7 @@ export type RoleBody = {
   subject: string;
 };
 
-/** The roles that the policies in force name. */
+/** The roles that the active policies name. */
 export type RoleNamesBody = {
   roles: string[];
 };
@@ -2437,7 +2443,7 @@ export type SearchBody = {
   results: Record<string, unknown>[];
 };
 
-/** `uncertain`: whether to include results that depend on arguments which the search does not give. */
+/** `uncertain`: include or exclude results that depend on arguments which the search does not give. */
 export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
@@ -2552,7 +2558,10 @@ export type SigningKeyRotation = {
   alg?: string;
 };
 
-/** The sought entities of a search: those of a type. The properties apply to each, unless the entity states others. */
+/**
+ * The open part of a search: the entities of a type. The properties apply to each entity, unless the policy set states
+ * others.
+ */
 export type Sought = {
   type: string;
   properties?: Record<string, unknown> | null;
@@ -2906,7 +2915,7 @@ export type UnsealOrder = {
   unseal_key: string;
 };
 
-/** The policy set that does not decide beside the active set any more. */
+/** The policy set that no longer decides beside the active set. */
 export type UnwatchedBody = {
   hash: string | null;
 };
@@ -4868,7 +4877,7 @@ export interface Operations {
     body: TasksWireAdminRevocation;
     answer: RevocationBody;
   };
-  /** List which persons and teams have which roles. */
+  /** List the roles of persons and teams. */
   "GET /api/v1/roles": {
     path: {};
     query: {
@@ -4886,21 +4895,21 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Give a person or team a role that the policies in force name. */
+  /** Grant a role to a person or team. The active policies must name the role. */
   "POST /api/v1/roles": {
     path: {};
     query: {};
     body: NewRole;
     answer: EmptyBody;
   };
-  /** List the roles that the policies in force give a meaning. */
+  /** List the roles that the active policies name. */
   "GET /api/v1/roles/names": {
     path: {};
     query: {};
     body: undefined;
     answer: RoleNamesBody;
   };
-  /** Take a role from a person or team. */
+  /** Revoke a role of a person or team. */
   "DELETE /api/v1/roles/{subject}/{role}": {
     path: {
       subject: string;

@@ -1,1 +1,1 @@
-"""The decision point: policy sets as code, their compiler, and the wires that ask for decisions."""
+"""The decision point: policy sets as code, their compiler, and the HTTP routes that request decisions."""

@@ -1,4 +1,6 @@
-"""Policy sets by their hash, each kept as it was put, and which of them decides: the starter set, until one was put."""
+"""Policy sets by their hash, each stored unchanged, and the hashes of the active and the watching set. The
+starter set is active until another set is put.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class Approved(NamedTuple):
 
 
 def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> None:
-    """Insert an approval."""
+    """Store an approval."""
     tx.run(_INSERT_APPROVED, id=id, digest=digest, policies=canonical.encode(policies).decode())
 
 
@@ -62,12 +64,12 @@ def approved(reader: Reader, id: str) -> Approved | None:
 
 
 def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
-    """Return whether it was not spent yet; then it is."""
+    """Mark an approval as spent; return false if it was spent before."""
     return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 
 def active(reader: Reader) -> str:
-    """The hash of the set that decides."""
+    """Return the hash of the active set."""
     row = reader.one(_ACTIVE)
     return starter().hash if row is None else row[0]
 
@@ -86,7 +88,7 @@ def activate(tx: Tx, hash: str) -> None:
 
 
 def watched(reader: Reader) -> str | None:
-    """The hash of the set that only watches."""
+    """Return the hash of the watching set; None without one."""
     row = reader.one(_WATCHED)
     return None if row is None else row[0]
 
@@ -98,13 +100,13 @@ def watch(tx: Tx, hash: str) -> None:
 
 
 def unwatch(tx: Tx) -> None:
-    """End watching."""
+    """Stop the watching set."""
     tx.touch("watched_policy", "1")
     tx.run(_UNWATCH)
 
 
 def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
-    """Insert a set. A set that is stored already does not change."""
+    """Store a set. A set that is stored already does not change."""
     tx.touch("policy_set", loaded.hash)
     tx.run(
         _INSERT,
@@ -127,7 +129,7 @@ def get(reader: Reader, hash: str) -> PolicySet | None:
 
 
 def page(reader: Reader, *, after: PolicySet | None, limit: int) -> list[PolicySet]:
-    """The newest first, from behind `after` on."""
+    """Return the sets behind `after`, newest first."""
     at, hash = (_NEWEST, "") if after is None else (after.created_at, after.hash)
     return [_summary(row) for row in reader.all(_PAGE, at=at, hash=hash, limit=limit)]
 
@@ -139,7 +141,7 @@ def files(reader: Reader, hash: str) -> dict[str, str] | None:
 
 
 def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, dict[Uid, Entity]] | None:
-    """Return the files of a stored set, its policies, and the actions of its schema."""
+    """Return the files of a stored set, its policies, and the actions of its schema; None if it is not stored."""
     row = reader.one(_RULES, hash=hash)
     return None if row is None else (decode_files(row[0]), ir.parse(row[1].encode()), decode_actions(row[2]))
 

@@ -32,7 +32,7 @@ Flag = Literal["true", "false"]
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
-    """`loses`: safeguards of the server that may go."""
+    """`loses`: safeguards of the server that the switch may remove."""
 
     files: dict[str, str]
     loses: list[str] = []
@@ -92,7 +92,7 @@ class SchemaBody(TypedDict):
 
 
 class UnwatchedBody(TypedDict):
-    """The policy set that does not decide beside the active set any more."""
+    """The policy set that no longer decides beside the active set."""
 
     hash: str | None
 
@@ -101,7 +101,7 @@ async def put_set(call: Call) -> Reply:
     """Validate, test and activate a policy set; with `dry_run` nothing is stored.
 
     With `whatif` and the ticket of a what-if, the set is refused if more than `max_changes` verdicts change. A set
-    under which the caller would get no other token is refused without `lock_out`. A set without a safeguard that
+    under which the caller would be denied another token is refused without `lock_out`. A set without a safeguard that
     applies now is refused unless `loses` names the safeguard. With `If-Match: "HASH"` the set is refused if another set
     than HASH is active. With `watch` the set decides beside the active set and enforces nothing.
     """
@@ -146,7 +146,7 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 
 
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
-    """Check that the set can watch as a whole. Raises Invalid."""
+    """Check that the set can be a watching set. Raises Invalid."""
     if gate is not None:
         raise Invalid("`whatif` is for a set that shall enforce", hint="leave it out beside `watch`")
     if loaded.ready.program is not None:
@@ -166,7 +166,7 @@ def _flag(call: Call, name: str) -> bool:
 
 
 def _check_lock_out(why: str, *, locks: bool) -> None:
-    """Check that the set locks out no administrator, unless `locks` allows that. Raises Conflict."""
+    """Check that the set locks out no administrator, unless `locks` allows a lockout. Raises Conflict."""
     if why and not locks:
         hint = "permit `issue_token` for who administers, or say that it shall be so: --lock-out"
         raise Conflict(LOCKED_OUT.format(why), hint=hint, code="locks_out")

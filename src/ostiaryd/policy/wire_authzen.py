@@ -1,13 +1,13 @@
 """OpenID AuthZEN Authorization API 1.0: Access Evaluation (section 6), Access Evaluations (7), PDP metadata (9).
 
-A denial is an answer: 200 with `decision: false`. Stricter than the standard: a member given twice refuses the request
-(it is no I-JSON), and a batch has at most 1000 evaluations. `context` of an answer holds the `policies` that decided,
-the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` are the reasons
-in a sentence, the second without facts that are not for users. Search (section 8) is in `wire_search`.
+A denial is a normal response: 200 with `decision: false`. Stricter than the standard: a request with a repeated member
+is refused (it is not I-JSON), and a batch has at most 1000 evaluations. `context` of a response has the `policies` that
+decided, the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` are the
+reasons in a sentence, the second without facts that are not for users. Search (section 8) is in `wire_search`.
 
-A denial that an approval would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint
-is in the package `approvals`). A denial that a stronger token would turn has an obligation `step-up` (Obligations
-Profile, draft 1).
+A denial that an approval would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint is
+in the package `approvals`). A denial that a stronger token would turn has an obligation `step-up` (Obligations Profile,
+draft 1).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/reso
 
 
 class EvaluationItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An evaluation of a batch; absent members have the values of the batch."""
+    """An evaluation of a batch; for an absent member, the value of the batch applies."""
 
     subject: Thing | None = None
     action: Verb | None = None
@@ -91,7 +91,7 @@ class BatchResponse(TypedDict):
 async def evaluation(call: Call) -> Reply:
     """Evaluate one access request (AuthZEN section 6).
 
-    A denial is an answer with `decision` false.
+    A denial is a normal response with `decision` false.
     """
     question = read(call, Question)
     return reply(_answer(call, question, await _decide(call, question)))
@@ -100,7 +100,7 @@ async def evaluation(call: Call) -> Reply:
 async def evaluations(call: Call) -> Reply:
     """Evaluate several access requests (AuthZEN section 7).
 
-    A request without `evaluations` is a single evaluation, and is answered as one.
+    A request without `evaluations` is a single evaluation, with the response of a single evaluation.
     """
     batch = read_batch(call)
     items = batch.evaluations
@@ -165,13 +165,15 @@ async def configuration(call: Call) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Section 10.1.2: 400, 401, 403 or 500, and an error string; 404 for an unknown path, 503 for a temporary error."""
+    """Return the response to a refused request (section 10.1.2): 400, 401, 403 or 500, and an error string; 404
+    for an unknown path, 503 for a temporary error.
+    """
     status = status_of(refusal)
     return reply(refusal.message, status=status if status in (401, 403, 404, 500, 503) else 400)
 
 
 def read(call: Call, kind: type[T]) -> T:
-    """The body as I-JSON of that type; unknown members are ignored, as section 5 wants. Raises Malformed."""
+    """Parse the body as I-JSON of that type; unknown members are ignored, as section 5 requires. Raises Malformed."""
     call.expect("application/json")
     body = call.body
     try:
@@ -185,8 +187,9 @@ def read(call: Call, kind: type[T]) -> T:
 
 
 def read_batch(call: Call) -> Batch:
-    """The body as a batch. An item that is not well-formed is None and denies for itself alone (section 7.2.1); so does
-    an item that takes a default which is not well-formed, an empty one for example. Raises Malformed for the rest.
+    """Parse the body as a batch. An item that is not well-formed becomes None, and only this item is denied
+    (section 7.2.1); so does an item that uses a default which is not well-formed, for example an empty one.
+    Raises Malformed if any other part is not well-formed.
     """
     try:
         return read(call, Batch)
@@ -226,9 +229,9 @@ def _check_members(body: bytes, value: object) -> None:
     """Check that no object has a member twice. Raises Malformed.
 
     The decoder keeps the last of two equal members, so that its value has fewer colons. Without a backslash, strings
-    are spelled alike in the text and in the encoding of the value, colons in them included. Equal counts therefore mean
-    that no member is missing. A missing member was sent twice, or is unknown to the model. In that case the whole value
-    is decoded and counted; if that count differs too, the text is parsed strictly.
+    have the same spelling in the text and in the encoding of the value, with their colons. Equal counts therefore mean
+    that no member is missing. A missing member was sent twice, or is unknown to the model: then the whole value is
+    decoded and counted, and if that count differs too, the text is parsed strictly.
     """
     if b"\\" not in body:
         colons = body.count(b":")
@@ -238,7 +241,7 @@ def _check_members(body: bytes, value: object) -> None:
 
 
 class _RawBatch(msgspec.Struct):
-    """The parts of a batch as they were sent."""
+    """The unparsed parts of a batch."""
 
     subject: msgspec.Raw = msgspec.Raw()
     action: msgspec.Raw = msgspec.Raw()
@@ -251,7 +254,9 @@ _decode_raw = json_decoder(_RawBatch)
 
 
 def _check_items(body: bytes) -> dict[int, Malformed]:
-    """Return the items with numbers that Rego cannot be asked about. Raises Malformed for such a number elsewhere."""
+    """Return the refusal of each item that has a number which OPA would not get exactly. Raises Malformed for
+    such a number in a default.
+    """
     batch = _decode_raw(body)
     for name in _DEFAULTS:
         check_numbers(bytes(getattr(batch, name)))
@@ -265,7 +270,9 @@ def _check_items(body: bytes) -> dict[int, Malformed]:
 
 
 def _question(item: EvaluationItem, batch: Batch) -> Question | None:
-    """The item with the batch's defaults, each of which it replaces as a whole."""
+    """Return the question of an item; each member of the item replaces the batch's default as a whole. None if
+    a part is missing.
+    """
     subject, action = item.subject or batch.subject, item.action or batch.action
     resource = item.resource or batch.resource
     if subject is None or action is None or resource is None:
@@ -328,8 +335,8 @@ def _note_request(call: Call, question: Question, decision: Decision, context: R
 
 
 def _obligations(reasons: tuple[Reason, ...]) -> list[dict[str, Any]] | None:
-    """Return the obligation that would turn the denial, if it is a stronger token: Obligations Profile, section
-    "step-up".
+    """Return the obligations to get a stronger token, if a stronger token would turn the denial: Obligations
+    Profile, section "step-up".
     """
     steps = [one.acr_values.split(" ")[0] for one in reasons if one.acr_values]
     return [
@@ -343,7 +350,7 @@ _NEXT = {
     "approval_spent": ("approval_spent", "none"),
     "unknown_approval": ("approval_unverifiable", "none"),
 }
-"""Reason why an approval did not help, and the next action: ARAP, section "Completion Semantics"."""
+"""Reason for which an approval did not help, and the next action: ARAP, section "Completion Semantics"."""
 
 
 _UNSAID = {

@@ -18,11 +18,10 @@ MAX_PLACE = 64
 async def stream_events(call: Call) -> Reply:
     """Stream the entries of the ledger from now on, or behind `Last-Event-ID` (server-sent events, HTML 9.2).
 
-    `entry` has an entry as `GET /api/v1/audit` shows it. A person who may not read the ledger gets `change` instead:
-    the family of the actions of a list that the person may read, and of approvals and incidents of agents for which the
-    person answers. `reset` says that the place is not known, or more
-    than 10,000 entries ago: read the lists again. A stream ends after five minutes, or when the caller loses the
-    right.
+    `entry` has an entry in the form of `GET /api/v1/audit`. A person who may not read the ledger receives `change`
+    instead, with the family of a changed list: of lists that the person may read, and of approvals and incidents of the
+    agents that the person or a team of the person owns. `reset` means that the place is unknown, or more than 10,000
+    entries old: read the lists again. A stream ends after five minutes, or when the caller loses the right.
     """
     place = call.header(b"last-event-id") or call.query_one("place")
     if place is not None and len(place) > MAX_PLACE:

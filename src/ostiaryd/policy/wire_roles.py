@@ -1,4 +1,4 @@
-"""Roles of people for administrators: who has which, grant and revoke (ADR 79)."""
+"""Roles of people for administrators: list, grant and revoke roles (ADR 79)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class NewRole(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RoleBody(TypedDict):
-    """A role of a person or team. `source` is the login provider whose rule gave it; empty for an administrator."""
+    """A role of a person or team. `source` is the login provider whose rule granted the role; empty if an
+    administrator granted it.
+    """
 
     subject: str
     name: str
@@ -36,13 +38,13 @@ class RoleBody(TypedDict):
 
 
 class RoleNamesBody(TypedDict):
-    """The roles that the policies in force name."""
+    """The roles that the active policies name."""
 
     roles: list[str]
 
 
 async def list_roles(call: Call) -> Reply:
-    """List which persons and teams have which roles."""
+    """List the roles of persons and teams."""
     return await reply_page(
         call,
         "roles",
@@ -59,12 +61,12 @@ async def list_roles(call: Call) -> Reply:
 
 
 async def list_role_names(call: Call) -> Reply:
-    """List the roles that the policies in force give a meaning."""
+    """List the roles that the active policies name."""
     return reply({"roles": sorted(flows.known_roles(call.world.db.read()))})
 
 
 async def grant_role(call: Call) -> Reply:
-    """Give a person or team a role that the policies in force name."""
+    """Grant a role to a person or team. The active policies must name the role."""
     new = call.json(NewRole)
 
     def grant(act: Act) -> None:
@@ -78,10 +80,10 @@ async def grant_role(call: Call) -> Reply:
 
 
 async def revoke_role(call: Call) -> Reply:
-    """Take a role from a person or team.
+    """Revoke a role of a person or team.
 
-    A person cannot take the role from the last administrator. A rule of a login provider gives its role again at the
-    next login of the person.
+    A person cannot revoke the role of the last administrator. If a rule of a login provider granted the role, the next
+    login of the person grants it again.
     """
     subject, role = call.params["subject"], call.params["role"]
     await registry.act_as(call, "role.revoke", lambda act: registry.revoke_role(act, subject, role))

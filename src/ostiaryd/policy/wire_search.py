@@ -1,14 +1,15 @@
 """OpenID AuthZEN Authorization API 1.0: Subject, Resource and Action Search (section 8).
 
-Every answer has a `page`: `next_token` (empty at the end), `count`, and in `properties` how many candidates were
-examined for it. A page has 100 results if no `limit` is given and 1,000 at most, and is the answer to at most 1,000
-candidates: it can be empty and have a `next_token`. `limit` 0 asks for nothing, and is answered with the way on.
+Every response has a `page`: `next_token` (empty at the end), `count`, and in `properties` the number of examined
+candidates. A page has up to 100 results if no `limit` is given, and never more than 1,000. It examines at most 1,000
+candidates: a page can be empty and have a `next_token`. With `limit` 0 the response has no results, and the token of
+the first page.
 
-Arguments of a tool that `context.arguments` does not give are unknown. A result that is permitted for some of their
-values only has `context.depends_on`, the names of the inputs; `options.uncertain: "exclude"` leaves such results out.
+Arguments of a tool that `context.arguments` does not give are unknown. A result that is permitted only for some of
+their values has `context.depends_on`, the names of the inputs; `options.uncertain: "exclude"` leaves such results out.
 
-A token goes on with the search that it was given for: the same caller, entities, context, `page.properties` and
-policies. `limit` may be left out beside it, as in the example of the specification; another one is refused.
+A token continues the search that it was issued for: the same caller, entities, context, `page.properties` and policies.
+`limit` may be left out beside a token, as in the example of the specification; another `limit` is refused.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SearchOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`uncertain`: whether to include results that depend on arguments which the search does not give."""
+    """`uncertain`: include or exclude results that depend on arguments which the search does not give."""
 
     uncertain: Literal["include", "exclude"] = "include"
 
@@ -122,7 +123,7 @@ async def actions(call: Call) -> Reply:
 async def _search(
     call: Call, kind: Kind, sought: Search, page: PageAsked, options: SearchOptions
 ) -> tuple[SearchPage, str]:
-    """Return a page of results, and the token of the next page. Records one entry, also for a refusal."""
+    """Return a page of results, and the token of the next page. Records one entry, also for a refused search."""
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
     same = b64u(sha256(_encode((kind, sought, page.properties, options))).digest())

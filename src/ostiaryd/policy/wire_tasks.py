@@ -1,4 +1,6 @@
-"""Starting a task, under /api/v1: here, since policies say whether a part of one may be handed to another agent."""
+"""The route that starts a task, under /api/v1. It is in this package since policies decide on delegation to
+another agent.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +25,27 @@ from ostiaryd.tasks.flows.show import TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task, TaskSpec
 
 MAX_BODY = 4 * MAX_TASK_BYTES
-"""Bytes of a request, which may spell the same task at greater length."""
+"""Maximum size of a request, in bytes: a request may spell the same task at greater length."""
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     purpose: str
     agent: str | None = None
-    """Name or id; the caller itself if left out."""
+    """Name or id of the agent; the caller itself if absent."""
     bounds: list[Any] = []
     data_classes: list[str] | None = None
-    """The only ones that tools may handle: `datatypes` of all its bounds, in short."""
+    """Data classes that tools of the task may handle; short for `datatypes` in each of its bounds."""
     budget: list[Any] = []
     """Limits as in `ostiary.authorization.budget`."""
     intent: dict[str, Any] | None = None
-    """The words of the person, as in `ostiary.provenance.intent`; they never change."""
+    """The words of the person, as in `ostiary.provenance.intent`; they cannot change later."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None
-    """Id of the task of which this is a part."""
+    """Id of the task from which a part is delegated."""
     ttl: int = DEFAULT_TTL_S
     heartbeat: int | None = None
-    """Seconds without a heartbeat of any holder of the task, after which the task is lost."""
+    """Maximum time without a heartbeat of any holder of the task, in seconds; then the task is lost."""
     end_with_last: bool = False
 
 

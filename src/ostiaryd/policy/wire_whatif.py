@@ -1,10 +1,10 @@
 """What-if: recorded decisions replayed under a candidate set, in a separate process, reported as JSON lines.
 
     {"done": entries, "of": entries}         progress
-    {"report": {..}, "ticket": ".."}         the end; the caller can show the ticket when putting the set
-    {"error": .., "message": .., "hint": ..} the end, where there is no report
+    {"report": {..}, "ticket": ".."}         the end; the caller can send the ticket when putting the set
+    {"error": .., "message": .., "hint": ..} the end, if there is no report
 
-The process gets policies and rows, and nothing else: no database, no file, no network. It gives way to others.
+The process gets policies and rows, and no access to the database, files or the network. It has a low priority.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import READ
 
 PAGE, PAGE_BYTES = 1000, 4 << 20
-"""entries that are read at a time, and their bytes: one entry may have more"""
+"""maximum number of entries of one read, and their size in bytes; a single entry may be larger"""
 PAGE_S, ALL_S, TELL_S = 20.0, 600.0, 0.5
 NICE = 10
 _encode = msgspec.json.Encoder().encode
@@ -62,14 +62,14 @@ class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asking:
-    """The one place for a candidate in this process."""
+    """The slot for a what-if: one at a time in this process."""
 
     def __init__(self, _: World) -> None:
         self.is_busy = False
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Reserve the one place of a what-if during the block. Raises Unavailable."""
+        """Reserve the slot for a what-if during the block. Raises Unavailable."""
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True
@@ -82,7 +82,7 @@ class Asking:
 async def ask(call: Call) -> Reply:
     """Replay recorded decisions under a candidate policy set and report the verdicts that change.
 
-    Only for administrators is anything compiled but Cedar: live decisions wait for the same engine.
+    Only administrators may send a set with Rego or OPA: live decisions use the same engines.
     """
     query = call.json(NewQuestion)
     span = await act_as(
@@ -99,8 +99,8 @@ async def ask(call: Call) -> Reply:
 async def _report_lines(
     world: World, loaded: Loaded, span: Span, *, by: By, caller: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the lines of the report. A client that does not read blocks no place: the pending lines fit in any
-    connection.
+    """Yield the lines of the report. A client that stops reading does not keep the slot: the pending lines fit
+    in the buffers of the connection.
     """
     loop = asyncio.get_running_loop()
     due, report = 0.0, None
@@ -148,7 +148,7 @@ async def replay(
 
 
 class Child:
-    """The process that compares."""
+    """The confined process that compares."""
 
     def __init__(self) -> None:
         self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)

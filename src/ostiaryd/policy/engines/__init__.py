@@ -1,1 +1,1 @@
-"""Engines of policies that are not Cedar, each in a process of its own (`ground.process.confined`)."""
+"""Engines of policy sets and of policies that are not Cedar, each in its own process (`ground.process.confined`)."""

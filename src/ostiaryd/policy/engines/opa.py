@@ -19,7 +19,7 @@ _library = _native.load()
 
 
 class OpaError(Exception):
-    """OPA refuses a module, data or query, or an evaluation failed. `str()` may quote values of the input."""
+    """OPA refused a module, data or a query, or an evaluation failed. `str()` may quote values of the input."""
 
 
 class _Error(msgspec.Struct):
@@ -32,7 +32,7 @@ class _Expression(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """A result of a query, as JSON: the values of its expressions, and of its variables."""
+    """A result of a query: the values of its expressions and of its variables, as JSON."""
 
     expressions: list[_Expression] = []
     bindings: dict[str, msgspec.Raw] = {}
@@ -48,7 +48,9 @@ _decode_results = json_decoder(list[Result] | None)
 
 
 class Opa:
-    """Modules, data, and queries about them. For one thread at a time; call `close` when done."""
+    """An instance of OPA with modules and data, which answers queries. Use an instance in one thread at a time,
+    and call `close` at the end.
+    """
 
     def __init__(self) -> None:
         self._handle = _library.OpaNew()

@@ -1,6 +1,6 @@
 """Rego by OPA's own library, in a confined process: one request in, one answer out, both JSON.
 
-    {"program": Program}                     compile the program and keep it under its hash   -> {} or {"error": ..}
+    {"program": Program}                     compile the program and store it by its hash     -> {} or {"error": ..}
     {"hash": .., "question": {..}}           evaluate each policy of the program              -> [PolicyResult, ..]
 
 A built-in that fails is an error, not undefined (OPA's strict mode). A rule without a value, or with a value of the
@@ -39,7 +39,9 @@ REFUSED = frozenset(
 """Built-ins whose results depend on the network, the environment, the clock or randomness."""
 _RULES = ("permit", "forbid")
 _ANSWERS = ".answers"
-"""Name of the module that is ours. No file of a set can have it: a second module of one name replaces the first."""
+"""Name of the module that the server adds. No file of a set can have this name: a second module of the same
+name would replace the first.
+"""
 _HEADING = re.compile(r"^(\w+_error: )?(bundle activation failed: )?(\d+ errors? occurred:\s*)?")
 _WHERE = re.compile(r"eval_error: ([\w./-]{1,200}:\d+: eval_\w+_error)(: [a-z0-9_.]+(?=:))?")
 
@@ -59,7 +61,7 @@ class _Request(msgspec.Struct):
 
 
 class _Invalid(Exception):
-    """The program compiles and is refused."""
+    """The program compiles, but this server refuses it."""
 
 
 _programs: dict[str, tuple[dict[str, tuple[str, ...]], Opa]] = {}
@@ -101,7 +103,7 @@ def _compile(program: _Program) -> dict[str, str]:
 
 
 def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
-    """Return the rules of each policy, as OPA parses the modules. Raises OpaError, _Invalid."""
+    """Return the names of the rules of each policy, as OPA parses the modules. Raises OpaError, _Invalid."""
     rules: dict[str, set[str]] = defaultdict(set)
     modes: dict[str, list[object]] = defaultdict(list)
     for name, text in program.modules.items():
@@ -136,7 +138,7 @@ def refused_builtins(module: dict[str, Any]) -> frozenset[str]:
 
 
 def _names(tree: object) -> Iterator[str]:
-    """Yield each dotted name in a syntax tree, and each of its beginnings."""
+    """Yield each dotted name in a syntax tree, and each prefix of the name."""
     open_ = [tree]
     while open_:
         node = open_.pop()
@@ -154,7 +156,9 @@ def _names(tree: object) -> Iterator[str]:
 
 
 def _answers(policies: dict[str, tuple[str, ...]]) -> str:
-    """Return a module with the values of each policy's rules, in a list that is empty where the rule is undefined."""
+    """Return the text of a module that lists the value of each policy's rules; the list of an undefined rule is
+    empty.
+    """
     members = {
         policy: ", ".join(f'"{rule}": [x | x := data.ostiary.{policy}.{rule}]' for rule in rules)
         for policy, rules in policies.items()
@@ -164,7 +168,9 @@ def _answers(policies: dict[str, tuple[str, ...]]) -> str:
 
 
 def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) -> tuple[str, bool, Any, str]:
-    """Return the policy's name, whether it permits, the messages with which it forbids, and its error."""
+    """Return the name of the policy, true if the policy permits, the messages with which the policy forbids,
+    and its error.
+    """
     try:
         [result] = opa.query(f"data.ostiary_answers.{policy}", question)
     except OpaError as error:
@@ -184,6 +190,8 @@ def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) ->
 
 
 def _describe(error: OpaError) -> str:
-    """Return where an evaluation failed, and the built-in that did. OPA's own message may quote a value."""
+    """Return the place of a failed evaluation and the built-in that failed, without OPA's own message, which
+    may quote a value.
+    """
     match = _WHERE.match(str(error))
     return "evaluation fails" if match is None else f"evaluation fails: {match[1]}{match[2] or ''}"

@@ -1,10 +1,10 @@
 """Policy sets, loaded in a confined process: parsed, validated, compiled, tested.
 
-    Upload -> Parsed         the set was accepted; the server restores it from this
-    Upload -> Needs(program) it is not all Cedar: the server compiles the program, and sends the upload again
-    Upload -> Needs(asked)   its tests ask the program: the server answers, and sends the upload with all answers
+    Upload -> Parsed         the set was accepted; the server restores the set from the answer
+    Upload -> Needs(program) the set is not all Cedar: the server compiles the program, and sends the upload again
+    Upload -> Needs(asked)   its tests need verdicts: the server gets them, and sends the upload with all verdicts
 
-Nothing is remembered between uploads.
+The process stores nothing between uploads.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
-    """An accepted set."""
+    """An accepted policy set."""
 
     hash: str
     rules: bytes
     actions: str
     tests: int
     left_out: list[str]
-    """safeguards of the server that it does not extend"""
+    """safeguards of the server that the set leaves out"""
 
     def restore(self, own: dict[str, str]) -> Loaded:
-        """The set as the server uses it. Call it in a thread: it takes up to a second for a large set."""
+        """Return the loaded set. Call this in a thread: a large set takes up to a second."""
         files = extend(own, self.left_out)
         rules, actions = ir.parse(self.rules), decode_actions(self.actions)
         ready: Ready = restore(self.hash, files, rules, actions)
@@ -54,7 +54,7 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
 
 
 class Needs(msgspec.Struct, frozen=True, tag="needs"):
-    """The checks that the server makes before it sends the upload again."""
+    """The work that the server must do before it sends the upload again: check the program, or answer its questions."""
 
     program: Program
     is_checked: bool
@@ -66,7 +66,9 @@ class _Unchecked(Exception):
 
 
 class _Rehearsal:
-    """The remote engines of a check in two passes: returns known verdicts, and collects the questions without one."""
+    """The remote engines during a load in several passes: returns known verdicts, and collects questions that
+    have none.
+    """
 
     def __init__(self, upload: Upload) -> None:
         self._is_checked, self._known = upload.is_checked, dict(upload.verdicts)
@@ -92,7 +94,9 @@ decode_answer = msgpack_decoder(Parsed | Needs)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """The answer to one upload. Raises Malformed, Invalid."""
+    """Return the answer to one upload: the accepted set, or the work that the server must do. Raises Malformed,
+    Invalid.
+    """
     upload = _decode_upload(body)
     engine = _Rehearsal(upload)
     try:

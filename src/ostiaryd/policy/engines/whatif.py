@@ -1,8 +1,8 @@
-"""What-if, in a confined process: one candidate, then rows of the ledger, at last a report.
+"""What-if, in a confined process: one candidate set, then entries of the ledger, then a report.
 
 Candidate        -> {}
-Rows             -> {} when all are compared, {"lacks": digest} where it stops at a catalogue
-CatalogueText    -> the same, going on from there
+Rows             -> {} when all are compared, {"lacks": digest} if a catalogue is needed first
+CatalogueText    -> the same, for the remaining rows
 Ended            -> {"report": ..}
 """
 
@@ -22,7 +22,7 @@ from ostiaryd.policy.model.whatif import Comparison
 
 
 class _Run:
-    """A candidate, and how far it is."""
+    """The comparison with one candidate set, and its progress."""
 
     def __init__(self, candidate: Candidate) -> None:
         rules = ir.parse(candidate.rules.encode())
@@ -54,7 +54,7 @@ _running: list[_Run] = []
 
 
 def answer(body: bytes) -> bytes:
-    """The answer to a request of ours."""
+    """Return the answer to a request of the server."""
     match decode_request(body):
         case Candidate() as candidate:
             _running[:] = [_Run(candidate)]

@@ -1,6 +1,6 @@
-"""Approvals at the decision point: holdings that end with their agent and task, each spent by one call.
+"""Approvals at the decision point: an approval ends with its agent and its task, and is spent by one call.
 
-The package `approvals` fills this table; the act that decides a call reads it.
+The package `approvals` writes this table; the act that decides a call reads the table.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
 KIND = "approval"
 """The kind of holding of an approval."""
 RENEWABLE = ("approval_mismatch", "approval_ended")
-"""Refusals of an approval after which another one may be requested at once."""
+"""Reason codes for a refused approval after which the agent may request another approval at once."""
 
 
 def hold_approval(
     act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int, keys: list[str]
 ) -> None:
-    """Store an approval of the request with that digest, valid while the signing `keys` are valid (two at most). Raises
+    """Store an approval of the request with that digest, bound to the signing `keys` (two at most). Raises
     Forbidden for an agent that is not active.
     """
     jkt, other = (*keys, None, None)[:2]
@@ -41,10 +41,10 @@ def hold_approval(
 
 
 def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[str]:
-    """Spend an approval on that call, named by a random number of the requester; return the asking policies.
+    """Mark an approval as spent by the call `call`, a random number of the requester; return the policies that asked.
 
     Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent approval
-    (`approval_spent`), and an expired one (`approval_ended`).
+    (`approval_spent`), and an ended one (`approval_ended`).
     """
     approved, holding = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if approved is None:
@@ -65,8 +65,8 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
 def decide_approved(
     act: Act, evaluator: Evaluator, resolved: ToolCall, denied: Decision, id: str
 ) -> tuple[Decision, Posed | None]:
-    """Return the decision on a call that lacks a yes alone, with the approval `id`, which the call spends; or a denial
-    that says why not. The spending has an entry of its own.
+    """Return the decision on a call that lacks only an approval, and spend the approval `id`. If the approval
+    is refused, return a denial with the reason. Either result has an entry of its own.
     """
     call = resolved.call
     assert call.ready is not None
@@ -99,7 +99,7 @@ def decide_approved(
 
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:
-    """Return the tool of that resource. Raises NotFound."""
+    """Return the tool of the resource, prepared for decisions. Raises NotFound."""
     if (ready := protected(reader, resource).tools.get(tool)) is None:
         raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
     return ready

@@ -1,4 +1,4 @@
-"""Decisions at the server, each on its entry: one question, and a batch of them."""
+"""Decisions at the server, for a single request or a batch, each recorded in its entry."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"
 WORD_LIMIT = 256
 LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
-"""bytes of an entry for the decisions of a batch; the rest is for everything else that it says"""
+"""maximum size of the decisions of a batch in one entry, in bytes; the rest of the entry is for its other members"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +43,9 @@ _encode = msgspec.json.Encoder().encode
 def decide_one(
     act: Act, question: Question, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
 ) -> Decision:
-    """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
+    """Decide a question and record the decision. `digest` is the digest of the request; the entry omits the
+    properties and the context of the request.
+    """
     evaluator = Evaluator(act.tx, active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     decision, posed = _decide(act, evaluator, question)
     entry = act.entry
@@ -72,11 +74,11 @@ def decide_all(
     by: Caller | None,
     remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
-    """Decide the questions in order, up to the decision that settles the batch, and record all decisions in one entry,
-    or in several if one is too small.
+    """Decide the questions in order and record all decisions in one entry, or in several if one is too small. The
+    `semantic` says which decision ends the batch.
 
-    Each allowed call is charged, whatever the later decisions are. None stands for an item that is not a question, and
-    counts as a denial.
+    Each allowed call is charged, even if a later decision is a denial. None stands for an item that is not well-formed,
+    and counts as a denial.
     """
     evaluator = Evaluator(act.tx, policies := active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
@@ -103,11 +105,11 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
     """Resolve, decide and settle a request; return the decision, and the question that the policies answered.
 
     1. The request is resolved, or denied.
-    2. The rules of `access.decide` for a call of a tool; the policies alone for any other request.
-    3. Approval. If only a person's yes is missing, the call spends the approval that is shown.
-    4. Rate. The call is within the rates of throttled agents.
-    5. Budget. The budgets of the task pay for the call.
-    6. History. The call is remembered.
+    2. `access.decide` decides on a call of a tool; the policies alone decide on any other request.
+    3. Approval. If only an approval is missing, the call spends the approval that the request shows.
+    4. Rate. A call beyond the rate of a throttled agent is denied.
+    5. Budget. The call is charged to the budgets of its task, or denied.
+    6. History. The call is added to the memory of its task.
     """
     try:
         resolved = evaluator.resolve(question)  # 1
@@ -121,8 +123,8 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Store beside `entry` the question that the policies answered at `at` (microseconds), if they were asked, after
-    the questions before, and in the entry the verdict of a set that only watches.
+    """Store the questions that the policies answered at `at` (microseconds) beside `entry`, behind questions
+    stored before. Record in the entry the verdict of a watching set. Do nothing if the policies were not asked.
     """
     if any(posed):
         if entry.kept_facts is None:
@@ -133,13 +135,13 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:
-    """The entry is about whom the question names; who asked is its reporter."""
+    """Record the requester as the reporter of the entry; the entry itself is about the subject of the question."""
     if by is not None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
 
 
 def _note_registered(act: Act, question: Question) -> None:
-    """Agents and tools where searches look for them, the agent by its id though it was named."""
+    """Record the agent (by its id), the resource and the tool in the entry, where searches of the ledger find them."""
     entry, subject, resource = act.entry, question.subject, question.resource
     entry.resource = shorten(resource.id)
     if REGISTERED.get(resource.type) == "Tool":
@@ -154,12 +156,14 @@ def _note_registered(act: Act, question: Question) -> None:
 
 
 def shorten(word: str) -> str:
-    """Return `word`, cut to the length that an entry stores."""
+    """Return `word`, cut to the length limit of an entry."""
     return word[:WORD_LIMIT]
 
 
 def other_details(decision: Decision | Judgement) -> dict[str, Any]:
-    """Return the rest of a decision for its entry: watching policies, errors, and the approval."""
+    """Return further details of a decision for its entry: watching policies, errors, the approval, and the
+    verdict if the call passed despite a denial.
+    """
     details: dict[str, Any] = {}
     if decision.watched:
         details["watched"] = decision.watched
@@ -173,8 +177,8 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
 
 
 def _line(question: Question | None, decision: Decision | None) -> bytes:
-    """Encode a decision of a batch: allowed, subject, action, resource, the policies or else the codes of the
-    reasons.
+    """Encode a decision of a batch: allowed, subject, action, resource, and the policies or, without policies,
+    the codes of the reasons.
     """
     if question is None or decision is None:
         return b"[false]"
@@ -187,7 +191,9 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
 
 
 def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:
-    """The decisions on the act's entry; when it is full, on further entries of the same act, each saying its part."""
+    """Write the decisions into the entry of the act. If they do not fit, add further entries to the act; each
+    then has its part number.
+    """
     parts: list[list[tuple[bytes, Posed | None]]] = [[]]
     room = ROOM
     for line in lines:

@@ -1,4 +1,4 @@
-"""Registered agents and resources as policies see them: entities, the widest token, and the risk context."""
+"""Registered agents and resources as policies see them: their entities, their widest token, and their risk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _FOREVER = 1 << 40
 def risk_context(
     reader: Reader, policies: Policies, agent: Agent, task: str, links: Sequence[Link] = (), *, at: int
 ) -> Record:
-    """Return `context.risk` of a request that comes through the agent and `links`; empty if no policy reads it."""
+    """Return `context.risk` for a request of an agent that got its task through `links`; empty if no policy
+    reads the risk.
+    """
     if not policies.reads_risk:
         return {}
     through = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
@@ -41,19 +43,21 @@ def entity_of_agent(agent: Agent) -> Entity:
 
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """Return the entity of an agent, and the part of it that the ledger keeps."""
+    """Return the entity of an agent, and the facts of it that are stored beside an entry."""
     facts = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
     return entity_of_agent(agent), facts
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """Return the entity of a registered resource, and the part of it that the ledger keeps."""
+    """Return the entity of a registered resource, and the facts of it that are stored beside an entry."""
     ready = protected(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 
 def widest_claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """Return the claims of the widest token for this resource under this task."""
+    """Return the claims of a token with all scopes and details that the agent can have for the resource under
+    the task.
+    """
     line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)
     return AccessClaims(

@@ -1,10 +1,10 @@
 """Evaluations within one transaction: a request is resolved, decided, and settled.
 
-The registry's word on agents and tools goes before the caller's:
+For agents and tools, the facts of the registry take precedence over the caller's statements:
 
-    agent calls tool       the whole decision of `ostiary.decision.access`, within the task that the context names
-    agent does otherwise   the agent is active, then the policies
-    any other subject      the policies alone: types and properties as they were sent
+    agent calls tool       the complete decision of `ostiary.decision.access`, within the task that the context names
+    agent does otherwise   the agent must be active; then the policies decide
+    any other subject      only the policies decide, on types and properties as the caller sent them
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 _EntityWithFacts = tuple[Entity, Seen | None]
-"""An entity, and the part of it that the ledger keeps if it is registered."""
+"""An entity, and the facts that are stored beside an entry if the entity is registered."""
 
 
 class ToolCall(NamedTuple):
@@ -78,26 +78,26 @@ class ToolCall(NamedTuple):
 
 
 class OtherRequest(NamedTuple):
-    """Any other request: the policies alone decide."""
+    """Any other request: only the policies decide."""
 
     question: Question
     principal: _EntityWithFacts
     resource: _EntityWithFacts
     behind: tuple[Entity, ...]
-    """the agents through which an agent got its task"""
+    """the agents through which the principal got its task"""
     context: Record
-    """members of the context that the server states, and that no caller can set"""
+    """members of the context that the server sets, and no caller can set"""
 
 
 Resolved = ToolCall | OtherRequest
 
 
 class Evaluator:
-    """Evaluates any number of requests with the policies `policies`, at `now` (microseconds).
+    """Evaluates requests with one policy set at `now` (microseconds).
 
-    With `remote`, contexts say the instant at which remote policies were asked, so that the questions are the same
-    again; liveness is as of `now`. `keys` open the memories of tasks: without them, a call that depends on a memory is
-    denied.
+    With `remote`, the context has the time of the questions to remote policies, so that a second evaluation asks the
+    same questions; tokens and tasks are checked at `now`. `keys` decrypt the memories of tasks; without keys, a call
+    that depends on a memory is denied.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Evaluator:
         self._reader, self._policies, self._now, self._keys = reader, policies, now, keys
         self._remote = fresh_answers(remote, policies, now=now)
         self.at = now if self._remote is None else self._remote.at
-        """the instant that contexts say"""
+        """the time in the context of policies"""
         self._moment = moment(self.at)
         self._last: tuple[Thing | None, _EntityWithFacts] = None, (entity(Uid("", "")), None)
 
@@ -128,7 +128,7 @@ class Evaluator:
         return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
 
     def resolve(self, question: Question) -> Resolved:
-        """Return the request with the facts of its entities. Raises Unanswerable, Forbidden, NotFound."""
+        """Return the request with its entities and their facts. Raises Unanswerable, Forbidden, NotFound."""
         subject = question.subject
         if REGISTERED.get(subject.type) == "Agent":
             agent = active_agent(self._reader, subject.id, now=self._now)
@@ -140,8 +140,8 @@ class Evaluator:
         return OtherRequest(question, self._last[1], self._find(question.resource), (), {})
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
-        """Return the decision, and the question to the policies, if there was one. `approved`: the asking policies with
-        an approval.
+        """Return the decision, and the question that the policies answered, if they were asked. `approved`: the
+        asking policies that have an approval.
         """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)
@@ -150,9 +150,9 @@ class Evaluator:
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
 
     def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
-        """Draw the cost of an allowed call from the budgets of its task, and add the call to the memory of the task.
+        """Charge an allowed call to the budgets of its task, and add the call to the memory of the task.
 
-        A call that a budget does not pay for, or that is one too many for a throttled agent, is denied.
+        A call that exceeds a budget, or the rate of a throttled agent, is denied.
         """
         if not decision.allowed or isinstance(resolved, OtherRequest):
             return decision
@@ -175,7 +175,7 @@ class Evaluator:
         return decision
 
     def foresee(self, question: Question) -> Foresight:
-        """Return the possible verdicts while arguments that the question does not give are unknown. Raises nothing."""
+        """Return the verdicts that are possible while some arguments of the tool are not given. Raises nothing."""
         try:
             resolved = self.resolve(question)
         except (Unanswerable, Forbidden, NotFound):
@@ -212,7 +212,9 @@ class Evaluator:
         return decision, Posed(question=question, principal=facts, resource=target, context=kept)
 
     def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
-        """Drive a decision within this transaction. Questions to remote policies are asked around the act."""
+        """Run the steps of a decision within this transaction. Remote policies are not asked here, but before
+        or after the act.
+        """
         answer: Memory | Before | None = None
         with closing(steps):
             while True:
@@ -272,7 +274,7 @@ class Evaluator:
         return ToolCall(access.resolve(principal, tool, arguments, facts, self.at), task)
 
     def _risks(self, principal: Principal) -> dict[str, Risk]:
-        """The risk of the agents and tasks through which a call comes, if a policy reads it."""
+        """Return the risk of the agents and tasks through which a call comes; empty if no policy reads the risk."""
         if not self._policies.reads_risk:
             return {}
         return registry.get_risks(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))

@@ -1,9 +1,10 @@
-"""Remote policies, asked around acts: Rego in a confined process, a remote OPA by its API (`POST /v1/data/PATH`).
+"""Remote policies: Rego in a confined process, and a remote OPA by its API (`POST /v1/data/PATH`).
 
-A flow never waits for the network. An evaluation is made once ahead of its act, which finds the questions; they are
-asked here, and the act has the verdicts (`ask_ahead`). A question that the act finds anew, since something has changed
-meanwhile, has no verdict there, and its policies fail. An act that does more than evaluate cannot be made ahead: it is
-undone when it comes to a question, and run again with the verdict (`act_with_answers`).
+An act never waits for the network. The request is evaluated once before its act, to find the questions for remote
+policies; they are asked, and the act uses the verdicts (`ask_ahead`). A question that first appears during the act,
+because some fact has changed, has no verdict, and its policies fail. An act that does more than evaluate cannot be
+evaluated before. If such an act needs a verdict, it is undone, the question is asked, and the act runs again
+(`act_with_answers`).
 """
 
 from __future__ import annotations
@@ -41,22 +42,24 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 COMPILE_S = 5.0
 POOL = 3
-"""processes that run Rego, so that a question which loops holds up one of them"""
+"""number of processes that run Rego: an evaluation that does not end blocks only one of them"""
 RESERVED = 4 << 30
-"""Bytes of address space that Go's runtime reserves and does not use."""
+"""Address space that Go's runtime reserves and does not use, in bytes."""
 GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
-"""Few threads, whose stacks count as memory, on machines of many processors; collect garbage before the limit."""
+"""Environment of Go's runtime: few threads, since their stacks count as memory, and garbage collection before
+the limit.
+"""
 ALL_S = 2.0
-"""limit for all questions of one request, in seconds"""
+"""time limit for all Rego questions of one request, in seconds"""
 MAX_RETRIES = 3
-"""An exchange asks twice, and the set may be swapped in between."""
+"""Maximum number of runs with verdicts: a token exchange asks twice, and the active set may change in between."""
 _encode = msgspec.json.Encoder().encode
 _decode_said = json_decoder(tuple[PolicyResult, ...])
 _decode_error = json_decoder(dict[str, str])
 
 
 class _Document(msgspec.Struct):
-    """The response of OPA. A document without a result is undefined."""
+    """The response of OPA. A response without `result` means that the document is undefined."""
 
     result: msgspec.Raw = msgspec.Raw()
 
@@ -78,11 +81,11 @@ def _exact(text: str) -> float:
 
 
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
-"""Numbers that may not be the shortest text of their float; shorter ones always are."""
+"""Pattern of numbers that a 64-bit float may change; shorter numbers are always exact."""
 
 
 class _Rego:
-    """A confined process that runs Rego, and the programs that it has compiled. For one thread at a time."""
+    """A confined process that runs Rego, with the programs that it has compiled. Use it in one thread at a time."""
 
     def __init__(self) -> None:
         self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
@@ -90,12 +93,12 @@ class _Rego:
         self._loaded: set[str] = set()
 
     def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
-        """Ask the confined process for the verdict of a program. Raises Invalid, Unavailable."""
+        """Return the answer of the confined process to the request `body`. Raises Invalid, Unavailable."""
         self.load(program)
         return self.confined.ask(body, within_s=within_s)
 
     def load(self, program: Program) -> None:
-        """See that it has the program. Raises Invalid, Unavailable."""
+        """Compile a program in the process, unless it is compiled already. Raises Invalid, Unavailable."""
         life = self.confined.start()
         if life != self._life:
             self._life, self._loaded = life, set()
@@ -107,13 +110,13 @@ class _Rego:
         self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:
-        """Load a program ahead of a question; a failure is reported with the first question."""
+        """Load a program before the next question. A failure is reported with that question."""
         with suppress(Refused):
             self.load(program)
 
 
 class Engines:
-    """The engines of this process, made with the world and closed with it."""
+    """The engines of this process for remote policies."""
 
     def __init__(self, world: World) -> None:
         config = world.config
@@ -126,7 +129,7 @@ class Engines:
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
-        """Check that a program can run on this server. Raises Invalid."""
+        """Check that this server can run a program. Raises Invalid."""
         if program.remote and self._opa is None:
             raise Invalid("the set asks a remote OPA, and none is configured", hint="opa_url in the configuration")
         if not program.policies:
@@ -139,8 +142,8 @@ class Engines:
             raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
 
     async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, RemoteVerdict]:
-        """Return the verdicts of all policies of the program on each question. Raises nothing: a failed policy has an
-        error verdict.
+        """Return the verdicts of all policies of the program on each question. Raises nothing: a policy that
+        fails has an error as its verdict.
         """
         pending = list(questions)
         local = await self._ask_rego(program, pending)
@@ -156,7 +159,7 @@ class Engines:
             await self._opa.close()
 
     async def _with_one(self, work: Callable[[_Rego], T]) -> T:
-        """Run `work` on a free process: the last process that became free has the warmest caches."""
+        """Run `work` on a free process: the process that was used last, since its caches are warm."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[_Rego], T]) -> T:
@@ -215,29 +218,31 @@ def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
 
 
 class Latest:
-    """The set that made the latest decision in this process, so that no question looks it up.
+    """The policy set of the latest decision in this process; a question therefore needs no database read.
 
-    Another process may have activated another set meanwhile. Then the first question that needs a remote verdict is
-    denied, and corrects this.
+    If another process has activated another set, the first question that needs a remote verdict is denied, and its
+    decision updates this set.
     """
 
     def __init__(self, world: World) -> None:
         self._ready: Ready | None = None
 
     def note(self, hash: str) -> None:
-        """Note the set that has just decided."""
+        """Forget the stored set if the set that has just decided is another one."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
 
     def get(self, reader: Callable[[], Reader]) -> Ready:
-        """Return the latest set, or the active one."""
+        """Return the stored set; without one, the active set."""
         if self._ready is None:
             self._ready = flows.active_set(reader())
         return self._ready
 
 
 async def check_at_start(world: World) -> None:
-    """Log an error if Rego or OPA of the active set cannot run here, after an upgrade for example."""
+    """Log an error if this server cannot run the Rego or OPA policies of the active set, for example after an
+    upgrade.
+    """
     hash = await world.db.scan(flows.active_hash)
     try:
         ready = await world.db.scan(flows.active_set)
@@ -250,7 +255,9 @@ async def check_at_start(world: World) -> None:
 
 
 def check_numbers(body: bytes) -> None:
-    """Raise Malformed for a number that a float changes: OPA compares all of its digits, and would not see them."""
+    """Check that a 64-bit float can hold each number of the body: OPA compares all digits of a number, and
+    would get a changed one. Raises Malformed.
+    """
     if _LONG_NUMBER.search(body):
         try:
             json.loads(body, parse_float=_exact)
@@ -261,9 +268,9 @@ def check_numbers(body: bytes) -> None:
 async def ask_ahead(
     call: Call, evaluate: Callable[[Evaluator], object], *, check: Callable[[bytes], None] = check_numbers
 ) -> RemoteAnswers | None:
-    """Return the verdicts that evaluating will need of remote policies; None if no policy is remote.
+    """Return the verdicts of remote policies that an evaluation needs; None if the active set has no remote policies.
 
-    The caller is proved before. `check` looks at the numbers of the body first.
+    Authenticates the caller before it asks. `check` first checks the numbers of the body.
     """
     world = call.world
     ready = world.keep(Latest).get(world.db.read)
@@ -277,8 +284,8 @@ async def ask_ahead(
 
 
 async def ask_ahead_scanning(call: Call, evaluate: Callable[[Reader, RemoteAnswers], object]) -> RemoteAnswers | None:
-    """Ask ahead, as `ask_ahead` does, for an evaluation that may scan the database; the caller is
-    authenticated already.
+    """Return the verdicts of remote policies, as `ask_ahead` does, for an evaluation that may scan the
+    database. The caller must be authenticated already.
     """
     world = call.world
     ready = await world.db.scan(flows.active_set)
@@ -291,7 +298,7 @@ async def ask_ahead_scanning(call: Call, evaluate: Callable[[Reader, RemoteAnswe
 
 
 async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable[T]]) -> T:
-    """Run an act that may need remote policies: again with their verdicts, up to MAX_RETRIES times."""
+    """Run an act that may need remote policies. If it does, ask them and run the act again, up to MAX_RETRIES times."""
     retry: Retry | None = None
     for left in reversed(range(MAX_RETRIES)):
         try:
@@ -303,7 +310,9 @@ async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable
 
 
 async def why_no_token(call: Call, ready: Ready) -> str:
-    """Return why that set would issue no other token for this API to the caller; empty if it would."""
+    """Return the reason for which that set would deny the caller another token for this API; empty if it would
+    issue one.
+    """
     world, remote = call.world, RemoteAnswers(ready.policies, call.world.now())
 
     def why(remote: RemoteAnswers) -> str:
@@ -314,19 +323,19 @@ async def why_no_token(call: Call, ready: Ready) -> str:
 
 
 async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:
-    """Return the verdicts of the remote policies of that set on a question of a guard."""
+    """Return the verdicts of the remote policies of a set on a question from a guard."""
     assert ready.program is not None
     return (await world.keep(Engines).ask(ready.program, [question]))[question]
 
 
 async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAnswers:
-    """Ask the remote policies of that set for all missing verdicts."""
+    """Ask the remote policies of the set the questions that have no verdict; return all verdicts."""
     assert ready.program is not None
     verdicts = await world.keep(Engines).ask(ready.program, remote.missing)
     return RemoteAnswers(ready.policies, remote.at, remote.verdicts | verdicts)
 
 
 def note_latest(world: World, *hashes: str) -> None:
-    """Note the sets that have just decided, or become active."""
+    """Record the sets that have just decided or become active."""
     for hash in hashes:
         world.keep(Latest).note(hash)

@@ -1,4 +1,4 @@
-"""Policies on issuance: tokens, parts of tasks, and elevations."""
+"""Policies on issuance: tokens, delegated tasks, certificates, secrets, and elevations."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def decide_issue(
     """Check that `agent` may have a token for `resource`, or for the unregistered `uri`; return the hash of the
     policies.
 
-    `acr` is that of the token; `chain` has the agents through which the task came. Raises Forbidden with the code
-    `access_denied`.
+    `acr` is the `acr` of the token; `chain` has the agents through which the task was delegated. Raises Forbidden with
+    the code `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
     handed = _handed(agent.agent_id, task, scopes, _classes(details), behind, person, _proved(acr))
@@ -80,8 +80,8 @@ def check_delegation(
     chain: Sequence[Link] = (),
     person: str | None = None,
 ) -> None:
-    """Check that `giver`, who got the task through `chain`, may delegate a part of it to `receiver`, `depth` steps from
-    its start. Raises Forbidden with the code `access_denied`.
+    """Check that `giver`, who got the task through `chain`, may delegate a part of it to `receiver`. `depth` is
+    the number of delegations that lead to this part. Raises Forbidden with the code `access_denied`.
     """
     behind = chain_of(chain, holder=giver.agent_id)
     handed = _handed(giver.agent_id, task, scopes, _classes(details), behind, person, (("depth", depth),))
@@ -123,11 +123,12 @@ def check_secret(
     request: tuple[tuple[str, str], ...] = (),
     token_scopes: frozenset[str] | None = None,
 ) -> str:
-    """Check that `agent` may use a secret by the action (`read_secret`) and the operation in detail (`metadata`).
+    """Check that `agent` may perform the action on a secret (`read_secret`); `operation` is the exact operation
+    (`metadata`).
 
-    `request`: the attributes of the request into which the secret is put. `token_scopes` are those of the access token
-    of a connected account (`read_account_token`). Return the hash of the policies. Raises Forbidden with the code
-    `access_denied`.
+    `request`: the attributes of the request into which the secret is inserted. `token_scopes` are the scopes of the
+    access token of a connected account (`read_account_token`). Return the hash of the policies. Raises Forbidden with
+    the code `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
     more: tuple[tuple[str, str | frozenset[object]], ...] = (
@@ -143,8 +144,8 @@ def check_secret(
 
 
 class Handed(NamedTuple):
-    """The subject of an issue or a delegation: the person, the extent, and the chain. `encoded` is `context` in Cedar's
-    JSON, without the time and the risk.
+    """The context of an issuance or a delegation: the person, the extent, and the chain. `encoded` is `context`
+    in Cedar's JSON, without the time and the risk.
     """
 
     context: Record
@@ -162,7 +163,7 @@ def _handed(
     person: str | None,
     more: tuple[tuple[str, int | str | frozenset[object]], ...] = (),
 ) -> Handed:
-    """Remembered, since who is given something mostly asks for the same again."""
+    """Return the context of an issuance. Cached, since an agent mostly requests the same again."""
     first = chain.behind[-1].uid.id if chain.behind else agent
     context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
     if classes is not None:
@@ -204,8 +205,8 @@ def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
 def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
-    """Return the verdict of the policies on additional scopes for a limited time; an asking policy counts even without
-    a permit. Raises RemotePoliciesNeeded.
+    """Return the verdict of the policies on additional scopes for a limited time. A policy that asks for
+    approval applies even if no policy permits. Raises RemotePoliciesNeeded.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
@@ -267,13 +268,13 @@ def _judge(
 
 @lru_cache(maxsize=1024)
 def _chain_cache(policies: Policies, principal: AgentSeen, resource: Seen, chain: Chain) -> ChainCache:
-    """Return the cache of this chain: its entities follow from the facts that the ledger keeps of them."""
+    """Return the cache of this chain. The recorded facts determine the entities, so equal facts share a cache."""
     return {}
 
 
 def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, remote: RemoteAnswers) -> str:
-    """Return why these policies would issue no token like the caller's; empty if they would, or if the caller is not an
-    agent.
+    """Return the reason for which these policies would deny the caller another token; empty if they would issue
+    one, or if the caller is not an agent.
     """
     if caller.kind != "agent" or (agent := registry.get_agent(reader, caller.id)) is None:
         return ""

@@ -1,8 +1,8 @@
 """Live entries of the ledger as server-sent events (HTML 9.2), for callers who may read them.
 
-Each stream has a place in the ledger and reads from there, so a stream that was dropped continues at its
-`Last-Event-ID` without a lost or doubled entry, and a slow reader costs no memory. Streams read the newest entries from
-one buffer. The rights of the caller are checked again before each batch and each heartbeat.
+Each stream has a position in the ledger and reads from there. A stream that was interrupted therefore continues at its
+`Last-Event-ID` without a lost or repeated entry, and a slow reader costs no memory. All streams read the newest entries
+from one buffer. The rights of the caller are checked again before each batch and each heartbeat.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller, OwnerId
 
 MAX_STREAMS, MAX_OF_CALLER = 200, 10
-"""Streams of a server, and of one caller."""
+"""Maximum number of open streams of the server, and of one caller."""
 MAX_MISSED = 10_000
-"""Entries that a stream may have missed and still continue."""
+"""Maximum number of missed entries after which a stream can still continue."""
 BATCH = 500
 KEPT = 2000
-"""Entries in the buffer."""
+"""Maximum number of entries in the buffer."""
 BEAT_S = 15.0
 POLL_S = 1.0
-"""Seconds after which entries of other servers of the database are looked for."""
+"""Interval of checks for entries from other servers of the same database, in seconds."""
 PAUSE_S = 0.2
-"""Seconds between two batches of a stream."""
+"""Pause between two batches of a stream, in seconds."""
 MAX_LIFE_S = 300.0
 _PLACE = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})")
 LEDGER_AREA = "audit"
@@ -61,11 +61,13 @@ AREAS = {
     "tool": "activity",
     "watch": "findings",
 }
-"""Families of actions, and the list that shows their objects; who may read the list hears that it changed."""
+"""The area of the API that lists the objects of each family of actions. A caller who may read the area receives
+changes of the family.
+"""
 PERSONAL = frozenset({"approval", "incident"})
-"""Families of which the owner of an agent, and each member of the team that owns it, hears also without a role."""
+"""Families whose changes the owner of an agent, and each member of the owning team, receives without a role too."""
 Rights = frozenset[str] | None
-"""The families whose changes a caller hears of; None: every entry."""
+"""The families whose changes a caller receives; None: all entries in full."""
 
 
 def list_families(areas: Collection[str]) -> frozenset[str]:
@@ -75,8 +77,8 @@ def list_families(areas: Collection[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry of the buffer: its index, its family, the owner of the agent that it is about where it is of a personal
-    family, and its event.
+    """An entry of the buffer: its index, its family, the owner of its agent (only for the families in
+    `PERSONAL`), and its event.
     """
 
     index: int
@@ -86,7 +88,7 @@ class Line:
 
 
 class LiveEntries:
-    """The event streams of this process; lives on the event loop."""
+    """The event streams of this process. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -99,15 +101,15 @@ class LiveEntries:
 
     @property
     def count(self) -> int:
-        """The number of open streams."""
+        """Return the number of open streams."""
         return self._callers.total()
 
     def follow(
         self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
     ) -> AsyncGenerator[bytes, None]:
-        """Return the events of a new stream behind the `Last-Event-ID` `place`, or from now on.
+        """Return the events of a new stream behind the `Last-Event-ID` `place`; without a `place`, from now on.
 
-        `is_live` tells whether the credential of the caller is still in force. Raises Conflict (`too_many_streams`).
+        `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`).
         """
         if self._is_full(caller):
             raise Conflict(
@@ -147,7 +149,9 @@ class LiveEntries:
             self._callers += Counter()  # callers without a stream leave
 
     def _open(self, place: str | None) -> tuple[int, bytes]:
-        """Return the index at which a stream starts, and its first event: `reset` if the place is not known here."""
+        """Return the index at which a stream starts, and its first event: `reset` if the place is unknown or
+        too old.
+        """
         size = self._read_size()
         match = _PLACE.fullmatch(place) if place else None
         start = int(match[1]) + 1 if match and match[2] == self._history else size
@@ -160,7 +164,7 @@ class LiveEntries:
         return b"%d-%b" % (index, self._history.encode())
 
     def _rights(self, caller: Caller, is_live: Callable[[Reader], bool]) -> Rights:
-        """Return the rights of a caller now. Raises Forbidden for a caller who has lost them."""
+        """Return the present rights of a caller. Raises Forbidden for a caller whose credential or right has ended."""
         reader, now = self._world.db.read(), self._world.now()
         if not is_live(reader):
             raise Forbidden("the session or the token has ended")
@@ -187,7 +191,9 @@ class LiveEntries:
         return [*events, b"id: %b\n\n" % self._place(lines[-1].index)]
 
     async def _read(self, position: int) -> list[Line]:
-        """Return the next entries from `position` on: from the buffer, or, for a stream that is behind, in a thread."""
+        """Return the next entries from `position` on: from the buffer, or in a thread if the stream is behind
+        the buffer.
+        """
         if position >= self._read_size():
             return []
         first = self._lines[0].index if self._lines else position
@@ -213,7 +219,7 @@ class LiveEntries:
         return Line(index, family, None if agent is None else agent.owner, event)
 
     async def _wait(self, position: int, *, within_s: float) -> bool:
-        """Wait for an entry at `position`; return whether there is one."""
+        """Wait up to `within_s` seconds for an entry at `position`; return whether there is one."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         while position >= self._read_size():
@@ -224,7 +230,9 @@ class LiveEntries:
         return True
 
     def _read_size(self) -> int:
-        """Return the size of the ledger: read after each commit of this server, and every `POLL_S`."""
+        """Return the size of the ledger, which is read again after each commit of this server and every
+        `POLL_S` seconds.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._size_at >= POLL_S:
             self._size, self._size_at = ledger.get_head(self._world.db.read())[0].size, now
@@ -238,5 +246,5 @@ class LiveEntries:
 
 
 def _answers_for(reader: Reader, owner: OwnerId, person: str) -> bool:
-    """Return whether a person is the owner, or a member of the team that is."""
+    """Return whether a person is the owner, or a member of the owning team."""
     return owner == person or registry.is_member(reader, owner, person)

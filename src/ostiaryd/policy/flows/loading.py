@@ -1,4 +1,6 @@
-"""Loading an uploaded policy set: a confined process parses and tests it, the server answers for its Rego and OPA."""
+"""Loads an uploaded policy set: a confined process parses and tests the set, and the server evaluates its Rego
+and OPA policies for the tests.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from ostiaryd.policy.model import Loaded, check_files
 
 TARGET = "ostiaryd.policy.engines.sets:answer"
 TESTS_S = 60.0
-"""Seconds for all questions that the tests of one set ask of Rego or OPA."""
+"""Time limit for loading a set with its tests, in seconds."""
 
 
 class SetParser(Parser):
@@ -25,7 +27,7 @@ class SetParser(Parser):
 
 
 async def load_set(world: World, files: dict[str, str], *, has_engine: bool = True) -> Loaded:
-    """Return the set, ready to decide. Without `has_engine` a set that is not all Cedar is refused.
+    """Return the set, ready to decide. If `has_engine` is false, a set with policies that are not Cedar is refused.
 
     Raises Malformed, Invalid (`policy_test_failed` for a test, `too_costly` beyond the limits), Unavailable.
     """

@@ -1,4 +1,4 @@
-"""Resources prepared for decisions, kept for later ones."""
+"""A cache of resources that are prepared for decisions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ready: dict[tuple[str | None, ...], Protected] = {}
 
 
 def protected(reader: Reader, resource: Resource) -> Protected:
-    """Return the resource prepared for decisions: once for each catalogue, URI, segment and mode that it has had."""
+    """Return the resource prepared for decisions. It is prepared once for each catalogue, URI, segment and mode."""
     key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
     made = _ready.get(key)
     if made is None:
@@ -33,7 +33,7 @@ def protected(reader: Reader, resource: Resource) -> Protected:
 
 
 def handled(reader: Reader, id: str) -> list[str]:
-    """Return the data classes of a tool (`files/read_file`); none if the tool is unknown."""
+    """Return the data classes of a tool (`files/read_file`); empty if the tool is unknown."""
     name, _, tool = id.partition("/")
     resource = registry.get_resource(reader, name)
     ready = None if resource is None else protected(reader, resource).tools.get(tool)

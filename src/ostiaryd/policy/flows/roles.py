@@ -1,4 +1,4 @@
-"""Rights of people: role policies decide over each use of the administration API by a person (ADR 79)."""
+"""Rights of people: role policies decide each use of the administration API by a person (ADR 79)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts]
 
 
 def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *, now: int, acr: str) -> frozenset[str]:
-    """Return those of `areas` whose lists the caller may read at `now`. The caller has the scope `ostiary:read`: a
-    caller that is no person may read all.
+    """Return those of `areas` whose lists the caller may read at `now`. The caller must have the scope
+    `ostiary:read`: a caller that is not a person may read all areas.
     """
     if caller.kind != "person":
         return frozenset(areas)
@@ -111,7 +111,7 @@ def check_person_certificate(
 
 
 def known_roles(reader: Reader) -> frozenset[str]:
-    """Return the roles that the policies in force name."""
+    """Return the roles that the active policies name."""
     return active_set(reader).roles.names
 
 

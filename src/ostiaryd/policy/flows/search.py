@@ -1,11 +1,11 @@
-"""Searches of permissions: each candidate is evaluated as an evaluation would be, so that both agree.
+"""Searches of permissions: each candidate is evaluated as a single evaluation would be, so that both agree.
 
-Candidates are the entities that the policy set states and, of the registered types, those of the registry. A page
-examines a bounded number of them, in an order that a page token can go on with.
+Candidates are the entities that the policy set states and, for registered types, the registered entities. A page
+examines a limited number of candidates in a fixed order, and its page token continues there.
 
-Arguments of a tool that the search does not give are unknown: a candidate is a result if some completion of the
-arguments is permitted, and says on which inputs that depends. An unknown name of a registered type is an error; other
-unknown names find nothing, as the certification of AuthZEN demands, and the answer says why.
+Arguments of a tool that the search does not give are unknown: a candidate is a result if some values of the arguments
+are permitted, and the result names the inputs on which it depends. An unknown name of a registered type is an error.
+Other unknown names have no results, as the certification of AuthZEN requires, and the answer says why.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from ostiaryd.registry.model import Caller
 
 MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
-"""candidates of one page, whatever its limit"""
+"""maximum number of candidates of one page, whatever its limit"""
 MAX_EXAMINED_REMOTE = 100
 """maximum number of candidates of one page, for sets with remote policies"""
 NOTED = 100
-"""results that the entry names"""
+"""maximum number of results that the entry of a page names"""
 _CHUNK = 100
 
 Kind = Literal["subject", "resource", "action"]
 Candidate = tuple[str, str]
-"""the place in the order, and the id or name"""
+"""the position in the order of the search, and the id or name"""
 
 
 @dataclass(slots=True)
 class SearchPage:
-    """`after` is where the page ends, None at the end of all; `why` says in words why nothing could be found.
+    """A page of results. `after` is the position of its last candidate, None at the end of the search; `why` explains
+    why the search cannot have results.
 
     `depends` has the results that are permitted for some arguments only, each with the inputs on which it depends.
     """
@@ -71,10 +72,10 @@ def search(
     certain: bool = False,
     names_agents: bool = False,
 ) -> SearchPage:
-    """Return the next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Not on the loop.
+    """Return up to `limit` results behind `after`, from at most MAX_EXAMINED candidates. Slow: call it in a thread.
 
-    `certain` leaves out results that depend on unknown arguments; `names_agents`: an error may name an agent.
-    Raises NotFound for an unknown name of a registered type.
+    `certain` leaves out results that depend on unknown arguments; `names_agents`: an error may suggest the name of an
+    agent. Raises NotFound for an unknown name of a registered type.
     """
     _check_names(reader, ready, sought, names_agents=names_agents)
     page = SearchPage(ready.policies.hash, limit)
@@ -160,7 +161,7 @@ def _unknown_action(ready: Ready, query: Search) -> str:
 
 
 def _unknown(ready: Ready, query: Search) -> str:
-    """The part of the search that the policies do not know, with the nearest name; empty if all is known."""
+    """Return which name of the search the policies do not have, with the nearest name; empty if they have all names."""
     if unknown := _unknown_action(ready, query):
         return unknown
     for thing in (query.subject, query.resource):
@@ -199,7 +200,9 @@ def _candidates(reader: Reader, ready: Ready, query: Search, after: str) -> Iter
 
 
 def _stated(ids: tuple[str, ...] | list[str], after: str) -> Iterator[Candidate]:
-    """The order is that of the set, which a page token is bound to: so a place is a number."""
+    """Yield the ids behind `after`, in the order of the set. A position is an index: a page token is bound to
+    the set.
+    """
     first = int(after) + 1 if after else 0
     return ((str(index), ids[index]) for index in range(first, len(ids)))
 
@@ -219,7 +222,9 @@ def _resources(reader: Reader, after: str) -> Iterator[Candidate]:
 
 
 def _tools(reader: Reader, after: str) -> Iterator[Candidate]:
-    """Resource by resource; a place is the id of one, and the name of a tool of it."""
+    """Yield the tools behind `after`, ordered by resource. A position is the id of the resource and the name of
+    the tool.
+    """
     at, _, last = after.partition("/")
     if at and (within := registry.get_resource(reader, at)) is not None:
         names = (name for name in sorted(protected(reader, within).tools) if name > last)

@@ -1,4 +1,6 @@
-"""Policy sets: put, activate, look up. Compiled sets are cached by their hash, so the cache is never stale."""
+"""Policy sets: store, activate, look up. Compiled sets are cached by their hash, so that a cached set is never
+stale.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ from ostiaryd.registry.model import Caller
 
 BY_US = "ostiary"
 WEAKEN = "policy.weaken"
-"""The action of the entry that says which safeguards a switch of sets has removed."""
+"""The action of the entry that names the safeguards which a switch of sets has removed."""
 REMEMBERED = 8
 _compiled: dict[str, Ready] = {}
 
 
 def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None) -> PolicySet:
-    """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf.
+    """Store a set that `load` accepted, and activate it; the set that was active before remains stored.
 
-    Raises Invalid, Conflict where the gate does not let it pass.
+    Raises Invalid, Conflict if the `gate` refuses the set.
     """
     note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
     if gate is not None:
@@ -37,7 +39,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
 
 def activate(act: Act, hash: str) -> PolicySet:
-    """Go back, or forward, to a set on the shelf. Raises NotFound."""
+    """Activate a stored set. Raises NotFound."""
     summary = find_set(act.tx, hash)
     note(act, object=hash, before=store.active(act.tx))
     if store.get(act.tx, hash) is None:  # the starter set, for the first time
@@ -47,7 +49,7 @@ def activate(act: Act, hash: str) -> PolicySet:
 
 
 def activate_starter(act: Act) -> PolicySet:
-    """Let the starter set decide."""
+    """Activate the starter set."""
     return activate(act, starter().hash)
 
 
@@ -69,10 +71,10 @@ def _contents(reader: Reader, hash: str) -> Contents:
 
 
 def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
-    """Check that the plan is still about the active set, and that `loses` names each safeguard that goes.
+    """Check that the plan is still about the active set, and that `loses` names each safeguard that the switch removes.
 
-    Notes the safeguards that go and that are left out, and records their loss in an entry of its own. Raises Conflict
-    (`policy_changed`, `loses_safeguards`).
+    Records the removed safeguards and the safeguards that are left out; removed safeguards also get an entry of their
+    own. Raises Conflict (`policy_changed`, `loses_safeguards`).
     """
     note(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
     if store.active(act.tx) != plan.against:
@@ -93,7 +95,9 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
 
 
 def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
-    """Keep a set and let it watch, in the place of any other: it decides beside the active one, enforcing nothing."""
+    """Store a set as the watching set, in place of an earlier one: the set decides beside the active set and
+    enforces nothing.
+    """
     note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.watched(act.tx))
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
     _remember(loaded.ready)
@@ -102,7 +106,7 @@ def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
 
 
 def stop_watching(act: Act) -> str:
-    """End watching by a set; return its hash. Raises NotFound."""
+    """Stop the watching set; return its hash. Raises NotFound if no set watches."""
     hash = store.watched(act.tx)
     if hash is None:
         raise NotFound("no policy set is watching", hint="ostiary policy put DIR --watch")
@@ -112,7 +116,9 @@ def stop_watching(act: Act) -> str:
 
 
 def _switch(act: Act, hash: str) -> None:
-    """Activate a stored set. The starter set is stored where it was active: a later version has another one."""
+    """Activate a stored set. If the starter set was active, store it first: a later version of the server has
+    another starter set.
+    """
     if store.get(act.tx, store.active(act.tx)) is None:
         store.insert(act.tx, starter(), by=BY_US)
     store.activate(act.tx, hash)
@@ -122,22 +128,24 @@ def _switch(act: Act, hash: str) -> None:
 
 
 def active_policies(reader: Reader) -> Policies:
-    """The policies that decide."""
+    """Return the active policies."""
     return active_set(reader).policies
 
 
 def active_hash(reader: Reader) -> str:
-    """The hash of the set that decides, whether or not it can run."""
+    """Return the hash of the active set, even if the set cannot run."""
     return store.active(reader)
 
 
 def active_set(reader: Reader) -> Ready:
-    """The set that decides, ready to."""
+    """Return the active set, ready to decide."""
     return ready(reader, store.active(reader))
 
 
 def ready(reader: Reader, hash: str) -> Ready:
-    """A set on the shelf, ready to decide; compiling it takes up to a second the first time. Raises NotFound."""
+    """Return a stored set, ready to decide. The first call for a set compiles it, which takes up to a second.
+    Raises NotFound.
+    """
     compiled = _compiled.get(hash)
     if compiled is not None:
         return compiled
@@ -153,7 +161,7 @@ def _remember(made: Ready) -> Ready:
 
 
 def find_set(reader: Reader, hash: str) -> PolicySet:
-    """A set on the shelf, the starter set included. Raises NotFound."""
+    """Return the summary of a stored set or the starter set. Raises NotFound."""
     summary = store.get(reader, hash)
     if summary is None and hash == starter().hash:
         summary = _starter_summary()
@@ -168,7 +176,7 @@ def no_set(hash: str) -> NotFound:
 
 
 def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
-    """The newest first, the starter set last. `after` is a hash; raises NotFound."""
+    """Return the sets behind the hash `after`: newest first, the starter set last. Raises NotFound."""
     behind = find_set(reader, after) if after else None
     if behind is not None and behind.created_at == 0:
         return []
@@ -179,7 +187,7 @@ def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
 
 
 def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
-    """A set with its files. Raises NotFound."""
+    """Return a set with its files. Raises NotFound."""
     return find_set(reader, hash), store.files(reader, hash) or starter().files
 
 

@@ -1,8 +1,8 @@
-"""A watching set: decides beside the enforcing set, is recorded, and changes nothing.
+"""The watching set: decides beside the active set; its verdicts are recorded and not enforced.
 
-It gets the questions of the enforcing set from the facts kept beside the entry (`ostiaryd.policy.model.replay`). Calls
-at guards are therefore decided when they are reported, and cost the guard nothing. A verdict is `unknown` if a policy
-reads an argument that was not kept.
+It answers the questions of the active set from the facts that are stored beside the entry
+(`ostiaryd.policy.model.replay`). Calls at guards are therefore evaluated when the guards report them, without cost for
+the guard. A verdict is `unknown` if a policy reads an argument that was not stored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Watching:
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
-        """Return the judgement, or None if it cannot be determined."""
+        """Return the judgement; None if facts for it were not stored."""
         self._reader = reader
         try:
             return self._replay.judge(posed, at=at)
@@ -45,12 +45,12 @@ class _Watching:
 
 
 _watching: list[_Watching] = []
-"""the last one; every writer of this process asks it in turn"""
+"""the watching set of the latest act, or empty; acts of this process run one at a time"""
 
 
 def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
-    """Record in the entry the verdict of the watching set on the question at `at` (microseconds), which is kept beside
-    the entry.
+    """Record the verdict of the watching set on the questions at `at` (microseconds) that are stored beside the
+    entry.
     """
     hash = store.watched(reader)
     if hash is None or entry.kept_facts is None:
@@ -68,7 +68,9 @@ def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
 
 
 def _verdict(judgements: list[Judgement | None]) -> str:
-    """Return the verdict of a batch: unknown if any is unknown, unless one is denied."""
+    """Return the verdict on several questions: `deny` if any is denied, otherwise `unknown` if any is unknown,
+    else `allow`.
+    """
     words = set(map(_word, judgements))
     return "deny" if "deny" in words else "unknown" if "unknown" in words else "allow"
 

@@ -1,6 +1,4 @@
-"""What-if: its permission, its range of entries, and the check that an answer belongs to the caller
-that puts the set.
-"""
+"""What-if: its permission, its range of entries, and the check of its ticket when the set is put."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ class Span(NamedTuple):
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
     """Record the question; return the range of entries. Raises Forbidden, Malformed, Invalid.
 
-    A caller could learn values of arguments by invented policy sets, so a what-if needs the scope of the decision point
-    and the scope to read. Of a person, role policies have decided that.
+    A caller could learn values of arguments by specially written policy sets. An agent therefore needs the scope of the
+    decision point besides the scope to read; for a person, role policies have decided already.
     """
     if not (by.kind == "person" or by.is_admin or DECIDE in by.scopes):
         raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")
@@ -40,15 +38,17 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
 
 
 class Gate(NamedTuple):
-    """A set may be put if by this ticket, which is not checked yet, no more than so many verdicts change."""
+    """A condition for putting a set: by this ticket, which is not verified yet, at most `max_changes` verdicts
+    change.
+    """
 
     unverified_ticket: str
     max_changes: int
 
 
 def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
-    """Check that a ticket allows the change of sets. Raises Invalid for the ticket of another set, Conflict for too
-    many changes.
+    """Check that a ticket permits the switch to the set `hash`. Raises Invalid for the ticket of another set, Conflict
+    for too many changes.
 
     A decision that could not be replayed counts as a change.
     """

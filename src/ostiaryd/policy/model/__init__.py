@@ -1,4 +1,4 @@
-"""Policy sets and questions to them. Pure: values in, values out."""
+"""Policy sets, and the questions that policies answer. Pure functions without input or output."""
 
 from ostiaryd.policy.model.denial import (
     BadBinding,

@@ -35,7 +35,7 @@ from ostiaryd.policy.model.questions import (
 MAX_CASES = 2000
 MAX_DEPTH = 32
 NOON = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
-"""time of a case that gives no time"""
+"""time of a case that does not state a time"""
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,9 +48,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """the agents through which the principal got its task, the nearest first"""
     now: datetime = NOON
     expect: Literal["allow", "deny", "ask"]
-    """`ask`: a deny that a person's yes would turn"""
+    """`ask`: a denial that an approval would turn into a permit"""
     policies: list[str] | None = None
-    """exactly the policies that decide the case; None: any"""
+    """exactly the policies that decide the case; None: not checked"""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
         """Return the difference from the expectation, in words; empty if there is none. Raises Unanswerable."""
@@ -98,9 +98,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return Verb(self.action) if isinstance(self.action, str) else self.action
 
     def _ask_playbooks(self, playbooks: Playbooks) -> Judgement:
-        """Return the judgement of the playbooks on one response. Facts that the case leaves out mean that there was no
-        finding.
-        """
+        """Return the judgement of the playbooks on one response. Facts that the case leaves out have neutral values."""
         agent = agent_of(_link(self.subject))
         stated = record(self.context)
         context = {**_RESPONSE, "now": _instant(self.now)} | stated
@@ -155,7 +153,7 @@ _RISK: Record = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
 
 
 def _completed(whole: Record, stated: object) -> Record:
-    """Return the record with the values of the case, and neutral values for all others."""
+    """Return the record `whole` with the values that the case states; its other values are neutral defaults."""
     values = stated if isinstance(stated, dict) else {}
     return {
         name: _completed(value, values.get(name)) if isinstance(value, dict) else values.get(name, value)
@@ -164,7 +162,7 @@ def _completed(whole: Record, stated: object) -> Record:
 
 
 def parse_cases(name: str, text: str) -> list[Case]:
-    """The cases of the file `name`. Raises Malformed."""
+    """Return the cases of the file `name`. Raises Malformed."""
     try:
         return convert(tomllib.loads(text), _File).case
     except (ValueError, OverflowError) as error:  # of TOML, of its types, or a number of thousands of digits
@@ -176,7 +174,7 @@ def parse_cases(name: str, text: str) -> list[Case]:
 def run_cases(
     name: str, cases: list[Case], policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None
 ) -> None:
-    """Run all; raises Invalid that names the first that fails, and says how many do."""
+    """Run all cases. Raises Invalid, which names the first failed case and the number of further ones."""
     failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, playbooks, elsewhere))]
     if failed:
         case, wrong = failed[0]
@@ -194,8 +192,8 @@ def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: Remote
 
 
 def _stand_in(thing: Thing, policies: Policies) -> Entity:
-    """Return the entity that a case names; for a registered type, the properties of the case replace the registry's
-    facts.
+    """Return the entity that a case names. For a registered type, the properties of the case replace the facts
+    of the registry.
     """
     kind = REGISTERED.get(thing.type)
     if kind is None:

@@ -1,8 +1,9 @@
 """A denial for which access can be requested (AuthZEN Access Request and Approval Profile, draft 1), and its binding.
 
 `binding_token` is a JWS of type `ostiary-denial+jwt` with the claims of the section "Denial Binding Claims" in their
-hashed form: `binding_hash` over subject, resource, action, and the part of the context that belongs to the call. It is
-for us alone, and proves that we have denied just that lately; whether it may be asked is decided anew.
+hashed form: `binding_hash` over subject, resource, action, and the part of the context that belongs to the call. Only
+this server reads the token: it proves that the server recently denied exactly this request. The approval request itself
+is decided anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ostiaryd.policy.model.questions import Question
 TYP = "ostiary-denial+jwt"
 LIFETIME_S = 600
 MEMBERS = ["arguments", "task"]
-"""members of the context that describe a call"""
+"""members of the context that belong to a call"""
 MAX_TOKEN = 4096
 SECOND = 1_000_000
 
@@ -39,7 +40,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadBinding(Invalid):
-    """The approval request does not belong to a denial of this server."""
+    """The approval request does not match a denial of this server."""
 
     code = "invalid_denial_binding"
 
@@ -75,7 +76,7 @@ def seal_denial(key: PrivateKey, denied: Denial) -> str:
 
 
 def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Question, now: int) -> Denial:
-    """The denial that a question was. Raises BadBinding, ExpiredDenial."""
+    """Verify the token of a denial of `question`; return the denial. Raises BadBinding, ExpiredDenial."""
     try:
         payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_TOKEN).payload
         denied = _decode(payload)
@@ -90,7 +91,7 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Q
 
 
 def binding_hash(question: Question) -> str:
-    """base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed."""
+    """Return base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed."""
     subject = msgspec.to_builtins(question.subject)
     if (properties := subject.get("properties")) is not None:
         subject["properties"] = {name: value for name, value in properties.items() if name != "act"}

@@ -1,8 +1,8 @@
-"""Entities of a policy set's own, `*.entities.json`, besides agents and tools.
+"""Entities that a policy set states, `*.entities.json`, besides agents and tools.
 
-Cedar's JSON for entities (docs.cedarpolicy.com, "Entities syntax"): a list of `{uid, attrs, parents, tags}`. They make
-groups hold wherever a policy decides, and give searches something to go through. Agents, tools and whatever else the
-registry knows cannot be stated here. An attribute `id` that the schema has is filled in, and can be nothing else.
+Cedar's JSON for entities (docs.cedarpolicy.com, "Entities syntax"): a list of `{uid, attrs, parents, tags}`. With them,
+groups apply wherever a policy decides, and searches have candidates. A set cannot state agents, tools, and other
+registered entities. If the schema has an attribute `id`, it is filled in; a set can give it no other value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dict[Uid, Entity], str]:
-    """The entities of all files, and the same as one JSON text (empty for none), each complete.
+    """Return the entities of all files, and the same entities as one JSON text (empty for none).
 
     Raises Malformed, Invalid.
     """
@@ -49,7 +49,7 @@ def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dic
 
 
 def check_entities(text: str, schema: cedarpy.Schema) -> None:
-    """Check that entities are as the schema says; `text` is the result of `read_entities`. Raises Invalid."""
+    """Check that entities match the schema; `text` is the result of `read_entities`. Raises Invalid."""
     if not text or _fits(text, schema):
         return
     for item in msgspec.json.decode(text):
@@ -62,7 +62,7 @@ def check_entities(text: str, schema: cedarpy.Schema) -> None:
 
 
 def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
-    """The ids of each type, in the order of a search."""
+    """Return the ids of each type, in the order of a search."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for uid in entities:
         by_kind[uid.type].append(uid.id)
@@ -80,7 +80,9 @@ def _items(name: str, text: str) -> list[Json]:
 
 
 def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
-    """The entity with its attribute `id`. Raises Malformed, Invalid where it is not for a set to state."""
+    """Return the entity with its attribute `id`. Raises Malformed, and Invalid for an entity that a set cannot
+    state.
+    """
     uid = _uid(name, item.get("uid"))
     parents = item.get("parents", [])
     if not isinstance(parents, list):

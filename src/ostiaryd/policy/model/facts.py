@@ -1,10 +1,10 @@
-"""The facts of a decision, kept beside its entry: sufficient to ask other policies the same question.
+"""The facts of a decision, stored beside its entry: sufficient to ask other policies the same question.
 
-An entry holds the digest of its facts. The facts are deleted after some time, while the ledger stays whole. A salt in
-the facts prevents guessing deleted facts by their digest.
+An entry has the digest of its facts. The facts are deleted after some time; the ledger remains complete. A salt in the
+facts prevents guessing deleted facts from their digest.
 
-Registered objects are kept by the content of their entities, tools by the digest of their catalogue. The statements of
-a caller are kept verbatim.
+Registered objects are stored by the content of their entities, tools by the digest of their catalogue. Statements of a
+caller are stored unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ostiaryd.policy.model.questions import Question
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
-    """`model` and `risk_tier` are None where they were not kept."""
+    """The facts of an agent. `model` and `risk_tier` are None if they were not stored."""
 
     id: str
     owner: str
@@ -31,7 +31,7 @@ class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=Fa
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
-    """A resource. Without a name: an unregistered one. `catalogue` is a digest."""
+    """The facts of a resource. An unregistered resource has no name. `catalogue` is a digest."""
 
     name: str
     uri: str
@@ -48,7 +48,7 @@ class ToolSeen(msgspec.Struct, frozen=True, array_like=True, tag="tool", gc=Fals
 
 
 class SecretSeen(msgspec.Struct, frozen=True, array_like=True, tag="secret", gc=False):
-    """A secret; `agent` is the agent in whose folder it is."""
+    """The facts of a secret; `agent` is the agent in whose folder the secret is."""
 
     mount: str
     path: str
@@ -62,11 +62,11 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """A question. Members that `principal`, `resource` and `context` leave out come from `question`; their own
-    members take precedence.
+    """A question that policies answered. If `principal`, `resource` or `context` lacks a member, `question` has the
+    value; otherwise their own value takes precedence.
 
-    `context` is in Cedar's JSON, without the time and the arguments; the arguments of a call are as `access.keep` left
-    them.
+    `context` is in Cedar's JSON, without the time and the arguments; `access.keep` selects the arguments that are
+    stored.
     """
 
     question: Question | None = None
@@ -77,12 +77,12 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     arguments: dict[str, Any] | None = None
     hidden: list[str] = []
     approved: list[str] = []
-    """asking policies with an approval"""
+    """asking policies that had an approval"""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The questions of the decisions of one entry at `at` (microseconds); None: the policies were not asked. `posed` is
-    the last member: `add_asked` relies on that.
+    """The questions of the decisions of one entry at `at` (microseconds); None stands for a decision without a
+    question to policies. `posed` is the last member: `add_asked` relies on that.
     """
 
     salt: str
@@ -95,7 +95,7 @@ _decode = json_decoder(Facts)
 
 
 def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
-    """A context that is in Cedar's JSON."""
+    """Encode a context that is in Cedar's JSON."""
     return context if isinstance(context, msgspec.Raw) else msgspec.Raw(_encode(context))
 
 
@@ -135,14 +135,14 @@ _decode_line = json_decoder(_Line)
 
 
 def actors_of(posed: Posed | None) -> list[str]:
-    """Through whom it came, the nearest first."""
+    """Return the agents through which the request came, the nearest first."""
     if posed is None or not posed.context:
         return []
     return [one.agent.name.id for one in sorted(_decode_line(posed.context).chain, key=lambda one: one.step)]
 
 
 def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
-    """Return the question that the policies answered about that call; None if the decision did not come to them."""
+    """Return the question that the policies answered about the call; None if the policies were not asked."""
     if decision.arguments is None:
         return None
     assert call.ready is not None
@@ -165,7 +165,7 @@ def call_seen(
     *,
     approved: Sequence[str] = (),
 ) -> Posed:
-    """Return the question about a call."""
+    """Return the question about a call, from its facts."""
     return Posed(
         principal=agent,
         resource=tool,

@@ -1,4 +1,4 @@
-"""A policy set as its owner keeps it: a folder of text files, named by the digest of all of them."""
+"""The source of a policy set: a folder of text files, named by the digest of all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 def check_files(files: Mapping[str, str]) -> None:
-    """Check that these can be the files of a set. Raises Invalid."""
+    """Check the number, names, kinds and size of the files of a set. Raises Invalid."""
     if not 0 < len(files) <= MAX_FILES:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
     for name in files:
@@ -37,12 +37,12 @@ def check_files(files: Mapping[str, str]) -> None:
 
 
 def of_kind(files: Mapping[str, str], suffix: str) -> list[tuple[str, str]]:
-    """(name, text) in the order of names."""
+    """Return the files with that suffix as (name, text), ordered by name."""
     return sorted((name, text) for name, text in files.items() if name.endswith(suffix))
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """The hash of the set: base64url(SHA-256) of the canonical JSON of its files. Raises Malformed."""
+    """Return the hash of the set: base64url(SHA-256) of the canonical JSON of its files. Raises Malformed."""
     return canonical.digest(dict(files))
 
 
@@ -59,7 +59,7 @@ def decode_files(text: str) -> dict[str, str]:
 
 
 def encode_actions(actions: Mapping[Uid, Entity]) -> str:
-    """Each action with all the groups that it is in."""
+    """Encode each action with all groups that contain it."""
     return _encode([(uid, sorted(action.lineage - {uid}, key=str)) for uid, action in actions.items()]).decode()
 
 
@@ -71,19 +71,19 @@ def decode_actions(text: str) -> dict[Uid, Entity]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """A stored set. `created_at` is microseconds, `created_by` an id."""
+    """The summary of a stored set. `created_at` is in microseconds, `created_by` an id."""
 
     hash: str
     policies: int
-    """the number of its own policies, in any language"""
+    """number of policies of the set, in any language, without the safeguards and roles of the server"""
     safeguards: int
-    """safeguards of the server that it extends"""
+    """number of safeguards of the server that the set extends"""
     tests: int
     created_at: int
     created_by: str
 
 
 class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
-    """The delta for guards: another set is active."""
+    """The message to guards that another set is active."""
 
     hash: str

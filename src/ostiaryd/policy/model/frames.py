@@ -12,7 +12,7 @@ from ostiaryd.policy.model.whatif import By, Report, Row
 
 
 class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
-    """The candidate set, in the form for guards, with its actions; needs no answer."""
+    """The candidate set, in the form for guards, with its actions. Its answer is empty."""
 
     hash: str
     rules: str
@@ -29,7 +29,7 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
 
 
 class CatalogueText(msgspec.Struct, frozen=True, tag="found"):
-    """The text of the catalogue that the comparison lacked; None: the text was not kept."""
+    """The text of the catalogue that the comparison lacked; None: the text was not stored."""
 
     digest: str
     text: str | None
@@ -43,7 +43,9 @@ Request = Candidate | Rows | CatalogueText | Ended
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`lacks`: the digest of a catalogue; the report at the end."""
+    """The answer of the process. `lacks`: the digest of a catalogue that the comparison needs; `report`: the
+    report, at the end.
+    """
 
     lacks: str = ""
     report: Report | None = None

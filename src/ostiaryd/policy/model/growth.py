@@ -1,7 +1,7 @@
 """The growth of Cedar text when Cedar expands it before evaluation.
 
-`base has a.b.c` becomes three tests of `base`, `base is T in g` two; nested forms multiply, so one line of text can
-occupy a parser for hours. This counts the copies from the tokens alone, before any parser reads the text.
+`base has a.b.c` becomes three tests of `base`, `base is T in g` two. Nested forms multiply, so that one line of text
+can occupy a parser for hours. This module counts the copies from the tokens alone, before a parser reads the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _TOKEN = re.compile(
 
 
 def growth(text: str) -> int:
-    """The number of tokens that writing `text` out adds, or more. Linear in the text."""
+    """Return an upper limit for the number of tokens that the expansion of `text` adds. Linear in the length of
+    the text.
+    """
     tokens, total = 0, 0
     groups: list[tuple[int, int]] = []  # for each open bracket: `before` and `operand` outside
     before, operand = 0, 0

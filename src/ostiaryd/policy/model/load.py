@@ -39,7 +39,7 @@ MESSAGE_LIMIT = 400
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A set that can decide. `ids` are those of its own entities by type, which searches go through."""
+    """A set that can decide. `ids` are the ids of the set's own entities by type, the candidates of searches."""
 
     policies: Policies
     vocabulary: Vocabulary
@@ -49,12 +49,14 @@ class Ready:
     playbooks: Playbooks
     roles: Roles
     program: Program | None = None
-    """the part that is not Cedar"""
+    """the policies that are not Cedar"""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A set that was parsed, validated, tested and compiled. `actions` are those of its schema, with their groups."""
+    """A set that was parsed, validated, tested and compiled. `actions` are the actions of its schema, with
+    their groups.
+    """
 
     hash: str
     files: dict[str, str]
@@ -65,25 +67,25 @@ class Loaded:
 
     @property
     def policies(self) -> Policies:
-        """The compiled policies."""
+        """Return the compiled policies."""
         return self.ready.policies
 
     @property
     def count(self) -> int:
-        """The number of its own policies, in any language."""
+        """Return the number of policies of the set, in any language, without the safeguards and roles of the server."""
         return len(self.ir.policies) + len(self.policies.remote) - self.safeguards - len(role_layer(self.files))
 
     @property
     def safeguards(self) -> int:
-        """The number of safeguards of the server that it extends."""
+        """Return the number of safeguards of the server that the set extends."""
         return len(layer(self.files))
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
-    """Load a set, in this order: bounds of the files, the schema, each policy file against the schema, the entities,
-    the part that is not Cedar (which needs an engine), the tests.
+    """Load a set, in this order: limits of the files, the schema, each policy file against the schema, the entities,
+    the policies that are not Cedar (which need an engine), the tests.
 
-    Raises Malformed, Invalid, NotModelled, each naming the file and the place; code `policy_test_failed` for a test.
+    Raises Malformed, Invalid, NotModelled, each with the file and the place; code `policy_test_failed` for a test.
     """
     own = own_files(files)
     check_files(own)
@@ -138,7 +140,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
 
 
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
-    """Return the function that answers the remote questions of the tests. Raises Invalid."""
+    """Return the function that answers the tests' questions to remote policies. Raises Invalid."""
     if engine is None:
         raise Invalid("the set has policies that are not Cedar, and this server has no engine for them")
     engine.check(program)
@@ -146,7 +148,7 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
 
 
 def notes(loaded: Loaded) -> list[str]:
-    """Return notes for the person who puts the set: the access that it ends."""
+    """Return notes for the person who puts the set: the access that no policy of the set permits."""
     lines = []
     enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
     if enforced:
@@ -161,7 +163,7 @@ def notes(loaded: Loaded) -> list[str]:
 
 
 def _permits(loaded: Loaded, action: str) -> bool:
-    """Return whether there is a permit that is about this action, or about all."""
+    """Return whether a permit of the set applies to this action."""
     uid = Uid("Action", action)
     return any(
         policy.effect == "permit"
@@ -173,7 +175,7 @@ def _permits(loaded: Loaded, action: str) -> bool:
 
 @functools.cache
 def starter() -> Loaded:
-    """The set that decides until another is put."""
+    """Return the set that decides until another set is put."""
     folder = package_files("ostiaryd.policy") / "starter"
     files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")}
     return load(extend(files, ()))
@@ -181,7 +183,7 @@ def starter() -> Loaded:
 
 @functools.cache
 def base_schema() -> str:
-    """The schema that every set extends. Read once: a confined process opens no file."""
+    """Return the schema that every set extends. Cached: a confined process cannot open a file."""
     return (package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
 
 
@@ -200,7 +202,7 @@ def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
 
 
 def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
-    """The actions of a schema; cedarpy gives each all its ancestors as parents."""
+    """Return the actions of a schema; cedarpy gives each action all its ancestors as parents."""
     items = msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema)))
     return {
         uid: entity(uid, ancestors=map(parse_uid, item["parents"]))
@@ -210,7 +212,7 @@ def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
 
 
 def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]:
-    """The policies of a file; one without `@id` is called after the file and its place in it."""
+    """Return the policies of a file. The name of a policy without `@id` is the file and its position there."""
     if check_policies(name, text) > MAX_POLICIES:
         raise Invalid(f"{name} has more than {MAX_POLICIES} policies")
     try:
@@ -267,7 +269,7 @@ def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> No
 
 
 def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
-    """Check the names of approvers. A name may be registered later; until then, its approvals are impossible."""
+    """Check the names of approvers. A name may be registered later; until then, such an approval is impossible."""
     named = approvers(policy)
     if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
         raise Invalid(f"policy {name!a}: @approvers are 1 to {MAX_APPROVERS} names with commas between, beside @ask")
@@ -276,8 +278,8 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
 
 
 def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
-    """Check that a demand can be met: a `forbid`, with an `acr` that tokens have, whose condition reads the token's
-    assurance.
+    """Check that a token can satisfy the step-up of a policy: a `forbid`, with an `acr` that tokens have, whose
+    condition reads the assurance of the token. Raises Invalid.
     """
     try:
         demand = assurance.read_annotations(policy.annotations)
@@ -297,7 +299,7 @@ def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
 
 
 def _of_context(root: ir.Expr) -> Iterator[str]:
-    """The attributes of the context that an expression reads."""
+    """Yield the attributes of the context that an expression reads."""
     open_ = [root]
     while open_:
         match node := open_.pop():

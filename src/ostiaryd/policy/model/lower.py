@@ -1,8 +1,9 @@
-"""Lower Cedar text to the policy IR: cedarpy writes it in Cedar's JSON policy format, this module renames the nodes.
+"""Lowering of Cedar text to the policy IR: cedarpy writes the text in Cedar's JSON policy format, and this module
+renames its nodes.
 
-The format: docs.cedarpolicy.com, "JSON policy format". The whole language is modelled. The module refuses text that
-Cedar refuses, templates that no link fills (they decide nothing), and nodes that a later Cedar may add. An extension
-call with the wrong number of arguments is valid text: it is an evaluation error, as in Cedar.
+The format: docs.cedarpolicy.com, "JSON policy format". The whole language is supported. The module refuses text that
+Cedar refuses, templates without a link (they decide nothing), and nodes that a later version of Cedar may add. An
+extension call with the wrong number of arguments is valid text: it is an evaluation error, as in Cedar.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class NotModelled(Invalid):
 
 
 def lower(text: str) -> ir.PolicySetIR:
-    """Return the IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (a bound)."""
+    """Return the IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (beyond a limit)."""
     if growth(text) > MAX_GROWTH:
         raise Invalid(
             "the policies become too long when Cedar writes them out",
@@ -47,7 +48,7 @@ def lower(text: str) -> ir.PolicySetIR:
 def lower_json(policy_set: _Json) -> ir.PolicySetIR:
     """Return the IR of a policy set in Cedar's JSON format. Raises NotModelled or Invalid.
 
-    A policy goes by its `@id` where no other policy has or could have that name, otherwise by Cedar's own id for it.
+    The name of a policy is its `@id` if no other policy has or can have that name, otherwise the id that Cedar gave it.
     """
     for template_id in policy_set["templates"]:
         raise NotModelled(f"template {template_id} is not linked to anything", hint="write a policy")
@@ -64,7 +65,7 @@ def lower_json(policy_set: _Json) -> ir.PolicySetIR:
 
 
 def _annotations(body: _Json) -> dict[str, str]:
-    """The annotations of a policy; one without a value has the empty string."""
+    """Return the annotations of a policy; an annotation without a value has the empty string."""
     return {name: value or "" for name, value in body.get("annotations", {}).items()}
 
 
@@ -155,7 +156,7 @@ _BINARY_CALLS: dict[str, ir.BinaryOp] = {
 
 
 def _expression(node: _Json) -> ir.Expr:
-    """The expression that the one member of a node names."""
+    """Return the expression of a node; the node has one member, whose name is the kind of expression."""
     [(name, body)] = node.items()
     if name in _UNARY:
         return ir.Unary(_UNARY[name], _expression(body["arg"]))
@@ -187,7 +188,7 @@ def _expression(node: _Json) -> ir.Expr:
 
 
 def _call(function: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
-    """The call of an extension function."""
+    """Return the call of an extension function."""
     if function not in _UNARY_CALLS and function not in _BINARY_CALLS:
         raise NotModelled(f"the expression {function!a}")
     match args:

@@ -1,7 +1,7 @@
-"""Page tokens of a search, which only this server can read or make (Authorization API 1.0, section 8.2).
+"""Page tokens of a search, which only this server can read or issue (Authorization API 1.0, section 8.2).
 
-A token is AES-256-GCM over the end of the page, with the caller as associated data: no other caller can use it. It
-continues the search that it was issued for and no other, under the same policies, for an hour.
+A token is AES-256-GCM over the end of the page, with the caller as associated data: no other caller can use the token.
+It continues only the search that it was issued for, under the same policies, for one hour.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ANEW = "begin the search anew, without a token"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """The place of a page. `after`: the last examined candidate; `search`: the digest of the request; `limit`: its
-    limit.
+    """The end of a page. `after`: the last examined candidate; `search`: the digest of the search; `limit`: the
+    limit of the page.
     """
 
     after: str
@@ -39,17 +39,19 @@ _decode = json_decoder(Place)
 
 
 def page_key(secret: bytes) -> bytes:
-    """A key for this alone, from a secret of the server."""
+    """Return a key for page tokens only, derived from a secret of the server."""
     return hmac.digest(secret, b"ostiary authzen page", "sha256")
 
 
 def seal_place(place: Place, *, key: bytes, caller: str, nonce: bytes) -> str:
-    """`nonce`: 12 random bytes."""
+    """Return the page token of a place, for one caller. `nonce`: 12 random bytes."""
     return b64u(nonce + AESGCM(key).encrypt(nonce, _encode(place), caller.encode()))
 
 
 def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> Place:
-    """Open the cursor of a page that this server made for this caller. Raises Invalid, also for an old cursor."""
+    """Return the place of a page token that this server issued to this caller. Raises Invalid, also for an
+    expired token.
+    """
     try:
         if len(unverified_token) > MAX_TOKEN:
             raise ValueError
@@ -63,7 +65,7 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
-    """Check that this is the search that the token goes on with. Raises Invalid."""
+    """Check that the search, its policies and its limit are those of the page token. Raises Invalid."""
     if place.search != search:
         message = "the search differs from the search of the page token"
         raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")

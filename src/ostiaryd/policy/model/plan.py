@@ -15,7 +15,7 @@ Mode: TypeAlias = Literal["enforce", "watch"]
 
 
 class Contents(NamedTuple):
-    """The content of a set. `elsewhere`: the policies that are not Cedar, and whether each only watches."""
+    """The content of a set. `elsewhere`: the policies that are not Cedar, each with true if it only watches."""
 
     hash: str
     files: Mapping[str, str]
@@ -40,18 +40,18 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The effect of a switch of sets. `files` are those beside Cedar policies, which have no ids: the
-    change by name.
+    """The changes by a switch of sets. `files` are the files other than Cedar policies, compared by name, each
+    with its change.
     """
 
     against: str
-    """the hash of the set that is active now"""
+    """the hash of the set that is active at the time of the plan"""
     added: list[Item]
     changed: list[Changed]
     removed: list[Item]
     files: dict[str, Literal["added", "changed", "removed"]]
     loses: list[str]
-    """safeguards of the server that apply now and would not any more"""
+    """safeguards of the server that apply now and would no longer apply"""
     left_out: list[str]
     """safeguards of the server that would not apply"""
 
@@ -92,7 +92,7 @@ def _by_id(rules: ir.PolicySetIR) -> dict[str, ir.PolicyIR]:
 
 
 def _safeguards_of(contents: Contents) -> set[str]:
-    """The safeguards that apply under the set: those it extends, and its own exact copies."""
+    """Return the safeguards that apply under the set: the safeguards that it extends, and its own exact copies."""
     copies = {policy.id for policy in contents.rules.policies if is_safeguard(policy)}
     return copies | set(layer(contents.files))
 

@@ -1,7 +1,8 @@
-"""The compiled playbooks of a set: the responses to a finding about an agent, each asked in turn.
+"""The compiled playbooks of a set: policies that choose the responses to a finding about an agent. Playbooks decide
+each response separately.
 
-A failing playbook does nothing, and is reported: its verdict is unknown, and to stop agents for it would let a mistake
-in a policy stop a company. A playbook in mode `watch` reports its response, without effect.
+A failed playbook has no effect, and is reported: if a failure stopped agents, a mistake in a policy could stop all
+agents of a company. A playbook in mode `watch` reports its response, without effect.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """A proposed response, and the playbooks that propose it.
 
-    `is_watched`: they only watch. `minutes` and `calls` are the strictest of all.
+    `is_watched`: true if the playbooks only watch. `minutes` and `calls` are the strictest values of all these
+    playbooks.
     """
 
     response: str
@@ -36,10 +38,10 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbooks:
-    """The compiled playbooks of a policy set: the policies that choose the response to a finding. Immutable."""
+    """The compiled playbooks of a policy set. Immutable."""
 
     def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
-        """Compile the playbooks of a set. Raises Invalid for an annotation that a playbook cannot have."""
+        """Compile the playbooks of a set. Raises Invalid for an annotation that a playbook must not have."""
         playbooks = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
         self.is_empty = not playbooks
         self._annotations = {policy.id: policy.annotations for policy in playbooks}
@@ -52,7 +54,7 @@ class Playbooks:
         return self._enforced.decide(agent, Uid("Action", response), agent, context, entities)
 
     def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
-        """Return the proposals, the mildest first, and (policy id, message) of failed playbooks."""
+        """Return the proposals, mildest first, and (policy id, message) of failed playbooks."""
         proposals: list[Proposal] = []
         errors: dict[str, str] = {}
         for response in RESPONSES:
@@ -75,7 +77,7 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Return whether a response is carried out: not if a forbidding playbook has failed."""
+    """Return whether the playbooks choose a response: a permit applies, no forbid applies, and no forbid has failed."""
     return verdict.allowed and not verdict.forbid_errors
 
 

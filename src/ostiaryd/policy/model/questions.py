@@ -1,11 +1,11 @@
-"""A question as AuthZEN asks it (Authorization API 1.0, section 5), and as Cedar hears it.
+"""A question as AuthZEN asks it (Authorization API 1.0, section 5), and the same question in Cedar's terms.
 
 Types and names map literally: `{"type": "user", "id": "alice"}` is `user::"alice"` with the properties as attributes,
-and besides them `id`, which no property overrides. Properties of the action are `context.action`. JSON integers are
-longs, other numbers decimals, arrays sets; null is absent. A value that Cedar cannot hold fails the policies that read
-it (`ostiary.authorization.cedar.extensions.Unusable`).
+and with the attribute `id`, which no property overrides. Properties of the action are `context.action`. JSON integers
+are longs, other numbers decimals, arrays sets; null is absent. A value that Cedar cannot hold fails the policies that
+read the value (`ostiary.authorization.cedar.extensions.Unusable`).
 
-The registry's own types (`Agent`, `Tool`, ..) are not made here: their attributes are for the registry to say.
+Entities of registered types (`Agent`, `Tool`, ..) are not built here: their attributes come from the registry.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def approval(self) -> str:
-        """The id of the approval that is shown with it (ARAP, Re-evaluation Mode); empty for none."""
+        """Return the id of the approval that the request shows (ARAP, Re-evaluation Mode); empty without one."""
         shown = (self.context or {}).get("approval")
         id = shown.get("id") if isinstance(shown, dict) else None
         return id if isinstance(id, str) else ""
 
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The sought entities of a search: those of a type. The properties apply to each, unless the
-    entity states others.
+    """The open part of a search: the entities of a type. The properties apply to each entity, unless the policy
+    set states others.
     """
 
     type: str
@@ -64,7 +64,7 @@ class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A question with one part left open (section 8): the part that is `Sought`, or the action that is None."""
+    """A question with one open part (section 8): the part that is `Sought`, or the action if it is None."""
 
     subject: Thing | Sought
     action: Verb | None
@@ -72,7 +72,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     context: dict[str, Any] | None = None
 
     def question_about(self, id: str) -> Question:
-        """The question about one candidate."""
+        """Return the question about one candidate."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
         return Question(
             subject.named(id) if isinstance(subject, Sought) else subject,
@@ -89,14 +89,14 @@ class Unanswerable(Invalid):
 
 
 REGISTERED = {"agent": "Agent", "Agent": "Agent", "tool": "Tool", "Tool": "Tool", "Resource": "Resource"}
-"""Types whose entities are registered; `agent` and `tool` are how AuthZEN peers spell them."""
+"""Types whose entities are registered. AuthZEN clients may write `agent` and `tool`."""
 _NO_TAGS: Record = {}
 BARE = frozenset({"Owner", "Segment", "Action"})
 
 
 def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
-    """Return the entity of an unregistered type. Properties do not override the statements of the set. Raises
-    Unanswerable.
+    """Return the entity of an unregistered type. Attributes that the policy set states override the properties.
+    Raises Unanswerable.
     """
     if not is_type_name(thing.type):
         raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
@@ -113,7 +113,9 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
 
 
 def context_of(question: Question, *, now: Record) -> Record:
-    """Return the context that the caller sends, with `action` and all of `now`, which no caller may send."""
+    """Return the context that the caller sends, with the properties of the action as `action`, and with all of
+    `now`. The caller can set neither.
+    """
     if not question.context and not question.action.properties:
         return now
     context = record(question.context)
@@ -124,17 +126,19 @@ def context_of(question: Question, *, now: Record) -> Record:
 
 
 def moment(now: int) -> Record:
-    """Return the time in the context; `now` in microseconds."""
+    """Return the member of the context with the time; `now` in microseconds."""
     return {"now": Datetime(now // 1000)}
 
 
 def record(properties: dict[str, Any] | None) -> Record:
-    """A Cedar record from a JSON object."""
+    """Return a Cedar record from a JSON object."""
     return plain_record(properties) if properties else {}
 
 
 def proved(context: Mapping[str, object]) -> dict[str, Any]:
-    """Return the assurance that the caller read from the agent's token: `acr`, and `auth_time` in seconds."""
+    """Return the assurance of the agent's token as the caller states it: `acr`, its `amr`, and `auth_time` in
+    seconds. Raises Unanswerable.
+    """
     acr, auth_time = context.get("acr", ""), context.get("auth_time")
     if not isinstance(acr, str):
         raise Unanswerable("`context.acr` is not a string")

@@ -1,11 +1,12 @@
-"""The part of a policy set that is not Cedar: Rego modules with their data, and paths at a remote OPA.
+"""The policies of a set that are not Cedar: Rego modules with their data, and paths at a remote OPA.
 
 A package `ostiary.NAME` is the policy NAME: its rule `permit` is true or false, its rule `forbid` true, false, or a set
-of messages. It has one of them at least, and each must have a value for every question (`default permit := false`): a
-policy without a value has failed. `mode := "watch"` makes it report only. Other packages serve it.
+of messages. A policy has at least one of these rules, and each must have a value for every question (`default permit :=
+false`): a policy without a value has failed. With `mode := "watch"`, a policy only reports. Other packages are
+libraries.
 
-A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is a boolean itself. A
-verdict must follow from the question and the data alone: the engine refuses clocks, randomness, network, environment.
+A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is a boolean. A verdict must
+depend on the question and the data alone: the engine refuses clocks, randomness, network, environment.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
 
 
 class Program(msgspec.Struct, frozen=True):
-    """`hash` is that of the set. `data`: JSON texts. `policies` are in Rego; those of `remote` are at OPA, by path."""
+    """The program of a set. `hash` is the hash of the set. `data`: JSON texts. `policies` are in Rego; `remote`
+    has the policies at OPA with their paths.
+    """
 
     hash: str
     modules: dict[str, str]
@@ -63,7 +66,7 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
-    """Read the program from the files; None if all is Cedar. Raises Malformed, Invalid."""
+    """Read the program from the files; None if all policies are Cedar. Raises Malformed, Invalid."""
     modules = dict(of_kind(files, REGO))
     watching = _packages(modules)
     policies = tuple(watching)
@@ -84,8 +87,8 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
 
 
 def check_data_names(files: Mapping[str, str]) -> None:
-    """Check that no two files give `data.NAME`. In stored sets, which are not checked, the last such file counts.
-    Raises Invalid.
+    """Check that no two files define the same `data.NAME`. Raises Invalid. In a stored set, which is not
+    checked again, the last such file counts.
     """
     file_of: dict[str, str] = {}
     for name, _ in of_kind(files, DATA):
@@ -94,7 +97,9 @@ def check_data_names(files: Mapping[str, str]) -> None:
 
 
 def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
-    """Return the policies of the modules, and whether each only watches. The engine compares this with OPA's parser."""
+    """Return the policies of the modules, each with true if it only watches. The engine compares the result
+    with OPA's parser.
+    """
     modes: dict[str, list[str]] = defaultdict(list)
     for name, text in modules.items():
         package = _PACKAGE.findall(_without_strings(name, text))
@@ -138,7 +143,7 @@ def _data_name(name: str) -> str:
 
 
 def _data(name: str, text: str) -> str:
-    """Return the text, which OPA reads itself: a Python float would change its numbers. Raises Malformed."""
+    """Check a data file, and return its text unchanged: a Python float would change its numbers. Raises Malformed."""
     try:
         canonical.parse(text, max_bytes=MAX_DATA)
     except Malformed as error:

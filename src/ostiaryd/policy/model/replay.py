@@ -1,6 +1,7 @@
-"""Replay of an earlier decision against a policy set, with the facts of that time.
+"""Replay of an earlier decision with a policy set, with the facts of that time.
 
-The answer is exact, or there is none: a policy may read an argument that was not kept, and a catalogue may be gone.
+The answer is exact, or there is none: a policy may read an argument that was not stored, and a catalogue may be
+deleted.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from ostiaryd.policy.model.questions import Question, context_of, entity_of, mom
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_CONTEXTS, MAX_RESOURCES = 4096, 256
-"""contexts and resources in the cache"""
+"""maximum number of contexts and of resources in the cache"""
 _decode = msgspec.json.Decoder().decode
 
 
 class Unreplayable(Refused):
-    """A fact needed for the replay was not kept."""
+    """A fact that the replay needs was not stored."""
 
     code = "unreplayable"
 
 
 class Lacking(Exception):
-    """The catalogue with that digest is not at hand; with it, the same can be judged."""
+    """The text of the catalogue with that digest is not loaded; with it, the same question can be judged."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(digest)
@@ -43,7 +44,7 @@ class Lacking(Exception):
 
 
 class Replay:
-    """A policy set asked again and again; `catalogue` finds the text of a catalogue by its digest, or
+    """Replays decisions with one policy set. `catalogue` returns the text of a catalogue by its digest, or
     raises Lacking.
     """
 
@@ -67,7 +68,7 @@ class Replay:
             raise Unreplayable("the kept facts do not parse") from error
 
     def _call(self, posed: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
-        """Return the judgement on a call, as `ostiary.decision.access.decide` asked it."""
+        """Return the judgement on a call, with the context that `ostiary.decision.access.decide` gave the policies."""
         facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:
@@ -82,12 +83,14 @@ class Replay:
         return self._ask(facts.entities, principal, CALL, ready.uid, context, read_chain(context), posed.approved)
 
     def _check_risk(self, kept: Record) -> None:
-        """Refuse a replay that depends on a risk that was not recorded. Raises Unreplayable."""
+        """Check that the risk was stored if the policies depend on it. Raises Unreplayable."""
         if self._policies.relies_on_risk and RISK not in kept:
             raise Unreplayable("the risk score was not kept")
 
     def _arguments(self, posed: Posed) -> Record:
-        """Return the kept arguments; hidden ones are present with a value that no policy reads."""
+        """Return the stored arguments; hidden arguments are present with a value that no policy reads. Raises
+        Unreplayable.
+        """
         kept, reads = posed.arguments, self._reads
         if (kept is None or posed.hidden) and (reads is None or (reads if kept is None else reads & {*posed.hidden})):
             raise Unreplayable("a policy reads an argument that was not kept")
@@ -105,7 +108,9 @@ class Replay:
         return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
     def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
-        """Return the judgement on a caller's question: registered objects as they were, others as stated."""
+        """Return the judgement on a caller's question: registered objects as they were stored, others as the
+        caller stated them.
+        """
         stated = self._policies.entities
         principal = entity_of(question.subject, stated) if posed.principal is None else self._entity(posed.principal)
         resource = entity_of(question.resource, stated) if posed.resource is None else self._entity(posed.resource)
@@ -127,7 +132,7 @@ class Replay:
         agents: tuple[Entity, ...],
         approved: Container[str] = (),
     ) -> Judgement:
-        """About the principal, and the agents behind it."""
+        """Return the judgement on the principal and the agents behind it."""
         return self._policies.judge(
             principal.uid,
             action,
@@ -192,7 +197,7 @@ class Replay:
         return facts
 
     def _context(self, text: msgspec.Raw) -> Record:
-        """Read once for each text: calls under one token have the same."""
+        """Return the context of a text. Cached, since calls with the same token have the same context."""
         key = bytes(text)
         record = self._contexts.get(key)
         if record is None:
@@ -202,7 +207,9 @@ class Replay:
 
 
 def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
-    """The arguments of calls that some policy looks at; None where one looks at all of them together."""
+    """Return the names of the arguments that policies read; None if a policy reads the record of arguments, or
+    the context, as a whole.
+    """
     names: set[str] = set()
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
     while open_:
@@ -221,7 +228,7 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
 
 
 def reads_agents(rules: ir.PolicySetIR) -> bool:
-    """Return whether a policy reads attributes of an agent besides its owner and its segment."""
+    """Return whether a policy reads the model or the risk tier of an agent."""
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
     while open_:
         match open_.pop():

@@ -1,6 +1,6 @@
-"""The compiled role policies of a set: which operations of the administration API a person may use (ADR 79).
+"""The compiled role policies of a set: the operations of the administration API that a person may use (ADR 79).
 
-A policy in mode `watch` does not count. An error in any other role policy refuses, as in all decisions.
+A policy in mode `watch` does not count. An error in any other role policy denies, as in all decisions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RouteFacts(NamedTuple):
     """Area of the route; empty: the first part of the path after `/api/v1`."""
 
     def entity(self, scope: str) -> Entity:
-        """Return the route as an entity, as if it had that scope."""
+        """Return the route as an entity with that scope."""
         operation = f"{self.method} {self.path}"
         parts = self.path.removeprefix("/api/v1").split("/")
         return entity(
@@ -68,14 +68,14 @@ class Holder(NamedTuple):
 
 
 class Roles:
-    """The role policies of a set. Never changes once it is made."""
+    """The role policies of a set. Immutable."""
 
     def __init__(self, policies: ir.PolicySetIR) -> None:
         role_policies = [policy for policy in policies.policies if is_role_policy(policy)]
         enforced = tuple(policy for policy in role_policies if "mode" not in policy.annotations)
         self._compiled = compile_set(ir.PolicySetIR(enforced))
         self.names = frozenset(name for policy in enforced for name in _roles_of(policy))
-        """the roles that policies name"""
+        """the roles that the enforced policies name"""
 
     def may_use(self, holder: Holder, route: Entity, *, now: int) -> Verdict:
         """Return the verdict on the use of a route at `now` (microseconds)."""
@@ -83,13 +83,13 @@ class Roles:
         return self._decide(holder, USE_API, route, context)
 
     def may_answer(self, holder: Holder, agent: Entity, *, now: int) -> Verdict:
-        """Return the verdict on an answer to any question of an agent, at `now` (microseconds)."""
+        """Return the verdict for a person on answering any question of an agent, at `now` (microseconds)."""
         return self._decide(holder, ANSWER, agent, {"now": Datetime(now // 1000)})
 
     def may_consent(
         self, holder: Holder, resource: Entity, *, client: str, is_registered: bool, scopes: Collection[str], now: int
     ) -> Verdict:
-        """Return the verdict on a client that would act for a person at a resource, at `now` (microseconds)."""
+        """Return the verdict for a person on letting a client act for them at a resource, at `now` (microseconds)."""
         context: Record = {
             "client": client,
             "registered": is_registered,
@@ -101,7 +101,7 @@ class Roles:
     def may_have_certificate(
         self, holder: Holder, *, profile: str, names: Collection[str], key_type: str, lifetime_s: int, now: int
     ) -> Verdict:
-        """Return the verdict on a certificate of a person, at `now` (microseconds)."""
+        """Return the verdict for a person on having a certificate, at `now` (microseconds)."""
         context: Record = {
             "profile": profile,
             "names": frozenset[object](names),

@@ -1,7 +1,8 @@
-"""Layers of the server that a policy set extends: safeguards and roles, unless it leaves one out by name with a reason.
+"""Safeguards and role policies of the server. A policy set extends them, unless it leaves one out by name with a
+reason.
 
-They are stored with the set, as files under `LAYER` and `ROLES_LAYER`, names that no upload can have. So a set keeps
-its meaning when a later version of the server has other safeguards or roles.
+They are stored with the set, as files under `LAYER` and `ROLES_LAYER`, names that no upload can have. A set therefore
+keeps its meaning if a later version of the server has other safeguards or roles.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from ostiaryd.policy.model.lower import lower
 LAYER = "@safeguards/"
 ROLES_LAYER = "@roles/"
 EVERY_PERSON = "role-person"
-"""The role policy that every set extends: a set without it is from before there were roles."""
+"""The role policy that every set extends: a stored set without it predates roles."""
 MAX_TEXT = 64 << 10
-"""Characters of one `*.safeguards.toml`."""
+"""Maximum length of a `*.safeguards.toml`, in characters."""
 
 
 class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,13 +39,13 @@ class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
 
 @functools.cache
 def safeguards() -> dict[str, str]:
-    """Return the text of each safeguard by its id. Cached: a confined process opens no file."""
+    """Return the text of each safeguard by its id. Cached: a confined process cannot open a file."""
     return _read_folder("safeguards")
 
 
 @functools.cache
 def roles() -> dict[str, str]:
-    """Return the text of each role policy of the server by its id. Cached: a confined process opens no file."""
+    """Return the text of each role policy of the server by its id. Cached: a confined process cannot open a file."""
     return _read_folder("roles")
 
 
@@ -56,19 +57,19 @@ def _read_folder(name: str) -> dict[str, str]:
 
 @functools.cache
 def role_rules() -> dict[str, ir.PolicyIR]:
-    """Return each role policy of the server as it is compiled, by its id."""
+    """Return each role policy of the server in its compiled form, by its id."""
     return {id: lower(text).policies[0] for id, text in roles().items()}
 
 
 @functools.cache
 def safeguard_rules() -> dict[str, ir.PolicyIR]:
-    """Return each safeguard as it is compiled, by its id."""
+    """Return each safeguard in its compiled form, by its id."""
     return {id: lower(text).policies[0] for id, text in safeguards().items()}
 
 
 @functools.cache
 def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
-    """Return the texts that safeguards had in earlier versions of the server, as they are compiled, by their id."""
+    """Return the safeguards of earlier versions of the server in their compiled form, by their id."""
     folder = package_files("ostiaryd.policy") / "safeguards" / "earlier"
     rules: dict[str, list[ir.PolicyIR]] = {}
     for file in folder.iterdir():

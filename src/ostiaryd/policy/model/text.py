@@ -1,6 +1,6 @@
-"""Cedar text that is safe to hand to a native parser: bounded in size, and in whatever makes it recurse.
+"""Checks of Cedar text before a native parser reads it: limits on size, and on all forms that make the parser recurse.
 
-Cedar's parser works on its call stack and ends the process when that overflows: with 8 MiB of stack, at about 640
+Cedar's parser works on its call stack and ends the process if the stack overflows: with a stack of 8 MiB, at about 640
 nested brackets or 1,300 operators in a row. The scanner below has Cedar's own tokens for strings and comments.
 """
 
@@ -31,8 +31,8 @@ _TOKEN = re.compile(
 
 
 def check_policies(name: str, text: str) -> int:
-    """Check a file of policies, and return an upper limit of their number: its statements that end in a semicolon.
-    Raises Malformed, Invalid.
+    """Check a file of policies; return an upper limit for their number, the number of semicolons. Raises
+    Malformed, Invalid.
     """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
@@ -56,7 +56,7 @@ def check_policies(name: str, text: str) -> int:
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """Check a Cedar schema; return its identifiers and operators in their order. Raises Malformed, Invalid."""
+    """Check a Cedar schema; return its identifiers and operators, in their order. Raises Malformed, Invalid."""
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []
     depth = 0

@@ -1,6 +1,7 @@
-"""The sealed result of a what-if. The caller shows it with the set that is put: it proves the result to the gate.
+"""The ticket of a what-if: its sealed result. A caller who puts the set sends the ticket, which proves the result to
+the gate.
 
-A ticket is for one caller and one set, for ten minutes; HMAC-SHA256 with a key for this alone.
+A ticket is for one caller and one set, and is valid for ten minutes. It has an HMAC-SHA256 with a key for tickets only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _TAG = 32
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The counts of a what-if over the entries from `first` to below `stop`: verdicts that change, and unknown ones."""
+    """The counts of a what-if over the entries from `first` to below `stop`: changed verdicts, and unknown ones."""
 
     policy: str
     first: int
@@ -34,7 +35,7 @@ _decode = json_decoder(Ticket)
 
 
 def ticket_key(secret: bytes) -> bytes:
-    """A key for this alone, from a secret of the server."""
+    """Return a key for tickets only, derived from a secret of the server."""
     return hmac.digest(secret, b"ostiary what-if ticket", "sha256")
 
 
@@ -45,7 +46,7 @@ def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
 
 
 def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) -> Ticket:
-    """Open a ticket that this server made for this caller. Raises Invalid, also for an old ticket."""
+    """Open a ticket that this server issued to this caller. Raises Invalid, also for an expired ticket."""
     hint = "ask again what would change"
     try:
         if len(unverified_ticket) > MAX_TICKET:

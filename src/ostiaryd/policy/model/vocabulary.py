@@ -1,7 +1,7 @@
 """The vocabulary of a policy set: the types and actions of its schema, read from the text that cedarpy prints.
 
-cedarpy hands out no syntax tree of a schema. Its text is regular: each declaration begins a line, indented by two
-within a namespace, and strings are escaped so that none breaks a line.
+cedarpy provides no syntax tree of a schema. Its text is regular: each declaration begins a line, indented by two spaces
+within a namespace, and strings are escaped so that none contains a line break.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class Action:
 
 @dataclass(slots=True)
 class Vocabulary:
-    """`types`: each with whether it has an attribute `id`, a string. `actions`: those of no namespace, by name."""
+    """The names of a schema. `types`: each type, with true if it has a string attribute `id`. `actions`: the
+    actions without a namespace, by name.
+    """
 
     types: dict[str, bool] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
 
     def actions_of(self, principal: str, resource: str) -> list[str]:
-        """Return the actions for these types, in order, without the actions of playbooks."""
+        """Return the actions for these types, in alphabetical order, without the responses of playbooks."""
         return sorted(
             name
             for name, action in self.actions.items()
@@ -73,7 +75,7 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
 
 
 def spelled(kind: str, names: Iterable[str]) -> str:
-    """Return the message that there is no type `kind`, with the types that exist."""
+    """Return the message that there is no type `kind`, with the existing types `names`."""
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 
 

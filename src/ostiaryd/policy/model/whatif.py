@@ -1,4 +1,4 @@
-"""Comparison of a candidate policy set with the ledger: recorded verdicts against those of a replay, in groups."""
+"""Comparison of a candidate policy set with the ledger: recorded verdicts and verdicts of a replay, in groups."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
 
 MAX_GROUPS = 500
 MAX_AGENTS = 1000
-"""agents that a group counts"""
+"""maximum number of agents that a group counts"""
 MAX_NAMED = 16
-"""policies that a group names"""
+"""maximum number of policies that a group names"""
 MAX_WORD = 256
 
 By = Literal["", "agent", "owner"]
 Direction = Literal["allow->deny", "deny->allow"]
 Row = tuple[int, bytes, bytes | None]
-"""The index of an entry, the entry, and the facts beside it."""
+"""The index of an entry, the entry, and the facts that are stored beside it."""
 
 
 class _Detail(msgspec.Struct, gc=False):
@@ -53,7 +53,7 @@ class Recorded(msgspec.Struct, gc=False):
 
 
 class Verdict(NamedTuple):
-    """A verdict of the rules, and the policies that settled it."""
+    """A verdict of the rules, and the policies that decided it."""
 
     allowed: bool
     policies: tuple[str, ...]
@@ -66,8 +66,8 @@ _NO_DETAIL = _Detail()
 
 
 def verdicts(entry: Recorded, count: int) -> list[Verdict]:
-    """Return the `count` decisions of an entry, in their order; none if the entry does not have them. Of the decisions
-    that one act needs, only the last can be a denial.
+    """Return the `count` verdicts of an entry, in their order; empty if the entry does not have them. If an act
+    needs several decisions, only the last one can be a denial.
     """
     detail = entry.detail or _NO_DETAIL
     if detail.cut is not None:
@@ -83,15 +83,17 @@ def verdicts(entry: Recorded, count: int) -> list[Verdict]:
 
 
 def _named_policies(entry: Recorded) -> bool:
-    """Return whether policies decided although no facts were kept. A request that was denied without policies names
-    none.
+    """Return whether policies decided, for an entry without facts. A request that was denied without policies
+    names none.
     """
     lines = entry.detail.decisions if entry.detail is not None else []
     return bool(entry.policies) or any(line[0] for line in lines)
 
 
 def _of_line(line: list[Any]) -> Verdict:
-    """A line of a batch: [allowed, subject, action, .., policies or the codes of the reasons, perhaps more]."""
+    """Return the verdict in a line of a batch: [allowed, subject, action, .., policies or codes of the reasons,
+    optional details].
+    """
     if len(line) < 7:
         return Verdict(False, ())
     detail = convert(line[7], _Detail) if len(line) > 7 else _NO_DETAIL
@@ -103,10 +105,10 @@ def _verdict(allowed: bool, policies: list[str], detail: _Detail) -> Verdict:
 
 
 class Change(msgspec.Struct, kw_only=True):
-    """Verdicts that would change alike.
+    """A group of verdicts that would change in the same way.
 
-    `subject` is an agent, an owner or a type of subjects. `before` and `after` are the policies that settled them; if
-    there is none, `because` is the reason. `example` is an entry, `agent` its agent.
+    `subject` is an agent, an owner or a type of subjects. `before` and `after` are the policies that decided; `because`
+    is the reason of the new verdict, if there is one. `example` is the index of an entry, `agent` its agent.
     """
 
     direction: Direction
@@ -122,8 +124,8 @@ class Change(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`replayed` decisions gave a verdict, `unknown` are others, by why. `ungrouped` changes are of groups that did not
-    fit.
+    """The result of a what-if. `replayed` is the number of decisions that gave a verdict; `unknown` counts the
+    others, by reason. `ungrouped` is the number of changes beyond the maximum number of groups.
     """
 
     policy: str
@@ -133,18 +135,18 @@ class Report(msgspec.Struct, kw_only=True):
     to_allow: int
     unknown: dict[str, int]
     altered: list[int]
-    """entries whose facts do not have the digest in the entry"""
+    """indexes of entries whose facts do not match the digest in the entry"""
     changes: list[Change]
     ungrouped: int
 
     @property
     def not_known(self) -> int:
-        """Return the least number of decisions for which a change is unknown."""
+        """Return the number of decisions that could not be replayed; an entry without facts counts once."""
         return sum(self.unknown.values())
 
 
 class Comparison:
-    """Takes entries with their facts; its memory does not grow with them."""
+    """The running comparison with a candidate set. Its memory does not grow with the number of entries."""
 
     def __init__(self, replay: Replay, *, policy: str, by: By) -> None:
         self._replay, self._policy, self._by = replay, policy, by
@@ -155,7 +157,9 @@ class Comparison:
         self._altered: list[int] = []
 
     def compare(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Compare all decisions of these entries; stops at the digest of a catalogue that it needs to go on."""
+        """Compare all decisions of these entries. Yields the digest of each catalogue that it needs before it
+        can continue.
+        """
         replayed = 0
         for index, body, facts in rows:
             for entry, posed, was, at in self._decisions(index, body, facts):
@@ -175,8 +179,8 @@ class Comparison:
         self._counts["replayed"] += replayed
 
     def _decisions(self, index: int, body: bytes, facts: bytes | None) -> list[tuple[Recorded, Posed, Verdict, int]]:
-        """Return the questions of an entry that can be asked again, each with its recorded answer; count the others as
-        unknown.
+        """Return the questions of an entry that can be replayed, each with its recorded verdict; count the
+        others as unknown.
         """
         try:
             entry = _decode_entry(body)
@@ -243,7 +247,7 @@ class Comparison:
         return {"": "agent", "agent": principal.id, "owner": principal.owner}[self._by]
 
     def report(self) -> Report:
-        """The largest groups first."""
+        """Return the report, with the largest groups first."""
         counts = self._counts
         return Report(
             policy=self._policy,
@@ -259,7 +263,7 @@ class Comparison:
 
 
 def subject_of(posed: Posed) -> str:
-    """The id of whom it was about."""
+    """Return the id of the subject of the question."""
     if isinstance(posed.principal, AgentSeen):
         return posed.principal.id
     return posed.question.subject.id if posed.question else ""
