@@ -29,7 +29,8 @@ LISTS = {
     "/api/v1/connected-accounts", "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
     "/api/v1/kill", "/api/v1/leases", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies",
-    "/api/v1/resources", "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams",
+    "/api/v1/resources", "/api/v1/secrets/destinations", "/api/v1/secrets/rotations", "/api/v1/secrets/uses",
+    "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams",
     "/api/v1/threat-lists", "/api/v1/webhooks",
 }  # fmt: skip
 
@@ -72,6 +73,8 @@ async def fill(world: World, clock: Clock) -> dict[str, str]:
             row("lease", lease_id=f"l{id}", holding=f"le_{id}", agent=agent.agent_id, task=f"tk_{id}", database="d",
                 role="r", username=f"u{number}", statements="{}", state="live", issued_at=now, expires_at=now,
                 max_at=now, due_at=now, attempts=1, error=LONG),
+            row("egress_destination", name=f"d{number}", origin="https://x.example", secret="secret/" + "x" * 9000,
+                member="m", place="header", field="authorization", template="", is_private=0, created_at=now),
         ]  # fmt: skip
 
     def write(tx: Tx) -> None:
@@ -136,7 +139,7 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
         distinct = {json.dumps(one, sort_keys=True) for one in seen}
         assert len(distinct) == len(seen), path
         if path in ("/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/findings", "/api/v1/kill", "/api/v1/leases",
-                    "/api/v1/webhooks"):  # fmt: skip
+                    "/api/v1/secrets/destinations", "/api/v1/webhooks"):  # fmt: skip
             assert len(seen) == MANY, path
         if path in ("/api/v1/agents", "/api/v1/persons", "/api/v1/agents/{name}/keys"):
             assert len(seen) == MANY + 1 + (path == "/api/v1/persons"), path

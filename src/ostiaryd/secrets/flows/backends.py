@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
@@ -17,6 +18,8 @@ from ostiaryd.secrets.model.backend import MAX_BACKENDS, MOUNT, BackendConfig, B
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.store import backends as store
 from ostiaryd.secrets.store.backends import StoredBackend
+
+_decode_credentials = json_decoder(dict[str, str])
 
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
@@ -47,7 +50,7 @@ def find_backend(reader: Reader, name: str) -> StoredBackend:
 def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) -> dict[str, str]:
     """Return the credentials of a back end. Raises Sealed, Conflict."""
     plain = open_value(reader, stored.credentials, (MOUNT, stored.name, 1), keys=keys)
-    return msgspec.json.decode(plain, type=dict[str, str])
+    return _decode_credentials(plain)
 
 
 def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
