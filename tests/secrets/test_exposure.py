@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import pytest
 from hvac import exceptions
+from msgspec.structs import replace
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
@@ -15,14 +18,18 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import exposure, incidents
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows import databases, operators
+from ostiaryd.secrets import wire_rotations
+from ostiaryd.secrets.flows import databases, operators, rotations
+from ostiaryd.secrets.flows.synchronisation import parse_place, read_values
 from ostiaryd.secrets.model.database import StaticRole
 from ostiaryd.secrets.model.keyvalue import UseFilter
 from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.rotation import RotationConfig
 from ostiaryd.secrets.store import databases as database_store
 from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent, permit_all
+from tests.support.webhook_receiver import receiving
 
 DAY = 86_400 * SECOND
 
@@ -33,6 +40,12 @@ async def put(world: World, path: str) -> None:
 
 async def mark(world: World, path: str, *, is_canary: bool = True) -> None:
     await act(world, "vault.mark", lambda a: operators.mark_canary(a, path, is_canary=is_canary))
+
+
+async def schedule(world: World, path: str, url: str = "https://shop.example") -> None:
+    """Let a value rotate each hour, with a grace of ten minutes."""
+    config = RotationConfig(member="key", url=url, period=3600, grace=600)
+    await act(world, "rotation.put", lambda a: rotations.put_rotation(a, path, config))
 
 
 def state(world: World, name: str) -> str:
@@ -62,6 +75,37 @@ async def test_an_agent_that_reads_a_canary_is_quarantined_in_the_same_act(
     with pytest.raises(Conflict, match="in use"):
         await mark(world, path)
     await act(world, "vault.read", lambda a: operators.get_secret(a, path))  # an administrator looks at the value
+
+
+async def test_a_wrapped_read_of_a_canary_looks_like_every_other_and_springs_the_trap(
+    world: World, bot: VaultAgent
+) -> None:
+    for name in ("db", "root"):
+        await put(world, f"secret/agents/bot/{name}")
+    await mark(world, "secret/agents/bot/root")
+    headers = [("x-vault-wrap-ttl", "60")]
+    answers = [await bot.ask("GET", f"secret/data/agents/bot/{name}", headers=headers) for name in ("db", "root")]
+    assert [one.status for one in answers] == [200, 200]
+    assert [one.json["wrap_info"]["ttl"] for one in answers] == [60, 60]
+    assert state(world, "bot") == "quarantined"
+    for one in answers:
+        body = {"token": one.json["wrap_info"]["token"]}
+        assert await bot.status("POST", "sys/wrapping/unwrap", body, token="") == 400, (
+            "wrapped answers end with the agent"
+        )
+
+
+async def test_the_server_reads_canaries_for_rotation_and_synchronisation(world: World, bot: VaultAgent) -> None:
+    path = "secret/agents/bot/root"
+    await put(world, path)
+    await mark(world, path)
+
+    def read(a: Act) -> dict[str, Any]:
+        return read_values(a, parse_place("secret/agents/bot/"))
+
+    assert await act(world, "backend.sync", read) == {"root": {"key": "value"}}
+    await schedule(world, path)
+    assert state(world, "bot") == "active"
 
 
 async def test_a_secret_in_use_and_a_path_without_a_value_become_no_canary(world: World, bot: VaultAgent) -> None:
@@ -147,6 +191,48 @@ async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
     assert again.to_replace == [], "a person has replaced it"
 
 
+async def test_a_stored_value_with_a_rotation_changes_and_the_grace_of_the_value_that_was_read_ends(
+    world: World, bot: VaultAgent, clock: Clock
+) -> None:
+    world = dataclasses.replace(world, config=replace(world.config, private_hosts="127.0.0.1"))
+    path, agent = "secret/agents/bot/db", registry.find_agent(world.db.read(), "bot").agent_id
+    await put(world, path)
+    await bot.read("agents/bot/db")
+    incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, "bot", says="a test", source="a test"))
+
+    def exposed() -> tuple[bool, bool]:
+        [one] = exposure.find_exposed(world.db.read(), agent).secrets
+        return one.is_renewed, one.can_rotate
+
+    async def rotate() -> tuple[list[str], list[str]]:
+        done = await act(world, "incident.rotate", lambda a: exposure.rotate_secrets(a, incident.incident_id))
+        await wire_rotations.rotate_due(world)
+        return done.rotating, done.to_replace
+
+    with receiving() as service:
+        await schedule(world, path, service.url)
+        clock.advance(1)
+        assert exposed() == (False, True)
+        assert await rotate() == ([path], [])
+        assert exposed() == (False, True), "the value that was read works in the grace"
+
+        def read(a: Act) -> None:
+            a.entry.agent = agent
+            registry.note(a, object=path, version=2)
+
+        assert await rotate() == ([path], [])
+        assert [json.loads(body)["type"] for _, body in service.heard] == ["secret.rotate", "secret.retire"]
+        assert exposed() == (True, True)
+        assert await rotate() == ([], [])
+        await act(world, "rotation.request", lambda a: rotations.request_rotation(a, path))
+        await wire_rotations.rotate_due(world)
+        clock.advance(1)
+        await act(world, "vault.read", read)
+        assert exposed() == (False, False), "the value in force was read, and the one before works still"
+        assert await rotate() == ([], [path])
+        assert len(service.heard) == 3
+
+
 def test_the_reader_of_a_canary_has_an_incident_with_its_secrets(vault: VaultStage) -> None:
     server, ostiary = vault.live_server, vault.live_server.server.ostiary
     client = vault.login()
@@ -171,3 +257,9 @@ def test_the_reader_of_a_canary_has_an_incident_with_its_secrets(vault: VaultSta
     read = {one["path"].rpartition("/")[2]: one["is_canary"] for one in shown["blast"]["secrets"]["read"]}
     assert read == {"db": False, "root": True}
     assert ("quarantine", "done") in [(one["response"], one["outcome"]) for one in shown["acts"]]
+    done = server.api("POST", f"/incidents/{incident['incident_id']}/rotate-secrets")
+    assert done == {"rotating": [], "revoked": 0, "to_replace": [f"secret/{vault.folder}/db"]}
+    assert done == ostiary("incident", "rotate-secrets", incident["incident_id"])
+    assert server.api("GET", "/audit", action="incident.rotate")["entries"] != []
+    with pytest.raises(AssertionError, match="not_found"):
+        server.api("POST", "/incidents/in_none/rotate-secrets")

@@ -11,7 +11,7 @@ from ostiaryd.incidents.model.incidents import SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.secrets.flows import databases, leases, operators
+from ostiaryd.secrets.flows import databases, leases, operators, rotations
 from ostiaryd.secrets.model.lease import Lease
 
 STATIC_ROLES = "database/static-creds/"
@@ -22,7 +22,9 @@ MAX_LEASES = 10_000
 
 
 class ExposedSecret(NamedTuple):
-    """A secret that the agent read. `is_renewed`: its value has changed since. `can_rotate`: the server changes it."""
+    """A secret that the agent read. `is_renewed`: its value has changed since, and the grace of the value that was read
+    is over. `can_rotate`: the server ends that value.
+    """
 
     path: str
     read_at: int
@@ -56,7 +58,17 @@ def find_exposed(reader: Reader, agent: str) -> Exposure:
         if use is not None:
             rotated_at = use.rotated_at
         if rotated_at is not None:
-            secrets.append(ExposedSecret(path, at, use is not None and use.is_canary, rotated_at > at, is_static))
+            is_newer, rotation = rotated_at > at, rotations.get_rotation(reader, path)
+            in_grace = rotation is not None and rotation.retire_at is not None
+            secrets.append(
+                ExposedSecret(
+                    path=path,
+                    read_at=at,
+                    is_canary=use is not None and use.is_canary,
+                    is_renewed=is_newer and not in_grace,
+                    can_rotate=is_static or (rotation is not None and (is_newer or not in_grace)),
+                )
+            )
     return Exposure(secrets, leases.list_of_agent(reader, agent, limit=MAX_LEASES))
 
 
@@ -82,7 +94,8 @@ class Rotation(NamedTuple):
 def rotate_secrets(act: Act, id: str) -> Rotation:
     """Rotate every secret that the agent of an incident read, revoke its leases, and return the other paths.
 
-    A canary stays: its value opens nothing. Raises NotFound.
+    A grace in which the value that the agent read still works ends now. A canary stays: its value opens nothing.
+    Raises NotFound.
     """
     incident: Incident = find_incident(act.tx, id)
     note(act, incident)
@@ -91,7 +104,7 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
     for one in exposed.secrets:
         if one.is_renewed or one.is_canary:
             continue
-        if one.can_rotate and databases.rotate_now(act, one.path.removeprefix(STATIC_ROLES)):
+        if one.can_rotate and _rotate(act, one.path):
             rotating.append(one.path)
         else:
             to_replace.append(one.path)
@@ -99,3 +112,9 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
     revoked = len(exposed.leases)
     note(act, incident, rotating=rotating, revoked=revoked, to_replace=to_replace)
     return Rotation(rotating, revoked, to_replace)
+
+
+def _rotate(act: Act, path: str) -> bool:
+    if path.startswith(STATIC_ROLES):
+        return databases.rotate_now(act, path.removeprefix(STATIC_ROLES))
+    return rotations.hasten_call(act, path)

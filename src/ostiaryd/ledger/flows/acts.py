@@ -88,7 +88,7 @@ FORGOTTEN_AT_ONCE = 5000
 class Act:
     """The argument of a flow: the transaction, its time, and the entry to fill."""
 
-    __slots__ = ("again", "entry", "further_entries", "now", "tx")
+    __slots__ = ("again", "ending", "entry", "further_entries", "now", "tx")
 
     def __init__(self, tx: Tx, entry: Entry, again: object = None) -> None:
         self.tx = tx
@@ -98,6 +98,8 @@ class Act:
         """entries about events that a reporter states; they are written only if the act succeeds"""
         self.again = again
         """facts gathered since this request was challenged for them; None on the first attempt"""
+        self.ending: Callable[[Act], None] | None = None
+        """runs behind the flow, in its transaction: no part of the flow meets its effects"""
 
     def check_granting(self) -> None:
         """Check that the server may grant access now. Raises ClockJumped."""
@@ -347,6 +349,8 @@ def recorded(
         try:
             with tx.savepoint():
                 result = flow(acting)
+                if acting.ending is not None:
+                    acting.ending(acting)
         except Refused as refusal:
             if refusal.is_challenge:
                 return Raised(refusal)

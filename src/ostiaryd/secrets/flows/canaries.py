@@ -9,13 +9,19 @@ from ostiaryd.registry.model import ADMIN, State, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent of the entry, and mark the entry for the detectors, which raise a finding.
+    """Quarantine the agent of the entry at the end of the act, and mark the entry for the detectors, which raise a
+    finding. The rest of the act answers as for any other secret.
 
     The last way to administer the server stays: an agent with the administrator scope is not quarantined while no
     person has a key.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
     registry.note(act, object=act.entry.object or "", canary=True)
+    act.ending = _quarantine
+
+
+def _quarantine(act: Act) -> None:
+    assert act.entry.agent is not None  # it was that of the read
     agent = registry.find_agent(act.tx, act.entry.agent)
     is_last = ADMIN in agent.scopes and not registry.has_active_person_key(act.tx)
     if agent.state is not State.ACTIVE or is_last:

@@ -94,8 +94,8 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return the same as `read_value`, for an administrator: a canary has no effect. Raises NothingStored,
-    Conflict.
+    """Return the same as `read_value`, for an administrator or for this server: a canary has no effect. Raises
+    NothingStored, Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)
     secret, version = find_version(act.tx, mount, path, number)

@@ -86,12 +86,22 @@ def find_rotation(reader: Reader, path: str) -> Rotation:
     return rotation
 
 
+def get_rotation(reader: Reader, path: str) -> Rotation | None:
+    """Return the rotation of a secret; None if there is none."""
+    return store.get(reader, path)
+
+
 def request_rotation(act: Act, path: str) -> None:
     """Make the rotation of a secret due now. Raises NotFound, Conflict while the previous value is in its grace."""
     registry.note(act, object=path[:200])
     find_rotation(act.tx, path)
     if not store.hasten(act.tx, path):
         raise Conflict("the previous value is in its grace", hint="wait for the end of the grace")
+
+
+def hasten_call(act: Act, path: str) -> bool:
+    """Make the next call due now, also the end of a grace; return False if the secret has no rotation."""
+    return store.hasten_call(act.tx, path)
 
 
 def begin_call(act: Act, path: str) -> None:
@@ -145,7 +155,7 @@ def fail_call(act: Act, path: str, why: str) -> None:
 
 def _read_current(act: Act, path: str, member: str) -> dict[str, object]:
     """Return the present value of a secret. Raises NothingStored, also for a value without the member."""
-    value = keyvalue.read_value(act, *split_path(path))[2]
+    value = keyvalue.examine_value(act, *split_path(path))[2]
     if value is None:
         raise NothingStored("the current version is deleted", code="not_found")
     decoded = msgspec.json.decode(value)

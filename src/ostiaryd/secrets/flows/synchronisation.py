@@ -133,7 +133,7 @@ def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
 def _read(act: Act, mount: str, path: str) -> bytes | None:
     """Return the present value at a path as canonical JSON; None if there is none, or if it is deleted."""
     try:
-        value = keyvalue.read_value(act, mount, path)[2]
+        value = keyvalue.examine_value(act, mount, path)[2]
     except NothingStored:
         return None
     return None if value is None else canonical.encode(msgspec.json.decode(value), floats=True)

@@ -37,6 +37,7 @@ _RETIRED = sql(
 )
 _POSTPONE = sql("update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error where path = :path")
 _HASTEN = sql("update secret_rotation set due_at = :now where path = :path and retire_at is null")
+_NEXT_CALL = sql("update secret_rotation set due_at = :now where path = :path")
 _CLAIM = sql("update secret_rotation set due_at = :until where path = :path and due_at <= :now")
 _DUE = sql("select path from secret_rotation where due_at <= :now order by due_at limit :limit")
 _DELETE = sql("delete from secret_rotation where path = :path")
@@ -106,6 +107,11 @@ def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> No
 def hasten(tx: Tx, path: str) -> bool:
     """Make the next rotation due now; return False during a grace."""
     return tx.run(_HASTEN, path=path, now=tx.now) == 1
+
+
+def hasten_call(tx: Tx, path: str) -> bool:
+    """Make the next call due now, also the end of a grace; return False if there is no rotation."""
+    return tx.run(_NEXT_CALL, path=path, now=tx.now) == 1
 
 
 def claim(tx: Tx, path: str, *, until: int) -> bool:
