@@ -1,1 +1,1 @@
-"""Trust: who is calling, how strongly it was proved, and that no proof is used twice."""
+"""Trust: authentication of callers, the strength of their proofs, and protection against replay."""

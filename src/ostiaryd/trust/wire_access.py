@@ -1,4 +1,6 @@
-"""The gate of our own API: an access token in, a caller out (RFC 6750 section 3, RFC 9449 section 7, RFC 9728)."""
+"""Authentication of requests to this server's own API: access tokens, proofs, sessions and PEP keys (RFC 6750
+section 3, RFC 9449 section 7, RFC 9728).
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,13 @@ from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, chall
 async def authenticate_access(
     call: Call, *, audience: str | None = None, allows_pep: bool = False, spends_in_act: bool = False
 ) -> Caller:
-    """Return the caller, by a token for `audience` (the admin API by default) and a DPoP proof, which is used up: now,
-    or with `spends_in_act` by the act of the request (`Call.prove`).
+    """Return the caller of a request, by a token for `audience` (the admin API by default) and a DPoP proof, or by a
+    session.
 
-    With `allows_pep` the API key of a static PEP is accepted instead. Raises AccessRefused, InvalidProof, NonceNeeded,
-    Unauthenticated, Malformed; whatever it is, the answer gets its `WWW-Authenticate` and, where a nonce is needed or
-    ages, its `DPoP-Nonce`.
+    The proof is marked as used now, or with `spends_in_act` by the act of the request (`Call.prove`). With
+    `allows_pep`, the API key of a static PEP is accepted as well. A session is accepted only for the admin API. Raises
+    AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its
+    `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
     resource = audience or world.config.api
@@ -60,7 +63,8 @@ async def authenticate_access(
 
 
 def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
-    """Return the caller of the admin API without using up the proof, and queue the request as that caller's.
+    """Return the caller of the admin API without marking the proof as used, and queue the request under the caller's
+    name.
 
     Raises the errors of `authenticate_access`.
     """
@@ -87,7 +91,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 
 
 def check_in_force(call: Call, reader: Reader) -> None:
-    """Check that the session or the token of a caller who was authenticated is in force still, for a long answer.
+    """Check that the session or the token of an authenticated caller is still valid, during a long response.
 
     Raises AccessRefused, Unauthenticated.
     """
@@ -101,7 +105,10 @@ def check_in_force(call: Call, reader: Reader) -> None:
 
 
 def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
-    """Authenticate within an act: one transaction and one fsync, for frequent requests."""
+    """Return the caller of a request within its act: one transaction and one fsync, for frequent requests.
+
+    Raises the errors of `authenticate_access`.
+    """
     config = call.world.config
     if (person := _session_caller(call, act.tx, now=act.now)) is not None:
         return person
@@ -133,10 +140,11 @@ def _spend_in_act(call: Call, proof: Spend, act: Act) -> Caller:
 
 
 def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
-    """Return the person whose browser shows a session instead of a token; None for any other request.
+    """Return the person of the browser session of a request without an Authorization header; None for any other
+    request.
 
-    A request that changes something must come from a page of this server (`Origin`), and so must every other request
-    whose browser states where it comes from. Raises ForgedForm.
+    The request must come from a page of this server (`Origin`, `Sec-Fetch-Site`); only a GET may omit `Origin`. Raises
+    ForgedForm.
     """
     if any(name == b"authorization" for name, _ in call.headers):
         return None
@@ -166,7 +174,7 @@ def _queue_as(call: Call, caller: Caller) -> None:
 
 
 def _challenge(call: Call, refusal: Refused, resource: str) -> None:
-    """Tell the client, beside the refusal, how to authenticate."""
+    """Add the headers that tell the client how to authenticate to the response of a refusal."""
     call.answer_headers += challenge(refusal, resource=resource)
 
 
@@ -185,8 +193,8 @@ def require_scope(call: Call, caller: Caller, scope: str) -> None:
 
 
 def request_of(call: Call) -> flows.Request:
-    """Return the credentials of a request. Raises Malformed, and InvalidProof for more than one proof (RFC 9449 section
-    4.3).
+    """Return the credentials of a request. Raises Malformed; InvalidProof for more than one proof (RFC 9449
+    section 4.3).
     """
     unverified_proof = call.header(b"dpop", twice=InvalidProof)
     return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)

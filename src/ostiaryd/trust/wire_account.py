@@ -1,7 +1,7 @@
-"""The account page: sessions, passkeys, password, authenticator app and recovery codes of the person.
+"""The account page: the person's sessions, passkeys, password, authenticator app and recovery codes.
 
-A change of these needs proofs of the last ten minutes, and two factors if the account has two. `/login` asks for the
-missing proof.
+A change needs proofs of the last ten minutes, and two factors if the account has two. `/login` asks for the missing
+proof.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from ostiaryd.trust.model.sessions import Demand, Proof, Session, add_proof
 from ostiaryd.trust.model.totp import render_secret, render_uri
 
 RECENT_S = 600
-"""Age of the proofs with which a person may change how they sign in, in seconds."""
+"""Maximum age, in seconds, of the proofs with which a person may change their credentials."""
 FORGED = ForgedForm("the form has expired")
 Signed = Callable[[Call, Session], Awaitable[Reply]]
 
 
 def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return the wire for a person who is signed in; any other browser goes to the login page."""
+    """Return a wire that runs `wire` if the person is signed in, and redirects any other browser to the login page."""
 
     async def run(call: Call) -> Reply:
         if call.method == "GET" and (url := find_page_host(call)) is not None:
@@ -71,7 +71,9 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 
 
 def _recently(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return the wire for a person who has just proved themselves, by two factors if the account has two."""
+    """Return a wire that runs `wire` if the person has proofs of the last ten minutes, with two factors if the
+    account has two.
+    """
 
     async def run(call: Call, session: Session) -> Reply:
         values = (PERSON_MFA,) if credentials.has_two_factors(call.world.db.read(), session.person) else ()
@@ -89,7 +91,7 @@ async def _show_account(call: Call, session: Session) -> Reply:
 
 
 async def _end_sessions(call: Call, session: Session) -> Reply:
-    """End one session of the person, or all but the present one."""
+    """End one session of the person, or all except the current one."""
     id = read_form(call, session).get("session")
 
     def run(act: Act) -> None:
@@ -110,7 +112,7 @@ async def _log_out(call: Call, session: Session) -> Reply:
 
 
 async def _set_password(call: Call, session: Session) -> Reply:
-    """Set or change the password; all other sessions end."""
+    """Set or change the password, and end all other sessions."""
     form = read_form(call, session)
     try:
         check_password(form.get("password", ""), form.get("repeated", ""), name=_person(call, session).name)
@@ -142,7 +144,7 @@ async def _show_new_passkey(call: Call, session: Session) -> Reply:
 
 
 async def _add_passkey(call: Call, session: Session) -> Reply:
-    """Register a passkey; the session gains its proof."""
+    """Register a passkey, and add its proof to the session."""
     form = read_form(call, session)
     try:
         new = verify_creation(call, form.get("credential", ""), session)
@@ -173,7 +175,7 @@ async def _show_new_totp(call: Call, session: Session) -> Reply:
 
 
 async def _set_totp(call: Call, session: Session) -> Reply:
-    """Register the authenticator app whose first code is right, and show new recovery codes."""
+    """Register an authenticator app with its first code, and show new recovery codes."""
     form = read_form(call, session)
     secret = open_new_secret(call, session, form.get("sealed", ""))
 
@@ -200,7 +202,7 @@ async def _remove_totp(call: Call, session: Session) -> Reply:
 
 
 async def _renew_codes(call: Call, session: Session) -> Reply:
-    """Replace the recovery codes, and show the new ones once."""
+    """Replace the recovery codes, and show the new codes once."""
     read_form(call, session)
     try:
         codes = await act_as_person(
@@ -212,7 +214,7 @@ async def _renew_codes(call: Call, session: Session) -> Reply:
 
 
 def _gain(act: Act, call: Call, session: Session, proof: Proof) -> NewSession:
-    """Replace a session by one with another proof."""
+    """Continue a session with an additional proof, under a new cookie."""
     return begin_session(
         act,
         person=session.person,

@@ -23,12 +23,12 @@ class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
 
 class SecretRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl: int = DEFAULT_LIFETIME_S
-    """seconds"""
+    """lifetime in seconds"""
 
 
 class Enrolment(msgspec.Struct, forbid_unknown_fields=True):
-    """`proof`: a JWT of type `enrol+jwt` by the key, with `aud` (the issuer), `iat`, `exp`, and `jth`, the base64url
-    SHA-256 of the join token.
+    """A request to register the first key of an agent. `proof`: a JWT of type `enrol+jwt`, signed with the key,
+    with `aud` (the issuer), `iat`, `exp`, and `jth`, the base64url SHA-256 of the join token.
     """
 
     join_token: str
@@ -127,14 +127,14 @@ async def show_bearer(call: Call) -> Reply:
 
 
 async def allow_bearer(call: Call) -> Reply:
-    """Allow an agent to have bearer tokens for a resource, whose guards accept them."""
+    """Allow bearer tokens of an agent for a resource, whose guards then accept them."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, agent, resource))
     return await show_bearer(call)
 
 
 async def forbid_bearer(call: Call) -> Reply:
-    """Bind the tokens of an agent for a resource to a key again, and revoke its bearer tokens."""
+    """Forbid bearer tokens of an agent for a resource, and revoke its bearer tokens."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer(act, agent, resource))
     return await show_bearer(call)
@@ -159,7 +159,7 @@ async def create_secret(call: Call) -> Reply:
 
 
 async def list_secrets(call: Call) -> Reply:
-    """List the client secrets of an agent by id and end."""
+    """List the client secrets of an agent by id and expiry."""
     secrets = flows.secrets_of(call.world.db.read(), call.params["name"])
     shown: list[ClientSecret] = [
         {"secret_id": one.id, "created_at": one.created_at // SECOND, "expires_at": one.expires_at // SECOND}
@@ -176,7 +176,7 @@ async def revoke_secret(call: Call) -> Reply:
 
 
 class BearerClassesBody(TypedDict):
-    """Classes of registration whose clients get tokens for a resource that are not bound to a key."""
+    """Classes of registration whose clients get bearer tokens for a resource, which are not bound to a key."""
 
     bearer: list[flows.BearerClass]
 
@@ -205,7 +205,7 @@ async def allow_bearer_class(call: Call) -> Reply:
 
 
 async def forbid_bearer_class(call: Call) -> Reply:
-    """Forbid bearer tokens for a resource to a class of clients, and revoke the ones they have."""
+    """Forbid bearer tokens for a resource to a class of clients, and revoke the tokens that they have."""
     resource, registration = call.params["name"], _class_of(call)
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer_class(act, resource, registration))
     return await show_bearer_classes(call)

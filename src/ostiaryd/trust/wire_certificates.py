@@ -16,14 +16,14 @@ from ostiaryd.trust.model.certificates import TrustAnchor, expiry_of, parse_pem
 
 
 class NewAnchor(msgspec.Struct, forbid_unknown_fields=True):
-    """An authority to trust: a name for it, and its certificate in PEM."""
+    """An authority to trust: its name, and its certificate in PEM."""
 
     name: str
     certificate: str
 
 
 class MutualTls(msgspec.Struct, forbid_unknown_fields=True):
-    """The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or certificates of its own in PEM."""
+    """The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or self-signed certificates in PEM."""
 
     tls_client_auth_subject_dn: str = ""
     tls_client_auth_san_dns: str = ""
@@ -35,7 +35,7 @@ class MutualTls(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AnchorRow(TypedDict):
-    """A trust anchor; `x5t#S256` is called `thumbprint`, times are seconds since the epoch."""
+    """A trust anchor; `thumbprint` is its `x5t#S256`, times are seconds since the epoch."""
 
     name: str
     thumbprint: str
@@ -60,7 +60,9 @@ class CertificateRow(TypedDict):
 
 
 class MutualTlsBody(TypedDict):
-    """The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or none."""
+    """The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or is empty for registered
+    certificates.
+    """
 
     agent_id: str
     token_endpoint_auth_method: str
@@ -84,7 +86,7 @@ async def add_anchor(call: Call) -> Reply:
 
 
 async def remove_anchor(call: Call) -> Reply:
-    """Trust an authority no longer: clients with its certificates get no further tokens."""
+    """Stop trusting an authority: clients with its certificates get no further tokens."""
     await act_as(call, "anchor.remove", lambda act: flows.remove_anchor(act, call.params["name"]))
     return await list_anchors(call)
 
@@ -102,7 +104,7 @@ def _render(anchor: TrustAnchor) -> AnchorRow:
 
 
 async def show_mutual_tls(call: Call) -> Reply:
-    """Show how an agent authenticates by certificate."""
+    """Show the method by which an agent authenticates by certificate."""
     client, certificates = flows.find_certificate_client(call.world.db.read(), call.params["name"])
     shown: MutualTlsBody = {
         "agent_id": client.client,
@@ -123,7 +125,7 @@ async def show_mutual_tls(call: Call) -> Reply:
 
 
 async def set_mutual_tls(call: Call) -> Reply:
-    """Let an agent authenticate by certificate (RFC 8705); earlier settings are replaced.
+    """Let an agent authenticate by certificate (RFC 8705), and replace earlier settings.
 
     A pending agent becomes active. A change revokes the tokens of the agent.
     """
@@ -144,7 +146,7 @@ async def set_mutual_tls(call: Call) -> Reply:
 
 
 async def remove_mutual_tls(call: Call) -> Reply:
-    """Let an agent authenticate by certificate no longer, and revoke its tokens."""
+    """Stop an agent from authenticating by certificate, and revoke its tokens."""
     await act_as(call, "agent.mutual_tls", lambda act: flows.remove_certificate_client(act, call.params["name"]))
     return reply({})
 

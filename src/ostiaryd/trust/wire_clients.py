@@ -16,7 +16,7 @@ from ostiaryd.trust.model.clients import OAuthClient
 
 
 class AgentClient(msgspec.Struct, forbid_unknown_fields=True):
-    """URIs to which an agent may send people, and the URL at which it hears of their logouts."""
+    """The redirect URIs of an agent, and the URL at which the agent receives notices of logouts."""
 
     redirect_uris: list[str]
     post_logout_redirect_uris: list[str] = []
@@ -42,7 +42,7 @@ class ClientBody(TypedDict):
 
 
 async def set_agent_client(call: Call) -> Reply:
-    """Let an agent send people to the authorization endpoint, and set the redirect URIs that they come back to."""
+    """Let an agent send people to the authorization endpoint, and set the redirect URIs to which people return."""
     new, name = call.json(AgentClient), call.params["name"]
     await act_as(
         call,

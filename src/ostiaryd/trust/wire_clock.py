@@ -17,17 +17,19 @@ from ostiaryd.trust.flows.clock import ClockBody
 from ostiaryd.trust.model import SECOND
 
 MAX_WALL_S = 1 << 40
-"""Bound on a time in seconds since the epoch: JSON also spells infinity, as `1e999`."""
+"""Maximum time, in seconds since the epoch. JSON can spell infinity, as `1e999`."""
 
 
 class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
-    """`wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it."""
+    """A confirmation of the wall clock. `wall`: the time that the operator confirms, as `GET /api/v1/clock`
+    shows it.
+    """
 
     wall: Annotated[float, Meta(ge=0, le=MAX_WALL_S)]
 
 
 async def show_clock(call: Call) -> Reply:
-    """Show server time, the wall clock, and whether the server grants."""
+    """Show server time, the wall clock, and whether the server grants requests."""
     return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
 
 

@@ -1,7 +1,8 @@
 """Common parts of logins by OpenID Connect and by SAML: the attempt of a browser, and the session at the end.
 
-An attempt is in a `__Host-` cookie of the browser that began it, encrypted; the server keeps nothing of it. The answer
-of a provider counts only with that cookie, so an attacker cannot finish a login in another browser (login CSRF).
+An attempt is stored, encrypted, in a `__Host-` cookie of the browser that began it; the server stores nothing of the
+attempt. The response of a provider is accepted only with that cookie, so an attacker cannot finish a login in another
+browser (login CSRF).
 """
 
 from __future__ import annotations
@@ -34,15 +35,17 @@ MAX_LOGINS_OF_NETWORK = 4
 
 
 class ProviderLogins:
-    """Logins by identity providers that fetch or parse something now: `MAX_LOGINS`, and a share for each network."""
+    """Logins by identity providers that are in progress in this server: at most `MAX_LOGINS`, and
+    `MAX_LOGINS_OF_NETWORK` from each network.
+    """
 
     def __init__(self, _: World) -> None:
         self._of_network: Counter[str] = Counter()
 
     @asynccontextmanager
     async def taking(self, call: Call) -> AsyncIterator[None]:
-        """Take a place for the login of a browser. Raises Unavailable if all places, or those of the network, are
-        taken.
+        """Reserve a place for the login of a browser. Raises Unavailable if all places, or all places of the
+        network, are taken.
         """
         network = call.network
         if self._of_network.total() >= MAX_LOGINS or self._of_network[network] >= MAX_LOGINS_OF_NETWORK:
@@ -56,7 +59,9 @@ class ProviderLogins:
 
 
 class Begun(NamedTuple):
-    """A login attempt, the header that sets its cookie, and the demands on the provider."""
+    """A login attempt, the headers that set its cookie, the requirements of the login, and the `acr` values to
+    request.
+    """
 
     attempt: Attempt
     headers: Headers
@@ -65,7 +70,7 @@ class Begun(NamedTuple):
 
 
 def find_provider_of(call: Call, protocol: str) -> Provider:
-    """Return the provider that the path names, if it speaks that protocol. Raises NotFound."""
+    """Return the provider that the path names, if the provider uses that protocol. Raises NotFound."""
     provider = flows.find_provider(call.world.db.read(), call.params["provider"])
     if provider.protocol != protocol:
         raise NotFound("there is no such login", hint="begin at the login page")
@@ -79,7 +84,7 @@ def callback_uri(config: Config, provider: Provider) -> str:
 
 
 def begin_attempt(call: Call, provider: Provider) -> Begun:
-    """Begin an attempt with the parameters of `/login`. Raises Invalid."""
+    """Begin a login attempt with the parameters of `/login`. Raises Invalid."""
     world, demand = call.world, parse_demand(call.query_one)
     attempt = Attempt(
         provider=provider.provider_id,
@@ -100,7 +105,7 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
 
 
 def end_attempt(call: Call, provider: Provider) -> Attempt:
-    """Return the attempt of the browser at that provider. Raises ProviderRefused."""
+    """Return the attempt that the browser began at that provider. Raises ProviderRefused."""
     secret = call.world.keys.derive("login attempt")
     return open_attempt(
         one_cookie(call, PROVIDER_COOKIE), provider=provider.provider_id, secret=secret, now=call.world.now()
@@ -108,7 +113,7 @@ def end_attempt(call: Call, provider: Provider) -> Attempt:
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
-    """Leave the entry of a refused login, within the budget of strangers, and raise the refusal."""
+    """Record the entry of a refused login, within the budget for strangers, and raise the refusal."""
 
     def refuse(act: Act) -> None:
         registry.note(act, object=provider.provider_id, provider=provider.name)
@@ -120,10 +125,11 @@ async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused
 async def log_in_identity(
     call: Call, provider: Provider, identity: Identity, attempt: Attempt, *, spend: Spend | None = None
 ) -> Reply:
-    """Admit a person whom a provider has authenticated, begin a session, and lead on. Raises ProviderRefused.
+    """Admit a person whom a provider has authenticated, begin a session, and redirect to `return_to`. Raises
+    ProviderRefused.
 
-    If the provider had to ask the person again, its answer must say that it did. `spend`: a proof to use up, which was
-    not used before.
+    If the provider had to authenticate the person again, its response must state that it did. `spend`: a proof to mark
+    as used; a proof that was used before is refused.
     """
     world, replaces = call.world, await session_of(call)
     at = identity.authenticated_at
@@ -155,7 +161,9 @@ async def log_in_identity(
 
 
 def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:
-    """Return the header that sets the cookie. The answer of a SAML provider is a POST from another site."""
+    """Return the header that sets the cookie of an attempt. For SAML it has `SameSite=None`, since the response
+    is a POST from another site.
+    """
     same_site = "Lax" if provider.protocol == "oidc" else "None"
     parts = (f"{PROVIDER_COOKIE}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")
     return b"set-cookie", "; ".join(parts).encode()

@@ -1,8 +1,8 @@
 """Pages for people: login, step-up and the setup link.
 
-A person proves themselves on `/login`, by a passkey or by name and password. If the person has an authenticator app,
-`/login/code` asks for its code. If the browser has a session that does not meet the demand, `/login` asks for the
-missing proof only. Every login ends in a new session.
+A person authenticates on `/login`, by a passkey or by name and password. If the person has an authenticator app,
+`/login/code` asks for its code. If the browser has a session that does not meet the requirements, `/login` asks only
+for the missing proof. Every login begins a new session, or continues the person's session under a new cookie.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ FORGED = ForgedForm("the form has expired")
 
 
 async def show_login(call: Call) -> Reply:
-    """Show the login page, or go on to `return_to` if the session of the browser meets the demand."""
+    """Show the login page, or redirect to `return_to` if the session of the browser meets the requirements."""
     if (url := find_page_host(call)) is not None:
         return redirect(url)
     demand, session = parse_demand(call.query_one), await session_of(call)
@@ -89,7 +89,7 @@ async def show_login(call: Call) -> Reply:
 
 
 async def log_in_with_password(call: Call) -> Reply:
-    """Log in with name and password; goes on to the code of the authenticator app, or to `return_to`."""
+    """Log in with name and password; redirect to the page for the code of the authenticator app, or to `return_to`."""
     session, form = await session_of(call), {}
     try:
         form = dict(read_form(call, read_login(call)))
@@ -114,7 +114,7 @@ async def log_in_with_password(call: Call) -> Reply:
 
 
 async def show_code(call: Call) -> Reply:
-    """Ask for the code of the authenticator app, after the password."""
+    """Show the page that asks for the code of the authenticator app, after the password."""
     demand, login = parse_demand(call.query_one), read_login(call)
     if login is None or not _pending(call, login):
         return see_other(call, demand.login_path)
@@ -122,7 +122,7 @@ async def show_code(call: Call) -> Reply:
 
 
 async def log_in_with_code(call: Call) -> Reply:
-    """Log in with the code of the authenticator app or a recovery code, as the second proof or as a further one."""
+    """Log in with the code of the authenticator app or a recovery code, as a second or additional proof."""
     login, session = read_login(call), await session_of(call)
     form = read_form(call, login)
     demand, person, code = parse_demand(form.get), form.get("person", ""), form.get("code", "")
@@ -141,7 +141,7 @@ async def log_in_with_code(call: Call) -> Reply:
 
 
 async def log_in_with_passkey(call: Call) -> Reply:
-    """Log in with a passkey, which names its person."""
+    """Log in with a passkey, which identifies its person."""
     login, session = read_login(call), await session_of(call)
     form = read_form(call, login)
     assert login is not None, "a form without a login cookie is refused"
@@ -160,7 +160,7 @@ async def log_in_with_passkey(call: Call) -> Reply:
 
 
 async def show_done(call: Call) -> Reply:
-    """Show the page that leads on after a login, by a navigation that no longer belongs to the form."""
+    """Show the page that continues after a login, by a navigation that no longer belongs to the form."""
     url = base_path(call.world.config) + parse_demand(call.query_one).return_to
     return continue_page(call, url, title="You are signed in")
 
@@ -212,7 +212,9 @@ async def set_up_passkey(call: Call) -> Reply:
 
 
 async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, return_to: str) -> Reply:
-    """Use up a setup link in the act that stores the first proof, end all earlier sessions, log in, and go on."""
+    """Use a setup link in the act that stores the first proof, end all earlier sessions, log in, and redirect
+    to `return_to`.
+    """
     previous = await session_of(call)
 
     def run(act: Act) -> NewSession:
@@ -234,24 +236,28 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, retur
 
 
 def _find_invited(call: Call, unverified_code: str) -> Person:
-    """Return the person of a setup link. Raises NotFound."""
+    """Return the person that a setup link belongs to. Raises NotFound."""
     reader = call.world.db.read()
     return registry.find_person(reader, find_setup_link(reader, unverified_code, now=call.world.now()))
 
 
 def _base(session: Session | None, person: str, demand: Demand) -> tuple[Proof, ...]:
-    """Return the earlier proofs that a login adds to: those of the same person's session, unless all shall be new."""
+    """Return the earlier proofs that a login adds to: the proofs of the person's session in this browser; none
+    if the person must authenticate again.
+    """
     return () if session is None or session.person != person or demand.is_new else session.proofs
 
 
 def _pending(call: Call, login: Login) -> tuple[Proof, ...]:
-    """Return the proofs given before the code, while the newest of them is fresh."""
+    """Return the proofs that were given before the code, if the newest is at most `PROOF_LIFETIME_S` old; else none."""
     fresh = fresh_proofs(login.proofs, now=call.world.now(), max_age=PROOF_LIFETIME_S)
     return login.proofs if fresh else ()
 
 
 def _needs_code(call: Call, person: str, base: Sequence[Proof], proofs: Sequence[Proof], demand: Demand) -> bool:
-    """Return whether the password is followed by a code: always at first, later if the demand is not met without."""
+    """Return whether a code must follow the password: always without an earlier second proof; otherwise only if
+    the requirements are not met without it.
+    """
     if not has_totp(call.world.db.read(), person):
         return False
     if not any(proof.method in SECOND_PROOFS for proof in base):
@@ -263,7 +269,7 @@ def _needs_code(call: Call, person: str, base: Sequence[Proof], proofs: Sequence
 def _login_page(
     call: Call, demand: Demand, session: Session | None, *, refusal: Refused | None = None, name: str = ""
 ) -> Reply:
-    """Return the login page; for a browser with a session that falls short, with the missing proofs only."""
+    """Return the login page. For a browser with a session, the page asks only for the missing proofs."""
     login, headers = _kept(call)
     confirmed = None if demand.is_new else session
     ways: frozenset[Method] = frozenset({"password", "passkey"})
@@ -302,7 +308,7 @@ def _login_page(
 
 
 def _methods(call: Call, person: str) -> frozenset[Method]:
-    """Return the methods that a person has."""
+    """Return the login methods that a person has set up."""
     reader = call.world.db.read()
     methods: list[tuple[Method, bool]] = [
         ("password", people.password(reader, person) is not None),
@@ -328,7 +334,7 @@ def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Re
 
 
 def _status(refusal: Refused | None) -> tuple[int, Headers]:
-    """Return the status of a page with that refusal, and its `Retry-After` during a wait."""
+    """Return the HTTP status of a page with this refusal, and the header `Retry-After` during a wait."""
     if isinstance(refusal, LoginThrottled):
         return 429, [(b"retry-after", b"%d" % refusal.after_s)]
     return 200 if refusal is None else status_of(refusal), []
@@ -353,7 +359,7 @@ def _setup_page(call: Call, code: str, person: Person, *, return_to: str, refusa
 
 
 def _kept(call: Call) -> tuple[Login, Headers]:
-    """Return the login cookie of the browser, or a new one with the header that sets it."""
+    """Return the login cookie of the browser, or a new login cookie with the headers that set it."""
     if (login := read_login(call)) is not None:
         return login, []
     made = new_login(call)
@@ -361,7 +367,9 @@ def _kept(call: Call) -> tuple[Login, Headers]:
 
 
 def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
-    """Lead on after a login. `/authorize` may lead to another origin, which the policy of a form does not allow."""
+    """Redirect after a login. `/authorize` may lead to another origin, which the policy of a form does not
+    allow, so it is reached through `/login/done`.
+    """
     if return_to.startswith("/authorize"):
         return_to = f"/login/done?{urlencode({'return_to': return_to})}"
     browser = browser_headers(call, new.session.person)

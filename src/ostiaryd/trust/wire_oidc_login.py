@@ -67,14 +67,14 @@ ASSERTION_S = 60
 
 
 class KeptMetadata(NamedTuple):
-    """A discovery document, and when it was fetched (microseconds)."""
+    """A discovery document, and the time at which it was fetched, in microseconds."""
 
     metadata: ProviderMetadata
     at: int
 
 
 class OpenIdProviders:
-    """Discovery documents and key sets of the providers."""
+    """Cached discovery documents and key sets of the OpenID providers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -90,13 +90,13 @@ class OpenIdProviders:
         return kept.metadata
 
     async def keys(self, provider: Provider, metadata: ProviderMetadata, *, within: int) -> jose.JwkSet:
-        """Return the key set of a provider, fetched within that time (microseconds). Raises Unavailable."""
+        """Return the key set of a provider, fetched at most `within` microseconds ago. Raises Unavailable."""
         now, private = self._world.now(), self._world.config.private
         return await self.key_sets.get(provider.provider_id, metadata.jwks_uri, now=now, within=within, private=private)
 
 
 async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
-    """Return the discovery document of an issuer, with URLs that may be fetched. Raises Unavailable, Invalid."""
+    """Return the discovery document of an issuer, after a check of its URLs. Raises Unavailable, Invalid."""
     private = world.config.private
     headers = {"accept": "application/json"}
     answer = await request(
@@ -116,7 +116,7 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
 
 
 async def begin_login(call: Call) -> Reply:
-    """Send the browser to an OpenID provider.
+    """Redirect the browser to an OpenID provider.
 
     `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
     """
@@ -168,7 +168,7 @@ def _find(call: Call) -> tuple[Provider, OidcSettings]:
 
 
 def _parameters(call: Call) -> dict[str, str]:
-    """Return the parameters of the answer, each at most once (RFC 6749 section 3.1)."""
+    """Return the parameters of the response, each of which may occur once (RFC 6749 section 3.1)."""
     values = parse_form(call.query.encode("latin-1"))
     if any(len(sent) > 1 for sent in values.values()):
         raise ProviderRefused("a parameter of the answer was sent twice", hint="start the login again")
@@ -183,7 +183,7 @@ async def _redeem(
     attempt: Attempt,
     code: str,
 ) -> TokenAnswer:
-    """Exchange the code (Core 3.1.3.1, RFC 7636 section 4.5). Raises ProviderRefused, Unavailable."""
+    """Exchange the code for tokens (Core 3.1.3.1, RFC 7636 section 4.5). Raises ProviderRefused, Unavailable."""
     form = {
         "grant_type": "authorization_code",
         "code": code,
@@ -228,7 +228,7 @@ def _secret(world: World, provider: Provider) -> str:
 
 
 def _assertion(world: World, settings: OidcSettings, metadata: ProviderMetadata) -> str:
-    """Return a client assertion by a key that `/jwks` of this server publishes: Core section 9, RFC 7523."""
+    """Return a client assertion, signed with a key that `/jwks` of this server publishes (Core section 9, RFC 7523)."""
     offered = metadata.token_endpoint_auth_signing_alg_values_supported or ("RS256",)
     alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in offered), "RS256")
     now = world.now()
@@ -252,7 +252,7 @@ async def _verify(
     attempt: Attempt,
     answer: TokenAnswer,
 ) -> dict[str, Any]:
-    """Return the claims of the ID token. An unknown key has the key set fetched again, at most once a minute."""
+    """Return the claims of the ID token. For an unknown key, the key set is fetched again, at most once a minute."""
 
     async def check(within: int) -> dict[str, Any]:
         return check_id_token(
@@ -284,7 +284,9 @@ async def _with_userinfo(
     claims: dict[str, Any],
     answer: TokenAnswer,
 ) -> dict[str, Any]:
-    """Return the claims with those of userinfo for the same `sub` (Core 5.3); those of the ID token take precedence."""
+    """Return the claims together with the userinfo claims of the same `sub` (Core 5.3); the claims of the ID
+    token take precedence.
+    """
     has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
     if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required):

@@ -23,13 +23,13 @@ from ostiaryd.trust.model.sessions import Session
 
 
 class NewSetupLink(msgspec.Struct, forbid_unknown_fields=True):
-    """`hours`: how long the link can be used."""
+    """A request for a setup link. `hours`: lifetime of the link in hours."""
 
     hours: int = DEFAULT_HOURS
 
 
 class SetupLinkBody(TypedDict):
-    """A link with which a person sets up a login; it is shown once, and works once."""
+    """A link with which a person sets up a login; it is shown once, and can be used once."""
 
     person_id: str
     url: str
@@ -37,7 +37,7 @@ class SetupLinkBody(TypedDict):
 
 
 class SessionBody(TypedDict):
-    """The session of a person in one browser. `authenticated_at` is the time of its oldest proof that `acr` needs."""
+    """The session of a person in one browser. `authenticated_at` is the time of the oldest proof that `acr` needs."""
 
     session_id: str
     person_id: str
@@ -77,7 +77,7 @@ class LoginBody(TypedDict):
 
 
 class EndedSessionsBody(TypedDict):
-    """Number of the sessions that were ended."""
+    """The number of sessions that were ended."""
 
     ended: int
 
@@ -99,7 +99,7 @@ async def invite_person(call: Call) -> Reply:
 
 
 async def show_person_login(call: Call) -> Reply:
-    """Show how a person signs in with a local account."""
+    """Show the ways by which a person signs in with a local account."""
     reader = call.world.db.read()
     person = registry.find_person(reader, call.params["name"])
     login = credentials.describe(reader, person.person_id)

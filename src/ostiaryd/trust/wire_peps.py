@@ -15,7 +15,9 @@ from ostiaryd.trust.model import SECOND, Pep, PepKey
 
 
 class NewPep(msgspec.Struct, forbid_unknown_fields=True):
-    """`networks`: addresses or networks (CIDR) that requests may come from; `days`: how long the key is valid."""
+    """A static PEP to register. `networks`: addresses or networks (CIDR) from which requests may come; `days`:
+    lifetime of the API key in days.
+    """
 
     name: str
     networks: list[str]
@@ -23,7 +25,7 @@ class NewPep(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PepKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
-    """`overlap_h`: hours after which the older key ends."""
+    """A request for another API key. `overlap_h`: hours after which the older keys expire."""
 
     days: int = flows.DEFAULT_DAYS
     overlap_h: int = flows.DEFAULT_OVERLAP_H
@@ -78,7 +80,7 @@ async def create_pep(call: Call) -> Reply:
 
 
 async def rotate_pep(call: Call) -> Reply:
-    """Issue another API key of a PEP; the older key ends after the overlap."""
+    """Issue another API key of a PEP; the older key expires after the overlap."""
     request = call.json(PepKeyRotation)
     made = await act_as(
         call,
@@ -102,7 +104,7 @@ async def show_pep(call: Call) -> Reply:
 
 
 async def list_peps(call: Call) -> Reply:
-    """List the static PEPs, revoked PEPs too."""
+    """List the static PEPs, including revoked PEPs."""
     return reply({"peps": [_show(one, keys) for one, keys in flows.show_peps(call.world.db.read())]})
 
 

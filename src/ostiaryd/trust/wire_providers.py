@@ -35,11 +35,11 @@ from ostiaryd.trust.wire_saml_login import entity_id_of, read_idp_metadata
 
 
 class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """An OpenID provider: everything but name, issuer and client id has a default, or one of the preset. Or a SAML 2.0
-    identity provider, by its metadata.
+    """An OpenID provider, of which all members except name, issuer and client id have defaults, also by preset; or a
+    SAML 2.0 identity provider, by its metadata.
 
     `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as two factors and as phishing
-    resistant. `require`: claims that an account must have. `accounts`: `create` makes an account at the first login.
+    resistant. `require`: claims that an account must have. `accounts`: `create` creates an account at the first login.
     """
 
     name: str
@@ -73,9 +73,7 @@ class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProviderBody(TypedDict):
-    """A login provider. `redirect_uri` is the URI that must be registered at the provider; `login_url` begins a
-    login.
-    """
+    """A login provider. `redirect_uri` is the URI to register at the provider; `login_url` begins a login."""
 
     provider_id: str
     name: str
@@ -121,7 +119,8 @@ class OldLink(msgspec.Struct, forbid_unknown_fields=True):
 async def add_provider(call: Call) -> Reply:
     """Let persons log in by an OpenID provider or a SAML identity provider.
 
-    Its discovery document and keys are fetched now, so that a wrong issuer is noticed here.
+    The discovery document and the keys of an OpenID provider are fetched now, so that a wrong issuer is refused at
+    once.
     """
     new, world = call.json(NewProvider), call.world
     if new.saml_metadata:
@@ -163,7 +162,7 @@ async def add_provider(call: Call) -> Reply:
 
 
 async def _saml_provider(world: World, new: NewProvider) -> Provider:
-    """Return the SAML provider that metadata describe. Raises Invalid, Malformed, Conflict."""
+    """Return the SAML provider that a metadata document describes. Raises Invalid, Malformed, Conflict."""
     if new.issuer or new.client_id or new.client_secret or new.preset:
         raise Invalid("a SAML provider has metadata, and no issuer, client or preset")
     idp = await read_idp_metadata(world, new.saml_metadata)
@@ -215,7 +214,7 @@ async def change_provider(call: Call) -> Reply:
 async def remove_provider(call: Call) -> Reply:
     """Remove a login provider: its logins are refused, and its sessions and the roles from its rules end.
 
-    Accounts and links stay; a provider of the same issuer finds its accounts again.
+    Accounts and their links are kept; if a provider with the same issuer is added, they apply again.
     """
     await act_as(call, "provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
     return reply({})
@@ -243,14 +242,14 @@ async def link_account(call: Call) -> Reply:
 
 
 async def unlink_account(call: Call) -> Reply:
-    """Unlink an account at a provider from its person; the next login with it makes another account, or none."""
+    """Unlink an account at a provider from its person; its next login creates another person, or is refused."""
     body = call.json(OldLink)
     await act_as(call, "provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
     return reply({})
 
 
 async def _check_reachable(world: World, issuer: str) -> None:
-    """Check that the discovery document and the keys of an issuer can be used. Raises Invalid."""
+    """Check that the discovery document and the keys of an issuer can be fetched and used. Raises Invalid."""
     try:
         metadata = await fetch_metadata(world, issuer)
         await fetch_keys(metadata.jwks_uri, private=world.config.private)

@@ -60,7 +60,9 @@ def entity_id_of(config: Config, provider: Provider) -> str:
 
 
 async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
-    """Return the identity provider that metadata describe. Raises Conflict without the library, Malformed, Invalid."""
+    """Return the identity provider that a metadata document describes. Raises Malformed, Invalid; Conflict if
+    the SAML library is not installed.
+    """
     if find_spec("signxml") is None:
         raise Conflict("SAML needs a library that is not installed", hint='pip install "ostiary[saml]"')
     idp = decode_answer(await world.keep(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
@@ -69,7 +71,7 @@ async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
 
 
 async def begin_login(call: Call) -> Reply:
-    """Send the browser to a SAML identity provider.
+    """Redirect the browser to a SAML identity provider.
 
     `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
     """
@@ -86,7 +88,7 @@ async def begin_login(call: Call) -> Reply:
 
 
 async def finish_login(call: Call) -> Reply:
-    """Take the response of a SAML identity provider, and begin a session."""
+    """Read the response of a SAML identity provider, and begin a session."""
     provider, settings = _find(call)
     world = call.world
     try:

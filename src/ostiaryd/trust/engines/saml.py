@@ -54,7 +54,7 @@ XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still 
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Carry out an order, and return its result. Raises Malformed, Invalid."""
+    """Run an order and return its result. Raises Malformed, Invalid."""
     order = decode_order(body)
     if isinstance(order, ReadMetadata):
         return encode(read_metadata(order.xml))
@@ -62,9 +62,9 @@ def answer(body: bytes) -> bytes:
 
 
 def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
-    """Return a response with the assertion that one of these certificates has signed. Raises Malformed, Invalid.
+    """Return a response with the assertion that one of the given certificates has signed. Raises Malformed, Invalid.
 
-    A response without success carries no assertion.
+    If the response has no assertion, as after a failed login, `assertion` is None.
     """
     root = parse(xml)
     if root.tag != f"{SAMLP}Response" or root.get("Version") != "2.0":
@@ -83,7 +83,9 @@ def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
 
 
 def parse(xml: bytes) -> etree._Element:
-    """Return the root of a document without a DTD, comments and processing instructions. Raises Malformed."""
+    """Return the root element of a document. Raises Malformed, also for a DTD, a comment or a processing
+    instruction.
+    """
     try:
         xml.decode("utf-8")
         root = etree.fromstring(
@@ -107,7 +109,7 @@ def _signed(
 ) -> etree._Element:
     """Return the signed element: the response, or its assertion. Raises Invalid.
 
-    A signature counts where it is the child of the element that its reference names, and only there. Ids are unique.
+    A signature counts only if it is a child of the element that its reference names. Ids are unique.
     """
     ids = [value for node in root.iter() if (value := node.get("ID")) is not None]
     if len(ids) != len(set(ids)):
@@ -215,7 +217,7 @@ def _one(parent: etree._Element, name: str) -> etree._Element:
 
 
 def _text(element: etree._Element | None) -> str:
-    """Return the text of an element without children. Raises Invalid."""
+    """Return the text of an element that has no child elements. Raises Invalid."""
     if element is None:
         return ""
     if len(element):
@@ -237,7 +239,7 @@ def _time(text: str | None) -> int | None:
 
 
 def read_metadata(xml: bytes) -> IdpMetadata:
-    """Return the identity provider that metadata describe. Raises Malformed, Invalid."""
+    """Return the identity provider that a metadata document describes. Raises Malformed, Invalid."""
     root = parse(xml)
     described = [root] if root.tag == f"{MD}EntityDescriptor" else list(root.iter(f"{MD}EntityDescriptor"))
     idps = [one for one in described if one.find(f"{MD}IDPSSODescriptor") is not None]

@@ -1,7 +1,8 @@
-"""Access to our own API: an access token of ours and a proof of its key (RFC 6750, RFC 9449 section 7).
+"""Access to this server's own API: an access token of this server and a proof of its key (RFC 6750, RFC 9449 section
+7).
 
-Signature and claims are checked offline; whether token and holder are alive takes two point reads. The proof is still
-to be spent: by `spend_proof` in an act, by `spend_at_once` where none follows.
+Signature and claims are checked offline; two point reads check that token and holder are live. The caller then has to
+mark the proof as used: with `spend_proof` inside an act, with `spend_at_once` without an act.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO,
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The credentials of a request, all unchecked. `uri` is our own public URI."""
+    """The credentials of a request, all unchecked. `uri` is the public URI of the request at this server."""
 
     method: str
     uri: str
@@ -46,7 +47,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """An authenticated caller. `proof` is still to be spent; `next_nonce`, if any, is to be sent."""
+    """An authenticated caller. `proof` has to be marked as used; `next_nonce` is sent to the client if it is set."""
 
     caller: Caller
     proof: Spend | None
@@ -59,9 +60,9 @@ def verify_access(
     """Return the caller of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
     Malformed.
 
-    1. Parse scheme and token. 2. Check that the token is ours, for this audience, and in time. 3. Check that it is
-    bound to the key of the proof and to the client certificate, or that its client is exempt. 4. Check that token and
-    holder are live.
+    1. Parse scheme and token. 2. Check that this server issued the token, for this audience, and that its time is
+    valid. 3. Check that the token is bound to the key of the proof and to the client certificate, or that its client is
+    exempt. 4. Check that token and holder are live.
     """
     scheme, unverified_token = _credentials(request.authorization)
     claims = verify_token(unverified_token, keys=keys)
@@ -87,7 +88,9 @@ def _check_binding(
     keys: Keyring,
     config: Config,
 ) -> Possession:
-    """Check possession of the key that the token is bound to; return an empty possession for an exempt client."""
+    """Check possession of the key that the token is bound to. Return an empty possession if no proof has to be
+    marked as used.
+    """
     if claims.cnf is None:
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
             return Possession()
@@ -119,28 +122,31 @@ def _check_binding(
 
 
 def spend_proof(tx: Tx, proof: Spend) -> None:
-    """Use up the proof of a request, inside an act. Raises InvalidProof when it was used before."""
+    """Mark the proof of a request as used, inside an act. Raises InvalidProof if the proof was used before."""
     _check_new(is_first_use(tx, proof))
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
-    """Spend a proof in a job of the writer, without an entry. The job may not raise, because it shares its batch."""
+    """Mark a proof as used in a job of the writer, without a ledger entry. Raises InvalidProof if the proof was used
+    before.
+
+    The job itself does not raise, because it shares its batch with other jobs.
+    """
     _check_new(await world.writer.submit(lambda tx: is_first_use(tx, proof)))
 
 
 async def survives(world: World) -> bool:
-    """Spend the proof of a past instant that no client holds; return whether the disk has it, so that a restart
-    remembers it.
-    """
+    """Mark a random proof as used; return whether the disk has it, so that a restart does not forget used proofs."""
     proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND)
     await spend_at_once(world, proof)
     return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
 
 
 def is_first_use(tx: Tx, proof: Spend) -> bool:
-    """Spend a proof, and return whether it was new; a refusal of the act does not undo that.
+    """Mark a proof as used, and return whether it was new. The proof stays used if the act is refused.
 
-    False also after its time: while the request waited for the writer, the memory of the proof may have ended.
+    Return False also for an expired proof: the store may have deleted its digest while the request waited for the
+    writer.
     """
     return tx.now < proof.until and store.spend(tx, proof)
 
@@ -151,14 +157,17 @@ def _check_new(is_new: bool) -> None:
 
 
 def read_claims(authorization: str | None, *, keys: Keyring) -> AccessClaims:
-    """Return the claims of the access token of a header; nothing else is checked. Raises Unauthenticated,
-    AccessRefused.
+    """Return the claims of the access token in an Authorization header; only the token's signature is checked.
+
+    Raises Unauthenticated, AccessRefused.
     """
     return verify_token(_credentials(authorization)[1], keys=keys)
 
 
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
-    """The claims of a token that we signed; whether it is in time or alive is not said. Raises AccessRefused."""
+    """Return the claims of a token that this server signed. Its times and its status are not checked. Raises
+    AccessRefused.
+    """
     good = keys.public("token")
     if (verified := keys.verified.get(unverified_token)) is not None and verified[0] in good:
         return verified[1]
@@ -175,7 +184,7 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
-    """The holder of a token, both alive at that instant. Raises AccessRefused."""
+    """Return the holder of a token, if token and holder are live at the time `now`. Raises AccessRefused."""
     holding = registry.get_holding(reader, claims.jti)
     if holding is None or not holding.is_live(now):
         raise AccessRefused("the token has ended", hint="ask for another")
@@ -199,8 +208,8 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
 
 
 def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
-    """Return the caller within the restrictions of its agent. Raises AccessRefused if the agent must authenticate
-    again.
+    """Return the caller with the scopes that the restrictions of its agent leave. Raises AccessRefused if the
+    agent must authenticate again.
     """
     for restriction in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         is_step_up = restriction.kind == "step_up"
@@ -212,7 +221,7 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
 
 
 def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops one of the names. Raises AccessRefused."""
+    """Check that no kill switch stops any of the names. Raises AccessRefused."""
     try:
         check_not_stopped(registry.list_stops(reader), names)
     except Forbidden as refusal:
@@ -220,7 +229,7 @@ def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
 
 
 def _credentials(authorization: str | None) -> tuple[str, str]:
-    """Scheme in lower case, and token."""
+    """Return the scheme in lower case, and the token. Raises Unauthenticated, AccessRefused."""
     if authorization is None:
         raise Unauthenticated("not authenticated", hint="send an access token and a DPoP proof")
     scheme, _, unverified_token = authorization.partition(" ")

@@ -1,4 +1,4 @@
-"""Verification of a request's signatures before its act: in threads, many at a time.
+"""Verification of a request's signatures before its act: in several threads, in batches.
 
 OpenSSL releases the interpreter lock, so the event loop continues and the write transaction is shorter. The act checks
 everything again and finds the results in `Keyring.signatures`. A signature that cannot be verified here is verified in
@@ -19,7 +19,7 @@ from ostiaryd.trust.model import Credentials, InvalidClient, parse_assertion
 
 MAX_THREADS = 4
 MAX_WAITING = 1024
-"""requests; those beyond are verified in their acts"""
+"""Maximum number of waiting requests; the signatures of further requests are verified in their acts."""
 
 Request = tuple[Signed, str | None]
 Results = list[tuple[Signed, InvalidToken | None]]
@@ -28,8 +28,9 @@ Results = list[tuple[Signed, InvalidToken | None]]
 async def verify_ahead(world: World, credentials: Credentials, unverified_proof: str | None) -> None:
     """Verify the client assertion and then the DPoP proof of a request to the token endpoint.
 
-    Only for clients that have proved themselves before, and the proof only if the assertion is genuine: a request of an
-    unknown client costs one verification, in the act, which refuses the request and leaves the entry.
+    Only keys that have authenticated a client before are used, and the proof is verified only if the assertion is
+    genuine. A request of an unknown client therefore costs one verification, in the act, which refuses the request and
+    records the entry.
     """
     verifier = world.keep(Verifier)
     if not verifier.has_room or world.writer.is_crowded:  # then most requests expire, and would be verified in vain
@@ -43,7 +44,7 @@ async def verify_ahead(world: World, credentials: Credentials, unverified_proof:
 
 
 class Verifier:
-    """Threads that verify signatures; lives on the event loop. On a machine with one processor there are none."""
+    """Threads that verify signatures. Used from the event loop. A machine with one processor has no such threads."""
 
     def __init__(self, world: World, *, threads: int | None = None) -> None:
         self._signatures = world.keys.signatures
@@ -54,11 +55,11 @@ class Verifier:
 
     @property
     def has_room(self) -> bool:
-        """Return whether another verification may wait."""
+        """Return whether another verification can be queued."""
         return self._has_threads and len(self._waiting) < MAX_WAITING
 
     async def verify(self, assertion: Signed, unverified_proof: str | None) -> None:
-        """Verify an assertion and, if it is genuine, a proof. Return when the results are remembered."""
+        """Verify an assertion and, if the assertion is genuine, a proof. Return when the results are stored."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append(((assertion, unverified_proof), future))
@@ -71,7 +72,7 @@ class Verifier:
         self._pool.shutdown()
 
     def _start(self) -> None:
-        """Share the waiting verifications among the idle threads."""
+        """Divide the waiting verifications among the idle threads."""
         while self._idle and self._waiting:
             count = -(-len(self._waiting) // self._idle)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]

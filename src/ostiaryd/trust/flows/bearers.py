@@ -1,8 +1,9 @@
-"""The bearer exemption: an agent whose client cannot do DPoP may have bearer tokens for one resource.
+"""The bearer exemption: an agent whose client does not support DPoP may have bearer tokens for one resource.
 
-It is per pair of agent and resource, declared by an administrator. Clients that no administrator registered are exempt
-by their class of registration at a resource. The resource's guards hear of it on their feed and take bearer tokens of
-these agents and classes alone; a withdrawal ends the tokens that rest on it.
+An administrator sets the exemption for a pair of agent and resource. Clients that no administrator registered are
+exempt by their class of registration at a resource. The guards of the resource receive the exemptions in their feed,
+and accept bearer tokens only from these agents and classes. If an exemption is withdrawn, the tokens that depend on it
+are revoked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ostiaryd.trust.model.clients import BearerClass
 
 
 class Exemption(NamedTuple):
-    """The resource at which an agent is exempt, and since when (microseconds)."""
+    """The resource at which an agent is exempt, and the time of the exemption in microseconds."""
 
     resource: str
     uri: str
@@ -42,7 +43,9 @@ def allow_bearer(act: Act, agent: str, resource: str) -> None:
 
 
 def forbid_bearer(act: Act, agent: str, resource: str) -> None:
-    """Withdraw the exemption of an agent at a resource, and end the bearer tokens that it holds. Raises NotFound."""
+    """Withdraw the exemption of an agent at a resource, and revoke the agent's bearer tokens for it. Raises
+    NotFound.
+    """
     client, at = _find(act, agent, resource)
     store.set_exempt(act.tx, client.agent_id, at.resource_id, False)
     for id in store.unbound(act.tx, client.agent_id, at.uri):
@@ -53,7 +56,7 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
 def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Exempt all clients of a class of registration at a resource (id or name).
 
-    Raises NotFound, and Conflict for a resource without a guard, and for this server's own API.
+    Raises NotFound, and Conflict for a resource without a guard; this server's own API is such a resource.
     """
     at = _find_resource(act, resource, registration)
     if at.jwk is None:
@@ -66,7 +69,8 @@ def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> No
 def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Withdraw the exemption of a class at a resource.
 
-    The bearer tokens for the resource end, but for those of agents that are exempt themselves. Raises NotFound.
+    The bearer tokens for the resource are revoked, except the tokens of agents that are exempt themselves. Raises
+    NotFound.
     """
     at = _find_resource(act, resource, registration)
     store.set_exempt_class(act.tx, at.resource_id, registration, False)
@@ -78,12 +82,12 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
 
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
-    """Return the classes that are exempt at a resource (id or name). Raises NotFound."""
+    """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound."""
     return store.exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
 
 
 def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registration: str) -> bool:
-    """Return whether an agent, or its class of registration, may have bearer tokens for a resource (ids)."""
+    """Return whether an agent (id), or its class of registration, may have bearer tokens for a resource (id)."""
     if registration and registration in store.exempt_classes(reader, resource_id):
         return True
     return store.is_exempt(reader, agent, resource_id)
@@ -97,7 +101,7 @@ def exemptions(reader: Reader, agent: str) -> list[Exemption]:
 
 
 def exempt(reader: Reader) -> list[str]:
-    """Return the names of all agents that are exempt at some resource."""
+    """Return the names of all agents that are exempt at any resource."""
     return sorted(registry.find_agent(reader, id).name for id in store.exempt(reader))
 
 

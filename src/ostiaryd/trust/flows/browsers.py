@@ -1,8 +1,8 @@
-"""Browsers in which a person has signed in: strangers who guess the person's password do not delay the person there.
+"""Browsers in which a person has signed in. Failed logins by strangers do not delay the person in such a browser.
 
-After a login the browser keeps a signed cookie. In that browser, failures for that person are counted in a slot of its
-own, and those of the name and of the network, which strangers fill, do not count. An attacker who copies the cookie can
-guess no faster than a stranger.
+After a login, the browser keeps a signed cookie. Failures for that person in that browser are counted in a separate
+slot; the slots of the name and of the network, which strangers can fill, do not count there. An attacker who copies the
+cookie can guess no faster than a stranger.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from ostiaryd.trust.model.sessions import BROWSER_COOKIE
 
 LIFETIME_S = 180 * 86_400
 MAX_PERSONS = 4
-"""Persons that a browser is known for: the last ones to sign in."""
+"""Maximum number of persons in the cookie of a browser; the cookie keeps the last persons who signed in."""
 _PURPOSE = "known browser"
 
 
 class KnownBrowser(msgspec.Struct, frozen=True):
-    """The content of the cookie: a random value, and for the digest of each person the time of the last login (s)."""
+    """The content of the cookie: a random value, and the time of the last login (in seconds) by the digest of
+    each person.
+    """
 
     nonce: str
     persons: dict[str, int]
@@ -37,7 +39,9 @@ _decode = json_decoder(KnownBrowser)
 
 
 def name_browser(call: Call, person: str | None) -> str:
-    """Return the name of the slot of this browser and that person; "" if the person has not signed in here lately."""
+    """Return the name of the throttle slot of this browser and person; "" if the person has not signed in here
+    within `LIFETIME_S`.
+    """
     browser = _read(call)
     if person is None or browser is None:
         return ""
@@ -47,7 +51,7 @@ def name_browser(call: Call, person: str | None) -> str:
 
 
 def browser_headers(call: Call, person: str) -> Headers:
-    """Return the header that lets the browser be known for a person who has just signed in."""
+    """Return the header that sets the browser cookie for a person who has just signed in."""
     keys, now = call.world.keys, call.world.now() // SECOND
     browser = _read(call) or KnownBrowser(b64u(call.world.random(16)), {})
     others = {one: at for one, at in browser.persons.items() if now - at < LIFETIME_S}
@@ -63,5 +67,5 @@ def _read(call: Call) -> KnownBrowser | None:
 
 
 def _digest(keys: Keyring, nonce: str, person: str) -> str:
-    """Return the digest of a person in one cookie; who reads the cookie does not learn who signed in."""
+    """Return the digest of a person in one cookie: a reader of the cookie cannot tell which person signed in."""
     return b64u(hmac.digest(keys.derive(_PURPOSE), f"{nonce} {person}".encode(), "sha256")[:12])

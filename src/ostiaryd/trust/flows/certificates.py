@@ -43,16 +43,17 @@ from ostiaryd.trust.store import certificates as store
 
 
 class ProvedCertificate(NamedTuple):
-    """A certificate that authenticated a client: its digest (`x5t#S256`), the thumbprint of its key, and its end in
-    microseconds.
+    """A certificate that authenticated a client: its digest (`x5t#S256`), the thumbprint of its key, and its
+    expiry in microseconds.
     """
 
     thumbprint: str
     jkt: str
     ends: int
     is_second: bool
-    """True if the key counts beside another key: not for a certificate of this server's own authority, which an agent
-    gets with its other key, unless an administrator registered the key as well"""
+    """True if the certificate counts as an additional key of the client. False for a certificate of this server's
+    own authority, which an agent gets with its first key, unless the certificate's key is registered as well.
+    """
 
 
 # --- trust anchors
@@ -64,10 +65,10 @@ def list_anchors(reader: Reader) -> list[TrustAnchor]:
 
 
 def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustAnchor:
-    """Trust an authority to sign the certificates of clients. An intermediate authority may be an anchor itself.
+    """Trust an authority to sign the certificates of clients. An intermediate authority can be an anchor itself.
 
-    Raises InvalidCertificate for a certificate that is not that of an authority, is weak or out of its time, Invalid
-    for a bad name, and Conflict.
+    Raises InvalidCertificate if the certificate does not belong to an authority, is weak, expired or not yet valid;
+    Invalid for a bad name; Conflict.
     """
     registry.note(act, object=name[:64])
     check_name(name)
@@ -86,7 +87,9 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
 
 
 def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
-    """Trust a root of this server's own authority (DER), whose certificates authenticate the agents that they name."""
+    """Trust a root certificate (DER) of this server's own authority. Its certificates authenticate the agents
+    that they name.
+    """
     parsed = x509.load_der_x509_certificate(certificate)
     anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
     if anchor.digest not in {one.digest for one in store.anchors(act.tx)}:
@@ -94,14 +97,14 @@ def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
 
 
 def drop_own_anchor(act: Act, name: str) -> None:
-    """Stop trusting a root of this server's own authority; a root that is no anchor is left alone."""
+    """Stop trusting a root of this server's own authority. Do nothing if the root is not an anchor."""
     for anchor in store.anchors(act.tx):
         if anchor.is_own and anchor.name == name:
             store.drop_anchor(act.tx, anchor.digest)
 
 
 def remove_anchor(act: Act, name: str) -> None:
-    """Trust an authority no longer. Tokens that were issued before go on until their end. Raises NotFound."""
+    """Stop trusting an authority. Tokens that were already issued stay valid until they expire. Raises NotFound."""
     registry.note(act, object=name[:64])
     for anchor in store.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
@@ -112,12 +115,14 @@ def remove_anchor(act: Act, name: str) -> None:
 
 
 def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
-    """Return the digests of the certificates that a listener admits: trust anchors and registered certificates."""
+    """Return the digests of the certificates that a listener accepts: trust anchors and registered certificates."""
     return store.admitted_digests(reader)
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
-    """Return the certificates that a listener admits (DER), unparsed: none of them is in the way of the others."""
+    """Return the certificates that a listener accepts (DER), unparsed, so that a malformed certificate does not
+    block the others.
+    """
     return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.admitted(reader)]
 
 
@@ -125,7 +130,7 @@ def list_admitted_certificates(reader: Reader) -> list[bytes]:
 
 
 class CertificateClientView(NamedTuple):
-    """The method by which an agent authenticates, and its registered certificates by their digests."""
+    """The method by which an agent authenticates, and its registered certificates by digest."""
 
     client: CertificateClient
     certificates: dict[str, x509.Certificate]
@@ -145,7 +150,8 @@ def set_certificate_client(
     act: Act, agent: str, *, subject: Mapping[str, str], certificates: Sequence[str] = (), is_bound: bool = False
 ) -> None:
     """Let an agent (id or name) authenticate by certificate: by a subject (members of RFC 8705 section 2.1.2), or by
-    certificates of its own (PEM). A pending agent becomes active. A change revokes the tokens of the agent.
+    self-signed certificates (PEM). A pending agent becomes active. A change of an earlier setting revokes the tokens of
+    the agent.
 
     Raises NotFound, InvalidCertificate, Conflict.
     """
@@ -171,7 +177,7 @@ def set_certificate_client(
 
 
 def remove_certificate_client(act: Act, agent: str) -> None:
-    """Let an agent (id or name) authenticate by certificate no longer, and revoke its tokens. Raises NotFound."""
+    """Stop an agent (id or name) from authenticating by certificate, and revoke its tokens. Raises NotFound."""
     registered = registry.find_agent(act.tx, agent)
     registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if store.client(act.tx, registered.agent_id) is None:
@@ -184,8 +190,8 @@ def remove_certificate_client(act: Act, agent: str) -> None:
 def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
     """Replace the self-signed certificates of a client. Raises InvalidCertificate, Conflict.
 
-    A certificate belongs to one client. None has the name of a trust anchor: it would be in the way of the certificates
-    that the anchor signed.
+    A certificate belongs to one client. A certificate with the name of a trust anchor is refused, because it would
+    interfere with the verification of certificates that the anchor signed.
     """
     if len(parsed) > MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client registers at most {MAX_CERTIFICATES} certificates")
@@ -207,7 +213,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
 
 
 def find_method(reader: Reader, client: str) -> CertificateClient | None:
-    """Return how a client (id) authenticates by certificate; None if it does not."""
+    """Return the method by which a client (id) authenticates by certificate; None if the client has none."""
     return store.client(reader, client)
 
 
@@ -216,10 +222,10 @@ def prove_certificate(
 ) -> ProvedCertificate:
     """Check that a certificate authenticates a client (RFC 8705 section 2). Raises InvalidClient.
 
-    1. The client registered a method; an agent without one may show a certificate that the authority of this server
+    1. The client registered a method; an agent without a method may show a certificate that this server's own authority
     issued to it. 2. `tls_client_auth`: the certificate leads to a trust anchor, and has the subject of the client;
-    `self_signed_tls_client_auth`: it is one of the client's. 3. It is valid now, and neither the certificate nor its
-    key was revoked.
+    `self_signed_tls_client_auth`: the certificate is registered for the client. 3. The certificate is valid now, and
+    neither the certificate nor its key was revoked.
     """
     try:
         certificate = parse_shown(shown)
@@ -238,13 +244,13 @@ def prove_certificate(
 
 
 def refuse_handshake(act: Act, why: str) -> NoReturn:
-    """Leave the entry of a client whose certificate a listener did not admit. Raises InvalidClient."""
+    """Record the entry of a client whose certificate a listener did not accept. Raises InvalidClient."""
     raise InvalidClient(f"mutual TLS: the handshake was refused: {why[:100]}", hint="ostiary trust-anchor list")
 
 
 def check_key(act: Act, client_id: str, jkt: str) -> bool:
-    """Check that a key is not that of another client, and was not revoked; return whether it is a registered key of the
-    client. Raises InvalidClient.
+    """Check that a key does not belong to another client and was not revoked. Return whether the key is a
+    registered key of the client. Raises InvalidClient.
     """
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
@@ -264,9 +270,9 @@ def _check_issued(
     """Check a certificate of a trusted authority; return whether this server's own authority issued it. Raises
     InvalidCertificate.
 
-    Of the authority of this server, the holding of the certificate counts as well: it ends with the certificate, with
-    its task and with its agent, before any revocation list says so. It counts below every trust anchor, since another
-    anchor may be above the authority.
+    A certificate of this server's own authority also needs a live holding. The holding ends with the certificate, its
+    task or its agent, before a revocation list names the certificate. The check applies below every trust anchor, since
+    another anchor may have signed this server's authority.
     """
     stored = {one.digest: one for one in store.anchors(act.tx)}
     anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
@@ -288,8 +294,8 @@ def _check_issued(
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
-    """Check that a token of a client may be bound to a certificate: it is not that of another client. Raises
-    InvalidClient.
+    """Check that a token of a client may be bound to a certificate: the certificate and its key do not belong
+    to another client. Raises InvalidClient.
     """
     try:
         certificate = parse_shown(shown)
@@ -302,8 +308,8 @@ def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
 
 
 def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCertificate | None:
-    """Return the proof by a certificate of an agent that authenticated in another way; None if the certificate is not
-    the agent's.
+    """Return the proof by the certificate of an agent that already authenticated in another way; None if the
+    certificate does not authenticate the agent.
     """
     try:
         return prove_certificate(act, agent.agent_id, shown, store.client(act.tx, agent.agent_id))

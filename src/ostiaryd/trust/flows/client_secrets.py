@@ -1,7 +1,7 @@
-"""Client secrets: the weakest credential of an agent, for clients that know nothing else (RFC 6749 section 2.3.1).
+"""Client secrets: the weakest credential of an agent, for clients that support no other (RFC 6749 section 2.3.1).
 
-The server makes them, shows each once and stores its SHA-256: 256 random bits need no slow hash. They get bearer tokens
-for resources where the agent is exempt, and nothing else.
+The server generates the secrets, shows each once and stores its SHA-256; 256 random bits need no slow hash. A client
+with a secret gets only bearer tokens, for resources where its agent is exempt.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ostiaryd.trust.flows.clients import Client, check_active, earliest
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret, name_claimed
 
 PREFIX = "ostcs_"
-"""prefix by which scanners for leaked secrets recognize one"""
+"""Prefix by which secret scanners recognise a leaked secret."""
 DEFAULT_LIFETIME_S = 90 * 86_400
 LONGEST_LIFETIME_S = 365 * 86_400
 MOST = 2
-"""Secrets of an agent at a time: a new one is in use before the old one is revoked."""
+"""Maximum number of secrets of an agent: a new secret can be in use before the old one is revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewSecret:
-    """A secret as it is shown once; `expires_at` in microseconds."""
+    """A new client secret, which is shown once; `expires_at` in microseconds."""
 
     id: str
     agent: str
@@ -39,9 +39,10 @@ class NewSecret:
 
 
 def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
-    """Make a client secret for an agent (id or name).
+    """Create a client secret for an agent (id or name).
 
-    Raises NotFound, Invalid (not 60 seconds to 365 days), Conflict (the agent has two that have not expired).
+    Raises NotFound; Invalid if the lifetime is not 60 seconds to 365 days; Conflict if the agent has two secrets that
+    have not expired.
     """
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
@@ -62,7 +63,7 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
 
 
 def revoke_secret(act: Act, agent: str, id: str) -> None:
-    """Revoke a client secret, and end the bearer tokens of its agent. Raises NotFound."""
+    """Revoke a client secret, and the bearer tokens of its agent. Raises NotFound."""
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
     if id not in {one.id for one in store.secrets(act.tx, client.agent_id)}:
@@ -73,7 +74,7 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
 
 
 def secrets_of(reader: Reader, agent: str) -> list[Secret]:
-    """Return the client secrets of an agent (id or name), by their ids. Raises NotFound."""
+    """Return the client secrets of an agent (id or name), the oldest first. Raises NotFound."""
     return store.secrets(reader, registry.find_agent(reader, agent).agent_id)
 
 
@@ -83,7 +84,7 @@ def secret_holders(reader: Reader) -> list[str]:
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
-    """Return the client that a form with a client secret comes from. Raises InvalidClient."""
+    """Return the client whose id and secret a form contains. Raises InvalidClient."""
     client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
     act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None

@@ -38,10 +38,11 @@ from ostiaryd.trust.model import (
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """A client that has authenticated: an agent; the guard of a resource, or a person (`agent` is None).
+    """A client that has authenticated: an agent; or the guard of a resource, or a person (`agent` is None).
 
-    `jkt` is the key with which it did, None for a client secret; with mutual TLS it is the key of `certificate`. `ends`
-    is when the client or its credential ends, whichever comes first, in microseconds; `assertion` is still to be spent.
+    `jkt` is the thumbprint of the key that authenticated the client, None for a client secret; with mutual TLS it
+    belongs to the key of `certificate`. `ends` is the time, in microseconds, at which the client or its credential
+    expires, whichever is first. `assertion` has to be marked as used.
     """
 
     id: str
@@ -54,22 +55,23 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     ends: int | None
     assertion: Spend | None
     registration: str = ""
-    """class of registration of a client that no administrator registered: `document` or `dynamic`"""
+    """class of registration (`document` or `dynamic`) of a client that no administrator registered; else empty"""
     certificate: ProvedCertificate | None = None
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Return the client that sent a form, and use its assertion up. Raises InvalidClient."""
+    """Return the client that sent a form, and mark its assertion as used. Raises InvalidClient."""
     client = check_client(act, credentials, config=config)
     spend(act, client.assertion)
     return client
 
 
 def check_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Return the client that sent a form; the caller still has to `spend` the assertion. Raises InvalidClient.
+    """Return the client that sent a form. The caller has to mark the assertion as used with `spend`. Raises
+    InvalidClient.
 
-    1. The assertion takes apart. 2. Its claims hold. 3. The client is known by that key. 4. The key signed it.
-    5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
+    1. Parse the assertion. 2. Check its claims. 3. Find the client and its key. 4. Verify the signature. 5. Check that
+    the client is active. Only the holder of the key passes step 4 and learns the status of the client.
     """
     if credentials.has_certificate_alone:
         return _check_certificate(act, credentials)
@@ -171,7 +173,7 @@ _Keys = list[tuple[jose.PublicKey, int | None]]
 
 
 def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person | None) -> _Keys:
-    """The keys that are good now, each with its end."""
+    """Return the keys of the client that are valid now, each with its expiry (None: without expiry)."""
     if agent is not None:
         return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
     if person is not None:
@@ -182,7 +184,9 @@ def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person 
 
 
 def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int | None]:
-    """The key that the header names, or the only one where it names none; the algorithm is the key's own."""
+    """Return the key that the header names, or the only key if the header names none. The algorithm of the
+    header must be that of the key.
+    """
     kid = header.get("kid")
     named = [client for client in keys if kid in (None, client[0].kid, client[0].thumbprint)]
     if len(named) != 1:
@@ -202,7 +206,7 @@ def check_active(act: Act, agent: Agent) -> None:
 
 
 def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops one of the names. Raises InvalidClient."""
+    """Check that no kill switch stops any of the names. Raises InvalidClient."""
     try:
         check_not_stopped(registry.list_stops(act.tx), names)
     except Forbidden as refusal:
@@ -210,5 +214,5 @@ def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
 
 
 def earliest(*ends: int | None) -> int | None:
-    """Return the first of these ends; None where there is none."""
+    """Return the earliest of the times; None if all are None."""
     return min((end for end in ends if end is not None), default=None)

@@ -1,4 +1,4 @@
-"""The clock of the server: correct its course, record jumps of the wall clock, take an operator's confirmation."""
+"""The clock of the server: correct server time, record jumps of the wall clock, accept an operator's confirmation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ostiaryd.ledger.model import reason
 from ostiaryd.registry import flows as registry
 
 SAVE_EVERY = 60 * SECOND
-"""largest age of the stored time while the server is idle, in microseconds of boot time"""
+"""Maximum age of the stored time while the server is idle, in microseconds of boot time."""
 
 
 class ClockWatch:
@@ -22,13 +22,13 @@ class ClockWatch:
 
     def __init__(self, world: World) -> None:
         self.saved_at = 0
-        """boot time"""
+        """boot time at which server time was last stored, in microseconds"""
         self.jumped = ""
-        """`forward` or `backward` while a jump lasts that is in the ledger"""
+        """direction of the jump that is recorded and still lasts: `forward` or `backward`; empty without a jump"""
 
 
 async def watch_clock(world: World) -> None:
-    """Correct server time, keep it on the disk, and record a jump of the wall clock when it begins and when it ends."""
+    """Correct server time, store it on the disk, and record the begin and the end of each jump of the wall clock."""
     clock, watch = world.now, world.keep(ClockWatch)
     highest = await world.db.scan(highest_time)
     before, course = clock.course, clock.next_course(highest=highest)
@@ -47,7 +47,7 @@ async def watch_clock(world: World) -> None:
 
 
 async def _go_on(world: World, watch: ClockWatch, course: Course) -> None:
-    """Adopt a course once it is on the disk."""
+    """Store a course on the disk, and then adopt it."""
     clock = world.now
     await world.writer.submit(lambda tx: save_course(tx, clock.boot.id, course.rebased(clock.boot.now())))
     clock.adopt(course)
@@ -70,9 +70,9 @@ def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
 async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
     """Let server time follow the wall clock, which an operator confirms to be right; `record` runs an act.
 
-    After a jump forward, server time follows the wall clock from now on, and objects expire by it. Backward, server
-    time stands still until the wall clock is level. Raises Conflict where there is no difference, or another one than
-    the operator saw.
+    After a jump forward, server time follows the wall clock from now on, and objects expire accordingly. After a jump
+    backward, server time stands still until the wall clock has reached it. Raises Conflict if there is no difference,
+    or if `wall` (microseconds) is more than a minute away from the wall clock.
     """
     clock = world.now
 
@@ -102,7 +102,7 @@ class ClockBody(TypedDict):
 
 
 def show_clock(clock: Clock) -> ClockBody:
-    """State, server time, wall time (seconds since the epoch) and the difference in seconds."""
+    """Return the state of the clock, with server time, wall time and their difference."""
     ahead = clock.ahead
     state: Literal["ok", "behind", "jumped"] = (
         "jumped" if not clock.is_confirmed else "behind" if ahead < -STEP else "ok"
@@ -118,7 +118,7 @@ def show_clock(clock: Clock) -> ClockBody:
 
 
 def examine_clock(world: World, reader: Reader) -> str:
-    """The line of the doctor. Raises ClockJumped, Conflict."""
+    """Return the line about the clock for `ostiary doctor`. Raises ClockJumped, Conflict."""
     clock = world.now
     clock.check_confirmed()
     if (ahead := clock.ahead) < -STEP:

@@ -1,6 +1,6 @@
-"""All credentials of a local account, and the ones that may be removed.
+"""The credentials of a local account, and their removal.
 
-A person keeps at least one way to sign in. A change of a credential ends all other sessions of the person.
+A person keeps at least one way to sign in. Each change of a credential ends all other sessions of the person.
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ def has_two_factors(reader: Reader, person: str) -> bool:
 
 
 def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
-    """Set or change the password; all sessions but `session` end."""
+    """Set or change the password of a person, and end all their sessions except `session`."""
     registry.note(act, object=person)
     people.set_password(act.tx, person, hash)
     end_sessions(act, person, keep=session)
 
 
 def remove_password(act: Act, person: str, *, session: str) -> None:
-    """Remove the password, and the second factor that only goes with it. Raises Conflict."""
+    """Remove the password, the authenticator app and the recovery codes of a person. Raises Conflict.
+
+    All sessions of the person except `session` end.
+    """
     registry.note(act, object=person)
     login = describe(act.tx, person)
     if not login.has_password:
@@ -62,7 +65,9 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
 
 
 def remove_totp(act: Act, person: str, *, session: str) -> None:
-    """Remove the authenticator app and its recovery codes. Raises Conflict."""
+    """Remove the authenticator app of a person and its recovery codes, and end all sessions except `session`.
+    Raises Conflict.
+    """
     registry.note(act, object=person)
     if people.totp(act.tx, person) is None:
         raise Conflict("there is no authenticator app")
@@ -72,7 +77,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
 
 
 def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
-    """Remove a passkey. Raises NotFound, Conflict."""
+    """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound, Conflict."""
     registry.note(act, object=person, passkey=id[:MAX_NAME])
     login = describe(act.tx, person)
     if id not in {one.id for one in login.passkeys}:
@@ -83,7 +88,9 @@ def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
 
 
 def reset(act: Act, id_or_name: str) -> int:
-    """Remove every credential of a person and end every session; return the number of sessions. Raises NotFound."""
+    """Remove every credential of a person (id or name) and end every session; return the number of ended
+    sessions. Raises NotFound.
+    """
     person = registry.find_person(act.tx, id_or_name).person_id
     people.drop_credentials(act.tx, person)
     return end_sessions(act, person)

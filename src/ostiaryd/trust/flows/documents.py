@@ -1,11 +1,12 @@
-"""Clients that are known by the URL of a metadata document, and the keys that clients publish (`jwks_uri`).
+"""Clients that are identified by the URL of a metadata document, and the keys that clients publish (`jwks_uri`).
 
-draft-ietf-oauth-client-id-metadata-document-01: no redirect is followed, errors are not remembered, cache headers
-count within bounds, and an address that is not public is refused. The one exception is loopback, for a server that is
-itself on loopback; `private_hosts` opens nothing here, since strangers name the URL in an authorization request.
+Implements draft-ietf-oauth-client-id-metadata-document-01: redirects are not followed, errors are not cached, cache
+headers count within bounds, and an address that is not public is refused. The only exception is loopback, for a server
+that is itself on loopback. The setting `private_hosts` does not apply, since strangers name the URL in an authorization
+request.
 
-A fetch costs a stranger one of the few that the network, and the host that is fetched from, have in a minute. Requests
-for one document that come at once share a fetch.
+Fetches are limited per minute for the network that causes them and for the host that is fetched from. Concurrent
+requests for one document share a fetch.
 """
 
 from __future__ import annotations
@@ -51,23 +52,23 @@ T = TypeVar("T")
 FETCH_S = 5
 MAX_JWKS = 64 << 10
 MAX_AT_ONCE = 16
-"""fetches"""
+"""Maximum number of concurrent fetches."""
 MAX_KNOWN_KEYS = 10_000
-"""clients whose keys are in memory"""
+"""Maximum number of clients whose keys are in memory."""
 KEYS_FRESH = 3600 * SECOND
 KEYS_SOON = 60 * SECOND
-"""the shortest time between two fetches of the keys of a client, in microseconds"""
+"""Minimum time between two fetches of the keys of a client, in microseconds."""
 COST = 3
 
 
 class FetchBuckets(Buckets):
-    """Fetches that a network may cause, and that a host may get: 20 at once, then one in 3 seconds."""
+    """The limit of fetches for each network that causes them and for each host: 20 at once, then one in 3 seconds."""
 
     burst, per_second = 20 * COST, 1
 
 
 class Fetches:
-    """Fetches for clients: one at a time for each URL, and `MAX_AT_ONCE` in all. Lives on the event loop."""
+    """Fetches for clients: at most one at a time for each URL, and `MAX_AT_ONCE` in total. Used from the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -75,9 +76,9 @@ class Fetches:
         self._under_way: dict[str, asyncio.Task[Any]] = {}
 
     async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `fetch`; a fetch of the same URL that is under way serves this caller too.
+        """Return the result of `fetch`. If a fetch of the same URL is running, return the result of that fetch.
 
-        Raises Unavailable for a network or a host that had its share.
+        Raises Unavailable if the network or the host has reached its limit.
         """
         if (task := self._under_way.get(url)) is None:
             self._take(network, urlsplit(url).netloc)
@@ -101,10 +102,11 @@ class Fetches:
 async def resolve_client(
     world: World, client_id: str, *, network: str = "", request_id: str | None = None
 ) -> OAuthClient:
-    """Return the client of a request, with its metadata document fetched where that is due.
+    """Return the client of a request. Fetch its metadata document if the stored metadata are missing or no longer
+    fresh.
 
-    Call it in a wire, ahead of the act. `network` is that of the caller. Raises InvalidClient, and Unavailable where
-    the document cannot be fetched.
+    Call this function in a wire, before the act. `network` is the network of the caller. Raises InvalidClient;
+    Unavailable if the document cannot be fetched.
     """
     client = store.get(world.db.read(), client_id)
     if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):
@@ -133,7 +135,7 @@ async def resolve_client(
 
 
 def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
-    """Leave the entry of a document that is not accepted. Raises InvalidClient."""
+    """Record the entry of a document that is not accepted. Raises InvalidClient."""
     act.entry.object = name_claimed(client_id)
     raise InvalidClient(refusal.message, hint=refusal.hint)
 
@@ -141,10 +143,10 @@ def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
 def keep_document(
     act: Act, client_id: str, metadata: ClientMetadata, *, fresh_until: int, network: str, config: Config
 ) -> OAuthClient:
-    """Store the metadata of a document, new or changed.
+    """Store the metadata of a new or changed document.
 
-    Where clients need approval, a change of metadata that the approval relied on needs another approval. Raises
-    Unavailable if too many clients wait for a first use.
+    If clients need approval and the metadata that was approved changes, the client must be approved again. Raises
+    Unavailable if too many clients wait for their first use.
     """
     digest = metadata.digest()
     before = store.get(act.tx, client_id)
@@ -174,7 +176,7 @@ def keep_document(
 
 
 async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
-    """Return the metadata at a URL, and the seconds for which they are fresh. Raises Invalid, Unavailable."""
+    """Return the metadata at a URL, and the number of seconds for which they are fresh. Raises Invalid, Unavailable."""
     answer = await request(
         "GET",
         url,
@@ -197,7 +199,7 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
 def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
     """Check the URLs of a client to which this server sends requests. Raises Invalid.
 
-    `logo_uri` and the other pages for people are never fetched.
+    `logo_uri` and the other URLs of pages for people are never fetched.
     """
     for name in ("jwks_uri", "backchannel_logout_uri"):
         if url := getattr(metadata, name):
@@ -207,14 +209,15 @@ def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
 def private_hosts_of(client: OAuthClient | None, *, config: Config) -> frozenset[str]:
     """Return the hosts with private addresses to which the server may send requests for a client.
 
-    An administrator names the URLs of an agent, a stranger those of every other client.
+    For an agent, whose URLs an administrator sets, the setting `private_hosts` applies. For every other client, whose
+    URLs a stranger sets, only loopback can be allowed.
     """
     is_agent = client is not None and client.kind is ClientKind.AGENT
     return config.private if is_agent else _own_hosts(config)
 
 
 def _own_hosts(config: Config) -> frozenset[str]:
-    """Return the loopback hosts, for a server whose public URL is on loopback; none for any other."""
+    """Return the loopback hosts if the public URL of the server is on loopback; otherwise none."""
     return LOOPBACK if urlsplit(config.public_url).hostname in LOOPBACK else frozenset()
 
 
@@ -226,14 +229,18 @@ class _FetchedKeys:
 
 
 class ClientKeys:
-    """The keys that clients publish, fetched anew each hour, and for an unknown `kid` at most once a minute."""
+    """The keys that clients publish. They are fetched again after an hour; for an unknown `kid`, at most once a
+    minute.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._known: OrderedDict[str, _FetchedKeys] = OrderedDict()
 
     async def get(self, client: OAuthClient, *, kid: object, network: str) -> tuple[jose.PublicKey, ...]:
-        """Return the keys of a client with a `jwks_uri`. Raises Invalid, Unavailable."""
+        """Return the keys of a client with a `jwks_uri`; fetch them if the stored keys are too old. Raises
+        Invalid, Unavailable.
+        """
         url, now = client.metadata.jwks_uri, self._world.now()
         kept = self._known.get(client.client_id)
         if kept is not None and kept.url == url:
@@ -269,10 +276,10 @@ class ClientKeys:
 async def find_client_keys(
     world: World, credentials: Credentials, *, network: str = ""
 ) -> tuple[jose.PublicKey, ...] | None:
-    """Return the keys of the client that a form claims to come from, for `authenticate_oauth_client`.
+    """Return the keys of the client that a form names, for `authenticate_oauth_client`.
 
-    None for a client without keys of its own, and for an agent. Call it in a wire, ahead of the act: it fetches a
-    metadata document or a `jwks_uri` where that is due. Raises InvalidClient, Unavailable.
+    Return None for an unknown client, a public client and an agent. Call this function in a wire, before the act: it
+    may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
     """
     try:
         client = store.get(world.db.read(), claimed_client_id(credentials))

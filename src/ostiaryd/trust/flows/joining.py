@@ -1,6 +1,6 @@
-"""Join tokens: a secret that is good once, with which a workload enrols its agent's first key.
+"""Join tokens: a secret that can be used once, with which a workload registers the first key of its agent.
 
-The secret itself is shown once and kept nowhere; the table has its SHA-256.
+The secret is shown once and not stored; the database has its SHA-256.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ class JoinToken:
 
 
 def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> JoinToken:
-    """A token for an agent that has no key yet; earlier ones are worthless from now on.
+    """Create a join token for an agent (id or name) that has no key yet. Earlier unused tokens of the agent are
+    deleted.
 
-    Raises NotFound, Invalid (not 1 second to 24 hours), Conflict (the agent is not pending).
+    Raises NotFound; Invalid if the lifetime is not 1 second to 24 hours; Conflict if the agent is not pending.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
@@ -53,9 +54,10 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
 
 
 def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: str, issuer: str) -> AgentKey:
-    """Use a join token up and register the key, which makes the agent active.
+    """Use a join token, register the key, and activate the agent.
 
-    Raises InvalidJoin, InvalidKey, InvalidToken (the proof does not show that the caller has the private key).
+    Raises InvalidJoin, InvalidKey, Conflict; InvalidToken if the proof does not show that the caller has the private
+    key.
     """
     key = jose.parse_public_jwk(jwk)
     _check_proof(unverified_proof, key, unverified_secret, issuer=issuer, now=act.now)
@@ -73,8 +75,8 @@ def _check_pending(agent: Agent) -> None:
 
 
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
-    """Check a JWT of type `enrol+jwt` by that key for this server, valid for at most five minutes, whose `jth` is the
-    token's SHA-256.
+    """Check the proof: a JWT of type `enrol+jwt`, signed with the key, for this server, valid for at most five
+    minutes, whose `jth` is the SHA-256 of the join token. Raises InvalidToken.
     """
     claims = jose.verify_jwt(
         unverified_proof,

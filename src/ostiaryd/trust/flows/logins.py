@@ -1,9 +1,10 @@
-"""Login of people with local accounts: password, code, passkey; throttling; and the session that follows.
+"""Login of people with local accounts: password, code, passkey; throttling; and the session that results.
 
-The answer for an unknown name, a wrong password and an account without a password is the same, and so is the work.
-After several failures a wait is in force for the account or the network, in which a password alone is not looked at. A
-password together with a code, or a passkey, is looked at during a wait, and so is a password in a browser in which the
-person has signed in before: a stranger who guesses does not delay a person who has a second proof or such a browser.
+The response and the amount of work are the same for an unknown name, a wrong password and an account without a
+password. After several failures, a wait is in force for the account or the network. During a wait, a password alone is
+not checked. A passkey, a password together with a code, and a password in a browser in which the person has signed in
+before are still checked. A stranger who guesses passwords therefore does not delay a person with a second factor or
+such a browser.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class LoginRefused(Forbidden):
 
 
 class LoginThrottled(Refused):
-    """Too many failures for this account or from this network; `after_s` seconds are left."""
+    """Too many failed logins for this account or from this network; the wait ends in `after_s` seconds."""
 
     code = "login_throttled"
 
@@ -51,14 +52,14 @@ class LoginThrottled(Refused):
 
 
 class Slot(NamedTuple):
-    """A slot in which failures are counted, and the limit that holds for it."""
+    """A slot in which failures are counted, and the limit that applies to it."""
 
     name: str
     limit: Limit
 
 
 class Proven(NamedTuple):
-    """A person with the proofs of a login. `code` is still to be used up, in the act of the login."""
+    """A person with the proofs of a login. `unverified_code` has still to be used, in the act of the login."""
 
     person: str
     proofs: tuple[Proof, ...]
@@ -66,8 +67,8 @@ class Proven(NamedTuple):
 
 
 def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
-    """Return the slot of an account by its typed name, known or not; of a network; of a browser; or of the codes of a
-    person.
+    """Return the slot of an account, by its typed name, known or unknown; of a network; of a browser; or of the
+    codes of a person.
     """
     digest = hmac.digest(keys.derive("throttle"), f"{limit.name} {text}".encode("utf-8", "surrogatepass"), "sha256")
     return Slot(f"{limit.name} {int.from_bytes(digest[:8]) % SLOTS}", limit)
@@ -83,9 +84,10 @@ def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
 async def prove_password(
     call: Call, *, unverified_name: str, unverified_password: str, unverified_code: str = ""
 ) -> Proven:
-    """Return the person that this name and password belong to, and the code if it is right as well.
+    """Return the person that this name and password belong to. If a code is given, it must be right as well.
 
-    Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal leaves an entry, within the budget of strangers.
+    Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal is recorded in the ledger, within the budget for
+    strangers.
     """
     world, reader = call.world, call.world.db.read()
     name = unverified_name.strip().lower()[:MAX_NAME]
@@ -111,7 +113,7 @@ async def prove_password(
 
 
 async def prove_code(call: Call, person: str, unverified_code: str) -> None:
-    """Check the code of a person who has given the first proof. Raises LoginRefused, LoginThrottled."""
+    """Check the code of a person who has already proved the password. Raises LoginRefused, LoginThrottled."""
     slot = slot_of(call.world.keys, CODE, person)
     try:
         check_throttle(call.world.db.read(), [slot], now=call.world.now())
@@ -128,9 +130,9 @@ async def log_in(
     replaces: Session | None,
     prove: Callable[[Act], Proof | None] | None = None,
 ) -> NewSession:
-    """Begin a session with these proofs, and the proof that `prove` uses up in the act of the login.
+    """Begin a session with the given proofs, and with the proof that `prove` uses and returns in the act of the login.
 
-    Raises LoginRefused if `prove` has none, NotFound, Conflict for a person who has left.
+    Raises LoginRefused if `prove` returns None, NotFound, Conflict for a person who has left.
     """
     world = call.world
 
@@ -161,9 +163,10 @@ async def log_in(
 
 
 def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | None] | None:
-    """Return the function that uses up a code in the act of a login; None without a code.
+    """Return the function that uses a code in the act of a login; None without a code.
 
-    Acts run one after the other, so wrong codes that were sent at the same time count before the right one.
+    Acts run one after the other. Wrong codes that were sent concurrently are therefore counted before the right code is
+    checked.
     """
 
     def prove(act: Act) -> Proof | None:
@@ -175,7 +178,7 @@ def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | No
 
 
 async def refuse_login(call: Call, refusal: Refused, person: str | None = None) -> NoReturn:
-    """Leave the entry of a refused login, and raise the refusal."""
+    """Record the entry of a refused login, and raise the refusal."""
 
     def refuse(act: Act) -> None:
         act.entry.object = person
@@ -186,8 +189,8 @@ async def refuse_login(call: Call, refusal: Refused, person: str | None = None) 
 
 
 async def _check_code(call: Call, person: str, unverified_code: str, *, slots: Sequence[Slot]) -> None:
-    """Check a one-time code. Raises LoginRefused, also during a wait for codes: the answer must not tell that the
-    password was right.
+    """Check a one-time code. Raises LoginRefused, also during a wait for codes: the response must not reveal
+    that the password was right.
     """
     world, reader = call.world, call.world.db.read()
     slot = slot_of(world.keys, CODE, person)
@@ -198,7 +201,7 @@ async def _check_code(call: Call, person: str, unverified_code: str, *, slots: S
 
 
 async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
-    """Add one failed login to each counter: of an account, a browser, a network or a code."""
+    """Add one failed login to each slot: of an account, a browser, a network or a code."""
 
     def count(tx: Tx) -> None:
         for slot in slots:

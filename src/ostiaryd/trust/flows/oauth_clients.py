@@ -1,4 +1,6 @@
-"""OAuth clients that send people to the authorization endpoint: those of registered agents, and finding any of them."""
+"""OAuth clients that send people to the authorization endpoint: the clients of registered agents, and search
+for any client.
+"""
 
 from __future__ import annotations
 
@@ -36,29 +38,29 @@ from ostiaryd.trust.model.clients import (
 from ostiaryd.trust.store import clients as store
 
 MAX_NAMES = 500
-"""names of agents with which the name of a client is compared"""
+"""Maximum number of names of agents with which the name of a client is compared."""
 MAX_UNUSED = 10_000
 MAX_UNUSED_OF_NETWORK = 200
-"""clients of document and registration that no person has agreed to"""
+"""Maximum number of document and dynamic clients from one network that no person has agreed to."""
 
 
 def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return the record of a client in whatever state; None for an unknown client. One point read."""
+    """Return the record of a client in any state; None for an unknown client. One point read."""
     return store.get(reader, client_id)
 
 
 def list_agent_names(reader: Reader) -> list[str]:
-    """Return the names of agents that may ask people for consent, the newest `MAX_NAMES`."""
+    """Return the names of the newest `MAX_NAMES` agents that may ask people for consent."""
     return store.agent_names(reader, limit=MAX_NAMES)
 
 
 def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient:
-    """Return a client that may act now. Raises InvalidClient."""
+    """Return a client that is known, approved and not stopped. Raises InvalidClient."""
     return check_usable(find_oauth_client(reader, client_id))
 
 
 def check_usable(client: OAuthClient | None) -> OAuthClient:
-    """Return a client that is known, approved and not stopped. Raises InvalidClient."""
+    """Return the client if it is known, approved and not stopped. Raises InvalidClient."""
     if client is None:
         raise InvalidClient("the client is not known", hint="register it, or send the URL of its metadata document")
     if client.state is ClientState.PENDING:
@@ -71,7 +73,8 @@ def check_usable(client: OAuthClient | None) -> OAuthClient:
 class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
     """A client that no administrator registered, after its authentication.
 
-    `jkt` is the key with which it authenticated, None for a public client; `assertion` is still to be spent.
+    `jkt` is the thumbprint of the key that authenticated the client, None for a public client; `assertion` has to be
+    marked as used.
     """
 
     client: OAuthClient
@@ -82,10 +85,11 @@ class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
 def authenticate_oauth_client(
     act: Act, credentials: Credentials, keys: Sequence[jose.PublicKey] | None, *, config: Config
 ) -> AuthenticatedClient:
-    """Return the document or dynamic client that sent a form, by its registered method. Raises InvalidClient.
+    """Return the document or dynamic client that sent a form; authenticate the client by its registered method. Raises
+    InvalidClient.
 
-    A public client proves nothing here: the code, and PKCE or the key of its refresh token, do. `keys` are those of
-    `find_client_keys`. The caller has to `spend` the assertion.
+    A public client is not authenticated here: the caller relies on the code, and on PKCE or the key of the refresh
+    token. `keys` are the result of `find_client_keys`. The caller has to mark the assertion as used with `spend`.
     """
     client_id = claimed_client_id(credentials)
     act.entry.object = name_claimed(client_id)
@@ -113,7 +117,9 @@ def authenticate_oauth_client(
 
 
 def method_of(client: OAuthClient) -> CertificateClient | None:
-    """Return how a client authenticates by certificate, as its metadata say; None if it does not."""
+    """Return the method by which a client authenticates by certificate, as its metadata state; None without
+    such a method.
+    """
     metadata = client.metadata
     if metadata.token_endpoint_auth_method not in CERTIFICATE_METHODS:
         return None
@@ -131,7 +137,7 @@ def method_of(client: OAuthClient) -> CertificateClient | None:
 
 
 def claimed_client_id(credentials: Credentials) -> str:
-    """Return the client id that a form claims, unchecked: `client_id`, or the subject of its assertion.
+    """Return the unverified client id of a form: `client_id`, or the subject of its assertion.
 
     Raises InvalidClient.
     """
@@ -147,7 +153,7 @@ def claimed_client_id(credentials: Credentials) -> str:
 def _check_client_assertion(
     act: Act, client: OAuthClient, credentials: Credentials, keys: Sequence[jose.PublicKey], *, config: Config
 ) -> AuthenticatedClient:
-    """Check the assertion of a client by its own keys (RFC 7523, rfc7523bis). Raises InvalidClient."""
+    """Check the assertion of a client with the client's own keys (RFC 7523, rfc7523bis). Raises InvalidClient."""
     unverified_jws = parse_assertion(credentials)
 
     def is_compatible(_: str = "") -> bool:
@@ -174,7 +180,7 @@ def _check_client_assertion(
 
 
 def check_room(act: Act, network: str) -> None:
-    """Check that another unused client may be stored, in all and for the network. Raises Unavailable."""
+    """Check that another unused client may be stored, in total and for the network. Raises Unavailable."""
     total, of_network = store.count_unused(act.tx, network=network)
     if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
         hint = "clients that no person agreed to are deleted after a day"
@@ -182,7 +188,7 @@ def check_room(act: Act, network: str) -> None:
 
 
 def note_client_use(act: Act, client_id: str) -> None:
-    """Note that a person agreed to a client, which is then kept."""
+    """Record that a person agreed to a client, so that the client is not deleted as unused."""
     store.set_used(act.tx, client_id)
 
 
@@ -195,10 +201,11 @@ def set_agent_client(
     backchannel_logout_uri: str = "",
     private: Collection[str] = (),
 ) -> OAuthClient | None:
-    """Set the redirect URIs with which an agent may send people to the authorization endpoint; none removes the client.
+    """Set the redirect URIs with which an agent may send people to the authorization endpoint. Without redirect URIs,
+    the client is deleted.
 
-    `agent` is an id or a name. `private` are the hosts that the operator opened. Return the client, None if it was
-    removed. Raises NotFound, Invalid.
+    `agent` is an id or a name. `private` are the hosts with private addresses that the operator allows. Return the
+    client; None if the client was deleted. Raises NotFound, Invalid.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.note(
@@ -237,7 +244,7 @@ def set_agent_client(
 
 
 def find_agent_client(reader: Reader, agent: str) -> OAuthClient:
-    """Return the client of an agent (id or name). Raises NotFound."""
+    """Return the OAuth client of an agent (id or name). Raises NotFound."""
     registered = registry.find_agent(reader, agent)
     if (client := store.get(reader, registered.agent_id)) is None:
         hint = f"ostiary agent redirect {registered.name} URI"

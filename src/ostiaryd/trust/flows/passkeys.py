@@ -1,7 +1,6 @@
 """Passkeys (WebAuthn Level 3): registration, and login without a name. User verification is required.
 
-The ceremonies run in the browser by the one static script, which sends the response of the authenticator as a field of
-a form.
+In the browser, a static script runs the ceremonies and sends the response of the authenticator as a field of a form.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ ALGS = [
     COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256,
 ]
 _UNREADABLE = (WebAuthnException, Malformed, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""Errors of `webauthn` for a malformed response."""
+"""Errors that `webauthn` raises for a malformed response."""
 
 
 def rp_id(config: Config) -> str | None:
-    """Return the host name that passkeys belong to; None where the server is known by an IP address alone."""
+    """Return the host name that passkeys belong to; None if the host of the server is an IP address."""
     host = urlsplit(page_url(config)).hostname or ""
     try:
         ip_address(host)
@@ -67,7 +66,7 @@ def rp_id(config: Config) -> str | None:
 
 
 def creation_options(call: Call, person: Person, holder: Session | Login) -> str | None:
-    """Return the options of `navigator.credentials.create` as JSON; None where passkeys are not possible."""
+    """Return the options of `navigator.credentials.create` as JSON; None if passkeys are not possible."""
     if (host := rp_id(call.world.config)) is None:
         return None
     registered = people.passkeys_of(call.world.db.read(), person.person_id)
@@ -88,9 +87,9 @@ def creation_options(call: Call, person: Person, holder: Session | Login) -> str
 
 
 def request_options(call: Call, holder: Session | Login, *, person: str | None = None) -> str | None:
-    """Return the options of `navigator.credentials.get` as JSON; None where passkeys are not possible.
+    """Return the options of `navigator.credentials.get` as JSON; None if passkeys are not possible.
 
-    Without `person` every passkey of this server fits, so the options tell nothing about accounts.
+    Without `person`, the options accept every passkey of this server, so they reveal nothing about accounts.
     """
     if (host := rp_id(call.world.config)) is None:
         return None
@@ -106,7 +105,7 @@ def request_options(call: Call, holder: Session | Login, *, person: str | None =
 
 
 class NewPasskey:
-    """A verified registration, and the challenge to spend."""
+    """A verified registration; its challenge (`spend`) has to be marked as used."""
 
     __slots__ = ("id", "public_key", "sign_count", "spend", "transports")
 
@@ -116,7 +115,7 @@ class NewPasskey:
 
 
 def verify_creation(call: Call, unverified: str, holder: Session | Login) -> NewPasskey:
-    """Verify the response of a registration. Raises PasskeyRefused."""
+    """Verify the response of the authenticator to a registration. Raises PasskeyRefused."""
     host, credential = _read(call, unverified)
     spend = _check_challenge(call, "create", holder, credential)
     try:
@@ -142,7 +141,7 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
 
 
 def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
-    """Store a passkey; return the proof that its registration is. Raises PasskeyRefused, Conflict."""
+    """Store a passkey; return the proof that the registration gives. Raises PasskeyRefused, Conflict."""
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
     registry.note(act, object=person, passkey=new.id[:MAX_NAME])
     if not store.spend(act.tx, new.spend):
@@ -158,7 +157,7 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
 
 
 class UsedPasskey:
-    """A verified login, and the challenge to spend."""
+    """A verified login; its challenge (`spend`) has to be marked as used."""
 
     __slots__ = ("passkey", "sign_count", "spend")
 
@@ -167,7 +166,7 @@ class UsedPasskey:
 
 
 def verify_request(call: Call, unverified: str, holder: Session | Login) -> UsedPasskey:
-    """Verify the response of a login. Raises PasskeyRefused."""
+    """Verify the response of the authenticator to a login. Raises PasskeyRefused."""
     host, credential = _read(call, unverified)
     spend = _check_challenge(call, "get", holder, credential)
     id = credential.get("id")
@@ -193,7 +192,7 @@ def verify_request(call: Call, unverified: str, holder: Session | Login) -> Used
 
 
 def use_passkey(act: Act, used: UsedPasskey) -> Proof:
-    """Record the use of a passkey, once; return the proof. Raises PasskeyRefused."""
+    """Record the use of a passkey, and mark its challenge as used; return the proof. Raises PasskeyRefused."""
     present = people.find_passkey(act.tx, used.passkey.id)
     if present is None or present.public_key != used.passkey.public_key or not store.spend(act.tx, used.spend):
         raise PasskeyRefused
@@ -232,14 +231,14 @@ def _browser(holder: Session | Login) -> str:
 
 
 def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
-    """Return the host name that passkeys belong to, and the response. Raises PasskeyRefused."""
+    """Return the host name that passkeys belong to, and the parsed response. Raises PasskeyRefused."""
     if (host := rp_id(call.world.config)) is None:
         raise PasskeyRefused
     return host, parse_response(unverified)
 
 
 def parse_response(unverified: str) -> dict[str, Any]:
-    """Return the response of an authenticator as JSON. Raises PasskeyRefused."""
+    """Return the response of an authenticator, parsed from JSON. Raises PasskeyRefused."""
     try:
         credential = canonical.parse(unverified.encode(), max_bytes=MAX_CREDENTIAL, max_depth=8)
     except (Malformed, UnicodeEncodeError):

@@ -1,8 +1,8 @@
 """Passwords: Argon2id (RFC 9106) as PHC strings, with a secret of the server, computed in a bounded number of threads.
 
-The work for an unknown name is the same, so neither answer nor work shows which names exist. The work of strangers is
-bounded: `THREADS` hashes at a time, `MAX_WAITING` in the line, `MAX_OF_NETWORK` of one network. Browsers that are
-known have `MAX_KNOWN` places more.
+The work for an unknown name is the same, so neither the response nor its duration reveals which names exist. The work
+that strangers cause is bounded: `THREADS` hashes at a time, `MAX_WAITING` in total, `MAX_OF_NETWORK` from one network.
+Known browsers have `MAX_KNOWN` additional places.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ostiaryd.ground.world import World
 
 T = TypeVar("T")
 ITERATIONS, LANES, MEMORY_KIB, HASH_BYTES, SALT_BYTES = 2, 1, 19 << 10, 32, 16
-"""The cost that OWASP names for Argon2id: 19 MiB and two passes."""
+"""The parameters that OWASP recommends for Argon2id: 19 MiB and two passes."""
 THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
 MAX_WAITING = 64
 MAX_OF_NETWORK = 8
 MAX_KNOWN = 16
 SHORTEST, LONGEST = 12, 256
-"""Characters of a password."""
+"""Minimum and maximum length of a password, in characters."""
 
 
 class TooManyLogins(Unavailable):
-    """More passwords wait to be checked than the server admits at a time."""
+    """Too many passwords wait to be checked."""
 
     code = "too_many_logins"
 
 
 class PasswordHashing:
-    """The threads that compute password hashes of one server. `computed` counts the hashes."""
+    """The threads that compute the password hashes of one server. `computed` is the number of hashes so far."""
 
     def __init__(self, world: World) -> None:
         self._secret = world.keys.derive("password")
@@ -58,15 +58,16 @@ class PasswordHashing:
         return await self._run(network, lambda: self._derive(password, salt))
 
     async def verify(self, unverified_password: str, hash: str | None, *, network: str, browser: str = "") -> bool:
-        """Return whether that is the password of `hash`; without a hash the work is the same. Raises TooManyLogins.
+        """Return whether the password matches `hash`. Without a hash, do the same work and return False. Raises
+        TooManyLogins.
 
-        `browser`: the name of a browser that is known for the person.
+        `browser`: the throttle slot of a browser in which the person has signed in before; else empty.
         """
         is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown), browser)
         return is_right and hash is not None
 
     async def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, network: str, work: Callable[[], T], browser: str = "") -> T:
@@ -103,9 +104,9 @@ class PasswordHashing:
 
 
 def check_password(password: str, repeated: str, *, name: str) -> None:
-    """Check a new password of a person, which was typed twice.
+    """Check a new password of a person.
 
-    Raises Invalid if it is too short, too long or easy to guess, or was not typed twice alike.
+    Raises Invalid if the password is too short, too long or easy to guess, or if `repeated` differs from it.
     """
     length = len(unicodedata.normalize("NFKC", password))
     if not SHORTEST <= length <= LONGEST:
@@ -117,10 +118,12 @@ def check_password(password: str, repeated: str, *, name: str) -> None:
 
 
 def password_hashing(call: Call) -> PasswordHashing:
-    """Return the threads of this server."""
+    """Return the password hashing threads of this server."""
     return call.world.keep(PasswordHashing)
 
 
 def _normal(password: str) -> bytes:
-    """Return the bytes of a password in NFKC (NIST SP 800-63B section 3.1.1.2): every keyboard then writes the same."""
+    """Return the bytes of a password in NFKC (NIST SP 800-63B section 3.1.1.2), so that different keyboards
+    give the same bytes.
+    """
     return unicodedata.normalize("NFKC", password[: LONGEST * 4]).encode("utf-8", "surrogatepass")

@@ -1,7 +1,8 @@
-"""Static policy enforcement points: AuthZEN gateways that hold an API key instead of a key pair.
+"""Static policy enforcement points (PEPs): AuthZEN gateways that have an API key instead of a key pair.
 
-A key is a random secret with an end, accepted from the networks of its PEP and at the AuthZEN endpoints alone (ADR 55).
-The server keeps an HMAC of it under a secret of its own, so a writer of the database cannot add one.
+An API key is a random secret that expires. It is accepted only from the networks of its PEP and only at the AuthZEN
+endpoints (ADR 55). The server stores an HMAC of the key under a secret of the server, so a person with write access to
+the database cannot add a key.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ UNUSED = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class NewPepKey:
-    """A key as it is shown once."""
+    """A new API key, which is shown once; `expires_at` in microseconds."""
 
     pep: Pep
     key: str = field(repr=False)
@@ -50,7 +51,7 @@ class NewPepKey:
 
 
 def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DEFAULT_DAYS) -> NewPepKey:
-    """Register a static PEP and issue its first key. Raises Invalid, Conflict."""
+    """Register a static PEP and issue its first API key. Raises Invalid, Conflict."""
     registry.note(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
     checked = check_networks(networks)
     check_pep_days(days)
@@ -65,7 +66,9 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
 
 
 def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h: int = DEFAULT_OVERLAP_H) -> NewPepKey:
-    """Issue another key; the older ones end after the overlap at the latest. Raises NotFound, Invalid, Conflict."""
+    """Issue another API key of a PEP; the older keys expire after the overlap at the latest. Raises NotFound,
+    Invalid, Conflict.
+    """
     pep = find_pep(act.tx, id_or_name)
     registry.note(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
     _check_not_revoked(pep)
@@ -84,7 +87,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
 
 
 def revoke_pep(act: Act, id_or_name: str) -> None:
-    """End a PEP and all its keys now. Raises NotFound, Conflict."""
+    """Revoke a PEP, and delete all its API keys. Raises NotFound, Conflict."""
     pep = find_pep(act.tx, id_or_name)
     registry.note(act, object=pep.pep_id, name=pep.name)
     _check_not_revoked(pep)
@@ -101,10 +104,10 @@ def find_pep(reader: Reader, id_or_name: str) -> Pep:
 def verify_pep(
     reader: Reader, unverified_key: str, *, address: str, now: int, keys: Keyring
 ) -> tuple[Caller, bytes | None]:
-    """Return the PEP that a key belongs to, and the digest of the key if its use is still to be recorded.
+    """Return the PEP that an API key belongs to, and the digest of the key if its use has to be recorded.
 
-    The key is looked up by its HMAC, so neither the time nor the answer distinguishes an unknown key from a revoked
-    one. A genuine key gets an exact error, which only its holder sees. Raises AccessRefused.
+    The key is looked up by its HMAC, so neither the duration nor the error distinguishes an unknown key from a revoked
+    one. The holder of a genuine key gets an exact error. Raises AccessRefused.
     """
     digest = _digest(keys, unverified_key)
     row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
@@ -121,18 +124,18 @@ def verify_pep(
 
 
 def note_pep_use(tx: Tx, digest: bytes) -> None:
-    """Remember when a key was last used; called at most once in `PEP_USE_INTERVAL` for each key and server."""
+    """Record the last use of an API key; called at most once in `PEP_USE_INTERVAL` for each key and server."""
     store.use_pep_key(tx, digest)
 
 
 def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
-    """Return every PEP with its keys."""
+    """Return every PEP with its API keys."""
     return [(one, store.pep_keys(reader, one.pep_id)) for one in store.peps(reader)]
 
 
 def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
-    """Return the names of PEPs whose newest key ends within 14 days or has ended, the names of PEPs with a key unused
-    for its first 7 days, and the number of PEPs that are not revoked.
+    """Return the names of PEPs without a key that is valid for more than 14 days, the names of PEPs with a
+    key that is at least 7 days old and was never used, and the number of PEPs that are not revoked.
     """
     living = [(one, keys) for one, keys in show_peps(reader) if one.revoked_at is None]
     ending = [one.name for one, keys in living if max((key.expires_at for key in keys), default=0) <= now + ENDS_SOON]

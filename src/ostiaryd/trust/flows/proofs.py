@@ -1,4 +1,4 @@
-"""Possession of a key, shown by a DPoP proof with a nonce of ours (RFC 9449), and that nothing is used twice."""
+"""Possession of a key, shown by a DPoP proof with a nonce of this server (RFC 9449), and protection against replay."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spen
 
 
 class Possession(msgspec.Struct, frozen=True):
-    """A key that was shown to be there: its thumbprint, the proof to spend, and the nonce to use from now on,
-    where half of the last one's life is over; `certificate` is the digest of a client certificate (`x5t#S256`) to which
-    tokens are bound as well. All None for who need not show one.
+    """A key whose possession was proved: its thumbprint (`jkt`), the proof to mark as used (`spend`), and the
+    nonce to use next (`next_nonce`), if at least half of the last nonce's lifetime is over. `certificate` is
+    the digest of a client certificate (`x5t#S256`) to which tokens are bound as well. All are None for a client
+    that need not prove possession.
     """
 
     jkt: str | None = None
@@ -26,22 +27,24 @@ class Possession(msgspec.Struct, frozen=True):
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """The keys that a token is bound to; None for a bearer token."""
+        """Return the keys that a token is bound to; None for a bearer token."""
         return Confirmation(self.jkt, self.certificate) if self.is_bound else None
 
     @property
     def is_bound(self) -> bool:
-        """Return whether tokens are bound to a key."""
+        """Return whether tokens are bound to a key or a certificate."""
         return self.jkt is not None or self.certificate is not None
 
     @property
     def bound_to(self) -> str | None:
-        """The thumbprint by which a holding is known to be bound: that of the DPoP key before that of a certificate."""
+        """Return the thumbprint that a holding stores: of the DPoP key, or else of the certificate; None for a
+        bearer token.
+        """
         return self.jkt or self.certificate
 
     @property
     def binding(self) -> str:
-        """The thumbprints that refresh tokens are bound to; empty for none."""
+        """Return the thumbprints that refresh tokens are bound to, separated by spaces; empty without a binding."""
         return " ".join(filter(None, (self.jkt, self.certificate)))
 
 
@@ -57,7 +60,7 @@ def check_possession(
     access_token: str | None = None,
     jkt: str | None = None,
 ) -> Possession:
-    """Check everything about a proof but that it is new: `spend` does that. Raises InvalidProof, NonceNeeded."""
+    """Check a DPoP proof, except for replay, which `spend` checks. Raises InvalidProof, NonceNeeded."""
     secret, lifetime = keys.secret("nonce"), config.nonce_lifetime_s * SECOND
     is_aging = True
 
@@ -86,9 +89,9 @@ def check_possession(
 
 
 def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
-    """Use up the assertion and the proof of a request, which must be new.
+    """Mark the assertion and the proof of a request as used.
 
-    Raises InvalidClient, InvalidProof for a second use.
+    Raises InvalidClient for an assertion, InvalidProof for a proof that was used before.
     """
     if act.again is not None:  # by this very request
         return

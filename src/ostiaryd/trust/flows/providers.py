@@ -30,7 +30,7 @@ from ostiaryd.trust.store import providers as store
 
 
 def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provider:
-    """Let persons log in by a provider. Raises Invalid, Conflict."""
+    """Register a provider by which persons can log in. Raises Invalid, Conflict."""
     _note(act, provider)
     check_provider(provider)
     if store.find(act.tx, provider.name) is not None or store.by_issuer(act.tx, provider.issuer) is not None:
@@ -44,7 +44,7 @@ def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provide
 
 
 def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secret: str = "") -> Provider:
-    """Change settings of a provider; name, issuer and protocol stay. Raises NotFound, Invalid."""
+    """Change settings of a provider; its name, issuer and protocol cannot change. Raises NotFound, Invalid."""
     provider = check_provider(replace(find_provider(act.tx, name), **changes))
     _note(act, provider)
     if client_secret:
@@ -79,12 +79,14 @@ def list_providers(reader: Reader) -> list[Provider]:
 
 
 def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[str, str]]:
-    """Return a page of the linked accounts of a provider: (subject, person id)."""
+    """Return a page of the accounts at a provider that are linked to persons: (subject, person id)."""
     return store.links(reader, provider.issuer, page)
 
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
-    """Link an account at a provider to a person, in the place of an earlier link. Raises NotFound, Invalid."""
+    """Link an account at a provider to a person; an earlier link of the account is replaced. Raises NotFound,
+    Invalid.
+    """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
     _check_sub(sub)
@@ -95,7 +97,7 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
 
 
 def unlink_account(act: Act, name: str, sub: str) -> None:
-    """Remove the link of an account at a provider, and end its sessions. Raises NotFound."""
+    """Remove the link of an account at a provider, and end its person's sessions by that provider. Raises NotFound."""
     provider = find_provider(act.tx, name)
     registry.note(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
     if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
@@ -105,23 +107,23 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
 
 
 def open_client_secret(provider: Provider, keys: Keyring) -> str:
-    """Return the client secret. Raises Conflict under another root key."""
+    """Return the decrypted client secret of a provider. Raises Conflict if another root key encrypted it."""
     assert provider.sealed is not None
     return keys.root.open(provider.sealed, context=_context(provider)).decode()
 
 
 def spend_answer(act: Act, answer: Spend) -> bool:
-    """Remember an answer of a provider until it would be refused anyway; return whether it is new."""
+    """Mark a provider's response as used, until its expiry; return whether the response is unexpired and new."""
     return act.now < answer.until and proofs.spend(act.tx, answer)
 
 
 def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     """Return the person whom a provider has authenticated; at the first login the person is created.
 
-    1. The link of issuer and subject names the person; an e-mail address never does. 2. Without a link, an account is
-    created if the provider's setting allows it. 3. The person is active and not stopped. 4. Roles and teams follow the
-    groups and the present rules; groups that the provider does not state give nothing. Raises ProviderRefused,
-    Forbidden, NotFound.
+    1. The link of issuer and subject determines the person; an e-mail address is never used. 2. Without a link, an
+    account is created if the provider's setting allows it. 3. The person must be active and not stopped. 4. Roles and
+    teams are set from the groups by the current rules; without stated groups, the rules give no role and no team.
+    Raises ProviderRefused, Forbidden, NotFound.
     """
     provider = find_provider(act.tx, provider_id)
     registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
@@ -160,9 +162,9 @@ def _create(act: Act, identity: Identity) -> Person:
 
 
 def _follow_groups(act: Act, provider: Provider, person: Person, identity: Identity) -> None:
-    """Let the roles and teams of a person be those of the groups. Unknown groups give nothing.
+    """Set the roles and teams of a person from their groups. Unknown groups count as no groups.
 
-    Roles from rules that were removed end. The membership of a team has no source, so it stays with a removed rule.
+    Roles from removed rules end. The membership of a team does not record its rule, so it stays if the rule is removed.
     """
     granted = apply_rules(provider.rules, identity.groups or ())
     registry.set_roles_of_source(act, person.person_id, granted.roles, source=provider.provider_id)

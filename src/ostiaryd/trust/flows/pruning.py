@@ -1,4 +1,4 @@
-"""Deletion of replay memory that can no longer matter."""
+"""Deletion of expired proofs, tokens, sessions, links and failed logins."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SESSIONS_AT_ONCE = 50
 
 
 async def prune(world: World) -> int:
-    """Delete proofs, join tokens, sessions, setup links and failed logins that are past their time; return how many.
+    """Delete expired proofs, join tokens, sessions, setup links and failed logins; return the number of deleted rows.
 
-    Only the deletion of sessions and setup links leaves entries: nothing else that counts is changed.
+    Only the deletion of sessions and setup links is recorded in the ledger.
     """
     total = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
     total += await _expire_logins(world)
@@ -28,7 +28,9 @@ async def prune(world: World) -> int:
 
 
 async def _expire_logins(world: World) -> int:
-    """Delete expired sessions and setup links, which are guarded rows, so each batch leaves an entry."""
+    """Delete expired sessions and setup links; return their number. These are guarded rows, so each batch is
+    recorded in the ledger.
+    """
     total = 0
     while people.any_expired(world.db.read(), now=world.now.horizon):
 

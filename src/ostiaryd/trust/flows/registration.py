@@ -1,7 +1,7 @@
 """Dynamic client registration (RFC 7591) and its management (RFC 7592).
 
-A registration gives no access: a person has to agree to the client, and policies decide. No secret is issued;
-a client that asks for one is registered as a public client, as RFC 7591 section 3.2.1 allows. A client that no person
+A registration gives no access: a person has to agree to the client, and policies decide. No secret is issued; a client
+that asks for a secret is registered as a public client, as RFC 7591 section 3.2.1 allows. A client that no person
 agreed to is deleted after a day; a client that waits for approval, after a week.
 """
 
@@ -59,7 +59,7 @@ class InvalidRegistrationToken(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A client, and the registration access token that is shown once."""
+    """A client, and its registration access token, which is shown once."""
 
     client: OAuthClient
     access_token: str = field(repr=False)
@@ -67,7 +67,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationToken:
-    """An initial access token as it is shown once; `expires_at` in microseconds."""
+    """A new initial access token, which is shown once; `expires_at` in microseconds."""
 
     id: str
     token: str = field(repr=False)
@@ -80,11 +80,11 @@ def register_client(
 ) -> Registration:
     """Register a client (RFC 7591 section 3).
 
-    1. The initial access token and the software statement are valid, where they are sent. 2. The setting admits the
-    client. 3. Its metadata are acceptable. 4. There is room for it.
+    1. Check the initial access token and the software statement, if they were sent. 2. Check that the setting
+    `client_registration` admits the client. 3. Check its metadata. 4. Check the number of unused clients.
 
     Raises InvalidRegistrationToken, InvalidSoftwareStatement, UnapprovedSoftwareStatement, InvalidClientMetadata,
-    InvalidRedirectUri, and Unavailable if too many clients wait for a first use.
+    InvalidRedirectUri, and Unavailable if too many clients wait for their first use.
     """
     name = unverified.get("client_name")
     registry.note(act, object="", name=name[:100] if isinstance(name, str) else "")
@@ -125,7 +125,7 @@ def register_client(
 
 
 def _put_certificates(act: Act, client: OAuthClient) -> None:
-    """Store the self-signed certificates of a client, which a listener has to admit. Raises InvalidClientMetadata."""
+    """Store the self-signed certificates of a client, so that listeners accept them. Raises InvalidClientMetadata."""
     is_self_signed = client.metadata.token_endpoint_auth_method == SELF_SIGNED
     certificates = read_jwk_certificates(client.metadata.jwks) if is_self_signed else ()
     try:
@@ -135,8 +135,10 @@ def _put_certificates(act: Act, client: OAuthClient) -> None:
 
 
 def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config) -> ClientMetadata:
-    """Return the metadata of a dynamic client, with its verified software statement; a method with a secret becomes
-    `none`. Raises Invalid.
+    """Return the metadata of a dynamic client, with its verified software statement. Raises Invalid.
+
+    Without an authentication method, or with a method that needs a secret, the method becomes `private_key_jwt` if the
+    client has keys, else `none`.
     """
     has_keys = members.get("jwks") is not None or members.get("jwks_uri") is not None
     method = members.get("token_endpoint_auth_method")
@@ -151,7 +153,8 @@ def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config)
 
 
 def _verify_statement(unverified_statement: object, *, now: int, config: Config) -> dict[str, Any]:
-    """Return the client metadata that a trusted issuer signed (RFC 7591 section 2.3): they win over the request.
+    """Return the client metadata that a trusted issuer signed (RFC 7591 section 2.3); they take precedence over the
+    request.
 
     Raises InvalidSoftwareStatement, UnapprovedSoftwareStatement.
     """
@@ -173,9 +176,9 @@ def _verify_statement(unverified_statement: object, *, now: int, config: Config)
 
 
 def authenticate_registration(reader: Reader, client_id: str, unverified_token: str | None) -> OAuthClient:
-    """Return the client that a registration access token is for (RFC 7592 section 3).
+    """Return the client that a registration access token belongs to (RFC 7592 section 3).
 
-    The answer is the same for a wrong token and for a client that there is not. Raises InvalidRegistrationToken.
+    The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken.
     """
     client = store.get(reader, client_id)
     digest = (client and client.access_digest) or _digest("")
@@ -187,9 +190,9 @@ def authenticate_registration(reader: Reader, client_id: str, unverified_token: 
 def change_registration(
     act: Act, client_id: str, unverified: Mapping[str, Any], *, unverified_token: str | None, config: Config
 ) -> OAuthClient:
-    """Replace the metadata of a registration (RFC 7592 section 2.2); members that are left out are deleted.
+    """Replace the metadata of a registration (RFC 7592 section 2.2); omitted members are deleted.
 
-    Where clients need approval, a change of metadata that the approval relied on needs another approval. Raises
+    If clients need approval and metadata that was approved changes, the client must be approved again. Raises
     InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
     """
     act.entry.object = name_claimed(client_id)
@@ -215,21 +218,21 @@ def change_registration(
 
 
 def delete_client(act: Act, client: OAuthClient) -> None:
-    """Delete a document or dynamic client. The consents to it are for the caller to end."""
+    """Delete a document or dynamic client. The caller has to end the consents to the client."""
     registry.note(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
     put_certificates(act, client.client_id, ())
     store.delete(act.tx, client.client_id)
 
 
 def find_client(reader: Reader, handle: str) -> OAuthClient:
-    """Return the client of a record id. Raises NotFound."""
+    """Return the client with a record id. Raises NotFound."""
     if (client := store.by_handle(reader, handle)) is None:
         raise NotFound("client not found", hint="ostiary client list")
     return client
 
 
 def approve_client(act: Act, handle: str) -> OAuthClient:
-    """Approve a client that waits for approval, or let a stopped one act again. Raises NotFound, Conflict."""
+    """Approve a client that waits for approval, or resume a stopped client. Raises NotFound, Conflict."""
     client = find_client(act.tx, handle)
     registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.ACTIVE:
@@ -238,7 +241,7 @@ def approve_client(act: Act, handle: str) -> OAuthClient:
 
 
 def stop_client(act: Act, handle: str) -> OAuthClient:
-    """Stop a client: it gets no code and no token. The consents to it are for the caller to end.
+    """Stop a client, so that it gets no code and no token. The caller has to end the consents to the client.
 
     Raises NotFound, Conflict.
     """
@@ -257,7 +260,9 @@ def _set_state(act: Act, client: OAuthClient, state: ClientState) -> OAuthClient
 
 
 def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> RegistrationToken:
-    """Make an initial access token (RFC 7591 section 3), good for so many registrations. Raises Invalid, Conflict."""
+    """Create an initial access token (RFC 7591 section 3) for at most `uses` registrations. Raises Invalid,
+    Conflict.
+    """
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"an initial access token is valid for 60 to {LONGEST_LIFETIME_S} seconds")
     if not 1 <= uses <= MAX_USES:
@@ -273,7 +278,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
 
 
 async def expire_clients(world: World) -> int:
-    """Delete clients without use in time, in small batches; return their number."""
+    """Delete clients that were not used in time, in small batches; return their number."""
     total = 0
     while ids := _unused(world.db.read(), now=world.now()):
 

@@ -1,7 +1,8 @@
 """Second factors after a password: codes of an authenticator app, and recovery codes.
 
-The secret of an app is sealed with a key that follows from the server's own. A code is accepted once; a recovery code
-is deleted by its use. Wrong codes have a separate throttle, which only a caller with the right password can reach.
+The secret of an app is encrypted with a key that is derived from the server's own key. A code is accepted once; a
+recovery code is deleted when it is used. Wrong codes have a separate throttle, which only a caller with the right
+password can reach.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ostiaryd.trust.model.totp import SECRET_BYTES, match_code
 from ostiaryd.trust.store import people
 
 RECOVERY_CODES, RECOVERY_CHARS = 10, 12
-"""Number of recovery codes, and characters of each: 60 bits in Base32."""
+"""Number of recovery codes of a person, and characters of each code: 60 bits in Base32."""
 
 
 def has_totp(reader: Reader, person: str) -> bool:
@@ -30,7 +31,7 @@ def has_totp(reader: Reader, person: str) -> bool:
 
 
 def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, *, now: int) -> Proof | None:
-    """Return the proof that a code is, without using it up; None for a wrong or used code."""
+    """Return the proof that a code gives, without marking the code as used; None for a wrong or used code."""
     if (stored := people.totp(reader, person)) is None:
         return None
     sealed, last_step = stored
@@ -42,7 +43,7 @@ def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, 
 
 
 def use_code(act: Act, person: str, unverified_code: str) -> Proof | None:
-    """Use up a code of the app, or a recovery code, and return the proof; None for a wrong or used code."""
+    """Mark a code of the app, or a recovery code, as used, and return its proof; None for a wrong or used code."""
     proof = find_code(act.tx, act.tx.keys, person, unverified_code, now=act.now)
     if proof is None:
         return None
@@ -54,18 +55,18 @@ def use_code(act: Act, person: str, unverified_code: str) -> Proof | None:
 
 
 def new_secret(call: Call) -> bytes:
-    """Return the secret of an authenticator app that is to be set up."""
+    """Return a random secret for a new authenticator app."""
     return call.world.random(SECRET_BYTES)
 
 
 def seal_new_secret(call: Call, session: Session, secret: bytes) -> str:
-    """Return a new secret for a field of the form that sets the app up in this session."""
+    """Return a new secret, encrypted for a field of the form that sets up the authenticator app in this session."""
     world = call.world
     return b64u(_aead(world.keys).seal(secret, context=_context(f"new {session.id}"), random=world.random))
 
 
 def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
-    """Return the new secret of such a field. Raises Invalid."""
+    """Return the decrypted secret of a field that `seal_new_secret` made for this session. Raises Invalid."""
     try:
         return _aead(call.world.keys).open(unb64u(unverified), context=_context(f"new {session.id}"))
     except (Malformed, Conflict, ValueError):
@@ -73,7 +74,7 @@ def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
 
 
 def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proof:
-    """Register an authenticator app that shows the right code; return the proof. Raises Invalid."""
+    """Register an authenticator app if the code is right for its secret; return the proof. Raises Invalid."""
     registry.note(act, object=person)
     step = match_code(secret, unverified_code, now=act.now, last_step=0)
     if step is None:
@@ -85,7 +86,7 @@ def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proo
 
 
 def renew_recovery_codes(act: Act, person: str) -> list[str]:
-    """Replace the recovery codes of a person with an authenticator app; return the new ones. Raises Conflict."""
+    """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict."""
     registry.note(act, object=person)
     if people.totp(act.tx, person) is None:
         raise Conflict("recovery codes replace the codes of an authenticator app", hint="set up the app first")

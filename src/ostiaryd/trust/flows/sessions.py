@@ -1,8 +1,8 @@
-"""Sessions of people: begin, find, step up, end; and the forms of a browser, which only our own pages may send.
+"""Sessions of people: begin, find, step up, end; and forms, which only this server's own pages may send.
 
-A session is a cookie of 256 random bits, of which the server keeps the SHA-256. Every login makes a new cookie, so a
-cookie from before a login is worth nothing after it (session fixation). A form is accepted with a token that follows
-from the cookie of its browser, and only from our own origin (CSRF).
+A session is a cookie of 256 random bits, of which the server stores the SHA-256. Every login makes a new cookie, so a
+cookie from before a login is not valid after it (session fixation). A form is accepted only with a token that is
+derived from the cookie of its browser, and only from this server's own origins (CSRF).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from ostiaryd.trust.store import people
 T = TypeVar("T")
 COOKIE_BYTES = 32
 LOGIN_LIFETIME = 1800 * SECOND
-"""Life of the cookie of a browser that is not signed in, in microseconds."""
+"""Lifetime of the cookie of a browser that is not signed in, in microseconds."""
 PROOF_LIFETIME_S = 600
-"""Longest time between the first proof and the second, in seconds."""
+"""Maximum time between the first and the second proof of a login, in seconds."""
 USE_INTERVAL = 60 * SECOND
-"""Uses of a session within this time are recorded once."""
+"""Interval, in microseconds, within which uses of a session are recorded once."""
 
 
 class ForgedForm(Forbidden):
@@ -62,14 +62,16 @@ class SessionEnded(Unauthenticated):
 
 
 class NewSession(NamedTuple):
-    """A session, and the cookie that is shown once."""
+    """A session, and its cookie, which is shown once."""
 
     session: Session
     cookie: str
 
 
 class Login(msgspec.Struct, frozen=True):
-    """The content of the login cookie: a random value, the proofs given so far, and by whom."""
+    """The content of the login cookie: a random value, its time in microseconds, the person, and the person's
+    proofs so far.
+    """
 
     nonce: str
     at: int
@@ -82,14 +84,18 @@ _decode = json_decoder(Login)
 
 
 def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
-    """Return the session of a cookie; None if there is none, it has ended, or its person has left or is stopped."""
+    """Return the session of a cookie; None if there is no such session, the session has ended, or its person
+    has left or is stopped.
+    """
     if not cookie or len(cookie) > 128:
         return None
     return people.find_session(reader, _digest(cookie), now=now)
 
 
 async def session_of(call: Call) -> Session | None:
-    """Return the session of the browser that sent this request, and postpone its idle end."""
+    """Return the session of the browser that sent this request; None without a session. The idle timeout of the
+    session restarts.
+    """
     world = call.world
     session = find_session(world.db.read(), session_cookie(call), world.now())
     if session is not None:
@@ -106,9 +112,9 @@ async def _note_use(world: World, session: Session) -> None:
 
 
 def session_cookie(call: Call) -> str | None:
-    """Return the session cookie; None if there is none, or more than one (a second one was planted).
+    """Return the session cookie; None if there is none, or more than one (an attacker may have set the second).
 
-    A server in recovery accepts no session: it may have ended in the lost part of the history.
+    A server in recovery accepts no session: the session may have ended in the lost part of the history.
     """
     return None if call.world.pin.is_lost else one_cookie(call, SESSION_COOKIE)
 
@@ -123,11 +129,11 @@ def begin_session(
     unverified_browser: str | None,
     replaces: Session | None = None,
 ) -> NewSession:
-    """Begin a session of an active person. `replaces` is the session that the same browser had before.
+    """Begin a session of an active person. `replaces` is the earlier session of the same browser.
 
-    A session of the same person goes on under its id, with another cookie and the new proofs, so that a step-up signs
-    the person out nowhere. A session of another person ends. Raises NotFound, Conflict for a person who has left,
-    Forbidden for a person whom the kill switch stops.
+    If that session belongs to the same person, it continues with its id, another cookie and the new proofs, so that a
+    step-up does not sign the person out of clients. A session of another person ends. Raises NotFound, Conflict for a
+    person who has left, Forbidden for a person whom the kill switch stops.
     """
     registry.active_person(act, person)
     registry.check_none_stopped(act.tx, "owner", [person])
@@ -167,7 +173,7 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
-    """End one session; `person`: only if it is a session of that person. Raises NotFound."""
+    """End one session; with `person`, only if the session belongs to that person. Raises NotFound."""
     registry.note(act, object=session_id)
     unended = people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
@@ -176,9 +182,9 @@ def end_session(act: Act, session_id: str, *, person: str | None = None) -> None
 
 
 def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
-    """End all sessions of a person, except `keep`; return their number.
+    """End all sessions of a person, except the session with the id `keep`; return their number.
 
-    Sessions of a person whom the kill switch stops end too, so that lifting the stop does not revive them.
+    Sessions of a person whom the kill switch stops end too, so that they do not resume when the stop is lifted.
     """
     ending = [one.id for one in people.unended_sessions(act.tx, now=act.now, person=person) if one.id != keep]
     for id in ending:
@@ -188,7 +194,7 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
 
 
 def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None) -> None:
-    """End the sessions that began with a login by that provider, of one person if given."""
+    """End the sessions that began with a login by that provider; with `person`, only the sessions of that person."""
     for one in people.unended_sessions(act.tx, now=act.now, person=person):
         if one.provider == issuer:
             people.end_session(act.tx, one.id)
@@ -197,7 +203,7 @@ def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None
 def end_all_logins(act: Act) -> int:
     """End every session, and delete every setup link and recovery code, of all persons; return the number of sessions.
 
-    After a loss of history, each of them may have ended or been used in the lost part.
+    Used after a loss of history, in whose lost part each of them may have ended or been used.
     """
     sessions = people.live_sessions(act.tx)
     for id in sessions:
@@ -207,22 +213,24 @@ def end_all_logins(act: Act) -> int:
 
 
 def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return a live session by its id."""
+    """Return a live session by its id; None if there is no such session."""
     return people.get_session(reader, id, now=now)
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return the id and the person of sessions that ended, until `close_session` is called for them."""
+    """Return the id and the person of ended sessions for which `close_session` was not called yet."""
     return people.ended_sessions(reader, limit=limit)
 
 
 def close_session(tx: Tx, id: str) -> None:
-    """Note that everything that rested on an ended session has ended, too."""
+    """Record that everything that depended on an ended session has ended, too."""
     people.close_session(tx, id)
 
 
 async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:
-    """`act`, with the person of the session on the entry. Raises SessionEnded if the session has ended meanwhile."""
+    """Run an act that records the person of the session in its entry. Raises SessionEnded if the session has
+    ended meanwhile.
+    """
 
     def run(act: Act) -> T:
         act.entry.person = session.person
@@ -234,12 +242,12 @@ async def act_as_person(call: Call, session: Session, action: str, flow: Callabl
 
 
 def session_headers(new: NewSession) -> Headers:
-    """Return the headers that give the browser its session, and take the login cookie away."""
+    """Return the headers that set the session cookie and delete the login cookie."""
     return [set_cookie(SESSION_COOKIE, new.cookie), set_cookie(LOGIN_COOKIE, "", max_age_s=0)]
 
 
 def end_headers() -> Headers:
-    """Return the headers that take the session away from the browser."""
+    """Return the headers that delete the session cookie."""
     return [set_cookie(SESSION_COOKIE, "", max_age_s=0)]
 
 
@@ -247,7 +255,7 @@ def end_headers() -> Headers:
 
 
 def read_login(call: Call) -> Login | None:
-    """Return the login cookie of this browser; None if there is none that this server made in the last half hour."""
+    """Return the content of the login cookie; None if this server did not make the cookie within the last half hour."""
     content = open_cookie(call.world.keys, "login cookie", one_cookie(call, LOGIN_COOKIE))
     if content is None:
         return None
@@ -256,12 +264,12 @@ def read_login(call: Call) -> Login | None:
 
 
 def new_login(call: Call, *, person: str = "", proofs: Sequence[Proof] = ()) -> Login:
-    """Return the content of a new login cookie, with another random value."""
+    """Return the content of a new login cookie, with a new random value."""
     return Login(b64u(call.world.random(16)), call.world.now(), person, tuple(proofs))
 
 
 def login_headers(call: Call, login: Login) -> Headers:
-    """Return the header that gives the browser its login cookie."""
+    """Return the headers that set the login cookie."""
     return [set_cookie(LOGIN_COOKIE, seal_cookie(call.world.keys, "login cookie", _encode(login)))]
 
 
@@ -269,15 +277,15 @@ def login_headers(call: Call, login: Login) -> Headers:
 
 
 def form_token(call: Call, holder: Session | Login) -> str:
-    """Return the token of the forms of a page: it belongs to the session, or to the login cookie, of the browser."""
+    """Return the token of the forms of a page, which is derived from the session or the login cookie of the browser."""
     name = holder.id if isinstance(holder, Session) else holder.nonce
     return b64u(hmac.digest(call.world.keys.derive("form"), name.encode(), "sha256"))
 
 
 def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
-    """Return the fields of a form that our own page sent from this browser; each at most once.
+    """Return the fields of a form that a page of this server sent from this browser.
 
-    Raises ForgedForm, Malformed.
+    Raises ForgedForm; Malformed for a field that was sent more than once.
     """
     if (origin := call.header(b"origin")) is not None and origin not in own_origins(call.world.config):
         raise ForgedForm("the form was sent from another site", hint="open the page of this server and try again")
@@ -294,16 +302,18 @@ def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
 
 
 def own_origins(config: Config) -> frozenset[str]:
-    """Return the origins of this server's own pages: the public URL, and `localhost` if that is an address of this
-    machine, since passkeys need a host name.
+    """Return the origins of this server's own pages: the public URL, and the URL of the pages, which has
+    `localhost` in place of a loopback address, since passkeys need a host name.
     """
     return frozenset({_origin(config.public_url), _origin(page_url(config))})
 
 
 def find_page_host(call: Call) -> str | None:
-    """Return the URL of this request at the host name of the pages, if the browser used an address of this machine.
+    """Return the URL of this request at the host name of the pages, if the browser used an address of this machine;
+    else None.
 
-    Cookies of `localhost` and of `127.0.0.1` differ, and passkeys belong to a name. The header `Host` is only compared.
+    Cookies of `localhost` and of `127.0.0.1` differ, and passkeys belong to a host name. The header `Host` is only
+    compared.
     """
     config = call.world.config
     url = page_url(config)
@@ -320,25 +330,25 @@ def _origin(url: str) -> str:
 
 
 def one_cookie(call: Call, name: str) -> str | None:
-    """Return the value of a cookie; None if there is none, or more than one (a second one was planted)."""
+    """Return the value of a cookie; None if there is none, or more than one (an attacker may have set the second)."""
     values = parse_cookies([value for key, value in call.headers if key == b"cookie"]).get(name, [])
     return values[0] if len(values) == 1 else None
 
 
 def set_cookie(name: str, value: str, *, max_age_s: int | None = None) -> tuple[bytes, bytes]:
-    """Return the header that sets a cookie, until the browser ends if there is no `max_age_s`."""
+    """Return the header that sets a cookie. Without `max_age_s`, the cookie lasts until the browser closes."""
     end = "" if max_age_s is None else f"; Max-Age={max_age_s}"
     return b"set-cookie", f"{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{end}".encode("ascii")
 
 
 def seal_cookie(keys: Keyring, purpose: str, content: bytes) -> str:
-    """Return the value of a cookie whose content the browser can read and not change."""
+    """Return the value of a cookie whose content the browser can read but not change."""
     sealed = b64u(content)
     return f"{sealed}.{_tag(keys, purpose, sealed)}"
 
 
 def open_cookie(keys: Keyring, purpose: str, unverified: str | None) -> bytes | None:
-    """Return the content of a cookie; None if this server did not make it for that purpose."""
+    """Return the content of a cookie; None if this server did not make the cookie for that purpose."""
     sealed, _, tag = (unverified or "").rpartition(".")
     if not sealed or not hmac.compare_digest(_tag(keys, purpose, sealed).encode(), tag.encode()):
         return None

@@ -1,6 +1,7 @@
-"""Setup links: a person's first passkey or password, or the next one after all are lost.
+"""Setup links: a link with which a person registers a first passkey or password, or a new one after all were lost.
 
-A link has 256 random bits, is used once and expires. The server keeps its SHA-256. A new link replaces the one before.
+A link has 256 random bits, can be used once, and expires. The server stores its SHA-256. A new link replaces the
+earlier link of the person.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DEFAULT_HOURS, MOST_HOURS = 24, 168
 
 
 class SetupLink(NamedTuple):
-    """A link as it is shown once."""
+    """A new setup link, which is shown once; `expires_at` in microseconds."""
 
     url: str
     person: str
@@ -31,7 +32,7 @@ class SetupLink(NamedTuple):
 
 
 def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int = DEFAULT_HOURS) -> SetupLink:
-    """Issue a link that lets a person set up a login. Raises NotFound, Conflict, Invalid."""
+    """Create a link with which a person (id or name) sets up a login. Raises NotFound, Conflict, Invalid."""
     person = registry.active_person(act, id_or_name)
     registry.note(act, object=person.person_id, name=person.name, hours=hours)
     if not 1 <= hours <= MOST_HOURS:
@@ -43,7 +44,7 @@ def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int =
 
 
 def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
-    """Return the person that a link is for. Raises NotFound."""
+    """Return the id of the person that a setup link belongs to. Raises NotFound."""
     person = people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
@@ -55,7 +56,7 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
 
 
 def use_setup_link(act: Act, unverified_code: str) -> str:
-    """Use up a link; return its person. Raises NotFound."""
+    """Delete a setup link, which can be used once; return the id of its person. Raises NotFound."""
     person = find_setup_link(act.tx, unverified_code, now=act.now)
     people.drop_setup_links(act.tx, person)
     return person

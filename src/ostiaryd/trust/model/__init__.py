@@ -1,9 +1,10 @@
-"""The rules of a valid proof of identity: client assertions (RFC 7523 as rfc7523bis updates it), and their assurance.
+"""The rules of client assertions (RFC 7523 as rfc7523bis updates it), and the records of client secrets and PEPs.
 
-Stricter than the drafts: `iat` and `jti` are required, an assertion lives at most five minutes, and each is used once.
-A *compatible* client may write its assertions as RFC 7523 and OpenID Connect Core section 9 allow: an endpoint of this
-server as audience, the type `JWT`, no `iat`, a longer life, which is cut to five minutes. The setting
-`client_assertions` makes every client compatible, an exemption by name makes a single client compatible (ADR 54).
+The rules are stricter than the drafts: `iat` and `jti` are required, an assertion is valid for at most five minutes,
+and each assertion can be used once. A *compatible* client may write its assertions as RFC 7523 and OpenID Connect Core
+section 9 allow: an endpoint of this server as audience, the type `JWT`, no `iat`, and a longer lifetime, of which five
+minutes count. The setting `client_assertions` makes every client compatible; an exemption by name makes a single client
+compatible (ADR 54).
 """
 
 from __future__ import annotations
@@ -31,20 +32,22 @@ ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 MAX_CLAIMED = 200
-"""Characters of a claimed client id that an entry keeps."""
+"""Maximum number of characters of an unverified client id that an entry stores."""
 LONGEST_ASSERTION = 300 * SECOND
 USERINFO = "/userinfo"
-"""Path of userinfo, which is the audience of the tokens that open it."""
+"""Path of the userinfo endpoint; its URL is the audience of the tokens that this endpoint accepts."""
 AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize", "/par", "/device_authorization")
-"""The endpoints that take client assertions."""
+"""Paths of the endpoints that accept client assertions."""
 SPAN = 16 * SECOND
 DIGEST_BYTES = 16
 AHEAD = 10 * SECOND
-"""largest difference by which the clock of a client may be ahead of server time, in microseconds"""
+"""Maximum difference by which the clock of a client may be ahead of server time, in microseconds."""
 
 
 class InvalidClient(Unauthenticated):
-    """RFC 6749 section 5.2. `scheme` is the scheme of the client's Authorization header, if there is one."""
+    """Client authentication failed (RFC 6749 section 5.2). `scheme` is the challenge for the scheme of the
+    client's Authorization header; empty without this header.
+    """
 
     code = "invalid_client"
 
@@ -54,7 +57,7 @@ class InvalidClient(Unauthenticated):
 
 
 class NonceNeeded(dpop.UseNonce):
-    """`use_dpop_nonce`, with the nonce to use."""
+    """The error `use_dpop_nonce`, with the nonce that the client has to use."""
 
     def __init__(self, nonce: str) -> None:
         super().__init__(
@@ -64,7 +67,7 @@ class NonceNeeded(dpop.UseNonce):
 
 
 class AccessRefused(Unauthenticated):
-    """RFC 6750 section 3.1: a token that is invalid, expired, revoked, or for another resource."""
+    """The access token is invalid, expired, revoked, or for another resource (RFC 6750 section 3.1)."""
 
     code = "invalid_token"
 
@@ -76,9 +79,9 @@ class InsufficientScope(Forbidden):
 
 
 class Credentials(NamedTuple):
-    """The client credentials of a form, all unchecked.
+    """The client credentials of a form, all unverified.
 
-    `scheme` is the challenge for the scheme of the Authorization header, if the client used it.
+    `scheme` is the challenge for the scheme of the Authorization header, if the client sent the header.
     """
 
     unverified_assertion: str | None
@@ -87,17 +90,17 @@ class Credentials(NamedTuple):
     unverified_secret: str | None = None
     scheme: str = ""
     certificate: ClientCertificate | None = None
-    """the certificate that the client has shown in the TLS handshake"""
+    """the certificate of the client in the TLS handshake"""
 
     @property
     def has_certificate_alone(self) -> bool:
-        """Return whether the client names itself, and nothing but its certificate can prove that (RFC 8705)."""
+        """Return whether a client certificate is the only credential of the form beside `client_id` (RFC 8705)."""
         is_alone = self.unverified_assertion is None and self.unverified_secret is None
         return is_alone and self.certificate is not None and self.client_id is not None
 
 
 class Secret(NamedTuple):
-    """A client secret as it is stored: the SHA-256 of it in hexadecimal; times in microseconds."""
+    """A client secret as the server stores it: the SHA-256 of the secret, in hexadecimal; times in microseconds."""
 
     id: str
     agent: str
@@ -107,8 +110,8 @@ class Secret(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """A proof that may be used once: its digest (128 bits, so that no collision can be found), and the first instant at
-    which the proof is refused anyway.
+    """A proof that may be used once: its digest (128 bits), and the time, in microseconds, from which the proof
+    is refused as expired.
     """
 
     digest: bytes
@@ -116,9 +119,10 @@ class Spend(NamedTuple):
 
 
 class Spent:
-    """The used proofs that would still be accepted, in memory. `seq` is the last proof that was read from the disk.
+    """The used proofs that have not expired, in memory. `seq` is the number of the last proof that was read from the
+    disk.
 
-    Digests are listed by the span of time in which they end, so a whole span is dropped at once.
+    Digests are grouped by spans of expiry times, so a whole span is deleted at once.
     """
 
     __slots__ = ("_digests", "_spans", "seq")
@@ -132,25 +136,26 @@ class Spent:
         return digest in self._digests
 
     def add(self, digest: bytes, until: int) -> None:
-        """Remember a digest until `until` (microseconds)."""
+        """Add a digest, which stays until `until` (microseconds) at least."""
         self._digests.add(digest)
         self._spans[until // SPAN].append(digest)
 
     def forget(self, *, now: int) -> None:
-        """Drop the spans that have ended."""
+        """Delete the spans that have ended at the time `now` (microseconds)."""
         for span in [span for span in self._spans if (span + 1) * SPAN <= now]:
             self._digests.difference_update(self._spans.pop(span))
 
 
 class Assertion(NamedTuple):
-    """A client assertion that holds, if its signature does."""
+    """A client assertion whose claims are valid; its signature is not verified yet."""
 
     client_id: str
     spend: Spend
 
 
 def name_claimed(client_id: str) -> str | None:
-    """Return an unproved client id as an entry names it; None for a text that has no form of a client id.
+    """Return an unverified client id in the form for a ledger entry; None for a text that does not have the form of a
+    client id.
 
     Such a text may be a secret that was put in the wrong field. The query of a URL is left out for the same reason.
     """
@@ -161,7 +166,7 @@ def name_claimed(client_id: str) -> str | None:
 
 
 def parse_assertion(credentials: Credentials) -> jose.Jws:
-    """Take the assertion of a form apart; it has proved nothing yet. Raises InvalidClient."""
+    """Parse the assertion of a form, without verification. Raises InvalidClient."""
     if credentials.unverified_secret is not None:
         hint = "send `client_assertion` (private_key_jwt); a client secret is for the grant client_credentials alone"
         raise InvalidClient("client secrets are not accepted for this request", hint=hint, scheme=credentials.scheme)
@@ -180,8 +185,8 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
 def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], bool]) -> None:
     """Check that `typ` is `client-authentication+jwt` or absent (rfc7523bis section 4). Raises InvalidClient.
 
-    `JWT`, which most libraries write into every header, is for compatible clients. Every other type is refused, so no
-    JWT that a client signs for another purpose passes for an assertion.
+    A compatible client may also use `JWT`, which most libraries write into every header. Every other type is refused,
+    so that no JWT that a client signs for another purpose is accepted as an assertion.
     """
     typ = jose.media_type(header)
     if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_compatible()):
@@ -195,10 +200,11 @@ def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], boo
 def check_assertion(
     unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_compatible: Callable[[str], bool]
 ) -> Assertion:
-    """Check everything but type, signature and replay; `now` in microseconds. Raises InvalidClient.
+    """Check the claims of an assertion at the time `now` (microseconds). Raises InvalidClient.
 
-    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4). A compatible
-    client may name endpoints of this server instead (RFC 7523 section 3), and nothing else beside them.
+    The caller has to check the type, the signature and replay. The only audience is the issuer identifier, as a string
+    or as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well
+    (RFC 7523 section 3), but no other audience.
     """
     try:
         claims = parse_claims(unverified_jws.payload)
@@ -241,9 +247,10 @@ CLOCK_HINT = "compare the clock of the client with the `Date` header of this ans
 
 
 def _is_ours(audience: object, issuer: str) -> bool:
-    """Return whether an audience is this server alone: its issuer identifier or its endpoints that take assertions.
+    """Return whether every audience is this server: its issuer identifier or an endpoint that accepts assertions.
 
-    An issuer without a path may end in a slash: URL libraries add one, and RFC 3986 section 6.2.3 calls both the same.
+    An issuer without a path may end in a slash: URL libraries add a slash, and RFC 3986 section 6.2.3 treats both as
+    the same.
     """
     ours = {issuer, *(issuer + path for path in AUTHENTICATED_ENDPOINTS)}
     if not urlsplit(issuer).path:
@@ -253,18 +260,20 @@ def _is_ours(audience: object, issuer: str) -> bool:
 
 
 def _seconds(microseconds: int) -> str:
-    """A difference in words, rounded up to whole seconds."""
+    """Return a difference of times in words, rounded up to whole seconds."""
     return f"{-(-microseconds // SECOND)} s"
 
 
 def spend_of(proof: dpop.Proof) -> Spend:
-    """Return the digest by which a DPoP proof is remembered: RFC 9449 section 11.1."""
+    """Return the digest of a DPoP proof and its expiry, to mark the proof as used (RFC 9449 section 11.1)."""
     return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1)
 
 
 @lru_cache(maxsize=4096)
 def public_key(jwk: str) -> jose.PublicKey:
-    """A registered key from its JSON, parsed once: loading a point costs more than the rest of reading it."""
+    """Return a registered key, parsed from its JSON. The result is cached, because loading the point is the
+    most expensive part.
+    """
     return jose.parse_public_jwk(canonical.parse(jwk))
 
 
@@ -294,18 +303,18 @@ def metadata_url(resource: str) -> str:
 PEP_KEY_PREFIX = "ostiary_pep_"
 _PEP_KEY = re.compile(PEP_KEY_PREFIX + r"[0-9a-f]{64}[0-9a-f]{8}")
 MAX_PEPS = 1000
-"""PEPs that are not revoked."""
+"""Maximum number of PEPs that are not revoked."""
 MAX_PEP_KEYS = 2
-"""Live keys of a PEP: the present one and, during a rotation, the one before."""
+"""Maximum number of live keys of a PEP: the current key and, during a rotation, the earlier key."""
 MAX_PEP_NETWORKS = 32
 MAX_PEP_DAYS = 366
 MAX_PEP_OVERLAP_H = 168
 PEP_USE_INTERVAL = 3600 * SECOND
-"""resolution of the last use of a key, in microseconds; a use within it is not written again"""
+"""Resolution of the last use of a key, in microseconds: further uses within this time are not recorded."""
 
 
 class Pep(NamedTuple):
-    """A static policy enforcement point. `networks` are separated by spaces."""
+    """A static policy enforcement point. `networks` are separated by spaces; times in microseconds."""
 
     pep_id: str
     name: str
@@ -324,12 +333,14 @@ class PepKey(NamedTuple):
 
 
 def render_pep_key(secret: bytes) -> str:
-    """Return an API key: a prefix that secret scanners recognise, 256 random bits, and their CRC-32, in hexadecimal."""
+    """Return an API key: a prefix that secret scanners recognise, then 256 random bits and their CRC-32, both
+    in hexadecimal.
+    """
     return f"{PEP_KEY_PREFIX}{secret.hex()}{crc32(secret):08x}"
 
 
 def is_pep_key(text: str) -> bool:
-    """Return whether a text has the form of an API key, its checksum included."""
+    """Return whether a text has the form of an API key, including the right checksum."""
     if not _PEP_KEY.fullmatch(text):
         return False
     digits = text.removeprefix(PEP_KEY_PREFIX)

@@ -1,12 +1,12 @@
 """Client authentication by certificate: mutual TLS for OAuth (RFC 8705).
 
-A client of the method `tls_client_auth` is known by a subject in a certificate of a trusted authority: its
-distinguished name, or one alternative name. A client of `self_signed_tls_client_auth` is known by the certificates that
-it registered.
+A client of the method `tls_client_auth` is identified by a subject in a certificate of a trusted authority: its
+distinguished name, or a single alternative name. A client of `self_signed_tls_client_auth` is identified by the
+certificates that it registered.
 
 Stricter than RFC 8705 section 2.1: the certificate has exactly one alternative name of the registered kind, so that one
-certificate cannot stand for two clients. Stricter than section 2.2: a self-signed certificate counts within its
-validity alone.
+certificate cannot identify two clients. Stricter than section 2.2: a self-signed certificate is accepted only while it
+is valid.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ TLS_CLIENT_AUTH, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
 CERTIFICATE_METHODS = (TLS_CLIENT_AUTH, SELF_SIGNED)
 MAX_ANCHORS = 100
 MAX_CERTIFICATES = 10
-"""Registered certificates of one client."""
+"""Maximum number of registered certificates of one client."""
 MAX_ADMITTED = 1000
-"""Registered certificates of all agents, and as many of all other clients: a listener loads each of them."""
+"""Maximum number of registered certificates of all agents, and also of all other clients: a listener loads each
+certificate.
+"""
 _SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_CHECK_TIME = 0x200000
 _PATH_FLAGS = crypto.X509StoreFlags.PARTIAL_CHAIN | crypto.X509StoreFlags.POLICY_CHECK | _NO_CHECK_TIME
-"""Policies are processed and none is acceptable, so a path that requires one is refused (RFC 5280 section 6.1.1)."""
+"""OpenSSL checks certificate policies and none is acceptable, so a path that requires a policy is refused (RFC
+5280 section 6.1.1).
+"""
 _WEAK = (hashes.MD5, hashes.SHA1)
 _DNS = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -63,9 +67,10 @@ class SubjectKind(StrEnum):
 
 
 class CertificateClient(NamedTuple):
-    """The method by which a client authenticates; `kind` and `value` are empty for registered certificates.
+    """The method by which a client authenticates; `kind` and `value` are the expected subject, empty for registered
+    certificates.
 
-    `is_bound`: every access token of the client is bound to its certificate (RFC 8705 section 3.4).
+    `is_bound`: true if every access token of the client is bound to its certificate (RFC 8705 section 3.4).
     """
 
     client: str
@@ -77,7 +82,7 @@ class CertificateClient(NamedTuple):
 
 
 class TrustAnchor(NamedTuple):
-    """An authority whose certificates authenticate clients; `is_own`: the authority of this server."""
+    """An authority whose certificates authenticate clients; `is_own`: true if the authority is this server's own."""
 
     digest: str
     name: str
@@ -93,12 +98,12 @@ class InvalidCertificate(Invalid):
 
 
 def digest_of(certificate: x509.Certificate) -> str:
-    """Return the `x5t#S256` of a certificate."""
+    """Return the digest `x5t#S256` of a certificate."""
     return jose.b64u(sha256(certificate.public_bytes(Encoding.DER)).digest())
 
 
 def parse_pem(text: str) -> x509.Certificate:
-    """Return the only certificate of a PEM text. Raises InvalidCertificate."""
+    """Return the certificate of a PEM text with exactly one certificate. Raises InvalidCertificate."""
     if len(text) > 2 * MAX_CERTIFICATE:
         raise InvalidCertificate(f"the certificate has more than {2 * MAX_CERTIFICATE} characters")
     try:
@@ -114,7 +119,9 @@ def render_pem(certificate: x509.Certificate) -> str:
 
 
 def check_anchor(certificate: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate may sign those of clients, at `now` (microseconds). Raises InvalidCertificate."""
+    """Check that a certificate belongs to an authority and can sign client certificates at `now`
+    (microseconds). Raises InvalidCertificate.
+    """
     if not _is_authority(certificate):
         raise InvalidCertificate(
             "the certificate is not that of an authority", hint="`basicConstraints` has no CA:TRUE"
@@ -132,8 +139,8 @@ def check_time(certificate: x509.Certificate, *, now: int) -> None:
 
 
 def expiry_of(certificate: x509.Certificate) -> int:
-    """Return the first instant at which a certificate is no longer valid, in microseconds: RFC 5280 section 4.1.2.5
-    includes the last second.
+    """Return the expiry of a certificate in microseconds: the end of its last valid second (RFC 5280 section
+    4.1.2.5).
     """
     return _micros(certificate.not_valid_after_utc) + _SECOND
 
@@ -148,7 +155,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
-    """Return the value of an extension; None without it."""
+    """Return the value of an extension; None if the certificate does not have the extension."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -156,7 +163,9 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
 
 
 def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
-    """Check that key and signature of a certificate are strong and of a known kind. Raises InvalidCertificate."""
+    """Check that the key and the signature of a certificate are of accepted kinds and strengths. Raises
+    InvalidCertificate.
+    """
     key = certificate.public_key()
     is_strong = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
     is_strong |= isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048
@@ -176,9 +185,9 @@ def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
 
 
 def check_subject(members: Mapping[str, str]) -> tuple[SubjectKind, str]:
-    """Return the one expected subject of a client in its canonical form, from the members of RFC 8705 section 2.1.2.
+    """Return the expected subject of a client in its canonical form, from the members of RFC 8705 section 2.1.2.
 
-    Raises InvalidCertificate.
+    Raises InvalidCertificate, also for no subject and for several.
     """
     named = [(kind, members[kind]) for kind in SubjectKind if members.get(kind)]
     if len(named) != 1:
@@ -209,7 +218,7 @@ NAME_ATTRIBUTES = {
     NameOID.GIVEN_NAME: "givenName",
     NameOID.SURNAME: "SN",
 }
-"""Short names of attribute types: those of RFC 4514 section 3, and a few that certificates of clients have."""
+"""Short names of attribute types: the types of RFC 4514 section 3, and others that are usual in client certificates."""
 _HINTS = {
     SubjectKind.DN: "such as `CN=reports,O=Example` (RFC 4514)",
     SubjectKind.DNS: "such as `reports.example.org`",
@@ -220,7 +229,7 @@ _HINTS = {
 
 
 def _canonical(kind: SubjectKind, text: str) -> str:
-    """Return a subject in the form in which it is compared. Raises ValueError."""
+    """Return a subject in its canonical form, for comparison. Raises ValueError."""
     match kind:
         case SubjectKind.DN:
             if not _prepare(parsed := _parse_name(text)):
@@ -244,17 +253,17 @@ def _canonical(kind: SubjectKind, text: str) -> str:
 
 
 _ATTRIBUTES = {name: oid for oid, text in NAME_ATTRIBUTES.items() for name in (text, text.lower(), text.upper())}
-"""Attribute types by their names, whose case does not count (RFC 4512 section 2.5)."""
+"""Attribute types by name, in their usual spelling, in lower case and in upper case (RFC 4512 section 2.5)."""
 
 
 def _parse_name(text: str) -> x509.Name:
-    """Return a distinguished name (RFC 4514); spaces after its commas do not count. Raises ValueError."""
+    """Return a distinguished name, parsed from text (RFC 4514); spaces after commas are ignored. Raises ValueError."""
     return x509.Name.from_rfc4514_string(re.sub(r"(?<!\\), +", ",", text), _ATTRIBUTES)
 
 
 def _prepare(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
-    """Return a distinguished name for comparison (RFC 4517 section 4.2.15, RFC 4518): case and runs of spaces do not
-    count.
+    """Return a distinguished name for comparison (RFC 4517 section 4.2.15, RFC 4518): case and repeated spaces
+    are ignored.
     """
     return [
         frozenset(
@@ -274,7 +283,9 @@ _ALTERNATIVES: dict[SubjectKind, type[x509.GeneralName]] = {
 
 
 def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) -> None:
-    """Check that a certificate has the expected subject, and no other of that kind. Raises InvalidCertificate."""
+    """Check that a certificate has the expected subject, and no other subject of that kind. Raises
+    InvalidCertificate.
+    """
     if kind is SubjectKind.DN:
         if _prepare(certificate.subject) != _prepare(_parse_name(value)):
             raise InvalidCertificate("the subject of the certificate is not that of the client")
@@ -297,8 +308,9 @@ def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) ->
 def check_path(
     leaf: x509.Certificate, shown: ClientCertificate, anchors: Iterable[x509.Certificate], *, now: int
 ) -> x509.Certificate:
-    """Return the trust anchor to which the certificate of a client leads, with the further certificates that the
-    client sent (RFC 5280 section 6, by OpenSSL). `now` in microseconds. Raises InvalidCertificate.
+    """Return the trust anchor at which the certificate path of a client ends. The path may use the other
+    certificates that the client sent (RFC 5280 section 6, by OpenSSL). `now` in microseconds. Raises
+    InvalidCertificate.
     """
     store = crypto.X509Store()
     store.set_flags(_PATH_FLAGS)
@@ -323,7 +335,9 @@ def check_path(
 
 
 def _check_usage(certificate: x509.Certificate) -> None:
-    """Check that a certificate, or an authority below the anchor, is for clients. Raises InvalidCertificate."""
+    """Check that the extended key usage of a certificate, if stated, allows client authentication. Raises
+    InvalidCertificate.
+    """
     usages = _extension(certificate, x509.ExtendedKeyUsage)
     allowed = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
     if usages is not None and not any(usage in usages for usage in allowed):
@@ -331,7 +345,7 @@ def _check_usage(certificate: x509.Certificate) -> None:
 
 
 def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
-    """Check a certificate that a client registers as its own (`now` in microseconds). Raises InvalidCertificate."""
+    """Check a self-signed certificate that a client registers (`now` in microseconds). Raises InvalidCertificate."""
     try:
         certificate.verify_directly_issued_by(certificate)
     except Exception as error:  # noqa: BLE001 because the library raises an error of its own for each kind of key
@@ -345,7 +359,7 @@ def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
 def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
     """Return the certificates of a JWK Set: the first of `x5c` of each key (RFC 7517 section 4.7).
 
-    Raises InvalidCertificate for a certificate of another key than the members of its JWK.
+    Raises InvalidCertificate, also if the key of a certificate is not the key of its JWK.
     """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     certificates: list[x509.Certificate] = []
@@ -368,8 +382,8 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
 
 
 def key_thumbprint(certificate: x509.Certificate) -> str:
-    """Return the RFC 7638 thumbprint of the key of a certificate; for a kind of key that no JWK of this server has, the
-    SHA-256 of its SubjectPublicKeyInfo.
+    """Return the RFC 7638 thumbprint of the key of a certificate. For a kind of key that this server does not
+    support as a JWK, return the SHA-256 of its SubjectPublicKeyInfo.
     """
     key = certificate.public_key()
     try:
@@ -379,12 +393,12 @@ def key_thumbprint(certificate: x509.Certificate) -> str:
 
 
 def same_names(one: x509.Certificate, others: Sequence[x509.Certificate]) -> bool:
-    """Return whether another certificate has the same subject."""
+    """Return whether one of the other certificates has the same subject."""
     return any(_prepare(one.subject) == _prepare(other.subject) for other in others)
 
 
 def parse_shown(shown: ClientCertificate) -> x509.Certificate:
-    """Return the certificate that a client has shown. Raises InvalidCertificate."""
+    """Return the parsed certificate of a client in the TLS handshake. Raises InvalidCertificate."""
     return _load(shown.der)
 
 

@@ -41,27 +41,32 @@ MAX_CLIENT_NAME = 100
 MAX_CLIENT_KEYS = 10
 MAX_CLIENT_TEXT = 256
 MAX_METADATA = 16 << 10
-"""bytes of the metadata of one client"""
+"""Maximum size of the metadata of one client, in bytes."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
-"""Grant types that a client may use that no administrator registered."""
+"""Grant types that a client that no administrator registered may use."""
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
-"""Algorithms of ID tokens. The first one is for clients that ask for none (OpenID Connect Dynamic Client Registration
-1.0 section 2)."""
+"""Algorithms of ID tokens. The first is for clients that request none (OpenID Connect Dynamic Client
+Registration 1.0 section 2).
+"""
 ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri", "response"})
-"""Parameters that an answer adds to a redirect URI: a second one of that name would be read instead (RFC 9207)."""
+"""Parameters that a response adds to a redirect URI. A registered redirect URI may not contain them, because a
+client could read the wrong value (RFC 9207).
+"""
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""The last label of a host that resolvers read as an IPv4 address."""
+"""Pattern of the last label of a host that resolvers read as an IPv4 address."""
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 class ClientKind(StrEnum):
-    """Class of registration: an agent of an administrator, a metadata document, or a registration at `/register`."""
+    """Class of registration: an agent that an administrator registered, a metadata document, or a registration
+    at `/register`.
+    """
 
     AGENT = "agent"
     DOCUMENT = "document"
@@ -73,7 +78,9 @@ BearerClass = Literal["document", "dynamic"]
 
 
 class ClientState(StrEnum):
-    """A pending client waits for a person to approve it; a stopped one was stopped by a person."""
+    """State of a client: `pending` waits for a person's approval, `active` may act, `stopped` was stopped by a
+    person.
+    """
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -93,19 +100,19 @@ class InvalidClientMetadata(Invalid):
 
 
 class InvalidSoftwareStatement(Invalid):
-    """RFC 7591 section 3.2.2."""
+    """The software statement of the registration is not valid (RFC 7591 section 3.2.2)."""
 
     code = "invalid_software_statement"
 
 
 class UnapprovedSoftwareStatement(Invalid):
-    """RFC 7591 section 3.2.2."""
+    """The issuer of the software statement is not trusted (RFC 7591 section 3.2.2)."""
 
     code = "unapproved_software_statement"
 
 
 class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The metadata of a client that this server honours, by their registered names."""
+    """The metadata of a client that this server supports, by their registered names."""
 
     redirect_uris: tuple[str, ...] = ()
     client_name: str = ""
@@ -125,13 +132,13 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     software_id: str = ""
     software_version: str = ""
     software_statement: str = ""
-    """the statement of a trusted issuer that the client registered with (RFC 7591 section 3.2.1)"""
+    """the verified software statement with which the client registered (RFC 7591 section 3.2.1)"""
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
     initiate_login_uri: str = ""
     id_token_signed_response_alg: str = ""
-    """empty: RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)"""
+    """empty means RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)"""
     dpop_bound_access_tokens: bool = False
     tls_client_certificate_bound_access_tokens: bool = False
     tls_client_auth_subject_dn: str = ""
@@ -144,9 +151,10 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     default_acr_values: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Return the digest of the members that a person relied on: the name, the places where codes go, the keys.
+        """Return the digest of the members that a consent relies on: the name, the redirect URIs, the authentication
+        method and its keys.
 
-        A consent counts for the digest that it was given for.
+        A consent is valid only for the digest for which it was given.
         """
         relied = (
             self.client_name,
@@ -160,12 +168,12 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def certificate_subject(self) -> dict[str, str]:
-        """The expected subject of the client's certificate: the members of RFC 8705 section 2.1.2."""
+        """Return the expected subject of the client's certificate: the members of RFC 8705 section 2.1.2."""
         return {kind: getattr(self, kind) for kind in SubjectKind}
 
 
 class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
-    """A client as the authorization endpoint knows it; times in microseconds since the epoch.
+    """A client of the authorization endpoint; times in microseconds since the epoch.
 
     `client_id` is the id of an agent, the URL of a metadata document, or a `cl_` id.
     """
@@ -182,19 +190,19 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
     fresh_until: int | None = None
     """the time after which the metadata document is fetched again"""
     used_at: int | None = None
-    """time of the first consent, or None"""
+    """time of the first consent, or of an administrator's decision about the client; None before"""
     network: str = ""
     access_digest: str | None = None
     """digest of the registration access token (RFC 7592)"""
 
     @property
     def name(self) -> str:
-        """Return the name that the client gives itself, or its id."""
+        """Return the name in the client's metadata, or else its id."""
         return self.metadata.client_name or self.client_id
 
     @property
     def host(self) -> str:
-        """Return the host that vouches for the client: that of its metadata document; empty for other kinds."""
+        """Return the host of the client's metadata document, which vouches for the client; empty for other kinds."""
         return (urlsplit(self.client_id).hostname or "") if self.kind is ClientKind.DOCUMENT else ""
 
     @property
@@ -204,25 +212,27 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_unknown(self) -> bool:
-        """Return whether neither an administrator nor a person has agreed to the client."""
+        """Return whether neither an administrator nor a person has accepted the client yet."""
         return self.kind is not ClientKind.AGENT and self.used_at is None
 
     @property
     def is_public(self) -> bool:
-        """Return whether the client proves nothing (RFC 6749 section 2.1)."""
+        """Return whether the client does not authenticate (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
 
     def has_redirect_uri(self, unverified_uri: str) -> bool:
-        """Return whether the client registered that redirect URI."""
+        """Return whether the client registered the redirect URI; a loopback URI may have another port."""
         return is_registered_uri(unverified_uri, self.metadata.redirect_uris)
 
     def has_logout_uri(self, unverified_uri: str) -> bool:
-        """Return whether people may be sent there after a logout (RP-Initiated Logout 1.0 section 3)."""
+        """Return whether the client registered the URI for the time after a logout (RP-Initiated Logout 1.0
+        section 3).
+        """
         return unverified_uri in self.metadata.post_logout_redirect_uris
 
 
 def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
-    """Return whether a URI is in the list, letter by letter; a loopback URI may have another port."""
+    """Return whether a list contains a URI, character by character; a loopback URI may have another port."""
     if unverified_uri in registered:
         return True
     if (portless := _without_port(unverified_uri)) is None:
@@ -231,7 +241,7 @@ def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
 
 
 def _without_port(uri: str) -> str | None:
-    """Return a loopback URI without its port; None for any other, and for a port that there is none."""
+    """Return a loopback URI without its port; None for any other URI, and for a port that is not a valid number."""
     match = _LOOPBACK_URI.fullmatch(uri)
     if match is None or not _is_port(uri.removeprefix(match["host"])):
         return None
@@ -244,7 +254,7 @@ def _is_port(rest: str) -> bool:
 
 
 def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = True) -> ClientMetadata:
-    """Return the metadata of a client. Whether its URLs may be fetched is for the flow to check.
+    """Return the metadata of a client. The caller has to check whether its URLs may be fetched.
 
     Raises InvalidClientMetadata, InvalidRedirectUri.
     """
@@ -265,7 +275,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
 
 
 _MEMBERS = frozenset(ClientMetadata.__struct_fields__) - {"software_statement"}
-"""Members that are read as they were sent."""
+"""Members that are read from the metadata as the client sent them."""
 decode_metadata = json_decoder(ClientMetadata)
 
 
@@ -286,7 +296,7 @@ def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
 
 
 def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
-    """Return a redirect URI in its one spelling. Raises InvalidRedirectUri."""
+    """Return a redirect URI if it is acceptable and in its canonical spelling. Raises InvalidRedirectUri."""
     uri = unverified_uri
     if len(uri) > MAX_URI:
         raise InvalidRedirectUri(f"a redirect URI has at most {MAX_URI} characters")
@@ -316,7 +326,7 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
 
 
 def _is_usual(host: str) -> bool:
-    """Return whether a host is a name of letters, digits, `-` and `_`, or an address in its usual spelling.
+    """Return whether a host is a name of letters, digits, `-` and `_`, or an IP address in its canonical spelling.
 
     RFC 3986 also allows `;` and `,` in a host, which would end a directive of the content security policy of a page.
     """
@@ -355,7 +365,7 @@ def _check_words(metadata: ClientMetadata) -> None:
 
 
 def check_web_page(uri: str, *, name: str) -> None:
-    """Check a URL that is shown to people and never fetched; empty is absent. Raises InvalidClientMetadata."""
+    """Check a URL that is shown to people and never fetched; an empty URL is accepted. Raises InvalidClientMetadata."""
     if not uri:
         return
     try:
@@ -367,8 +377,8 @@ def check_web_page(uri: str, *, name: str) -> None:
 
 
 def _check_keys(metadata: ClientMetadata) -> None:
-    """Check that the client has the keys that its authentication method needs: `private_key_jwt` has keys, and no other
-    has.
+    """Check the authentication method of a client, and that the client has the keys, the certificates or the
+    subject that the method needs. Raises InvalidClientMetadata.
     """
     method = metadata.token_endpoint_auth_method
     if method not in ("none", "private_key_jwt", *CERTIFICATE_METHODS, *SECRET_METHODS):
@@ -398,7 +408,7 @@ def _check_keys(metadata: ClientMetadata) -> None:
 
 
 def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
-    """Return the keys of a client that can sign. Raises InvalidClientMetadata."""
+    """Return the keys of a JWK Set that can sign. Raises InvalidClientMetadata."""
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
         raise InvalidClientMetadata(f"a client has 1 to {MAX_CLIENT_KEYS} keys")
@@ -416,7 +426,7 @@ def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
 
 
 MAX_DOCUMENT = 5 << 10
-"""bytes of a metadata document, as the draft recommends"""
+"""Maximum size of a metadata document in bytes, as the draft recommends."""
 MAX_DOCUMENT_ID = 1000
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _MAX_AGE = re.compile(r'max-age\s*=\s*"?([0-9]{1,10})"?')
@@ -424,15 +434,16 @@ SHORTEST_FRESH_S, USUAL_FRESH_S, LONGEST_FRESH_S = 300, 3600, 86_400
 
 
 def is_document_id(client_id: str) -> bool:
-    """Return whether a client id is the URL of a metadata document. Ids that this server makes never are."""
+    """Return whether a client id is the URL of a metadata document. Ids that this server generates never are."""
     return client_id.startswith("https://")
 
 
 def check_document_id(unverified_id: str) -> str:
     """Check the URL of a metadata document (draft-ietf-oauth-client-id-metadata-document section 3).
 
-    It has a path, no dot segment, no fragment and no user, and one spelling: ids are compared letter by letter, so a
-    second spelling would be a second client of the same name. Raises InvalidClientMetadata.
+    The URL has a path, no dot segment, no fragment and no user, and is in its canonical spelling. Ids are compared
+    character by character, so a second spelling would be a second client with the same name. Raises
+    InvalidClientMetadata.
     """
     url = unverified_id
     shown = "the client id"  # without its text, which may be a secret in the wrong field
@@ -458,8 +469,8 @@ def check_document_id(unverified_id: str) -> str:
 def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMetadata:
     """Return the metadata in the document of a client (section 4.1). Raises InvalidClientMetadata, InvalidRedirectUri.
 
-    A client cannot share a secret through a document, so no method with a secret is accepted. A client with keys that
-    names no method authenticates with them.
+    A document cannot contain a secret, so no method that needs a secret is accepted. If the document has keys and names
+    no method, the method is `private_key_jwt`.
     """
     if media_type != "application/json" and not re.fullmatch(r"application/[!-~]+\+json", media_type):
         raise InvalidClientMetadata(f"the metadata document has the type {media_type[:64]!a}", hint="application/json")
@@ -482,7 +493,9 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
 
 
 def fresh_s(cache_control: str) -> int:
-    """Return the seconds for which a document is fresh (RFC 9111 section 5.2.2), between five minutes and a day."""
+    """Return the number of seconds for which a document is fresh (RFC 9111 section 5.2.2), between five minutes
+    and a day.
+    """
     words = cache_control.lower()
     if "no-store" in words or "no-cache" in words:
         return SHORTEST_FRESH_S

@@ -1,10 +1,11 @@
 """Login by an OpenID provider as a relying party: OpenID Connect Core 1.0 sections 3.1 and 5.3, Discovery 1.0.
 
-The code flow with PKCE (RFC 7636), `state`, `nonce`, and `iss` in the response (RFC 9207). Everything that must come
-back is in the attempt, which the browser keeps sealed in a cookie, so an attempt costs the server nothing.
+The code flow with PKCE (RFC 7636), `state`, `nonce`, and `iss` in the response (RFC 9207). The values to compare with
+the response are in the attempt, which the browser keeps encrypted in a cookie, so the server stores nothing for an
+attempt.
 
-Stricter than Core: an ID token has one audience, this client; a signature by an asymmetric key is always needed, though
-the token comes over TLS; `iat` is at most MAX_AGE old.
+Stricter than Core: an ID token has a single audience, this client; the signature is always checked, with an asymmetric
+key, even though the token comes over TLS; `iat` is at most `MAX_AGE` old.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ostiaryd.trust.model.providers import MAX_WORD, OidcSettings, ProviderRefus
 
 ATTEMPT_LIFETIME = 600 * SECOND
 LEEWAY = 60 * SECOND
-"""tolerance for the clock of a provider"""
+"""Tolerance for the clock of a provider, in microseconds."""
 MAX_AGE = 600 * SECOND
 MAX_ID_TOKEN = 32 << 10
 MAX_ATTEMPT = 8192
@@ -37,9 +38,9 @@ _FAILED = "the identity provider's answer is not valid"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A login that has begun in one browser. `state` returns with the answer; `verifier` is that of PKCE.
+    """A login that has begun in one browser. `state` returns with the response; `verifier` is the PKCE code verifier.
 
-    `request` is the id of a SAML request. `asked_again`: the provider had to ask the person again.
+    `request` is the id of a SAML request. `asked_again`: true if the provider must authenticate the person again.
     """
 
     provider: str
@@ -79,7 +80,7 @@ def discovery_url(issuer: str) -> str:
 
 
 def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetadata:
-    """Check that a discovery document is that of `issuer`, for a client like this one. Raises Unavailable."""
+    """Check that a discovery document belongs to `issuer` and supports the code flow with PKCE. Raises Unavailable."""
     if metadata.issuer != issuer:
         raise Unavailable("the discovery document is of another issuer")  # Discovery 4.3
     if "code" not in metadata.response_types_supported:
@@ -93,12 +94,14 @@ def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetada
 
 
 def seal_attempt(attempt: Attempt, *, secret: bytes, nonce: bytes) -> str:
-    """Return the cookie of an attempt: encrypted, so that its owner learns and changes nothing."""
+    """Return the cookie of an attempt, encrypted, so that the browser can neither read nor change it."""
     return jose.b64u(nonce + _aead(secret).encrypt(nonce, _encode(attempt), b"login attempt"))
 
 
 def open_attempt(unverified_cookie: str | None, *, provider: str, secret: bytes, now: int) -> Attempt:
-    """Return the attempt of a cookie. Raises ProviderRefused for none, another provider's or an old one."""
+    """Return the attempt of a cookie. Raises ProviderRefused without a valid cookie, for another provider, and
+    for an expired attempt.
+    """
     hint = "start the login again, in one browser"
     if not unverified_cookie or len(unverified_cookie) > MAX_ATTEMPT:
         raise ProviderRefused("this browser has no login in progress", hint=hint, code="no_login_in_progress")
@@ -157,7 +160,8 @@ def authorization_url(
 def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: ProviderMetadata) -> str:
     """Return the code of an authentication response. Raises ProviderRefused.
 
-    1. `state` is that of this browser's attempt. 2. `iss` is the provider's (RFC 9207 section 2.4). 3. It is no error.
+    1. `state` must be that of this browser's attempt. 2. `iss` must be the provider's (RFC 9207 section 2.4). 3. The
+    response must not be an error.
     """
     if not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
         raise ProviderRefused(
@@ -194,10 +198,10 @@ def check_id_token(
     access_token: str,
     now: int,
 ) -> dict[str, Any]:
-    """Return the claims of an ID token: Core 3.1.3.7. Raises InvalidToken (`unknown_kid` for a key that is not in
+    """Return the claims of an ID token (Core 3.1.3.7). Raises InvalidToken (`unknown_kid` for a key that is not in
     `keys`), ProviderRefused.
 
-    The algorithm is that of the provider's key, which is never symmetric; `none` is no algorithm here.
+    The algorithm is determined by the provider's key, which is never symmetric; `none` is refused.
     """
     payload = jose.verify_jws(unverified_token, key_for=keys.key_for, typ=(None, "jwt"), max_bytes=MAX_ID_TOKEN)
     claims = jose.parse_claims(payload.payload)
@@ -224,7 +228,7 @@ def check_id_token(
 
 
 def check_sub(claims: Mapping[str, Any]) -> str:
-    """Return `sub`: Core 2, at most 255 ASCII characters. Raises ProviderRefused."""
+    """Return `sub` (Core 2): 1 to 255 ASCII characters. Raises ProviderRefused."""
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= MAX_WORD or not sub.isascii() or not sub.isprintable():
         raise _invalid(f"`sub` is not a string of 1 to {MAX_WORD} ASCII characters")
@@ -232,7 +236,9 @@ def check_sub(claims: Mapping[str, Any]) -> str:
 
 
 def hash_of(access_token: str, *, alg: str) -> str:
-    """Return `at_hash` of an access token: Core 3.1.3.6. EdDSA hashes with SHA-512, as Ed25519 does."""
+    """Return the value of `at_hash` for an access token (Core 3.1.3.6). For EdDSA the hash is SHA-512, as in
+    Ed25519.
+    """
     digest = _HASHES.get(alg[-3:], sha512)(access_token.encode()).digest()
     return jose.b64u(digest[: len(digest) // 2])
 
@@ -248,7 +254,7 @@ def authenticated_at(claims: Mapping[str, Any]) -> int | None:
 
 
 def stated_assurance(claims: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return `acr` (empty if not stated) and `amr`."""
+    """Return `acr` (empty if not stated) and `amr` (empty if not stated) of a login."""
     acr, amr = claims.get("acr"), claims.get("amr")
     methods = amr if isinstance(amr, list) and len(amr) <= MAX_METHODS else []
     return (acr if isinstance(acr, str) and len(acr) <= MAX_WORD else ""), tuple(
@@ -257,7 +263,7 @@ def stated_assurance(claims: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def verified_email(claims: Mapping[str, Any]) -> str | None:
-    """Return the e-mail address if the provider states that it is verified. Core 5.1: `email_verified` is a boolean."""
+    """Return the e-mail address if `email_verified` is true (a boolean by Core 5.1); else None."""
     email = claims.get("email")
     return email if claims.get("email_verified") is True and isinstance(email, str) else None
 

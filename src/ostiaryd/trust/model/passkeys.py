@@ -1,7 +1,7 @@
 """Passkeys: the public key of a WebAuthn credential, and the challenge of a ceremony.
 
-A challenge is bound to the browser and to the ceremony by a keyed digest, so the server does not store challenges
-of unauthenticated callers. A challenge is used once: `trust.store.spend` stores used challenges.
+A challenge is bound to the browser and to the ceremony by a keyed digest, so the server stores no challenges of
+unauthenticated callers. A challenge can be used once: `trust.store.spend` stores used challenges.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ceremony = Literal["create", "get"]
 
 
 class PasskeyRefused(Forbidden):
-    """The response of an authenticator does not verify, or is for another browser or an earlier page."""
+    """The response of an authenticator is not valid, or belongs to another browser or an earlier page."""
 
     code = "passkey_refused"
 
@@ -32,8 +32,8 @@ class PasskeyRefused(Forbidden):
 
 
 class Passkey(NamedTuple):
-    """A passkey as it is stored. `id` is the credential id in Base64url, `public_key` a COSE key. Times in
-    microseconds.
+    """A passkey as the server stores it. `id` is the credential id in Base64url, `public_key` a COSE key. Times
+    in microseconds.
     """
 
     id: str
@@ -49,13 +49,15 @@ class Passkey(NamedTuple):
 def make_challenge(
     secret: bytes, ceremony: Ceremony, browser: str, *, now: int, random: Callable[[int], bytes]
 ) -> bytes:
-    """Return a challenge for one ceremony in one browser."""
+    """Return a new challenge for one ceremony in one browser."""
     head = now.to_bytes(8) + random(_NONCE)
     return head + _tag(secret, ceremony, browser, head)
 
 
 def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified: bytes, *, now: int) -> Spend:
-    """Return the single-use part of a challenge of this server for this browser. Raises PasskeyRefused."""
+    """Check that a challenge was made by this server for this ceremony and browser, and return its digest and
+    expiry, to mark it as used. Raises PasskeyRefused.
+    """
     head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
     if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):
         raise PasskeyRefused("the page is from another browser")

@@ -1,8 +1,8 @@
 """Identity providers by which people log in: OpenID Connect (Core 1.0, Discovery 1.0) and SAML 2.0, and their presets.
 
-A provider vouches for the accounts under its own issuer and for nothing else. An account here is linked to the pair of
-issuer and subject, never to an e-mail address. A claim of the provider counts only as far as the configuration says:
-groups through rules, the strength of its authentication through lists of accepted values.
+A provider is trusted only for the accounts under its own issuer. An account is linked to a person by issuer and
+subject, never by an e-mail address. A claim of the provider has only the effect that the configuration gives it: groups
+through rules, the strength of authentication through lists of accepted values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiaryd.registry.model.names import ID_PREFIXES
 MAX_PROVIDERS = 20
 MAX_RULES = 200
 MAX_GROUPS = 1000
-"""Groups of a person that are compared with the rules; a person with more has none."""
+"""Maximum number of groups of a person; if there are more, the groups count as unknown."""
 MAX_WORD = 255
 MAX_CERTIFICATES = 4
 MAX_SECRET = 1024
@@ -39,7 +39,7 @@ class ProviderRefused(Forbidden):
 
 
 class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Members of `group` at the provider get the role or join the team; exactly one of the two is named."""
+    """A rule by which members of `group` at the provider get a role or join a team; exactly one of both is set."""
 
     group: str
     role: str = ""
@@ -61,7 +61,9 @@ class OidcSettings(msgspec.Struct, frozen=True, tag="oidc", tag_field="protocol"
 
 
 class SamlSettings(msgspec.Struct, frozen=True, tag="saml", tag_field="protocol"):
-    """A SAML identity provider: where people are sent, and the PEM certificates whose keys sign its assertions."""
+    """A SAML identity provider: the URL to which people are sent, and the PEM certificates whose keys sign its
+    assertions.
+    """
 
     sso_url: str
     certificates: tuple[str, ...]
@@ -72,7 +74,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """An identity provider. `issuer` is its OpenID issuer or SAML entity id; times in microseconds.
 
     `mfa` and `phishing_resistant` list the values of `acr` and `amr` (SAML: of `AuthnContextClassRef`) that count as
-    two factors and as phishing resistant. `accounts` says whether an unknown person gets an account.
+    two factors and as phishing resistant. `accounts` determines whether an unknown person gets an account.
     """
 
     provider_id: str
@@ -88,11 +90,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     phishing_resistant: tuple[str, ...]
     created_at: int
     sealed: bytes | None = None
-    """the client secret, encrypted by the root key"""
+    """the client secret, encrypted with the root key"""
 
     @property
     def protocol(self) -> Literal["oidc", "saml"]:
-        """Return the protocol."""
+        """Return the protocol of the provider."""
         return "oidc" if isinstance(self.settings, OidcSettings) else "saml"
 
     @property
@@ -102,7 +104,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresetDefaults(NamedTuple):
-    """Defaults of a preset; `issuer` is the pattern of its issuers, `example` one of them."""
+    """Defaults of a preset; `issuer` is the pattern of its issuers, `example` an example of an issuer."""
 
     label: str
     issuer: str
@@ -153,15 +155,17 @@ PRESETS: Mapping[str, PresetDefaults] = {
         reads_userinfo=True,
     ),
 }
-"""Entra: a token of `common` would be of any tenant, and `email` there is not verified. Google: without `hd`, every
-Google account would be accepted, and the provider knows no groups."""
+"""Presets by name. Entra: the issuer `common` is not accepted, because it would admit every tenant, and `email`
+is not verified there. Google: without `hd`, every Google account would be accepted, and the provider states no
+groups.
+"""
 
 
 class Identity(NamedTuple):
     """A person as a provider describes them, after all checks.
 
-    `email` only if the provider says that it is verified; `groups` is None if the provider did not say. `acr` and
-    `amr` are as the provider states them. `authenticated_at` is in microseconds, None if not stated.
+    `email` is set only if the provider states that it is verified; `groups` is None if the provider states no groups.
+    `acr` and `amr` are the values that the provider states. `authenticated_at` is in microseconds, None if not stated.
     """
 
     issuer: str
@@ -175,14 +179,14 @@ class Identity(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """Names of the roles and teams that rules give."""
+    """Names of the roles and teams that the rules of a provider give to a person."""
 
     roles: frozenset[str]
     teams: frozenset[str]
 
 
 def check_issuer(preset: Preset, issuer: str) -> None:
-    """Check that an issuer is one of the preset. Raises Invalid."""
+    """Check that an issuer matches the pattern of the preset. Raises Invalid."""
     defaults = PRESETS[preset]
     if not re.fullmatch(defaults.issuer, issuer):
         raise Invalid(f"the issuer is not of the preset `{preset}`", hint=f"such as {defaults.example}")
@@ -191,8 +195,8 @@ def check_issuer(preset: Preset, issuer: str) -> None:
 
 
 def check_provider(provider: Provider) -> Provider:
-    """Check the limits of a configuration and the members that its preset needs; return the configuration. Raises
-    Invalid.
+    """Check the limits of a configuration and the members that its preset needs; return the configuration.
+    Raises Invalid.
     """
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
@@ -239,7 +243,9 @@ def _check_word(value: str, *, of: str) -> None:
 
 
 def read_claim(claims: Mapping[str, Any], path: str) -> Any:
-    """Return a claim by its name, or by names with dots between for nested objects (`realm_access.roles`)."""
+    """Return a claim by its name, or by names with dots between for nested objects (`realm_access.roles`); None
+    without it.
+    """
     if path in claims:
         return claims[path]
     value: Any = claims
@@ -249,10 +255,10 @@ def read_claim(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
-    """Return the groups that a claim names; None if the claims do not say them.
+    """Return the groups in a claim; None if the claims do not state them.
 
-    Entra leaves out the groups of a person who has too many and names the place where they are (`_claim_names`): they
-    count as unknown. More than MAX_GROUPS groups count as unknown as well.
+    If a person has too many groups, Entra omits them and names their location (`_claim_names`): the groups count as
+    unknown. More than `MAX_GROUPS` groups count as unknown as well.
     """
     value = read_claim(claims, path) if path else None
     if isinstance(value, str):
@@ -263,13 +269,13 @@ def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
 
 
 def apply_rules(rules: tuple[GroupRule, ...], groups: tuple[str, ...]) -> Granted:
-    """Return the roles and teams of a person in these groups. Groups are compared letter by letter."""
+    """Return the roles and teams of a person in these groups. Names of groups must match exactly."""
     mine = [rule for rule in rules if rule.group in groups]
     return Granted(frozenset(r.role for r in mine if r.role), frozenset(r.team for r in mine if r.team))
 
 
 def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
-    """Check that each required claim has its value, or contains it if it is a list. Raises ProviderRefused."""
+    """Check that each required claim has its value, or is a list that contains the value. Raises ProviderRefused."""
     for name, required in provider.settings.required_claims.items():
         value = read_claim(claims, name)
         if required not in (value if isinstance(value, (list, tuple)) else [value]):
@@ -291,8 +297,8 @@ def suggest_name(*candidates: Any) -> str:
 
 
 def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
-    """Return the level of a login (empty for a single factor) and the methods, as far as the configuration accepts the
-    provider's statements.
+    """Return the level of a login (empty for a single factor) and its methods, from the provider's values that
+    the configuration accepts.
     """
     amr = tuple(one for one in identity.amr if one in provider.mfa or one in provider.phishing_resistant)
     stated = {identity.acr, *amr}

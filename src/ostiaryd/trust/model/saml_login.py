@@ -1,7 +1,7 @@
 """Login by a SAML 2.0 identity provider as a service provider: the Web Browser SSO profile (SAML Profiles section 4.1).
 
-The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. The engine
-(`trust/engines/saml.py`) returns the content of the signed element alone.
+The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. The engine (`trust/engines/saml.py`)
+returns only the content of the signed element.
 
 Stricter than the profile: exactly one assertion, with an `InResponseTo` of this browser's attempt, an audience
 restriction, a bearer confirmation, and one `AuthnStatement`. A response without a request is refused. Encrypted
@@ -47,7 +47,9 @@ class SubjectConfirmation(msgspec.Struct, frozen=True):
 
 
 class SamlAssertion(msgspec.Struct, frozen=True):
-    """A signed assertion; times in microseconds. `attributes` by name; `audiences` None without a restriction."""
+    """A signed assertion; times in microseconds. `attributes` by name; `audiences` is empty without an audience
+    restriction.
+    """
 
     id: str
     issuer: str
@@ -64,7 +66,7 @@ class SamlAssertion(msgspec.Struct, frozen=True):
 
 
 class SamlResponse(msgspec.Struct, frozen=True, tag="response"):
-    """A response. The members beside the assertion are not signed in every response: they can only refuse a login."""
+    """A SAML response. Its members outside the assertion may be unsigned, so they are used only to refuse a login."""
 
     destination: str
     in_response_to: str
@@ -82,14 +84,14 @@ class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
 
 
 class ReadResponse(msgspec.Struct, frozen=True, tag="read_response"):
-    """The order to read a response that one of the certificates has signed."""
+    """The order to the engine to read a response that one of the certificates has signed."""
 
     xml: bytes
     certificates: tuple[str, ...]
 
 
 class ReadMetadata(msgspec.Struct, frozen=True, tag="read_metadata"):
-    """The order to read metadata."""
+    """The order to the engine to read the metadata of an identity provider."""
 
     xml: bytes
 
@@ -123,7 +125,7 @@ def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> 
 
 
 def sp_metadata(*, entity_id: str, acs: str) -> str:
-    """Return the metadata of this service provider for one identity provider."""
+    """Return the metadata of this server as a service provider for one identity provider."""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" '
         f"entityID={quoteattr(entity_id)}>"
@@ -135,7 +137,7 @@ def sp_metadata(*, entity_id: str, acs: str) -> str:
 
 
 def check_relay_state(unverified: str, attempt: Attempt) -> None:
-    """Check that a response belongs to the attempt of this browser. Raises ProviderRefused."""
+    """Check that `RelayState` of a response belongs to the attempt of this browser. Raises ProviderRefused."""
     if not hmac.compare_digest(unverified.encode(), attempt.state.encode()):
         raise ProviderRefused(
             "the answer belongs to another login", hint="start the login again, in one browser", code="wrong_state"
@@ -145,10 +147,12 @@ def check_relay_state(unverified: str, attempt: Attempt) -> None:
 def check_response(
     response: SamlResponse, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
 ) -> tuple[Identity, Spend]:
-    """Return who logs in, and the assertion to use up: SAML Profiles section 4.1.4.3. Raises ProviderRefused.
+    """Return the identity of the person who logs in, and the assertion to mark as used (SAML Profiles section 4.1.4.3).
+    Raises ProviderRefused.
 
-    1. The response answers this attempt. 2. Its assertion is of this provider. 3. A bearer confirmation names this
-    server and this attempt. 4. The conditions hold, and name this server as audience. 5. The session is in time.
+    1. The response must answer this attempt. 2. Its assertion must be from this provider. 3. A bearer confirmation must
+    name this server and this attempt. 4. The conditions must hold, with this server as audience. 5. The session at the
+    provider must not have ended.
     """
     if response.status != SUCCESS or response.assertion is None:
         raise ProviderRefused(
@@ -191,7 +195,7 @@ def _confirms(one: SubjectConfirmation, attempt: Attempt, *, acs: str, now: int)
 
 
 def claims_of(assertion: SamlAssertion) -> Mapping[str, Any]:
-    """Return the attributes as claims: a value, or a list of several."""
+    """Return the attributes as claims: a string, or a list of strings for several values."""
     return {name: values[0] if len(values) == 1 else list(values) for name, values in assertion.attributes.items()}
 
 

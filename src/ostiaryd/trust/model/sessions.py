@@ -32,16 +32,20 @@ from ostiaryd.trust.model import SECOND
 
 SESSION_COOKIE = "__Host-ostiary-session"
 LOGIN_COOKIE = "__Host-ostiary-login"
-"""The cookie of a browser that is not signed in yet: it binds forms to the browser, and has the proofs given so far."""
+"""Name of the cookie of a browser that is not signed in: it binds forms to the browser, and contains the proofs
+so far.
+"""
 BROWSER_COOKIE = "__Host-ostiary-browser"
-"""The cookie of a browser in which a person has signed in, which stays after the logout."""
+"""Name of the cookie of a browser in which a person has signed in; the cookie stays after the logout."""
 MAX_BROWSER = 128
 MAX_SESSIONS = 20
-"""Sessions of one person; the least recently used one ends when another begins."""
+"""Maximum number of sessions of one person; if another begins, the least recently used session ends."""
 RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/accounts", "/logout", "/console")
-"""Paths that a login may lead to: `return_to` is accepted only with one of these."""
+"""Paths that `return_to` may name: the page that a login leads to."""
 _CONSOLE_PATH = re.compile(r"/console(/(?!\.)(?:[A-Za-z0-9._~:@-]|%(?!2[ef]|5c|00)[0-9a-f]{2})+)+", re.IGNORECASE)
-"""A page of the console. No segment begins with a dot, and none contains an encoded dot, slash, backslash or null."""
+"""Pattern of the pages of the console. No segment begins with a dot, and none contains an encoded dot, slash,
+backslash or null.
+"""
 MAX_RETURN = 4096
 MAX_HINT = 254
 
@@ -61,7 +65,7 @@ _SYSTEMS = (
     ("Mac OS", "macOS"),
     ("Linux", "Linux"),
 )
-"""Marks in a `User-Agent`, the most particular first: most browsers name several others."""
+"""Text in a `User-Agent` and the name of its system, the most specific first: most browsers also name other systems."""
 Method = Literal["password", "totp", "recovery", "passkey", "federated"]
 _FACTORS: dict[Method, frozenset[str]] = {
     "password": frozenset({"knowledge"}),
@@ -82,8 +86,8 @@ _AMRS: dict[Method, tuple[str, ...]] = {
 class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A proof of a person, given at `at` (microseconds).
 
-    `source` tells proofs of one kind apart: the id of a passkey, the issuer of a provider. `acr` and `amr` are the
-    statements of a trusted provider: its `acr` as one of our levels, "" for a single factor.
+    `source` distinguishes proofs of one method: the id of a passkey, the issuer of a provider. `acr` and `amr` are the
+    statements of a trusted provider: its `acr` as a level of this server, "" for a single factor.
     """
 
     method: Method
@@ -94,9 +98,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """The demand on a login: the assurance, the age of its proofs in seconds, and the path that it leads to.
+    """The requirements of a login: the assurance, the maximum age of its proofs in seconds, and the path that it leads
+    to.
 
-    `is_new`: the person proves themselves again, whatever session there is (`prompt=login`).
+    `is_new`: true if the person must authenticate again, even with a session (`prompt=login`).
     """
 
     return_to: str
@@ -106,7 +111,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     login_hint: str = ""
 
     def fields(self) -> dict[str, str]:
-        """Return the parameters of `/login` that say this."""
+        """Return the parameters of `/login` that state these requirements."""
         named = {
             "return_to": self.return_to,
             "acr_values": " ".join(self.acr_values),
@@ -118,12 +123,14 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def login_path(self) -> str:
-        """Return the path of the login page with this demand."""
+        """Return the path of the login page with these requirements."""
         return f"/login?{urlencode(self.fields())}"
 
 
 class Assurance(msgspec.Struct, frozen=True):
-    """A level (`acr`), its methods (RFC 8176), and the time of the oldest proof that it needs, in microseconds."""
+    """A level (`acr`), its methods (RFC 8176), and the time, in microseconds, of the oldest proof that the
+    level needs.
+    """
 
     acr: str
     amr: tuple[str, ...]
@@ -131,7 +138,7 @@ class Assurance(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """The session of a person in one browser. Times in microseconds. `expires_at` is the end at the latest."""
+    """The session of a person in one browser. Times in microseconds. `expires_at` is the latest end of the session."""
 
     id: str
     person: str
@@ -144,35 +151,35 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def assurance(self) -> Assurance:
-        """The highest level of all proofs, whatever their age."""
+        """Return the highest level that all proofs reach, regardless of their age."""
         return assess(self.proofs)
 
     @property
     def acr(self) -> str:
-        """The highest level of all proofs."""
+        """Return the highest level that all proofs reach, regardless of their age."""
         return self.assurance.acr
 
     @property
     def amr(self) -> tuple[str, ...]:
-        """The methods of that level."""
+        """Return the methods of the level `acr`."""
         return self.assurance.amr
 
     @property
     def authenticated_at(self) -> int:
-        """The time of the oldest proof of that level."""
+        """Return the time of the oldest proof that the level `acr` needs, in microseconds."""
         return self.assurance.authenticated_at
 
     @property
     def provider(self) -> str:
-        """The issuer of the identity provider by which the person signed in; "" for a local account."""
+        """Return the issuer of the identity provider by which the person signed in; "" for a local account."""
         return next((proof.source for proof in self.proofs if proof.method == "federated"), "")
 
     def meet(
         self, *, now: int, acr_values: Collection[str] = (), max_age: int | None = None, since: int = 0
     ) -> Assurance | None:
-        """Return the assurance of the proofs that are fresh enough, if it meets the demand; None otherwise.
+        """Return the assurance of the proofs that are fresh enough, if it reaches one of `acr_values`; None otherwise.
 
-        `max_age` in seconds; `since`: no proof before that instant counts (`prompt=login`).
+        `max_age` in seconds; proofs from before `since` (microseconds) do not count (`prompt=login`).
         """
         fresh = fresh_proofs(self.proofs, now=now, max_age=max_age, since=since)
         if not fresh:
@@ -188,16 +195,17 @@ def fresh_proofs(proofs: Sequence[Proof], *, now: int, max_age: int | None, sinc
 
 
 def add_proof(proofs: Sequence[Proof], new: Proof) -> tuple[Proof, ...]:
-    """Return the proofs with a new one, which replaces one of the same source."""
+    """Return the proofs with a new proof, which replaces a proof of the same method and source."""
     return (*(one for one in proofs if (one.method, one.source) != (new.method, new.source)), new)
 
 
 def ways_to_meet(
     methods: Collection[Method], fresh: Sequence[Proof], acr_values: Collection[str], *, now: int
 ) -> frozenset[Method]:
-    """Return the methods of a person, besides the fresh proofs, that lead to the demanded level.
+    """Return the methods of a person that, together with the fresh proofs, reach a demanded level.
 
-    Methods that reach it alone; else the password, if it reaches the level together with a code; else none.
+    Return the methods that reach a level alone. If there are none, return the password if the level needs password and
+    code; otherwise nothing.
     """
     missing = [method for method in methods if method not in {proof.method for proof in fresh}]
 
@@ -211,7 +219,9 @@ def ways_to_meet(
 
 
 def assess(proofs: Sequence[Proof]) -> Assurance:
-    """Return the highest level that independent proofs reach, with the newest proofs that reach it. Needs a proof."""
+    """Return the highest level that the proofs reach, with the newest proofs that reach the level. `proofs` may
+    not be empty.
+    """
     newest = sorted(proofs, key=lambda proof: -proof.at)
     reached = {PERSON_SINGLE: newest[:1]}
     for count in range(1, len(newest) + 1):
@@ -228,7 +238,7 @@ def assess(proofs: Sequence[Proof]) -> Assurance:
 
 
 def _level(proofs: Sequence[Proof]) -> str:
-    """Return the level of these proofs together."""
+    """Return the level that these proofs reach together."""
     if any(proof.method == "passkey" or proof.acr == PERSON_PHR for proof in proofs):
         return PERSON_PHR
     sources = {(proof.method if proof.method != "federated" else proof.source) for proof in proofs}
@@ -239,7 +249,7 @@ def _level(proofs: Sequence[Proof]) -> str:
 
 
 def parse_demand(get: Callable[[str], str | None]) -> Demand:
-    """Return the demands in the parameters of `/login`. Raises Invalid."""
+    """Return the requirements in the parameters of `/login`. Raises Invalid."""
     max_age = get("max_age")
     return Demand(
         return_to=parse_return(get("return_to")),
@@ -251,8 +261,8 @@ def parse_demand(get: Callable[[str], str | None]) -> Demand:
 
 
 def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
-    """Return where a login leads to: a page of the console or a path from `RETURN_PATHS`, with its query; or
-    `otherwise`.
+    """Return the path and query that a login leads to: a page of the console or a path of `RETURN_PATHS`.
+    Return `otherwise` for any other value.
     """
     text = unverified or ""
     path, _, query = text.partition("?")
@@ -264,8 +274,8 @@ def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
 def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
     """Return the values of every cookie by its name, in the order of the header (RFC 6265 section 4.2).
 
-    Only spaces and tabs separate. Other whitespace belongs to the name: a browser does not protect such a cookie by the
-    prefix `__Host-`.
+    Only spaces and tabs are removed around a cookie. Other whitespace belongs to the name: a browser does not protect
+    such a cookie by the prefix `__Host-`.
     """
     cookies: dict[str, list[str]] = {}
     for header in headers:
@@ -276,7 +286,9 @@ def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
 
 
 def describe_browser(unverified_agent: str | None) -> str:
-    """Return the browser as its user recognises it in a list: `Firefox on Windows`, else printable ASCII, cut."""
+    """Return a short description of a browser for lists, such as `Firefox on Windows`; for an unknown browser,
+    its printable ASCII text, truncated.
+    """
     text = "".join(char for char in unverified_agent or "" if " " <= char <= "~")
     browser = next((name for mark, name in _BROWSERS if mark in text), "")
     system = next((name for mark, name in _SYSTEMS if mark in text), "")

@@ -1,8 +1,9 @@
-"""Throttling of logins: after a few failures for an account, browser, network or code, each one more doubles the wait.
+"""Throttling of logins: after a few failures for an account, browser, network or code, each further failure doubles the
+wait.
 
-Failures are counted in slots, of which there are a fixed number: the slot of an account follows from a keyed digest of
-the name that was typed. An unknown name therefore waits like a known one, and strangers cannot make the table grow.
-Failures wear off one by one.
+Failures are counted in a fixed number of slots. The slot of an account is derived from a keyed digest of the typed
+name. An unknown name is therefore throttled like a known name, and strangers cannot make the table grow. Failures
+expire one by one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ SLOTS = 1 << 16
 LONGEST_WAIT = 900 * SECOND
 MOST_FAILURES = 1000
 FORGET_AFTER = 86_400 * SECOND
-"""A slot whose last failure is this old is deleted: nothing of it is left."""
+"""Age of the last failure of a slot, in microseconds, at which the slot is deleted."""
 
 
 class Limit(NamedTuple):
-    """The number of failures without a wait, and the time after which one failure wears off, in microseconds."""
+    """The number of failures without a wait, and the time, in microseconds, after which one failure expires."""
 
     name: str
     free: int
@@ -29,9 +30,9 @@ class Limit(NamedTuple):
 ACCOUNT = Limit("account", 5, 900 * SECOND)
 CODE = Limit("code", 5, 900 * SECOND)
 BROWSER = Limit("browser", 5, 900 * SECOND)
-"""An account in a browser in which its person has signed in."""
+"""Limit for an account in a browser in which its person has signed in."""
 NETWORK = Limit("network", 30, 20 * SECOND)
-"""A company may be behind one network."""
+"""Limit for a network, which many people may share."""
 
 
 class Failures(NamedTuple):
@@ -45,9 +46,10 @@ NONE = Failures(0, 0)
 
 
 def wait_until(failures: Failures, limit: Limit) -> int:
-    """Return the instant before which no further attempt is looked at; 0 if there is none.
+    """Return the time until which the slot accepts no further attempt, in microseconds; 0 without a wait.
 
-    The first failure beyond `free` costs one second, and each further one twice as much, up to a quarter of an hour.
+    The first failure beyond `free` causes a wait of one second, and each further failure doubles the wait, up to a
+    quarter of an hour.
     """
     over = failures.number - limit.free
     if over <= 0:
@@ -56,6 +58,6 @@ def wait_until(failures: Failures, limit: Limit) -> int:
 
 
 def count_failure(failures: Failures, limit: Limit, *, now: int) -> Failures:
-    """Return the failures that have not worn off, with one more."""
+    """Return the failures that have not expired, with a new failure at the time `now`."""
     left = failures.number - max(0, now - failures.at) // limit.wears_off
     return Failures(min(max(left, 0) + 1, MOST_FAILURES), now)

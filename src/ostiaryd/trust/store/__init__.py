@@ -1,4 +1,4 @@
-"""Stored data of trust: used proofs, join tokens, client secrets, PEPs, and exemptions from bound tokens."""
+"""Stored data of trust: used proofs, join tokens, client secrets, PEPs, and exemptions that allow bearer tokens."""
 
 from __future__ import annotations
 
@@ -83,9 +83,10 @@ _DROP_ENDED_PEP_KEYS = sql("delete from pep_key where pep = :pep and expires_at 
 
 
 def spend(tx: Tx, one: Spend) -> bool:
-    """Remember a proof, for good; False when it was remembered already.
+    """Store a proof as used; return False if the proof was stored before.
 
-    Looked up in memory, written as a log: an index by digest on the disk would cost a page for each proof.
+    Proofs are looked up in memory and written to the disk as a log: an index by digest on the disk would cost a page
+    for each proof.
     """
     spent = tx.keep(Spent)
     while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
@@ -106,19 +107,19 @@ def _write_spent(tx: Tx, spends: list[Spend]) -> None:
 
 
 def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
-    """The keys with which an agent can authenticate at that instant: (JWK as JSON, end)."""
+    """Return the keys with which an agent can authenticate at the time `now`, as (JWK in JSON, expiry)."""
     return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent) if ends is None or ends > now]
 
 
 def is_spent(reader: Reader, digest: bytes) -> bool:
-    """Return whether the disk knows it: a scan."""
+    """Return whether the digest of a proof is stored on the disk. This is a scan."""
     return reader.one(_IS_SPENT, digest=digest) is not None
 
 
 def prune_spent(tx: Tx, *, before: int, limit: int) -> int:
-    """Forget proofs that ended by `before`, of the oldest `limit` on the disk; how many.
+    """Delete the used proofs that expired by `before`, among the oldest `limit` on the disk; return their number.
 
-    The last one stays: from it a process that starts knows where the numbers go on, which no other would see otherwise.
+    The last proof is kept: a process that starts continues its numbers, which other processes would otherwise miss.
     """
     return tx.run(_PRUNE_SPENT, before=before, limit=limit)
 
@@ -129,33 +130,35 @@ def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> Non
 
 
 def use_join_token(tx: Tx, digest: bytes) -> str | None:
-    """The agent of a token that is fresh and unused, and is used by this; None otherwise."""
+    """Mark a join token as used; return the id of its agent. Return None if the token is unknown, used or expired."""
     row = tx.one(_USE_JOIN, digest=digest, now=tx.now)
     return None if row is None else str(row[0])
 
 
 def drop_join_tokens(tx: Tx, agent: str) -> int:
-    """Delete unused rows; return how many."""
+    """Delete the unused join tokens of an agent; return their number."""
     return tx.run(_DROP_JOIN, agent=agent)
 
 
 def prune_join_tokens(tx: Tx, *, before: int) -> int:
-    """Delete the join tokens that ended before `before`; return their number."""
+    """Delete the join tokens that expired by `before`; return their number."""
     return tx.run(_PRUNE_JOIN, before=before)
 
 
 def is_exempt(reader: Reader, agent: str, resource: str) -> bool:
-    """Return whether this agent may have bearer tokens for this resource (ids)."""
+    """Return whether this agent (id) may have bearer tokens for this resource (id)."""
     return reader.one(_EXEMPTION, agent=agent, resource=resource) is not None
 
 
 def exempt_at(reader: Reader, resource: str) -> list[str]:
-    """The ids of the agents that may have bearer tokens for a resource."""
+    """Return the ids of the agents that may have bearer tokens for a resource."""
     return [agent for (agent,) in reader.all(_EXEMPT_AT, resource=resource)]
 
 
 def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
-    """The ids of the resources for which an agent may have bearer tokens, each with the time of the exemption."""
+    """Return the ids of the resources for which an agent may have bearer tokens, each with the time of the
+    exemption.
+    """
     return [(resource, since) for resource, since in reader.all(_EXEMPTIONS_OF, agent=agent)]
 
 
@@ -174,17 +177,17 @@ def set_exempt_class(tx: Tx, resource: str, registration: str, allowed: bool) ->
 
 
 def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
-    """Return the bearer tokens for an audience that have not ended, each with its agent."""
+    """Return the ids of the bearer tokens for an audience that have not ended, each with its agent."""
     return [(id, agent) for id, agent in reader.all(_UNBOUND_AT, uri=uri)]
 
 
 def exempt(reader: Reader) -> list[str]:
-    """The ids of all agents that are exempt at some resource."""
+    """Return the ids of all agents that are exempt at any resource."""
     return [agent for (agent,) in reader.all(_EXEMPT)]
 
 
 def unbound(reader: Reader, agent: str, uri: str | None = None) -> list[str]:
-    """The ids of the bearer tokens of an agent that have not ended, for that audience or for any."""
+    """Return the ids of the bearer tokens of an agent that have not ended, for the audience `uri` or for any."""
     return [id for id, audience in reader.all(_UNBOUND, agent=agent) if uri in (None, audience)]
 
 
@@ -198,12 +201,12 @@ def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
 
 
 def secrets(reader: Reader, agent: str) -> list[Secret]:
-    """Return the client secrets of an agent, including expired ones."""
+    """Return the client secrets of an agent, the oldest first, including expired secrets."""
     return [Secret(*row) for row in reader.all(_SECRETS, agent=agent)]
 
 
 def secret_holders(reader: Reader) -> list[str]:
-    """The ids of all agents that have a client secret."""
+    """Return the ids of all agents that have a client secret."""
     return [agent for (agent,) in reader.all(_SECRET_HOLDERS)]
 
 
@@ -220,7 +223,7 @@ def delete_secret(tx: Tx, id: str) -> None:
 
 
 def pep(reader: Reader, id_or_name: str) -> Pep | None:
-    """Return the static PEP of that id or name, revoked or not."""
+    """Return the static PEP with that id or name, also if it is revoked."""
     row = reader.one(_PEP, named=id_or_name)
     return None if row is None else Pep(*row)
 
@@ -257,13 +260,13 @@ def pep_keys(reader: Reader, pep: str) -> list[PepKey]:
 
 
 def find_pep_key(reader: Reader, digest: bytes) -> tuple[Pep, PepKey] | None:
-    """Return a key of a PEP that is not revoked, by the digest of the key."""
+    """Return the API key with this digest, and its PEP; None if the key is unknown or its PEP is revoked."""
     row = reader.one(_FIND_PEP_KEY, digest=digest)
     return None if row is None else (Pep(*row[:5]), PepKey(*row[5:]))
 
 
 def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int) -> None:
-    """Store the digest of a new key; keys of the PEP that have ended are deleted."""
+    """Store the digest of a new API key; delete the expired keys of the PEP."""
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
     tx.touch("pep_key", key_id)
@@ -272,12 +275,12 @@ def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int
 
 
 def use_pep_key(tx: Tx, digest: bytes) -> None:
-    """Record the use of a key at this instant."""
+    """Record the current use of an API key."""
     tx.run(_USE_PEP_KEY, digest=digest, now=tx.now)
 
 
 def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
-    """Let the keys of a PEP that end later end at that instant."""
+    """Set the expiry of the keys of a PEP to `at`; keys that expire earlier do not change."""
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
     tx.run(_END_PEP_KEYS, pep=pep, at=at)

@@ -67,7 +67,7 @@ def drop_anchor(tx: Tx, digest: str) -> None:
 
 
 def client(reader: Reader, client: str) -> CertificateClient | None:
-    """Return how a client authenticates by certificate; None if it does not."""
+    """Return the method by which a client authenticates by certificate; None if the client has no such method."""
     row = reader.one(_CLIENT, client=client)
     if row is None:
         return None
@@ -76,20 +76,20 @@ def client(reader: Reader, client: str) -> CertificateClient | None:
 
 
 def put_client(tx: Tx, one: CertificateClient) -> None:
-    """Store how a client authenticates by certificate, new or changed."""
+    """Store the new or changed method by which a client authenticates by certificate."""
     tx.touch("certificate_client", one.client)
     tx.run(_PUT_CLIENT, **one._asdict() | {"is_bound": int(one.is_bound)})
 
 
 def drop_client(tx: Tx, client: str) -> None:
-    """Delete how a client authenticates by certificate, with its registered certificates."""
+    """Delete the method by which a client authenticates by certificate, and its registered certificates."""
     tx.touch("certificate_client", client)
     tx.run(_DROP_CLIENT, client=client)
     set_certificates(tx, client, {})
 
 
 def certificates(reader: Reader, client: str) -> dict[str, str]:
-    """Return the registered certificates of a client (PEM) by their digests."""
+    """Return the registered certificates of a client (PEM) by digest."""
     return dict(reader.all(_CERTIFICATES, client=client))
 
 
@@ -103,14 +103,14 @@ def set_certificates(tx: Tx, client: str, certificates_by_digest: dict[str, str]
 
 
 def count_certificates(reader: Reader) -> tuple[int, int]:
-    """Return the number of registered certificates of agents, and of all other clients."""
+    """Return the number of registered certificates of agents, and the number of all other clients."""
     row = reader.one(_COUNT)
     assert row is not None
     return int(row[0]), int(row[1]) - int(row[0])
 
 
 def holder(reader: Reader, digest: str) -> str | None:
-    """Return a client that registered a certificate."""
+    """Return the id of a client that registered the certificate with this digest; None without such a client."""
     row = reader.one(_HOLDER, digest=digest)
     return None if row is None else str(row[0])
 

@@ -54,12 +54,12 @@ _PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or 
 
 
 def get(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return a client by the id that it sends; a point read."""
+    """Return a client by its client id; None for an unknown client. A point read."""
     return reader.made(_BY_ID, _client, client_id=client_id)
 
 
 def put(tx: Tx, client: OAuthClient) -> None:
-    """Store a client, new or changed."""
+    """Store a new or changed client."""
     tx.touch("client", client.client_id)
     tx.run(
         _PUT,
@@ -84,34 +84,38 @@ def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
 
 
 def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
-    """Return a page of the clients in that state, or in any, in the order of their handles."""
+    """Return a page of the clients in the state `state`, or in any state if it is empty, in the order of their
+    handles.
+    """
     return [_client(row) for row in reader.all(_LIST, after=page.after, limit=page.limit, state=state)]
 
 
 def agent_names(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of the newest agents that may ask people for consent."""
+    """Return the names of the newest `limit` agents that may ask people for consent."""
     return [name for (name,) in reader.all(_AGENT_NAMES, limit=limit)]
 
 
 def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:
-    """Note until when the stored metadata of a client need not be fetched."""
+    """Store the time until which the stored metadata of a client need not be fetched again."""
     tx.run(_SET_FRESH, client_id=client_id, until=until)
 
 
 def set_used(tx: Tx, client_id: str) -> None:
-    """Note the first consent to a client."""
+    """Record the first consent to a client."""
     tx.run(_SET_USED, client_id=client_id, now=tx.now)
 
 
 def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
-    """Return the number of unused clients, and of those from a network."""
+    """Return the number of all unused clients, and the number of unused clients from a network."""
     row = reader.one(_COUNT_UNUSED, network=network)
     assert row is not None
     return int(row[0]), int(row[1])
 
 
 def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> list[str]:
-    """Return the ids of the oldest clients without use, stored by `before`; if they wait for approval, earlier."""
+    """Return the ids of the oldest unused clients that were stored by `before`, or by `pending_before` if they
+    wait for approval.
+    """
     rows = reader.all(_UNUSED, before=before, pending_before=pending_before, limit=limit)
     return [client_id for (client_id,) in rows]
 
@@ -122,13 +126,15 @@ def add_registration_token(tx: Tx, digest: str, *, id: str, expires_at: int, use
 
 
 def use_registration_token(tx: Tx, digest: str) -> str | None:
-    """Use an initial access token; return its id, None if it is unknown, used up or expired."""
+    """Use an initial access token for one registration; return its id, or None if the token is unknown, used up
+    or expired.
+    """
     row = tx.one(_USE_TOKEN, digest=digest, now=tx.now)
     return None if row is None else str(row[0])
 
 
 def count_registration_tokens(tx: Tx) -> int:
-    """Delete the initial access tokens that have ended; return the number of the others."""
+    """Delete the initial access tokens that have expired or are used up; return the number of the others."""
     tx.run(_PRUNE_TOKENS, now=tx.now)
     row = tx.one(_COUNT_TOKENS)
     return 0 if row is None else int(row[0])

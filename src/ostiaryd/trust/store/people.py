@@ -1,7 +1,7 @@
-"""Login of people: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failures.
+"""Stored data of logins: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failures.
 
-Rows from before `person.logins_since` are void: a person who left and returns begins anew. The sessions of a person are
-void while the kill switch stops the person, and can be ended meanwhile.
+Rows from before `person.logins_since` are not valid: a person who left and returns sets up a new login. The sessions of
+a person are not valid while the kill switch stops the person; they can be ended during this time.
 """
 
 from __future__ import annotations
@@ -131,13 +131,13 @@ _decode = json_decoder(tuple[Proof, ...])
 
 
 def find_session(reader: Reader, digest: bytes, *, now: int) -> Session | None:
-    """Return the live session of an active person by the digest of its cookie."""
+    """Return the live session of an active person by the digest of its cookie; None if there is no such session."""
     row = reader.one(_FIND_SESSION, digest=digest, now=now)
     return None if row is None else _session(row)
 
 
 def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return the live session of an active person by its id."""
+    """Return the live session of an active person by its id; None if there is no such session."""
     row = reader.one(_GET_SESSION, id=id, now=now)
     return None if row is None else _session(row)
 
@@ -148,26 +148,28 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def get_unended(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return a session by its id that is live, or will be once a stop of its person is lifted."""
+    """Return a session by its id if it is live, or will be live when a stop of its person is lifted; else None."""
     row = reader.one(_GET_UNENDED, id=id, now=now)
     return None if row is None else _session(row)
 
 
 def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> list[Session]:
-    """Return the sessions of a person, or of all, that are live, or will be once a stop of the person is lifted."""
+    """Return the sessions of a person, or of all persons, that are live, or will be live when a stop of the
+    person is lifted.
+    """
     if person is None:
         return [_session(row) for row in reader.all(_ALL_UNENDED, now=now)]
     return [_session(row) for row in reader.all(_UNENDED_OF, person=person, now=now)]
 
 
 def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
-    """Store a new session under the digest of its cookie."""
+    """Store a new session with the digest of its cookie."""
     tx.touch("session", one.id)
     tx.run(_ADD_SESSION, person=one.person, **_login_values(one, digest, idle_until=idle_until))
 
 
 def renew_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
-    """Give a session another cookie, and the proofs of a new login of its person."""
+    """Give a session another cookie and the proofs of a new login of its person."""
     tx.touch("session", one.id)
     tx.run(_RENEW_SESSION, **_login_values(one, digest, idle_until=idle_until))
 
@@ -186,23 +188,23 @@ def _login_values(one: Session, digest: bytes, *, idle_until: int) -> dict[str, 
 
 
 def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
-    """Record a use of a session."""
+    """Record a use of a session, and postpone its idle timeout to `idle_until`."""
     tx.run(_USE_SESSION, id=id, now=tx.now, idle_until=idle_until)
 
 
 def end_session(tx: Tx, id: str) -> bool:
-    """End a session; return whether it had not ended before. Its row stays until its expiry."""
+    """End a session; return whether the session had not ended before. Its row is kept until the session expires."""
     tx.touch("session", id)
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
 
 
 def live_sessions(reader: Reader) -> list[str]:
-    """Return the ids of all sessions that were not ended."""
+    """Return the ids of all sessions that were not ended, including expired sessions."""
     return [id for (id,) in reader.all(_LIVE_SESSIONS)]
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return the id and the person of sessions that ended and are not closed, the first ended first."""
+    """Return the id and the person of sessions that ended and are not closed, in the order of their ends."""
     return [(id, person) for id, person in reader.all(_ENDED_SESSIONS, limit=limit)]
 
 
@@ -212,12 +214,12 @@ def close_session(tx: Tx, id: str) -> None:
 
 
 def any_expired(reader: Reader, *, now: int) -> bool:
-    """Return whether a session or a setup link has expired and is stored still."""
+    """Return whether an expired session or setup link is still stored."""
     return reader.one(_ANY_EXPIRED, now=now) is not None
 
 
 def drop_expired(tx: Tx, *, now: int, limit: int) -> int:
-    """Delete at most `limit` sessions that have expired, and every such setup link; return their number."""
+    """Delete at most `limit` expired sessions, and all expired setup links; return the number of deleted rows."""
     sessions = tx.all(_DROP_EXPIRED_SESSIONS, now=now, limit=limit)
     links = tx.all(_DROP_EXPIRED_LINKS, now=now)
     for (id,) in sessions:
@@ -228,7 +230,7 @@ def drop_expired(tx: Tx, *, now: int, limit: int) -> int:
 
 
 def password(reader: Reader, person: str) -> str | None:
-    """Return the hash of the password of an active person, as a PHC string."""
+    """Return the hash of the password of an active person, as a PHC string; None without a password."""
     row = reader.one(_PASSWORD, person=person)
     return None if row is None else str(row[0])
 
@@ -246,19 +248,21 @@ def drop_password(tx: Tx, person: str) -> None:
 
 
 def totp(reader: Reader, person: str) -> tuple[bytes, int] | None:
-    """Return the sealed secret of a person's authenticator app, and the step of the last code that was accepted."""
+    """Return the encrypted secret of a person's authenticator app, and the step of the last accepted code; None
+    without an app.
+    """
     row = reader.one(_TOTP, person=person)
     return None if row is None else (bytes(row[0]), row[1])
 
 
 def set_totp(tx: Tx, person: str, sealed: bytes, *, step: int) -> None:
-    """Store the sealed secret of an authenticator app, and the step of its first code."""
+    """Store the encrypted secret of an authenticator app, and the step of its first code."""
     tx.touch("totp", person)
     tx.run(_SET_TOTP, person=person, sealed=sealed, step=step, now=tx.now)
 
 
 def use_totp(tx: Tx, person: str, *, step: int) -> bool:
-    """Record the step of a code; return False if a code of that step or a later one was accepted before."""
+    """Record the step of a code as used; return False if a code of that step or a later step was accepted before."""
     return bool(tx.run(_USE_TOTP, person=person, step=step))
 
 
@@ -269,7 +273,7 @@ def drop_totp(tx: Tx, person: str) -> None:
 
 
 def find_passkey(reader: Reader, id: str) -> Passkey | None:
-    """Return a passkey of an active person by its credential id."""
+    """Return a passkey of an active person by its credential id; None if there is no such passkey."""
     row = reader.one(_FIND_PASSKEY, id=id)
     return None if row is None else _passkey(row)
 
@@ -280,7 +284,7 @@ def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
 
 
 def is_passkey(reader: Reader, id: str) -> bool:
-    """Return whether a passkey of that id is stored, of whatever person."""
+    """Return whether a passkey with that credential id is stored, for any person."""
     return reader.one(_IS_PASSKEY, id=id) is not None
 
 
@@ -305,7 +309,7 @@ def use_passkey(tx: Tx, id: str, *, sign_count: int) -> None:
 
 
 def drop_passkey(tx: Tx, id: str, *, person: str) -> bool:
-    """Delete a passkey of a person; return whether there was one."""
+    """Delete a passkey of a person; return whether the passkey existed."""
     tx.touch("passkey", id)
     return bool(tx.run(_DROP_PASSKEY, id=id, person=person))
 
@@ -317,19 +321,19 @@ def count_recovery_codes(reader: Reader, person: str) -> int:
 
 
 def has_recovery_code(reader: Reader, digest: bytes, *, person: str) -> bool:
-    """Return whether that is an unused recovery code of a person."""
+    """Return whether the digest is that of an unused recovery code of a person."""
     return reader.one(_RECOVERY, digest=digest, person=person) is not None
 
 
 def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:
-    """Replace the recovery codes of a person; none deletes all."""
+    """Replace the recovery codes of a person; without digests, all codes are deleted."""
     tx.run(_DROP_RECOVERY, person=person)
     for digest in digests:
         tx.run(_ADD_RECOVERY, digest=digest, person=person, now=tx.now)
 
 
 def use_recovery_code(tx: Tx, digest: bytes, *, person: str) -> bool:
-    """Delete a recovery code of a person; return whether there was one."""
+    """Delete a recovery code of a person; return whether the code existed."""
     return bool(tx.run(_USE_RECOVERY, digest=digest, person=person))
 
 
@@ -344,13 +348,15 @@ def drop_credentials(tx: Tx, person: str) -> None:
 
 
 def find_setup_link(reader: Reader, digest: bytes, *, now: int) -> str | None:
-    """Return the person that a setup link is for; None if it was used, has expired, or the person has left."""
+    """Return the id of the person that a setup link belongs to; None if the link was used or has expired, or
+    the person has left.
+    """
     row = reader.one(_LINK, digest=digest, now=now)
     return None if row is None else str(row[0])
 
 
 def add_setup_link(tx: Tx, digest: bytes, *, person: str, expires_at: int) -> None:
-    """Store a setup link, which replaces every earlier one of the person."""
+    """Store a setup link of a person; delete the person's earlier links."""
     tx.touch("setup_link", person)
     tx.run(_DROP_LINKS, person=person)
     tx.run(_ADD_LINK, digest=digest, person=person, now=tx.now, expires_at=expires_at)
@@ -370,23 +376,23 @@ def drop_single_use(tx: Tx) -> None:
 
 
 def failures(reader: Reader, slot: str) -> Failures:
-    """Return the failures of a slot."""
+    """Return the failures of a throttle slot."""
     row = reader.one(_FAILURES, slot=slot)
     return NONE if row is None else Failures(*row)
 
 
 def set_failures(tx: Tx, slot: str, one: Failures) -> None:
-    """Store the failures of a slot."""
+    """Store the failures of a throttle slot."""
     tx.run(_SET_FAILURES, slot=slot, failures=one.number, at=one.at)
 
 
 def drop_failures(tx: Tx, slot: str) -> None:
-    """Forget the failures of a slot."""
+    """Delete the failures of a throttle slot."""
     tx.run(_DROP_FAILURES, slot=slot)
 
 
 def prune_failures(tx: Tx, *, before: int) -> int:
-    """Forget failures before that instant; return the number of slots."""
+    """Delete the throttle slots whose last failure was at `before` or earlier; return their number."""
     return tx.run(_PRUNE_FAILURES, before=before)
 
 

@@ -1,4 +1,4 @@
-"""Identity providers, and the accounts at them that are linked to persons."""
+"""Stored identity providers, and the accounts at them that are linked to persons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINKS = sql("select sub, person from login_identity where issuer = :issuer and 
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of the column `settings`."""
+    """The content of the column `settings` of a provider."""
 
     label: str
     preset: Preset
@@ -60,7 +60,7 @@ def providers(reader: Reader) -> list[Provider]:
 
 
 def insert(tx: Tx, provider: Provider) -> None:
-    """Insert a provider."""
+    """Store a new provider."""
     tx.touch("login_provider", provider.provider_id)
     tx.run(
         _INSERT,
@@ -74,32 +74,32 @@ def insert(tx: Tx, provider: Provider) -> None:
 
 
 def update(tx: Tx, provider: Provider) -> None:
-    """Replace the settings of a provider; name and issuer stay."""
+    """Replace the settings of a provider; its name and issuer do not change."""
     tx.touch("login_provider", provider.provider_id)
     tx.run(_UPDATE, id=provider.provider_id, settings=_render(provider), sealed=provider.sealed)
 
 
 def delete(tx: Tx, provider_id: str) -> None:
-    """Delete a provider. The links of its issuer stay."""
+    """Delete a provider. The account links of its issuer are kept."""
     tx.touch("login_provider", provider_id)
     tx.run(_DELETE, id=provider_id)
 
 
 def linked(reader: Reader, issuer: str, sub: str) -> str | None:
-    """Return the id of the person that is linked to an account at a provider; None if there is none."""
+    """Return the id of the person that an account at a provider is linked to; None without a link."""
     row = reader.one(_LINKED, issuer=issuer, sub=sub)
     return None if row is None else str(row[0])
 
 
 def link(tx: Tx, issuer: str, sub: str, person: str) -> None:
-    """Link an account at a provider to a person, in the place of an earlier link."""
+    """Link an account at a provider to a person; an earlier link of the account is replaced."""
     tx.touch("login_identity", f"{issuer} {sub}")
     tx.run(_UNLINK, issuer=issuer, sub=sub)
     tx.run(_LINK, issuer=issuer, sub=sub, person=person, now=tx.now)
 
 
 def unlink(tx: Tx, issuer: str, sub: str) -> int:
-    """Remove a link; return 0 if there was none."""
+    """Delete the link of an account; return the number of deleted links, 0 or 1."""
     tx.touch("login_identity", f"{issuer} {sub}")
     return tx.run(_UNLINK, issuer=issuer, sub=sub)
 
