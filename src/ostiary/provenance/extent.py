@@ -1,9 +1,9 @@
-"""The extent of a call: the later calls that a person's approval of it also covers.
+"""The extent of an approval: the later calls that a person's approval of one call also covers.
 
-A later call is covered if it has the same effect on the same counterpart: the same value in every argument but outgoing
-text, times, amounts and presentation options. It needs no further policy answered, has no larger amount, and no link,
-address or warning that the person did not see. An approval ends if untrusted content that the task reads afterwards has
-a value that the call names, because the content may then direct the agent.
+A later call is covered if it has the same effect on the same counterpart: every argument has the same value, except
+outgoing text, times, amounts and presentation options. No further policy may require approval, no amount may be larger,
+and no link, address or warning may be new to the person. The approval ends if the task later reads untrusted content
+that contains a value of the call, because this content may then direct the agent.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiary.provenance.origins.words import amount as amount_of
 
 WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unrequested")
-"""Members of a context that a person must see: flags, and sets of words."""
+"""Members of a decision's context that a person must see before approval. Each is a flag or a set of words."""
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The facts of a call that decide whether the approval of another call covers it."""
+    """The facts of a call that determine whether an approval of another call covers the call."""
 
     counterpart: str
     """digest of the agent, the task, the tool and every argument that is not text, a time or an amount"""
     policies: tuple[str, ...] = ()
-    """ids of the policies that ask"""
+    """ids of the policies that require approval"""
     amounts: dict[str, str] = {}
     foreign: tuple[str, ...] = ()
-    """links and addresses in outgoing text that are neither the person's nor of a record"""
+    """links and mail addresses in outgoing text that come neither from the person nor from a record"""
     warnings: tuple[str, ...] = ()
-    """`carries:personal`, `mentioned`"""
+    """results of `warnings_of`, such as `carries:personal` and `mentioned`"""
     outside: str = ""
-    """digest of the untrusted content that the task had read"""
+    """digest of the untrusted content that the task had read before the call"""
 
     def is_within(self, agreed: Extent, *, mentioned: bool) -> bool:
-        """Return whether an approval of `agreed` covers this call. `mentioned`: untrusted content has a value that this
-        call names.
+        """Return whether an approval of the call with extent `agreed` covers this call. `mentioned`: true if
+        untrusted content contains a value that this call names.
         """
         return (
             self.counterpart == agreed.counterpart
@@ -69,11 +69,11 @@ def extent_of(
     warnings: Iterable[str],
     outside: str,
 ) -> Extent | None:
-    """Return the extent of a call; None if an approval covers that call alone: it identifies nothing, has text that is
-    too long to search, or has so many foreign links that not all are listed.
+    """Return the extent of a call. Return None if an approval can cover this call only: if no argument identifies a
+    recipient or an object, a text is too long to search, or there are too many foreign links to list all.
 
-    `arguments`: arguments that may be shown; `secrets`: digests of the others. Raises Malformed for arguments without
-    a digest.
+    `arguments`: the arguments that may be shown; `secrets`: digests of all other arguments. Raises Malformed if the
+    arguments have no canonical JSON.
     """
     if (
         any(len(links) >= MAX_FOREIGN for links in foreign.values())
@@ -92,18 +92,20 @@ def extent_of(
 
 
 class SplitArguments(NamedTuple):
-    """The arguments that every covered call has unchanged, as they were sent, and the amounts, each by name."""
+    """The arguments of a call in two parts, each by name: `named` are the arguments that must be the same in
+    every covered call, as sent; `amounts` may be lower.
+    """
 
     named: dict[str, Any]
     amounts: dict[str, str]
 
 
 def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments | None:
-    """Return the arguments that every covered call has unchanged, and the amounts. None if no argument identifies a
-    recipient or an object, or if a text is too long to search.
+    """Return the arguments that must be the same in every covered call, and the amounts. Return None if no argument
+    identifies a recipient or an object, or if a text is too long to search.
 
-    Left out are presentation options, and arguments that the catalogue calls `text`, or `time` unless the effect is
-    grave. Kept are `command`, which is text that is executed, and `fixed-time`.
+    Presentation options, arguments of kind `text` and, unless the effect is grave, arguments of kind `time` are
+    omitted. Arguments of kind `command` (text that is executed) and `fixed-time` are included.
     """
     split, identifies = SplitArguments({}, {}), False
     for name, value in arguments.items():
@@ -127,14 +129,16 @@ def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments 
 
 
 def may_vary(tool: Tool, name: str) -> bool:
-    """Return whether an approval covers any value of that argument: outgoing text, a time, or a presentation option."""
+    """Return whether an approval covers every value of the argument `name`: outgoing text, a time, or a
+    presentation option.
+    """
     word = tool.kinds.get(name)
     is_time = word == Kind.TIME and tool.effect not in GRAVE
     return name in tool.presentation or word == Kind.TEXT or is_time
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """Yield the arguments that identify a recipient or an object: path, kind and value."""
+    """Yield each argument that identifies a recipient or an object, as (path, kind, value)."""
     return (leaf for leaf in judged_leaves(None, tool, arguments) if leaf[1] in POINTS)
 
 
@@ -144,8 +148,8 @@ def digest_outside(memory: Memory) -> str:
 
 
 def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether untrusted content has a value that the call names, even if trusted content has it too. True if the
-    memory has forgotten some untrusted content.
+    """Return whether untrusted content contains a value that the call names, even if trusted content contains
+    the value too. True if the memory has lost some untrusted content.
     """
     if memory.has_forgotten:
         return True
@@ -154,14 +158,14 @@ def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 
 def warnings_of(context: Mapping[str, object] | None) -> list[str]:
-    """Return the warnings of a decision's context as words: `mentioned`, `carries:personal`."""
+    """Return the warnings in a decision's context as words, such as `mentioned` and `carries:personal`."""
     pairs = [(name, (context or {}).get(name)) for name in WARNINGS]
     flags = [name for name, value in pairs if value is True]
     return flags + [f"{name}:{one}" for name, value in pairs if isinstance(value, frozenset) for one in sorted(value)]
 
 
 def _number(value: object) -> str | None:
-    """Return the amount as digits; None if it cannot be compared, for example because of a currency."""
+    """Return an amount as digits; None if amounts of this form cannot be compared, for example with a currency."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value)

@@ -3,9 +3,9 @@
 An intent states where values may come from. Bounds and policies state the allowed access. The values of an *endorsed*
 document count as the person's for the kinds that it is endorsed for; its instructions never do.
 
-The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). It is read once from the words,
-when the task starts; decisions read the plan and never the words. An effect outside the plan is not denied: unless each
-identifying value is the person's own or endorsed, policies ask about it.
+The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). The plan is made once from the
+words, when the task starts; decisions read the plan and never the words. An effect outside the plan is not denied:
+policies require approval for it, unless each identifying value comes from the person or an endorsed document.
 
     {"words": "Pay the bill in bill.txt, up to 50 euros", "own": {"mail": "ada@example.org"},
      "endorsed": [{"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}],
@@ -29,30 +29,34 @@ from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Forbidden, Invalid
 
 MAX_WORDS = 16 << 10
-"""bytes of UTF-8"""
+"""maximum size of the words, in bytes of UTF-8"""
 MAX_OWN = 16
 MAX_ENDORSED = 8
 MAX_PLANNED = 256
-"""tools of one plan"""
+"""maximum number of tools in one plan"""
 MAX_VALUE = 512
-"""characters of a value that identifies a document, or is the person's own"""
+"""maximum length of a value that identifies a document or is in the person's own record, in characters"""
 
 Value = Annotated[str, Meta(min_length=1, max_length=MAX_VALUE)]
 FieldName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-"""Unicode categories of invisible characters"""
+"""Unicode categories of invisible characters, which the words must not contain"""
 _WRITTEN = "\n\t\u200c\u200d\u200e\u200f"
-"""invisible characters that languages need: joiners, and marks (not overrides) of direction"""
+"""invisible characters that written languages need, and that are allowed: line ends, tabs, joiners, and
+direction marks (not overrides)
+"""
 
 
 class InvalidIntent(Invalid):
-    """The value is not a valid intent of a person."""
+    """The value is not a valid intent."""
 
     code = "invalid_intent"
 
 
 class SaidBy(StrEnum):
-    """Source of the words: the person, proved by a token; an administrator; or an agent that speaks for the person."""
+    """The source of the words: a person, proved by a token; an administrator; or an agent that speaks for the
+    person.
+    """
 
     PERSON = "person"
     ADMINISTRATOR = "administrator"
@@ -60,27 +64,27 @@ class SaidBy(StrEnum):
 
 
 class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A document: the output of the tool (`files/read_file`) for this very value."""
+    """An endorsed document: the output of `tool` (such as `files/read_file`) for exactly the value `value`."""
 
     tool: ToolId
     value: Value
     kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=len(Kind))]
-    """kinds of arguments for which the values in it count as the person's"""
+    """kinds of arguments for which values in the document count as the person's"""
 
 
 class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An effect that the person's words suggest: a tool, and a cap on its amounts."""
+    """An effect that the person's words suggest: a tool, and a maximum for its amounts."""
 
     tool: ToolId
     most: Annotated[str, Meta(pattern=r"^([0-9]{1,12}(\.[0-9]{1,4})?)?\Z")] = ""
-    """the highest amount that the words state, in decimal digits; empty: no cap"""
+    """the highest amount that the words state, in decimal digits; empty: no maximum"""
 
     def is_within(self, outer: Planned) -> bool:
-        """Return whether it is the same tool with no higher cap."""
+        """Return whether `outer` is for the same tool and has no lower maximum."""
         return self.tool == outer.tool and self.within(outer) == self
 
     def within(self, outer: Planned) -> Planned:
-        """Return the same with the lower cap of the two."""
+        """Return this effect with the lower of the two maximums."""
         caps = [one.most for one in (self, outer) if one.most]
         return Planned(self.tool, min(caps, key=Decimal, default=""))
 
@@ -91,7 +95,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """the person's own record: `name`, `mail`, `account`, ..."""
     endorsed: Annotated[tuple[Endorsed, ...], Meta(max_length=MAX_ENDORSED)] = ()
     plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
-    """None: no plan was made, and every effect is judged as a planned one"""
+    """the effects that the words suggest; None: no plan was made, and every effect counts as planned"""
 
     def __post_init__(self) -> None:
         """Check the limits that the types do not express. Raises InvalidIntent."""
@@ -142,36 +146,38 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """An intent as it is stored with the task, with its source, and a salt that prevents guessing from the digest."""
+    """An intent as stored with its task: with its source, and with a salt that prevents guessing the intent
+    from its digest.
+    """
 
     intent: Intent
     said_by: SaidBy
     stated_by: str = msgspec.field(name="who")
-    """id of the caller that stated the intent; empty: the server itself"""
+    """id of the caller that stated the intent; empty: the server stated it"""
     salt: str
 
     @classmethod
     def decode(cls, text: str) -> Recorded:
-        """Return the intent of its stored text."""
+        """Return the intent from its stored JSON text."""
         return json_decoder(cls)(text)
 
     @property
     def source(self) -> tuple[SaidBy, str]:
-        """The kind of the source of the intent, and the id of the caller that stated it."""
+        """The type of the source of the intent, and the id of the caller that stated the intent."""
         return self.said_by, self.stated_by
 
     def encode(self) -> bytes:
-        """Return the canonical JSON, of which `digest` is made."""
+        """Return the intent as canonical JSON, the input of `digest`."""
         return canonical.encode(msgspec.to_builtins(self))
 
     @property
     def digest(self) -> str:
-        """Return base64url(SHA-256) of `encode()`, which the ledger keeps."""
+        """Return base64url(SHA-256) of `encode()`; the ledger records this digest."""
         return canonical.digest(msgspec.to_builtins(self))
 
 
 def parse_intent(unverified: object) -> Intent:
-    """Return the intent of its JSON value. Raises InvalidIntent."""
+    """Return the intent from a parsed JSON value. Raises InvalidIntent."""
     try:
         return convert(unverified, Intent)
     except msgspec.ValidationError as error:

@@ -1,9 +1,9 @@
-"""Argument kinds learned from data flow: which field of which tool's records the values of an argument come from.
+"""Argument kinds learned from data flow: the values of which argument come from which field of which tool's records.
 
-A value of a call that equals a field of a record that the task read before is that record's key. A guard reports the
-pair of argument and field, never the value, once a task. Only tasks that have read no untrusted content teach, so that
-an author of content cannot influence the result. A learned kind adds questions (`with_sources`) and removes none, until
-an owner confirms the tool.
+A value of a call that equals a field of a record that the task read before is a key of that record. A guard reports the
+pair of argument and field once for each task, and never the value. A task that has read untrusted content reports
+nothing, so that authors of such content cannot influence the result. A learned kind can only cause further approval
+requests (`with_sources`), until an owner confirms the tool.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from ostiary.provenance.origins.layouts import layout_of
 from ostiary.provenance.origins.scribe import hashed
 
 MAX_FIELDS = 1024
-"""values of a task that are kept"""
+"""maximum number of values that are stored for a task"""
 MAX_DEPTH, MAX_MEMBERS = 8, 64
-"""members of an object in an output; in a larger object, member names are data"""
+"""maximum depth of an output, and maximum number of members of an object in it; in an object with more members, the
+member names are data
+"""
 MAX_VALUE = 128
-"""characters of a value"""
+"""maximum length of a value in characters"""
 MIN_NUMBER = 10
-"""smaller whole numbers are equal by accident"""
+"""smallest absolute value of a whole number that is compared; smaller numbers are often equal by accident"""
 MAX_SOURCES = 8
-"""sources reported of one call"""
+"""maximum number of sources that are reported for one call"""
 _CLAIMS = frozenset((Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME))
-"""kinds whose arguments are judged already"""
+"""kinds of arguments whose origin is already judged, so that no kind is learned for these arguments"""
 _Path = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of the output of `tool`."""
+    """A value of `argument` (a dotted path) equals the field `field` (a dotted path) in an earlier output of `tool`."""
 
     argument: _Path
     tool: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -47,8 +49,9 @@ class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of the records that a task has read: by the hash of the value, the tool and the path; None where one
-    value stands in several fields. `reported`: the sources that were reported already, with their tools.
+    """The fields of the records that a task has read. `at`: the tool and the path of the field, by hash of its
+    value; None if several fields have the value. `reported`: the sources already reported, each with the tool
+    of the call.
     """
 
     at: Mapping[bytes, tuple[str, str] | None] = field(default_factory=dict)
@@ -59,7 +62,7 @@ NO_FIELDS = Fields()
 
 
 def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> Fields:
-    """Return the fields together with the fields of an output of `tool` (JSON, or a text with structure)."""
+    """Return `fields` extended with the fields of an output of `tool` (JSON, or a text with structure)."""
     if tool.is_outside or not teaches(memory):
         return fields
     layout = layout_of(output) if isinstance(output, str) else None
@@ -74,12 +77,12 @@ def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> F
 
 
 def teaches(memory: Memory) -> bool:
-    """Return whether the task has read no untrusted content."""
+    """Return whether the task may report sources: it has read no untrusted content."""
     return all(part.origin != Origin.OUTSIDE for part in memory.parts)
 
 
 def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Source, ...]:
-    """Return the sources of a call's values that were not reported yet."""
+    """Return the sources of a call's values that are not yet reported, at most MAX_SOURCES."""
     if not fields.at or not teaches(memory):
         return ()
     sources: dict[Source, None] = {}
@@ -91,13 +94,13 @@ def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[st
 
 
 def mark_reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fields:
-    """Return the fields once these sources of a call of `tool` are reported."""
+    """Return `fields` with these sources of a call of `tool` marked as reported."""
     return Fields(fields.at, fields.reported | {(tool.name, one) for one in sources})
 
 
 def with_sources(catalogue: Catalogue, learned: Iterable[tuple[str, str]]) -> Catalogue:
-    """Return the catalogue in which each learned argument (tool, path) says which thing it is about, unless the tool is
-    confirmed or the argument is judged already.
+    """Return the catalogue with the kind `object` for each learned argument (tool, path). A confirmed tool, and
+    an argument whose origin is already judged, stay unchanged.
     """
     tools = dict(catalogue.tools)
     for name, path in learned:
@@ -108,7 +111,9 @@ def with_sources(catalogue: Catalogue, learned: Iterable[tuple[str, str]]) -> Ca
 
 
 def _leaves(value: object, path: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
-    """The values that may be keys, each with its path; elements of a list have the path of the list."""
+    """Yield the values that may be keys of records, each with its path. Elements of a list have the path of the
+    list.
+    """
     if isinstance(value, Mapping):
         if depth and len(value) <= MAX_MEMBERS:
             for name, inner in value.items():

@@ -1,15 +1,16 @@
-"""History of calls, as facts for policies: of a task with all tasks of its tree, and of an agent's recent past.
+"""Histories of calls, as facts for policies: the history of a task tree, and the recent history of an agent.
 
     history = after(history, done_of(key, plan_of("mail/send", tool, classes), arguments))    an allowed call
     Before(key, history, recent, ..).context(done, arguments)                                 its `context.history`
 
-A history is kept call by call. The order in which calls are added makes no difference. Histories are bounded. A full
-history has `is_full`: neither presence nor absence in it is certain, so a call is denied if enforced policies rely on
-it. Created things do not fill a history: a thing for which there is no space counts as not created by the task.
+Calls are added one at a time, in any order with the same result. Histories are bounded. A full history has `is_full`:
+neither presence nor absence of a fact in it is certain, so a call is denied if enforced policies rely on the history.
+Created things do not fill a history: a thing for which there is no space counts as not created by the task.
 
-Values (recipients, identifiers of created objects) are eight bytes of BLAKE2s under the key of the task's memory.
+Values (recipients, identifiers of created objects) are stored as eight bytes of BLAKE2s with the key of the task's
+memory.
 
-Beyond tasks, `counterparts` remembers the recipients of the agents of an owner, since when and how often.
+For all tasks of an owner's agents, `counterparts` stores the recipients, with first use, last use and number of uses.
 """
 
 from ostiary.provenance.history.before import Before, Met, history_context, in_passing

@@ -1,4 +1,4 @@
-"""The history of a call, as policies see it: earlier calls of the task, and of the agent recently."""
+"""The history before a call, as policies see it: earlier calls of the task, and recent calls of the agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ostiary.provenance.history.kept import EFFECTS, Done, History, is_news
 
 
 class Met(NamedTuple):
-    """Counterparts of the agents of an owner, and the key under which their values are hashed."""
+    """The recipients that the agents of an owner have dealt with, and the key with which these recipients are
+    hashed.
+    """
 
     key: bytes
     counterparts: Counterparts
@@ -24,7 +26,9 @@ class Met(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The history before a call: of its task, and of the recent past of its agent. `seq` and `day` are the version."""
+    """The history before a call: of its task, and of the recent past of its agent. `seq` and `day` identify the
+    version of the history.
+    """
 
     key: bytes
     task: History
@@ -32,21 +36,27 @@ class Before:
     seq: int
     day: int
     met: Met | None = None
-    """None unless policies read it; an old state only makes fewer counterparts known, so it is not in the version"""
+    """None unless a policy reads counterparts. An outdated state only makes recipients unknown, so `seq` and
+    `day` do not cover this field.
+    """
     _fixed: list[tuple[Record, frozenset[bytes]]] = field(default_factory=list)
-    """the part that is the same for each call: the context, and the recipients of the task; empty until first read"""
+    """cache of the part that is the same for each call: the context, and the recipients of the task; empty
+    until first use
+    """
 
     @property
     def is_full(self) -> bool:
-        """Return whether a history has no space left, so that nothing may rely on it."""
+        """Return whether one of the two histories is full, so that decisions must not rely on it."""
         return self.task.is_full or self.recent.is_full
 
     def is_news(self, done: Done, *, now: int) -> bool:
-        """Return whether the call would change the history. On another day it always does."""
+        """Return whether the call would change the history. Always true after a change of the day (UTC)."""
         return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
 
     def context(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
-        """Return `context.history` of a call; `met`: its recipients, hashed under the key of the counterparts."""
+        """Return `context.history` of a call. `met`: the recipients of the call, hashed with the key of the
+        counterparts.
+        """
         if not self._fixed:
             recipients = frozenset(self.task.recipients)
             fixed = {
@@ -67,12 +77,12 @@ class Before:
 
 
 def in_passing(done: Done) -> Done:
-    """Return a call as it is remembered beyond its task: without its recipients."""
+    """Return the call without its recipients: the form in which the recent history of the agent stores the call."""
     return replace(done, recipients=(), is_more=False) if done.recipients else done
 
 
 def history_context(history: History) -> Record:
-    """Return the facts of a history that policies see, without its recipients and created things."""
+    """Return the facts of a history that policies read, without recipients and created things."""
     return {
         "tools": frozenset[object](history.tools),
         "effects": frozenset[object](name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),

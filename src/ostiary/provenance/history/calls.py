@@ -1,4 +1,4 @@
-"""The facts of a call that a history remembers: its recipients, and the things that it created."""
+"""The facts of a call that a history stores: the recipients of the call, and the things that the call created."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from ostiary.provenance.history.kept import EFFECTS, MAX_CREATED, MAX_RECIPIENTS
 MAX_DEPTH = 16
 _OUTGOING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 _RECIPIENTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS})
-"""kinds of arguments that say to whom"""
+"""kinds of arguments that name a recipient"""
 _BETWEEN = re.compile(r"[,;\n]")
 _decode = msgspec.json.Decoder().decode
 
 
 class Plan(NamedTuple):
-    """The form in which calls of a tool are remembered: a call without recipients, and the arguments that name them."""
+    """The form in which the history stores calls of a tool: `call` has no recipients; `paths` are the arguments
+    that name them.
+    """
 
     call: Done
     paths: tuple[str, ...]
 
 
 def plan_of(uid: str, tool: Tool, classes: Iterable[str]) -> Plan:
-    """Return the plan of the tool with that id (`mail/send`), which handles these data classes."""
+    """Return the plan of the tool with the id `uid` (`mail/send`), which handles the data classes `classes`."""
     call = Done(uid, EFFECTS.index(tool.effect.value), tuple(sorted(classes)), tool.is_outside)
     outgoing = tool.effect in _OUTGOING
     return Plan(call, tuple(path for path, kind in tool.argument_kinds.items() if outgoing and kind in _RECIPIENTS))
 
 
 def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
-    """Return a call of the tool with its recipients."""
+    """Return the history entry of a call, with the recipients that its arguments name."""
     call = plan.call
     if not plan.paths:
         return call
@@ -46,7 +48,7 @@ def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
 
 
 def recipients_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> tuple[tuple[bytes, ...], bool]:
-    """Return the recipients of a call, hashed, and whether it has more than are returned."""
+    """Return the recipients of a call, hashed, and true if the call has more than MAX_RECIPIENTS."""
     recipients: set[bytes] = set()
     for path in plan.paths:
         value = arguments.get(path)
@@ -59,7 +61,7 @@ def recipients_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> tuple
 
 
 def _at(value: object, path: str) -> list[object]:
-    """Return the values at a name or dotted path; of a list, those of each element."""
+    """Return the values at a name or dotted path. In a list, return the values of all elements."""
     if isinstance(value, list | tuple):
         return [values for item in value for values in _at(item, path)]
     if not isinstance(value, Mapping):
@@ -72,7 +74,9 @@ def _at(value: object, path: str) -> list[object]:
 
 
 def _recipients(text: str) -> Iterator[str]:
-    """Yield each recipient of a text. Separators: commas, semicolons, lines, and spaces between mail addresses."""
+    """Yield each recipient that a text names. Separators are commas, semicolons, line ends, and white space
+    between mail addresses.
+    """
     parts = _BETWEEN.split(text) if "," in text or ";" in text or "\n" in text else [text]
     if text.count("@") > 1:
         parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
@@ -83,7 +87,9 @@ def _recipients(text: str) -> Iterator[str]:
 
 
 def created_by(key: bytes, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[bytes, ...]:
-    """Return the hashed names of the things that a call created, by the catalogue, each for one argument of tools."""
+    """Return hashes of the things that a call created, at most MAX_CREATED, as `tool.creates` declares them.
+    Each hash stands for the thing's name as the value of one argument.
+    """
     created: set[bytes] = set()
     opened = _opened(output) if tool.creates else None
     for argument, path in tool.creates.items():
@@ -96,7 +102,9 @@ def created_by(key: bytes, uid: str, tool: Tool, arguments: Mapping[str, Any], o
 
 
 def _opened(output: object) -> object:
-    """Return the JSON value in a text; of a list with one element, that element."""
+    """Return the JSON object in a text; None for malformed JSON. A list with one element stands for this
+    element. Any other value is returned unchanged.
+    """
     if isinstance(output, list) and len(output) == 1:
         output = output[0]
     if isinstance(output, str) and output.lstrip()[:1] == "{":
@@ -108,7 +116,9 @@ def _opened(output: object) -> object:
 
 
 def is_created(history: History, key: bytes, uid: str, arguments: Mapping[str, Any]) -> frozenset[object]:
-    """Return the names of the arguments whose values were all created by this task with tools of the same resource."""
+    """Return the names of the arguments whose values all name things that this task created with tools of the
+    same resource.
+    """
     if not history.created:
         return frozenset()
     created = frozenset(history.created)
@@ -136,7 +146,7 @@ def _hasher(key: bytes) -> blake2s:
 
 
 def _leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """Yield the scalars inside as texts; NUL for a value that is too deep, or of no JSON type."""
+    """Yield the scalars in a value as texts; NUL for a value that is nested too deeply, or of no JSON type."""
     match value:
         case None:
             return

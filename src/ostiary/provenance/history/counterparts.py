@@ -1,7 +1,7 @@
-"""Counterparts: the recipients of the agents of one owner, in all tasks: since when, and how often.
+"""Counterparts: the recipients of the agents of one owner in all tasks, with first use, last use and number of uses.
 
-A recipient without an entry is unknown. Where there is no space for an entry, the recipient stays unknown, so that
-forgetting makes no recipient known. Values are hashed as in a history, under a key of the owner.
+A recipient without an entry is unknown. If an entry is removed for lack of space, its recipient becomes unknown; lack
+of space never makes a recipient known. Values are hashed as in a history, with a key of the owner.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ostiary.provenance.history.kept import Value
 
 MAX_COUNTERPARTS = 512
 MAX_MET = 16 << 10
-"""bytes of the stored counterparts of an owner"""
+"""maximum size of the stored counterparts of an owner, in bytes"""
 MAX_USES = 1 << 20
 
 Day = Annotated[int, Meta(ge=0, lt=1 << 24)]
 
 
 class Counterpart(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`since` and `last`: days since the epoch."""
+    """A recipient that the agents of an owner have dealt with. `since` and `last`: days since 1970-01-01."""
 
     value: Value
     since: Day
@@ -36,17 +36,17 @@ class Counterpart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Entries in the order of their values, each once. `seq`: the number of changes."""
+    """The counterparts of one owner, sorted by value, each value once. `seq`: the number of changes."""
 
     entries: Annotated[tuple[Counterpart, ...], Meta(max_length=MAX_COUNTERPARTS)] = ()
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
 
     def recipient_context(self, values: Collection[bytes], *, is_more: bool, day: int) -> Record:
-        """Return `context.history.counterparts` of a call to these values.
+        """Return `context.history.counterparts` of a call to the recipients `values`.
 
-        `unknown`: the number of unknown values; if 0, `age_days` is the age of the newest entry, and `uses` the least
-        number of uses. `is_more`: the call has further recipients, which count as unknown. A call without recipients
-        has no unknown ones.
+        `unknown`: the number of unknown recipients. If it is 0, `age_days` is the age of the newest entry among the
+        recipients, and `uses` the smallest number of uses; otherwise both are 0. `is_more`: true if the call has
+        further recipients, which count as one unknown recipient. A call without recipients has no unknown recipients.
         """
         dealt = [one for one in self.entries if one.value in values]
         unknown = len(values) - len(dealt) + is_more
@@ -60,8 +60,8 @@ NOBODY = Counterparts()
 
 
 def record_recipients(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> Counterparts:
-    """Return the counterparts after an allowed call to these values. If full, entries with one use go first; of equal
-    entries, the least recently used.
+    """Return the counterparts after an allowed call to the recipients `values`. If there are more than
+    MAX_COUNTERPARTS, remove entries with a single use first, and among these the least recently used ones.
     """
     if not values:
         return counterparts
@@ -78,12 +78,12 @@ def record_recipients(counterparts: Counterparts, values: Collection[bytes], *, 
 
 
 def pack(counterparts: Counterparts) -> bytes:
-    """Return the stored form (msgpack)."""
+    """Return the counterparts in their stored form (msgpack)."""
     return msgspec.msgpack.encode(counterparts)
 
 
 def unpack(body: bytes) -> Counterparts:
-    """Return the counterparts of a stored form. Raises Malformed."""
+    """Return the counterparts that `pack` packed. Raises Malformed."""
     try:
         return msgpack_decoder(Counterparts)(body)
     except msgspec.DecodeError as error:

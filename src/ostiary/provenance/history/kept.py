@@ -1,4 +1,4 @@
-"""A bounded history of calls. The order in which calls are added makes no difference."""
+"""A bounded history of calls. The order in which calls are added does not matter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ostiary.protocol.decoding import msgpack_decoder
 from ostiary.protocol.errors import Malformed
 
 WIDTH = 8
-"""bytes of a value"""
+"""size of a hashed value in bytes"""
 MAX_TOOLS = 64
 MAX_TOOL_BYTES = 3072
 MAX_CLASS_BYTES = 1024
 MAX_RECIPIENTS = 128
 MAX_CREATED = 64
 MAX_HISTORY = 8 << 10
-"""bytes of a history"""
+"""maximum size of a stored history in bytes"""
 MAX_COUNT = 1 << 40
 EFFECTS = tuple(effect.value for effect in Effect)
 
@@ -30,7 +30,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An allowed call. `is_more`: it has more recipients than `recipients` has."""
+    """An allowed call. `is_more`: true if the call has more recipients than `recipients` contains."""
 
     tool: Name
     effect: Annotated[int, Meta(ge=0, lt=len(EFFECTS))]
@@ -42,14 +42,14 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The facts of all calls, sorted. `counts`: calls by effect, without reads."""
+    """The facts of all calls in a history, sorted. `counts`: the number of calls by effect; reads are not counted."""
 
     tools: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     read_classes: tuple[str, ...] = ()
     counts: tuple[int, ...] = (0,) * len(EFFECTS)
     effects: int = 0
-    """bits, as EFFECTS has them"""
+    """effects of the calls as bits: bit N stands for EFFECTS[N]"""
     has_seen_outside: bool = False
     recipients: tuple[bytes, ...] = ()
     created: tuple[bytes, ...] = ()
@@ -61,7 +61,7 @@ _READ = EFFECTS.index(Effect.READ.value)
 
 
 def after(history: History, done: Done) -> History:
-    """Return the history after an allowed call."""
+    """Return the history with one more allowed call."""
     counts = [0] * len(EFFECTS)
     counts[done.effect] = int(done.effect != _READ)
     call = History(
@@ -78,7 +78,7 @@ def after(history: History, done: Done) -> History:
 
 
 def joined(one: History, other: History) -> History:
-    """Return the union of two histories that have no call in common."""
+    """Return the union of two histories that share no call."""
     tools, no_tools = _names(one.tools, other.tools, most=MAX_TOOLS, size=MAX_TOOL_BYTES)
     classes, no_classes = _names(one.classes, other.classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
     read, no_read = _names(one.read_classes, other.read_classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
@@ -102,14 +102,16 @@ def created(history: History, values: Iterable[bytes]) -> History:
 
 
 def _merged(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return all values, sorted, each once, so that the order of calls does not change the part within a limit."""
+    """Return all values, sorted, without duplicates, so that a later cut at a limit does not depend on the
+    order of calls.
+    """
     if not other:
         return one
     return tuple(sorted({*one, *other}))
 
 
 def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int) -> tuple[tuple[str, ...], bool]:
-    """Return the names that fit, and whether others do not."""
+    """Return the names that fit the limits `most` (names) and `size` (bytes), and true if some names do not fit."""
     every = _merged(one, other)
     kept = 0
     for name in every[:most]:
@@ -121,7 +123,7 @@ def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int
 
 
 def is_news(history: History, done: Done) -> bool:
-    """Return whether the call would change the history; True in case of uncertainty."""
+    """Return whether the call may change the history. False only if the call certainly changes nothing."""
     return not (
         done.effect == _READ
         and history.effects >> _READ & 1
@@ -134,12 +136,12 @@ def is_news(history: History, done: Done) -> bool:
 
 
 def pack(history: History) -> bytes:
-    """Return the stored form (msgpack)."""
+    """Return the history in its stored form (msgpack)."""
     return msgspec.msgpack.encode(history)
 
 
 def unpack(body: bytes) -> History:
-    """Return the history of a stored form. Raises Malformed."""
+    """Return the history that `pack` packed. Raises Malformed."""
     try:
         return msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:

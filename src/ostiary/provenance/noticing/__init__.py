@@ -1,12 +1,12 @@
-"""Detection of odd behaviour at guards and at the server: events, findings, and the risk that they raise.
+"""Detection of unusual behaviour at guards and at the server: events, findings, and the risk score that they raise.
 
 At a guard, for each call of a task before it runs:
 
     event = Event(.., **traced(session, memory, tool, arguments, context)._asdict())
-    noticed = notice(profile, session, event)                              the oddities of the call
-    session = extend_session(session, memory, tool, arguments, output)     once it has returned
+    noticed = notice(profile, session, event)                              the findings about the call
+    session = extend_session(session, memory, tool, arguments, output)     after it has returned
 
-and at the server, for each allowed call: `profile = learn(profile, event)`.
+At the server, for each allowed call: `profile = learn(profile, event)`.
 """
 
 from ostiary.provenance.noticing.event import Event

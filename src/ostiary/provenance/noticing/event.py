@@ -1,4 +1,4 @@
-"""An act of an agent as detectors see it: a call at a guard before it runs, or an entry of the ledger."""
+"""An event as detectors see it: a call at a guard before the call runs, or an entry of the ledger."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from ostiary.provenance.noticing.finding import Noticed
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The facts of the event; times in microseconds. An unknown fact is empty. Arguments are
-    described, never quoted.
-    """
+    """The facts of an event; times in microseconds. An unknown fact is empty. Arguments are described, never quoted."""
 
     at: int
     late: int = 0
-    """time between the event and its report, if a guard could not report it sooner"""
+    """time between the event and its report, if the guard could not report the event at once"""
     action: str
     """action of the ledger: `tool.call`, `token.issue`, ..."""
     outcome: str
@@ -25,10 +23,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     resource: str = ""
     """URI of the resource"""
     tool: str = ""
-    """`files/read_file`"""
+    """id of the tool, such as `files/read_file`"""
     effect: str = ""
     canary: bool = False
-    """True if the catalogue says that the tool is a decoy"""
+    """true if the catalogue declares the tool a decoy"""
     classes: tuple[str, ...] = ()
     """data classes that the tool handles"""
     origins: tuple[tuple[str, str], ...] = ()
@@ -38,35 +36,39 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     links: str = ""
     """the least trusted origin of the links and mail addresses in outgoing text"""
     is_mixed: bool = False
-    """True if at least one value of the call is the person's own or of a document that they named"""
+    """true if at least one value of the call comes from the person: their words, their own record, or an
+    endorsed document
+    """
     values_in_text: int = msgspec.field(default=0, name="together")
-    """number of values of the call, other than the person's, in the one untrusted text that has most of them"""
+    """number of values of the call that one untrusted text contains and no trusted source has; of several
+    texts, the highest number
+    """
     is_named: bool = False
-    """True if that text is of a document that the person named"""
+    """true if the untrusted text counted in `values_in_text` is from a document that the person named"""
     signs: tuple[str, ...] = ()
-    """signs that the decision found in the flow of data into the call, by the names of
-    `ostiary.provenance.noticing.noticing`
+    """signs in the flow of data into the call; their names are the keys of
+    `ostiary.provenance.noticing.noticing.SIGNS`
     """
     shape: str = ""
-    """names and descriptions of the arguments, shortened"""
+    """names of the arguments with descriptions of their values, shortened"""
     reasons: tuple[str, ...] = ()
     """codes of the reasons of a denial"""
     bytes: int = 0
     records: int = 0
     key: str = ""
-    """thumbprint of the key that proved it"""
+    """thumbprint of the key that proved the caller's identity"""
     network: str = ""
-    """network of the caller's address, never the address"""
+    """network that contains the caller's address; the address itself is not stored"""
     place: tuple[float, float] | None = None
-    """latitude and longitude of that network, where configuration says it"""
+    """latitude and longitude of that network, in degrees, if the configuration states them"""
     threat: tuple[str, int] | None = None
-    """name and points of a threat list that has the caller's address, or an indicator among the arguments"""
+    """name and points of a threat list that contains the caller's address, or an indicator from the arguments"""
     actors: tuple[str, ...] = ()
-    """agents behind the caller, in its delegation chain"""
+    """agents behind the caller in its delegation chain"""
     reporter: str = ""
     """the resource whose guard reported the event; empty: the server observed it"""
     model: str = ""
     noticed: tuple[Noticed, ...] = ()
-    """oddities that the guard noticed"""
+    """findings of the guard's detectors"""
     number: int = -1
-    """number of its ledger entry; -1: none"""
+    """number of the event's ledger entry; -1: none"""

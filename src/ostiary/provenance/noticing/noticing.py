@@ -1,15 +1,15 @@
-"""Oddities of a call before it runs, judged by the origins of its values and by the agent's usual behaviour.
+"""Findings about a call before it runs, from the origins of its values and the agent's usual behaviour.
 
-Only calls that have an effect or send data are judged. Each rule gives points; the points of one call combine as
-independent risks do (`total_points`). A habit takes away a part of the points and never all: an agent that was led to
-bad habits is still noticed. No rule interprets words: neither the person's, nor a tool's, nor those of untrusted
-sources.
+Only calls that have an effect or send data are judged, and calls of decoys. Each rule gives points; the points of one
+call combine like independent risks (`total_points`). A habit of the agent removes a part of the points and never all,
+so that an agent that was led to bad habits still raises findings. No rule interprets the words of the person, of a
+tool or of untrusted sources.
 
     purpose_drift   the bounds of the task, or the agent's scopes, refuse the call
-    origin_drift    a value that identifies an object or recipient, or a link in outgoing text, is untrusted or from
-                    nowhere
+    origin_drift    a value that identifies an object or recipient, or a link in outgoing text, is from untrusted
+                    content or from nowhere
     instructed      one untrusted text contains several values of the call
-    flow_drift      data flows in a way that no honest task needs (`SIGNS`)
+    flow_drift      data flows in a way that honest tasks do not need (`SIGNS`)
 
 The points were measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a-budget.md describes the method.
 """
@@ -25,28 +25,30 @@ from ostiary.provenance.noticing.session import Session
 
 GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
-"""points of a call outside its task; fewer if the person stated all its values, since the bounds may be too narrow"""
+"""points of a call outside its task; the second number applies if all identifying values come from the person, because
+the bounds of the task may then be too narrow
+"""
 ORIGIN = {"outside": 20, "nowhere": 25}
-"""points by the least trusted origin; a value from nowhere may have been hidden in content that was read"""
+"""points by the least trusted origin of a value; a value from nowhere may have been hidden in content that was read"""
 MORE_IF_GRAVE = 15
 LINKS = 50
 TOGETHER = (0, 30, 30, 70)
-"""points by the number of values of the call in one untrusted text: none, one, two, more"""
+"""points by the number of values of the call in one untrusted text: 0, 1, 2, and 3 or more"""
 MIXED, NAMED = 0.6, 0.5
-"""factor on the points of untrusted values, and of how they flow, if the call also has values of the person; factor on
-the points of values in one text if that text is of a document that the person named
+"""MIXED: factor on the points of untrusted values and of signs, if the call also has values from the person. NAMED:
+factor on the points of values in one text, if the text is from a document that the person named.
 """
 SIGNS = {"substituted": 30, "reveals": 30, "unplanned": 20, "unrequested": 10, "carries": 10}
 CANARY = 95
 HABIT = 0.6
-"""the largest part of the points that a habit takes away"""
+"""the largest fraction of the points that a habit can remove"""
 FIRM = 4
-"""number of tasks that a habit needs to take away half of that part"""
+"""number of tasks after which a habit removes half of that fraction"""
 _SAID = frozenset({"person", "own", "endorsed"})
 
 
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
-    """Return the oddities of a call that is about to be decided, or that was denied as outside its task."""
+    """Return the findings about a call that is about to be decided, or that was denied as outside its task."""
     if event.canary:
         says = f"calls {event.tool[:128]}, which is a decoy"
         return [Noticed(detector="canary", points=CANARY, says=says)]
@@ -60,12 +62,12 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
 
 
 def total_points(noticed: Iterable[Noticed]) -> int:
-    """Return the combined points of the oddities of one call, 0 to 100."""
+    """Return the combined points of the findings about one call, 0 to 100."""
     return combine_points(one.points for one in noticed)
 
 
 def combine_points(points: Iterable[int]) -> int:
-    """Combine the points of independent risks, 0 to 100."""
+    """Return the combined points of independent risks, 0 to 100."""
     left = 1.0
     for one in points:
         left *= 1 - one / 100
@@ -109,7 +111,7 @@ def _unusual(tasks: int, times: int) -> float:
 
 
 def _foreign(event: Event) -> str:
-    """Describe the untrusted origins of a call in words; no value is quoted."""
+    """Return a description of the untrusted origins of a call, in words. The description quotes no value."""
     where = {"outside": "untrusted content", "nowhere": "no known source"}
     named = [f"values from {where[event.worst]}"] if event.worst in where else []
     linked = [f"a link from {where[event.links]}"] if event.links in where else []

@@ -1,4 +1,4 @@
-"""Places of networks, from a file of the operator with a line for each: `NETWORK LATITUDE LONGITUDE`.
+"""Geographic places of networks, from the operator's file with one line for each: `NETWORK LATITUDE LONGITUDE`.
 
     10.0.0.0/8          50.11   8.68   # Frankfurt
     2001:db8:7::/48     53.35  -6.26
@@ -17,17 +17,21 @@ from ostiary.protocol.errors import Invalid
 MAX_PLACES = 100_000
 MAX_BYTES = 8 << 20
 Place = tuple[float, float]
-"""degrees of latitude and longitude"""
+"""latitude and longitude in degrees"""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The places by version and length of prefix, the longest first; then by the network's number."""
+    """Places of networks: by IP version and length of prefix, the longest prefix first, then by the number of
+    the network.
+    """
 
     by_length: Mapping[tuple[int, int], Mapping[int, Place]]
 
     def of(self, network: str) -> Place | None:
-        """Return the place of a network; None if it is unknown."""
+        """Return the place of the smallest listed network that contains `network`; None if no listed network
+        contains it.
+        """
         whole = ip_network(network)
         number = int(whole.network_address)
         for (version, length), places in self.by_length.items():
@@ -39,7 +43,7 @@ class Places:
 
 
 def parse_places(text: str) -> Places:
-    """Parse the file of places. Raises Invalid, which names the line."""
+    """Return the places that the text of a file lists. Raises Invalid, which names the line."""
     if len(text) > MAX_BYTES:
         raise Invalid(f"places: more than {MAX_BYTES} characters")
     by_length: dict[tuple[int, int], dict[int, Place]] = {}

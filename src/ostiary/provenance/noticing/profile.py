@@ -1,7 +1,7 @@
-"""Usual behaviour of an agent, in at most 512 bytes: the tools that it calls, and the origins of their arguments.
+"""The usual behaviour of an agent, in at most 512 bytes: the tools that it calls, and the origins of their arguments.
 
-Tasks are counted, not calls, so that one task makes nothing usual, however long it is. Only allowed calls
-count. When the counters are full, all of them halve, so that the profile follows an agent that changes.
+The profile counts tasks, not calls, so that no single task, however long, makes a behaviour usual. Only allowed calls
+count. After MAX_TASKS tasks all counters are halved, so that the profile follows changes of the agent.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ VERSION = 1
 MAX_PROFILE = 512
 MAX_TOOLS = 48
 MAX_TASKS = 64
-"""tasks that are counted; beyond that, all counters halve"""
+"""maximum number of counted tasks; at the next task, all counters are halved"""
 RECENT = 4
 _HEAD = struct.Struct(f"<BBB{RECENT}I")
 _ROW = struct.Struct("<IBBBBB")
 _CALLED, _OUTSIDE, _NOWHERE, _LINKED = 1, 2, 4, 8
-"""bits of the counters that the present task has raised"""
+"""bits of `Habit.marks`, one for each counter"""
 FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The number of tasks in which the agent called a tool, and of those with values from untrusted content, from
-    nowhere, or with untrusted links. `marks`: the counters that the present task has already raised.
+    """The number of tasks in which the agent called a tool; and of these, the numbers of tasks with values from
+    untrusted content, with values from nowhere, and with untrusted links. `marks`: bits of the counters that
+    the current task has already raised.
     """
 
     tasks: int = 0
@@ -46,12 +47,12 @@ NEVER = Habit()
 class Profile(msgspec.Struct, frozen=True, gc=False):
     tasks: int = 0
     recent: tuple[int, ...] = (0,) * RECENT
-    """digests of the last tasks that were counted"""
+    """digests of the most recently counted tasks"""
     tools: dict[int, Habit] = {}
-    """habits by digest of the tool; the least recently updated one first"""
+    """habits by digest of the tool; the least recently changed one first"""
 
     def habit(self, tool: str) -> Habit:
-        """Return the habit of a tool; NEVER for an unknown tool."""
+        """Return the habit of a tool; NEVER if the profile does not have the tool."""
         return self.tools.get(digest(tool), NEVER)
 
 
@@ -60,12 +61,12 @@ NEW = Profile()
 
 @lru_cache(maxsize=4096)
 def digest(name: str) -> int:
-    """Return a number of 32 bits for a name."""
+    """Return a 32-bit digest of a name."""
     return int.from_bytes(blake2s(name.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
 
 
 def learn(profile: Profile, event: Event) -> Profile:
-    """Return the profile with an allowed call; any other event changes nothing."""
+    """Return the profile after an allowed call. Any other event leaves the profile unchanged."""
     if event.action != "tool.call" or not event.tool or event.outcome not in ("allow", "ok"):
         return profile
     tasks, recent, tools = profile.tasks, profile.recent, profile.tools
@@ -100,7 +101,7 @@ def _halved(habit: Habit) -> Habit:
 
 
 def pack(profile: Profile) -> bytes:
-    """Return the stored form of a profile."""
+    """Return a profile in its stored form."""
     head = _HEAD.pack(VERSION, profile.tasks, len(profile.tools), *profile.recent)
     rows = (
         _ROW.pack(name, one.tasks, one.outside, one.nowhere, one.linked, one.marks)

@@ -1,4 +1,4 @@
-"""The risk score of an agent or a task: 0 to 100 points, which halve with every half-life."""
+"""The risk score of an agent or a task: 0 to 100 points, halved every HALF_LIFE."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ HALF_LIFE = 1_800_000_000
 """microseconds"""
 SCALE = 1000
 OVER_AFTER = 18 * HALF_LIFE
-"""age in microseconds from which no risk is left"""
+"""age in microseconds from which the risk counts as zero"""
 
 
 class Risk(msgspec.Struct, frozen=True, gc=False):
-    """`millis`: thousandths of a point, as they were at `at` (microseconds since the epoch)."""
+    """A risk score. `millis`: thousandths of a point at the time `at` (microseconds since the epoch)."""
 
     millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
     at: Annotated[int, Meta(ge=0, le=1 << 53)]
 
     def points(self, now: int) -> int:
-        """Return the remaining points at `now`, rounded to the nearest: a new risk of 60 points reaches a limit of 60.
+        """Return the remaining points at `now`, rounded to the nearest whole: a new risk of 60 points reaches a limit
+        of 60.
 
-        Before `at` the points are those of `at`: a wrong clock never lowers a risk.
+        If `now` is before `at`, the points are those of `at`, so that a wrong clock never lowers a risk.
         """
         return (self._left(now) + SCALE // 2) // SCALE
 
     def raised(self, points: int, now: int) -> Risk:
-        """Return the risk after one more finding, independent of earlier ones. The points approach 100 and never exceed
-        it.
+        """Return the risk after one more finding, which counts as independent of earlier findings. The points
+        never exceed 100.
         """
         left = self._left(now)
         return Risk(left + (MOST * SCALE - left) * points // MOST, max(now, self.at))
 
     @property
     def until(self) -> int:
-        """The time from which no risk is left."""
+        """Return the time from which the risk is zero, in microseconds."""
         return self.at + OVER_AFTER
 
     def _left(self, now: int) -> int:

@@ -1,7 +1,7 @@
-"""The session of a task at a guard, for detection: the untrusted texts that its calls returned.
+"""The session of a task at a guard, for detection: the untrusted texts that the task's calls returned.
 
-If one text contains several values of one call, the text instructed that call, in any language and any
-words. So each text is stored as a source of its own: its words in order, hashed as in the task's memory.
+If one text contains several values of one call, the text probably instructed the call, in whatever language. Each text
+is therefore stored as a separate source: its words in order, hashed as in the task's memory.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from ostiary.provenance.origins.layouts import layout_of
 from ostiary.provenance.origins.scribe import WIDTH, Scribe
 
 MIN_TEXT = 20
-"""characters; a shorter text is a field and composes no call"""
+"""length in characters up to which a text is a field, which cannot instruct a call"""
 MAX_TEXTS = 32
-"""texts of a task that are kept, the newest"""
+"""maximum number of stored texts of a task; the newest are kept"""
 MAX_WORDS = 2048
-"""words that are kept of all these texts together"""
+"""maximum number of stored words of all texts of a task"""
 MAX_LEAVES = 1024
-"""leaves of one output that are looked at"""
+"""maximum number of texts of one output that are examined"""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An untrusted text. `is_named`: it is of a document that the person named."""
+    """An untrusted text. `size`: number of words. `is_named`: true if the text is from a document that the
+    person named.
+    """
 
     words: Memory
     size: int
@@ -38,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`texts`: the newest last."""
+    """The untrusted texts of a task, the newest last."""
 
     texts: tuple[Text, ...] = ()
 
@@ -49,8 +51,8 @@ BEGUN = Session()
 def extend_session(
     session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object
 ) -> Session:
-    """Return the session after a call that returned `output` (JSON or a text); `memory` is the task's, as it was before
-    the call.
+    """Return the session after a call that returned `output` (JSON or a text). `memory`: the task's memory
+    before the call.
     """
     if memory is None or not tool.is_outside:
         return session
@@ -70,7 +72,7 @@ def extend_session(
 
 
 def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
-    """The newest texts that have room."""
+    """Return the newest texts that fit MAX_TEXTS and MAX_WORDS."""
     left, first = MAX_WORDS, len(texts)
     while first and len(texts) - first < MAX_TEXTS and texts[first - 1].size <= left:
         first -= 1
@@ -79,6 +81,6 @@ def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
 
 
 def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the call names its objects by values of the person alone."""
+    """Return whether all values that name the objects of the call come from the person or an endorsed document."""
     named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return bool(named) and max(named) <= Origin.ENDORSED

@@ -1,11 +1,11 @@
 """Threat lists: addresses, hosts, links and digests of known malicious files, checked before each call.
 
-A list has no values but marks: 8 bytes of the digest of the normal form of each value. So a guard can check
-100,000 values in little memory, the arguments leave the guard no further than before, and a list cannot be read from a
-guard. A false match occurs once in 10^14 lookups in 100,000 marks.
+A list contains marks in place of values: 8 bytes of the digest of the normal form of each value. A guard can therefore
+check 100,000 values in little memory, no argument leaves the guard for the check, and a guard does not reveal the
+values of a list. In 100,000 marks, a false match occurs once in 10^14 lookups.
 
     domain    bad.example         and every name below it
-    link      https://host/path   with and without the query; http and https are one
+    link      https://host/path   with and without the query; http and https are equal
     address   203.0.113.7, 2001:db8::1, and networks of them: 203.0.113.0/24
     mail      eve@bad.example
     digest    of a file: MD5, SHA-1, SHA-256, SHA-512
@@ -28,7 +28,9 @@ from ostiary.provenance.origins.links import is_odd, link, mail, plainest, readi
 DETECTOR = "threat_list"
 MARK_BYTES = 8
 MAX_LOOKS = 20_000
-"""Names, links and digests of one call that are looked up, in some 40 ms; a call that names more raises a finding."""
+"""Maximum number of names, links and digests of one call that are looked up, which takes about 40 ms. A call
+with more raises a finding.
+"""
 MAX_LABELS = 16
 _NAME = re.compile(r"(?<![\w.-])(?:[\w-]{1,63}\.)+[\w-]{1,63}")
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15}(?![\w:])")
@@ -40,7 +42,7 @@ _DIGEST = re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{32}){1,4}(?:[0-9A-Fa-f]{8}
 _DIGEST_SIZES = (32, 40, 64, 128)
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _TELLING = re.compile(r"[.:@]|[0-9A-Fa-f]{32}|[A-Za-z0-9+/_-]{12}|[^ -~\s]|[%&\\\[({]")
-"""Only a text with one of these can contain an indicator."""
+"""matches every text that can contain an indicator, and few others"""
 Address = IPv4Address | IPv6Address
 Kind = Literal["domain", "link", "address", "mail", "digest"]
 _WORDS: Mapping[Kind, str] = {
@@ -53,7 +55,7 @@ _WORDS: Mapping[Kind, str] = {
 
 
 class ThreatList(NamedTuple):
-    """`networks`: version and length of the prefixes among its marks."""
+    """A threat list. `networks`: IP version and prefix length of each network among the marks."""
 
     name: str
     points: int
@@ -66,7 +68,7 @@ Threats = Mapping[str, ThreatList]
 
 
 def parse_marks(packed: bytes) -> frozenset[bytes]:
-    """Return the marks of a list. Raises Invalid."""
+    """Return the marks of a list from their packed form, MARK_BYTES each. Raises Invalid."""
     if len(packed) % MARK_BYTES:
         raise Invalid(f"marks of a threat list are {MARK_BYTES} bytes each")
     return frozenset(packed[at : at + MARK_BYTES] for at in range(0, len(packed), MARK_BYTES))
@@ -76,7 +78,9 @@ def parse_marks(packed: bytes) -> frozenset[bytes]:
 
 
 def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
-    """Return a finding for each list that has a value of the arguments, with the name of the first such argument."""
+    """Return one finding for each list that contains a value of the arguments; each finding names the first
+    such argument.
+    """
     if not threats:
         return []
     met: dict[str, Noticed] = {}
@@ -93,13 +97,17 @@ def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
 
 
 def find_list(text: str, threats: Threats) -> ThreatList | None:
-    """Return the list that has an indicator in this short text; of several, the list with most points."""
+    """Return the threat list that contains an indicator in the short text; of several lists, the one with most
+    points.
+    """
     marks = {mark for _, mark in _indicators(text, _prefixes(threats))} if threats else set()
     return max((one for one in threats.values() if not one.marks.isdisjoint(marks)), key=_points, default=None)
 
 
 def find_network_list(network: str, threats: Threats) -> ThreatList | None:
-    """Return the list that has all of a network, as `198.51.100.0/24`; of several, the list with most points."""
+    """Return the threat list that contains an entire network such as `198.51.100.0/24`; of several lists, the
+    one with most points.
+    """
     if not threats or not network:
         return None
     whole = ip_network(network)
@@ -142,7 +150,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _indicators(text: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
-    """Yield the indicators in a text, each with its kind, in each decoded form of the text."""
+    """Yield the indicators in a text and in its decoded forms, each as its kind and its mark."""
     if _TELLING.search(text) is None:
         return
     for reading in readings(text) if is_odd(text) else (text,):
@@ -179,7 +187,7 @@ def _of_host(host: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
 
 
 def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
-    """Return the mark of an indicator and, for a network, the version and length of its prefix. Raises Invalid.
+    """Return the mark of an indicator and, for a network, the IP version and the length of the prefix. Raises Invalid.
 
     Networks that are too wide, and host names of one label, are refused.
     """
@@ -207,7 +215,7 @@ def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
 
 
 WIDEST = {4: 8, 6: 19}
-"""bits of the shortest prefix that a list may name"""
+"""length in bits of the shortest prefix that a list may contain, by IP version"""
 
 
 def _network(value: str) -> tuple[bytes, tuple[int, int] | None]:
@@ -231,7 +239,7 @@ def _mark(kind: Kind, spelling: str) -> bytes:
 
 
 def _ascii(host: str) -> str:
-    """Return a host name in lower case, an international name in ASCII (RFC 5890)."""
+    """Return a host name in lower case; an international name in its ASCII form (RFC 5890)."""
     text = host.casefold().rstrip(".")
     if text.isascii():
         return text
@@ -242,12 +250,12 @@ def _ascii(host: str) -> str:
 
 
 def _link(text: str) -> str:
-    """Return a link without scheme, user and fragment."""
+    """Return a link in normal form without scheme, user, fragment and port 80."""
     return link(_USER.sub("", text)).partition("://")[2].partition("#")[0].removesuffix(":80")
 
 
 def _address(host: str) -> Address | None:
-    """Return the address in any of its notations (`0xcb.0.113.7`, `3405803783`); None for other text."""
+    """Return the IP address that a text spells in any notation (`0xcb.0.113.7`, `3405803783`); None for other text."""
     try:
         if ":" in host:
             address = IPv6Address(host)

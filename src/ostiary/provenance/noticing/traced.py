@@ -1,4 +1,6 @@
-"""Origins of the values of a call, and the number of its values that one untrusted text contains."""
+"""The flow of data into a call: origins of its values, and the number of its values that one untrusted text
+contains.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from ostiary.provenance.origins.scribe import MAX_TEXT
 
 _SAID = ("person", "own", "endorsed")
 _SIGNS = ("substituted", "unrequested")
-"""attributes of the context that are signs where they are true"""
+"""attributes of the context that count as signs if they are true"""
 MAX_VALUES = 64
-"""values of a call that are searched in the texts"""
+"""approximate maximum number of values of a call that are searched for in the texts"""
 
 
 class Traced(NamedTuple):
-    """The flow of data into a call, as members of `Event`; empty where nothing is known."""
+    """The flow of data into a call, as members of `Event`. Unknown members are empty."""
 
     worst: str = ""
     links: str = ""
@@ -39,7 +41,8 @@ def traced(
 ) -> Traced:
     """Return the flow of data into a call; UNTRACED for a call that only reads, or without a memory.
 
-    `context`: the result of `judge_origins` for the same call; None: the call was denied before, and is judged here.
+    `context`: the result of `judge_origins` for the same call; None: `judge_origins` was not called, because the call
+    was denied before, and is called here.
     """
     if memory is None or not is_effect(tool):
         return UNTRACED
@@ -68,8 +71,8 @@ def _signs(context: Record) -> Iterator[str]:
 
 
 def _count_in_text(session: Session, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> tuple[int, bool]:
-    """Return the largest number of values of the call, other than the person's, in one text, and whether that text is
-    of a document that the person named. Amounts and times alone do not count.
+    """Return the largest number of values of the call, other than trusted ones, in one text, and true if that
+    text is from a document that the person named. The number is 0 if only amounts and times match.
     """
     values = _unsaid(memory, tool, arguments)
     best = max(((_count(text, values), not text.is_named) for text in session.texts), default=(0, True))
@@ -82,8 +85,8 @@ def _count(text: Text, values: list[tuple[Kind, object]]) -> int:
 
 
 def _unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[tuple[Kind, object]]:
-    """Return the values of a call that the person did not state: identifiers, amounts, times, whole
-    outgoing texts, and the links in these.
+    """Return the values of a call that no trusted source has: identifiers, amounts, times, whole outgoing
+    texts, and the links in these texts.
     """
     unstated = list[tuple[Kind, object]]()
     for _, kind, value in judged_leaves(memory, tool, arguments):

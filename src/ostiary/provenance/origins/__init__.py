@@ -1,4 +1,4 @@
-"""Origins: the sources of the values of a task, as policies see them.
+"""Origins: the sources from which the values of a task come, as policies see them.
 
 memory = remember(key, Intent(words="pay the bill in bill.txt", own=.., endorsed=(..,)))
 parts = observe_output(memory, "files/read_file", tool, {"path": "bill.txt"}, output)     the output of a tool

@@ -1,11 +1,12 @@
-"""Other forms of one identifier: split over several arguments, or a path in a folder. Pure and bounded.
+"""Other forms of one identifier: parts in several arguments, or a path within a folder. Pure and bounded.
 
 `octo/hello#12`, `ada@example.org` and `https://git.example/octo/hello/issues/12` are each one word of the person's. A
-tool may take them apart: `owner`, `repo`, `number`. The parts count together, in the order in which the tool's schema
-lists its arguments, and never alone or turned around.
+tool may take such a word in parts: `owner`, `repo`, `number`. The parts count only together, and only in the order in
+which the tool's schema lists its arguments.
 
-A path is a folder and a name in it. It is as trusted as the less trusted of the two, and no better than a record: the
-person said both, not that they belong together. The folder in which a tool starts (`./`) is no part of the name.
+A path is a folder and a name within it. It is as trusted as the less trusted of the two, and at most as trusted as a
+record: the person stated both, but not that they belong together. The folder in which a tool starts (`./`) is no part
+of the name.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from ostiary.provenance.origins.scribe import hashed
 from ostiary.provenance.origins.words import MAX_APART, join_parts
 
 MAX_SPLIT = 6
-"""arguments of a call that may be parts of one identifier"""
+"""maximum number of arguments of a call that may be parts of one identifier"""
 MAX_STEPS = 12
-"""names in a path"""
+"""maximum number of names in a path"""
 _HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
-"""folders in which systems have the home folders of persons, each under the person's name"""
+"""folders in which systems keep the home folders of persons, each with the name of the person"""
 
 
 def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
-    """Return the origin of arguments that together are one identifier of the person's, by path. `named`: the arguments
-    that name recipients and objects.
+    """Return the origins of arguments that together are one identifier from the person's words or own record,
+    by path. `named`: the arguments that name recipients and objects.
     """
     properties = schema.get("properties")
     order = {name: at for at, name in enumerate(properties)} if isinstance(properties, Mapping) else {}
@@ -50,8 +51,8 @@ def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tup
 
 
 def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
-    """Return the origin of a path that the person did not state as a whole; `of` returns the origin of a name or a
-    folder.
+    """Return the origin of a path that the person did not state as a whole. `of` returns the origin of a name
+    or a folder.
     """
     if any(step in ("", ".", "..") for step in text.removeprefix("./").removeprefix("/").split("/")):
         return Origin.NOWHERE
@@ -74,7 +75,7 @@ def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
 
 
 def _home(text: str, of: Callable[[str], Origin]) -> str:
-    """Return the home folder of the person at the beginning of a path, with its last slash; empty without one."""
+    """Return the person's home folder at the beginning of a path, with its last slash; empty if there is none."""
     if text.startswith("~/"):
         return "~/"
     for homes in _HOMES:

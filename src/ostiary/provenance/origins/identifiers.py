@@ -1,14 +1,14 @@
-"""Secret and personal identifiers in a text, known by shape and checksum: cards, accounts, keys, passports, persons.
+"""Secret and personal identifiers in a text, found by form and checksum: cards, accounts, keys, passports, persons.
 
-Each kind has a published form; if the form alone is common, only a valid checksum counts. Text that a reader
-may decode is searched as well. The time is linear in the length of the text.
+Each kind has a published form. If other text commonly has this form, a valid checksum is required. Decoded forms of the
+text are searched as well. The time is linear in the length of the text.
 
     card         ISO/IEC 7812: an issuer's range and length, and the Luhn digit
     iban         ISO 13616: the country's length, and the remainder 1 of 97
     key          a private key in PEM (RFC 7468), a JWT (RFC 7519), a token with the prefix of its issuer, or a run of
-                 letters and digits that is as irregular as a random one
+                 letters and digits that looks random
     passport     ICAO 9303: the machine-readable zone with its check digits
-    national_id  numbers of persons that have a checksum, or in the United States a reserved form
+    national_id  national numbers of persons that have a checksum; for the United States, a reserved form
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from itertools import chain, pairwise
 from ostiary.provenance.origins.links import is_encoded, is_odd, readings
 
 MAX_FOUND = 64
-"""identifiers of one text"""
+"""maximum number of identifiers that are returned for one text"""
 MIN_BITS = 4.0
-"""entropy in bits for each character of a key without a known form; at most log2 of its length"""
+"""entropy in bits per character from which a run counts as random; short runs need only 0.9 of the possible maximum"""
 
 _GROUPED = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){9,18}(?![\w-]|\.\d)")
-"""digits with single blanks or hyphens between"""
+"""digits with single spaces or hyphens between them"""
 _BLOCKS = re.compile(r"(?<!\w)\d{4}((?:[^\w\n]|_){1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\w)")
 """digits in the groups of a card, with any separator between them"""
 _CARDS = re.compile(
@@ -62,9 +62,9 @@ _IBAN_LENGTHS = {
 _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----")
 _JWT = re.compile(r"(?<![\w.-])eyJ[\w-]{10,}\.[\w-]{4,}\.[\w-]*")
 _ISSUED = re.compile(r"(?<![A-Za-z0-9])(?:A(?:KI|SI)A[A-Z2-7]{16}|AIza[\w-]{35}|ya29\.[\w-]{20,})(?![A-Za-z0-9])")
-"""access keys of clouds, whose form no word has"""
+"""access keys of cloud providers, in forms that no ordinary word has"""
 _PREFIXED = re.compile(r"(?<![A-Za-z0-9])(?:[A-Za-z][A-Za-z0-9]{1,9}[_.-]){1,3}[A-Za-z0-9_-]{16,255}(?![A-Za-z0-9])")
-"""tokens that begin with the name of their issuer or of their kind, such as `ghp_..` and `sk-..`"""
+"""tokens with a prefix that names the issuer or the type, such as `ghp_..` and `sk-..`"""
 _RUN = re.compile(r"(?<![\w/+.:=@-])[A-Za-z0-9_+/-]{20,512}={0,2}(?![\w/+.@-])")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F-]+")
 _MRZ = re.compile(
@@ -86,7 +86,7 @@ _HYPHENS = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
 def identifiers(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the kind of each identifier in a text and the identifier itself, at most MAX_FOUND."""
+    """Yield each identifier in a text as (kind, identifier), at most MAX_FOUND."""
     yielded: set[tuple[str, str]] = set()
     for reading in readings(text) if is_odd(text) else (text,):
         if not _DIGIT.search(reading) and "-----BEGIN" not in reading and "eyJ" not in reading:
@@ -114,13 +114,13 @@ def _search(text: str) -> Iterator[tuple[str, str]]:
 
 
 def luhn(digits: str) -> bool:
-    """Return whether the check digit is right (ISO/IEC 7812-1, annex B)."""
+    """Return whether the check digit of a number is correct (ISO/IEC 7812-1, annex B)."""
     doubled = (int(one) * 2 for one in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(one - 9 if one > 9 else one for one in doubled)) % 10 == 0
 
 
 def _iban(text: str) -> str:
-    """Return the account number at the beginning of a text; empty if there is none. A word may follow it."""
+    """Return the account number (IBAN) at the beginning of a text; empty if there is none. Other text may follow."""
     bare = re.sub(r"[\W_]", "", text).upper()
     length = _IBAN_LENGTHS.get(bare[:2], 0)
     if not length or len(bare) < length:
@@ -130,7 +130,9 @@ def _iban(text: str) -> str:
 
 
 def _is_random(match: re.Match[str]) -> bool:
-    """Return whether a run of letters and digits is as irregular as a random one, and no text that is encoded."""
+    """Return whether a run of letters and digits looks random: high entropy, and no encoded text or hexadecimal
+    number.
+    """
     run = match[0].rstrip("=")
     if _HEX.fullmatch(run) or is_encoded(match[0]) or not any(map(str.isupper, run)) or not any(map(str.islower, run)):
         return False
@@ -138,7 +140,7 @@ def _is_random(match: re.Match[str]) -> bool:
 
 
 def _is_token(match: re.Match[str]) -> bool:
-    """Return whether the part after the prefix is no word: its digits and letters are mixed."""
+    """Return whether the part after the prefix of a token is a mix of digits and letters, not a word."""
     rest = re.split("[_.-]", match[0])[-1]
     changes = sum(one.isdigit() != two.isdigit() for one, two in pairwise(rest))
     return len(rest) >= 12 and changes >= 4 and not _HEX.fullmatch(rest)

@@ -1,11 +1,11 @@
 """Origins of the arguments of a call, for policies: `origin` by argument, and the least trusted origin by role.
 
-    origin           origins by the name of each argument that identifies something
+    origin           the origin of each judged argument, by name
     origin_worst     the least trusted origin of values that identify a recipient or an object, of secrets, and of times
                      that the catalogue marks as significant (`fixed-time`); for a call with none of these and no
-                     amount, of its times. A time from nowhere does not count: the agent plans it. If one time is the
-                     person's, it stands for all (an end follows from a beginning). If the call destroys, pays or
-                     administers, each time counts
+                     amount, of its times. A time from nowhere does not count, because the agent may choose times. If
+                     one time is the person's, the other times do not count (an end follows from a beginning). If the
+                     call destroys, pays or administers, each time counts
     amount_worst     the least trusted origin of amounts
     object_worst     the least trusted origin of values that identify a recipient or an object; `nowhere` if the
                      catalogue declares such arguments and the call has none
@@ -13,18 +13,20 @@
     done_worst       the least trusted origin of recipients, amounts, secrets and significant times; without these, of
                      the times; absent without any
     origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
-    from_named       if `origin_best` is `outside`: whether one of these values is in untrusted content that the person
-                     named
-    mentioned        whether one of these values is from a record, and untrusted content has the same value
+    from_named       true if one of these values is in untrusted content that the person named; absent unless
+                     `origin_best` is `outside`
+    mentioned        true if one of these values is from a record, and untrusted content has the same value
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
-    substituted      true if a value of a record replaces a value that the person named (`slots`); otherwise absent
+    substituted      true if the call has a value from a record in place of a value that the person named (`slots`);
+                     otherwise absent
 
-Every leaf of the arguments counts: with the kind that the catalogue states, or as an object if no rule claims it
-(`ostiary.authorization.catalogue.coverage`). For a read in an open world, a string with a link or a host counts as an
-address. A list is as trusted as its least trusted element. An argument is compared as it stands: an encoded value is
-another value, since an object may really have that name. Outgoing text is decoded, since its reader may decode it.
+Every leaf of the arguments is judged: by the kind that the catalogue states, or by the form of the value if no rule
+claims the leaf (`ostiary.authorization.catalogue.coverage`). For a read in an open world, a string with a link or a
+host counts as an address. A list is as trusted as its least trusted element. An argument is compared without decoding,
+because an object may really have a name that looks encoded. Outgoing text is also decoded, because its reader may
+decode it.
 
-A link that is the only content of a call (it is fetched) is `known` if it stands in content that the person named.
+A link that is the only content of a call (the call fetches it) is `known` if content that the person named has it.
 """
 
 from __future__ import annotations
@@ -57,37 +59,39 @@ POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that name recipients and objects"""
 IDENTIFIES = POINTS | {SECRET}
 NAMES = POINTS | {TEXT}
-"""kinds that select the content that a call returns; `origin_worst` is their least trusted origin"""
+"""kinds that select the content that a call returns"""
 _SLOTS = POINTS | {AMOUNT}
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
-"""effects that cannot be taken back: no rule that saves a question holds for them"""
+"""effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
 MAX_VALUES = 256
-"""values of one argument; beyond, they come from nowhere"""
+"""maximum number of values of one argument; an argument with more counts as from nowhere"""
 MAX_FOREIGN, MAX_SHOWN = 32, 256
 MIN_LONG = 64
-"""characters of a text that may be a longer one, encoded"""
+"""length in characters from which a text without spaces may be the encoded form of longer content"""
 MAX_WORDS = 256
-"""words of one value"""
+"""maximum number of words of one value; a value with more counts as from nowhere"""
 _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
-"""a text without these characters is one value, and no name with an address"""
+"""separators of values; a text without these characters is a single value, and no name with an address"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
-"""the path of a leaf, the kind as which it is judged, and its value"""
+"""a judged leaf: its path, the kind by which it is judged, and its value"""
 
 
 def is_effect(tool: Tool) -> bool:
-    """Return whether a call does something, or sends something: who reads at an address in an open world sends."""
+    """Return whether a call of the tool has an effect or sends data. A read in an open world that takes an
+    address sends data to this address.
+    """
     return tool.effect is not Effect.READ or (tool.open_world and ADDRESS in tool.argument_kinds.values())
 
 
 def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether policies must see the origins or the labels of a call: it has an effect, or it is a read in an
-    open world with a link, a host or a longer text.
+    """Return whether policies need the origins or the labels of a call. True if the call has an effect, or is a
+    read in an open world with a link, a host or a long text.
     """
     return reaches_out(tool, arguments) or (
         tool.open_world and any(_is_long(leaf) for leaf in tool.coverage.leaves(arguments))
@@ -95,8 +99,8 @@ def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
 
 
 def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether policies on origins judge a call: it does something, or is a read in an open world with a link or
-    a host in a text.
+    """Return whether policies on origins apply to a call. True if the call has an effect, or is a read in an
+    open world with a link or a host in a text.
     """
     if tool.effect is not Effect.READ or is_effect(tool):
         return True
@@ -104,14 +108,14 @@ def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
 
 
 def _is_long(leaf: Leaf) -> bool:
-    """Return whether a leaf has room for content of a source: five words, or as much without a blank."""
+    """Return whether a leaf is long enough to contain content of a source: five words, or MIN_LONG characters."""
     value = leaf.value
     return isinstance(value, str) and leaf.rule is not OFFERED and (value.count(" ") > 3 or len(value) >= MIN_LONG)
 
 
 def _may_link(leaf: Leaf) -> bool:
-    """Return whether a leaf contains a link, or cannot be searched for one: it is too long, or beyond a limit. A URI
-    that the server lists is no such link, since the server itself offered it.
+    """Return whether a leaf contains a link, or cannot be searched because it is too long or beyond a limit. A
+    URI that the server lists does not count, because the server itself offers it.
     """
     value = leaf.value
     if leaf.rule is OFFERED:
@@ -120,9 +124,9 @@ def _may_link(leaf: Leaf) -> bool:
 
 
 def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """Yield the arguments that have a kind and a value: name or dotted path, kind and value.
+    """Yield each argument that has a declared kind and a value, as (name or dotted path, kind, value).
 
-    If the name of an argument is also the dotted path of another, the value is ambiguous and comes from nowhere.
+    If the name of one argument is also the dotted path of another, the value is ambiguous and counts as from nowhere.
     """
     for path, kind in tool.argument_kinds.items():
         if "." not in path:
@@ -136,7 +140,7 @@ def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def _inside(value: object, names: list[str]) -> object:
-    """Return the value under these names, of a list those of each element; None if absent."""
+    """Return the value at the path `names`; in a list, the values of all elements; None if absent."""
     if not names:
         return value
     if isinstance(value, Mapping):
@@ -148,7 +152,7 @@ def _inside(value: object, names: list[str]) -> object:
 
 
 def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return the origins of a call, as policies see them."""
+    """Return the origins of the arguments of a call, as attributes for policies (see the module)."""
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments)
     origin: Record = {}
@@ -237,14 +241,14 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
 
 
 def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:
-    """Return the origin of arguments that are parts of one identifier, by path."""
+    """Return the origins of arguments that are parts of one identifier, by path."""
     named = [(path, value) for path, kind, value in all_leaves if kind in POINTS]
     return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the person named the content that a call returns: a value that identifies the content was the
-    person's, and none was untrusted. Search words count as such a value.
+    """Return whether the person named the content that a read returns. True if a value that selects the content
+    is the person's, and no such value is untrusted. Search words count as such values.
     """
     is_named = False
     for leaf in tool.coverage.leaves(arguments):
@@ -259,8 +263,9 @@ def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
 
 
 def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
-    """Return the memory for a call of the tool of that id (`bank/pay`). Endorsed documents lend their values to the
-    effects that the plan has, or without a plan to each; and to none which thing it pays for, destroys or administers.
+    """Return the memory for a call of the tool with the id `id` (`bank/pay`). In this memory, values of
+    endorsed documents count only for effects in the plan; without a plan, for all effects. If the effect is
+    grave, they never count for objects.
     """
     if not memory.documents or tool.effect is Effect.READ:
         return memory
@@ -270,9 +275,10 @@ def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
 
 
 def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return the attributes of the plan of the task for policies: `planned`, whether the plan has the tool of that id
-    (`bank/pay`); `over_plan`, whether an amount is above its cap, or cannot be parsed; `read_outside`, whether the task
-    has read untrusted content. Empty without a plan, and for a read.
+    """Return the attributes of the plan of the task for policies. `planned`: true if the plan contains the tool
+    with the id `id` (`bank/pay`). `over_plan`: true if an amount exceeds the plan's maximum or cannot be
+    parsed. `read_outside`: true if the task has read untrusted content. Empty for a task without a plan, and
+    for a read.
     """
     if memory.plan is None or tool.effect is Effect.READ:
         return {}
@@ -296,7 +302,7 @@ def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Dec
 
 
 def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a value of a record replaces a value that the person named."""
+    """Return whether a call has a value from a record in place of a value that the person named (`slots`)."""
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     candidates = [
         (kind, value)
@@ -318,11 +324,11 @@ def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], candidates: I
 
 
 def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Judged]:
-    """Yield the leaves of a call whose origin matters, each with the kind as which it is judged.
+    """Yield the leaves of a call whose origin matters, each with the kind by which it is judged.
 
-    A malformed time is text, and any other unreadable value identifies an object. The form of a value says its kind
-    (`value_kinds`) where nothing claims it, and where `text` or `time` is a proposal that no owner has confirmed;
-    without a memory, such a value is never text.
+    A malformed time is judged as text. A leaf that cannot be read is judged as an object. The form of a value
+    determines its kind (`value_kinds`) if no rule claims the leaf, or if the kind `text` or `time` is only proposed and
+    no owner has confirmed it. Without a memory, such a value is never judged as text.
     """
     is_proposed = tool.is_proposed
     for path, rule, kind, value, is_name in tool.coverage.leaves(arguments):
@@ -338,8 +344,9 @@ def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any
 
 
 def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str) -> Iterator[Judged]:
-    """Yield the judged values of an undeclared text. Prose that was neither stated nor read word for word is text, with
-    the identifiers in it; for tools that pay, destroy or administer, only if the catalogue proposes `text`.
+    """Yield the judged values of an undeclared text. Prose that no source contains word for word is judged as
+    text, together with the identifiers in it. For tools that pay, destroy or administer, this applies only if
+    the catalogue proposes `text`.
     """
     if len(text) > MAX_TEXT:
         yield path, OBJECT, UNREADABLE
@@ -357,8 +364,8 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
 
 
 def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return the origins of a read in an open world that has no argument for an address. Each text with a link or a
-    host reveals its content to that host.
+    """Return the origins of a read in an open world that takes no declared address. A text with a link or a
+    host is judged, because the read reveals the text to that host.
     """
     worst: dict[str, Origin] = {}
     for leaf in tool.coverage.leaves(arguments):
@@ -377,14 +384,15 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
 
 
 def origins_by_argument(context: Record | None) -> dict[str, str]:
-    """Return the origin of each argument in a context of `judge_origins`; empty without a context."""
+    """Return the origins by argument from a context of `judge_origins`; empty if the context is None."""
     origins = {} if context is None else context.get("origin", {})
     return cast(dict[str, str], origins)
 
 
 def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the links and mail addresses in outgoing text that are neither the person's nor of their records, by
-    argument, for the person who is asked: at most MAX_FOREIGN of each, cut to MAX_SHOWN characters.
+    """Return the links and mail addresses in outgoing text that come neither from the person nor from a record
+    that the person named, by argument, to show to the approver. Limits: MAX_FOREIGN for each argument,
+    MAX_SHOWN characters for each link.
     """
     by_path: dict[str, set[str]] = {}
     for path, kind, value in judged_leaves(memory, tool, arguments):
@@ -397,14 +405,16 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 
 
 def is_settled(context: Record) -> bool:
-    """Return whether further knowledge cannot change the decision: all values were stated before the task began, and no
-    text leaves (`labels`).
+    """Return whether a newer memory cannot change the decision: all values come from the start of the task, and
+    no text goes to third parties (`labels`).
     """
     return "carries" not in context and _SETTLED.issuperset(origins_by_argument(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
-    """Return the origin of a value of that kind; of a list or an object, the least trusted origin."""
+    """Return the origin of a value of the kind `kind`. For a list or an object, return the least trusted origin
+    of its values.
+    """
     if isinstance(value, str):
         return _of_leaf(memory, kind, value)
     if kind is AMOUNT and type(value) is int and 0 <= value < LARGEST:
@@ -425,7 +435,7 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """Yield the scalars inside, in order, as texts; an empty text for each value that cannot be judged."""
+    """Yield the scalars in a value as texts, in order; an empty text for each value that cannot be judged."""
     todo = [(value, depth)]
     while todo:
         one, left = todo.pop()
@@ -445,7 +455,7 @@ def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 
 def _of_share(memory: Memory, value: object) -> Origin:
-    """Return the origin of a number as a percentage, which is never the amount of a payment."""
+    """Return the origin of a number that is read as a percentage."""
     number = decimal(next(leaves(value), "")) if type(value) in (int, float, str) else None
     return NOWHERE if number is None else _best(memory, (f"{number}%",), BIT[AMOUNT])
 
@@ -479,7 +489,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
 
 
 def _parts(kind: Kind, text: str) -> list[str]:
-    """Return the values of a text that has several; of a name with a mail address, the address."""
+    """Return the separate values of a text with separators. For a name with a mail address, return the address."""
     if _SINGLE.isdisjoint(text):
         return []
     parts = [part.strip() for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
@@ -489,8 +499,8 @@ def _parts(kind: Kind, text: str) -> list[str]:
 
 
 def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
-    """Return whether a text is the only content of a call; switches and numbers beside it only
-    configure the request.
+    """Return whether a text is the only content of a call. Booleans and numbers beside the text only configure
+    the request.
     """
     return isinstance(value, str) and all(
         one is value or one is None or isinstance(one, bool | int | float) for one in arguments.values()
@@ -511,8 +521,8 @@ def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
 
 
 def _of_moments(memory: Memory, moment_words: list[str], bit: int) -> Origin:
-    """Return the origin of dates and times. A day without a year matches any year; midnight beside a date is no
-    time.
+    """Return the origin of dates and times. A date also matches the same day stated without a year. Midnight
+    beside a date is not counted as a time.
     """
     dates = [one for one in moment_words if one.startswith("@")]
     times = [one for one in moment_words if one.startswith("~") and not (dates and one == "~00:00")]
@@ -525,7 +535,7 @@ def _of_moments(memory: Memory, moment_words: list[str], bit: int) -> Origin:
 
 
 def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
-    """Return the most trusted origin of single words with the same meaning."""
+    """Return the most trusted origin of single words that are spellings of one value."""
     best = NOWHERE
     for word in spelled:
         origin = memory.find(hashed(memory.key, word), bit, least=best - 1)
@@ -537,7 +547,7 @@ def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
 
 
 def _of_text(memory: Memory, value: object) -> Origin | None:
-    """Return the origin of the least trusted link or mail address in outgoing text; None without one."""
+    """Return the least trusted origin of the links and mail addresses in outgoing text; None if the text has none."""
     worst: Origin | None = None
     for count, text in enumerate((value,) if isinstance(value, str) else leaves(value)):
         if len(text) > MAX_TEXT or count > MAX_VALUES:

@@ -1,17 +1,18 @@
 """Labels of content whose source the person did not name, and the labels that outgoing text carries.
 
-Information-flow control in the sense of FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
-(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether third
-parties may have written it. Content has a label if the person did not name its source, so a text may repeat content
-that the person asked for, and a policy sees the labels of the rest. An endorsed document does not name further sources:
+Information-flow control as in FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
+(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned the content, and its
+source (`outside` if third parties may have written it). Content has a label if the person did not name its source. A
+text may therefore repeat content that the person requested, and policies see the labels of all other content. Values
+from an endorsed document do not count as naming a source. Policies see these attributes:
 
-    carries      the data classes of such content, with `outside` or `record` for its source
-    unrequested  the task has read something that untrusted content may have asked for; from then on any text may reveal
-                 it, in other words
-    reveals      kinds of secret or personal identifiers that the person did not give (`identifiers`)
+    carries      the data classes of labelled content that the text repeats, with `outside` or `record` for its source
+    unrequested  true if the task has read something that untrusted content may have requested: any later text may
+                 reveal it, in other words
+    reveals      kinds of secret or personal identifiers in the text that the person did not state (`identifiers`)
 
-All three concern text for recipients other than the person. Unlike origins, missing labels may allow more:
-a guard that decides on such a text asks the server first.
+All three apply to text for recipients other than the person. Unlike missing origins, missing labels may allow more, so
+a guard that decides on such a text first requests the current memory from the server.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from ostiary.provenance.origins.words import words
 
 CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
-"""effects that reach a recipient even in a closed world"""
+"""effects that send data to a recipient even in a closed world"""
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
 _JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
-"""tags, and characters other than letters and digits"""
+"""markup tags, and characters that are neither letters nor digits"""
 _TAIL = SPAN - 1
-"""last words of a sent text, with which a span of the next text may begin"""
+"""number of last words of a sent text that are stored, because a span may continue in the next text"""
 
 
 def label_output(
@@ -52,9 +53,9 @@ def label_output(
     fields: Iterable[str],
     classes: Collection[str],
 ) -> list[Part]:
-    """Return the labels of the content that a call returned, and of the texts that it sent.
+    """Return the labels to store after a call: of the content that the call returned, and of the texts that it sent.
 
-    `texts`: returned content that the person did not name; `fields`: values of a layout in it.
+    `texts`: returned content that the person did not name; `fields`: values of a layout in this content.
     """
     parts: list[Part] = []
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
@@ -77,7 +78,7 @@ def label_output(
 
 
 def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return the labels of the text of a call for policies; empty if no text leaves for anyone but the person."""
+    """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person."""
     if not goes_out(tool):
         return {}
     texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
@@ -104,16 +105,17 @@ def goes_out(tool: Tool) -> bool:
 
 
 def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[Origin]:
-    """Return the origins of the values that select the output of a read; nothing for a call with another effect."""
+    """Return the origins of the values that select the output of a read; empty for a call with another effect."""
     if tool.effect != Effect.READ:
         return []
     return [of_value(memory, *one) for one in _selecting(memory, tool, arguments)]
 
 
 def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether untrusted content may have requested a read: the content has a value that selects the content,
-    even if the person said the value too; or no value selects it. If some content is forgotten, it may have had each
-    value that is not the person's.
+    """Return whether untrusted content may have requested a read. True if untrusted content contains a value
+    that selects the read's output, even if the person stated the value too; or if no value selects the output.
+    If the memory has lost untrusted content, every selecting value that is not the person's counts as such a
+    value.
     """
     outside = memory.outside
     if tool.effect != Effect.READ or not outside.parts:
@@ -126,15 +128,15 @@ def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 
 def _selecting(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[Kind, object]]:
-    """Yield the values that select the output of a read, each with its kind. Search words name an object."""
+    """Yield the values that select the output of a read, each with its kind. Search words count as objects."""
     for _, kind, value in judged_leaves(memory, tool, arguments):
         if kind in POINTS or kind is Kind.TEXT:
             yield (Kind.OBJECT if kind is Kind.TEXT else kind), value
 
 
 def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a call, each with the path of its argument: declared texts, harmless values, and undeclared
-    values of several words. `every`: all strings.
+    """Yield the texts of a call, each with the path of its argument: declared texts, harmless values, and
+    undeclared values of several words. `every`: yield all strings.
     """
     for leaf in tool.coverage.leaves(arguments):
         value = leaf.value
@@ -146,8 +148,8 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
 
 
 def _measures(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the values of a call that are no text and may be facts of some content: numbers that name nothing, and
-    times. An undeclared word names an object more often than it tells a fact.
+    """Yield the numbers and times of a call that may repeat facts of some content, as texts. Numbers that
+    identify something are excluded; so are undeclared words, which usually name an object.
     """
     for leaf in tool.coverage.leaves(arguments):
         value = leaf.value
@@ -159,8 +161,8 @@ def _measures(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _has_unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a call has a value that may hold content of any kind, and that is not the person's: no declared
-    name or amount, whose origin policies judge, and no value that the schema lists.
+    """Return whether a call has a value that may contain content of any kind and is not the person's. Declared
+    names and amounts are excluded, because policies judge their origins; so are values that the schema lists.
     """
     return any(
         of_value(memory, Kind.TIME if leaf.kind is Kind.TIME else Kind.OBJECT, leaf.value) > Origin.ENDORSED
@@ -172,7 +174,7 @@ def _has_unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> boo
 
 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
-    """Yield the texts of a call, each with a hash of its recipients and its argument."""
+    """Yield the texts of a call, each with a hash of its tool, its argument and the recipients of the call."""
     to = "\0".join(_recipients(memory, tool, arguments)).casefold()
     for path, text in _outgoing(tool, arguments):
         if text.strip():
@@ -186,8 +188,8 @@ def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Ite
 
 
 def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether each recipient of a call is a whole value of the person's own record. An undeclared value that
-    names an object may be a further recipient.
+    """Return whether each recipient of a call is a complete value of the person's own record. An undeclared
+    value that names an object counts as a recipient.
     """
     own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
     to = list(_recipients(memory, tool, arguments)) if own else []
@@ -203,8 +205,9 @@ def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
-    """Return the data classes of labelled content that texts carry, and its sources. Each text has a hash of its
-    recipients; empty if nothing was sent before.
+    """Return the data classes of the labelled content that texts repeat, and its sources (`outside`, `record`).
+    Each text has a hash of its recipients, with which the end of an earlier text is found; an empty hash means
+    no earlier text.
     """
     classes: set[str] = set()
     scribe = Scribe(memory.key)
@@ -225,8 +228,8 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
 
 
 def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the words of each reading of a text in their order, and those with other spellings of single ones. Where
-    signs join words, or tags stand between them, the words without these too.
+    """Yield, for each reading of a text, its words in order, and these words with other spellings. If
+    punctuation or tags join words, also yield the words of the text without them.
     """
     for reading, plain_words in scribe.spoken((text,)):
         yield plain_words, [*plain_words, *scribe.otherwise(reading)]
@@ -241,7 +244,7 @@ def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
 
 
 def _tail(memory: Memory, recipient: bytes) -> list[bytes]:
-    """Return the last words of the text that was sent to the recipient before."""
+    """Return the last words of the previous text to the same recipients, as hashes."""
     for part in memory.parts:
         if part.kinds == SENT:
             for entry in reversed(split(part.words)):
@@ -251,11 +254,11 @@ def _tail(memory: Memory, recipient: bytes) -> list[bytes]:
 
 
 def _end(memory: Memory, scribe: Scribe, recipient: bytes, text: str) -> bytes:
-    """Return the stored form of a sent text: the hash of its recipients, and its last words."""
+    """Return the stored form of a sent text: the hash of its recipients, then its last words."""
     last_words = [*_tail(memory, recipient), *scribe.hashes(scribe.words(text))]
     return recipient + b"".join(last_words[-_TAIL:])
 
 
 def _is_given(memory: Memory, value: str) -> bool:
-    """Return whether the person gave that identifier, however its digits are grouped."""
+    """Return whether the person stated an identifier, with any grouping of its digits."""
     return of_value(memory, Kind.ACCOUNT, value) <= Origin.OWN

@@ -1,10 +1,10 @@
-"""Structure in a text: the records that a tool wrote down as lines, as a table, as markup or as JSON. Pure and linear.
+"""Layouts of text: the records that a tool wrote as lines, as a table, as markup or as JSON. Pure, in linear time.
 
-A layout has a frame (names of fields, bullets, cells) and values in it. In JSON a value cannot end its own string, so
-the frame is whole. In every other layout a value with a line break may continue with lines that look like more of the
-frame, and no parser can tell. `Layout.is_escaped` distinguishes the two, and `certain` returns where the frame of the
-second kind ends: before the first value of a field that has free text anywhere in the output, since an author of
-free text may write line breaks.
+A layout has a frame (names of fields, bullets, cells) and values in it. In JSON, a value cannot end its own string, so
+values cannot forge the frame (`Layout.is_escaped`). In every other layout, a value with a line break may continue with
+lines that look like the frame, and no parser can distinguish them. For such a layout, `certain` yields the fields that
+no value can have forged: the fields before the first field that has free text anywhere in the output, because the
+author of free text may write line breaks.
 
     layout_of("- name: Ann\\n  room: 4\\n- name: Bob\\n  room: 5")      [{"name": "Ann", "room": "4"}, {"name": ..}]
 """
@@ -21,26 +21,26 @@ from typing import Any, NamedTuple
 import msgspec
 
 MAX_LAYOUT = 1 << 18
-"""characters; a longer text is not read"""
+"""maximum length of a text in characters; a longer text has no layout"""
 MAX_LINES = 20_000
 MAX_DEPTH = 24
 MAX_NAME = 64
-"""characters of the name of a field"""
+"""maximum length of the name of a field in characters"""
 MAX_COLUMNS = 64
 MAX_WORDS, MAX_VALUE = 2, 64
-"""words and characters of a value that is no free text"""
+"""maximum number of words and of characters of a value that does not count as free text"""
 
 _BULLET = re.compile(r"(?:[-*+•]|\d{1,4}[.)])[ \t]+")
 _RULES = "-=_*~+|: "
 _RULE = re.compile(rf"[{re.escape(_RULES)}]{{3,}}")
-"""a line that only separates"""
+"""a line that only separates other lines"""
 _EMPHASIS = '*_`"'
 _UNNAMED = frozenset(':=|"`*\t')
-"""characters that the name of a field does not have"""
+"""characters that the name of a field must not have"""
 _FENCE = re.compile(r"([^\n`]{0,128}\s*)```[\w-]*[ \t]*\n(.*)\n```\s*", re.DOTALL)
-"""a fence and at most one line before it"""
+"""a code fence (```), with at most one line before it"""
 _SPLIT = re.compile(r"[,;|] (?=[^\W_][^,;|:]{0,63}: )")
-"""between fields in one line"""
+"""separators between fields in one line"""
 _WIDE = re.compile(r"\t+| {2,}")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]{0,63})(?:\s[^<>]*)?(/?)>|<[!?][^<>]*>|([^<]+)")
 _VOID = frozenset(("br", "hr", "img", "input", "link", "meta"))
@@ -49,11 +49,11 @@ _decode = msgspec.json.Decoder().decode
 
 class Layout(NamedTuple):
     value: object
-    """records and fields: objects, lists and strings as JSON has them"""
+    """records and fields of the text, as the objects, lists and strings of JSON"""
     is_escaped: bool
     """True if no value can forge a part of the frame"""
     is_inline: bool = False
-    """True if several fields share a line, so that any string may forge further fields"""
+    """true if several fields share a line, so that any string can forge further fields"""
 
 
 class _Line(NamedTuple):
@@ -62,11 +62,11 @@ class _Line(NamedTuple):
     name: str | None
     rest: str
     is_apart: bool
-    """a blank line or a rule stands before it"""
+    """true if a blank line or a rule is before the line"""
 
 
 def layout_of(text: str) -> Layout | None:
-    """The structure of a whole text; None where it has none, or where its frame is not the same all over."""
+    """Return the layout of a text; None if the text as a whole has none, or if its records have different fields."""
     if len(text) > MAX_LAYOUT:
         return None
     if (fenced := _FENCE.fullmatch(text)) is not None:
@@ -88,15 +88,15 @@ def layout_of(text: str) -> Layout | None:
 
 
 def certain(value: object, texts: Container[str] = ()) -> Iterator[tuple[str, str]]:
-    """The fields, each by its name, of a frame that is not escaped, as far as no value can have written them: those
-    before the first field that holds free text in any record, or has one of the names in `texts` (lower case).
+    """Yield the fields of a frame that is not escaped, as (name, value), as long as no value can have forged them. The
+    fields end before the first field that has free text in any record, or a name in `texts` (lower case).
     """
     free = {name for name, text in fields(value) if is_free(text) or name.lower() in texts}
     return takewhile(lambda field: field[0] not in free, fields(value))
 
 
 def fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Each string with the name of its field, in the order of the text."""
+    """Yield each string in a layout as (name of its field, string), in the order of the text."""
     if isinstance(value, dict):
         for inner, item in value.items():
             yield from fields(item, inner)
@@ -108,7 +108,9 @@ def fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def is_free(text: str) -> bool:
-    """Return whether a value is more than a name, a number, or another single word."""
+    """Return whether a value is free text: longer than MAX_VALUE, with more than MAX_WORDS words, or with line
+    breaks.
+    """
     return len(text) > MAX_VALUE or "\n" in text or len(text.split(None, MAX_WORDS + 1)) > MAX_WORDS
 
 
@@ -127,7 +129,7 @@ def _is_uniform(value: object) -> bool:
 
 
 def _json(text: str) -> Layout | None:
-    """A text that is JSON, or JSON lines (one object a line)."""
+    """Return the layout of a text that is JSON or JSON lines (one value in each line); None for other text."""
     try:
         return Layout(_decode(text), is_escaped=True)
     except (msgspec.DecodeError, RecursionError):
@@ -141,14 +143,14 @@ def _json(text: str) -> Layout | None:
 
 
 def _is_framed(line: str) -> bool:
-    """Return whether a line may be a part of a frame itself: a field with a value, an item, a row."""
+    """Return whether a line may itself be a part of a frame: a field with a value, an item or a row."""
     name, rest = _named(line)
     return (name is not None and bool(rest)) or _BULLET.match(line) is not None or "|" in line or "," in line
 
 
 def _inlined(value: object) -> object:
-    """Return the records of a list whose items have all their fields in one line (`- name: Ann, room: 4`); any other
-    value unchanged.
+    """Return the records of a list in which each item has all its fields in one line (`- name: Ann, room: 4`);
+    any other value unchanged.
     """
     if not isinstance(value, list) or not all(isinstance(item, dict) and len(item) == 1 for item in value):
         return value
@@ -161,7 +163,7 @@ def _inlined(value: object) -> object:
 
 
 def _sections(lines: Sequence[str]) -> dict[str, Any] | None:
-    """Tables and lists that stand under a name each, with blank lines between them."""
+    """Return tables and lists by the names above them, with blank lines between them; None for other text."""
     sections: dict[str, Any] = {}
     for is_blank, block in groupby(lines, key=lambda line: not line):
         if is_blank:
@@ -176,7 +178,9 @@ def _sections(lines: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _letters(lines: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Blocks of headers, each with a text under them after a blank line, and rules between them."""
+    """Return blocks of headers, each followed by a blank line and a text, with rules between blocks; None for
+    other text.
+    """
     letters: list[dict[str, Any]] = [{}]
     body: list[str] | None = None
     for line in lines:
@@ -197,7 +201,9 @@ def _letters(lines: Sequence[str]) -> list[dict[str, Any]] | None:
 
 
 def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
-    """The rows of a table (markdown, ASCII, CSV, TSV, columns with wide gaps), by the names in its first row."""
+    """Return the rows of a table (markdown, ASCII, CSV, TSV, columns with wide gaps), with the first row as
+    names; None for other text.
+    """
     rows = [line for line in lines if line and not (line[-1] in _RULES and _RULE.fullmatch(line.strip()))]
     if len(rows) < 2:
         return None
@@ -225,7 +231,7 @@ def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
 
 
 def _outline(lines: Sequence[str]) -> object:
-    """Fields (`name: value`), lists and the lines indented under them, as YAML and people write them."""
+    """Return fields (`name: value`), lists, and the lines indented under them, as in YAML; None for other text."""
     scanned = _scanned(lines)
     first = next(scanned, None)
     if first is None or not (first.is_item or first.name):
@@ -252,7 +258,7 @@ def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
 
 
 def _named(bare: str) -> tuple[str | None, str]:
-    """Return the name of a field and its value; None and the whole line without a name."""
+    """Return the name of a field and its value; None and the entire line if there is no name."""
     for mark in (":", " = "):
         name, separator, rest = bare.partition(mark)
         name = name.strip(_EMPHASIS)
@@ -264,7 +270,7 @@ def _named(bare: str) -> tuple[str | None, str]:
 
 
 def _unquoted(text: str) -> str:
-    """A value without the quotes of YAML around it."""
+    """Return a value without YAML's quotes around it."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
             return str(_decode(text))
@@ -274,13 +280,15 @@ def _unquoted(text: str) -> str:
 
 
 class _Outline:
-    """Reads lines by their columns; `at` is the first line that is not read."""
+    """Reader of an outline by the columns of its lines. `at` is the index of the next line."""
 
     def __init__(self, lines: list[_Line]) -> None:
         self.lines, self.at = lines, 0
 
     def block(self, column: int, depth: int) -> Any:
-        """Return the value at the column of the next line, which is `column` or more."""
+        """Return the value that begins at the next line, if this line's column is `column` or more; otherwise
+        an empty text.
+        """
         first = self._next(column)
         if first is None or not depth:
             return ""
@@ -309,7 +317,7 @@ class _Outline:
         return "\n".join(texts)
 
     def _fields(self, column: int, depth: int) -> Any:
-        """Return a record, or several if the name of the first field comes again."""
+        """Return a record; or a list of records, if the name of the first field repeats."""
         record: dict[str, Any] = {}
         records = [record]
         while (line := self._next(column)) is not None and line.column == column and line.name is not None:
@@ -338,7 +346,7 @@ class _Outline:
 
 
 def _markup(text: str) -> object:
-    """Return the rows of the first table of HTML, or the elements of XML by their names; None if they do not nest."""
+    """Return the rows of the first table of HTML, or the elements of XML by name; None if the tags are not nested."""
     stack: list[tuple[str, list[tuple[str, Any]], list[str]]] = [("", [], [])]
     for count, tag in enumerate(_TAG.finditer(text)):
         closing, name, empty, text_part = tag.groups()
@@ -367,7 +375,7 @@ def _element(inner: list[tuple[str, Any]]) -> Any:
 
 
 def _rows(value: object) -> object:
-    """Return the rows of a table by the names in its first row; any other value unchanged."""
+    """Return the rows of a table, with the first row as names; any other value unchanged."""
     while isinstance(value, dict) and len(value) == 1:
         [value] = value.values()
     if isinstance(value, dict) and {*map(str.lower, value)} == {"thead", "tbody"}:

@@ -1,10 +1,10 @@
-"""Links and mail addresses: the normal form of each (RFC 3986 section 6.2, RFC 5321 section 2.4), and their encodings.
+"""Links and mail addresses: their normal forms (RFC 3986 section 6.2, RFC 5321 section 2.4), and their encodings.
 
 Links are read as browsers read them (WHATWG URL, section 4.4): a scheme that browsers know needs no slashes, a
-backslash is a slash, and tabs and line ends inside are left out.
+backslash is a slash, and tabs and line ends within a link are ignored.
 
-Case of scheme and host, the default port and a last slash make no difference; another host, path, query or fragment
-is another link. Text that does not parse stays unchanged, and so equals only itself.
+Two links are equal if they differ only in case of scheme and host, the default port, or a last slash. Another host,
+path, query or fragment makes another link. A link that cannot be parsed keeps its spelling, and so equals only itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BROKEN = re.compile(
     r"[\t\r\n/\\]*[^\s\"'`<>]+",
     re.IGNORECASE,
 )
-"""a link with tabs or line ends inside, which browsers leave out (WHATWG URL, section 4.4)"""
+"""a link with tabs or line ends inside, which browsers ignore (WHATWG URL, section 4.4)"""
 _B64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}={0,2}")
 MIN_ENCODED = 12
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
@@ -51,9 +51,9 @@ _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
 _EVEN = re.compile(r"(?:[\w+/-]{0,11}+[\n\r\t !-$')*,.:-@\]^`|}~]++)*+[\w+/-]{0,11}+", re.ASCII)
-"""text in which there is nothing to decode: printed ASCII without escapes, and without a word that is long enough"""
+"""matches text without encoded parts: printable ASCII without escapes, in which no word is long enough to be encoded"""
 _PLAIN = re.compile(r"https?://[a-z0-9.-]+(?:/[A-Za-z0-9._~/-]*)?")
-"""a link in its normal form, except for the last slash"""
+"""a link in its normal form, except for a possible last slash"""
 _BARE_MAIL = re.compile(r"[A-Za-z0-9_+-]+@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}")
 """text that is one mail address and contains nothing else"""
 _PAGE = re.compile(
@@ -65,11 +65,11 @@ _NO_BREAKS = str.maketrans("", "", "\t\r\n")
 DEPTH = 3
 MAX_READINGS = 64
 MAX_DECODED = 1 << 18
-"""characters of all readings of a text"""
+"""maximum number of characters of all readings of a text together"""
 
 
 def link(text: str) -> str:
-    """The one spelling of a link with a scheme."""
+    """Return the normal form of a link that has a scheme."""
     text = text.rstrip(_END)
     if _PLAIN.fullmatch(text):
         return text.rstrip("/")
@@ -90,13 +90,13 @@ def link(text: str) -> str:
 
 
 def mail(text: str) -> str:
-    """The one spelling of a mail address."""
+    """Return the normal form of a mail address."""
     local, _, host = text.rpartition("@")
     return f"{local.casefold()}@{_host(host.rstrip('.'))}"
 
 
 def _host(text: str) -> str:
-    """A name of the DNS, international ones in ASCII (RFC 5890)."""
+    """Return the normal form of a host name; an international name in ASCII (RFC 5890)."""
     text = text.casefold()
     if text.isascii():
         return text
@@ -112,7 +112,9 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def links(text: str) -> set[str]:
-    """Return the links and mail addresses of outgoing text, including encoded ones that a reader may decode."""
+    """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could
+    decode.
+    """
     collected: set[str] = set()
     for reading in readings(text) if is_odd(text) else (text,):
         if ":" in reading and ("\n" in reading or "\t" in reading or "\r" in reading):
@@ -136,7 +138,7 @@ def links(text: str) -> set[str]:
 
 
 def _bare(text: str) -> str:
-    """Return the normal form of a link that may lack its scheme."""
+    """Return the normal form of a link, with or without a scheme, or of a `mailto:` address."""
     if text[:7].lower() == "mailto:":
         return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.casefold()
     if (special := _SPECIAL.match(text)) is not None:
@@ -148,12 +150,12 @@ def _bare(text: str) -> str:
 
 
 def is_page(word: str) -> bool:
-    """Return whether a word is a link to a page: no query, no port, no numeric address, no inner host."""
+    """Return whether a word is a link to a web page: no query, no port, no numeric address, no internal host."""
     return _PAGE.fullmatch(word) is not None
 
 
 def spellings(one: str) -> Iterator[str]:
-    """Yield the forms of a link that count as equal in a source: itself, without encryption, and without a scheme."""
+    """Yield the forms of a link that count as equal in a source: the link itself, with `http`, and without a scheme."""
     yield one
     if one.startswith("https://"):
         yield f"http://{one[8:]}"
@@ -161,12 +163,14 @@ def spellings(one: str) -> Iterator[str]:
 
 
 def is_odd(text: str) -> bool:
-    """Return whether the text may have a decoded form."""
+    """Return whether a text may contain encoded parts."""
     return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
 def readings(text: str) -> Iterator[str]:
-    """Yield the text and its decoded forms: compatible letters, HTML, percent, base64, hex, also nested."""
+    """Yield the text and its decoded forms, also nested: compatible letters, HTML, percent, base64, hexadecimal
+    and others.
+    """
     forms = {text}
     todo = [(text, 0)]
     room = MAX_DECODED
@@ -202,7 +206,7 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def is_encoded(run: str) -> bool:
-    """Return whether a run of letters and digits is a text in base64."""
+    """Return whether a run of letters and digits is text encoded in base64."""
     return any(_text(_base64(run)))
 
 

@@ -1,11 +1,12 @@
-"""The memory of a task: hashes of words in their order, by origin. Pure, bounded, immutable.
+"""The memory of a task: hashes of words in order, by origin. Pure, bounded, immutable.
 
-Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so without the key no value can be guessed. A
-phrase is found if its words stand in that order within one source, and only whole words are compared.
-Each origin has space of its own, so that the output of tools takes no space from the person's words; if the space
-is full, the oldest words are removed, and removed words come from nowhere.
+Each word is six bytes of BLAKE2s (RFC 7693) with a key of the task, so that values cannot be guessed without the key. A
+phrase matches if its words occur in the same order within one source; only whole words are compared. Each origin has
+its own space, so that tool output takes no space from the person's words. If the space is full, the oldest words are
+removed, and removed words count as from nowhere.
 
-More entries make no value less trusted: an outdated memory may ask too often, and never allows too much.
+More entries never make a value less trusted: with an outdated memory, a guard may require needless approvals, and never
+allows too much.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from ostiary.provenance.origins.words import split_identifier, words
 MARKS = 1 << 13
 KEY_BYTES = 32
 MAX_BYTES = 112 << 10
-"""bytes of a memory, with the documents and the plan"""
+"""maximum size of a memory in bytes, with the documents and the plan"""
 MAX_PARTS = 8
-"""parts that one call of a tool adds"""
+"""maximum number of parts that one call of a tool adds"""
 MAX_FORMS = 128
-"""forms of the person's words that have several parts (`split_identifier`)"""
+"""maximum number of stored forms of identifiers in the person's words (`split_identifier`)"""
 MAX_VALUE = 64
-"""words of the value that identifies an endorsed document"""
+"""maximum number of words of the value that identifies an endorsed document"""
 
 
 class Origin(IntEnum):
@@ -48,15 +49,15 @@ class Origin(IntEnum):
     OWN = 1
     """the person's own record"""
     ENDORSED = 2
-    """a document that the person named, for the kinds of arguments that they named it for"""
+    """a document that the person named, for the kinds of arguments for which they endorsed it"""
     RECORD = 3
-    """a record that belongs to something the task points at"""
+    """a record that belongs to something that the task named"""
     KNOWN = 4
     """another record"""
     OUTSIDE = 5
     """untrusted content: third parties may have written it"""
     NOWHERE = 6
-    """no source in this task has it"""
+    """no source in this task has the value"""
 
 
 _ORIGINS = tuple(Origin)
@@ -69,36 +70,38 @@ ROOM = {
     Origin.KNOWN: 1024,
     Origin.OUTSIDE: 1024,
 }
-"""words of each origin"""
+"""maximum number of words of each origin"""
 SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
-"""facts of `slots` of each origin"""
+"""maximum number of facts of `slots` of each origin"""
 FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
-"""origins of content that tools return, and that no person has vouched for"""
+"""origins of content that tools return and no person has endorsed"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
-"""origins that a guard may state of the output of a tool"""
+"""origins that a guard may state for the output of a tool"""
 LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
 """origins of content that the person did not name"""
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
-"""kinds of arguments whose origin counts, in the order of their bits"""
+"""kinds of arguments whose origin matters; bit N of `Part.kinds` stands for KINDS[N]"""
 ALL_KINDS = (1 << len(KINDS)) - 1
 _OBJECT = 1 << KINDS.index(Kind.OBJECT)
 LINK = 1 << len(KINDS)
-"""the kind of a link that is the only content of a call"""
+"""bit for a link that is the only content of a call"""
 RETIRED = LINK << 1
-"""the kind of operands of amounts until ADR 60: older guards may still send it; it is not stored"""
+"""bit for operands of amounts, used until ADR 60: older guards may still send it; parts with this bit alone are
+not stored
+"""
 NAMED = RETIRED
-"""a bit beside all kinds: the mark of untrusted content that the person named; older guards ignore it"""
+"""bit that is set beside all kinds for untrusted content that the person named; older guards ignore it"""
 SLOT = LINK << 2
-"""the kind of facts about fields of records (`slots`); older guards store it and do not read it"""
+"""bit for facts about fields of records (`slots`); older guards store these facts without reading them"""
 NUMBER = b"\0\1"
-"""prefix of four bytes of the hash of a number in the person's words: a fact of `slots`"""
+"""prefix of a fact of `slots` about a number in the person's words: four bytes of its hash follow"""
 LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
-"""kinds of parts that are no values (`labels`): fingerprints of content; the last words of sent texts; the mark of a
-task that has read something that untrusted content may have asked for; the mark of a task that has lost untrusted
-content for lack of space
+"""kinds of parts that contain no values (`labels`). LABEL: fingerprints of content. SENT: the last words of sent texts.
+UNREQUESTED: the task has read something that untrusted content may have requested. FORGOTTEN: the memory has lost
+untrusted content for lack of space.
 """
 LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
-"""words of each kind of label, of one origin"""
+"""maximum number of words of each kind of label, for each origin"""
 Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
 Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
 _OUTSIDE = {(Origin.OUTSIDE, ALL_KINDS), (Origin.OUTSIDE, ALL_KINDS | NAMED)}
@@ -107,8 +110,8 @@ _Name = tuple[int, int, tuple[str, ...]]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Words of one origin, which count for these kinds of arguments (bits, as KINDS has them). `classes`: the data
-    classes of the content, if its kind is LABEL.
+    """Words of one origin, which count for the kinds of arguments in `kinds` (bits, see KINDS). `classes`: the
+    data classes of the content, if the kind is LABEL.
     """
 
     origin: Annotated[int, Meta(ge=0, le=int(Origin.OUTSIDE))]
@@ -118,7 +121,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An endorsed source: the output of this tool (`files/read_file`) for the object that this value names."""
+    """An endorsed document: the output of `tool` (`files/read_file`) for the object that `value` names.
+    `value`: hashes of words.
+    """
 
     tool: Annotated[str, Meta(max_length=256)]
     value: Annotated[bytes, Meta(max_length=MAX_VALUE * WIDTH)]
@@ -130,13 +135,14 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     documents: Annotated[tuple[Document, ...], Meta(max_length=MAX_ENDORSED)] = ()
     plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
     labels: tuple[Part, ...] = ()
-    """kept apart because guards of earlier versions refuse parts of these kinds"""
+    """separate from `parts`, because guards of earlier versions refuse parts of these kinds"""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `with_marks`. `plan`: the effects
-    that the person's words suggest, by the id of the tool; None: the task has no plan.
+    """The memory of a task. `parts`: the most trusted first, one for each combination of origin, kinds and
+    classes. `marks`: see `with_marks`. `plan`: the effects that the person's words suggest, by id of the tool;
+    None: the task has no plan.
     """
 
     key: bytes
@@ -145,11 +151,11 @@ class Memory:
     marks: bytes = b""
     plan: Mapping[str, Planned] | None = None
     labels: tuple[Part, ...] = field(init=False, compare=False)
-    """fingerprints of the content of sources that the person did not name"""
+    """fingerprints of content from sources that the person did not name"""
     is_unrequested: bool = field(init=False, compare=False)
-    """True if the task has read something that untrusted content may have asked for"""
+    """true if the task has read something that untrusted content may have requested"""
     has_forgotten: bool = field(init=False, compare=False)
-    """True if some untrusted content is missing for lack of space"""
+    """true if the memory has lost untrusted content for lack of space"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
@@ -158,17 +164,17 @@ class Memory:
 
     @property
     def outside(self) -> Memory:
-        """The memory of untrusted content only."""
+        """Return a memory of only the untrusted content."""
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
     @property
     def named(self) -> Memory:
-        """Return the memory of the untrusted content that the person named."""
+        """Return a memory of only the untrusted content that the person named."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
-        """Return the memory in which endorsed documents count for those kinds of arguments alone (their bits)."""
+        """Return a memory in which endorsed documents count only for the kinds of arguments in `kinds` (bits)."""
         lent = (
             part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
             for part in self.parts
@@ -176,12 +182,12 @@ class Memory:
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 
     def hashed(self, phrase: Sequence[str]) -> bytes:
-        """Return the hash of a phrase by its words."""
+        """Return the concatenated hashes of the words of a phrase."""
         return b"".join([hashed(self.key, word) for word in phrase])
 
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
-        """Return the most trusted origin of a phrase for a kind of argument (its bit); `nowhere` if it is less
-        trusted than `least`.
+        """Return the most trusted origin of a phrase (concatenated hashes) for the kind of argument `kind` (a
+        bit); NOWHERE if the origin is less trusted than `least`.
         """
         if not phrase or (self.marks and not self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
             return _NOWHERE
@@ -193,7 +199,9 @@ class Memory:
         return _NOWHERE
 
     def find_words(self, phrase_words: Iterable[str], kind: int) -> Origin:
-        """Return the most trusted origin of a phrase by its words. The first word without a mark ends the search."""
+        """Return the most trusted origin of a phrase, given as words. The search stops at the first word
+        without a mark.
+        """
         phrase, marks = b"", self.marks
         for word in phrase_words:
             one = hashed(self.key, word)
@@ -204,7 +212,9 @@ class Memory:
 
 
 def remember(key: bytes, intent: Intent) -> Memory:
-    """Return the memory of a new task: the person's words, each value of their own record, and endorsed documents."""
+    """Return the memory of a new task: the person's words, the values of their own record, and the endorsed
+    documents.
+    """
     blank, scribe = Memory(key), Scribe(key)
     documents = tuple(
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
@@ -238,7 +248,7 @@ def kinds_of(kinds: Iterable[Kind]) -> int:
 
 
 def holds(source: bytes, phrase: bytes) -> bool:
-    """Return whether the words of the phrase stand in the source, one after the other."""
+    """Return whether the source contains the words of the phrase, one directly after the other."""
     at = source.find(phrase)
     while at >= 0 and at % WIDTH:
         at = source.find(phrase, at + 1)
@@ -246,8 +256,8 @@ def holds(source: bytes, phrase: bytes) -> bool:
 
 
 def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
-    """Return the memory with further parts, in this order; if an origin has no space, its oldest sources are
-    removed.
+    """Return the memory extended with parts, in their order. If an origin has no space left, its oldest sources
+    are removed.
     """
     parts = {(part.origin, part.kinds, part.classes): part.words for part in memory.parts}
     for part in more:
@@ -266,8 +276,8 @@ def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
 
 
 def with_marks(memory: Memory) -> Memory:
-    """Return the memory with marks for many lookups: a bit for the beginning of each word, so that most absent values
-    need no search. Removed words keep their bit.
+    """Return the memory with marks, which make many lookups fast: a bit for the first bytes of each word, so
+    that most absent values need no search. Bits of removed words stay set.
     """
     return replace(memory, marks=_mark(bytes(MARKS), (part.words for part in memory.parts)))
 
@@ -281,18 +291,18 @@ def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
 
 
 def _group(name: _Name) -> tuple[int, int]:
-    """Return the group of a part, which shares space: its origin, and its kind unless it is one of values."""
+    """Return the group of parts that share space: the origin; and for slots and labels, also the kind (otherwise 0)."""
     origin, kinds, _ = name
     return origin, kinds if kinds == SLOT or kinds in LABEL_ROOM else 0
 
 
 def _room(origin: Origin, kinds: int) -> int:
-    """Return the largest number of words of such a group of parts."""
+    """Return the maximum number of words of a group of parts."""
     return SLOT_ROOM[origin] if kinds == SLOT else LABEL_ROOM[kinds] if kinds else ROOM[origin]
 
 
 def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
-    """Remove sources of a group until it fits into its space, the oldest of the largest part first."""
+    """Remove sources of a group until it fits its space: repeatedly the oldest of the largest part."""
     room = _room(Origin(group[0]), group[1]) * WIDTH
     mine = {name: sum(map(len, name[2])) for name in parts if _group(name) == group}
     while (over := sum(len(parts[name]) + more for name, more in mine.items()) - room) > 0:
@@ -303,8 +313,8 @@ def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
 
 
 def _after(source: bytes, count: int) -> bytes:
-    """Return the bytes after the source in which the first `count` bytes end; after the last source, the bytes after
-    these.
+    """Return the bytes after the source that contains byte number `count`; if that is the last source, the
+    bytes after that word.
     """
     count += -count % WIDTH
     at = source.find(END, count - WIDTH)
@@ -314,7 +324,7 @@ def _after(source: bytes, count: int) -> bytes:
 
 
 def pack(memory: Memory) -> bytes:
-    """Return the form for storage and the wire, without the key."""
+    """Return the memory in the form for storage and transport, without the key."""
     plan = None if memory.plan is None else tuple(memory.plan.values())
     values = tuple(part for part in memory.parts if part.kinds not in LABEL_ROOM)
     labels = tuple(part for part in memory.parts if part.kinds in LABEL_ROOM)
@@ -332,7 +342,7 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Check that a guard may state these parts. Raises Malformed."""
+    """Check that a guard is permitted to state these parts. Raises Malformed."""
     for part in more:
         if part.kinds in LABEL_ROOM:
             if (

@@ -1,6 +1,6 @@
-"""Dates and times of day among words, in one spelling each: `@2026-11-25`, `@11-25` without a year, `~10:30`.
+"""Dates and times of day among words, each in one normal form: `@2026-11-25`, `@11-25` without a year, `~10:30`.
 
-ISO 8601, the forms with dots and slashes, and English month names. An ambiguous date yields both dates.
+Recognised are ISO 8601, forms with dots and slashes, and English month names. An ambiguous date yields both dates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HALVES = {"am": "am", "a.m": "am", "a.m.": "am", "pm": "pm", "p.m": "pm", "p.m.
 
 
 def moments(words: Sequence[str]) -> list[str]:
-    """Return the dates and times among words, as `words` returns them."""
+    """Return the dates and times among `words` (as the function `words` returns them), in normal form."""
     spelled: list[str] = []
     for place, word in enumerate(words):
         if not word[:1].isdigit():
@@ -54,11 +54,11 @@ def moments(words: Sequence[str]) -> list[str]:
 
 
 MAX_NUMBERS = 32
-"""numbers of a text that are examined"""
+"""maximum number of numbers of a text that are examined"""
 
 
 def numbers(words: Sequence[str]) -> list[str]:
-    """Return the numbers among words that may be amounts: no percentages, no parts of dates."""
+    """Return the numbers among words that may be amounts: no percentages, no years, no parts of dates."""
     spelled: dict[str, None] = {}
     places = (at for at, one in enumerate(words) if one[:1].isdigit())
     for place in islice(places, MAX_NUMBERS):
@@ -112,7 +112,7 @@ _BESIDE = frozenset(
         "midnight",
     )
 )
-"""words that stand in a date or a time"""
+"""words that may occur in a date or a time"""
 _NUMERIC = re.compile(r"\d{1,4}(?:st|nd|rd|th)?|\d{1,2}:\d{2}(?::\d{2})?(?:z|am|pm)?|\d{1,2}(?:am|pm)")
 _STAMP = re.compile(
     r"\d{4}-?\d{2}(?:-?\d{2})?(?:[t ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)?\s?(?:z|utc|[+-]\d{2}(?::?\d{2})?)?"
@@ -123,7 +123,7 @@ MAX_MOMENT = 64
 
 
 def is_moment(text: str) -> bool:
-    """Return whether a text is a date, a time, a duration (ISO 8601) or a range of them, and nothing besides."""
+    """Return whether a text is a date, a time, a duration (ISO 8601) or a range of them, and nothing else."""
     text = text.strip().casefold()
     if not text or len(text) > MAX_MOMENT or not text.isascii():
         return False
@@ -136,7 +136,7 @@ def is_moment(text: str) -> bool:
 
 
 def _near(words: Sequence[str], place: int) -> tuple[str, str] | None:
-    """The month that stands beside a day, and the year behind both, which may be empty."""
+    """Return the month beside a day, and the year after both (may be empty); None without a month."""
     before, behind = words[place - 1] if place else "", place + 1
     if behind < len(words) and words[behind] == "of":
         behind += 1

@@ -1,16 +1,17 @@
-"""Observation of tool output for the memory of a task: its words and their origin.
+"""Observation of tool output for the memory of a task: the words of the output, and their origin.
 
-Untrusted content stays untrusted, whatever the call asked for. Third parties write texts, and the system that stores
-them writes the fields around: if a tool returns data and no text, a number, a moment, or a name of one or two words is
-known from a record. Values that reach or pay a recipient (links, mail addresses, longer numbers) are none of these. A
-field that is an opaque identifier (a UUID, or a short word of letters and digits) is known as an object, and as
-nothing else: no payee and no recipient is one. Of the rest, a record counts as named if the call identified it by
-values that the task may use for that, or if the record has such a value that no other record has. The content of an
-endorsed document counts for the kinds of arguments that it was endorsed for; in a fetched page, addresses are those of
-mail.
+Untrusted content stays untrusted, whatever the call requested. In such content, third parties write the texts, and the
+system that stores them writes the fields around them. If a tool returns data and no text, then a number, a date or
+time, or a name of one or two words has the origin `known`. Values that reach or pay a recipient (links, mail addresses,
+longer numbers) never have this origin. A field that is an opaque identifier (a UUID, or a short word of letters and
+digits) is known as an object only, never as a payee or a recipient.
 
-Links in content that the person named may be followed: following one reveals nothing new.
-Links of a fetched page are none of these: two steps away, third parties choose the content.
+In all other content, a record counts as named if the call identified it by values that the task may use for this, or if
+the record has such a value that no other record has. The content of an endorsed document counts for the kinds of
+arguments for which the document is endorsed; in a fetched page, only mail addresses count as addresses.
+
+Links in content that the person named may be followed: a request for them reveals nothing new. Links of a fetched page
+may not: two steps away, third parties choose the content.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ from ostiary.provenance.origins.words import words
 MAX_DEPTH = 32
 MAX_LEAVES = 20_000
 MAX_NAME = 256
-"""characters of a value by which a record is known"""
+"""maximum length in characters of a value that identifies a record"""
 OVERLAP = 1024
-"""characters that two pieces of a long argument share, so that no word is cut"""
+"""number of characters that two pieces of a long argument share, so that no word is cut"""
 MAX_ASKED = 1 << 20
-"""words of a call"""
+"""maximum number of words of a call"""
 MAX_FIELD = 64
 MAX_PAGES = 64
-"""links of one output that may be followed"""
+"""maximum number of links of one output that may be followed"""
 WRITTEN = frozenset(
     (
         "bio",
@@ -76,11 +77,11 @@ WRITTEN = frozenset(
         "title",
     )
 )
-"""Names of fields that third parties write, however short the text is."""
+"""Names of fields whose values third parties write, however short the value is."""
 MAX_DIGITS = 6
-"""digits of a field; with more it may be a telephone or account number"""
+"""maximum number of digits of a known field; a number with more may be a telephone or account number"""
 MIN_ENCODED = 12
-"""characters of a word that may be something else once it is decoded (`links`)"""
+"""length in characters from which a word may be encoded text (`links`)"""
 _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
 _MOMENT = re.compile(r"[\d:T .Z+-]+")
 _NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
@@ -89,11 +90,13 @@ _LETTER = re.compile(r"[^\W\d_]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """RFC 9562 section 4"""
 _OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
-"""Letters and digits of an opaque identifier: at most 25, since addresses of cryptocurrencies have 26 or more."""
+"""An opaque identifier: letters and digits, at most 25 characters, because addresses of cryptocurrencies have
+26 or more.
+"""
 _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
-"""The shape of an IBAN (ISO 13616), whatever its checksum."""
+"""The form of an IBAN (ISO 13616), with any checksum."""
 Found = tuple[Origin, int, str]
-"""The origin of a text, the kinds of arguments for which it counts (bits, as KINDS has them), and the text."""
+"""the origin of a text, the kinds of arguments for which the text counts (bits, see KINDS), and the text"""
 
 
 def observe_output(
@@ -104,7 +107,7 @@ def observe_output(
     output: object,
     classes: Collection[str] | None = None,
 ) -> tuple[Part, ...]:
-    """Return the new parts that the output of a call of the tool `uid` (`files/read_file`) adds to the memory.
+    """Return the parts that the output of a call of the tool `uid` (`files/read_file`) adds to the memory.
 
     `classes`: the data classes of the tool and its resource; None: only the classes of the tool.
     """
@@ -163,7 +166,9 @@ def observe_output(
 def _slots(
     memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
 ) -> list[Part]:
-    """Return the field of each value that was read. A wrong layout can only add questions."""
+    """Return facts about the fields of the values that were read (`slots`). A wrong layout can only cause
+    further approval requests.
+    """
     if is_effect(tool):
         return []
     if kinds:
@@ -175,16 +180,16 @@ def _slots(
 
 
 def _dotted(scribe: Scribe, texts: Iterable[str]) -> Iterator[str]:
-    """Yield the words of the texts that have a dot, among which are all links and mail addresses."""
+    """Yield the words of all texts that contain a dot. All links and mail addresses are among these words."""
     for text in texts:
         if "." in text:
             yield from scribe.words(text[:MAX_TEXT])
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
-    """Return the kinds for which the output is a document that the person named; 0 if it is none.
+    """Return the kinds for which the output counts as an endorsed document (bits); 0 if the output is no such document.
 
-    Other values that identify the document (such as the drive of a file) must be the person's too.
+    All other values that identify the document (such as the drive of a file) must come from the person too.
     """
     documents = [document for document in memory.documents if document.tool == uid]
     if not documents:
@@ -205,7 +210,9 @@ def _hashed(memory: Memory, value: str) -> bytes:
 
 
 def _call_words(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
-    """Return the words of the call. If they return in its output, the agent is their source."""
+    """Return the hashes of the words in the arguments of a call. If the output repeats such a word, its source
+    is the agent.
+    """
     texts = [
         *_strings(arguments),
         *(text for _, _, value in declared_values(tool, arguments) for text in leaves(value)),
@@ -226,7 +233,9 @@ def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 
 def _without_echoes(memory: Memory, fresh: bytes, call_words: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
-    """Return the sources without the words of the call, except words that the memory already trusts as much."""
+    """Return the sources in `fresh` without the words of the call, except words that the memory already trusts
+    as much.
+    """
     echoes = {
         word for word in call_words if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE
     }
@@ -238,36 +247,38 @@ def _without_echoes(memory: Memory, fresh: bytes, call_words: frozenset[bytes], 
 
 
 def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
-    """Return the least trusted origin of the values that identify the objects of a read; `nowhere` without such
-    values.
+    """Return the least trusted origin of the declared values that identify the objects of a call; NOWHERE if
+    there are none.
     """
     named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return max(named, default=Origin.NOWHERE)
 
 
 def _names_thing(leaf: Leaf) -> bool:
-    """Return whether a leaf of a read may say which document is read. A switch, a quantity, a number that the schema
-    lists (its default) and a time do not.
+    """Return whether a leaf of a read may determine which document is read. Booleans, quantities, times, and
+    numbers that the schema lists do not.
     """
     is_listed_number = leaf.rule is Rule.LISTED and not isinstance(leaf.value, str)
     return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and not is_listed_number and leaf.kind is not Kind.TIME
 
 
 def _opened(value: object) -> object:
-    """Return the content of a text that is JSON; any other value unchanged."""
+    """Return the parsed content of a text that is JSON; any other value unchanged."""
     layout = layout_of(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else None
     return value if layout is None else layout.value
 
 
 def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
-    """Yield each text as untrusted; in data, a field that only the system writes is known."""
+    """Yield each text in a value with its origin. If `is_data`, fields that only the system writes are known;
+    all other texts are untrusted.
+    """
     for name, text in islice(_named(opened), MAX_LEAVES):
         yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
 
 
 def _framed(value: object) -> Iterator[Found]:
-    """Yield each text of a layout that is not escaped. It is known up to the end of the certain frame, and untrusted
-    after it, with the name of its field, which may be untrusted too.
+    """Yield each text of a layout that is not escaped, with its origin. Up to the end of the certain part of
+    the frame, system fields are known. After it, each text is untrusted, together with the name of its field.
     """
     sure = sum(1 for _ in certain(value, WRITTEN))
     for place, (name, text) in enumerate(islice(fields(value), MAX_LEAVES)):
@@ -287,7 +298,9 @@ def _of_field(name: str, text: str) -> Found:
 
 
 def _is_identifier(text: str) -> bool:
-    """Return whether a field is an opaque identifier, which can name an object but cannot reach or pay a recipient."""
+    """Return whether the text of a field is an opaque identifier, which can name an object but cannot reach or
+    pay a recipient.
+    """
     if _UUID.fullmatch(text):
         return True
     if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
@@ -296,7 +309,7 @@ def _is_identifier(text: str) -> bool:
 
 
 def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield the texts in a value, each with the name of the field that contains it."""
+    """Yield the texts in a value as (name of the field, text)."""
     if isinstance(value, dict) and depth:
         for inner, item in value.items():
             yield from _named(item, str(inner), depth - 1)
@@ -309,7 +322,9 @@ def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tu
 
 
 def _is_field(text: str) -> bool:
-    """Return whether a text is a field of a record, too short for a third party's text, and no address or account."""
+    """Return whether a text is a system field: too short to be a text of a third party, and no address or
+    account number.
+    """
     if len(text) > MAX_FIELD:
         return False
     if _NUMBER.fullmatch(text):
@@ -331,8 +346,8 @@ def _texts(output: object) -> Iterator[str]:
 def _records(
     memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
 ) -> Iterator[Found]:
-    """Yield each text with its origin. A record with a unique value that the task may name it by counts as named as
-    a whole.
+    """Yield each text in records with its origin. If a record has a unique value by which the task may name it,
+    all of the record counts as named.
     """
     value = rows(value)
     if isinstance(value, dict) and depth:
@@ -353,7 +368,7 @@ def _records(
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the values that may identify a record among others: texts with a letter."""
+    """Yield the values that may identify a record among others: texts with a letter, at most MAX_NAME characters."""
     for value in record.values():
         if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
             yield value
@@ -367,7 +382,7 @@ def _is_named(memory: Memory, scribe: Scribe, names: Iterable[str], among: Count
 
 
 def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:
-    """Return the sources in `fresh` that the memory does not have."""
+    """Return the sources in `fresh` that the memory does not contain yet."""
     old = next((part.words for part in memory.parts if part.origin == origin and part.kinds == kinds), b"")
     if not old:
         return fresh

@@ -1,11 +1,11 @@
-"""Fingerprints of content, by which a text that repeats a part of a source is recognised.
+"""Fingerprints of content, which reveal a text that repeats a part of a source.
 
-A *span* is `SPAN` words in their order. Of a source one span in `STRIDE` is kept, and in a text all are looked up, so
-each run of `SPAN + STRIDE - 1` words that a text repeats is noticed. Of a source that is too long for its space, fewer
-are kept. A *fact* is too short for a span and has meaning alone: a long number, a day, a mail address, a link,
-two neighbouring words that are written as names are, or all of a field, if it has two to four words.
+A *span* is a run of `SPAN` words. Of a source, every `STRIDE`-th span is stored, and of a text, all spans are looked
+up; so every run of `SPAN + STRIDE - 1` words that a text repeats is found. If a source is too long for its space, fewer
+spans are stored. A *fact* is too short for a span and has meaning alone: a long number, a date, a mail address, a link,
+two neighbouring words spelled like names, or a complete field of two to four words.
 
-A fingerprint is a checksum of keyed hashes of words: without the key of the task it tells nothing.
+A fingerprint is a checksum of keyed hashes of words, which reveals nothing without the key of the task.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ STRIDE = 3
 MAX_YEAR = 2099
 _SIZES = tuple(words * WIDTH for words in range(1, SPAN + 1))
 _TAG = b"\0\2"
-"""behind the four bytes of a fingerprint, which is as wide as a word"""
+"""last two bytes of each fingerprint, after four bytes of checksum: six bytes as for a word"""
 MIN_DIGITS = 4
 MIN_WORD = 3
-"""characters of a value that is a fact as a single word"""
+"""minimum length in characters of a single word that is a fact"""
 MAX_FIELD = 64
-"""characters of a value of a layout that is a fact as a whole"""
+"""maximum length in characters of a value of a layout that is a fact"""
 _DIGITS = re.compile(r"\d")
 _OPENING = "(\"'[{*_<“„«"
 _CLOSING = frozenset(".,;:!?")
 
 
 def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[bytes]:
-    """Return the fingerprints of a source, at most `room`: its facts first, then its spans. `fields`: values of a
-    layout within its texts.
+    """Return at most `room` fingerprints of a source: of its facts first, then of its spans. `fields`: values
+    of a layout in the source's texts.
     """
     facts: dict[bytes, None] = {}
     runs: list[bytes] = []
@@ -64,21 +64,21 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
 
 
 def _is_name(phrase: Sequence[str]) -> bool:
-    """Return whether a field is a single word with a letter, which is a fact as a whole."""
+    """Return whether a text is a single word with a letter, of at least MIN_WORD characters."""
     return len(phrase) == 1 and len(phrase[0]) >= MIN_WORD and any(map(str.isalpha, phrase[0]))
 
 
 def _places(count: int, stride: int) -> Iterator[int]:
-    """Yield the starts of the spans that are kept of `count` words: one in `stride`, and the last."""
+    """Yield the starts of the stored spans in a run of `count` words: every `stride`-th one, and the last."""
     last = count - SPAN
     yield from range(0, last, stride)
     yield last
 
 
 def text_phrases(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) -> list[bytes]:
-    """Return the hashes of the words of each phrase by which a text could be recognised.
+    """Return each phrase by which a text could be recognised, as concatenated hashes of words.
 
-    `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones.
+    `hashes`: hashes of the words of the text in their order; `spoken`: these words, with other spellings.
     """
     whole = b"".join(hashes)
     phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
@@ -86,8 +86,8 @@ def text_phrases(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str])
 
 
 def text_prints(phrases: Collection[bytes], *, marks: bytes = b"") -> list[tuple[bytes, bytes]]:
-    """Return the fingerprint of each phrase, with the phrase. `marks`: those of a memory (`with_marks`), to leave out
-    fingerprints without a mark there.
+    """Return (fingerprint, phrase) for each phrase. `marks`: marks of a memory (`with_marks`); fingerprints
+    that have no mark there are omitted.
     """
     return [
         (made.to_bytes(4, "big") + _TAG, phrase)
@@ -101,7 +101,7 @@ def _print(phrase: bytes) -> bytes:
 
 
 def _tells(word: str) -> bool:
-    """Return whether a word that is not letters alone has meaning alone: an address, a day of a year, or a number that
+    """Return whether a single word has meaning alone: a mail address, a link, or a word with enough digits that
     is no year.
     """
     if "@" in word[1:] or "://" in word:
@@ -115,7 +115,9 @@ def _is_year(word: str) -> bool:
 
 
 def _named_pairs(scribe: Scribe, text: str) -> Iterator[bytes]:
-    """Two neighbouring words of a sentence that begin with a capital letter or a digit, and are no two numbers."""
+    """Yield the fingerprints of two neighbouring words that each begin with a capital letter or a digit, at
+    least one with a letter.
+    """
     for one, two in pairwise(text.split()):
         if two[0].islower() or one[-1] in _CLOSING:
             continue

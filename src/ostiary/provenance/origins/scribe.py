@@ -1,4 +1,4 @@
-"""Writing texts into a memory: their words in order, hashed, each text a source of its own."""
+"""The stored form of texts in a memory: the hashes of their words in order, each text as a separate source."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.words import compact, decimal, words
 
 WIDTH = 6
-"""bytes of a word"""
+"""size of a hashed word in bytes"""
 END = bytes(WIDTH)
-"""between sources, so that no phrase reaches from one into another"""
+"""separator between sources, so that no phrase extends over two sources"""
 MAX_TEXT = 1 << 18
-"""largest number of remembered characters of a source"""
+"""maximum number of characters of a source that are stored"""
 LARGEST = 1 << 128
-"""whole numbers of this size or more are never compared: they may have more digits than are written down"""
+"""whole numbers of this size or more are not compared, because their digits may be too many to write out"""
 
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-"""a number in JSON"""
+"""a JSON number without an exponent"""
 
 
 class _Hashes(dict[str, bytes]):
-    """The hashes of words. Each is made when it is asked for the first time."""
+    """Cache of the hashes of words. Each hash is computed at first use."""
 
     __slots__ = ("_hasher",)
 
@@ -42,28 +42,30 @@ class _Hashes(dict[str, bytes]):
 
 
 class Scribe:
-    """Writer of the stored form of texts. It caches the readings and hashes of texts."""
+    """Writer of the stored form of texts. It caches readings, words and hashes."""
 
     __slots__ = ("_hashes", "_other", "_phrases", "_read", "_spoken", "word")
 
     def __init__(self, key: bytes) -> None:
         self._hashes = _Hashes(key)
         self.word = self._hashes.__getitem__
-        """the hash of a word"""
+        """returns the hash of a word"""
         self._other: dict[str, list[str]] = {}
         self._phrases: dict[str, bytes] = {}
         self._read: dict[str, list[str]] = {}
         self._spoken: dict[str, list[str]] = {}
 
     def phrase(self, text: str) -> bytes:
-        """Return the hash of the words of a text, without other spellings."""
+        """Return the concatenated hashes of the words of a text, without other spellings."""
         phrase_hash = self._phrases.get(text)
         if phrase_hash is None:
             phrase_hash = self._phrases[text] = b"".join(map(self.word, self.words(text)))
         return phrase_hash
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
-        """Return each text as a source of its own, with its decoded forms, as far as there is space."""
+        """Return the stored form of texts: each text, with its decoded forms, is a separate source. The result
+        has fewer than `room` words; further words are omitted.
+        """
         hashes, full = bytearray(), room * WIDTH
         for whole in dict.fromkeys(texts):
             text = whole[:MAX_TEXT]
@@ -84,7 +86,7 @@ class Scribe:
         return bytes(hashes[: full - WIDTH])
 
     def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each reading of each text, decoded ones too, with its words."""
+        """Yield each reading of each text, including decoded ones, with its words."""
         for text in dict.fromkeys(texts):
             for reading in self._readings(text[:MAX_TEXT]):
                 yield reading, self.words(reading)
@@ -96,18 +98,18 @@ class Scribe:
         return forms
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:
-        """Return the hashes of words."""
+        """Return the hash of each word."""
         return [*map(self.word, spoken)]
 
     def otherwise(self, reading: str) -> list[str]:
-        """Return other spellings of the words of a text: amounts, accounts and dates in one form."""
+        """Return other spellings of the words of a text: amounts, account numbers and dates in normal form."""
         other = self._other.get(reading)
         if other is None:
             other = self._other[reading] = _otherwise(self.words(reading)) if _DIGIT.search(reading) else []
         return other
 
     def words(self, text: str) -> list[str]:
-        """Return the words of a text, read as those of a source."""
+        """Return the words of a text, read as the text of a source (see the function `words`)."""
         spoken = self._spoken.get(text)
         if spoken is None:
             spoken = self._spoken[text] = words(text, is_source=True)
@@ -123,12 +125,12 @@ def hashed(key: bytes, word: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _hasher(key: bytes) -> blake2s:
-    """Return a hash object that has processed the key, which is half of the work."""
+    """Return a BLAKE2s object that has already processed the key, which halves the work."""
     return blake2s(digest_size=WIDTH, key=key)
 
 
 def split(sources: bytes) -> list[bytes]:
-    """Return the words of each source."""
+    """Return the words of each source, as concatenated hashes."""
     parts, start = [], 0
     for at in range(0, len(sources), WIDTH):
         if sources[at : at + WIDTH] == END:
@@ -138,7 +140,9 @@ def split(sources: bytes) -> list[bytes]:
 
 
 def _otherwise(spoken: list[str]) -> list[str]:
-    """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
+    """Return other spellings of single words: amounts and account numbers without grouping, dates and times in
+    normal form.
+    """
     spellings: list[str] = []
     with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
     for word in with_digits:

@@ -1,18 +1,19 @@
-"""Slots: the fields of the values of records. They reveal a value that replaces another value that the person named.
+"""Slots: the fields of values in records. They reveal a value that is in the place of another, which the person named.
 
 The person named order 17, and tools returned orders 17 and 18. Both are values of one field, so a call with 18 has
 a *substitute*. The meaning of words does not matter: a field is a path in the output of one tool.
 
-    field     the tool, and the names that lead to a value; the elements of a list, and of a map of records, share it
-    named     a field of which the person named a value, or which belongs to the record that they named
+    field     the tool, and the path of a value in its output; all elements of a list share one path, and so do all
+              records of a map
+    named     a field with a value that the person named, or a field of a record that the person named
     rival     a value of a field that the person did not name
 
-A value is a substitute if it is a rival in a named field, and is not itself named by the person in any field. Amounts
-have one more rule: if the person's words have a number, or a document that they endorsed for amounts has one, each
-other amount is a substitute. A number does not count if the call uses it to name an object of a record.
+A value is a substitute if it is a rival in a named field, and the person did not name it in any field. Amounts have one
+more rule: if the person's words contain a number, or a document endorsed for amounts does, each amount from a record is
+a substitute. A number in the words does not count if the call uses it to name an object of a record.
 
-In the memory each fact is one word of six bytes (`SLOT`), two for the field and four for the value. That is enough: of
-2,000 pairs of values, one in two million collides.
+In the memory, each fact is one word of six bytes (`SLOT`): two for the field and four for the value. For 2,000 pairs of
+values, the probability of a collision is one in two million.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from ostiary.provenance.origins.scribe import LARGEST, WIDTH, Scribe, hashed
 from ostiary.provenance.origins.words import amount, decimal, words
 
 MAX_SCALARS = 4096
-"""scalars of one output that are read"""
+"""maximum number of scalars of one output that are read"""
 MAX_RIVALS, MAX_NAMED = 256, 128
-"""facts that one output adds"""
+"""maximum numbers of facts that one output adds: about rivals, and about named fields and values"""
 MAX_VALUE = 64
-"""characters of a value; a longer text is prose, and so is a text with more than MAX_SPACES spaces"""
+"""maximum length of a value in characters; a longer text is prose, and so is a text with more than MAX_SPACES spaces"""
 MAX_SPACES = 5
 MAX_DEPTH = 32
 _ANY = bytes(4)
 _VALUE = b"\0\0"
-"""prefix of a named value, in place of a field (`NUMBER`: prefix of a number of the person's words)"""
+"""prefix of a fact about a named value, in place of a field (see also `NUMBER`)"""
 _SUM = b"\0\2" + _ANY
 """the fact that an endorsed document states an amount"""
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = "0123456789+-"
 Scalar = tuple[str, str, bool]
-"""the path of its field, its text, and whether it belongs to a record that the person named"""
+"""the path of the field, the text of the scalar, and true if the scalar belongs to a record that the person named"""
 
 
 def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named: bool, is_record: bool) -> list[Part]:
-    """Return the parts that the output of a call of the tool `uid` adds. `is_named`: whether the person named the
-    content; `is_record`: whether it has no untrusted author.
+    """Return the facts that the output of a call of the tool `uid` adds, as parts. `is_named`: true if the
+    person named the content; `is_record`: true if the content has no untrusted author.
     """
     reader = _Reader(memory, uid, scribe, is_record=is_record)
     marks: dict[bytes, None] = {}
@@ -73,13 +74,13 @@ def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named:
 
 
 def says_amount(memory: Memory) -> list[Part]:
-    """Return the fact that a document that was endorsed for amounts states an amount."""
+    """Return the fact that a document endorsed for amounts states an amount, as a part; empty if the memory has it."""
     return [] if _holds(memory, _SUM) else [Part(Origin.RECORD, SLOT, _SUM)]
 
 
 def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = ()) -> bool:
-    """Return whether the person named another value in the place of this one, which comes from a record. `names`:
-    values by which the same call names objects.
+    """Return whether the value `text`, which comes from a record, is in the place of another value that the
+    person named. `names`: values by which the same call names objects.
     """
     if not any(part.kinds == SLOT for part in memory.parts):
         return False
@@ -116,7 +117,9 @@ class _Reader:
         return _digest(self._scribe.phrase(text) if number is None else self._scribe.word(number))
 
     def is_said(self, text: str) -> bool:
-        """Return whether the words of the person or an endorsed document have the text, their own record aside."""
+        """Return whether the person's words or an endorsed document contain the text. The person's own record
+        does not count.
+        """
         stated = self._stated.get(text)
         if stated is None:
             origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
@@ -124,8 +127,8 @@ class _Reader:
         return stated
 
     def scalars(self, value: object, path: str, is_named: bool, depth: int, collected: list[Scalar]) -> None:
-        """Add each scalar with the path of its field, and whether it belongs to a record that the person named. Among
-        several records, the named ones have a value of their own that the person stated.
+        """Append each scalar in `value` to `collected`. Of several records, those with a unique value that the
+        person stated count as named.
         """
         if len(collected) >= MAX_SCALARS:
             return
@@ -153,8 +156,8 @@ class _Reader:
 
 
 def rows(value: object) -> object:
-    """Return the records of a map (two or more that have the same names) as a list, each with its key as a field; any
-    other value unchanged.
+    """Return the records of a map (two or more with the same field names) as a list, each with its key as a
+    field; any other value unchanged.
     """
     if not isinstance(value, dict) or len(value) < 2:
         return value
@@ -167,7 +170,7 @@ def rows(value: object) -> object:
 
 
 def _names(record: Mapping[str, object]) -> list[str]:
-    """Return the values that may identify a record among others: texts with a letter."""
+    """Return the values that may identify a record among others: texts with a letter, at most MAX_VALUE characters."""
     return [
         value
         for value in record.values()
@@ -176,7 +179,7 @@ def _names(record: Mapping[str, object]) -> list[str]:
 
 
 def _digest(phrase: bytes) -> bytes:
-    """Four bytes for a phrase, whose words are keyed hashes already."""
+    """Return four bytes for a phrase, which is given as keyed hashes of its words."""
     return crc32(phrase).to_bytes(4, "big")
 
 

@@ -1,13 +1,14 @@
 """The kind of a value by its form, for an argument whose kind is not declared.
 
-    `time`       a date, a time or a duration, and nothing besides
+    `time`       a date, a time or a duration, and nothing else
     `text`       prose: sentences in words, in which each identifier is judged separately
     `address`    a mail address or a link
     `account`    a number with at least six digits
     `object`     anything else: a name, an identifier, a path, a few words
 
-An attacker who plants a value chooses its form, so only prose is treated as a value that identifies nothing. It needs
-MIN_PROSE ordinary words, most of them in lower case, among few tokens of other forms.
+An attacker who plants a value chooses its form, so only prose counts as a value that identifies nothing. Prose has at
+least MIN_PROSE ordinary words; at least half of them are in lower case, and at most a third of all tokens have other
+forms.
 """
 
 from __future__ import annotations
@@ -22,23 +23,27 @@ from ostiary.provenance.origins.moments import is_moment
 from ostiary.provenance.origins.words import compact
 
 MIN_PROSE = 6
-"""words; a title, a name or a command has fewer"""
+"""minimum number of words of prose; a title, a name or a command has fewer"""
 MAX_IDENTIFIERS = 64
-"""identifiers of one text that are judged"""
+"""maximum number of identifiers of one text that are judged separately"""
 MIN_DIGITS = 7
-"""digits of a number in prose that identifies: telephone, account and card numbers; amounts and years have fewer"""
+"""minimum number of digits of a number in prose that is an identifier: telephone, account and card numbers;
+amounts and years have fewer
+"""
 MIN_MIXED = 5
-"""characters of a token of letters and digits that identifies: `INV-2291`, not `10am`, `3rd`, `Q3`"""
+"""minimum length in characters of a token of letters and digits that is an identifier: `INV-2291`, not `10am`,
+`3rd`, `Q3`
+"""
 _PLAIN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-"""scripts without spaces between words; two characters count as a word"""
+"""characters of scripts without spaces between words; two characters count as a word"""
 _EDGES = "\"'`´‘’‚“”„«»()[]{}<>,;:.!?…¡¿*。，、；！？（）「」–—-"
 _NUMBERS = re.compile(r"(?<![\w.,])\+?\d[\d ()./-]{4,30}\d(?!\w)")
 _MARKED = re.compile(r"[_\\=<>|$^~{}#@]|://|\w/.*/")
 
 
 def kind_of(text: str) -> Kind:
-    """Return the kind of a value that is no prose."""
+    """Return the kind of a value that is not prose."""
     if is_moment(text):
         return Kind.TIME
     if ("@" in text or "://" in text) and links(text):
@@ -56,8 +61,8 @@ def is_prose(text: str) -> bool:
 
 
 def identifiers(text: str) -> Iterator[str]:
-    """Yield the tokens of a text that look like identifiers, links and mail addresses aside. The last one of more than
-    MAX_IDENTIFIERS is the text as a whole, which nothing names.
+    """Yield the tokens of a text that look like identifiers, except links and mail addresses. If there are more
+    than MAX_IDENTIFIERS, yield as the last one the entire text, whose origin is nowhere.
     """
     tokens = dict.fromkeys(_identifiers(text))
     yield from islice(tokens, MAX_IDENTIFIERS)

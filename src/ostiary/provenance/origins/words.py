@@ -1,11 +1,12 @@
-"""A text as words: the units that match only as a whole, in one spelling for equal words.
+"""The words of a text: the units that are compared as a whole, each in a normal form.
 
-A word is a link, a mail address, a number with its grouping, an account number with its grouping, or whatever stands
-between white space, quotes, brackets, commas and the like: `12` is no word of `512`, nor `bob` of `bob@example.com`.
-Case and Unicode's canonical forms make no difference (UAX 15). Letters that only look alike are different letters, and
-a word with something invisible in it is another word.
+A word is a link, a mail address, a number or an account number with its grouping, or a run of other characters between
+white space, quotes, brackets, commas and similar signs: `12` is no word of `512`, nor `bob` of `bob@example.com`. Case
+and Unicode's canonical forms make no difference (UAX 15). Letters that only look alike are different letters, and an
+invisible character makes a different word.
 
-A source is read generously (`*bob*.` has the word `bob`), an argument exactly, since the tool gets it exactly.
+A source is read leniently (`*bob*.` has the word `bob`). An argument is read exactly, because the tool receives the
+exact value.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
 _SIGILS = "#@$€£¥₹"
 _MARKS = "*_~"
 _BARE = "-–—&/+·•:."
-"""characters that stand alone between words and have no meaning there"""
+"""characters that have no meaning as a separate word"""
 _SPACE = "    "
 _GROUPED = re.compile(
     rf"""(?<![\w.,/-])(?:
@@ -40,9 +41,9 @@ _PLAIN_MAIL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
 )
 _ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
-"""letters and digits, or a mail address as most are: without a hyphen, so that nothing in it is grouped"""
+"""letters and digits, or a common mail address; without hyphens, so that no part of the text is grouped"""
 _DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
-"""a number that is one word as it stands"""
+"""a number that is a single word in this form"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
@@ -51,22 +52,24 @@ _FORMS = (
     (re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"), "."),
     (re.compile(r"\d+,(?:\d{1,2}|\d{4,})"), ""),
 )
-"""forms of numbers, and the characters that group their digits; `1.200` is one and a fifth"""
+"""forms of numbers, each with the characters that group its digits; `1.200` is 1.2"""
 _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
 MAX_NUMBER = 40
 MAX_WORD = 256
-"""characters of an identifier that is split into parts"""
+"""maximum length in characters of an identifier that is split into parts"""
 
 
 def is_alone(text: str) -> bool:
-    """Return whether a text is one word that has one spelling, except for case."""
+    """Return whether a text is a single word whose only other spellings differ in case."""
     return _ALONE.fullmatch(text) is not None
 
 
 def words(text: str, *, is_source: bool) -> list[str]:
-    """Return the words of a text, in order."""
+    """Return the words of a text, in order and in normal form. `is_source`: true to read the text leniently, as
+    a source.
+    """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     elif is_alone(text):
@@ -108,13 +111,13 @@ def _joined(match: re.Match[str]) -> str:
 
 
 def _is_iban(text: str) -> bool:
-    """ISO 13616-1: the check digits."""
+    """Return whether the check digits of an account number are correct (ISO 13616-1)."""
     turned = text[4:] + text[:4]
     return len(text) >= 15 and int("".join(str(int(one, 36)) for one in turned)) % 97 == 1
 
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
-    """Return the words of a text between white space that has other characters than letters and digits."""
+    """Return the words of a run of text without white space."""
     pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():
@@ -154,8 +157,8 @@ def _strip(part: str, *, is_source: bool) -> str:
 
 
 def decimal(text: str) -> str | None:
-    """Return a number as digits alone, `-1200.5`, however it is grouped; None for other text and for an ambiguous
-    number.
+    """Return a number with any grouping in plain digits, such as `-1200.5`; None for other text and for an
+    ambiguous number.
     """
     text = text.strip().lstrip(_SIGILS).rstrip("€$£¥₹%").strip()
     sign = "-" if text.startswith("-") else ""
@@ -176,12 +179,12 @@ def decimal(text: str) -> str | None:
 
 
 _AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
-"""digits, and at most two places behind a dot: the one way to write an amount that every tool reads alike"""
+"""digits, and at most two decimal places after a dot: the only form of an amount that all tools read alike"""
 
 
 def amount(text: str) -> str | None:
-    """Return the number of an amount that is sent to a tool as text; None if two tools could read two amounts
-    (`1,200`, `1.200`, `0100`, `100%`, `1e2`).
+    """Return the number of an amount that a tool receives as text; None if two tools could read different
+    amounts (`1,200`, `1.200`, `0100`, `100%`, `1e2`).
     """
     text = text.strip().lstrip("@$€£¥₹").rstrip("€$£¥₹").strip()
     return decimal(text) if _AMOUNT.fullmatch(text) else None
@@ -194,18 +197,20 @@ def compact(word: str) -> str:
 
 
 MAX_APART, MAX_STEPS = 4, 6
-"""parts of one identifier that count together; steps of the path of a link that are examined"""
+"""maximum number of parts of one identifier; maximum number of steps of a link's path that are examined"""
 _SEPARATORS = tuple(map(re.compile, ("/", "@", "#", ":", r"\.", "[/#]", "[/#:@]")))
 _APART = re.compile(r"[/@#:.]")
 
 
 def join_parts(parts: Iterable[str]) -> str:
-    """Return the spelling under which the parts of one identifier are stored: no word of a text, and no part alone."""
+    """Return the form in which the parts of an identifier are stored together. It never equals a word of a text
+    or a single part.
+    """
     return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
 
 
 def split_identifier(word: str) -> Iterator[str]:
-    """Yield the ways in which a word is an identifier of several parts, each as `join_parts` spells it."""
+    """Yield the ways to split a word into the parts of an identifier, each in the form of `join_parts`."""
     if len(word) > MAX_WORD or not _APART.search(word):
         return
     _, scheme, rest = word.partition("://")
