@@ -1,1 +1,1 @@
-"""Certificates: the certificate authority, its profiles, issue, renewal and revocation."""
+"""Certificates: the certificate authority and its profiles; issuance, renewal and revocation."""

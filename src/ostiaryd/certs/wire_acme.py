@@ -66,9 +66,9 @@ ORDERS_AT_ONCE = 100
 PROBLEM = "application/problem+json"
 PEM = "application/pem-certificate-chain"
 POLL_S = 1
-"""Seconds after which a client asks again for a challenge that is being validated."""
+"""Seconds after which a client should ask again for a challenge that is being validated."""
 _NONCE = "acme nonce"
-"""Purpose of the secret of nonces."""
+"""Purpose for which the secret of nonces is derived from the keyring."""
 
 
 # --- bodies
@@ -101,7 +101,7 @@ class ProblemBody(TypedDict):
 
 
 class IdentifierBody(TypedDict):
-    """A name that a certificate is for."""
+    """An identifier: a DNS name or an IP address for which a certificate is requested."""
 
     type: Literal["dns", "ip"]
     value: str
@@ -116,7 +116,7 @@ class AccountBody(TypedDict):
 
 
 class OrdersBody(TypedDict):
-    """The URLs of orders of an account."""
+    """The URLs of an account's orders."""
 
     orders: list[str]
 
@@ -207,9 +207,10 @@ class _Revocation(msgspec.Struct):
 
 
 async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.SignedRequest:
-    """Return the request whose signature is verified; its nonce is not used up yet. Raises AcmeRefused.
+    """Return a request after verifying its signature. Its nonce is not spent yet. Raises AcmeRefused.
 
-    `brings_key`: the JWS has the key itself (`jwk`) instead of the URL of an account; None: either.
+    `brings_key`: true if the JWS must contain the key itself (`jwk`), false if it must have the URL of an account
+    (`kid`); None: either.
     """
     world, config = call.world, call.world.config
     secret = world.keys.derive(_NONCE)
@@ -240,7 +241,7 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
 
 
 async def _leave(call: Call, refusal: Refused) -> None:
-    """Leave the entry of a request that was refused before its act."""
+    """Write the ledger entry of a request that was refused before its act."""
 
     def refuse(act: Act) -> None:
         act.entry.detail = {"path": call.path[:256]}
@@ -251,7 +252,7 @@ async def _leave(call: Call, refusal: Refused) -> None:
 
 
 async def _act(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act, AcmeAccount], T]) -> T:
-    """Run the flow of an account as an act, after its nonce is used up and the account is found to be usable."""
+    """Run `flow` as an act of an account, after spending the nonce and checking that the account may act."""
     return await act(
         call.world,
         action,
@@ -262,7 +263,7 @@ async def _act(call: Call, request: flows.SignedRequest, action: str, flow: Call
 
 
 async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act], T]) -> T:
-    """Run the flow of a request that brings its key as an act, after its nonce is used up."""
+    """Run `flow` as an act, for a request that contains its key, after spending the nonce."""
 
     def run(act: Act) -> T:
         flows.spend_nonce(act.tx, request)
@@ -272,7 +273,9 @@ async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flo
 
 
 async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
-    """Return the resource of a POST-as-GET: its nonce is used up, and nothing else changes. Raises AcmeRefused."""
+    """Return the result of `read` for a POST-as-GET, which only spends the nonce and changes nothing else.
+    Raises AcmeRefused.
+    """
 
     def run(tx: Tx) -> T:
         return read(tx, flows.authorize(tx, request))
@@ -287,7 +290,7 @@ async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader
 
 
 def _payload(request: flows.SignedRequest, kind: type[T]) -> T:
-    """Return the JSON object of a request; members that are not known are ignored. Raises AcmeRefused."""
+    """Return the JSON object of a request; unknown members are ignored. Raises AcmeRefused."""
     try:
         return convert(canonical.parse(request.payload, max_depth=8), kind)
     except (msgspec.ValidationError, Malformed) as error:
@@ -324,7 +327,7 @@ async def new_nonce(call: Call) -> Reply:
 
 
 def _nonce_headers(world: World) -> list[tuple[bytes, bytes]]:
-    """Return the headers of every answer to a request with a JWS: a nonce, and the directory."""
+    """Return the headers of every response to a request with a JWS: a new nonce, and a link to the directory."""
     nonce = make_nonce(world.keys.derive(_NONCE), now=world.now(), random=world.random(8))
     return [(b"replay-nonce", nonce.encode()), (b"link", f'<{_url(world.config, "directory")}>;rel="index"'.encode())]
 
@@ -333,9 +336,9 @@ def _nonce_headers(world: World) -> list[tuple[bytes, bytes]]:
 
 
 async def new_account(call: Call) -> Reply:
-    """Return the account of a key, created if there is none (RFC 8555 section 7.3).
+    """Return the account of a key; if there is none, create it (RFC 8555 section 7.3).
 
-    A new account needs an external account binding with a key of `ostiary acme key create`.
+    A new account needs an external account binding with a MAC key of `ostiary acme key create`.
     """
     request = await _verify(call, brings_key=True)
 
@@ -370,7 +373,7 @@ async def change_account(call: Call) -> Reply:
 
 
 def _check_own(call: Call, account: AcmeAccount) -> AcmeAccount:
-    """Return the account, if it is the one of the path. Raises Unauthorized."""
+    """Return the account, if the path of the request names it. Raises Unauthorized."""
     if call.params["id"] != account.account_id:
         raise Unauthorized("the account belongs to another key")
     return account
@@ -393,7 +396,9 @@ async def list_orders(call: Call) -> Reply:
 
 
 async def change_key(call: Call) -> Reply:
-    """Replace the key of an account (RFC 8555 section 7.3.5): the new key signs within a request of the old one."""
+    """Replace the key of an account (RFC 8555 section 7.3.5). The new key signs a request inside a request that
+    the old key signs.
+    """
     request = await _verify(call)
 
     accounts_url = _url(call.world.config, "account/")
@@ -417,7 +422,9 @@ async def change_key(call: Call) -> Reply:
 
 
 async def new_order(call: Call) -> Reply:
-    """Create an order (RFC 8555 section 7.4), perhaps to replace a certificate (RFC 9773 section 5)."""
+    """Create an order (RFC 8555 section 7.4). The order can name a certificate that it replaces (RFC 9773
+    section 5).
+    """
     request = await _verify(call)
 
     def create(act: Act, account: AcmeAccount) -> tuple[Order, list[Authorization]]:
@@ -444,7 +451,9 @@ async def new_order(call: Call) -> Reply:
 
 
 def _replaces(request: flows.SignedRequest) -> str | None:
-    """Return the certificate that a refused order was to replace; None also for a payload of a wrong form."""
+    """Return the ARI identifier of the certificate that a refused order would have replaced; None if there is
+    none, or the payload is malformed.
+    """
     try:
         return _payload(request, _NewOrder).replaces
     except AcmeRefused:
@@ -461,7 +470,7 @@ async def show_order(call: Call) -> Reply:
 
 
 async def finalize(call: Call) -> Reply:
-    """Issue the certificate of an order for a certificate signing request (RFC 8555 section 7.4)."""
+    """Issue the certificate of an order from a certificate signing request (RFC 8555 section 7.4)."""
     request, id = await _verify(call), call.params["id"]
 
     def run(act: Act, account: AcmeAccount) -> Order:
@@ -537,8 +546,8 @@ async def respond(call: Call) -> Reply:
 async def revoke_certificate(call: Call) -> Reply:
     """Revoke a certificate (RFC 8555 section 7.6).
 
-    The request is signed by the account that it was issued to, by an account that has proved control of all its names,
-    or by the key of the certificate.
+    The request must be signed by the account that ordered the certificate, by an account that has proved control of all
+    names of the certificate, or by the certificate's key.
     """
     request = await _verify(call, brings_key=None)
 
@@ -560,7 +569,7 @@ async def revoke_certificate(call: Call) -> Reply:
 
 
 async def show_renewal(call: Call) -> Reply:
-    """Return when a certificate should be renewed (RFC 9773 section 4)."""
+    """Return the window in which a certificate should be renewed (RFC 9773 section 4)."""
     now = call.world.now()
     reader = call.world.db.read()
     certificate = flows.find_by_id(reader, call.params["id"], now=now)
@@ -612,7 +621,9 @@ def _show_order(call: Call, order: Order, authorizations: list[Authorization]) -
 
 
 def _show_authorization(call: Call, authorization: Authorization) -> AuthorizationBody:
-    """Return an authorization: while it is open with every challenge, later with the tried challenge."""
+    """Return the body of an authorization: with all challenges while it is pending, then only with the
+    challenge that was tried.
+    """
     url = _url(call.world.config, f"authorization/{authorization.authorization_id}")
     status = authorization.status_at(call.world.now())
     types = (
@@ -659,7 +670,9 @@ def _retry(authorization: Authorization) -> list[tuple[bytes, bytes]]:
 
 
 def render(refusal: Refused) -> Reply:
-    """Render a refusal as a problem document (RFC 8555 section 6.7); one of the server's own is `serverInternal`."""
+    """Return a refusal as a problem document (RFC 8555 section 6.7). Errors of the server itself have the type
+    `serverInternal`.
+    """
     if isinstance(refusal, AcmeRefused):
         kind, status = refusal.code, refusal.status
     else:

@@ -1,5 +1,5 @@
-"""MAC keys of external account bindings for administrators: each lets one ACME account be created for an agent or a
-person (RFC 8555 section 7.3.4).
+"""MAC keys of external account bindings, for administrators. With each key, an ACME client creates one account
+for an agent or a person (RFC 8555 section 7.3.4).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ostiaryd.registry.model import ADMIN, READ
 
 
 class NewAcmeKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A key for an agent or for a person.
+    """A request for a MAC key, for an agent or for a person.
 
-    `profile` is that of its certificates; `names` are patterns of the names that its account may order, such as
-    `dns:*.example.com`; `days`: how long it may create its account.
+    `profile` is the profile of the account's certificates. `names` are patterns of the names that the account may
+    order, such as `dns:*.example.com`. `days` is the number of days within which the key can create its account.
     """
 
     agent: str | None = None
@@ -48,7 +48,7 @@ class AcmeKeyBody(TypedDict):
 
 
 class IssuedAcmeKey(AcmeKeyBody):
-    """A MAC key with its secret in base64url; it is shown once."""
+    """A MAC key with its secret in base64url, which is shown only once."""
 
     hmac_key: str
     directory: str
@@ -57,7 +57,7 @@ class IssuedAcmeKey(AcmeKeyBody):
 async def create_key(call: Call) -> Reply:
     """Create a MAC key with which an ACME client creates its account.
 
-    The key is shown here only.
+    The response is the only place that shows the secret.
     """
     new = call.json(NewAcmeKeyRequest)
     made = await act_as(
@@ -83,7 +83,7 @@ async def create_key(call: Call) -> Reply:
 
 
 async def list_keys(call: Call) -> Reply:
-    """List the MAC keys with their accounts, used and revoked ones too."""
+    """List the MAC keys with their accounts, including used and revoked keys."""
     return await reply_page(
         call,
         "keys",
@@ -96,7 +96,7 @@ async def list_keys(call: Call) -> Reply:
 async def revoke_key(call: Call) -> Reply:
     """Revoke a MAC key, and deactivate the account that it created.
 
-    Certificates of the account stay valid: they end with their holder, or are revoked one by one.
+    Certificates of the account stay valid until they expire, their holder ends, or they are revoked.
     """
     key = await act_as(call, "acme.revoke_key", lambda act: flows.revoke_key(act, call.params["kid"]))
     return reply(_show(call.world.db.read(), key))

@@ -1,8 +1,9 @@
 """Validation of ACME challenges: http-01 and dns-01 (RFC 8555 section 8), tls-alpn-01 (RFC 8737).
 
-A response to a challenge leaves an intent: the authorization is `processing`. The loop claims it, probes the host
-outside of any act, and records the result in an act. A failed attempt is repeated twice, whatever its error is.
-An account has at most 4 validations at a time, so that slow hosts of one account do not delay those of another.
+When a client responds to a challenge, the authorization is stored with the status `processing`. A loop claims it,
+probes the host outside of any act, and records the result in an act. A failed attempt is retried twice, whatever its
+error is. Each account has at most 4 validations at a time, so that slow hosts of one account do not delay the
+validations of another account.
 """
 
 from __future__ import annotations
@@ -41,30 +42,30 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 
 AT_ONCE, OF_ACCOUNT = 32, 4
-"""Validations at a time: of all accounts, and of one."""
+"""Maximum number of validations at a time: in total, and of one account."""
 LOOKED_AT = 1000
 LOOK_S = 1.0
-"""Seconds after which due validations are looked for without a cause: other servers, and repetitions."""
+"""Interval in seconds at which the server looks for due validations: those of other servers, and retries."""
 WITHIN_S = 10.0
-"""Seconds for one attempt, with all redirects."""
+"""Time limit for one attempt with all redirects, in seconds."""
 CLAIM_S = 30
 MAX_REDIRECTS = 10
 FORGET_AFTER = DAY
-"""Microseconds for which an order is kept after its end."""
+"""Time for which an order is kept after its expiry, in microseconds."""
 FORGOTTEN_AT_ONCE = 200
 log = logging.getLogger("ostiary")
 
 
 class Validations:
-    """The running validations by authorization; lives on the event loop."""
+    """The running validations, by authorization. Lives on the event loop."""
 
     def __init__(self, world: World) -> None:
         self.running: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self.changed = asyncio.Event()
-        """Set when a client has responded, and when a validation has ended: another one may start."""
+        """Set when a client has responded, or a validation has ended, so that another validation can start."""
 
     async def close(self) -> None:
-        """Cancel all validations, and wait for their end. Their intents stay."""
+        """Cancel all validations, and wait until they have ended. Their authorizations stay `processing`."""
         tasks = [task for _, task in self.running.values()]
         for task in tasks:
             task.cancel()
@@ -72,7 +73,7 @@ class Validations:
 
 
 async def keep_validating(world: World) -> None:
-    """Start the validations that are due, as soon as one is or another one ends, and at the latest after a second."""
+    """Start the validations that are due. Waits until a client responds or a validation ends, at most a second."""
     changed = world.keep(Validations).changed
     with suppress(TimeoutError):
         await asyncio.wait_for(changed.wait(), LOOK_S)
@@ -81,9 +82,10 @@ async def keep_validating(world: World) -> None:
 
 
 async def validate_due(world: World) -> None:
-    """Start the validations that are due; waits for none of them.
+    """Start the validations that are due, without waiting for their results.
 
-    Raises the error of a validation that failed by a defect of this program; its intent stays.
+    Raises the error of a validation that failed because of a defect in this program; its authorization stays
+    `processing`.
     """
     validations = world.keep(Validations)
     running = validations.running
@@ -117,7 +119,7 @@ async def _validate(world: World, authorization: Authorization) -> None:
 
 
 async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | None:
-    """Return the defect of the answer to a challenge; None if the answer proves control of the name."""
+    """Return the reason why a response to a challenge is refused; None if the response proves control of the name."""
     account = flows.find_account(world.db.read(), authorization.account)
     assert account is not None, "accounts are never deleted"
     expected = key_authorization(authorization.token, account.jkt)
@@ -158,7 +160,8 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
 
 
 async def _check_caa(config: Config, authorization: Authorization, resolver: Resolver) -> None:
-    """Check the CAA records of a DNS name: those of the closest name at or above it that has any (RFC 8659 section 3).
+    """Check the CAA records of a DNS name: the records of the closest domain, at or above the name, that has any (RFC
+    8659 section 3).
 
     Raises AcmeRefused (`caa`), DnsFailed.
     """
@@ -179,7 +182,7 @@ async def _check_caa(config: Config, authorization: Authorization, resolver: Res
 
 @lru_cache(maxsize=8)
 def reach_of(config: Config) -> Reach:
-    """Return the hosts that validations may visit."""
+    """Return the hosts that validations may connect to, and the resolver to use."""
     return Reach(
         resolver=Resolver(config.acme_resolvers),
         networks=parse_networks(config.acme_networks),
@@ -189,7 +192,7 @@ def reach_of(config: Config) -> Reach:
 
 
 async def forget_orders(world: World) -> None:
-    """Delete orders, with their authorizations, a day after they ended."""
+    """Delete orders with their authorizations, a day after the orders expired."""
     before, count = world.now.horizon - FORGET_AFTER, FORGOTTEN_AT_ONCE
     while count == FORGOTTEN_AT_ONCE:
         count = await world.writer.submit(lambda tx: flows.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -42,25 +42,25 @@ from ostiaryd.registry.model import SELF, Caller
 
 MAX_BATCH = 100
 MAX_PEM = 32 << 10
-"""Characters of a certificate signing request in PEM."""
+"""Maximum length of a certificate signing request in PEM, in characters."""
 
 
 class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a certificate: `csr` in PEM, signed by the key that is certified."""
+    """A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key to certify."""
 
     csr: str
     profile: str = "agent"
     agent: str | None = None
-    """Name or id of the holder; the caller itself if left out."""
+    """Name or id of the agent that will hold the certificate; if omitted, the holder is the caller."""
     person: str | None = None
     task: str | None = None
-    """Id of a task of the agent with which the certificate ends; its standing task if left out."""
+    """Id of a task of the agent. The certificate ends with the task. If omitted, the agent's standing task."""
     names: list[str] = []
-    """Names such as `dns:api.example.com`, besides those of the request."""
+    """Names such as `dns:api.example.com`, in addition to the names in `csr`."""
     lifetime: int | None = None
-    """Seconds."""
+    """Lifetime in seconds; if omitted, that of the profile."""
     replaces: str | None = None
-    """Serial number of the certificate that this one renews."""
+    """Serial number of the certificate that the new certificate renews."""
 
 
 class CertificateBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,9 +76,9 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CertificateBody(TypedDict):
-    """A certificate, as lists show it; `holder` is empty for the server itself.
+    """A certificate in lists. `holder` is empty for the server itself.
 
-    `state` is live, on_hold (a stop of the kill switch concerns its holder), revoked or expired.
+    `state` is live, on_hold (a stop of the kill switch applies to its holder), revoked or expired.
     """
 
     serial: str
@@ -99,7 +99,7 @@ class CertificateBody(TypedDict):
 
 
 class CertificateDetail(CertificateBody):
-    """A certificate with its chain in PEM; `bundle` has the roots that clients trust."""
+    """A certificate with its chain in PEM. `bundle` has the roots that clients should trust."""
 
     certificate: str
     chain: str
@@ -120,10 +120,10 @@ class BatchBody(TypedDict):
 
 
 async def issue_certificate(call: Call) -> Reply:
-    """Issue a certificate for a key whose possession the request proves; a policy decides.
+    """Issue a certificate for a key whose possession the request proves; policies decide.
 
-    An agent gets certificates for itself. An administrator also requests them for agents and persons; an administrator
-    that names neither gets one for the caller.
+    An agent can request certificates for itself, a person also for the person's own agents, and an administrator for
+    every agent and person. Without `agent` and `person`, the caller is the holder.
     """
     new = call.json(NewCertificate)
     csr = _parse(new)
@@ -146,7 +146,7 @@ async def issue_certificate(call: Call) -> Reply:
 async def issue_batch(call: Call) -> Reply:
     """Issue certificates for up to 100 requests in one commit, with a decision for each request.
 
-    The answers are in the order of the requests: a certificate, or the refusal of that request.
+    The answers are in the order of the requests: each is a certificate or a refusal.
     """
     batch = call.json(CertificateBatch)
     parsed = await asyncio.to_thread(lambda: [_parse(new) for new in batch.requests])
@@ -191,7 +191,7 @@ def _parse(new: NewCertificate) -> CertificateSigningRequest | Refused:
 def _issue_one(
     act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest | Refused
 ) -> CertificateDetail | Refused:
-    """Issue one certificate of a batch, with an entry of its own. A refusal undoes this certificate alone."""
+    """Issue one certificate of a batch, with its own ledger entry. A refusal affects only this certificate."""
     entry = Entry(at=act.now, action=_action_of(new), request=act.entry.request, network=act.entry.network)
     one = Act(act.tx, entry, act.again)
     registry.note_caller(one, call.caller)
@@ -240,7 +240,7 @@ async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refuse
 
 
 def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:
-    """Check that the caller may request a certificate for that holder. Raises NotFound, Forbidden."""
+    """Check that the caller may request certificates for a holder. Raises NotFound, Forbidden."""
     if caller.is_admin:
         return
     if person is not None and registry.find_person(reader, person).person_id == caller.id:
@@ -253,7 +253,7 @@ def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person
 
 
 def read_csr(text: str) -> bytes:
-    """Return the request in DER. Raises Malformed for text that is not PEM."""
+    """Return a certificate signing request in DER, from PEM. Raises Malformed."""
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     try:
@@ -263,7 +263,9 @@ def read_csr(text: str) -> bytes:
 
 
 async def list_certificates(call: Call) -> Reply:
-    """List certificates, the newest first: the caller's own, or all for callers that may read everything."""
+    """List certificates, the newest first: all for callers that may read everything, otherwise those of the
+    caller, or of an own agent that `holder` names.
+    """
     named, now, caller = call.query_one("holder"), call.world.now(), call.caller
 
     def read(reader: Reader, page: Page) -> list[Certificate]:
@@ -293,7 +295,9 @@ def _holder_id(reader: Reader, name: str) -> str:
 
 
 async def show_certificate(call: Call) -> Reply:
-    """Show a certificate with its chain, for its holder, its owner, and readers of everything."""
+    """Show a certificate with its chain. Permitted for its holder, the owner of its holder, and callers that
+    may read everything.
+    """
     reader, now = call.world.db.read(), call.world.now()
     certificate = flows.find_certificate(reader, call.params["serial"], now=now)
     if not call.caller.may_read:
@@ -357,7 +361,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
 
 
 def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail:
-    """Return a certificate of the present act, which has checked that nothing stops the certificate."""
+    """Return the body of a certificate that the present act has issued, so that its state is live."""
     return {
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
         "certificate": encode_pem([issued.certificate.der]).decode(),

@@ -46,9 +46,9 @@ class Rotation(msgspec.Struct, forbid_unknown_fields=True):
 
     kind: Literal["root", "intermediate"] = "intermediate"
     key_type: KeyType | None = None
-    """Type of the new key; that of the replaced authority if left out."""
+    """Type of the new key; if omitted, the type of the replaced authority's key."""
     overlap: int = OVERLAP_S
-    """Seconds for which a new root is published before it signs."""
+    """Time for which a new root is published before it signs, in seconds."""
 
 
 class NewImport(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,13 +58,13 @@ class NewImport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Import(msgspec.Struct, forbid_unknown_fields=True):
-    """The certificate of the intermediate, and those above it up to the root, in PEM."""
+    """The certificate of the intermediate, followed by the certificates above it up to the root, in PEM."""
 
     chain: str
 
 
 class AuthorityBody(TypedDict):
-    """An authority: its certificate in PEM, which is empty while it waits for one."""
+    """An authority with its certificate in PEM, which is empty while the authority waits for its certificate."""
 
     authority_id: str
     kind: str
@@ -84,13 +84,15 @@ class AuthorityBody(TypedDict):
 
 
 class ImportBody(AuthorityBody):
-    """A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root."""
+    """A pending intermediate, with its certificate request (PKCS #10) in PEM for the owner of the external root."""
 
     request: str
 
 
 class AuthorityRevocationBody(AuthorityBody):
-    """A revoked intermediate, and its replacement: null if it was not active, or its root is external."""
+    """A revoked intermediate and its replacement. The replacement is null if the intermediate was not active or
+    its root is external.
+    """
 
     replaced_by: AuthorityBody | None
 
@@ -108,7 +110,9 @@ async def list_authorities(call: Call) -> Reply:
 
 
 async def create_authority(call: Call) -> Reply:
-    """Create the root and the intermediate. The first certificate creates them as well, with the defaults."""
+    """Create the root and the intermediate. Without this call, the first certificate creates them with default
+    settings.
+    """
     new, config = call.json(NewAuthority), call.world.config
     async with new_keys(call.world, new.key_type or config.certificate_key_type) as keys:
         made = await registry.act_as(
@@ -120,7 +124,8 @@ async def create_authority(call: Call) -> Reply:
 async def rotate(call: Call) -> Reply:
     """Replace the intermediate, or publish a new root that replaces the root after the overlap.
 
-    Certificates of the replaced authority stay valid, and its root stays in the trust bundle until they have expired.
+    Certificates of the replaced authority stay valid. Its root stays in the trust bundle until these certificates have
+    expired.
     """
     order, config = call.json(Rotation), call.world.config
     kind = AuthorityKind(order.kind)
@@ -137,7 +142,8 @@ async def rotate(call: Call) -> Reply:
 async def revoke_intermediate(call: Call) -> Reply:
     """Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once.
 
-    The revocation list of the root has it from now on. The owner of an external root must revoke it as well.
+    The revocation list of the root contains the intermediate immediately. The owner of an external root must revoke it
+    as well.
     """
     order, config = call.json(Revocation), call.world.config
     key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
@@ -151,7 +157,7 @@ async def revoke_intermediate(call: Call) -> Reply:
 
 
 async def request_import(call: Call) -> Reply:
-    """Create the key of an intermediate that an external root certifies, and return the request for its certificate."""
+    """Create a pending intermediate for an external root to certify, and return its certificate request."""
     new, config = call.json(NewImport), call.world.config
     async with new_keys(call.world, new.key_type or config.certificate_key_type, 1) as keys:
         pending, csr = await registry.act_as(
@@ -161,9 +167,9 @@ async def request_import(call: Call) -> Reply:
 
 
 async def import_certificate(call: Call) -> Reply:
-    """Install the certificate of the requested intermediate, with the certificates above it.
+    """Install the certificate of the pending intermediate, with the certificates above it.
 
-    The requested intermediate replaces the present one.
+    The pending intermediate replaces the active one.
     """
     chain = _read_chain(call.json(Import).chain)
     config = call.world.config

@@ -1,6 +1,6 @@
-"""Public files of the certificate authority, without authentication: certificates, revocation lists, and OCSP.
+"""Public resources of the certificate authority, without authentication: certificates, revocation lists, and OCSP.
 
-`/ca/bundle.pem` is the trust bundle. Revocation lists are DER (RFC 5280). OCSP takes GET and POST (RFC 6960).
+`/ca/bundle.pem` is the trust bundle. Revocation lists are DER (RFC 5280). OCSP accepts GET and POST (RFC 6960).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ CRL, CERTIFICATE, BUNDLE = "application/pkix-crl", "application/pkix-cert", "app
 async def answer_ocsp(call: Call) -> Reply:
     """Answer an OCSP request about one certificate, sent in the body in DER (RFC 6960).
 
-    A request that cannot be read gets the status `malformedRequest` and leaves an entry, one about a certificate of
-    another issuer gets `unauthorized`.
+    A request that cannot be read gets the status `malformedRequest` and is recorded in the ledger. A request about a
+    certificate of another issuer gets `unauthorized`.
     """
     call.expect(OCSP_REQUEST)
     return await _ocsp_reply(call, call.body)
@@ -76,7 +76,7 @@ async def show_crl(call: Call) -> Reply:
 
 
 async def show_crl_partition(call: Call) -> Reply:
-    """Return a partition of the revocation list of an authority in DER, as certificates name it."""
+    """Return a partition of the revocation list of an authority in DER; certificates have its URL."""
     shard = call.params["shard"]
     number = int(shard) if shard.isascii() and shard.isdigit() and len(shard) <= 3 else -1
     der = await call.world.keep(RevocationLists).get(call.params["id"], number)

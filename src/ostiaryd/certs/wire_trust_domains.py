@@ -1,9 +1,10 @@
 """Federation with other trust domains: the bundle endpoint, the loop that fetches their bundles, and the admin API.
 
-A bundle endpoint proves its host name by an authority that this machine trusts (`https_web`: SPIFFE Federation, 5.2.1),
-or its SPIFFE ID by the latest bundle of its trust domain (`https_spiffe`: 5.2.2). Redirects are followed for one fetch,
-and the target proves the same. The URL is the operator's; it leads to public addresses only, unless the configuration
-names the host (`private_hosts`). The own endpoint serves both profiles, the second one with `--tls auto`.
+A bundle endpoint proves its host name with a certificate of an authority that this machine trusts (`https_web`: SPIFFE
+Federation, 5.2.1), or its SPIFFE ID with the latest bundle of its trust domain (`https_spiffe`: 5.2.2). Redirects are
+followed for one fetch only, and the target must prove the same identity. An administrator sets the URL. It must lead to
+a public address, unless the configuration names the host (`private_hosts`). The server's own endpoint supports both
+profiles, `https_spiffe` only with `--tls auto`.
 """
 
 from __future__ import annotations
@@ -35,18 +36,20 @@ MAX_REDIRECTS = 3
 
 
 class NewTrustDomain(msgspec.Struct, forbid_unknown_fields=True):
-    """A trust domain to federate with: its name, and where it publishes its bundle."""
+    """A trust domain to federate with: its name, and the URL at which it publishes its bundle."""
 
     name: str
     bundle_url: str
     endpoint_spiffe_id: str = ""
-    """SPIFFE ID that the server at the URL proves (`https_spiffe`); empty: it proves its host name (`https_web`)."""
+    """SPIFFE ID that the server at the URL must prove (`https_spiffe`). If empty, the server must prove its
+    host name (`https_web`).
+    """
     bundle: dict[str, Any] | None = None
-    """First bundle (SPIFFE bundle format), for an endpoint that belongs to the trust domain itself."""
+    """First bundle (SPIFFE bundle format). Required for an endpoint with a SPIFFE ID in the same trust domain."""
 
 
 class TrustDomainBody(TypedDict):
-    """A federated trust domain and the state of its bundle; `agents` are those whose workloads trust it."""
+    """A federated trust domain and the state of its bundle. `agents` are the agents whose workloads trust it."""
 
     name: str
     bundle_url: str
@@ -75,7 +78,9 @@ async def show_own_bundle(call: Call) -> Reply:
 
 
 async def add_trust_domain(call: Call) -> Reply:
-    """Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it."""
+    """Add a trust domain, and fetch its bundle. An agent trusts it only after an administrator has allowed the
+    agent to.
+    """
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)
     bundle = None if new.bundle is None else parse_bundle(msgspec.json.encode(new.bundle))
@@ -112,7 +117,7 @@ async def show_trust_domain(call: Call) -> Reply:
 
 
 async def refresh_trust_domain(call: Call) -> Reply:
-    """Fetch the bundle of a trust domain now; `failed` says why it could not be replaced."""
+    """Fetch the bundle of a trust domain now. If the fetch fails, `failed` has the reason."""
     await refresh(call.world, flows.find_trust_domain(call.world.db.read(), call.params["name"]))
     return await show_trust_domain(call)
 
@@ -131,20 +136,22 @@ async def allow_agent(call: Call) -> Reply:
 
 
 async def disallow_agent(call: Call) -> Reply:
-    """Let the workloads of an agent no longer trust a trust domain."""
+    """Withdraw the trust of an agent's workloads in a trust domain."""
     name, agent = call.params["name"], call.params["agent"]
     await act_as(call, "federation.disallow", lambda act: flows.disallow_agent(act, name, agent))
     return await show_trust_domain(call)
 
 
 async def refresh_due(world: World) -> None:
-    """Fetch every bundle that is due; none waits for another."""
+    """Fetch all bundles that are due, concurrently."""
     due = await world.db.scan(lambda reader: flows.list_due_domains(reader, now=world.now()))
     await asyncio.gather(*(refresh(world, domain) for domain in due))
 
 
 async def refresh(world: World, domain: TrustDomain) -> None:
-    """Fetch the bundle of a trust domain, unless another process does. A failure is recorded at the trust domain."""
+    """Fetch the bundle of a trust domain, unless another process has claimed the fetch. A failure is recorded
+    with the trust domain.
+    """
     if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
         return
     try:
@@ -159,7 +166,7 @@ async def refresh(world: World, domain: TrustDomain) -> None:
 
 
 def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool:
-    """Return whether an act must decide about the bundle: it is another one, or it is refused."""
+    """Return whether the fetched bundle differs from the stored one or must be refused, so that an act is needed."""
     present = flows.find_trust_domain(world.db.read(), domain.name)
     try:
         return is_new(present, bundle)
@@ -168,7 +175,9 @@ def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool
 
 
 async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> TrustBundle:
-    """Return the bundle at a URL, behind redirects to other valid URLs. Raises Invalid, Malformed, Unavailable."""
+    """Return the bundle at a URL. Redirects to other valid URLs are followed. Raises Invalid, Malformed,
+    Unavailable.
+    """
     config, peer = world.config, None
     if endpoint_spiffe_id:
         endpoint = parse_spiffe_id(endpoint_spiffe_id)
@@ -194,7 +203,7 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
 
 
 def _check_url(world: World, url: str) -> str:
-    """Return the URL of a bundle endpoint (5.2.1.1). Raises Invalid."""
+    """Return the URL of a bundle endpoint, if it is valid (5.2.1.1). Raises Invalid."""
     if not url.startswith("https://"):
         raise Invalid("the URL of a bundle endpoint must be https", hint="https://HOST/PATH")
     return check_named(url, of="the URL of the bundle endpoint", private=world.config.private)

@@ -1,8 +1,9 @@
 """The SPIFFE Workload API over gRPC on a Unix socket (SPIFFE Workload API, SPIFFE Workload Endpoint).
 
-The caller is the process that the kernel names; it presents nothing. A process that matches no workload is refused with
-PermissionDenied, and each refusal leaves an entry within the budget for strangers. A stream sends the complete state
-again when an SVID is renewed, or an agent, a workload or a bundle has changed. WIT-SVIDs are not implemented.
+The kernel identifies the calling process, which presents no credential. A process that matches no workload is refused
+with PermissionDenied. Each refusal is recorded in the ledger, within the budget for unknown callers. A stream sends the
+complete state again when an SVID is renewed, or when an agent, a workload or a bundle has changed. WIT-SVIDs are not
+implemented.
 """
 
 from __future__ import annotations
@@ -50,18 +51,18 @@ MAX_DETAIL = 256
 
 
 class Caller(NamedTuple):
-    """An attested process: its workloads whose agents are active, and why the others are not."""
+    """An attested process: its workloads whose agents are active, and the refusals of its other workloads."""
 
     workloads: Sequence[Workload]
     refusals: Sequence[Refused]
 
     @property
     def agents(self) -> list[str]:
-        """The ids of the agents."""
+        """The ids of the agents of the workloads."""
         return [workload.agent for workload in self.workloads]
 
     def check_identity(self) -> None:
-        """Raise the refusal of a caller that has no identity."""
+        """Raise a refusal if the caller has no identity."""
         if not self.workloads:
             raise first_refusal(self.refusals)
 
@@ -79,7 +80,7 @@ class WorkloadApi:
         self._svids = world.keep(SvidCache)
 
     def methods(self) -> dict[str, GrpcMethod]:
-        """Return the methods by their path."""
+        """Return the methods of the API by their path."""
         served: dict[str, GrpcMethod] = {
             "FetchX509SVID": self.fetch_x509_svid,
             "FetchX509Bundles": self.fetch_x509_bundles,
@@ -90,7 +91,9 @@ class WorkloadApi:
         return {f"/{SERVICE}/{name}": self._recording(method) for name, method in served.items()}
 
     async def fetch_x509_svid(self, call: GrpcCall) -> AsyncGenerator[bytes, None]:
-        """Stream the X509-SVIDs of the caller with their keys, its bundle, and the bundles that it trusts."""
+        """Stream the X509-SVIDs of the caller with their keys, the own bundle, and the bundles of trusted trust
+        domains.
+        """
         check_empty_request(call.message)
 
         async def read(caller: Caller) -> tuple[bytes, int | None]:
@@ -150,7 +153,7 @@ class WorkloadApi:
             yield message
 
     async def validate_jwt_svid(self, call: GrpcCall) -> AsyncGenerator[bytes, None]:
-        """Validate a JWT-SVID for an audience; answer with its SPIFFE ID and claims."""
+        """Validate a JWT-SVID for an audience, and return its SPIFFE ID and its claims."""
         audience, unverified_token = parse_validate_request(call.message)
         caller = await self._attest(call.peer)
         caller.check_identity()
@@ -171,10 +174,10 @@ class WorkloadApi:
     async def _follow(
         self, peer: PeerProcess, read: Callable[[Caller], Awaitable[tuple[bytes, int | None]]]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the state that `read` returns, and again after each change, until the caller has no identity.
+        """Yield the message that `read` returns, and each changed message later, until the caller has no identity.
 
-        `read` also returns when the state must be read again. The process is attested each time: it may run another
-        program by then.
+        `read` returns the message and the time of the next read; None: only after a change. The process is attested
+        before each read, because it may run another program by then.
         """
         last = b""
         with self._svids.subscribe() as subscription:
@@ -220,7 +223,9 @@ class WorkloadApi:
         return trusted_bundles(self._world.db.read(), caller.agents)
 
     def _bundles(self, caller: Caller) -> list[tuple[str, TrustBundle]]:
-        """Return the bundles that the caller trusts by the SPIFFE ID of their trust domain, its own first."""
+        """Return the bundles that the caller trusts, each with the SPIFFE ID of its trust domain; the server's
+        own is the first.
+        """
         trusted = [(domain_id(name), bundle) for name, bundle in self._trusted(caller).items()]
         return [(domain_id(self._world.config.trust_domain), self._own_bundle()), *trusted]
 
@@ -229,7 +234,9 @@ class WorkloadApi:
         return spiffe_id(self._world.config.trust_domain, agent.name)
 
     def _recording(self, method: GrpcMethod) -> GrpcMethod:
-        """Return the method behind a check of the header of section 3; a refusal leaves an entry."""
+        """Return a method that checks the header of section 3, then calls `method`, and records each refusal in
+        the ledger.
+        """
 
         async def run(call: GrpcCall) -> AsyncGenerator[bytes, None]:
             priority.set(Priority((f"user {call.peer.uid}", ""), expires=True))
@@ -251,7 +258,7 @@ class WorkloadApi:
         return run
 
     async def _leave(self, call: GrpcCall, refusal: Refused) -> None:
-        """Leave the entry of a refused call."""
+        """Write the ledger entry of a refused call."""
 
         def refuse(act: Act) -> None:
             act.entry.detail = {"method": call.method[:MAX_DETAIL], "uid": call.peer.uid, "pid": call.peer.pid}
@@ -263,7 +270,7 @@ class WorkloadApi:
 
 
 class RecordedRefusal(Exception):
-    """A refusal that its own act has recorded."""
+    """A refusal that is already recorded in the ledger by its own act."""
 
     def __init__(self, refusal: Refused) -> None:
         super().__init__(refusal.message)

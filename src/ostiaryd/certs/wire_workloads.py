@@ -1,4 +1,4 @@
-"""Workloads of agents for administrators, as JSON under /api/v1."""
+"""Workloads of agents as JSON under /api/v1, for administrators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WorkloadBody(TypedDict):
 
 
 async def add_workload(call: Call) -> Reply:
-    """Register a workload of an agent: the processes that match all its selectors get SVIDs of the agent."""
+    """Register a workload of an agent. Processes that match all its selectors get SVIDs of the agent."""
     selectors, config = call.json(Selectors), call.world.config
     made = await act_as(
         call,
@@ -51,7 +51,7 @@ async def list_workloads(call: Call) -> Reply:
 
 
 async def remove_workload(call: Call) -> Reply:
-    """Remove a workload: its processes lose the SVIDs of the agent at once."""
+    """Remove a workload. Its processes lose the SVIDs of the agent at once."""
     removed = await act_as(call, "workload.remove", lambda act: flows.remove_workload(act, call.params["id"]))
     return reply(_render(call, call.world.db.read(), removed))
 

@@ -58,12 +58,12 @@ DEFAULT_KEY_DAYS = 30
 MAX_KEY_DAYS = 366
 MAX_PATTERNS = 20
 MAX_UNUSED_KEYS = 100
-"""MAC keys of a holder that may still create an account."""
+"""Maximum number of MAC keys of a holder that can still create an account."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAcmeKey:
-    """A MAC key as it is shown once."""
+    """A new MAC key with its secret, which is shown only once."""
 
     key: AcmeKey
     name: str
@@ -71,8 +71,8 @@ class NewAcmeKey:
 
 
 class SignedRequest(NamedTuple):
-    """A request whose signature is verified. `account` is the id of the account whose key signed it; "" for a key that
-    the request itself brings.
+    """A request with a verified signature. `account` is the id of the account whose key signed the request; ""
+    if the request itself contains the key.
     """
 
     key: jose.PublicKey
@@ -102,11 +102,11 @@ def create_key(
     days: int = DEFAULT_KEY_DAYS,
     config: Config,
 ) -> NewAcmeKey:
-    """Create a MAC key that binds one ACME account to an agent or a person (name or id).
+    """Create a MAC key, with which a client creates one ACME account for an agent or a person (name or id).
 
-    `profile` is that of its certificates. `names` are patterns (`certs.model.names`) that limit the names in the
-    account's orders, beside the policies. Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile
-    is not for it), Conflict (too many keys).
+    `profile` is the profile of the account's certificates. `names` are patterns (`certs.model.names`); the account can
+    order only names that match, and policies can limit the names further. Raises Invalid, NotFound, Forbidden (the
+    agent is not active, or the profile is not for such holders), Conflict (too many keys).
     """
     if (agent is None) is (person is None):
         raise Invalid("a key is for an agent or for a person", hint="name one of them")
@@ -171,7 +171,7 @@ def find_key(reader: Reader, kid: str) -> AcmeKey:
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
-    """Return MAC keys behind the id `after`, by id."""
+    """Return MAC keys in the order of their ids, starting after the id `after`."""
     return store.list_keys(reader, after=after, limit=limit)
 
 
@@ -179,7 +179,9 @@ def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
 
 
 def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) -> tuple[AcmeAccount, bool]:
-    """Return the account of a key, created if there is none, and whether it is new. Raises AcmeRefused."""
+    """Return the account of a key, and true if the account is new; create the account if the key has none.
+    Raises AcmeRefused.
+    """
     if (account := store.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
         _check_usable(act.tx, account, now=act.now)
@@ -223,7 +225,9 @@ def find_account(reader: Reader, id: str) -> AcmeAccount | None:
 
 
 def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
-    """Spend the nonce of a request of an account, and return the account, which may act. Raises AcmeRefused."""
+    """Spend the nonce of an account's request, check that the account may act, and return the account. Raises
+    AcmeRefused.
+    """
     spend_nonce(tx, request)
     account = store.get_account(tx, request.account)
     if account is None or account.jkt != request.key.thumbprint:
@@ -233,7 +237,7 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
 
 
 def begin(act: Act, request: SignedRequest) -> AcmeAccount:
-    """`authorize` for an act: its entry names the account and its holder. Raises AcmeRefused."""
+    """Call `authorize` in an act, with the account and its holder in the ledger entry. Raises AcmeRefused."""
     if (account := store.get_account(act.tx, request.account)) is not None:
         _note(act, account)
     return authorize(act.tx, request)
@@ -247,14 +251,16 @@ def change_contacts(act: Act, account: AcmeAccount, contacts: Sequence[str]) -> 
 
 
 def deactivate_account(act: Act, account: AcmeAccount) -> AcmeAccount:
-    """Deactivate an account for good. Its certificates stay valid."""
+    """Deactivate an account permanently. Its certificates stay valid."""
     changed = replace(account, status=AccountStatus.DEACTIVATED)
     store.change_account(act.tx, changed)
     return changed
 
 
 def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_url: str) -> AcmeAccount:
-    """Replace the key of an account. Raises AcmeRefused (409 and the account for a key that has one)."""
+    """Replace the key of an account. Raises AcmeRefused; if the new key has an account, with status 409 and the
+    URL of that account.
+    """
     act.entry.key = new.thumbprint
     if (other := store.get_account_of_key(act.tx, new.thumbprint)) is not None:
         raise AcmeRefused(
@@ -265,13 +271,13 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
 
 
 def spend_nonce(tx: Tx, request: SignedRequest) -> None:
-    """Use up the nonce of a request, also if the request is refused later. Raises AcmeRefused."""
+    """Mark the nonce of a request as used, even if the request is refused later. Raises AcmeRefused."""
     if not trust.is_first_use(tx, request.nonce):
         raise AcmeRefused("badNonce", "the nonce was used before", hint="use the nonce of the last answer")
 
 
 def check_holder(tx: Tx, holder: str, *, now: int) -> None:
-    """Check that the agent or person behind an account may act. Raises AcmeRefused (`unauthorized`)."""
+    """Check that an account's holder, an agent or a person, may act. Raises AcmeRefused (`unauthorized`)."""
     try:
         if not is_person_id(holder):
             registry.active_agent(tx, holder, now=now)
@@ -291,7 +297,7 @@ def _check_usable(tx: Tx, account: AcmeAccount, *, now: int) -> None:
 
 
 def _note(act: Act, account: AcmeAccount) -> None:
-    """Write the account and its holder on the entry."""
+    """Record the account and its holder in the ledger entry."""
     act.entry.key = account.jkt
     if is_person_id(account.holder):
         act.entry.person = account.holder
@@ -368,7 +374,7 @@ def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Au
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
-    """Return the ids of the orders of an account behind the id `after`."""
+    """Return the ids of an account's orders, starting after the id `after`."""
     return store.list_orders(reader, account, after=after, limit=limit)
 
 
@@ -383,7 +389,9 @@ def find_authorization(reader: Reader, id: str, *, account: str) -> Authorizatio
 
 
 def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization:
-    """Queue the validation of a challenge; a challenge that is queued or done stays as it is. Raises AcmeRefused."""
+    """Schedule the validation of a challenge. A challenge that the client has chosen before is returned
+    unchanged. Raises AcmeRefused.
+    """
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
     if type not in authorization.challenge_types:
@@ -398,7 +406,7 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
 
 
 def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authorization:
-    """Give an authorization up; its order becomes invalid unless it is complete. Raises AcmeRefused."""
+    """Deactivate an authorization. Its order becomes invalid if it is still open. Raises AcmeRefused."""
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value)
     if authorization.status_at(act.now) not in ("pending", "valid"):
@@ -410,12 +418,12 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
 
 
 def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
-    """Return the authorizations whose challenge is to be validated now, the oldest first."""
+    """Return the authorizations whose validation is due now, the oldest first."""
     return store.list_due(reader, now=now, limit=limit)
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim a validation until that instant (microseconds); return False if another process has it."""
+    """Claim a validation until `until` (microseconds); return False if another process has claimed it."""
     return store.claim(tx, id, until=until)
 
 
@@ -425,9 +433,10 @@ def postpone(tx: Tx, id: str, *, due_at: int) -> None:
 
 
 def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) -> None:
-    """Record the result of a validation: valid, or invalid as `refusal` says. The order follows.
+    """Record the result of a validation: valid if `refusal` is None and the account may act, otherwise invalid. The
+    order is updated too.
 
-    Whatever the client or an administrator changed meanwhile stands: then the result does not count.
+    If the authorization is no longer waiting for a validation, AcmeRefused is raised and the result is discarded.
     """
     present = store.get_authorization(act.tx, authorization.authorization_id)
     account = store.get_account(act.tx, authorization.account)
@@ -458,7 +467,7 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
 
 
 def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
-    """Count a failed renewal of the certificate that an order of the account is to replace, if any."""
+    """Count a failed renewal of the certificate that an order of the account replaces, if any."""
     order, account = store.get_order(tx, order_id), store.get_account(tx, account_id)
     if order is None or account is None or order.account != account_id:
         return
@@ -468,7 +477,9 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
 
 
 def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
-    """Count a failed renewal of the certificate that a refused order was to replace, if the account ordered it."""
+    """Count a failed renewal of the certificate that a refused order would have replaced, if the account
+    ordered that certificate.
+    """
     account = store.get_account(tx, account_id)
     if account is None or replaces is None:
         return
@@ -481,7 +492,7 @@ def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
 
 
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:
-    """Let the order of an authorization follow a change of it."""
+    """Update the order of an authorization after the authorization has changed."""
     order = store.get_order(act.tx, authorization.order)
     if order is None or order.status not in (OrderStatus.PENDING, OrderStatus.READY):
         return
@@ -496,8 +507,9 @@ def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> 
 def _check_names(
     act: Act, account: AcmeAccount, names: Sequence[CertificateName], *, not_after: int | None, config: Config
 ) -> None:
-    """Check that the holder of an account may get a certificate for these names: by the MAC key of the account, by the
-    profile, and by the policies for some type of key. Raises AcmeRefused (`rejectedIdentifier`).
+    """Check that the holder of an account may get a certificate for these names. The MAC key of the account,
+    the profile, and the policies must permit the names, with at least one key type of the profile. Raises
+    AcmeRefused (`rejectedIdentifier`).
     """
     key = find_key(act.tx, account.kid)
     profile = find_profile(load_profiles(config.certificate_profiles), key.profile)
@@ -529,19 +541,19 @@ def _check_names(
 
 
 def _holder_of(account: AcmeAccount) -> tuple[str | None, str | None]:
-    """Return the agent and the person behind an account, of which one is None."""
+    """Return the holder of an account as agent and person, one of which is None."""
     return (None, account.holder) if is_person_id(account.holder) else (account.holder, None)
 
 
 def _lifetime_s(not_after: int | None, *, now: int) -> int | None:
-    """Return the lifetime that an order asks for, in seconds."""
+    """Return the lifetime that an order requests, in seconds; None if the order states no end."""
     return None if not_after is None else (not_after - now) // SECOND
 
 
 def _check_replaces(
     tx: Tx, account: AcmeAccount, identifiers: Sequence[CertificateName], replaces: str, *, now: int
 ) -> None:
-    """Check that an order may replace a certificate (RFC 9773 section 5). Raises AcmeRefused."""
+    """Check that an order may replace the certificate `replaces` (RFC 9773 section 5). Raises AcmeRefused."""
     certificate = find_by_id(tx, replaces, now=now)
     if not store.has_order(tx, account.account_id, certificate.serial):
         raise Unauthorized("the certificate to replace belongs to another account")
@@ -555,7 +567,7 @@ def _check_replaces(
 
 
 def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config) -> Order:
-    """Issue the certificate of an order that is ready. A refused request leaves the order ready. Raises AcmeRefused."""
+    """Issue the certificate of a ready order. If the request is refused, the order stays ready. Raises AcmeRefused."""
     order, authorizations = find_order(act.tx, id, account=account.account_id)
     registry.note(act, object=order.order_id, account=account.account_id)
     if order.status_at(act.now) != "ready":
@@ -593,12 +605,12 @@ def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningReq
 
 
 def is_account_key(reader: Reader, public_key: bytes) -> bool:
-    """Return whether a public key (SubjectPublicKeyInfo in DER) is that of an account."""
+    """Return whether a public key (SubjectPublicKeyInfo in DER) is the key of an account."""
     return store.get_account_of_key(reader, jwk_thumbprint(parse_public_key(public_key))) is not None
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
-    """Return the certificate of an order with the chain above it, without the root. Raises AcmeRefused."""
+    """Return the certificate of an order and its chain, without the root. Raises AcmeRefused."""
     order, _ = find_order(reader, order_id, account=account)
     if order.serial is None:
         raise AcmeRefused("malformed", "the order has no certificate", status=404)
@@ -610,7 +622,7 @@ def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tup
 
 
 def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
-    """Return a certificate by its identifier in ARI (RFC 9773). Raises AcmeRefused."""
+    """Return a certificate by its ARI identifier (RFC 9773). Raises AcmeRefused."""
     _, serial = parse_certificate_id(certificate_id)
     try:
         certificate = find_certificate(reader, serial_text(serial), now=now)
@@ -622,9 +634,11 @@ def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
 
 
 def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason) -> None:
-    """Revoke a certificate for its account, or for an account that has proved control of all its names.
+    """Revoke a certificate at the request of the account that ordered it, or of an account that has proved control of
+    all names of the certificate.
 
-    The latter does not call the key compromised, since that blocks the key of another holder.
+    An account that did not order the certificate cannot state the reason `keyCompromise`, which would block the key of
+    another holder.
 
     Raises AcmeRefused.
     """
@@ -643,7 +657,7 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason
 
 
 def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: Reason) -> None:
-    """Revoke a certificate for the holder of its private key. Raises AcmeRefused."""
+    """Revoke a certificate at the request of the holder of its private key. Raises AcmeRefused."""
     act.entry.key = key.thumbprint
     certificate = _find_presented(act, der)
     own = x509.load_der_x509_certificate(certificate.der).public_key()
@@ -668,7 +682,7 @@ def _revoke(act: Act, certificate: Certificate, reason: Reason) -> None:
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete orders that ended before that instant; return how many."""
+    """Delete up to `limit` orders that expired before `before` (microseconds); return the number of deleted orders."""
     return store.prune(tx, before=before, limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""Authorities: created at first use, opened to sign, and rotated with overlap; the chain and the trust bundle."""
+"""Certificate authorities: creation at first use, signing keys, chains, and the trust bundle."""
 
 from __future__ import annotations
 
@@ -42,28 +42,30 @@ from ostiaryd.trust import flows as trust
 log = logging.getLogger(__name__)
 DAY_S = 86_400
 MAX_DOMAIN_SHOWN = 30
-"""characters of the trust domain in the name of an authority, which has at most 64"""
+"""maximum length of the trust domain in the name of an authority, in characters; the whole name has at most 64"""
 LIFETIMES_S = {
     AuthorityKind.ROOT: 3650 * DAY_S,
     AuthorityKind.INTERMEDIATE: 365 * DAY_S,
     AuthorityKind.RESPONDER: 365 * DAY_S,
 }
 PATH_LENGTHS = {AuthorityKind.ROOT: 2, AuthorityKind.INTERMEDIATE: 0}
-"""A root allows two: the next root, which it cross-certifies, and the intermediate of that."""
+"""Maximum number of authorities below an authority in a chain. A root has two: the next root, which it
+cross-certifies, and the intermediate of the next root.
+"""
 
 
 class Issuer(NamedTuple):
-    """An authority with its opened key, and the common parts of its certificates."""
+    """An authority with its private key, and the chain of the certificates that it issues."""
 
     authority: Authority
     key: PrivateKey
     certificate: x509.Certificate
     chain: tuple[bytes, ...]
-    """the certificate of the authority and those above, without the root"""
+    """the certificate of the authority, followed by those above it, without the root"""
 
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
-    """Return the active intermediate; create root and intermediate at the first use."""
+    """Return the active intermediate, able to sign; create the root and the intermediate at the first use."""
     active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
         keys = make_keys(act.tx.keys, config.certificate_key_type)
@@ -73,7 +75,7 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
-    """Return an authority that can sign. Raises Conflict for one without a key or a certificate."""
+    """Return an authority with its private key. Raises Conflict if the authority has no key or no certificate."""
     if not authority.has_key or not authority.certificate:
         raise Conflict(f"the authority `{authority.subject}` cannot sign", hint="ostiary ca show")
     key = open_sealed(authority, keys=keys)
@@ -81,7 +83,9 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
 
 
 def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
-    """Return the private key of an authority that has one. Raises Unavailable if it is in an HSM that is away."""
+    """Return the private key of an authority that has a key. Raises Unavailable if the key is in an HSM that
+    cannot be reached.
+    """
     if authority.hsm_key is not None:
         if keys.hsm is None:
             raise Unavailable(
@@ -94,9 +98,10 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
 
 
 def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
-    """Return new keys: as many as a root, an intermediate and its responder take. With an HSM they are made there.
+    """Generate `count` new keys, in the HSM if one is configured. By default three: for a root, an intermediate and its
+    OCSP responder.
 
-    RSA keys take seconds: make them outside of an act. Raises Invalid, Unavailable.
+    Generating RSA keys takes seconds, so call this outside of an act. Raises Invalid, Unavailable.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
@@ -105,9 +110,9 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
 
 @asynccontextmanager
 async def new_keys(world: World, key_type: str, count: int = 3) -> AsyncIterator[list[PrivateKey]]:
-    """Give new keys to acts on authorities. Afterwards, keys of the HSM that no authority has any more are deleted.
+    """Provide new keys for acts on authorities. Afterwards, delete the HSM's keys that no authority uses.
 
-    If the task is cancelled, its act may be carried out all the same, so no key is deleted.
+    If the task is cancelled, no key is deleted, because its act may still be committed.
     """
     before = _hsm_keys(world)
     keys = await asyncio.to_thread(make_keys, world.keys, key_type, count)
@@ -130,7 +135,9 @@ async def _destroy_unused(world: World, before: set[str], keys: Iterable[Private
 
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
-    """Sign with each key in the HSM, and return how many there are. Raises Unavailable, NotFound, Conflict."""
+    """Sign with each authority's key in the HSM, and return the number of keys. Raises Unavailable, NotFound,
+    Conflict.
+    """
     hsm.check()
     in_hsm = [one for one in store.authorities(reader) if one.hsm_key is not None]
     for one in in_hsm:
@@ -142,7 +149,7 @@ def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
 
 
 def sign_request(subject: str, key: PrivateKey) -> x509.CertificateSigningRequest:
-    """Return a request (PKCS #10) for the certificate of an intermediate."""
+    """Return a signed certificate request (PKCS #10) for an intermediate."""
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject_of(subject))
     csr = csr.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     return csr.sign(key, hash_for(key))
@@ -153,7 +160,9 @@ def _hsm_keys(world: World) -> set[str]:
 
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
-    """Create a root, certified by the active root too; it waits until `active_from`, if given. Takes one key."""
+    """Create a root, which the active root also certifies if its key is on this server. With `active_from`, the
+    new root is pending until then; without, it replaces the active root. Uses one of the keys.
+    """
     before = active_authority(act.tx, AuthorityKind.ROOT)
     if active_from is None and before is not None:
         store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
@@ -172,9 +181,9 @@ def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from
 def create_intermediate(
     act: Act, root: Authority, keys: list[PrivateKey], *, config: Config, permitted: tuple[str, ...] = ()
 ) -> Authority:
-    """Create an intermediate under a root, which replaces the active intermediate. Takes two of the keys.
+    """Create an intermediate under a root; it replaces the active intermediate. Uses two of the keys.
 
-    Raises Conflict for a root whose key is elsewhere.
+    Raises Conflict if this server does not have the key of the root.
     """
     if not root.has_key:
         hint = "ostiary ca request prints a request for its owner"
@@ -189,14 +198,14 @@ def create_intermediate(
 
 
 def create_responder(act: Act, intermediate: Authority, keys: list[PrivateKey], *, config: Config) -> None:
-    """Create the OCSP responder of an intermediate. Takes one of the keys."""
+    """Create the OCSP responder of an intermediate. Uses one of the keys."""
     key, responder = _prepare(act, AuthorityKind.RESPONDER, intermediate, keys, config=config)
     issuer = open_issuer(act.tx, intermediate, keys=act.tx.keys)
     _insert(act, replace(responder, certificate=_certify(act, responder, key, issuer, config)))
 
 
 def request_intermediate(act: Act, keys: list[PrivateKey], *, config: Config) -> Authority:
-    """Create an intermediate that an external root is to certify; an earlier pending one is dropped."""
+    """Create a pending intermediate for an external root to certify; delete any earlier pending intermediate."""
     for one in store.authorities(act.tx):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             store.delete(act.tx, one.authority_id)
@@ -213,7 +222,7 @@ def _prepare(
     config: Config,
     permitted: tuple[str, ...] = (),
 ) -> tuple[PrivateKey, Authority]:
-    """Take a key, and return it with an active authority that has no certificate yet."""
+    """Remove a key from `keys`, and return it with a new active authority that has no certificate yet."""
     id, key = AuthorityId(act.new_id("ca")), keys.pop()
     not_after = act.now + LIFETIMES_S[kind] * SECOND
     authority = Authority(
@@ -277,7 +286,9 @@ def _certify(act: Act, authority: Authority, key: PrivateKey, issuer: Issuer | N
 
 
 def _locations(public_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType, ...]:
-    """Return the extensions that say where the certificate and the revocation list of an issuer of authorities are."""
+    """Return the extensions with the URLs of an issuer's certificate and revocation list, for certificates of
+    authorities.
+    """
     certificate, crl = (x509.UniformResourceIdentifier(f"{public_url}/ca/{issuer}{part}") for part in (".crt", "/crl"))
     point = x509.DistributionPoint(full_name=[crl], relative_name=None, reasons=None, crl_issuer=None)
     issuers = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
@@ -293,26 +304,26 @@ def find_responder(reader: Reader, authority: Authority) -> Authority:
 
 
 def key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
-    """Return the key identifier of an authority."""
+    """Return the subject key identifier of an authority's certificate."""
     return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
 
 
 def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
-    """Return the authority of a kind that signs; None if there is none."""
+    """Return the active authority of a kind; None if there is none."""
     of_kind = (one for one in store.authorities(reader) if one.kind is kind)
     return next((one for one in of_kind if one.state is AuthorityState.ACTIVE), None)
 
 
 def find_authority(reader: Reader, id: str) -> Authority:
-    """Return an authority. Raises NotFound."""
+    """Return an authority by its id. Raises NotFound."""
     if (authority := store.get(reader, id)) is None:
         raise NotFound("there is no such authority", hint="`ostiary ca show` lists all")
     return authority
 
 
 def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
-    """Return the certificates from an authority up to a root, which is left out; of a root that another root certified,
-    the certificate by that root.
+    """Return the certificates from an authority up to its root, without the root. If another root has
+    cross-certified the root, the cross-certificate is the last.
     """
     chain: list[bytes] = []
     while authority.kind is not AuthorityKind.ROOT:
@@ -343,16 +354,16 @@ def _context(id: AuthorityId) -> bytes:
 
 @lru_cache(maxsize=64)
 def open_key(secret: bytes, id: AuthorityId, sealed: bytes) -> PrivateKey:
-    """Return the private key of an authority; `secret` is of the keyring."""
+    """Return the decrypted private key of an authority; `secret` is derived from the keyring."""
     return parse_private_key(RootKey(secret, source="derived").open(sealed, context=_context(id)))
 
 
 @lru_cache(maxsize=64)
 def parsed(der: bytes) -> x509.Certificate:
-    """Return a certificate that this server has stored."""
+    """Return a parsed certificate that this server has stored."""
     return x509.load_der_x509_certificate(der)
 
 
 def encode_pem(certificates: Iterable[bytes]) -> bytes:
-    """Return certificates in DER as PEM, one behind the other."""
+    """Return certificates in DER as concatenated PEM."""
     return "".join(map(DER_cert_to_PEM_cert, certificates)).encode()

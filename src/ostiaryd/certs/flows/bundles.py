@@ -1,7 +1,8 @@
 """The trust bundle of the server's own trust domain, and the keys of its JWT-SVIDs.
 
-A key is published before it signs, so that federated trust domains have fetched it by then (SPIFFE Federation, 4.1).
-The sequence rises with each change and follows the clock, so that a restored database publishes no lower one.
+A key is published before it signs, so that federated trust domains have fetched the key by then (SPIFFE Federation,
+4.1). The sequence number increases with each change. It follows the clock, so that a restored database does not publish
+a lower number.
 """
 
 from __future__ import annotations
@@ -27,33 +28,35 @@ from ostiaryd.registry import flows as registry
 
 SECOND = 1_000_000
 TOPIC = "workload"
-"""Topic of the outbox that wakes the streams of workloads."""
+"""Outbox topic of messages that wake the streams of the Workload API."""
 ROTATE = 7 * 86_400 * SECOND
 """Age at which a key of JWT-SVIDs gets a successor, in microseconds."""
 AHEAD = 5 * REFRESH_S * SECOND
-"""Time by which a key is published before it signs: five times the refresh hint (SPIFFE Federation, 4.1)."""
+"""Time between the publication of a key and its first signature, in microseconds: five times the refresh hint
+(SPIFFE Federation, 4.1).
+"""
 KEPT = 2 * LIFETIME_S * SECOND
-"""Time for which a key is published after its successor began to sign."""
+"""Time for which a key stays published after its successor began to sign, in microseconds."""
 _PURPOSE = "keys of JWT-SVIDs"
 
 
 def find_own_bundle(reader: Reader, config: Config) -> TrustBundle | None:
-    """Return the published bundle of the trust domain; None before the first one."""
+    """Return the published bundle of the own trust domain; None if none has been published."""
     published = store.bundle(reader, config.trust_domain)
     return None if published is None else parse_stored(published[1])
 
 
 def own_bundle(reader: Reader, config: Config) -> TrustBundle:
-    """Return the published bundle of the trust domain. Raises Unavailable before the first one."""
+    """Return the published bundle of the own trust domain. Raises Unavailable if none has been published."""
     if (bundle := find_own_bundle(reader, config)) is None:
         raise Unavailable("the trust domain has no bundle yet", hint="ostiary agent workload add")
     return bundle
 
 
 def publish_bundle(act: Act, config: Config) -> TrustBundle:
-    """Publish the present keys of the trust domain, and wake the streams of workloads if they have changed.
+    """Publish the present keys of the trust domain. If the keys have changed, wake the streams of the Workload API.
 
-    The first call creates the keys. Later calls rotate the key of JWT-SVIDs when it is due.
+    The first call creates the keys. Later calls rotate the key of JWT-SVIDs when a rotation is due.
     """
     if not trust_bundle(act.tx):
         ready_issuer(act, config=config)
@@ -78,13 +81,13 @@ def publish_bundle(act: Act, config: Config) -> TrustBundle:
 
 
 async def publish_due(world: World) -> None:
-    """Publish the bundle anew once an authority or a key of the trust domain has changed."""
+    """Publish a new bundle if an authority or a key of the trust domain has changed, or a key rotation is due."""
     if is_due(world.db.read(), world.keys, world.config, now=world.now()):
         await act(world, "bundle.publish", lambda act: publish_bundle(act, world.config))
 
 
 def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
-    """Return whether the bundle is out of date. A trust domain that uses no SPIFFE has none."""
+    """Return whether a new bundle must be published. The first bundle is due once a workload is registered."""
     published = store.bundle(reader, config.trust_domain)
     if published is None:
         return workloads.has_any(reader)
@@ -96,7 +99,7 @@ def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
 
 
 def svid_signer(act: Act) -> jose.PrivateKey:
-    """Return the key that signs JWT-SVIDs now. Raises Unavailable before the first bundle."""
+    """Return the key that signs JWT-SVIDs now. Raises Unavailable if no bundle has been published."""
     signing = [key for key in store.svid_keys(act.tx) if key.signs_at <= act.now]
     if not signing:
         raise Unavailable("the trust domain has no key of JWT-SVIDs yet", hint="ostiary agent workload add")
@@ -104,12 +107,12 @@ def svid_signer(act: Act) -> jose.PrivateKey:
 
 
 def wake_workloads(act: Act) -> None:
-    """Let the streams of workloads look at the present state, on every server."""
+    """Wake the streams of the Workload API on every server, so that they read the present state."""
     outbox.emit(act.tx, TOPIC, b"{}")
 
 
 def _rotate_key(act: Act) -> None:
-    """Create the next key if it is due, and delete keys that no JWT-SVID in force is of."""
+    """Create the next key if a rotation is due, and delete keys whose JWT-SVIDs have all expired."""
     keys_in_order = store.svid_keys(act.tx)
     if not keys_in_order or _needs_successor(keys_in_order, act.now):
         key = jose.generate("ES256")
@@ -127,12 +130,12 @@ def _needs_successor(keys_in_order: list[SvidKey], now: int) -> bool:
 
 
 def _is_worthless(keys_in_order: list[SvidKey], now: int) -> bool:
-    """Return whether the oldest key has a successor that has signed for so long that its own JWT-SVIDs have expired."""
+    """Return whether all JWT-SVIDs of the oldest key have expired, because its successor has signed for long enough."""
     return len(keys_in_order) > 1 and now >= keys_in_order[1].signs_at + KEPT
 
 
 def _present_keys(reader: Reader, keys: Keyring) -> TrustBundle:
-    """Return the keys of the trust domain as they are now, without a sequence."""
+    """Return the present keys of the trust domain as a bundle without a sequence number."""
     secret = keys.derive(_PURPOSE)
     authorities = [_authority(secret, key.kid, key.sealed) for key in store.svid_keys(reader)]
     return TrustBundle(tuple(sorted(trust_bundle(reader))), tuple(authorities))
@@ -147,7 +150,7 @@ def _authority(secret: bytes, kid: str, sealed: bytes) -> JwtAuthority:
 
 @lru_cache(maxsize=64)
 def _open(secret: bytes, kid: str, sealed: bytes) -> jose.PrivateKey:
-    """Open a sealed key. Raises Conflict under another secret."""
+    """Return a decrypted key. Raises Conflict if the key was encrypted with another secret."""
     plain = RootKey(secret, source="derived").open(sealed, context=_context(kid))
     return jose.parse_private_jwk(canonical.parse(plain), is_sound=True)
 

@@ -1,4 +1,4 @@
-"""Issue: the profile and the policies decide; certificate, holding and entry commit together."""
+"""Issuance: the profile and the policies decide; the certificate, its holding and the ledger entry commit together."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
 SERVER = "server"
-"""subject of certificates of the server itself"""
+"""name of the holder, and subject, of certificates of the server itself"""
 
 
 class Holder(NamedTuple):
-    """The party that gets a certificate. `ends` are the times at which it must end, in microseconds."""
+    """The holder of a new certificate. `ends` are the times at which the certificate must end at the latest, in
+    microseconds.
+    """
 
     kind: HolderKind
     id: str
@@ -74,9 +76,9 @@ def load_profiles(file: str) -> dict[str, Profile]:
 def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCertificate:
     """Issue a certificate.
 
-    1. Find profile and holder; the holder is active, and its task is live. 2. Check the key, the names and the lifetime
-    against the profile. 3. Consult the policies about an agent. 4. Sign, and store certificate and holding: the
-    certificate ends when the first of its roots ends (holder, task, keys).
+    1. Find the profile and the holder. The holder must be active, and its task live. 2. Check the key, the names and
+    the lifetime against the profile. 3. Evaluate the policies about the agent or the person. 4. Sign, and store the
+    certificate and its holding. The certificate ends when the first of its roots ends (holder, task, keys).
 
     Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, the state of the holder).
     """
@@ -143,9 +145,9 @@ def check_issue(
     lifetime_s: int | None = None,
     config: Config,
 ) -> tuple[CertificateName, ...]:
-    """Check that the holder may have such a certificate, and return its names; nothing is issued.
+    """Check that the holder may get a certificate with these properties, and return its names. Nothing is issued.
 
-    Raises as `issue` does, except for the key.
+    Raises the errors of `issue`, except those about the key.
     """
     ready_profile = find_profile(load_profiles(config.certificate_profiles), profile)
     holder = _find_holder(act, agent=agent, person=person, task=task)
@@ -162,7 +164,7 @@ def _decide(
     *,
     config: Config,
 ) -> tuple[tuple[CertificateName, ...], int]:
-    """Return the names and the lifetime in seconds of a certificate that profile and policies allow."""
+    """Check the request against the profile and the policies, and return the names and the lifetime in seconds."""
     if holder.kind not in profile.holders:
         raise Forbidden(
             f"the profile `{profile.name}` is not for holders of the kind {holder.kind}", code="wrong_profile"
@@ -211,7 +213,9 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, request: Certificate
 
 
 def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str | None) -> Holder:
-    """Return the holder of a certificate: an agent, a person, or the server. Raises NotFound, Forbidden, Invalid."""
+    """Return the holder of a new certificate: an agent, a person, or the server. Raises NotFound, Forbidden,
+    Invalid.
+    """
     if person is not None:
         if agent is not None or task is not None:
             raise Invalid("a certificate belongs to an agent or to a person, not to both")
@@ -239,14 +243,18 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
 
 
 def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
-    """Check that a renewed certificate is the holder's; it may be gone already. Raises Invalid, Forbidden."""
+    """Check that the certificate to renew belongs to the holder; a deleted certificate passes. Raises Invalid,
+    Forbidden.
+    """
     old = None if replaces is None else store.get(act.tx, parse_serial(replaces), now=act.now)
     if old is not None and (old.holder or "") != holder.id:
         raise Forbidden("the certificate to renew belongs to another holder")
 
 
 def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> tuple[str, str, str]:
-    """Return JWK thumbprint, digest and type of the key of a request. Raises BadKey; Conflict for another's key."""
+    """Check a key, and return its JWK thumbprint, digest and type. Raises BadKey, or Conflict if the key
+    belongs to another identity.
+    """
     key = parse_public_key(public_key)
     key_type = check_key(key)
     if key_type not in profile.key_types:
@@ -267,7 +275,7 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
 
 @lru_cache(maxsize=256)
 def _locations(public_url: str, authority: str, shard: int) -> tuple[x509.ExtensionType, ...]:
-    """Return the extensions that say where the issuer, its OCSP responder and its revocation list are."""
+    """Return the extensions with the URLs of the issuer's certificate, the OCSP responder and the revocation list."""
     return (
         x509.AuthorityInformationAccess(
             [
@@ -280,7 +288,7 @@ def _locations(public_url: str, authority: str, shard: int) -> tuple[x509.Extens
 
 
 def distribution_point(public_url: str, authority: str, shard: int) -> x509.DistributionPoint:
-    """Return the distribution point of a partition of the revocation list of an authority."""
+    """Return the distribution point of one partition of an authority's revocation list."""
     url = x509.UniformResourceIdentifier(f"{public_url}/ca/{authority}/crl/{shard}")
     return x509.DistributionPoint(full_name=[url], relative_name=None, reasons=None, crl_issuer=None)
 

@@ -1,8 +1,8 @@
-"""The TLS certificate of the server itself, from its own authority (`--tls auto`): issued, and renewed at two thirds of
-its life.
+"""The TLS certificate of the server itself, from its own authority (`--tls auto`). The server renews it after two
+thirds of its lifetime.
 
-The files are in the data folder, and the listeners read them again when they change. The key is encrypted with a secret
-of the keyring. `ca.pem` has the roots that clients must trust.
+The files are in the data folder, and the listeners read changed files again. The key file is encrypted with a secret of
+the keyring. `ca.pem` has the roots that clients must trust.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROFILE = "listener"
 
 
 class TlsFiles(NamedTuple):
-    """The files of the server's certificate: its chain, its key, and the roots for clients."""
+    """Paths of the files of the server's certificate: the chain, the key, and the roots for clients."""
 
     certificate: Path
     key: Path
@@ -48,7 +48,7 @@ class TlsFiles(NamedTuple):
 
 
 def tls_files(config: Config) -> TlsFiles:
-    """Return where the files of `--tls auto` are."""
+    """Return the paths of the files of `--tls auto`."""
     return TlsFiles(config.folder / "tls.pem", config.folder / "tls.key", config.folder / "ca.pem")
 
 
@@ -58,7 +58,7 @@ def tls_password(keys: Keyring) -> str:
 
 
 def server_names(config: Config) -> tuple[CertificateName, ...]:
-    """Return the names of this server: hosts of its URLs, where it listens, and its SPIFFE ID."""
+    """Return the names of this server: the hosts of its URLs, its listening addresses, and its SPIFFE ID."""
     listeners = [urlsplit(f"//{address}").hostname for address in (config.listen, config.mtls_listen) if address]
     hosts = [urlsplit(url).hostname for url in (config.public_url, config.mtls_url) if url]
     names = (_name(host) for host in (*hosts, *listeners) if host and not _is_any(host))
@@ -73,13 +73,14 @@ def _name(host: str) -> CertificateName:
 
 
 def _is_any(host: str) -> bool:
-    """Return whether a host is the address of all interfaces, under which no client reaches the server."""
+    """Return whether a host is the address of all interfaces, which is not an address that clients can use."""
     return host in ("0.0.0.0", "::")
 
 
 async def renew_tls(world: World) -> bool:
-    """Issue a certificate for the listeners if there is none, or a third of its life or less is left, or it was
-    revoked, or its names changed; return whether one was issued. Without `--tls auto`, do nothing.
+    """Issue a certificate for the listeners if none is there, at most a third of its lifetime is left, it was
+    revoked, or the names of the server changed. Return whether a certificate was issued. Without `--tls auto`,
+    do nothing.
     """
     if world.config.tls != "auto":
         return False
@@ -102,7 +103,7 @@ async def renew_tls(world: World) -> bool:
 
 
 def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
-    """Return whether the certificate in the files was issued by this server and not revoked since."""
+    """Return whether this server issued the certificate in the files, and the certificate is in force."""
     try:
         presented = load_pem_certificates(files.certificate.read_text())[0]
     except (OSError, ValueError, Malformed):
@@ -113,7 +114,7 @@ def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
 
 
 def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, password: str) -> bool:
-    """Return whether the files are missing, cannot be used, or have another certificate than they should."""
+    """Return whether the files are missing or unusable, or the certificate has other names or is due for renewal."""
     try:
         certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
         key = load_pem_private_key(files.key.read_bytes(), password.encode())
@@ -127,7 +128,7 @@ def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, pa
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Write a file so that a reader sees the old or the new content."""
+    """Write a file atomically: a reader sees either the old or the new content."""
     partial = path.with_suffix(".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,6 @@
-"""Neglected certificates, of which the server warns: their end is near without a renewal, or renewals fail."""
+"""Neglected certificates, of which the server warns: certificates that expire soon without a renewal, or whose
+renewals fail.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ from ostiaryd.registry.model import is_person_id
 
 DAY = 86_400 * SECOND
 MAX_FAILED = 3
-"""Renewals of a certificate that fail before the server warns."""
+"""Number of failed renewals of a certificate after which the server warns."""
 WARNED_AT_ONCE = 100
 MAX_COUNTED = 10_000
 
 
 class OwnCertificate(NamedTuple):
-    """A certificate on which the server itself rests: of its listeners, or of an active authority."""
+    """A certificate that the server itself uses: of its listeners, or of an active authority."""
 
     name: str
     serial: str
@@ -35,29 +37,32 @@ class OwnCertificate(NamedTuple):
     not_after: int
 
     def ends_soon(self, *, now: int, days: int) -> bool:
-        """Return whether the certificate should have been renewed: as `list_neglected` has it."""
+        """Return whether the renewal of the certificate is overdue: less than `days` and less than a sixth of
+        its lifetime are left.
+        """
         left = self.not_after - now
         return left < days * DAY and left * store.LAST_PART < self.not_after - self.not_before
 
 
 def note_failed_renewal(tx: Tx, serial: str, *, by: str) -> None:
-    """Count a renewal that was refused, if the certificate is the caller's."""
+    """Count a refused renewal of a certificate, if `by` is the holder of the certificate."""
     store.count_failure(tx, serial, holder=by)
 
 
 def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
-    """Return the oldest neglected certificates without a warning yet, each with its number of failed renewals.
+    """Return the oldest neglected certificates for which no warning was sent, each with its number of failed renewals.
 
-    1. Its renewal failed `MAX_FAILED` times. 2. Less than `days` and less than a sixth of its life is left, its holder
-    has no newer one with the same profile and names, and it lives a day or replaced another certificate. A certificate
-    that ends with a task is never renewed, so it is left out.
+    A certificate is neglected in two cases: 1. Its renewal failed `MAX_FAILED` times. 2. Less than `days` and less than
+    a sixth of its lifetime are left, and the certificate has a lifetime of at least a day or replaced another one. A
+    certificate is not neglected if its holder has a newer one with the same profile and names. A certificate that ends
+    with a declared task is never renewed, so only the first case applies.
     """
     return store.neglected(reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE)
 
 
 def count_neglected(reader: Reader, *, now: int, days: int) -> int:
-    """Return the number of certificates that are neglected as above, at most `MAX_COUNTED`; it does not matter whether
-    people were warned.
+    """Return the number of neglected certificates, with and without a warning. Each of the two cases is counted
+    up to `MAX_COUNTED`.
     """
     return len(
         store.neglected(
@@ -73,7 +78,9 @@ def count_neglected(reader: Reader, *, now: int, days: int) -> int:
 
 
 def warn(act: Act, certificate: Certificate, says: str) -> bool:
-    """Note on the entry that a certificate is neglected; return False if another server was first."""
+    """Record in the ledger entry that a certificate is neglected; return False if another server has recorded
+    that before.
+    """
     ends = certificate.not_after // SECOND
     registry.note(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
     holder = certificate.holder or ""
@@ -86,13 +93,13 @@ def warn(act: Act, certificate: Certificate, says: str) -> bool:
 
 
 def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
-    """Return the number of certificates in force by profile, and how many of them have failed renewals."""
+    """Return the number of certificates in force by profile, and the number of those with failed renewals."""
     return store.count_in_force(reader, now=now)
 
 
 def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
-    """Return the certificates of the listeners and of the active authorities; a file that cannot be read is left out:
-    `doctor` tells of it.
+    """Return the certificates of the listeners and of the active authorities. A file that cannot be read is
+    left out; `doctor` reports it.
     """
     own = [
         OwnCertificate(f"the {one.kind} `{one.subject}`", one.authority_id, one.not_before, one.not_after)

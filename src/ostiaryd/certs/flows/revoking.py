@@ -1,4 +1,4 @@
-"""Revocation of single certificates, and whether a certificate is in force."""
+"""Revocation of single certificates, and the check that a certificate is in force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
 
 
 def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certificate | None:
-    """Return the record of a certificate that a client presents; None if this server has not issued it."""
+    """Return the record of a certificate that a client presents; None if this server did not issue the certificate."""
     try:
         serial = serial_text(load_certificate(unverified_der).serial_number)
     except Malformed:
@@ -42,7 +42,9 @@ def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> lis
 
 
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
-    """Return whether a certificate counts at `now`: it is in force, and its holder is active and not stopped."""
+    """Return whether a certificate is accepted at `now`: it is in force, its authority is not revoked, and its
+    holder is active and not stopped.
+    """
     if not certificate.is_in_force(now) or not _is_active(reader, certificate.holder, now=now):
         return False
     authority = find_authority(reader, certificate.authority)
@@ -62,8 +64,8 @@ def _is_active(reader: Reader, holder: str | None, *, now: int) -> bool:
 def find_bar(
     reader: Reader, serial: str, authority: Authority, holder: str | None, task: str | None, *, now: int
 ) -> RevokedCertificate | None:
-    """Return why a certificate that has not ended is refused: its authority was revoked, its agent has expired, or a
-    stop of the kill switch puts it on hold. None while it is good.
+    """Return the reason why an unexpired certificate is not accepted: its authority was revoked, its agent has
+    expired, or a stop of the kill switch puts the certificate on hold. Return None if none of these applies.
     """
     if authority.revoked_at is not None:
         return RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
@@ -76,9 +78,10 @@ def find_bar(
 
 
 def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -> Certificate:
-    """Revoke a certificate, with everything that was obtained with it. A compromised key is never certified again.
+    """Revoke a certificate, and end everything that was obtained with it. A key reported as compromised is never
+    certified again.
 
-    An agent and a person revoke their own certificates, an owner those of its agents, an administrator all; `by` is
+    Agents and persons can revoke their own certificates, owners those of their agents, and administrators all. `by` is
     None for the server itself. Raises NotFound, Forbidden, Conflict (`already_revoked`).
     """
     certificate = find_certificate(act.tx, serial, now=act.now)
@@ -96,7 +99,9 @@ def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -
 
 
 def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | None) -> None:
-    """Check that the certificate is the caller's, or of an agent for which the caller answers. Raises Forbidden."""
+    """Check that the caller is the certificate's holder, an owner of that agent, an administrator, or the
+    server (None). Raises Forbidden.
+    """
     if by is None or by.is_admin or by.id == certificate.holder:
         return
     agent = registry.get_agent(reader, certificate.holder or "")
@@ -105,6 +110,6 @@ def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | No
 
 
 async def forget(world: World) -> None:
-    """Delete certificates that expired over a day ago, in small batches."""
+    """Delete certificates that expired more than a day ago, in small batches."""
     while await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE)) == FORGOTTEN_AT_ONCE:
         pass

@@ -1,4 +1,6 @@
-"""Administration of the authorities: creation by hand, rotation, import of an intermediate, and their timetable."""
+"""Administration of the authorities: explicit creation, rotation, import of an intermediate, and scheduled
+rotation and deletion.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,14 @@ from ostiaryd.trust import flows as trust
 OVERLAP_S = 600
 MAX_OVERLAP_S = 30 * 86_400
 REVOKED_KEPT_S = 86_400
-"""seconds for which a revoked intermediate is kept after its expiry"""
+"""time for which a revoked intermediate is kept after its expiry, in seconds"""
 ENDED_AT_ONCE = 500
 MAX_CHAIN = 5
-"""certificates of an imported chain"""
+"""maximum number of certificates in an imported chain"""
 
 
 def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
-    """Create root and intermediate before the first use. Raises Invalid, Conflict (`authority_exists`)."""
+    """Create the root and the intermediate explicitly. Raises Invalid, Conflict (`authority_exists`)."""
     if permitted:
         constraints(permitted)
     if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
@@ -79,8 +81,9 @@ def rotate_authority(
 ) -> Authority:
     """Replace the active intermediate now, or publish a new root that signs after `overlap_s` seconds (0 to 30 days).
 
-    A new root brings a new intermediate. Certificates of the old ones stay valid. Raises Invalid, and Conflict where
-    there is none, another rotation is under way, or the key of the root is elsewhere.
+    With a new root, a new intermediate is created too. Certificates of the replaced authorities stay valid. Raises
+    Invalid, and Conflict: if there is no authority; for a root, if another root is pending; for an intermediate, if
+    this server does not have the key of the root.
     """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
@@ -97,8 +100,8 @@ def rotate_authority(
 
 
 def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: Config) -> Authority:
-    """Let a published root sign: it replaces the active root, and gets an intermediate. Raises Conflict before its
-    time.
+    """Activate a pending root: it replaces the active root, and a new intermediate is created under it. Raises
+    Conflict before `active_from`.
     """
     root = find_authority(act.tx, id)
     note(act, object=root.authority_id)
@@ -118,11 +121,11 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
 def revoke_authority(
     act: Act, id: str, reason: Reason, keys: list[PrivateKey], *, config: Config
 ) -> tuple[Authority, Authority | None]:
-    """Revoke an intermediate: from now on the list of its root has it, and no certificate of it is in force.
+    """Revoke an intermediate: the revocation list of its root has it at once, and none of its certificates is in force.
 
-    Return it, and the new intermediate that replaces an active one; None under an external root, whose owner must
-    revoke the intermediate as well. Raises NotFound, and Conflict for another kind of authority, a
-    pending intermediate, and a revoked intermediate.
+    Return the revoked intermediate, and the new intermediate if an active one was replaced. Under an external root
+    there is no new intermediate, and the owner of the root must revoke the old one as well. Raises NotFound, and
+    Conflict for another kind of authority, a pending intermediate, or an intermediate that is revoked already.
     """
     revoked = find_authority(act.tx, id)
     note(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
@@ -140,9 +143,9 @@ def revoke_authority(
 
 
 async def end_below_revoked(world: World) -> None:
-    """End the certificates of revoked authorities, and everything obtained with them, in small batches.
+    """End the certificates of revoked authorities, and everything obtained with these certificates, in small batches.
 
-    They are refused from the revocation of the authority on; this ends their holdings.
+    The certificates are refused as soon as their authority is revoked. This function then ends their holdings.
     """
     for one in store.authorities(world.db.read()):
         if one.state is AuthorityState.REVOKED:
@@ -160,7 +163,7 @@ def _end_below(act: Act, id: AuthorityId) -> None:
 
 
 def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:
-    """Return the type of the key of the active authority of a kind; without one, that of the configuration."""
+    """Return the key type of the active authority of a kind; without an active one, the configured key type."""
     active = active_authority(reader, kind)
     return config.certificate_key_type if active is None else active.key_type
 
@@ -174,7 +177,9 @@ def pending_import(reader: Reader) -> Authority:
 
 
 def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[Authority, bytes]:
-    """Create an intermediate that an external root is to certify; return it and its request (PKCS #10) in PEM."""
+    """Create an intermediate for an external root to certify; return it and its certificate request (PKCS #10)
+    in PEM.
+    """
     pending = request_intermediate(act, keys, config=config)
     key = open_sealed(pending, keys=act.tx.keys)
     return pending, sign_request(pending.subject, key).public_bytes(Encoding.PEM)
@@ -183,9 +188,10 @@ def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[A
 def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:
     """Install the certificate of the pending intermediate, with the certificates above it up to the root.
 
-    1. The first certificate has the key of the pending intermediate. 2. The next one signs each, and the root
-    signs itself; each is an authority and valid now. 3. The certificates above become authorities without a key, and
-    the intermediate replaces the active one. Raises Invalid, Conflict.
+    1. The first certificate must have the key of the pending intermediate. 2. Each certificate must be signed by the
+    next one, and the root must be self-signed; each must be the certificate of an authority and valid now. 3. The
+    certificates above are stored as authorities without a key, and the intermediate replaces the active one. Raises
+    Invalid, Conflict.
     """
     pending = pending_import(act.tx)
     note(act, object=pending.authority_id)
@@ -219,7 +225,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
 
 
 def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityId | None) -> AuthorityId:
-    """Store an authority whose key is elsewhere; return its id, also if it is known."""
+    """Store an authority without its key, unless its certificate is stored already; return its id."""
     der = certificate.public_bytes(Encoding.DER)
     for one in store.authorities(act.tx):
         if one.certificate == der:
@@ -246,7 +252,7 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
 
 
 def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate is of an authority, valid now, and signed by `issuer`. Raises Invalid."""
+    """Check that a certificate is an authority's, valid now, and signed by `issuer`. Raises Invalid."""
     name = certificate.subject.rfc4514_string()[:100]
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -268,8 +274,8 @@ def _public_key(certificate: x509.Certificate) -> PublicKey:
 
 
 async def keep_authorities(world: World) -> None:
-    """Do one thing that is due: activate a published root, replace an authority that has lived two thirds of its life,
-    or delete a retired one.
+    """Do the first task that is due: activate a pending root, replace an authority after two thirds of its
+    lifetime, or delete a retired or revoked authority that is no longer needed.
     """
     now, config = world.now(), world.config
     every = store.authorities(world.db.read())
@@ -291,7 +297,9 @@ async def keep_authorities(world: World) -> None:
 
 
 def _find_aged(every: Sequence[Authority], *, now: int) -> Authority | None:
-    """Return an active authority to be replaced, if its root has a key here; no root while another one waits."""
+    """Return an active authority that is due for replacement; None if there is none, or if this server does not
+    have the key of the root. While another root is pending, a root is never due.
+    """
     kinds = [AuthorityKind.INTERMEDIATE]
     if not any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in every):
         kinds.insert(0, AuthorityKind.ROOT)
@@ -303,13 +311,14 @@ def _find_aged(every: Sequence[Authority], *, now: int) -> Authority | None:
 
 
 def is_old(authority: Authority, *, now: int) -> bool:
-    """Return whether an authority has lived two thirds of its life."""
+    """Return whether two thirds of an authority's lifetime have passed."""
     return 3 * (now - authority.not_before) >= 2 * (authority.not_after - authority.not_before)
 
 
 def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, now: int) -> bool:
-    """Return whether no certificate below a retired authority can count, nor be shown. A revoked one stays in the list
-    of its root until its own certificate has expired.
+    """Return whether a retired authority can be deleted, because none of its certificates can be used or shown.
+    A revoked authority stays in the revocation list of its root until its own certificate has expired, so it is
+    kept until then.
     """
     if authority.state is AuthorityState.REVOKED and now < authority.not_after + REVOKED_KEPT_S * SECOND:
         return False

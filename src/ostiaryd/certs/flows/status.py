@@ -1,11 +1,11 @@
-"""Status of certificates for relying parties: OCSP answers and revocation lists, fresh at each request.
+"""Certificate status for relying parties: OCSP responses and revocation lists, current at each request.
 
-A certificate is revoked if its holding has ended or its authority was revoked, and on hold (`certificateHold`) while a
-stop of the kill switch concerns its holder. Neither is stored with the certificate, so each is in force from the commit
-on, and the hold ends with the stop.
+A certificate is revoked if its holding has ended or its authority was revoked. It is on hold (`certificateHold`) while
+a stop of the kill switch applies to its holder. Neither state is stored with the certificate, so each takes effect with
+its commit, and the hold ends with the stop.
 
-An answer without a nonce is signed at the first request for it and kept until half of its validity has passed, or until
-the status of its certificate changes. Each request reads the status, so no kept answer outlives a revocation.
+A response without a nonce is signed at the first request and cached until half of its validity has passed, or until the
+status of its certificate changes. Each request reads the status, so no cached response outlives a revocation.
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ from ostiaryd.registry import flows as registry
 OCSP_VALIDITY = 600 * SECOND
 CRL_VALIDITY = 3600 * SECOND
 MAX_KEPT = 65_536
-"""answers of OCSP that are kept; twice as many at most"""
+"""number of cached OCSP responses above which older ones are discarded; at most twice as many are cached"""
 LIVE_PER_S = 500
-"""answers with a nonce, each signed for one request, in a second; others get an answer without one (RFC 9654)"""
+"""maximum number of responses with a nonce per second; each is signed for one request. Further requests get a
+response without a nonce (RFC 9654).
+"""
 _LATE = 60 * SECOND
-"""microseconds by which the commit of a revocation may be later than its time"""
+"""maximum delay between the time of a revocation and its commit, in microseconds"""
 
 
 class _Kept(NamedTuple):
@@ -58,7 +60,7 @@ class _Kept(NamedTuple):
 
 
 class OcspResponder:
-    """The OCSP responder of one server, with its kept answers."""
+    """The OCSP responder of one server, with its cached responses."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -67,7 +69,7 @@ class OcspResponder:
         self._second = self._signed = 0
 
     def answer(self, unverified_request: bytes) -> bytes:
-        """Return the answer to a request in DER. Raises Malformed."""
+        """Return the OCSP response to a request, both in DER. Raises Malformed."""
         now, reader = self._world.now(), self._world.db.read()
         request = parse_ocsp_request(unverified_request)
         if (status := store.status(reader, request.serial)) is None:
@@ -129,10 +131,10 @@ class OcspResponder:
 
 
 MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
-"""The answer to a request that is refused."""
+"""The OCSP response to a request that cannot be read."""
 _TRY_LATER = refuse_ocsp(ocsp.OCSPResponseStatus.TRY_LATER)
 _UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
-"""The answer about a certificate that this server has not issued (RFC 5019 section 2.2.3): never `good`."""
+"""The OCSP response about a certificate that this server did not issue (RFC 5019 section 2.2.3); never `good`."""
 
 
 class _Crl(NamedTuple):
@@ -140,13 +142,13 @@ class _Crl(NamedTuple):
     until: int
     since: int
     number: int
-    """revocations after `since` (microseconds)"""
+    """number of revocations after `since` (microseconds)"""
     others: tuple[object, ...]
-    """stops of the kill switch, revoked authorities, and agents that have expired since, at the building"""
+    """stops of the kill switch, revoked authorities, and expired agents, at the time when the list was built"""
 
 
 class RevocationLists:
-    """The revocation lists of one server: built at a request, again after each revocation."""
+    """The revocation lists of one server: built at the first request, and again after each revocation."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -154,7 +156,7 @@ class RevocationLists:
         self._building = asyncio.Lock()
 
     async def get(self, authority_id: str, shard: int | None) -> bytes:
-        """Return the list of an authority, or a partition of it. Raises NotFound."""
+        """Return the revocation list of an authority, or the partition `shard` of it, in DER. Raises NotFound."""
         reader = self._world.db.read()
         authority = find_authority(reader, authority_id)
         is_partition = shard is not None and 0 <= shard < SHARDS and authority.kind is AuthorityKind.INTERMEDIATE
@@ -169,7 +171,7 @@ class RevocationLists:
         return kept.der
 
     def _is_fresh(self, crl: _Crl) -> bool:
-        """Return whether the list is young, and no revocation was committed since it was built."""
+        """Return whether a cached list is young enough, and no revocation was committed since it was built."""
         reader = self._world.db.read()
         return (
             self._world.now() < crl.until
@@ -202,8 +204,8 @@ def _others(reader: Reader, *, now: int) -> tuple[object, ...]:
 
 
 def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, now: int) -> Iterator[RevokedCertificate]:
-    """Return everything below an authority, or in a partition, that is revoked or on hold, and has not expired for
-    longer than a list is valid. No certificate is twice in a list.
+    """Yield every certificate of an authority, or of one partition, that is revoked or on hold. A certificate
+    that expired longer ago than the validity of a list is left out. No certificate is yielded twice.
     """
     since = now - CRL_VALIDITY
     for serial, of, at, why in store.revoked(reader, since=since, shard=shard):

@@ -1,7 +1,7 @@
-"""X509-SVIDs in memory, one for each agent whose workloads asked for one, and the changes that streams must hear of.
+"""Cache of X509-SVIDs, one for each agent whose workloads requested one; and the subscriptions of streams to changes.
 
-The key of an X509-SVID is in memory alone: after a restart each agent gets a new one. All workloads of an agent on one
-server have the same X509-SVID, so that a process that asks again and again costs nothing.
+The key of an X509-SVID exists only in memory: after a restart, each agent gets a new key. All workloads of an agent on
+one server have the same X509-SVID, so repeated requests of a process cost nothing.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from ostiaryd.tasks.model import standing_id
 
 SECOND = 1_000_000
 BEAT_S = 1.0
-"""Interval at which commits of other servers are read while a stream is open."""
+"""Interval in seconds at which commits of other servers are read while a stream is open."""
 SPREAD = 256
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A stream that waits for changes of its agents."""
+    """A stream's subscription to changes of its agents."""
 
     agents: frozenset[str] = frozenset()
     is_due: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _Delta(msgspec.Struct):
-    """A message to guards, as far as workloads are concerned."""
+    """A feed message for guards, with only the members that concern workloads."""
 
     kind: str
     agent: str = ""
@@ -59,14 +59,14 @@ _decode = json_decoder(_Delta)
 
 
 class SvidCache:
-    """The X509-SVIDs of this process and the streams that they go to. Lives on the event loop."""
+    """The X509-SVIDs of this process, and the streams that receive them. Lives on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._kept: dict[str, tuple[KeptSvid, int]] = {}
-        """X509-SVID of an agent, and when to renew it (microseconds)"""
+        """X509-SVID of each agent, and the time of its renewal (microseconds)"""
         self._newest: dict[str, Certificate] = {}
-        """X509-SVID of an agent that was issued last, also after a refused renewal"""
+        """newest X509-SVID of each agent, kept also after a refused renewal"""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._subscriptions: set[Subscription] = set()
         self._position = outbox.head(world.db.read())
@@ -74,10 +74,10 @@ class SvidCache:
         world.writer.listeners.append(self._on_commit)
 
     async def get(self, workload: Workload) -> tuple[KeptSvid, int]:
-        """Return the X509-SVID of the agent of a workload, and when to ask again (microseconds).
+        """Return the X509-SVID of a workload's agent, and the time of the next call (microseconds).
 
-        A renewal that fails because the server cannot write leaves the present X509-SVID in its place until its end.
-        Raises Forbidden, Conflict, Unavailable.
+        If a renewal fails because the server cannot write, the present X509-SVID is returned until its end. Raises
+        Forbidden, Conflict, Unavailable.
         """
         agent = workload.agent
         async with self._locks[agent]:
@@ -104,7 +104,7 @@ class SvidCache:
             return kept
 
     async def _count_failure(self, agent: str) -> None:
-        """Count a refused renewal of the newest X509-SVID of an agent, while it is in force."""
+        """Count a refused renewal of an agent's newest X509-SVID, unless that X509-SVID has expired."""
         newest, now = self._newest.get(agent), self._world.now()
         if newest is not None and now < newest.not_after:
             with suppress(Unavailable):
@@ -123,12 +123,14 @@ class SvidCache:
         return is_live(reader, find_certificate(reader, kept.certificate.serial, now=now), now=now)
 
     def _spread(self, least: int, most: int) -> int:
-        """Return a time between the two, so that not all are renewed at once."""
+        """Return a random time between `least` and `most`, so that renewals are spread over time."""
         return least + (most - least) * self._world.random(1)[0] // SPREAD
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
-        """Give a subscription, which is due when its agents, the workloads or a bundle change."""
+        """Yield a subscription. Its event `is_due` is set when one of its agents, a workload, a bundle or a
+        stop changes.
+        """
         subscription = Subscription()
         self._subscriptions.add(subscription)
         if self._beating is None:
@@ -139,7 +141,7 @@ class SvidCache:
             self._subscriptions.discard(subscription)
 
     def prune(self) -> None:
-        """Forget X509-SVIDs that no stream has and that are due for renewal."""
+        """Delete X509-SVIDs that are due for renewal and that no stream uses."""
         now, used = self._world.now(), {agent for one in self._subscriptions for agent in one.agents}
         for agent in [agent for agent, kept in self._kept.items() if agent not in used and kept[1] <= now]:
             del self._kept[agent]
@@ -160,7 +162,7 @@ class SvidCache:
                 self._follow()
 
     def _follow(self) -> None:
-        """Wake the streams concerned by commits since the last call, of this process or another."""
+        """Wake the streams that are affected by commits since the last call, of this or another process."""
         reader = self._world.db.read()
         head, before = outbox.head(reader), self._position
         if head == before and not self._world.pin.is_lost:
@@ -179,7 +181,7 @@ class SvidCache:
                 one.is_due.set()
 
     def _names(self, agent: str) -> set[str]:
-        """Return the ids under which a message may concern the workloads of an agent."""
+        """Return the ids by which a message can refer to the workloads of an agent."""
         kept = self._kept.get(agent)
         certificate = set() if kept is None else {holding_id(kept[0].certificate.serial)}
         return {agent, standing_id(AgentId(agent)), *certificate}

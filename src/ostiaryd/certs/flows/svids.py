@@ -1,4 +1,4 @@
-"""SVIDs of agents: X509-SVIDs with a key that this server makes, JWT-SVIDs, and the validation of JWT-SVIDs."""
+"""SVIDs of agents: X509-SVIDs with a key that this server generates, JWT-SVIDs, and the validation of JWT-SVIDs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, spiffe_id
 
 PROFILE = "agent"
-"""Profile of X509-SVIDs and JWT-SVIDs."""
+"""Certificate profile of X509-SVIDs and JWT-SVIDs."""
 KEY_TYPE = "P-256"
 LONGEST_S = 3600
 SVID_USAGES = {"client", "server"}
-"""Extended key usages of an X509-SVID (X509-SVID section 4.4)."""
+"""Required extended key usages of an X509-SVID (X509-SVID section 4.4)."""
 
 
 class KeptSvid(NamedTuple):
@@ -40,7 +40,7 @@ class KeptSvid(NamedTuple):
 
 
 def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid:
-    """Issue an X509-SVID to the agent of a workload. Raises Forbidden, Conflict, and as `issue` does."""
+    """Issue an X509-SVID to the agent of a workload. Raises Forbidden, Conflict, and the errors of `issue`."""
     agent = _active_agent(act, workload)
     profile = find_profile(load_profiles(config.certificate_profiles), PROFILE)
     if not set(profile.usages) >= SVID_USAGES:
@@ -64,7 +64,7 @@ def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid
 
 
 def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, config: Config) -> tuple[str, str]:
-    """Issue a JWT-SVID to the agent of a workload; return SPIFFE ID and token. Raises Invalid, Forbidden."""
+    """Issue a JWT-SVID to the agent of a workload; return its SPIFFE ID and the token. Raises Invalid, Forbidden."""
     act.check_granting()
     agent = _active_agent(act, workload)
     registry.note(
@@ -91,10 +91,10 @@ def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, co
 def validate_jwt_svid(
     reader: Reader, agents: Sequence[str], unverified_token: str, audience: str, *, config: Config, now: int
 ) -> tuple[str, Mapping[str, Any]]:
-    """Return SPIFFE ID and claims of a JWT-SVID that the agents of a caller accept.
+    """Return the SPIFFE ID and the claims of a JWT-SVID, if at least one of the agents trusts its trust domain.
 
-    Its trust domain is the server's own, or a federated trust domain that one of the agents trusts. A JWT-SVID of our
-    own agent counts only while the agent is active. Raises Invalid.
+    The trust domain is the server's own, or a federated trust domain that one of the agents trusts. A JWT-SVID of an
+    own agent is valid only while that agent is active. Raises Invalid.
     """
     if not audience or not unverified_token:
         raise Invalid("`audience` and `svid` are required")
@@ -125,7 +125,7 @@ def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
 
 
 def _active_agent(act: Act, workload: Workload) -> Agent:
-    """Return the agent of a workload, which is written on the entry. Raises Forbidden."""
+    """Return the agent of a workload, and record it in the ledger entry. Raises Forbidden."""
     agent = registry.active_agent(act.tx, workload.agent, now=act.now)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     registry.note(act, object=agent.agent_id, workload=workload.workload_id)
@@ -133,7 +133,9 @@ def _active_agent(act: Act, workload: Workload) -> Agent:
 
 
 def first_refusal(refusals: Sequence[Refused]) -> Refused:
-    """Return the refusal of a caller that gets no identity: the first, or that the process matches no workload."""
+    """Return the first refusal, for a caller without an identity; without refusals, that the process matches no
+    workload.
+    """
     if refusals:
         return refusals[0]
     return Forbidden(

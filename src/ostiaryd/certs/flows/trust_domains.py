@@ -1,4 +1,4 @@
-"""Federation with other trust domains: add, refresh and remove them, and let agents trust them."""
+"""Federation with other trust domains: add, refresh and remove trust domains, and let agents trust them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 
 AGAIN = REFRESH_S * SECOND
-"""Time until the next attempt after a bundle could not be fetched, in microseconds."""
+"""Time until the next attempt after a failed fetch of a bundle, in microseconds."""
 OLD = 86_400 * SECOND
-"""Age of a bundle that the doctor names, in microseconds."""
+"""Age of a bundle above which `doctor` reports it, in microseconds."""
 
 
 def add_trust_domain(
@@ -37,7 +37,7 @@ def add_trust_domain(
     bundle: TrustBundle | None = None,
     config: Config,
 ) -> TrustDomain:
-    """Federate with a trust domain; its bundle is due at once, and no agent trusts it yet.
+    """Add a trust domain to federate with. Its bundle is due at once, and no agent trusts it yet.
 
     Raises Invalid, NotFound, Conflict (`trust_domain_exists`, `too_many_trust_domains`).
     """
@@ -65,7 +65,7 @@ def add_trust_domain(
 
 
 def remove_trust_domain(act: Act, name: str) -> TrustDomain:
-    """End the federation; workloads lose the bundle at once. Raises NotFound."""
+    """Remove a federated trust domain; workloads lose its bundle at once. Raises NotFound."""
     domain = find_trust_domain(act.tx, name)
     registry.note(act, object=domain.name)
     store.delete(act.tx, domain.name)
@@ -74,7 +74,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 
 
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Let the workloads of an agent trust the trust domain. Raises NotFound."""
+    """Let the workloads of an agent trust a trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if store.allow(act.tx, domain.name, holder.agent_id):
@@ -83,7 +83,7 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Let the workloads of an agent no longer trust the trust domain. Raises NotFound."""
+    """Withdraw the trust of an agent's workloads in a trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.disallow(act.tx, domain.name, holder.agent_id):
@@ -93,7 +93,7 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 
 def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
-    """Return a federated trust domain. Raises NotFound."""
+    """Return a federated trust domain by its name. Raises NotFound."""
     if (domain := store.get(reader, name)) is None:
         raise NotFound(f"there is no trust domain {name[:64]!a}", hint="ostiary trust-domain list")
     return domain
@@ -120,17 +120,17 @@ def list_trusting_agents(reader: Reader, name: str) -> list[str]:
 
 
 def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
-    """Return the trust domains whose bundle is to be fetched now."""
+    """Return the trust domains whose bundle is due to be fetched."""
     return store.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
 
 
 def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
-    """Let this process alone fetch the bundle; return False if another process does."""
+    """Claim the fetch of a bundle for this process; return False if another process has claimed it."""
     return store.claim(tx, domain, until=tx.now + AGAIN)
 
 
 def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
-    """Replace the bundle of a trust domain, and wake the workloads. Raises NotFound, BackwardBundle."""
+    """Replace the bundle of a trust domain, and wake the streams of workloads. Raises NotFound, BackwardBundle."""
     domain = find_trust_domain(act.tx, name)
     registry.note(
         act,
@@ -149,17 +149,17 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
 
 
 def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
-    """Record that a trust domain still has the same bundle."""
+    """Record that the fetched bundle of a trust domain is unchanged."""
     store.keep(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
 
 
 def fail_refresh(tx: Tx, name: str, why: str) -> None:
-    """Record why the bundle of a trust domain could not be fetched; the last one stays."""
+    """Record the reason why the bundle of a trust domain could not be fetched; the stored bundle is kept."""
     store.fail(tx, name, why[:200])
 
 
 def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBundle]:
-    """Return the bundles of the federated trust domains that one of the agents trusts, by name."""
+    """Return the bundles of the federated trust domains that at least one of the agents trusts, by name."""
     return {
         domain.name: domain.bundle
         for agent in agents
@@ -169,7 +169,7 @@ def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBun
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return the trust domains whose bundle is old, or was never fetched, in words."""
+    """Return a message for each trust domain whose bundle is old, or whose bundle could never be fetched."""
     return [
         f"`{domain.name}`: {domain.failed or 'its bundle was not fetched yet'}"
         for domain in store.trust_domains(reader)

@@ -1,4 +1,4 @@
-"""Workloads: register and remove selectors, and find the agents that a process acts for."""
+"""Workloads: register and remove workloads, and find the agents for which a process acts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State
 
 MAX_WITHOUT_USER = 1000
-"""Workloads that do not name a user: each process is compared with all of them."""
+"""Maximum number of workloads that do not name a user; each process is compared with all of them."""
 MAX_OF_USER = 1000
 
 
 def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) -> Workload:
-    """Register a workload of an agent. The first one publishes the trust bundle.
+    """Register a workload of an agent. The first workload publishes the trust bundle.
 
-    A user without further selectors is every process of the user, so it belongs to one agent alone. Raises NotFound,
-    Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
+    A workload that names only a user matches every process of that user, so the user then belongs to one agent alone.
+    Raises NotFound, Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
     """
     holder = registry.find_agent(act.tx, agent)
     registry.note(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
@@ -83,15 +83,15 @@ def remove_workload(act: Act, id: str) -> Workload:
 
 
 def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> list[Workload]:
-    """Return a page of workloads: all, or those of an agent. Raises NotFound."""
+    """Return a page of all workloads, or of the workloads of an agent. Raises NotFound."""
     holder = None if agent is None else registry.find_agent(reader, agent)
     return store.page(reader, page, agent=None if holder is None else holder.agent_id)
 
 
 def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) -> list[Workload]:
-    """Return the workloads that a process matches, the oldest first; at most one of each agent.
+    """Return the workloads that a process matches, the oldest first, with at most one of each agent.
 
-    Without `with_digest` the digest of the executable counts as a match. Raises Forbidden for a process that matches
+    Without `with_digest`, the digest of the executable is not compared. Raises Forbidden for a process that matches
     more than `MAX_MATCHES` agents.
     """
     of_agent: dict[str, Workload] = {}
@@ -104,6 +104,6 @@ def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) ->
 
 
 def render_selectors(selectors: Selectors) -> dict[str, int | str]:
-    """Return the selectors that are set, by name."""
+    """Return the selectors that are set, as a mapping by name."""
     values = ((name, getattr(selectors, name)) for name in Selectors.__struct_fields__)
     return {name: value for name, value in values if value is not None}

@@ -1,4 +1,4 @@
-"""The facts of certificates: names, keys, requests, profiles, authorities, and the encodings of X.509."""
+"""The data types and rules of certificates: names, keys, requests, profiles, authorities, and X.509 encodings."""
 
 from ostiaryd.certs.model.authority import (
     SECOND,

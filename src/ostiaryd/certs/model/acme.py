@@ -30,21 +30,21 @@ MEDIA_TYPE = "application/jose+json"
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
 """Signature algorithms of account keys and certificate keys, the preferred one first."""
 MACS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
-"""MAC algorithms of external account bindings, with their hashes."""
+"""MAC algorithms of external account bindings, with their hash functions."""
 MAX_IDENTIFIERS = 100
 MAX_CONTACTS = 10
 MAX_PENDING = 300
-"""Orders of an account that are neither valid nor invalid."""
+"""Maximum number of an account's orders that are neither valid nor invalid."""
 NONCE_LIFETIME = HOUR
 ORDER_LIFETIME = DAY
-"""Microseconds within which an order must be finalized."""
+"""Time within which an order must be finalized, in microseconds."""
 MAX_KEY_AUTHORIZATION = 4096
-"""Bytes of an answer to a http-01 request that are read."""
+"""Maximum size of a response to http-01, in bytes."""
 ACME_TLS = "acme-tls/1"
-"""Application protocol of tls-alpn-01 (RFC 8737 section 6.2)."""
+"""Application protocol (ALPN) of tls-alpn-01 (RFC 8737 section 6.2)."""
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 RETRY_S = (1, 3)
-"""Seconds before the second and the third attempt of a validation."""
+"""Delays before the second and the third attempt of a validation, in seconds."""
 REASONS = {
     0: Reason.UNSPECIFIED,
     1: Reason.KEY_COMPROMISE,
@@ -53,7 +53,7 @@ REASONS = {
     5: Reason.CESSATION,
     9: Reason.PRIVILEGE_WITHDRAWN,
 }
-"""Reasons for a revocation that a client may give (RFC 5280 section 5.3.1)."""
+"""Revocation reasons that a client may state, by code (RFC 5280 section 5.3.1)."""
 
 
 class Subproblem(NamedTuple):
@@ -66,7 +66,7 @@ class Subproblem(NamedTuple):
 
 
 class AcmeRefused(Refused):
-    """A refusal with its type of problem (RFC 8555 section 6.7), which is its `code`."""
+    """A refusal as an ACME problem (RFC 8555 section 6.7). Its `code` is the type of the problem."""
 
     def __init__(
         self,
@@ -79,20 +79,24 @@ class AcmeRefused(Refused):
         location: str = "",
         after_s: int = 0,
     ) -> None:
-        """`location` is the id of an account that is there already; `after_s` says when to try again."""
+        """Set the refusal. `location` is the URL of an existing account; the client may retry after `after_s`
+        seconds.
+        """
         super().__init__(message, hint=hint, code=code)
         self.status, self.subproblems, self.location, self.after_s = status, subproblems, location, after_s
 
 
 class Unauthorized(AcmeRefused):
-    """The account, or the answer to a challenge, does not give this access (`unauthorized`)."""
+    """A refusal because the account, or the response to a challenge, does not permit the request (`unauthorized`)."""
 
     def __init__(self, message: str, *, status: int = 403, hint: str = "") -> None:
         super().__init__("unauthorized", message, status=status, hint=hint)
 
 
 class StaleNonce(AcmeRefused):
-    """A nonce that the client replaces and then repeats its request: no entry."""
+    """A refusal for a nonce that is foreign or expired. The client retries with a new nonce, so no ledger entry
+    is written.
+    """
 
     is_challenge = True
 
@@ -110,7 +114,9 @@ class OrderStatus(StrEnum):
 
 
 class AuthorizationStatus(StrEnum):
-    """The stored status. `processing`: a challenge is being validated, and the authorization is shown as pending."""
+    """The stored status. While a challenge is being validated, the status is `processing`, shown to clients as
+    pending.
+    """
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -120,7 +126,7 @@ class AuthorizationStatus(StrEnum):
 
 
 class Problem(NamedTuple):
-    """The reason why a validation failed, as it is stored and shown."""
+    """The stored reason why a validation failed, which clients see."""
 
     kind: str
     detail: str
@@ -128,15 +134,17 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeKey:
-    """A key of an external account binding. `holder` is the agent or person whose account it may create. Times in
-    microseconds.
+    """A MAC key for an external account binding. `holder` is the agent or person for whom the account is
+    created. Times in microseconds.
     """
 
     kid: str
     holder: str
     profile: str
     names: tuple[str, ...]
-    """patterns of the names that the account may order (`certs.model.names`); empty: as policies say"""
+    """patterns of the names that the account may order (`certs.model.names`); empty: only the profile and the
+    policies limit the names
+    """
     sealed: bytes = field(repr=False)
     created_at: int
     expires_at: int
@@ -146,7 +154,7 @@ class AcmeKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeAccount:
-    """An account. `holder` is the agent or person whom its certificates belong to."""
+    """An ACME account. `holder` is the agent or person that is the holder of its certificates."""
 
     account_id: str
     jkt: str
@@ -160,8 +168,8 @@ class AcmeAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order. `not_after` is the end that the client asks for, `serial` the order's certificate, `replaces` an
-    identifier of ARI.
+    """An order. `not_after` is the end of the certificate that the client requests, `serial` the serial number of the
+    issued certificate, and `replaces` the ARI identifier of the certificate to replace.
 
     Times are in microseconds.
     """
@@ -178,14 +186,16 @@ class Order:
     serial: str | None = None
 
     def status_at(self, now: int) -> str:
-        """Return the status at `now` (microseconds): an order that is not finalized in time is invalid."""
+        """Return the status at `now` (microseconds). An order that was not finalized in time is invalid."""
         is_open = self.status in (OrderStatus.PENDING, OrderStatus.READY)
         return OrderStatus.INVALID if is_open and now >= self.expires_at else self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """An authorization of one identifier for one order. `challenge` is the type that the client chose; "" before."""
+    """An authorization of one identifier for one order. `challenge` is the type that the client chose; "" if
+    none yet.
+    """
 
     authorization_id: str
     order: str
@@ -202,7 +212,7 @@ class Authorization:
 
     @property
     def challenge_types(self) -> tuple[str, ...]:
-        """Return the types of challenge by which the identifier can be proved."""
+        """Return the challenge types with which control of the identifier can be proved."""
         if self.identifier.kind is NameKind.IP:
             return ("http-01", "tls-alpn-01")  # RFC 8738 section 7
         return ("dns-01",) if self.identifier.is_wildcard else ("http-01", "dns-01", "tls-alpn-01")
@@ -223,7 +233,7 @@ class Authorization:
 
 
 class UnverifiedJws(NamedTuple):
-    """The parts of a JWS in its flattened form. Nothing about them is proved."""
+    """The parts of a JWS in its flattened form. The signature is not verified yet."""
 
     alg: str
     nonce: str
@@ -235,7 +245,7 @@ class UnverifiedJws(NamedTuple):
     signature: bytes
 
     def verify(self, jwk: Mapping[str, object]) -> jose.PublicKey:
-        """Return the key, if it made the signature. Raises AcmeRefused."""
+        """Return the public key `jwk` if it verifies the signature. Raises AcmeRefused."""
         key = parse_key({name: value for name, value in jwk.items() if name not in ("alg", "use", "key_ops")})
         try:
             key = jose.parse_public_jwk({**key.bare_jwk, "alg": self.alg})
@@ -267,9 +277,10 @@ class _Header(msgspec.Struct):
 
 
 def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
-    """Return the parts of a JWS from its JSON value. Raises AcmeRefused.
+    """Return the parts of a flattened JWS. Raises AcmeRefused.
 
-    `macs`: the algorithm is a MAC, as in an external account binding. Without `has_nonce` a nonce is refused.
+    `macs`: the algorithm must be a MAC, as in an external account binding. A nonce is required with `has_nonce`, and
+    refused without.
     """
     try:
         jws = convert(body, _Flattened)
@@ -298,7 +309,7 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
 
 
 def parse_key(jwk: object) -> jose.PublicKey:
-    """Return an account key. Raises AcmeRefused."""
+    """Return the public key of an account from its JWK. Raises AcmeRefused."""
     try:
         return jose.parse_public_jwk(jwk)
     except jose.InvalidKey as error:
@@ -306,7 +317,7 @@ def parse_key(jwk: object) -> jose.PublicKey:
 
 
 def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key: bytes) -> None:
-    """Check an external account binding: the account's key under the MAC key (RFC 8555 section 7.3.4).
+    """Check an external account binding: the MAC key must have signed the account's key (RFC 8555 section 7.3.4).
 
     Raises AcmeRefused.
     """
@@ -324,18 +335,20 @@ def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key:
 
 
 def binding_kid(binding: object) -> str:
-    """Return the unverified id of the MAC key that a binding names. Raises AcmeRefused."""
+    """Return the id of the MAC key that a binding names; the MAC is not verified. Raises AcmeRefused."""
     return parse_jws(binding, macs=True, has_nonce=False).kid
 
 
 def make_nonce(secret: bytes, *, now: int, random: bytes) -> str:
-    """Return a nonce that is issued at `now` (microseconds), with 8 random bytes."""
+    """Return a new nonce with the time `now` (microseconds) and 8 random bytes."""
     body = (now // SECOND).to_bytes(8) + random
     return b64u(body + hmac.digest(secret, body, "sha256")[:16])
 
 
 def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
-    """Return when the nonce ends (microseconds). Raises StaleNonce for a foreign or an expired nonce."""
+    """Return the expiry of a nonce (microseconds). Raises StaleNonce for a nonce of another server, or an
+    expired one.
+    """
     try:
         raw = unb64u(nonce)
     except Malformed:
@@ -353,7 +366,7 @@ def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
 
 
 def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
-    """Return the contacts: at most 10 `mailto:` URLs of one address each. Raises AcmeRefused."""
+    """Return the contacts, if they are at most 10 `mailto:` URLs with one address each. Raises AcmeRefused."""
     if len(contacts) > MAX_CONTACTS:
         raise AcmeRefused("invalidContact", f"an account has at most {MAX_CONTACTS} contacts")
     for contact in contacts:
@@ -370,7 +383,7 @@ def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[CertificateName, ...]:
-    """Return the names of an order. Raises AcmeRefused, with a subproblem for each wrong name."""
+    """Return the names of an order. Raises AcmeRefused, with a subproblem for each invalid identifier."""
     if not 1 <= len(identifiers) <= MAX_IDENTIFIERS:
         raise AcmeRefused("malformed", f"an order has 1 to {MAX_IDENTIFIERS} identifiers")
     names: list[CertificateName] = []
@@ -393,7 +406,7 @@ def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[Certifica
 
 
 def _identifier(type: str, value: str) -> CertificateName:
-    """Return the name of an identifier. Raises AcmeRefused (`unsupportedIdentifier`, `malformed`)."""
+    """Return an identifier as a name. Raises AcmeRefused (`unsupportedIdentifier`, `malformed`)."""
     if type not in (NameKind.DNS, NameKind.IP):
         raise AcmeRefused("unsupportedIdentifier", f"identifiers of the type {type[:20]!a} are not supported")
     try:
@@ -406,7 +419,7 @@ def _identifier(type: str, value: str) -> CertificateName:
 
 
 def parse_instant(text: str, *, name: str) -> int:
-    """Return the instant that RFC 3339 text names, in microseconds. Raises AcmeRefused."""
+    """Return the time that an RFC 3339 text states, in microseconds. Raises AcmeRefused."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -417,7 +430,7 @@ def parse_instant(text: str, *, name: str) -> int:
 
 
 def render_instant(at: int) -> str:
-    """Return an instant (microseconds) as RFC 3339 text."""
+    """Return a time (microseconds) as RFC 3339 text."""
     return datetime.fromtimestamp(at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -425,44 +438,44 @@ def render_instant(at: int) -> str:
 
 
 def key_authorization(token: str, thumbprint: str) -> str:
-    """Return the key authorization: a proof that the holder of the account's key answers the challenge (RFC 8555
-    section 8.1).
+    """Return the key authorization for a challenge token: a proof that the holder of the account's key responds
+    to the challenge (RFC 8555 section 8.1).
     """
     return f"{token}.{thumbprint}"
 
 
 def dns_value(authorization: str) -> str:
-    """Return the TXT record of dns-01 for a key authorization (RFC 8555 section 8.4)."""
+    """Return the value of the TXT record of dns-01 for a key authorization (RFC 8555 section 8.4)."""
     return b64u(sha256(authorization.encode()).digest())
 
 
 def proven_host(name: CertificateName) -> str:
-    """Return the host whose control is proved: the name without its wildcard."""
+    """Return the host of which control must be proved: the name without its wildcard label."""
     return name.value.removeprefix("*.")
 
 
 def server_name(name: CertificateName) -> str:
-    """Return the server name of the TLS handshake of tls-alpn-01: RFC 8737 section 3, RFC 8738 section 6."""
+    """Return the TLS server name (SNI) of a tls-alpn-01 validation: RFC 8737 section 3, RFC 8738 section 6."""
     return ip_address(name.value).reverse_pointer if name.kind is NameKind.IP else name.value
 
 
 def check_http_answer(body: bytes, authorization: str) -> None:
-    """Check the answer to http-01: the key authorization, perhaps with white space behind it. Raises AcmeRefused."""
+    """Check that the response to http-01 is the key authorization; white space may follow. Raises AcmeRefused."""
     if not hmac.compare_digest(body.rstrip(), authorization.encode()):
         raise AcmeRefused("incorrectResponse", "the server does not answer with the key authorization", status=403)
 
 
 def check_dns_answer(texts: Iterable[bytes], authorization: str) -> None:
-    """Check the TXT records of dns-01: one of them is the digest of the key authorization. Raises AcmeRefused."""
+    """Check that one of the TXT records of dns-01 is the digest of the key authorization. Raises AcmeRefused."""
     expected = dns_value(authorization).encode()
     if not any(hmac.compare_digest(text, expected) for text in texts):
         raise AcmeRefused("incorrectResponse", "no TXT record has the digest of the key authorization", status=403)
 
 
 def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, authorization: str) -> None:
-    """Check the certificate that a TLS server showed for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
+    """Check the certificate that a TLS server presented for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
 
-    The certificate names the host alone, and its critical extension `acmeIdentifier` has the digest of the key
+    The certificate must name only the host, and its critical extension `acmeIdentifier` must have the digest of the key
     authorization.
     """
     if protocol != ACME_TLS:
@@ -499,19 +512,19 @@ def check_requested_names(order: Order, requested: Sequence[CertificateName]) ->
 
 
 def render_certificate_id(key_identifier: bytes, serial: int) -> str:
-    """Return the identifier of a certificate in ARI (RFC 9773 section 4.1)."""
+    """Return the ARI identifier of a certificate (RFC 9773 section 4.1)."""
     return f"{b64u(key_identifier)}.{b64u(serial.to_bytes(serial.bit_length() // 8 + 1))}"
 
 
 def certificate_id_of(der: bytes) -> str:
-    """Return the identifier of a certificate in ARI, from the certificate."""
+    """Return the ARI identifier of a certificate in DER."""
     certificate = x509.load_der_x509_certificate(der)
     issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     return render_certificate_id(issuer or b"", certificate.serial_number)
 
 
 def parse_certificate_id(text: str) -> tuple[bytes, int]:
-    """Return the key identifier of the issuer, and the serial number. Raises AcmeRefused."""
+    """Return the issuer's key identifier and the serial number from an ARI identifier. Raises AcmeRefused."""
     issuer, _, serial = text.partition(".")
     try:
         parsed = unb64u(issuer), int.from_bytes(unb64u(serial))
@@ -523,9 +536,10 @@ def parse_certificate_id(text: str) -> tuple[bytes, int]:
 
 
 def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int) -> tuple[int, int]:
-    """Return when a certificate should be renewed (microseconds): at two thirds of its life, at once if it has ended.
+    """Return the window in which a certificate should be renewed (microseconds). It begins after two thirds of the
+    lifetime. The window of an ended certificate is in the past, so that clients renew at once.
 
-    The window is a twelfth of the life long, so that clients with certificates of one hour do not come together.
+    The window has a twelfth of the lifetime, so that the renewals of short-lived certificates are spread over time.
     """
     life = not_after - not_before
     if is_ended:
@@ -535,5 +549,7 @@ def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int)
 
 
 def poll_after_s(*, not_before: int, not_after: int) -> int:
-    """Return after how many seconds a client asks again for the window: a 24th of the life, 1 minute to 6 hours."""
+    """Return the number of seconds after which a client should ask for the window again: a 24th of the
+    lifetime, from 1 minute to 6 hours.
+    """
     return min(max((not_after - not_before) // SECOND // 24, 60), 6 * 3600)

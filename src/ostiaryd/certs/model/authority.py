@@ -29,7 +29,7 @@ from ostiaryd.certs.model.names import CertificateName, NameKind, parse_name
 AuthorityId = NewType("AuthorityId", str)
 SECOND = 1_000_000
 BACKDATED_S = 60
-"""Seconds by which a certificate is valid before its issue, for clocks that are late."""
+"""Time by which the validity of a certificate begins before its issuance, in seconds, for clocks that are slow."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +38,7 @@ class AuthorityKind(StrEnum):
     INTERMEDIATE = "intermediate"
     RESPONDER = "responder"
     EXTERNAL = "external"
-    """between an external root and the intermediate"""
+    """an authority between an external root and the intermediate"""
 
 
 class AuthorityState(StrEnum):
@@ -46,15 +46,15 @@ class AuthorityState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     REVOKED = "revoked"
-    """an intermediate: it is in the revocation list of its root, and no certificate of it is in force"""
+    """only for an intermediate: the revocation list of its root has it, and none of its certificates is in force"""
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
-    """An authority. Times in microseconds: it counts from `not_before` until `not_after`, exclusively.
+    """An authority. It is valid from `not_before` (inclusive) to `not_after` (exclusive), in microseconds.
 
-    `parent` is the authority that signed its certificate; None for a root. `sealed` is its private key under the
-    keyring, or `hsm_key` names its key in the HSM; an external root, which only verifies, has neither. `certificate` is
-    empty while it is pending.
+    `parent` is the authority that signed its certificate; for a root, the root that cross-certified it, or None.
+    `sealed` is its private key, encrypted under the keyring; or `hsm_key` is the id of its key in the HSM. An external
+    authority has neither, so this server cannot sign with it. `certificate` is empty for a pending intermediate.
     """
 
     authority_id: AuthorityId
@@ -65,20 +65,22 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     key_type: str
     certificate: bytes
     cross_certificate: bytes | None = None
-    """certificate of the key of a root by the root before it, for clients that have only that one"""
+    """certificate of a root's key that the previous root signed, for clients that have only the previous root"""
     sealed: bytes | None
     hsm_key: str | None = None
     permitted: tuple[str, ...] = ()
-    """names below which it certifies (RFC 5280 section 4.2.1.10), as `dns:example.com`; empty: all names"""
+    """names to which the authority is limited, with all names below them (RFC 5280 section 4.2.1.10), such as
+    `dns:example.com`; empty: all names
+    """
     not_before: int
     not_after: int
     created_at: int
     retired_at: int | None = None
     active_from: int | None = None
-    """time at which a root that is published signs"""
+    """time from which a pending root may become active and sign"""
     revoked_at: int | None = None
     reason: str = ""
-    """reason of the revocation, as X.509 has it"""
+    """reason of the revocation, by its name in X.509"""
 
     @property
     def has_key(self) -> bool:
@@ -87,29 +89,29 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def instant(time: int) -> datetime:
-    """Return a time in microseconds as X.509 has it, in whole seconds."""
+    """Return a time in microseconds as a datetime in whole seconds, for X.509."""
     return _EPOCH + timedelta(seconds=time // SECOND)
 
 
 def last_second(end: int) -> datetime:
-    """Return the `notAfter` of a certificate that ends at `end`: the last second in which it is valid (RFC 5280 section
-    4.1.2.5).
+    """Return the `notAfter` of a certificate that ends at `end` (microseconds): the last second of its validity
+    (RFC 5280 section 4.1.2.5).
     """
     return instant(end - SECOND)
 
 
 def microseconds(time: datetime) -> int:
-    """Return a time of X.509 in microseconds since the epoch."""
+    """Return a time in a certificate as microseconds since the epoch."""
     return round((time - _EPOCH).total_seconds()) * SECOND
 
 
 def read_end(certificate: x509.Certificate) -> int:
-    """Return the first instant at which a certificate is no longer valid, in microseconds."""
+    """Return the end of a certificate's validity (exclusive), in microseconds."""
     return microseconds(certificate.not_valid_after_utc) + SECOND
 
 
 def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
-    """Return the hash that signatures of this key use."""
+    """Return the hash function for signatures with a key; None for Ed25519."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return None
     return (
@@ -120,7 +122,7 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
 
 
 def subject_of(text: str) -> x509.Name:
-    """Return the subject of an authority: its common name."""
+    """Return the subject of an authority, which is a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
@@ -196,7 +198,7 @@ def build_responder_certificate(
 
 
 def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
-    """Return the extension that limits an authority to these names and those below them. Raises Invalid."""
+    """Return the name constraints that limit an authority to these names and the names below them. Raises Invalid."""
     subtrees: list[x509.GeneralName] = []
     for text in permitted:
         name = parse_name(text)
@@ -207,8 +209,8 @@ def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
 
 
 def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the DNS names to which the certificate of an authority is limited; empty for none. Raises Invalid for
-    constraints that are not followed here.
+    """Return the DNS names to which the certificate of an authority is limited; empty if it is not limited.
+    Raises Invalid for unsupported constraints.
     """
     try:
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -221,7 +223,9 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def is_permitted(authority: Authority, name: CertificateName) -> bool:
-    """Return whether the authority may certify the name. Kinds that are not constrained are free (RFC 5280)."""
+    """Return whether the authority may certify the name. The constraints are for DNS names; other kinds are not
+    limited (RFC 5280).
+    """
     if not authority.permitted or name.kind is not NameKind.DNS:
         return True
     hosts = (text.removeprefix("dns:") for text in authority.permitted)

@@ -1,6 +1,6 @@
 """Trust bundles: the keys of a trust domain as a JWK Set (SPIFFE Trust Domain and Bundle, section 4).
 
-A JWK with an unknown `use` or `kty`, or that cannot be used, is ignored (4.1.3, 4.2). An empty set revokes every key of
+A JWK that cannot be used, or has an unknown `use` or `kty`, is ignored (4.1.3, 4.2). An empty set revokes every key of
 the trust domain. Bundles of different trust domains are never merged (SPIFFE Federation, 4.2).
 """
 
@@ -28,9 +28,9 @@ MAX_KEYS = 128
 MAX_KID = 256
 MAX_SEQUENCE = (1 << 64) - 1
 REFRESH_S = 300
-"""Seconds after which a bundle without `spiffe_refresh_hint` is fetched again (6.1)."""
+"""Interval between fetches of a bundle without `spiffe_refresh_hint`, in seconds (6.1)."""
 MIN_REFRESH_S, MAX_REFRESH_S = 10, 86_400
-"""Limits of the hint of another trust domain, in seconds."""
+"""Limits of the interval between fetches of another trust domain's bundle, in seconds."""
 X509_USE, JWT_USE = "x509-svid", "jwt-svid"
 _CURVES: dict[str, tuple[ec.EllipticCurve, int]] = {
     "P-256": (ec.SECP256R1(), 32),
@@ -50,11 +50,11 @@ class JwtAuthority(NamedTuple):
 
     kid: str
     jwk: dict[str, str]
-    """the public members, without `use` and `alg`"""
+    """the public members of the JWK, without `use` and `alg`"""
     key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
     def verify(self, alg: str, signature: bytes, text: bytes) -> None:
-        """Raise InvalidToken if the key did not make the signature with that algorithm."""
+        """Raise InvalidToken unless the signature was made with this key and the algorithm `alg`."""
         hashed = _HASHES[alg[2:]]
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
@@ -70,7 +70,7 @@ class JwtAuthority(NamedTuple):
             raise InvalidToken("the signature is not of this key and text") from None
 
     def accepts(self, alg: str) -> bool:
-        """Return whether the key can sign with the algorithm."""
+        """Return whether the algorithm `alg` is for keys of this type."""
         if isinstance(self.key, rsa.RSAPublicKey):
             return alg in ALGS and not alg.startswith("ES")
         return _CURVE_OF_ALG.get(alg) == self.jwk["crv"]
@@ -85,7 +85,9 @@ class TrustBundle(NamedTuple):
     refresh_hint_s: int | None = None
 
     def find(self, kid: object, alg: str) -> JwtAuthority:
-        """Return the key of a JWT-SVID: by `kid`, or without one the only key for `alg`. Raises InvalidToken."""
+        """Return the key of a JWT-SVID: the key with the `kid`, or without `kid` the only key for `alg`. Raises
+        InvalidToken.
+        """
         keys = [one for one in self.jwt if one.accepts(alg) and (kid is None or one.kid == kid)]
         if len(keys) != 1:
             raise InvalidToken("not exactly one key of the trust domain has the `kid` and `alg`", code="unknown_kid")
@@ -93,12 +95,12 @@ class TrustBundle(NamedTuple):
 
     @property
     def jwt_jwks(self) -> list[dict[str, str]]:
-        """The public members of the keys of JWT-SVIDs."""
+        """The public JWKs of the keys of JWT-SVIDs."""
         return [one.jwk for one in self.jwt]
 
     @property
     def refresh_s(self) -> int:
-        """The seconds after which to fetch the bundle again."""
+        """The number of seconds after which to fetch the bundle again."""
         return min(max(self.refresh_hint_s or REFRESH_S, MIN_REFRESH_S), MAX_REFRESH_S)
 
 
@@ -106,7 +108,7 @@ EMPTY = TrustBundle((), ())
 
 
 def parse_bundle(body: bytes) -> TrustBundle:
-    """Parse a bundle. Raises Malformed, Invalid."""
+    """Return a bundle from its JSON. Raises Malformed, Invalid."""
     content = canonical.parse(body, max_bytes=MAX_BUNDLE)
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list):
@@ -142,7 +144,7 @@ def render_jwt_keys(authorities: Sequence[JwtAuthority]) -> bytes:
 
 
 def parse_jwt_authority(jwk: Mapping[str, object]) -> JwtAuthority | None:
-    """Return the key of a JWK; None for a JWK that cannot be used (JWT-SVID section 6.1: `kid` is required)."""
+    """Return the JWT-SVID key of a JWK; None if the JWK cannot be used (JWT-SVID section 6.1: `kid` is required)."""
     kid = jwk.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
         return None
@@ -167,7 +169,9 @@ def parse_jwt_authority(jwk: Mapping[str, object]) -> JwtAuthority | None:
 
 
 def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
-    """Return the authority of a JWK in DER: the first value of `x5c` (X509-SVID section 6.2); None if unusable."""
+    """Return the X.509 authority of a JWK in DER: the first value of `x5c` (X509-SVID section 6.2); None if it
+    cannot be used.
+    """
     values = jwk.get("x5c")
     if not isinstance(values, list) or not values or not isinstance(values[0], str):
         return None

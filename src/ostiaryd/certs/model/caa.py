@@ -1,4 +1,6 @@
-"""CAA records (RFC 8659): whether the owner of a domain lets this authority issue, and the parameters of RFC 8657."""
+"""CAA records (RFC 8659): the check that the owner of a domain permits this authority, with the parameters of
+RFC 8657.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import NamedTuple
 from ostiaryd.certs.model.acme import AcmeRefused
 
 CRITICAL = 128
-"""flag of a record that an authority must understand"""
+"""flag of a record whose tag an authority must understand before it issues"""
 _KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail", "issuevmc", "contactemail", "contactphone"})
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -25,14 +27,14 @@ class CaaRecord(NamedTuple):
 
 
 class IssuerValue(NamedTuple):
-    """The value of an `issue` or `issuewild` property: the domain of an authority, and parameters."""
+    """The value of an `issue` or `issuewild` property: the domain name of an authority, and parameters."""
 
     domain: str
     parameters: dict[str, str]
 
 
 def domains_above(host: str) -> list[str]:
-    """Return the names whose records count for a host: itself, then each domain above, without the root (section 3)."""
+    """Return a host and each domain above it, in the order in which CAA records are looked up (section 3)."""
     labels = host.split(".")
     return [".".join(labels[start:]) for start in range(len(labels))]
 
@@ -40,9 +42,9 @@ def domains_above(host: str) -> list[str]:
 def check_caa(
     records: Sequence[CaaRecord], *, is_wildcard: bool, domains: frozenset[str], account_url: str, method: str
 ) -> None:
-    """Check that the relevant records of a name let the authority issue. Raises AcmeRefused (`caa`).
+    """Check that the relevant CAA records of a name permit this authority. Raises AcmeRefused (`caa`).
 
-    `domains` are the names under which records know this authority; `method` is the type of the challenge.
+    `domains` are the domain names of this authority in CAA records; `method` is the type of the challenge.
     """
     tags = [(record, record.tag.lower()) for record in records]
     for record, tag in tags:
@@ -56,7 +58,9 @@ def check_caa(
 
 
 def parse_issuer(value: str) -> IssuerValue | None:
-    """Return the value of an `issue` property (section 4.2); None for a malformed value, which permits no authority."""
+    """Return the parsed value of an `issue` property (section 4.2); None for a malformed value, which permits
+    no authority.
+    """
     domain, *rest = (part.strip(" \t") for part in value.split(";"))
     if domain and not _DOMAIN.fullmatch(domain.lower()):
         return None
@@ -74,7 +78,7 @@ def parse_issuer(value: str) -> IssuerValue | None:
 
 
 def _permits(issuer: IssuerValue | None, domains: frozenset[str], account_url: str, method: str) -> bool:
-    """Return whether a property names this authority, and its parameters the account and the method (RFC 8657)."""
+    """Return whether a property permits this authority, this account and this validation method (RFC 8657)."""
     if issuer is None or issuer.domain not in domains:
         return False
     if issuer.parameters.get("accounturi", account_url) != account_url:

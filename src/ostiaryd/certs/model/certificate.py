@@ -1,4 +1,4 @@
-"""Certificates of agents, persons and servers: their records, and how they are built."""
+"""Certificates of agents, persons and servers: their records, and their X.509 form."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ostiaryd.certs.model.names import CertificateName, parse_name
 from ostiaryd.certs.model.profiles import Usage
 
 HOLDING = "certificate"
-"""kind of the holdings that stand for certificates"""
+"""kind of the holdings that belong to certificates"""
 SERIAL_DIGITS = 32
 SHARDS = 16
-"""partitions of the revocation list of an authority"""
+"""number of partitions of an authority's revocation list"""
 _USAGES: dict[Usage, x509.ObjectIdentifier] = {
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
@@ -34,7 +34,7 @@ _USAGES: dict[Usage, x509.ObjectIdentifier] = {
 
 
 class Reason(StrEnum):
-    """The reasons of a revocation that people and clients may state (RFC 5280 section 5.3.1)."""
+    """The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1)."""
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "keyCompromise"
@@ -45,10 +45,11 @@ class Reason(StrEnum):
 
 
 class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a certificate whose sender has proved possession of the key (`parse_csr`).
+    """A request for a certificate. The sender has proved possession of the private key (`parse_csr`).
 
-    The holder is an agent, a person, or the server itself (neither). `lifetime_s` is at most that of the profile; None:
-    as long as the profile says. `replaces` is the serial of the certificate that this one renews.
+    The holder is an agent, a person, or the server itself (neither). `lifetime_s` is at most the lifetime of the
+    profile; None: the lifetime of the profile. `replaces` is the serial number of the certificate that the new one
+    renews.
     """
 
     profile: str
@@ -59,16 +60,17 @@ class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
     person: str | None = None
     lifetime_s: int | None = None
     client_jkt: str | None = None
-    """thumbprint of the key with which the caller proved itself: the certificate ends with that key"""
+    """thumbprint of the key with which the caller authenticated; the certificate ends with that key"""
     replaces: str | None = None
     has_subject: bool = True
-    """False for a certificate with an empty subject: ACME clients take a common name for the name of a host"""
+    """false for a certificate with an empty subject, because ACME clients treat a common name as a host name"""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a certificate. Times in microseconds: it counts from `not_before` until `not_after`, exclusively.
+    """The record of a certificate, which is valid from `not_before` (inclusive) to `not_after` (exclusive), in
+    microseconds.
 
-    `holder` is an agent or a person, None for the server.
+    `holder` is an agent or a person; None for the server.
     """
 
     serial: str
@@ -88,16 +90,16 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thumbprint(self) -> str:
-        """The SHA-256 of the certificate in base64url, as `x5t#S256` has it."""
+        """The SHA-256 of the certificate in base64url, as in `x5t#S256`."""
         return thumbprint(self.der)
 
     def is_in_force(self, now: int) -> bool:
-        """Return whether the certificate is neither revoked nor outside its validity at `now`."""
+        """Return whether the certificate is not revoked and is within its validity at `now`."""
         return self.revoked_at is None and self.not_before <= now < self.not_after
 
 
 class IssuedCertificate(NamedTuple):
-    """A new certificate, with the chain up to the root, which is left out: DER each, the certificate first."""
+    """A new certificate and its chain in DER, from the issuer up, without the root."""
 
     certificate: Certificate
     chain: tuple[bytes, ...]
@@ -109,14 +111,14 @@ def thumbprint(der: bytes) -> str:
 
 
 def holding_id(serial: str) -> str:
-    """Return the id of the holding that stands for a certificate."""
+    """Return the id of the holding that belongs to a certificate."""
     return f"ct_{serial}"
 
 
 def make_serial(now: int, random: bytes) -> str:
-    """Return a serial number as 32 hexadecimal digits: the milliseconds, and 80 random bits.
+    """Return a serial number of 32 hexadecimal digits: the time in milliseconds, and 80 random bits.
 
-    Serials rise with time, so that new rows are neighbours in the database however many there are.
+    Serial numbers increase with time, so that new database rows are next to each other.
     """
     if len(random) != 10:
         raise ValueError("a serial takes 10 random bytes")
@@ -124,7 +126,7 @@ def make_serial(now: int, random: bytes) -> str:
 
 
 def parse_serial(text: str) -> str:
-    """Return a serial in its one spelling, from hexadecimal digits with or without colons. Raises Invalid."""
+    """Return a serial number in its normal form, from hexadecimal digits with or without colons. Raises Invalid."""
     digits = text.replace(":", "").lower()
     if not digits or len(digits) > 40 or any(digit not in "0123456789abcdef" for digit in digits):
         raise Invalid(f"{text[:64]!a} is not a serial number", hint="serial numbers are hexadecimal")
@@ -132,23 +134,23 @@ def parse_serial(text: str) -> str:
 
 
 def serial_text(number: int) -> str:
-    """Return the serial number of a certificate as records have it."""
+    """Return the serial number of a certificate in the form that records use."""
     return f"{number:0{SERIAL_DIGITS}x}"
 
 
 def shard_of(serial: str) -> int:
-    """Return the partition of the revocation list that has the certificate."""
+    """Return the partition of the revocation list that is responsible for a certificate."""
     return int(serial[-1], 16) % SHARDS
 
 
 def encode_names(names: Sequence[CertificateName]) -> str:
-    """Return names as a record stores them."""
+    """Return names in the form that records use."""
     return " ".join(map(str, names))
 
 
 @lru_cache(maxsize=4096)
 def decode_names(text: str) -> tuple[CertificateName, ...]:
-    """Return names from their stored form."""
+    """Return names from the form that records use."""
     return tuple(map(parse_name, text.split()))
 
 
@@ -165,9 +167,10 @@ def build_certificate(
     not_after: int,
     locations: Sequence[x509.ExtensionType] = (),
 ) -> bytes:
-    """Return a certificate in DER. All names are alternative names.
+    """Return a signed certificate in DER. All names are subject alternative names.
 
-    The subject is an identifier, or empty; then the names are critical (RFC 5280 section 4.2.1.6).
+    The subject is an identifier, or empty. If it is empty, the extension with the names is critical (RFC 5280 section
+    4.2.1.6).
     """
     key = parse_public_key(public_key)
     builder = (

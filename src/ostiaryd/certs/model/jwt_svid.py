@@ -1,6 +1,6 @@
 """JWT-SVIDs (SPIFFE JWT-SVID sections 2 to 4).
 
-Stricter than section 3: a header that the specification does not name is refused, and so is a token from the future.
+Stricter than section 3: a token with a header parameter outside the specification, or issued in the future, is refused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_AUDIENCES = 8
 MAX_AUDIENCE = 512
 SECOND = 1_000_000
 AHEAD = 10 * SECOND
-"""Time by which the clock of an issuer may be ahead, in microseconds."""
+"""Maximum time by which an issuer's clock may be ahead, in microseconds."""
 _HEADERS = frozenset(("alg", "kid", "typ"))
 
 
 def check_audiences(audiences: Sequence[str]) -> None:
-    """Raise Invalid unless the audiences of a new JWT-SVID are few, distinct and not empty."""
+    """Raise Invalid unless the audiences of a new JWT-SVID are few enough, distinct and not empty."""
     if not 1 <= len(audiences) <= MAX_AUDIENCES:
         raise Invalid(f"a JWT-SVID has 1 to {MAX_AUDIENCES} audiences", hint="one audience is best")
     if len(set(audiences)) != len(audiences) or not all(
@@ -36,7 +36,7 @@ def check_audiences(audiences: Sequence[str]) -> None:
 def sign_jwt_svid(
     key: PrivateKey, spiffe_id: str, audiences: Sequence[str], *, now: int, lifetime_s: int = LIFETIME_S
 ) -> tuple[str, int]:
-    """Return a JWT-SVID, without `jti`, and its end (microseconds)."""
+    """Return a new JWT-SVID, which has no `jti`, and its expiry (microseconds)."""
     issued_at = now // SECOND
     claims = {"sub": spiffe_id, "aud": list(audiences), "iat": issued_at, "exp": issued_at + lifetime_s}
     return sign_jwt(key, typ="JWT", claims=claims), (issued_at + lifetime_s) * SECOND
@@ -45,11 +45,11 @@ def sign_jwt_svid(
 def verify_jwt_svid(
     unverified_token: str, *, audience: str, bundle_of: Callable[[SpiffeId], TrustBundle], now: int
 ) -> tuple[SpiffeId, dict[str, Any]]:
-    """Return subject and claims of a JWT-SVID for `audience`.
+    """Return the subject and the claims of a JWT-SVID for `audience`.
 
-    `bundle_of` returns the bundle of the trust domain of the subject, and raises for a trust domain that is not
-    trusted. 1. The header has only members of the specification. 2. The subject is a SPIFFE ID with a path. 3. A key of
-    its own trust domain has signed. 4. The token is for the audience, and in time. Raises InvalidToken.
+    `bundle_of` returns the bundle of the subject's trust domain, and raises if the trust domain is not trusted. 1. The
+    header must have only members of the specification. 2. The subject must be a SPIFFE ID with a path. 3. A key of the
+    subject's trust domain must have signed. 4. The token must be for the audience and unexpired. Raises InvalidToken.
     """
     unverified_jws = parse_jws(unverified_token)
     header = unverified_jws.header

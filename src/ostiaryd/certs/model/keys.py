@@ -1,7 +1,7 @@
-"""Keys of certificates: their types, and the checks that refuse weak and known-bad keys.
+"""Keys of certificates: their types, and checks that refuse weak keys and keys known to be bad.
 
-RSA keys are checked for small factors, for factors that are close to each other, and for the structure of
-CVE-2017-15361 (ROCA); Ed25519 keys for points of small order, for which signatures need no private key.
+RSA keys are refused if they have small factors, factors close to each other, or the structure of CVE-2017-15361 (ROCA).
+Ed25519 keys are refused if they are points of small order, for which a signature needs no private key.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _SMALL_ORDER = frozenset(
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
     )
 )
-"""Encodings of the points of order 1, 2, 4 and 8 of edwards25519, canonical and not."""
+"""Encodings, canonical and not, of the points of order 1, 2, 4 and 8 of edwards25519."""
 
 
 class BadKey(Invalid):
-    """A public key that is not certified."""
+    """The public key cannot be certified."""
 
     code = "bad_public_key"
 
@@ -71,27 +71,27 @@ def generate_key(key_type: str) -> PrivateKey:
 
 
 def generate_keys(key_type: str, count: int = 3) -> list[PrivateKey]:
-    """Return new keys: as many as a root, an intermediate and its responder take.
+    """Return new keys; by default three: for a root, an intermediate and its OCSP responder.
 
-    RSA keys take seconds: generate them outside of an act.
+    Generating RSA keys takes seconds, so call this outside of an act.
     """
     return [generate_key(key_type) for _ in range(count)]
 
 
 def encode_private_key(key: PrivateKey) -> bytes:
-    """Return PKCS #8 in DER, not encrypted: seal it before it is stored."""
+    """Return a private key as PKCS #8 in DER. The result is not encrypted, so encrypt it before it is stored."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def parse_private_key(der: bytes) -> PrivateKey:
-    """Return the key that `encode_private_key` encoded."""
+    """Return the private key from the form that `encode_private_key` returns."""
     key = load_der_private_key(der, None)
     assert isinstance(key, PrivateKey)
     return key
 
 
 def parse_public_key(der: bytes) -> PublicKey:
-    """Return the key of a SubjectPublicKeyInfo, if it is of a type that is certified. Raises BadKey."""
+    """Return the key of a SubjectPublicKeyInfo, if keys of its type can be certified. Raises BadKey."""
     if len(der) > MAX_KEY_BYTES:
         raise BadKey(f"the public key is over {MAX_KEY_BYTES} bytes")
     try:
@@ -104,12 +104,12 @@ def parse_public_key(der: bytes) -> PublicKey:
 
 
 def encode_public_key(key: PublicKey) -> bytes:
-    """Return SubjectPublicKeyInfo in DER, in the one form by which keys are compared."""
+    """Return a key as SubjectPublicKeyInfo in DER, in the normal form for comparisons."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def key_type_of(key: PublicKey) -> str:
-    """Return the type of a key. Raises BadKey for a curve or a length that is not certified."""
+    """Return the type of a key. Raises BadKey for a curve or a length that cannot be certified."""
     if isinstance(key, ed25519.Ed25519PublicKey):
         return "Ed25519"
     if isinstance(key, rsa.RSAPublicKey):
@@ -122,7 +122,7 @@ def key_type_of(key: PublicKey) -> str:
 
 
 def check_key(key: PublicKey) -> str:
-    """Return the type of a key. Raises BadKey for a weak or known-bad key."""
+    """Return the type of a key. Raises BadKey for a weak key, or a key known to be bad."""
     key_type = key_type_of(key)
     match key:
         case rsa.RSAPublicKey():
@@ -140,7 +140,7 @@ def key_digest(public_key: bytes) -> str:
 
 
 def jwk_thumbprint(key: PublicKey) -> str:
-    """Return the RFC 7638 thumbprint of a key, by which the registry knows it."""
+    """Return the RFC 7638 thumbprint of a key, which the registry uses as its id."""
     return canonical.digest(render_public_jwk(key))
 
 
@@ -167,7 +167,7 @@ def _has_close_factors(n: int) -> bool:
 
 
 def _is_roca(n: int) -> bool:
-    """Return whether `n` is a power of 65537 modulo each prime up to 167, as all defective keys are."""
+    """Return whether `n` is a power of 65537 modulo each prime up to 167, as are the moduli of all ROCA keys."""
     return all(n % prime in powers for prime, powers in _roca_powers())
 
 

@@ -1,7 +1,8 @@
-"""Names in certificates (RFC 5280 section 4.2.1.6), typed and in one spelling: `dns:api.example.com`, `ip:10.0.0.1`.
+"""Names in certificates (RFC 5280 section 4.2.1.6), with their kind, in a normal form: `dns:api.example.com`,
+`ip:10.0.0.1`.
 
-A pattern says which names a profile allows: `dns:api.example.com` exactly, `dns:*.example.com` any name below, `dns:*`
-any name; `ip:10.0.0.0/8` any address of a network; `uri:spiffe://example.org/*` any URI with that beginning;
+A pattern states names that a profile allows: `dns:api.example.com` only that name; `dns:*.example.com` any name below;
+`dns:*` any name; `ip:10.0.0.0/8` any address of a network; `uri:spiffe://example.org/*` any URI with that prefix;
 `email:*@example.com` any mailbox at a host.
 """
 
@@ -25,7 +26,7 @@ _LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
 
 
 class NameKind(StrEnum):
-    """The kinds of names that certificates of this authority can have."""
+    """The kinds of names that certificates of this server can have."""
 
     DNS = "dns"
     IP = "ip"
@@ -47,11 +48,11 @@ class CertificateName(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Return whether the name stands for all hosts with one more label."""
+        """Return whether the name is a wildcard, such as `*.example.com`, for all hosts with one more label."""
         return self.kind is NameKind.DNS and self.value.startswith("*.")
 
     def encode(self) -> x509.GeneralName:
-        """Return the name as X.509 has it."""
+        """Return the name as an X.509 GeneralName."""
         match self.kind:
             case NameKind.DNS:
                 return x509.DNSName(self.value)
@@ -64,7 +65,7 @@ class CertificateName(NamedTuple):
 
 
 def parse_name(text: str) -> CertificateName:
-    """Parse `<kind>:<value>` and return the name in its one spelling. Raises Invalid."""
+    """Return the name `<kind>:<value>` in its normal form. Raises Invalid."""
     kind, colon, value = text.partition(":")
     if not colon or kind not in _KINDS:
         raise Invalid(
@@ -74,7 +75,7 @@ def parse_name(text: str) -> CertificateName:
 
 
 def make_name(kind: NameKind, value: str) -> CertificateName:
-    """Return a name in its one spelling. Raises Invalid."""
+    """Return a name of a kind and a value, in its normal form. Raises Invalid."""
     match kind:
         case NameKind.DNS:
             return CertificateName(kind, _check_host(value.lower(), wildcard=True))
@@ -108,7 +109,9 @@ def _check_host(host: str, *, wildcard: bool) -> str:
 
 
 def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:
-    """Return the names of a subjectAltName extension, each once. Raises Invalid for a name of another kind."""
+    """Return the names of a subjectAltName extension without duplicates. Raises Invalid for a name of an
+    unsupported kind.
+    """
     names: list[CertificateName] = []
     for general in extension:
         match general:
@@ -129,14 +132,14 @@ def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, 
 
 
 def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ...]:
-    """Return the names. Raises Invalid for more than `MAX_NAMES`."""
+    """Return the names, if they are at most `MAX_NAMES`. Raises Invalid."""
     if len(names) > MAX_NAMES:
         raise Invalid(f"there are {len(names)} names, at most {MAX_NAMES} are allowed")
     return names
 
 
 def check_pattern(pattern: str) -> str:
-    """Return a pattern of names. Raises Invalid."""
+    """Return a pattern of names, if it is valid. Raises Invalid."""
     kind, _, value = pattern.partition(":")
     if value == "*" and kind in _KINDS:
         return pattern
@@ -154,7 +157,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def is_allowed(name: CertificateName, patterns: Sequence[str]) -> bool:
-    """Return whether one of the patterns allows the name."""
+    """Return whether at least one of the patterns allows the name."""
     return any(_matches(name, *pattern.split(":", 1)) for pattern in patterns)
 
 

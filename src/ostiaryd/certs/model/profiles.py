@@ -1,4 +1,4 @@
-"""Profiles: the form of certificates of one kind, and the permitted names of their holders."""
+"""Profiles: the form of a kind of certificates, and the names that their holders may have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_PROFILES = 100
 
 
 class ForeignName(Forbidden):
-    """A name that the profile does not allow to the holder."""
+    """The profile or the authority does not allow the name for the holder."""
 
     code = "foreign_name"
 
@@ -30,20 +30,20 @@ class ForeignName(Forbidden):
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A kind of certificates.
 
-    `names` are patterns (`ostiaryd.certs.model.names`). In them, `{name}` stands for the name of the holder, and
-    `{trust_domain}` for the trust domain of the server. `default_names` are certified if a request has no names.
+    `names` are patterns (`ostiaryd.certs.model.names`), in which `{name}` is replaced by the name of the holder, and
+    `{trust_domain}` by the trust domain of the server. A request without names gets the `default_names`.
     """
 
     name: str = ""
     holders: tuple[HolderKind, ...] = ("agent",)
     lifetime_s: Annotated[int, Meta(ge=SHORTEST_S, le=LONGEST_S)] = 3600
-    """Longest lifetime, and the lifetime if a request states none, in seconds."""
+    """Maximum lifetime in seconds, and the lifetime if a request states none."""
     key_types: tuple[str, ...] = KEY_TYPES
     usages: tuple[Usage, ...] = ("client", "server")
     names: tuple[str, ...] = ()
     default_names: tuple[str, ...] = ()
     wildcards: bool = False
-    """True if names such as `dns:*.example.com` are certified."""
+    """true if names such as `dns:*.example.com` can be certified"""
     max_names: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
@@ -66,15 +66,16 @@ BUILT_IN = (
         names=("dns:*", "ip:*", SERVER_NAME),
     ),
 )
-"""Profiles of a server without a file of profiles. Its own TLS certificate (`listener`) is an X509-SVID. Which names of
-`server` an agent or a person may have is policy.
+"""Profiles of a server without a file of profiles. The server's own TLS certificate (`listener`) is an
+X509-SVID. The profile `server` allows any DNS name and any IP address; policies decide which of them an agent
+or a person may have.
 """
 
 
 def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:
-    """Return the built-in profiles and those of a TOML document with a table `[profile.NAME]` for each.
+    """Return the built-in profiles, and the profiles of a TOML document with a table `[profile.NAME]` for each.
 
-    A profile of the name of a built-in one replaces it. Raises Invalid.
+    A profile with the name of a built-in profile replaces it. Raises Invalid.
     """
     if unknown := set(document) - {"profile"}:
         raise Invalid(f"profiles: unknown key {min(unknown)[:64]!a}", hint="write tables [profile.NAME]")
@@ -106,23 +107,23 @@ def _check(profile: Profile) -> Profile:
 
 
 def find_profile(profiles: Mapping[str, Profile], name: str) -> Profile:
-    """Return a profile. Raises NotFound."""
+    """Return a profile by its name. Raises NotFound."""
     if name not in profiles:
         raise NotFound(f"there is no profile {name[:64]!a}", hint=f"profiles: {', '.join(sorted(profiles))}")
     return profiles[name]
 
 
 def fill(pattern: str, *, name: str, trust_domain: str) -> str:
-    """Return a pattern with the names of the holder and of the trust domain in their places."""
+    """Return a pattern with the name of the holder and the trust domain filled in."""
     return pattern.replace("{name}", name).replace("{trust_domain}", trust_domain)
 
 
 def choose_names(
     profile: Profile, requested: Sequence[CertificateName], *, holder: str, trust_domain: str
 ) -> tuple[CertificateName, ...]:
-    """Return the names of a certificate for the holder of that name: the requested ones, or the defaults.
+    """Return the names of a certificate for a holder: the requested names, or the default names of the profile.
 
-    Raises ForeignName for a name that the profile does not allow, Invalid for none and for too many.
+    Raises ForeignName for a name that the profile does not allow, and Invalid if there are no names or too many.
     """
     if not requested:
         requested = [parse_name(fill(name, name=holder, trust_domain=trust_domain)) for name in profile.default_names]
@@ -145,7 +146,7 @@ def choose_names(
 
 
 def choose_lifetime(profile: Profile, requested_s: int | None) -> int:
-    """Return the lifetime of a certificate in seconds. Raises Invalid."""
+    """Return the lifetime of a certificate in seconds: the requested one, or that of the profile. Raises Invalid."""
     if requested_s is None:
         return profile.lifetime_s
     if not SHORTEST_S <= requested_s <= profile.lifetime_s:

@@ -1,4 +1,4 @@
-"""Certificate signing requests (PKCS #10, RFC 2986): read with all checks that need no database."""
+"""Certificate signing requests (PKCS #10, RFC 2986): parsing, with all checks that need no database."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ _UNDERSTOOD = frozenset(
 
 
 class BadRequest(Invalid):
-    """A certificate signing request that is refused to every sender."""
+    """The certificate signing request is malformed, or asks for something that is never certified."""
 
     code = "bad_csr"
 
 
 class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed it, and the names."""
+    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed the request, and the
+    names.
+    """
 
     public_key: bytes
     key_type: str
@@ -44,11 +46,12 @@ class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_csr(der: bytes) -> CertificateSigningRequest:
-    """Read a request in DER, and verify that its sender has the private key.
+    """Return a checked request from its DER, after verifying that the sender has the private key.
 
-    Refused are: a bad signature, or one with an old hash; a weak or known-bad key; a request for a CA certificate; a
-    critical extension that is not understood; names of other kinds. The subject counts as a name if it is a host name;
-    everything else in it is ignored, as are the requested usages: the profile states them.
+    Refused are: a bad signature, or one with an obsolete hash; a weak key, or a key known to be bad; a request for a CA
+    certificate; an unknown critical extension; names of unsupported kinds. The common name in the subject counts as a
+    name if it is a host name. The rest of the subject and the requested usages are ignored: the profile states the
+    usages.
 
     Raises BadRequest, BadKey.
     """
@@ -101,7 +104,7 @@ def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[Certificate
 
 
 def _read(message: str, read: Callable[[], T]) -> T:
-    """Return the result of `read`. Raises BadRequest with `message` if the parser of X.509 refuses the input."""
+    """Return the result of `read`. Raises BadRequest with `message` if the X.509 parser rejects the input."""
     try:
         return read()
     except Invalid:

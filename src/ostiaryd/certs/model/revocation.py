@@ -1,4 +1,4 @@
-"""Revocation lists (RFC 5280 section 5) and OCSP (RFC 6960, RFC 9654): reading requests, and signing answers."""
+"""Revocation lists (RFC 5280 section 5) and OCSP (RFC 6960, RFC 9654): parsing requests, and signing responses."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from ostiaryd.certs.model.certificate import Reason, serial_text
 from ostiaryd.certs.model.keys import PrivateKey
 
 MAX_OCSP_BYTES = 1024
-"""A request about one certificate, with a nonce and without the certificate of its sender, has under 300 bytes."""
+"""Maximum size of an OCSP request, in bytes. A request about one certificate, with a nonce and without the
+requester's certificate, has less than 300.
+"""
 MAX_NONCE = 128
 _HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256]] = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
 class RevokedCertificate(NamedTuple):
-    """A revoked certificate: serial, time of the revocation in microseconds, and reason."""
+    """A revoked certificate: its serial number, the time of the revocation in microseconds, and the reason."""
 
     serial: str
     at: int
@@ -32,7 +34,7 @@ class RevokedCertificate(NamedTuple):
 
 
 class OcspRequest(NamedTuple):
-    """A question about one certificate of the issuer with these hashes."""
+    """An OCSP request about one certificate; the hashes identify the issuer."""
 
     algorithm: str
     name_hash: bytes
@@ -42,9 +44,9 @@ class OcspRequest(NamedTuple):
 
 
 def parse_ocsp_request(der: bytes) -> OcspRequest:
-    """Read a request about one certificate. A request about several is refused (RFC 5019 section 2.1.1).
+    """Return a parsed OCSP request about one certificate. A request about several is refused (RFC 5019 section 2.1.1).
 
-    The size of a request is limited, so that its cost is. Raises Malformed.
+    The size of a request is limited, which limits its cost. Raises Malformed.
     """
     if len(der) > MAX_OCSP_BYTES:
         raise Malformed(f"the OCSP request is over {MAX_OCSP_BYTES} bytes")
@@ -70,7 +72,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
 
 @lru_cache(maxsize=64)
 def hashes_of_issuer(certificate: x509.Certificate, algorithm: str) -> tuple[bytes, bytes]:
-    """Return the hashes of name and key by which OCSP requests name an issuer."""
+    """Return the hashes of an issuer's name and key, by which OCSP requests identify the issuer."""
     same = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, _HASHES[algorithm]()).build()
     digest = hashes.Hash(_HASHES[algorithm]())
     digest.update(certificate.subject.public_bytes())
@@ -87,7 +89,7 @@ def build_ocsp_answer(
     next_update: int,
     nonce: bytes | None = None,
 ) -> bytes:
-    """Return a signed answer in DER: good, or revoked."""
+    """Return a signed OCSP response in DER: revoked as `revoked` states, or good for None."""
     builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
         issuer_name_hash=request.name_hash,
         issuer_key_hash=request.key_hash,
@@ -106,19 +108,19 @@ def build_ocsp_answer(
 
 
 HOLD = x509.ReasonFlags.certificate_hold
-"""reason while a stop of the kill switch lasts (RFC 5280 section 5.3.1); the certificate is good again afterwards"""
+"""reason while a stop of the kill switch lasts (RFC 5280 section 5.3.1); afterwards, the certificate is valid again"""
 CEASED = x509.ReasonFlags.cessation_of_operation
-"""reason after the end of the holder or of its task"""
+"""reason after the holder or its task has ended"""
 _UNSPECIFIED = x509.ReasonFlags.unspecified
 
 
 def refuse_ocsp(status: ocsp.OCSPResponseStatus) -> bytes:
-    """Return an answer without a signature (RFC 6960 section 2.3)."""
+    """Return an OCSP response with an error status, which has no signature (RFC 6960 section 2.3)."""
     return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
 
 
 def reason_flag(why: str) -> x509.ReasonFlags:
-    """Return the reason of a revocation as X.509 has it; a holding that ended with its agent or task has ceased."""
+    """Return a revocation reason as its X.509 flag; `CEASED` if the holding ended with its agent or task."""
     return x509.ReasonFlags(why) if why in _STATED else CEASED
 
 
@@ -135,7 +137,9 @@ def build_crl(
     next_update: int,
     partition: x509.DistributionPoint | None = None,
 ) -> bytes:
-    """Return a revocation list in DER; of a `partition`, it says so (RFC 5280 section 5.2.5)."""
+    """Return a signed revocation list in DER. With `partition`, the list states the partition (RFC 5280 section
+    5.2.5).
+    """
     own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     entries = [_entry(one) for one in revoked]
     builder = (

@@ -1,6 +1,7 @@
 """SPIFFE IDs and names of trust domains (SPIFFE-ID sections 2.1 to 2.4).
 
-Stricter than section 2.4: scheme and trust domain are in lower case, so that one identity has one spelling.
+Stricter than section 2.4: the scheme and the trust domain must be in lower case, so that an identity has only one
+spelling.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SpiffeId(NamedTuple):
-    """A SPIFFE ID; the path of a trust domain itself is empty."""
+    """A SPIFFE ID. The path is empty if it identifies the trust domain itself."""
 
     trust_domain: str
     path: str
@@ -26,7 +27,7 @@ class SpiffeId(NamedTuple):
 
 
 def check_trust_domain(name: str) -> str:
-    """Return the name of a trust domain. Raises Invalid."""
+    """Return the name of a trust domain, if it is valid. Raises Invalid."""
     if not _TRUST_DOMAIN.fullmatch(name):
         raise Invalid(
             f"the trust domain {name[:64]!a} is not 1 to 255 of a-z, 0-9, `.`, `-` and `_`",
@@ -36,7 +37,7 @@ def check_trust_domain(name: str) -> str:
 
 
 def parse_spiffe_id(text: str) -> SpiffeId:
-    """Parse a SPIFFE ID. Raises Invalid."""
+    """Return a SPIFFE ID from its text. Raises Invalid."""
     name, slash, path = text.removeprefix("spiffe://").partition("/")
     if not text.startswith("spiffe://") or len(text) > MAX_SPIFFE_ID:
         raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")

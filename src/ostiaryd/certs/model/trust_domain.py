@@ -1,6 +1,6 @@
-"""Federation with another trust domain: its name and URL are the operator's words, its bundle is fetched.
+"""Federation with another trust domain: an administrator states its name and its URL, and its bundle is fetched.
 
-The relationship is one-way (SPIFFE Federation, section 6). The name never comes from the document (7.2).
+The relationship is one-way (SPIFFE Federation, section 6). The name is never taken from the fetched document (7.2).
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ SECOND = 1_000_000
 
 
 class BackwardBundle(Conflict):
-    """A bundle that is older than the one before: a copy of a time when other keys counted."""
+    """The fetched bundle is not newer than the stored one, so its keys may have been replaced."""
 
     code = "sequence_backward"
 
 
 class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
-    """A federated trust domain. Times in microseconds; `content` is its last bundle, None before the first one."""
+    """A federated trust domain. Times in microseconds. `content` is its last fetched bundle; None before the
+    first one.
+    """
 
     name: str
     bundle_url: str
     endpoint_spiffe_id: str = ""
-    """SPIFFE ID that the bundle endpoint proves (`https_spiffe`); empty: it proves its host name (`https_web`)"""
+    """SPIFFE ID that the bundle endpoint must prove (`https_spiffe`); empty: the endpoint must prove its host
+    name (`https_web`)
+    """
     sequence: int | None = None
     content: bytes | None = None
     refreshed_at: int | None = None
@@ -39,27 +43,28 @@ class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bundle(self) -> TrustBundle:
-        """The last bundle; an empty one before the first: then nothing of the trust domain is trusted."""
+        """The last bundle; without one, an empty bundle, so that no identity of the trust domain is trusted."""
         return EMPTY if self.content is None else parse_stored(self.content)
 
 
 @lru_cache(maxsize=256)
 def parse_stored(content: bytes) -> TrustBundle:
-    """Return a bundle that was stored."""
+    """Return a stored bundle, parsed."""
     return parse_bundle(content)
 
 
 def check_other_domain(name: str, *, own: str) -> str:
-    """Return the name of another trust domain. Raises Invalid."""
+    """Return the name of a trust domain, if it is valid and not the server's own. Raises Invalid."""
     if check_trust_domain(name) == own:
         raise Invalid(f"`{name}` is the trust domain of this server")
     return name
 
 
 def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | None) -> SpiffeId | None:
-    """Return the SPIFFE ID of the bundle endpoint of a trust domain; None for the profile `https_web`. Raises Invalid.
+    """Return the SPIFFE ID of a trust domain's bundle endpoint; None for the profile `https_web`. Raises Invalid.
 
-    An endpoint in the trust domain itself needs a first bundle, another endpoint has none (SPIFFE Federation, 5.2.2.2).
+    A first bundle is required for an endpoint in the same trust domain, and refused for others (SPIFFE Federation,
+    5.2.2.2).
     """
     if not endpoint_spiffe_id:
         if bundle is not None:
@@ -81,8 +86,8 @@ def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | Non
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
     """Return whether a fetched bundle replaces the last one; False if it is the same.
 
-    Raises BackwardBundle for a lower sequence, and for other keys under the same sequence (SPIFFE Trust Domain and
-    Bundle, 4.1.1). A bundle without a sequence counts as the newest (SPIFFE Federation, 4.2).
+    Raises BackwardBundle for a lower sequence number, and for other keys with the same number (SPIFFE Trust Domain and
+    Bundle, 4.1.1). A bundle without a sequence number is considered the newest (SPIFFE Federation, 4.2).
     """
     if domain.content is None:
         return True

@@ -1,6 +1,6 @@
-"""Workloads: processes that act for an agent, told by selectors that the kernel states about them.
+"""Workloads: processes that act for an agent, identified by selectors, which are facts that the kernel states.
 
-Each selector of a workload must match. A process gets the identities of all workloads that it matches.
+A process belongs to a workload if it matches all selectors. It gets the identities of all workloads that it matches.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ostiaryd.registry.model import AgentId
 WorkloadId = NewType("WorkloadId", str)
 MAX_OF_AGENT = 16
 MAX_MATCHES = 64
-"""Identities of one process; a process that matches more gets none."""
+"""Maximum number of identities of a process; a process that matches more agents is refused."""
 MAX_PATH = 4096
 MAX_ID = (1 << 32) - 2
 OVERFLOW_ID = 65_534
-"""The kernel shows this id for every user or group that a user namespace does not map."""
+"""Id that the kernel shows for every user or group that a user namespace does not map."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.(?:service|scope)")
 _UUID = r"[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32}"
@@ -30,8 +30,8 @@ _POD = re.compile(rf"(?:kubepods(?:-[a-z]+)?-)?pod({_UUID})(?:\.slice)?")
 
 
 class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its executable,
-    systemd unit, cgroup (or a cgroup below it), and the UID of its Kubernetes pod.
+    """Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its
+    executable, systemd unit, cgroup (also a cgroup below it), and UID of its Kubernetes pod. None: any value.
     """
 
     uid: int | None = None
@@ -44,7 +44,9 @@ class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     @property
     def is_user_alone(self) -> bool:
-        """Return whether the workload is every process of a user."""
+        """Return whether the user is the only selector (apart from the group), so that every process of the
+        user matches.
+        """
         return self == Selectors(uid=self.uid, gid=self.gid) and self.uid is not None
 
 
@@ -58,7 +60,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkloadFacts(NamedTuple):
-    """Facts about a process, as selectors name them; a fact that is not known is empty."""
+    """The facts about a process that selectors compare; unknown facts are empty."""
 
     uid: int
     gid: int
@@ -70,7 +72,7 @@ class WorkloadFacts(NamedTuple):
 
 
 def check_selectors(selectors: Selectors) -> Selectors:
-    """Return selectors that are well-formed, and specific enough for an identity. Raises Invalid."""
+    """Return the selectors, if they are well-formed and specific enough to identify an agent. Raises Invalid."""
     for name in ("uid", "gid"):
         value = getattr(selectors, name)
         if value is not None and (not 0 <= value <= MAX_ID or value == OVERFLOW_ID):
@@ -108,7 +110,9 @@ def _is_absolute(path: str) -> bool:
 
 
 def is_match(selectors: Selectors, facts: WorkloadFacts, *, with_digest: bool = True) -> bool:
-    """Return whether the process has every fact. Without `with_digest` the digest of the executable is left out."""
+    """Return whether the process matches all selectors. Without `with_digest`, the digest of the executable is
+    not compared.
+    """
     return (
         selectors.uid in (None, facts.uid)
         and selectors.gid in (None, facts.gid)
@@ -125,14 +129,15 @@ def is_match(selectors: Selectors, facts: WorkloadFacts, *, with_digest: bool = 
 
 
 def is_ambiguous(one: Selectors, other: Selectors) -> bool:
-    """Return whether one of the two is every process of a user, and the other names processes of the same user."""
+    """Return whether both have the same user, and at least one of them matches every process of that user."""
     return (one.is_user_alone or other.is_user_alone) and one.uid == other.uid
 
 
 def parse_cgroup(lines: str) -> str:
-    """Return the cgroup of a process from /proc/PID/cgroup: of version 2, or else of systemd's own hierarchy.
+    """Return the cgroup of a process from the text of /proc/PID/cgroup: of version 2, otherwise of the hierarchy of
+    systemd.
 
-    Empty for a process in the root, or outside of the cgroup namespace of the server.
+    Empty for a process in the root cgroup, or outside the cgroup namespace of the server.
     """
     paths = {}
     for line in lines.splitlines():
@@ -145,16 +150,16 @@ def parse_cgroup(lines: str) -> str:
 
 
 def unit_of(cgroup: str) -> str:
-    """Return the unit of the system's manager: the first part of the cgroup that is no slice.
+    """Return the systemd unit of a cgroup: the first part that is not a slice.
 
-    Cgroups below a unit do not count: a user's own manager names units as the user likes.
+    Cgroups below the unit are ignored, because a user's own service manager can choose the names of units there.
     """
     part = next((part for part in cgroup.split("/")[1:] if not part.endswith(".slice")), "")
     return part if _UNIT.fullmatch(part) else ""
 
 
 def pod_of(cgroup: str) -> str:
-    """Return the UID of the Kubernetes pod from the cgroup that the kubelet made; empty outside of pods."""
+    """Return the UID of the Kubernetes pod of a cgroup that the kubelet created; empty for other cgroups."""
     parts = cgroup.split("/")[1:]
     if not parts or parts[0] not in ("kubepods", "kubepods.slice"):
         return ""

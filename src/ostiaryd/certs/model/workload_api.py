@@ -38,7 +38,7 @@ class X509Svid(NamedTuple):
 def encode_x509_svids(
     svids: Sequence[X509Svid], bundle: Sequence[bytes], federated: Mapping[str, Sequence[bytes]]
 ) -> bytes:
-    """Return an X509SVIDResponse; `bundle` has the authorities of the trust domain of the SVIDs."""
+    """Return an X509SVIDResponse. `bundle` has the X.509 authorities of the SVIDs' trust domain."""
     own = b"".join(bundle)
     encoded = [
         encode_bytes(
@@ -55,17 +55,17 @@ def encode_x509_svids(
 
 
 def encode_x509_bundles(bundles: Mapping[str, Sequence[bytes]]) -> bytes:
-    """Return an X509BundlesResponse; the authorities are by the SPIFFE ID of their trust domain."""
+    """Return an X509BundlesResponse of X.509 authorities, by the SPIFFE ID of their trust domain."""
     return _encode_map(2, {name: b"".join(roots) for name, roots in bundles.items()})
 
 
 def encode_jwt_bundles(bundles: Mapping[str, bytes]) -> bytes:
-    """Return a JWTBundlesResponse; the JWK Sets are by the SPIFFE ID of their trust domain."""
+    """Return a JWTBundlesResponse of JWK Sets, by the SPIFFE ID of their trust domain."""
     return _encode_map(1, bundles)
 
 
 def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
-    """Return audiences and SPIFFE ID of a JWTSVIDRequest. Raises Malformed."""
+    """Return the audiences and the SPIFFE ID of a JWTSVIDRequest. Raises Malformed."""
     audiences, spiffe_id = [], ""
     for number, value in parse_fields(message):
         if number == 1:
@@ -76,7 +76,7 @@ def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
 
 
 def encode_jwt_svids(svids: Sequence[tuple[str, str]]) -> bytes:
-    """Return a JWTSVIDResponse of pairs of SPIFFE ID and token."""
+    """Return a JWTSVIDResponse, from pairs of SPIFFE ID and token."""
     return b"".join(
         encode_bytes(
             1,
@@ -87,7 +87,7 @@ def encode_jwt_svids(svids: Sequence[tuple[str, str]]) -> bytes:
 
 
 def parse_validate_request(message: bytes) -> tuple[str, str]:
-    """Return audience and token of a ValidateJWTSVIDRequest. Raises Malformed."""
+    """Return the audience and the token of a ValidateJWTSVIDRequest. Raises Malformed."""
     texts = {1: "", 2: ""}
     for number, value in parse_fields(message):
         if number in texts:
@@ -101,13 +101,13 @@ def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
 
 
 def check_empty_request(message: bytes) -> None:
-    """Raise Malformed for a message that is no encoding of a request without fields."""
+    """Raise Malformed unless the message is a valid encoding of a request without fields."""
     for _ in parse_fields(message):
         pass
 
 
 def _hint(spiffe_id: str) -> bytes:
-    """Return the name of the agent of a SPIFFE ID."""
+    """Return the hint of an SVID: the agent's name in the SPIFFE ID."""
     return spiffe_id.rpartition("/")[2].encode()
 
 
@@ -118,7 +118,7 @@ def _encode_map(number: int, values: Mapping[str, bytes]) -> bytes:
 
 
 def _encode_struct(values: Mapping[str, object]) -> bytes:
-    """Return a google.protobuf.Struct: the map `fields`."""
+    """Return a google.protobuf.Struct of a mapping."""
     return _encode_map(1, {name: _encode_value(value) for name, value in values.items()})
 
 

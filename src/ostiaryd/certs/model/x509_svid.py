@@ -1,4 +1,6 @@
-"""Validation of the X509-SVID of a server (X509-SVID sections 4.3 and 5.2); the TLS handshake has built its path."""
+"""Validation of a server's X509-SVID (X509-SVID sections 4.3 and 5.2), after the TLS handshake has validated
+its chain.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from ostiaryd.certs.model.spiffe_id import SpiffeId
 
 
 def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
-    """Check that a certificate is the leaf of that SPIFFE ID. Raises Invalid."""
+    """Check that a certificate is an end-entity X509-SVID with the expected SPIFFE ID. Raises Invalid."""
     try:
         extensions = load_certificate(unverified_der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -103,12 +103,12 @@ def get_key(reader: Reader, kid: str) -> AcmeKey | None:
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
-    """Return MAC keys behind the id `after`, by id."""
+    """Return MAC keys in the order of their ids, starting after the id `after`."""
     return [_key(row) for row in reader.all(_KEYS, after=after, limit=limit)]
 
 
 def count_unused_keys(reader: Reader, holder: str, *, now: int) -> int:
-    """Return the number of keys of a holder that may still create an account."""
+    """Return the number of MAC keys of a holder that can still create an account."""
     row = reader.one(_UNUSED_KEYS, holder=holder, now=now)
     assert row is not None
     return int(row[0])
@@ -130,7 +130,7 @@ def add_key(tx: Tx, key: AcmeKey) -> None:
 
 
 def use_key(tx: Tx, kid: str, *, account: str) -> bool:
-    """Note that a key has created an account; return whether it was unused."""
+    """Record that a MAC key has created an account; return False if the key was used before."""
     tx.touch("acme_key", kid)
     return tx.run(_USE_KEY, kid=kid, account=account) == 1
 
@@ -168,14 +168,14 @@ def add_account(tx: Tx, account: AcmeAccount) -> None:
 
 
 def change_account(tx: Tx, account: AcmeAccount) -> None:
-    """Store the contacts and the status of an account."""
+    """Update the contacts and the status of an account."""
     contacts = json.dumps(account.contacts)
     tx.run(_CHANGE_ACCOUNT, id=account.account_id, contacts=contacts, status=account.status)
     tx.touch("acme_account", account.account_id)
 
 
 def change_account_key(tx: Tx, id: str, *, jkt: str, jwk: dict[str, str]) -> None:
-    """Replace the key of an account; no other account has the new key."""
+    """Replace the key of an account. The caller has checked that no other account has the new key."""
     tx.run(_CHANGE_KEY, id=id, jkt=jkt, jwk=json.dumps(jwk))
     tx.touch("acme_account", id)
 
@@ -186,7 +186,7 @@ def get_order(reader: Reader, id: str) -> Order | None:
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
-    """Return the ids of the orders of an account behind the id `after`."""
+    """Return the ids of an account's orders, starting after the id `after`."""
     return [id for (id,) in reader.all(_ORDERS, account=account, after=after, limit=limit)]
 
 
@@ -198,13 +198,13 @@ def count_open_orders(reader: Reader, account: str, *, now: int) -> int:
 
 
 def is_replaced(reader: Reader, certificate_id: str) -> bool:
-    """Return whether an order that is not invalid replaces this certificate (its ARI identifier)."""
+    """Return whether a certificate (its ARI identifier) is replaced by an order that is not invalid."""
     row = reader.one(_REPLACING, id=certificate_id)
     return row is not None and row[0] > 0
 
 
 def has_order(reader: Reader, account: str, serial: str) -> bool:
-    """Return whether the certificate with that serial was issued for an order of the account."""
+    """Return whether the certificate with the serial number `serial` was issued for an order of the account."""
     row = reader.one(_OF_CERTIFICATE, account=account, serial=serial)
     return row is not None and row[0] > 0
 
@@ -235,7 +235,7 @@ def add_order(tx: Tx, order: Order, authorizations: Sequence[Authorization]) -> 
 
 
 def change_order(tx: Tx, order: Order) -> None:
-    """Store the status of an order, its problem, its certificate and its end."""
+    """Update the status of an order, its problem, its certificate and its expiry."""
     tx.run(
         _CHANGE_ORDER,
         id=order.order_id,
@@ -263,7 +263,7 @@ def is_proved(reader: Reader, account: str, name: CertificateName, *, now: int) 
 
 
 def change_authorization(tx: Tx, authorization: Authorization) -> None:
-    """Store the state of an authorization, and release the claim on its validation."""
+    """Update an authorization, and release the claim on its validation."""
     tx.run(
         _CHANGE_AUTHORIZATION,
         id=authorization.authorization_id,
@@ -278,12 +278,12 @@ def change_authorization(tx: Tx, authorization: Authorization) -> None:
 
 
 def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
-    """Return the authorizations whose challenge is to be validated now, the oldest first."""
+    """Return the authorizations whose validation is due now, the oldest first."""
     return [_authorization(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim a validation until that instant (microseconds); return False if another process has it."""
+    """Claim a validation until `until` (microseconds); return False if another process has claimed it."""
     return tx.run(_CLAIM, id=id, now=tx.now, until=until) == 1
 
 
@@ -293,7 +293,9 @@ def postpone(tx: Tx, id: str, *, due_at: int) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete orders that ended before that instant, with their authorizations; return how many."""
+    """Delete up to `limit` orders that expired before `before` (microseconds), with their authorizations;
+    return the number of deleted orders.
+    """
     rows = tx.all(_EXPIRED, before=before, limit=limit)
     for (id,) in rows:
         tx.run(_DROP_AUTHORIZATIONS, id=id)

@@ -1,4 +1,4 @@
-"""Authorities: each with its sealed key and its certificate."""
+"""Stored authorities: their encrypted keys and their certificates."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def insert(tx: Tx, authority: Authority) -> None:
 
 
 def get(reader: Reader, id: str) -> Authority | None:
-    """Return an authority; None if there is none."""
+    """Return an authority by its id; None if there is none."""
     return reader.made(_GET, _authority, id=id)
 
 
@@ -62,7 +62,7 @@ def authorities(reader: Reader) -> list[Authority]:
 
 
 def certify(tx: Tx, authority: Authority) -> None:
-    """Store the certificate of a pending authority."""
+    """Store the certificate that a pending authority has received."""
     tx.touch("authority", authority.authority_id)
     tx.run(
         _CERTIFY,
@@ -88,7 +88,7 @@ def revoke(tx: Tx, id: AuthorityId, *, reason: str) -> None:
 
 
 def delete(tx: Tx, id: AuthorityId) -> None:
-    """Delete an authority, and the certificate by which it introduced the next root."""
+    """Delete an authority, and the cross-certificate that it signed for the next root."""
     for one in authorities(tx):
         if one.kind is AuthorityKind.ROOT and one.parent == id:
             tx.touch("authority", one.authority_id)

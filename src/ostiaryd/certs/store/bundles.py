@@ -1,4 +1,4 @@
-"""The keys of JWT-SVIDs, and the published trust bundle of the server's own trust domain."""
+"""The stored keys of JWT-SVIDs, and the published trust bundle of the server's own trust domain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PUT = sql(
 
 
 class SvidKey(NamedTuple):
-    """A sealed key of JWT-SVIDs, and when it begins to sign (microseconds)."""
+    """An encrypted key of JWT-SVIDs, and the time from which it signs (microseconds)."""
 
     kid: str
     sealed: bytes
@@ -39,17 +39,17 @@ def insert_key(tx: Tx, kid: str, sealed: bytes, *, signs_at: int) -> None:
 
 
 def delete_key(tx: Tx, kid: str) -> None:
-    """Delete a key that no JWT-SVID in force is of."""
+    """Delete a key whose JWT-SVIDs have all expired."""
     tx.run(_DELETE_KEY, kid=kid)
     tx.touch("svid_key", kid)
 
 
 def bundle(reader: Reader, trust_domain: str) -> tuple[int, bytes] | None:
-    """Return sequence and content of the published bundle; None before the first one."""
+    """Return the sequence number and the content of the published bundle; None if none has been published."""
     row = reader.one(_BUNDLE, name=trust_domain)
     return None if row is None else (int(row[0]), bytes(row[1]))
 
 
 def put_bundle(tx: Tx, trust_domain: str, *, sequence: int, content: bytes) -> None:
-    """Publish a bundle."""
+    """Store the published bundle."""
     tx.run(_PUT, name=trust_domain, sequence=str(sequence), content=content, now=tx.now)

@@ -1,4 +1,6 @@
-"""Certificates by serial. One ends with its holding, or with a revocation of its own where the server is the holder."""
+"""Stored certificates by serial number. A certificate ends with its holding, or by its own revocation if the
+server is the holder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 
 KEPT = 86_400 * 1_000_000
-"""retention of a certificate after its expiry, in microseconds, as that of its holding (`registry.flows.expiry`)"""
+"""time for which a certificate is kept after its expiry, in microseconds; the same as for its holding
+(`registry.flows.expiry`)
+"""
 _ENDED = "coalesce(revoked_at, ended_at)"
 _FROM = "from certificate left join holding on holding.id = 'ct_' || serial "
 _SELECT = f"""select serial, authority, profile, holder, certificate.task, names, key_type, key_digest, der, not_before,
@@ -67,8 +71,8 @@ _FAILED = sql(
     "update certificate set failed_renewals = failed_renewals + 1 where serial = :serial and holder = :holder"
 )
 LAST_PART = 6
-"""the part of its life that is left to a certificate (a sixth) when its renewal is overdue: helpers renew after two
-thirds, and try again
+"""divisor: a renewal is overdue if less than a sixth of the lifetime is left. Clients renew after two thirds of
+the lifetime, and retry.
 """
 _COLUMNS = f"""serial, authority, profile, holder, certificate.task, names, key_type, key_digest, der, not_before,
     not_after, issued_at, {_ENDED}, coalesce(reason, ended_why)"""
@@ -98,12 +102,14 @@ _BLOCK = sql(
 )
 _BLOCKED = sql("select reason from blocked_key where digest = :digest")
 _LAST = "g"
-"""behind all serials, which are hexadecimal"""
+"""a text that sorts after all serial numbers, which are hexadecimal"""
 ALL = 1 << 62
 
 
 class CertificateStatus(NamedTuple):
-    """The status of a certificate as its row and its holding have it; `ended_at` is None while it is in force."""
+    """The status of a certificate, from its row and its holding. `ended_at` is None while the certificate is in
+    force.
+    """
 
     authority: str
     holder: str | None
@@ -113,7 +119,7 @@ class CertificateStatus(NamedTuple):
 
 
 def insert(tx: Tx, certificate: Certificate, *, replaces: str | None = None) -> None:
-    """Insert a certificate, which replaces another one; its serial is new."""
+    """Insert a new certificate. `replaces`: the serial number of the certificate that it replaces."""
     tx.late(
         _INSERT,
         (
@@ -135,12 +141,14 @@ def insert(tx: Tx, certificate: Certificate, *, replaces: str | None = None) -> 
 
 
 def get(reader: Reader, serial: str, *, now: int) -> Certificate | None:
-    """Return a certificate by serial; None if there is none, or if it expired over a day before `now`."""
+    """Return a certificate by its serial number; None if there is none, or if it expired more than a day before
+    `now`.
+    """
     return reader.made(_GET, _certificate, serial=serial, since=now - KEPT)
 
 
 def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certificate]:
-    """Return a page of certificates, of one holder or of all, the newest first."""
+    """Return a page of the certificates of a holder, or of all certificates, the newest first."""
     before = page.after or _LAST
     if holder is None:
         rows = reader.all(_PAGE, before=before, limit=page.limit)
@@ -155,17 +163,19 @@ def live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certifica
 
 
 def revoke(tx: Tx, serial: str, *, reason: str) -> int:
-    """Revoke a certificate; return 0 if it was revoked before."""
+    """Mark a certificate as revoked; return 0 if it was revoked before, otherwise 1."""
     return tx.run(_REVOKE, serial=serial, reason=reason, now=tx.now)
 
 
 def has_other_holder(reader: Reader, key_digest: str, *, holder: str) -> bool:
-    """Return whether another holder has a certificate with that key; `holder` is empty for the server."""
+    """Return whether a certificate with the key belongs to a holder other than `holder`, which is empty for the
+    server.
+    """
     return reader.one(_OTHER_HOLDER, digest=key_digest, holder=holder) is not None
 
 
 def status(reader: Reader, serial: str) -> CertificateStatus | None:
-    """Return the status of a certificate; None if it is unknown."""
+    """Return the status of a certificate; None if the serial number is unknown."""
     row = reader.one(_STATUS, serial=serial)
     return None if row is None else CertificateStatus(row[0], row[1], row[2], row[3], row[4] or "")
 
@@ -173,54 +183,56 @@ def status(reader: Reader, serial: str) -> CertificateStatus | None:
 def in_force(
     reader: Reader, authority: str, *, now: int, after: str = "", shard: int | None = None, limit: int = ALL
 ) -> list[tuple[str, str | None, str | None]]:
-    """Return serial, holder and task of the certificates of an authority, or of a partition of its list, that have not
-    ended, behind a serial.
+    """Return the serial number, holder and task of an authority's certificates that are in force, starting
+    after the serial number `after`. With `shard`, only those in one partition of the revocation list.
     """
     rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, digit=_digit(shard), limit=limit)
     return [(serial, holder, task) for serial, holder, task in rows]
 
 
 def count_revoked(reader: Reader, *, since: int) -> int:
-    """Return how many revocations have a time after `since`: the number rises with each that is committed late, too."""
+    """Return the number of revocations with a time after `since`. Revocations that are committed late increase
+    the number too.
+    """
     row = reader.one(_COUNT, since=since)
     assert row is not None
     return int(row[0])
 
 
 def revoked(reader: Reader, *, since: int, shard: int | None = None) -> list[tuple[str, str, int, str]]:
-    """Return serial, authority, end and reason of each revoked certificate, or of those of a partition, that expires
-    after `since`.
+    """Return the serial number, authority, time and reason of each revoked certificate that expires after
+    `since`. With `shard`, only those in one partition of the revocation list.
     """
     rows = reader.all(_REVOKED, since=since, digit=_digit(shard))
     return [(serial, authority, at, why or "") for serial, authority, at, why in rows]
 
 
 def _digit(shard: int | None) -> str:
-    """Return the last digit of the serial numbers of a partition; empty for all."""
+    """Return the last digit of the serial numbers in a partition; empty for None."""
     return "" if shard is None else f"{shard:x}"
 
 
 def has_recent(reader: Reader, authority: str, *, now: int) -> bool:
-    """Return whether a certificate of that authority is in force, or is still stored after its expiry."""
+    """Return whether a certificate of the authority is unexpired, or expired less than a day ago."""
     return reader.one(_RECENT, authority=authority, since=now - KEPT) is not None
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete certificates that expired over a day ago."""
+    """Delete up to `limit` certificates that expired more than a day ago."""
     return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
 
 
 def count_failure(tx: Tx, serial: str, *, holder: str) -> None:
-    """Count a failed renewal of a certificate of that holder."""
+    """Count a failed renewal of a certificate, if `holder` is its holder."""
     tx.run(_FAILED, serial=serial, holder=holder)
 
 
 def neglected(
     reader: Reader, *, now: int, until: int, long: int, failures: int, limit: int, is_warned: bool = False
 ) -> list[tuple[Certificate, int]]:
-    """Return neglected certificates (`renewals.list_neglected`) with their failed renewals.
+    """Return neglected certificates (`renewals.list_neglected`), each with its number of failed renewals.
 
-    `is_warned`: also certificates with a warning.
+    `is_warned`: true if certificates for which a warning was sent are included.
     """
     some = {"now": now, "limit": limit, "is_warned": int(is_warned)}
     rows = [
@@ -231,23 +243,23 @@ def neglected(
 
 
 def mark_warned(tx: Tx, serial: str) -> bool:
-    """Note that people were warned of a certificate; return False if they were before."""
+    """Record that a warning about a certificate was sent; return False if one was sent before."""
     return tx.run(_WARN, serial=serial, now=tx.now) == 1
 
 
 def count_in_force(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
-    """Return the number of certificates in force by profile, and how many of them have failed renewals."""
+    """Return the number of certificates in force by profile, and the number of those with failed renewals."""
     rows = reader.all(_BY_PROFILE, now=now)
     return Counter({profile: count for profile, count, _ in rows}), sum(failed for *_, failed in rows)
 
 
 def block_key(tx: Tx, digest: str, *, reason: str) -> None:
-    """Refuse a key from now on."""
+    """Block a key, so that it is never certified again."""
     tx.run(_BLOCK, digest=digest, reason=reason, now=tx.now)
 
 
 def why_blocked(reader: Reader, digest: str) -> str | None:
-    """Return why a key is refused; None if it is not."""
+    """Return the reason why a key is blocked; None if it is not."""
     row = reader.one(_BLOCKED, digest=digest)
     return None if row is None else str(row[0])
 

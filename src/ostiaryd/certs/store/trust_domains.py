@@ -1,4 +1,4 @@
-"""Federated trust domains, their bundles, and the agents that trust them."""
+"""Stored federated trust domains, their bundles, and the agents that trust them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DISALLOW = sql("delete from trust_domain_agent where trust_domain = :name and a
 
 
 def get(reader: Reader, name: str) -> TrustDomain | None:
-    """Return a trust domain; None if it is not federated."""
+    """Return a trust domain by its name; None if it is not federated."""
     return reader.made(_GET, _domain, name=name)
 
 
@@ -42,7 +42,7 @@ def trust_domains(reader: Reader) -> list[TrustDomain]:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TrustDomain]:
-    """Return the trust domains whose bundle is to be fetched."""
+    """Return the trust domains whose bundle is due to be fetched."""
     return [_domain(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
@@ -75,41 +75,41 @@ def delete(tx: Tx, name: str) -> None:
 
 
 def claim(tx: Tx, domain: TrustDomain, *, until: int) -> bool:
-    """Let no other process fetch the bundle before `until`; return False if another process was faster."""
+    """Claim the fetch of a bundle until `until`; return False if another process has claimed it."""
     return tx.run(_CLAIM, name=domain.name, due_at=domain.due_at, until=until) == 1
 
 
 def take(tx: Tx, name: str, *, sequence: int | None, content: bytes, due_at: int) -> None:
-    """Store another bundle."""
+    """Store a new bundle of a trust domain, and the time of the next fetch."""
     text = None if sequence is None else str(sequence)
     tx.run(_TAKE, name=name, sequence=text, content=content, now=tx.now, due_at=due_at)
     tx.touch("trust_domain", name)
 
 
 def keep(tx: Tx, name: str, *, due_at: int) -> None:
-    """Record that the bundle is still the same."""
+    """Record that the bundle was fetched unchanged, and the time of the next fetch."""
     tx.run(_KEEP, name=name, now=tx.now, due_at=due_at)
 
 
 def fail(tx: Tx, name: str, why: str) -> None:
-    """Record that the bundle could not be fetched."""
+    """Record the reason why the bundle could not be fetched."""
     tx.run(_FAIL, name=name, why=why)
 
 
 def agents(reader: Reader, name: str) -> list[str]:
-    """Return the ids of the agents that trust the domain."""
+    """Return the ids of the agents that trust a trust domain."""
     return [id for (id,) in reader.all(_AGENTS, name=name)]
 
 
 def allow(tx: Tx, name: str, agent: str) -> bool:
-    """Let an agent trust the domain; return False if it does already."""
+    """Record that an agent trusts a trust domain; return False if it already does."""
     is_new = tx.run(_ALLOW, name=name, agent=agent) == 1
     tx.touch("trusted_domain", f"{name} {agent}")
     return is_new
 
 
 def disallow(tx: Tx, name: str, agent: str) -> bool:
-    """Let an agent no longer trust the domain; return False if it did not."""
+    """Delete the trust of an agent in a trust domain; return False if there was none."""
     was_allowed = tx.run(_DISALLOW, name=name, agent=agent) == 1
     tx.touch("trusted_domain", f"{name} {agent}")
     return was_allowed

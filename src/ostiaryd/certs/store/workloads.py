@@ -1,4 +1,4 @@
-"""Workloads of agents."""
+"""Stored workloads of agents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _decode = json_decoder(Selectors)
 
 
 def get(reader: Reader, id: str) -> Workload | None:
-    """Return a workload; None if there is none."""
+    """Return a workload by its id; None if there is none."""
     return reader.made(_GET, _workload, id=id)
 
 
@@ -38,12 +38,12 @@ def of_agent(reader: Reader, agent: str) -> list[Workload]:
 
 
 def of_user(reader: Reader, uid: int) -> list[Workload]:
-    """Return the workloads that name a user."""
+    """Return the workloads whose selectors name a user."""
     return [_workload(row) for row in reader.all(_OF_USER, uid=uid)]
 
 
 def candidates(reader: Reader, uid: int) -> list[Workload]:
-    """Return the workloads that a process of a user may be."""
+    """Return the workloads that a process of a user can match: workloads with this user, and without a user."""
     return [_workload(row) for row in reader.all(_CANDIDATES, uid=uid)]
 
 
@@ -64,7 +64,7 @@ def count_without_user(reader: Reader) -> int:
 
 
 def has_any(reader: Reader) -> bool:
-    """Return whether a workload is registered."""
+    """Return whether at least one workload is registered."""
     return reader.one(_ANY) is not None
 
 
