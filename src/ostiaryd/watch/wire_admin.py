@@ -125,7 +125,7 @@ async def explain_finding(call: Call) -> Reply:
 
 
 def render(finding: Finding) -> FindingBody:
-    """Return the body of a finding."""
+    """Return a finding in the form of the API."""
     judgement = finding.judgement
     return {
         "finding_id": finding.finding_id,

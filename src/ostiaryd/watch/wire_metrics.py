@@ -18,7 +18,7 @@ async def show_metrics(call: Call) -> Reply:
     """Return metrics of certificates in the OpenMetrics text format.
 
     They count the certificates in force, the neglected ones and those with failed renewals, and state the ends of the
-    server's own. The end of a neglected certificate is near without a renewal, or its renewal fails.
+    server's own certificates. A neglected certificate ends soon without a renewal, or its renewal fails.
     """
     world = call.world
     figures = await world.db.scan(lambda reader: examine_certificates(reader, world))

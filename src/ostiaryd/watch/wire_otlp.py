@@ -1,8 +1,8 @@
 """Telemetry of agents: OTLP/HTTP (`/v1/traces`, `/v1/logs`), authenticated as the agent.
 
 An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. The telemetry of each agent is
-limited, in memory. A refusal (429) leaves no entry, so that a flood fills no ledger. An agent that continues to flood
-leaves an entry, which a detector notices.
+limited, in memory. A refusal (429) is not recorded, so that a flood does not fill the ledger. An agent that continues
+to flood causes an entry, which a detector reports.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Activity, Done, co
 from ostiaryd.watch.store import threats as lists
 
 BURST = 6000
-"""records that an agent may send at once"""
+"""maximum number of records that an agent may send at once"""
 PER_SECOND = 60
 RECORD_BYTES = 500
-"""A longer export counts as more records than it has."""
+"""Size of a record for the limit, in bytes: a larger export counts as more records than it has."""
 LEAST = 60
-"""smallest number of records that an export counts as"""
+"""minimum number of records that an export counts as"""
 TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
-"""codes of google.rpc by those of HTTP"""
+"""codes of google.rpc by HTTP status"""
 
 
 class RpcStatus(TypedDict):
@@ -46,13 +46,13 @@ class RpcStatus(TypedDict):
 
 
 class Buckets(buckets.Buckets):
-    """The allowances of agents for records."""
+    """The remaining number of records that each agent may send."""
 
     burst, per_second = BURST, PER_SECOND
 
 
 class Lists:
-    """The threat lists, as they are now; lives on the event loop."""
+    """The threat lists in memory. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -60,7 +60,7 @@ class Lists:
         self._threats: Threats = {}
 
     async def current(self) -> Threats:
-        """Return the present threat lists, read again after a change."""
+        """Return the present threat lists; after a change, read them again."""
         version = lists.version(self._world.db.read())
         if version != self._version:
             self._threats = await self._world.db.scan(lists.load)
@@ -79,7 +79,7 @@ async def take_logs(call: Call) -> Reply:
 
 
 async def _answered(call: Call, signal: Signal) -> Reply:
-    """Return the answer in the encoding of the request, also for a refusal (OTLP/HTTP)."""
+    """Return the response in the encoding of the request, also for a refusal (OTLP/HTTP)."""
     media_type = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
     if (encoding := TYPES.get(media_type)) is None:
         raise UnsupportedMediaType(f"the content type is `{media_type[:100]}`", hint=f"send {' or '.join(TYPES)}")
@@ -110,7 +110,9 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
 
 
 def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Activity, Done]]:
-    """Return the number of records, of rejected ones, and the counted activities. Takes up to half a second."""
+    """Return the number of records, the number of rejected records, and the counted activities. Takes up to
+    half a second.
+    """
 
     def look(text: str) -> tuple[str, int] | None:
         threat_list = find_list(text, threats)
@@ -122,7 +124,7 @@ def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> 
 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
-    """Refuse the export. Raises TooMuch. An agent that was refused very often gets an entry, which detectors notice."""
+    """Refuse the export. Raises TooMuch. An agent with many refusals causes an entry, which detectors read."""
     if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
     why = f"this is more telemetry than {PER_SECOND} records a second"
@@ -130,7 +132,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
 
 
 def _inflated(call: Call) -> bytes:
-    """The body without gzip. Raises UnsupportedMediaType, Malformed, TooLarge."""
+    """Return the body, decompressed if it is gzip. Raises UnsupportedMediaType, Malformed, TooLarge."""
     how, most = (call.header(b"content-encoding") or "identity").strip().lower(), call.world.config.max_request_bytes
     if how == "identity":
         return call.body
@@ -149,7 +151,7 @@ def _inflated(call: Call) -> bytes:
 
 
 def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
-    """Render a google.rpc.Status; in JSON for a refusal before the body is read."""
+    """Render a refusal as google.rpc.Status; in JSON if the body was not read yet."""
     code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
     headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []
     media_type = next(name for name, one in TYPES.items() if one == encoding)

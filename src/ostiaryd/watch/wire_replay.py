@@ -1,4 +1,4 @@
-"""`ostiary watch replay`: the detectors over recorded entries, without a server and without changes.
+"""`ostiary watch replay`: runs the detectors over recorded entries, without a server and without changes.
 
 Facts of the server are missing: the peers and the models of agents, and the catalogues of tools.
 """
@@ -93,5 +93,7 @@ def _print(value: dict[str, Any]) -> None:
 
 
 def _plain(text: str) -> str:
-    """Third parties choose names in entries: characters that would move the cursor or hide text are spelled out."""
+    """Return the text with escapes for characters that would move the cursor or hide text: third parties choose
+    names in entries.
+    """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,7 +1,7 @@
 """Threat lists for administrators, as JSON under /api/v1, and the loop that fetches them again.
 
 A list is fetched by GET, once an hour, from the URL that an administrator set: public addresses only, unless the
-configuration names the host (`private_hosts`). If a fetch or the parser fails, the list stays as it was.
+configuration names the host (`private_hosts`). If a fetch or the parser fails, the list does not change.
 """
 
 from __future__ import annotations
@@ -91,19 +91,19 @@ async def list_lists(call: Call) -> Reply:
 
 
 async def remove_list(call: Call) -> Reply:
-    """Remove a threat list; its entries are not checked any more."""
+    """Remove a threat list; its entries are no longer checked."""
     await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
     return reply({})
 
 
 async def refresh_due(world: World) -> None:
-    """Fetch every list that is due; none waits for another."""
+    """Fetch all lists that are due, at the same time."""
     due = await world.db.scan(lambda reader: store.due(reader, now=world.now()))
     await asyncio.gather(*(fetch(world, source) for source in due))
 
 
 async def fetch(world: World, source: ThreatSource) -> None:
-    """Fetch it, unless another process does."""
+    """Fetch a list and store its content, or the failure, unless another process fetches the list."""
     if not await world.writer.submit(lambda tx: flows.begin(tx, source)):
         return
     try:
@@ -123,9 +123,7 @@ async def fetch(world: World, source: ThreatSource) -> None:
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
-    """Parse a list in a separate process, which ends with it. Raises Invalid, and Unavailable above a limit of time or
-    memory.
-    """
+    """Parse a list in a separate process. Raises Invalid, and Unavailable above a limit of time or memory."""
     unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
         return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))

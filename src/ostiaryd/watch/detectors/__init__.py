@@ -1,1 +1,1 @@
-"""Detectors: a module for each way in which behaviour is noticed; `watch.model.detector` has their contract."""
+"""Detectors: a module for each kind of unusual behaviour; `watch.model.detector` has their contract."""

@@ -1,6 +1,6 @@
 """Canary: an agent called a decoy, a tool that the catalogue marks as intended for no agent, or read a canary secret.
 
-Nothing is learned: a single call, denied or not, or a single read is evidence.
+The detector learns nothing: a single call, allowed or denied, or a single read is evidence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0
 CERTAIN = True
 SURE = 2 * THRESHOLD
-"""the score, whatever the budget of alarms"""
+"""the score of each anomaly"""
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:

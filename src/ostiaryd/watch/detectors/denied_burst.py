@@ -47,7 +47,9 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) -> None:
-    """Set the count of such refusals to nothing. An agent is counted once for a resource in ten minutes."""
+    """Set to zero the counts of refusals by a resource that refuses at least half of its agents. An agent
+    counts once per resource and window.
+    """
     is_call = batch.is_call & (batch.resource != 0) & (batch.agent != NOBODY)
     window = batch.at // WINDOW
     is_first = _marked(batch, kept.agents, is_call, window)
@@ -64,7 +66,9 @@ def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) 
 
 
 def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flags:
-    """Return whether it is the first call of an agent at a resource in these ten minutes; the first that is refused."""
+    """Return two rows of flags: true for an agent's first call of a resource in this window, and true for its
+    first refused call.
+    """
     rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_refused)))
     is_first = np.zeros((2, len(batch)), np.bool_)
     if len(rows) == 0:
@@ -90,7 +94,7 @@ def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flag
 
 
 def _before(batch: Batch, agents: Records, rows: Ints, row: int) -> tuple[int, ...]:
-    """The entries of the agent's refusals before that row, at most as many as are kept."""
+    """Return the entries of the agent's refusals before that row, at most `ENTRIES` of them, newest last."""
     mine = rows[(rows < row) & (batch.agent[rows] == batch.agent[row])]
     kept = [int(entry) - 1 for entry in agents["entries"][batch.agent[row]] if entry]
     return (*kept, *batch.number[mine].tolist())[-ENTRIES:]

@@ -5,8 +5,8 @@ more the tool can do. It counts little if peers use the tool, if the agent is ne
 before, since a rollout begins that way. The points add up with a half-life of an hour: one new tool that pays counts as
 much as two that write.
 
-Without history every call is new. So nothing is reported until the agent, or its peers together, made GROWN calls and
-were first seen BASE ago. Tools used before that count as known.
+Without history every call is new. Nothing is therefore reported until the agent, or its peers together, made GROWN
+calls and were first seen at least BASE ago. Tools used before that count as known.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ostiaryd.watch.model.detector import Anomaly, Kept
 from ostiaryd.watch.model.runs import Runs
 
 WORDS = 8
-"""words of 64 bits each; a tool sets two bits"""
+"""number of 64-bit words in which an agent's tools are marked; a tool sets two bits"""
 PEERS_SLOTS, ALL_SLOTS = 256, 4096
 SPAN = 3600e6
 """half-life of novelty, in microseconds"""
 WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
-"""all other effects weigh 1"""
+"""weights by effect; all other effects weigh 1"""
 BY_PEERS = (1.0, 0.5, 0.1)
-"""the factor if none, one, or more of the peers use the tool"""
+"""the factor if no peer, one peer, or several peers use the tool"""
 GROWN = 50
-"""calls after which an agent is not new, and its peers have a history"""
+"""number of calls after which an agent is not new, and its peers have a history"""
 BASE = 86_400_000_000
-"""microseconds since the first call of the agent or of its peers before anything is reported"""
+"""minimum time since the first call of the agent or of its peers before anything is reported, in microseconds"""
 ROLLED_OUT, YOUNG = 0.4, 0.4
 BAR = 0.9
 LOUD = 2.0
@@ -87,7 +87,7 @@ def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
 
 
 def _has_used(batch: Batch, kept: Kept) -> Flags:
-    """Return whether both bits of the tool of each row were set when the batch began."""
+    """Return, for each row, true if both bits of the tool were set when the batch began."""
     is_used = np.ones(len(batch), np.bool_)
     for shift in (0, 9):
         bit = (batch.tool >> np.uint64(shift)) & np.uint64(64 * WORDS - 1)
@@ -97,5 +97,5 @@ def _has_used(batch: Batch, kept: Kept) -> Flags:
 
 
 def _bits(tool: int) -> list[tuple[int, int]]:
-    """The word and the bit in it, twice."""
+    """Return the two bits of a tool, each with the index of its word."""
     return [(bit >> 6, 1 << (bit & 63)) for bit in (tool & (64 * WORDS - 1), (tool >> 9) & (64 * WORDS - 1))]

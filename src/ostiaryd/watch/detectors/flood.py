@@ -1,7 +1,7 @@
 """Flood: an agent keeps sending far more telemetry than the limit.
 
-A flood may hide other events. The server refuses the excess and leaves an entry at intervals while the flood lasts.
-Nothing is learned, so each such entry is reported, whatever the budget of alarms.
+A flood may hide other events. The server refuses the excess and records an entry at intervals while the flood lasts.
+The detector learns nothing: it reports each such entry, whatever the budget of alarms.
 """
 
 from __future__ import annotations

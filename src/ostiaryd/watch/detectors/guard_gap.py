@@ -1,8 +1,8 @@
 """Guard gap: numbered records of a guard that never arrived, and the agents whose calls they may have been.
 
-A guard numbers its decisions; the ledger names the numbers that never arrived. A lost disk causes a gap, and so does an
-agent that took control of the guard in its own process. The suspect is the next agent in the guard's reports: strongly
-if the guard reported the same agent before the gap, weakly if many agents use the guard.
+A guard numbers its decisions; the ledger records the numbers that never arrived. A lost disk causes a gap, and so does
+an agent that took control of the guard in its own process. The next agent in the guard's reports is the suspect. The
+suspicion is strong if the guard reported the same agent before the gap, weak if many agents use the guard.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 
 GAP = np.uint64(word("report.gap"))
 SLOTS = 1024
-"""guards that are known; one more takes the place of another"""
+"""number of slots for guards; another guard with the same slot replaces the earlier one"""
 
 AGENT, PEERS = NOTHING, NOTHING
 ALL = np.dtype([("guard", np.uint64, (SLOTS,)), ("agent", np.uint64, (SLOTS,)), ("gap", np.int64, (SLOTS,))])
@@ -37,7 +37,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
-    """Return the anomaly of a record of a guard that has a gap now or had one just before."""
+    """Return the anomaly of a record after a gap of its guard; None for the gap itself, and without a gap."""
     guard, agent = batch.reporter[row], batch.agent_word[row]
     before = state["agent"][slot] if state["guard"][slot] == guard else 0
     gap = int(state["gap"][slot]) if state["guard"][slot] == guard else 0

@@ -1,9 +1,9 @@
 """Half-space forest: each figure of an agent is ordinary, and their combination was never seen.
 
-The model describes an agent's work within ten minutes by several figures together: how rarely it works at this hour,
-how often it calls and how much it reads against its usual level, how large its answers are, and the share of calls that
-change something. Fixed random trees halve the space of these figures again and again. A point in a region with few
-others is unusual, and unusual points add up with a half-life of two hours.
+The model describes an agent's work within ten minutes by several figures together: how rarely the agent works at this
+hour, how often it calls and how much it reads in relation to its usual level, how large its answers are, and how many
+calls change something. Fixed random trees repeatedly halve the space of these figures. A point in a region with few
+other points is unusual, and unusual points add up with a half-life of two hours.
 
 After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent adds at most
 one point to the model in ten minutes.
@@ -20,29 +20,29 @@ from ostiaryd.watch.model.runs import Floats
 from ostiaryd.watch.model.tally import Limits, Tally, tally, tally_record
 
 COUNTED = 3
-"""calls, bytes, calls that change something; none that was refused"""
+"""number of counted values: calls, bytes, and calls that change something; refused calls do not count"""
 FIGURES = 5
 TREES, DEPTH = 25, 6
 LEAVES = 1 << DEPTH
 ENOUGH, DAYS_LEARNED = 1000.0, 2
-"""points, and days on which they were learned, from which the forest knows anything"""
+"""minimum number of learned points, and of days on which they were learned, before any point is unusual"""
 FIRST_LOOK = 8
-"""calls in ten minutes; looked at again when they have doubled"""
+"""number of calls in ten minutes at which an agent is examined, and again each time the number doubles"""
 KNOWN = 30.0
-"""windows of an agent before anything is reported about it"""
+"""minimum number of earlier windows of an agent before anything is reported about it"""
 DAYS_LEAST, DAYS = 4, 40
-"""days of one hour: before the rarity of hours is known, and until each day counts a half"""
+"""days with activity in the same hour: before the rarity of hours is known, and before the counts are halved"""
 SLACK, BAR = 2.8, 2.5
-"""bits of surprise that count as none, and the factor of the bits above"""
+"""bits of surprise of a point that do not count, and the sum of the bits above at which an agent is reported"""
 SPAN = 7200
-"""seconds in which it halves"""
+"""half-life of the sum of surprise, in seconds"""
 SECOND = 1_000_000
 HOUR = 3_600_000_000
 LIMITS = Limits(least=(1e12,) * COUNTED, unknown=(1e12,) * COUNTED, most=(1e12,) * COUNTED)
 
 
 def _grown() -> tuple[Ints, Floats]:
-    """Return, for each tree and inner node, the figure that is split and the split value; the same on each start."""
+    """Return, for each tree and inner node, the figure that is split and the split value; the same at each start."""
     dice = np.random.default_rng(2011)
     which, where = np.zeros((TREES, LEAVES), np.int64), np.zeros((TREES, LEAVES))
     for tree in range(TREES):
@@ -106,7 +106,9 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _rarity(batch: Batch, agents: Records) -> Floats:
-    """Return for each row how rarely its agent works at this hour, from 0 to 1; not a number while unknown."""
+    """Return, for each row, how rarely its agent works at this hour, from 0 (always) to 1 (never); NaN while
+    unknown.
+    """
     hour = int(batch.now // HOUR)
     agent, of = np.unique(batch.agent, return_inverse=True)
     hours, is_counted = agents["hours"][agent], agents["hour"][agent] == hour
@@ -121,7 +123,7 @@ def _rarity(batch: Batch, agents: Records) -> Floats:
 
 
 def _figures(counted: Tally, rarity: Floats, rows: Ints) -> Floats:
-    """A point for each of the rows, within the unit cube."""
+    """Return a point in the unit cube for each of the rows."""
     sums, usual = counted.sums[rows], counted.usual[rows]
     often, much, changes = (np.log2(1 + sums[:, at]) - usual[:, at] for at in range(3))
     columns = (rarity[rows], 0.5 + often / 8, 0.5 + much / 16, 0.5 + (much - often) / 16, 0.5 + changes / 8)

@@ -1,8 +1,8 @@
 """Impossible travel: an agent acts from a place that is not its own and that it could not have reached in the time.
 
-The configuration names the places of networks (`places`); other networks have no place, and passing through one of them
-hides no journey. A speed above that of an aircraft means a second machine or a detour. Within hours, work may have
-moved legitimately, and a place where several peers are is where it moved to.
+The configuration states the places of networks (`places`). Other networks have no place, and using such a network
+between two places hides no journey. A speed above that of an aircraft means a second machine or a detour. After some
+hours, the work may have moved legitimately, and a place that several peers use counts as the agent's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEAR_KM = 300.0
 """tolerance for the places of networks, in kilometres"""
 KM_PER_HOUR = 900.0
 LONGEST = 4.0
-"""hours"""
+"""maximum duration of a journey that is examined, in hours"""
 HOUR = 3_600_000_000
 
 AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("left", np.int64), ("is_there", np.bool_)])
@@ -54,7 +54,9 @@ def _cell(place: tuple[float, float]) -> int:
 
 
 def _km(one: Sequence[float], other: Sequence[float]) -> float:
-    """Along the great circle, by the haversine formula on a sphere of 6,371 km."""
+    """Return the distance along the great circle in kilometres, by the haversine formula on a sphere of radius
+    6,371 km.
+    """
     (a, b), (c, d) = map(math.radians, one), map(math.radians, other)
     half = math.sin((c - a) / 2) ** 2 + math.cos(a) * math.cos(c) * math.sin((d - b) / 2) ** 2
     return 2 * 6371 * math.asin(math.sqrt(min(1.0, half)))

@@ -1,7 +1,8 @@
 """A key in two places: a key is used in one network, then in another, and in the first again within half an hour.
 
-A move goes one way; two that hold the same key go to and fro. Networks that the agent has used for a day, or that
-several of its peers use, are its own (copies of one agent run in two places): between these it may.
+A move goes in one direction; two holders of the same key alternate between networks. An agent may alternate between
+networks of its own: networks that it has used for a day, or that several of its peers use, since copies of one agent
+may run in two places.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 SOON = 1800_000_000
-"""microseconds between being here and being here again"""
+"""maximum time between the last use of a network and the return to it, in microseconds"""
 ENOUGH = 2.0
-"""returns on one day"""
+"""number of returns on one day at which the key is reported"""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
@@ -36,7 +37,7 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report keys that are used in two networks at once."""
+    """Report keys that alternate between two networks."""
     findings = []
     for row, network, before, left in changes(batch, kept.agents):
         state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row]) >> 32

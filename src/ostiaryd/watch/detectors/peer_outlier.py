@@ -1,9 +1,9 @@
 """Peer outlier: an agent that has behaved unlike all of its peers for hours.
 
-Behaviour from the first day on is usual for an agent, so only a comparison with peers shows that it is wrong. Once in
-each hour of activity, the agent's last day (with a half-life of twelve hours) is compared with that of its peers
-without it: the size of its answers, the share of calls that write, send or destroy, the share of denials, and the
-number of calls. Each outlier is reported once a day.
+Behaviour since the first day is usual for an agent, so only a comparison with peers shows that it is wrong. Once in
+each hour of activity, the agent's past (with a half-life of twelve hours) is compared with that of its peers: the size
+of its answers, the share of calls that write, send or destroy, the share of denials, and the number of calls. Each
+outlier is reported at most once a day.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ WRITES, SENDS = (
 )
 FATAL = np.array([word(name) for name in ("destroy", "pay", "administer")], np.uint64)
 LEAST = np.array([0.4, 0.08, 0.06, 0.05, 0.05, 1.0])
-"""the spread of peers that is assumed, however alike they are: powers of two, and shares"""
+"""minimum spread that is assumed for each figure of the peers, in powers of two or as a share"""
 FAR = 4.5
-"""spreads"""
+"""number of spreads from the mean at which an agent is an outlier"""
 SIZED_AT, CALLS_AT = 5, 6
 CALLS = 40.0
-"""recent calls of an agent before it is compared with others"""
+"""minimum number of recent calls of an agent before it is compared with its peers"""
 PEERS_LEAST = 6
-"""smallest number of agents of a kind whose behaviour defines the usual one"""
+"""minimum number of peers that define the usual behaviour"""
 REPORTS = 30.0
 LEARNED = 16
-"""answers of an agent that are learned per hour, so that one agent cannot make its own level usual"""
+"""maximum number of answers of an agent that are learned per hour, so that one agent cannot make its own level usual"""
 AGAIN = 24
-"""hours"""
+"""minimum time between two reports about an agent, in hours"""
 
 AGENT = np.dtype(
     [
@@ -81,7 +81,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _report(rows: Ints, agents: Ints, group: Ints, kept: Kept, now: int) -> list[Anomaly]:
-    """Hold agents against their peers, who learn of them."""
+    """Return the outliers among these agents, and add the figures of the agents to those of their peers."""
     some = kept.agents["sums"][agents, CALLS_AT] >= CALLS
     rows, agents, group = rows[some], agents[some], group[some]
     figures = _figures(kept.agents[agents])
@@ -111,7 +111,9 @@ def _figures(state: Records) -> Floats:
 
 
 def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
-    """The others of each agent's group, as if each of the group had said as much as it."""
+    """Return the statistics of each agent's peers without the agent, as if each agent of the group had
+    contributed equally.
+    """
     rest = np.maximum(agents.astype(np.float64) - 1, 1)
     mean = ((rest + 1) * crowd.mean - figures) / rest
     square = ((rest + 1) * (crowd.spread**2 + crowd.mean**2) - figures**2) / rest
@@ -119,7 +121,7 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 
 def _add(batch: Batch, kept: Kept) -> None:
-    """Add the calls to the sums; the first answers of an hour teach the peers their usual size."""
+    """Add the calls to the sums of their agents, and learn the usual sizes from the first answers of an hour."""
     rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)

@@ -1,10 +1,9 @@
-"""Rate and volume: far more calls, bytes or records within ten minutes than this agent and its peers usually need, or
-answers many times as large as the answers that peers get from the same tool.
+"""Rate and volume: far more calls, bytes or records within ten minutes, or far larger answers, than usual.
 
-Exfiltration needs many calls, or large answers. A large read can hide in the busiest hours of an agent whose tools
-return answers of very different sizes, so each answer is also compared with the answers of its tool to all peers: the
-excess over eight times the usual size is summed in powers of two. `watch.model.tally` defines the usual level and how
-fast it may move.
+Usual is the level of this agent and its peers; `watch.model.tally` defines it and how fast it may move. Exfiltration
+needs many calls, or large answers. A large read can hide in the busiest hours of an agent whose tools return answers of
+very different sizes. Each answer is therefore also compared with the answers of its tool to all peers: the excess over
+eight times the usual size is summed in powers of two.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ SAYS = (
 LIMITS = Limits(least=(40.0, 256_000.0, 200.0, 5.0), unknown=(600.0, 50e6, 50_000.0, 20.0), most=(1e5, 1e10, 1e8, 60.0))
 LOUD = 4.0
 SLACK, MOST = 3.0, 6.0
-"""powers of two above the usual size that count as nothing, and the most that count beyond"""
+"""powers of two above the usual size that do not count, and the maximum number that counts beyond them"""
 LEARNED = 8
-"""answers of an agent that are learned per window, so that one agent cannot make its own level usual"""
+"""maximum number of answers of an agent that are learned per window, so that one agent cannot make its own
+level usual
+"""
 
 AGENT, ALL = tally_record(len(SAYS)), NOTHING
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS])

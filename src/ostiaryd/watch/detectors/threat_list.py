@@ -1,7 +1,7 @@
 """Threat list: a call came from a network, or a report named a value, that is on a threat list.
 
-The guard checks the values in a call before the call; this detector checks values that only the server sees. Nothing is
-learned or calibrated, so each match is reported, whatever the budget of alarms.
+The guard checks the values in a call before the call; this detector checks values that only the server sees. The
+detector learns nothing: it reports each match, whatever the budget of alarms.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Transition surprise: an agent uses its own tools in an order that neither it nor its peers usually have.
 
-The probability of a tool after the one before it, within a task, is learned from this agent and, while it has few
-steps, from its peers. Steps less probable than the agent's average add up over an hour (a CUSUM), more probable steps
-subtract, so one odd step has no effect and an odd sequence is found. An agent teaches at most a bounded number of steps
-a day, and its usual level never rises by more than one bit above its level when it became known.
+The probability of a tool after the tool before it, within a task, is learned from this agent and, while it has few
+steps, from its peers. Steps less probable than the agent's average add up over an hour (a CUSUM), and more probable
+steps subtract: one unusual step has no effect, and an unusual sequence is found. Peers learn a limited number of steps
+of an agent per day, and the usual level of an agent never rises by more than one bit above its level when it became
+known.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4
-"""tasks of an agent for which the last tool is kept; a further task replaces another"""
+"""number of tasks of an agent for which the last tool is stored; a further task replaces another"""
 STEPS, TOOLS = 96, 32
-"""buckets for the calls of an agent: pairs of tools, and the first of each pair"""
+"""number of counters of an agent for pairs of tools, and for the first tool of a pair"""
 PEER_STEPS, PEER_TOOLS = 1024, 64
 FULL = 250
-"""number of steps after one tool at which earlier days are halved"""
+"""maximum number of steps after one tool that an agent's counters learn; the counters are halved each day"""
 TAUGHT = 200
-"""steps of an agent a day that its peers learn of"""
+"""maximum number of steps of an agent per day that its peers learn"""
 PRIOR = 20.0
-"""steps that the word of peers is worth"""
+"""number of own steps that the estimate from the peers weighs as much as"""
 RARE, OTHERS = 0.1, 5.0
-"""the count of a step that no peer took, and of all these together"""
+"""prior count of each step of the peers, and of all their steps after one tool together"""
 MOST = 9.0
-"""bits of surprise that one step counts at most"""
+"""maximum surprise of one step, in bits"""
 SLACK = 1.5
 BAR = 20.0
 GROWN, PEERS_GROWN = 100.0, 300.0
-"""steps of an agent before it has a usual level of its own, and of its peers before anything is reported"""
+"""minimum number of steps of an agent, and of its peers, before their usual level is known"""
 KEEP = 0.9
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
@@ -91,7 +92,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The tool that was used before in the same task, 0 for none that is known; the newest are kept."""
+    """Return the tool that was used before in the same task, 0 if none is stored; store the newest tools."""
     slot = (task % TASKS).astype(np.int64)
     order = np.argsort(agent * TASKS + slot, kind="stable")
     agents_of, where, task, used = agent[order], slot[order], task[order], tool[order]
@@ -141,7 +142,9 @@ def _surprise(kept: Kept, of: Steps) -> Floats:
 
 
 def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
-    """The sum of the values of earlier rows with the same key; rows are in order, or `order` puts them so."""
+    """Return, for each row, the sum of the values of earlier rows with the same key. `order` is the time order
+    of the rows, if the rows are not in that order.
+    """
     turn = np.arange(len(keys)) if order is None else order
     turn = turn[np.argsort(keys[turn], kind="stable")]
     sums = np.empty(len(keys))
@@ -159,7 +162,7 @@ def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
 
 
 def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
-    """Return, for each step, the sum of surprise in this hour."""
+    """Return, for each step, the sum of excess surprise in this hour."""
     runs = Runs(agent, hour)
     first = runs.first
     start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
@@ -171,7 +174,7 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
-    """Reduce the weight of earlier days, and count the steps learned since then as usual."""
+    """Reduce the weight of earlier days, and add the steps of the day before to the usual level."""
     agents_of_new_day = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
     state = kept.agents[agents_of_new_day]
     for name in ("steps", "tools"):

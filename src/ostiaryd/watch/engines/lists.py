@@ -2,11 +2,11 @@
 
 A long list takes half a second, so `answer` parses it in a confined process that holds no secrets.
 
-STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): of each indicator that is valid now, the pattern
-is read if it lists alternative values: comparisons with `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR. Half of
-a conjunction is no indicator, so a pattern with AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped whole.
+STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): the pattern of each valid indicator is read if
+it lists alternative values: comparisons with `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR. A part of a
+conjunction is no indicator, so a pattern with AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped as a whole.
 
-Plain: one value per line; in a hosts file the second word; `#` and `;` begin a comment.
+Plain: one value per line; in a hosts file the second word of the line; `#` and `;` begin a comment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.provenance.noticing.threats import Kind, indicator
 
 MAX_MARKS = 100_000
-"""values on all lists together; a guard keeps them in about 10 MB"""
+"""maximum number of values on all lists together; a guard needs about 10 MB for them"""
 MAX_LIST_BYTES = 8 << 20
 MAX_PATTERN = 4000
 _KINDS: dict[str, Kind] = {
@@ -50,7 +50,7 @@ _OWN_HOSTS = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A parsed list; `until`: the first end of a validity, in microseconds."""
+    """A parsed list. `until` is the earliest end of validity of its indicators, in microseconds."""
 
     marks: frozenset[bytes]
     networks: frozenset[tuple[int, int]]
@@ -73,7 +73,7 @@ class _Bundle(msgspec.Struct):
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """An unparsed list; `spared`: hosts that no list may name."""
+    """An unparsed list. `spared` are hosts that no list may name."""
 
     form: Literal["stix", "plain"]
     body: bytes
@@ -89,7 +89,7 @@ for _name in ("idna", "punycode", "utf-8-sig"):  # else they are loaded when the
 
 
 def answer(body: bytes) -> bytes:
-    """Parse the list of a question, in the confined process; return the list, or the reason of a refusal."""
+    """Parse a list in the confined process; return the list, or the reason of a refusal."""
     unread = _unread(body)
     try:
         return _encode(parse_list(unread.form, unread.body, now=unread.now, spared=unread.spared))
@@ -98,7 +98,7 @@ def answer(body: bytes) -> bytes:
 
 
 def ask(unread: Unread) -> bytes:
-    """Encode the question for the confined process."""
+    """Encode an unparsed list for the confined process."""
     return _encode(unread)
 
 
@@ -113,7 +113,7 @@ def parse_answer(body: bytes) -> Listed:
 def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
     """Parse a list. Raises Malformed, or Invalid for a list that is empty or too long.
 
-    `spared`: our own hosts, which a foreign list must not make suspicious.
+    `spared`: hosts of this server, which a third party's list must not name.
     """
     if len(unverified_body) > MAX_LIST_BYTES:
         raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
@@ -146,12 +146,12 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
 
 
 def _is_above(value: str, spared: frozenset[str]) -> bool:
-    """Return whether it is one of these hosts, or a name above one."""
+    """Return whether the value is a host of `spared`, or a parent domain of such a host."""
     return any(host == value or host.endswith(f".{value}") for host in spared)
 
 
 def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
-    """Return the patterns that are valid now, and the first end of a validity. Raises Malformed."""
+    """Return the patterns that are valid now, and the earliest end of their validity. Raises Malformed."""
     try:
         bundle = _bundle(body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -187,7 +187,9 @@ def _pattern(pattern: str) -> list[tuple[Kind, str] | None]:
 
 
 def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
-    """`[a = 'x' OR b IN ('y', 'z')] OR [..]`. Raises Invalid for anything else."""
+    """Yield the values of a pattern of the form `[a = 'x' OR b IN ('y', 'z')] OR [..]`. Raises Invalid for any
+    other form.
+    """
     if len(pattern) > MAX_PATTERN:
         raise Invalid("the pattern is too long")
     rest = pattern.strip()
@@ -225,13 +227,13 @@ def _lines(body: bytes) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    """Return the words of a line without its comment."""
+    """Return the words of a line without its comment; empty for a comment line."""
     words = re.split(r"\s[#;]", line.strip(), maxsplit=1)[0].split()
     return [] if not words or words[0].startswith(("#", ";", "//")) else words
 
 
 def _value(words: list[str]) -> tuple[Kind, str] | None:
-    """Return the value of a line of a plain list."""
+    """Return the value of a line of a plain list, with its kind; None if there is none."""
     value = words[1] if len(words) == 2 and words[0] in ("0.0.0.0", "127.0.0.1", "::", "::1") else words[0]
     if len(words) > 2 or value.casefold() in _OWN_HOSTS:
         return None

@@ -1,4 +1,4 @@
-"""Warnings of neglected certificates: an entry for each, and a finding about the agent that holds it."""
+"""Warnings of neglected certificates: an entry for each, and a finding about the agent that holds the certificate."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ WARN = "cert.warn"
 FIND = "watch.find"
 DETECTOR = "neglected_certificate"
 POINTS = 1
-"""A certificate that ends is an outage, not a suspicion: the least that a finding has."""
+"""Points of the finding: the minimum, since an expired certificate is an outage, not a suspicion."""
 
 
 class OwnWarnings:
-    """The certificates of the server of which this process has warned; lives on the event loop."""
+    """Serial numbers of the server's own certificates of which this process has warned. Use it only on the
+    event loop.
+    """
 
     def __init__(self, world: World) -> None:
         self.serials: set[str] = set()
 
 
 class CertificateFigures(NamedTuple):
-    """Numbers of certificates: in force by profile, neglected, and with failed renewals; and the server's own ones."""
+    """Numbers of certificates: in force by profile, neglected, and with failed renewals; and the server's own
+    certificates.
+    """
 
     in_force: Counter[str]
     neglected: int
@@ -45,7 +49,9 @@ class CertificateFigures(NamedTuple):
 
 
 async def warn_of_certificates(world: World) -> None:
-    """Warn once of each certificate that is neglected, and once in each process of those of the server itself."""
+    """Warn once of each neglected certificate, and once per process of each certificate of the server that ends
+    soon.
+    """
     days = world.config.certificate_warning_days
     neglected = await world.db.scan(lambda reader: renewals.list_neglected(reader, now=world.now(), days=days))
     for certificate, failures in neglected:
@@ -86,7 +92,7 @@ def _day(at: int) -> str:
 
 
 def examine_certificates(reader: Reader, world: World) -> CertificateFigures:
-    """Return the figures of certificates, as `doctor` and the metrics show them."""
+    """Return the numbers of certificates that `doctor` and the metrics show."""
     now = world.now()
     in_force, failing = renewals.count_certificates(reader, now=now)
     neglected = renewals.count_neglected(reader, now=now, days=world.config.certificate_warning_days)

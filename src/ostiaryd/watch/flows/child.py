@@ -1,9 +1,9 @@
 """The process of the detectors: reads new entries of the ledger, and reports sightings. It writes nothing.
 
-    from the server: orders, one byte each: `w` there is something new; `m` send more of the snapshot; the end: stop
+    from the server: orders, one byte each: `w` new entries; `m` send more of the snapshot; end of the pipe: stop
     to the server: frames, see `ostiaryd.watch.model.frames`
 
-Of all such processes that there are for a database, one at a time is at work; another goes on when it ends.
+Of all these processes of a database, one works at a time; when it ends, another takes over.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from ostiaryd.watch.model.watcher import Watcher
 
 LOCK = 1
 ROUND = 2048
-"""entries that are read at once"""
+"""maximum number of entries of one read"""
 LEARN = 100_000
-"""entries of the past that the detectors learn from when they are at work for the first time"""
+"""number of earlier entries that the detectors learn from when they run for the first time"""
 IDLE_S = 1.0
-"""seconds between looks without a wake-up, for entries that another server wrote"""
+"""maximum time between two reads without an order, in seconds: another server may have written entries"""
 PAUSE_S = 0.01
-"""time between two reads: entries of one interval are read together"""
+"""minimum time between two reads, in seconds: entries of one interval are read together"""
 SAY_S = 0.1
-"""seconds between reports of the position while the process is behind"""
+"""minimum time between two reports of the position, in seconds"""
 PAGE = 1000
 CHUNK = 100
-"""pieces that are written in one transaction"""
+"""number of pieces that are written in one transaction"""
 SECOND = 1_000_000
 
 
 def main() -> None:
-    """Run the process of the detectors."""
+    """Run the process of the detectors until the server ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them and then ends this process
         signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
@@ -72,19 +72,19 @@ def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> 
 
 
 def pause_s(since_read: int) -> float:
-    """Return the seconds until the next read, `since_read` microseconds after the last one."""
+    """Return the time until the next read in seconds, `since_read` microseconds after the last read."""
     return max(0.0, PAUSE_S - since_read / SECOND)
 
 
 class Work:
     def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
-        """`reader` is on the connection that holds the lock: where the connection is lost, so is the lock."""
+        """Start on a `reader` whose connection holds the lock: if the connection is lost, the lock is lost too."""
         self._reader, self._given, self._out = reader, first_orders, out
         self._known = FactCache(self._reader)
         self._watcher = Watcher(detectors(), budget=first_orders.budget, peers_of=self._known.peers)
         self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
-        """parts of a snapshot that are still to be sent, last first"""
+        """parts of a snapshot that were not sent yet, in reverse order"""
         self._saved_at = self._read_at = boot_clock()
         """times of the last snapshot and of the last read, in microseconds"""
         self._unsaved = False
@@ -122,7 +122,9 @@ class Work:
                 self._save()
 
     def _round(self) -> bool:
-        """Read new entries, and examine waiting events that are due; return whether there may be more to read."""
+        """Read new entries, and examine waiting events that are due; return whether there may be more entries
+        to read.
+        """
         bodies = ledger.list_entry_bodies(self._reader, self._read_to, ROUND)
         events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
         self._waiting.add(event for event in events if event is not None)
@@ -137,14 +139,14 @@ class Work:
         return len(bodies) == ROUND
 
     def _rest(self) -> float:
-        """Return the seconds without work, unless an order arrives."""
+        """Return the maximum time to wait for an order, in seconds."""
         if self._has_unseen:
             return self._waiting.due_in(boot_clock()) / SECOND
         return SAY_S if self._is_ahead else IDLE_S
 
     @property
     def _has_unseen(self) -> bool:
-        """Return whether entries were read and not looked at."""
+        """Return whether some entries were read and not examined yet."""
         return self._read_to > self._watcher.position
 
     def _say_how_far(self) -> None:
@@ -156,7 +158,7 @@ class Work:
 
     @property
     def _is_ahead(self) -> bool:
-        """Return whether the position is ahead of the one reported last."""
+        """Return whether the position is ahead of the position that was reported last."""
         return self._watcher.position > self._said
 
     def _changed(self, action: str, object: str) -> None:
@@ -184,7 +186,9 @@ def _pieces(reader: Reader, generation: int) -> list[Piece]:
 
 
 def _wait(orders: FileIO, seconds: float) -> bytes:
-    """Return the next order, waiting at most `seconds`. Ends the process if the server is gone."""
+    """Return pending orders, waiting at most `seconds`; empty if none arrives. Ends the process if the server
+    is gone.
+    """
     ready, _, _ = select.select([orders], [], [], seconds)
     if not ready:
         return b""

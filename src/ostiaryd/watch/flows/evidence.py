@@ -1,7 +1,7 @@
 """Evidence for the reports of a guard: the DPoP proof that the agent itself sent with the call.
 
-A proof covers the method, the URI, the access token and the time, not the tool or its arguments. It shows that the
-agent called something at this guard just now. Each proof backs one entry. See docs/explanation/threat-model.md.
+A proof covers the method, the URI, the access token and the time, but not the tool or its arguments. It shows that the
+agent recently called this guard. Each proof counts for one entry. See docs/explanation/threat-model.md.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 
 EVIDENCE_US = 600_000_000
-"""Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
+"""Time for which the proof of a reported call is stored, in microseconds; detectors examine a call within
+milliseconds.
+"""
 FORGOTTEN_AT_ONCE = 5000
 FRESH_US = 300_000_000
-"""Longest time between the proof of a call and the report of it, in microseconds."""
+"""Maximum time between the proof of a call and its report, in microseconds."""
 
 
 class _Reported(msgspec.Struct):
@@ -38,11 +40,11 @@ _reported = json_decoder(_Reported)
 
 
 def is_proved(act: Act, numbers: Collection[int]) -> bool:
-    """Return whether these entries, on which a finding rests, are more than the word of guards.
+    """Return whether each of these entries, on which a finding rests, is proved and not only reported by a guard.
 
-    An entry is if the server saw the act itself, if the agent told of itself, or if the guard has shown the agent's own
-    proof for that call: by the key of the token, for that token, for this guard's resource, made within `FRESH_US` of
-    the report, and not used for another entry.
+    An entry is proved if the server observed the act itself, if the agent reported its own act, or if the guard sent
+    the agent's own proof of the call: by the key of the token, for that token, for this guard's resource, made within
+    `FRESH_US` of the report, and not used for another entry.
     """
     return all(_is_proved(act, number) for number in sorted(numbers))
 
@@ -68,7 +70,7 @@ def _is_proved(act: Act, number: int) -> bool:
 
 
 async def forget_evidence(world: World) -> None:
-    """Forget the proofs of calls that were reported more than `EVIDENCE_US` ago, in small batches."""
+    """Delete the proofs of calls that were reported more than `EVIDENCE_US` ago, in small batches."""
 
     def forget(tx: Tx) -> bool:
         ledger.forget_used_evidence(tx)

@@ -25,7 +25,7 @@ class FactCache:
         self._networks: dict[str, tuple[str, int] | None] = {}
 
     def tool(self, uri: str, tool: str) -> ToolSeen:
-        """Return the facts about a tool from the catalogue of its resource."""
+        """Return the facts about a tool from the catalogue of its resource; empty facts for an unknown tool."""
         if uri not in self._tools:
             if len(self._tools) >= MAX_KNOWN:
                 self._tools.clear()
@@ -46,7 +46,7 @@ class FactCache:
         }
 
     def model(self, agent: str) -> str:
-        """Return the model of the agent."""
+        """Return the model of the agent; empty for an unknown agent."""
         if agent not in self._models:
             if len(self._models) >= MAX_KNOWN:
                 self._models.clear()
@@ -55,14 +55,14 @@ class FactCache:
         return self._models[agent]
 
     def peers(self, agent: str) -> str:
-        """Agents of one kind that may use the same resources are peers."""
+        """Return the name of an agent's group of peers: agents of the same kind with scopes of the same resources."""
         agent_row = registry.get_agent(self._reader, agent)
         if agent_row is None:
             return ""
         return " ".join([agent_row.kind.value, *sorted({scope.partition(":")[0] for scope in agent_row.scopes})])
 
     def threat(self, network: str) -> tuple[str, int] | None:
-        """The threat list that knows a network."""
+        """Return the name and points of the threat list that has the network; None if no list has it."""
         if self._threats is None:
             self._threats = threats.load(self._reader)
         if network not in self._networks:
@@ -73,7 +73,7 @@ class FactCache:
         return self._networks[network]
 
     def forget(self, action: str, object: str) -> None:
-        """Drop the facts that an action may have changed."""
+        """Delete the facts that an action may have changed."""
         if action.startswith("resource."):
             self._tools.clear()
         elif action.startswith("threats."):

@@ -1,4 +1,4 @@
-"""Findings: each one is stored, and raises the risk of its agent and task, which guards learn from the feed."""
+"""Findings: each finding is stored, and raises the risk of its agent and task, which guards receive in the feed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from ostiaryd.watch.flows.evidence import is_proved
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, FindingId, Judgement, Sighting, Verdict
 
 MAX_CLAIMED = 30
-"""Points by which one guard without proofs can raise the risk of one agent; they halve like the risk."""
+"""Maximum number of points by which one guard without proofs can raise the risk of one agent; the points decay
+like the risk.
+"""
 UNPROVED = " (the word of one guard without the agent's proof: to isolate takes a second guard or a person)"
 Then = Callable[[Act, Finding], object]
-"""The response that runs in the act that stores a finding."""
+"""The response to a finding, which runs in the act that stores the finding."""
 
 
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
@@ -36,9 +38,9 @@ def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: t
 
 
 def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
-    """Store a sighting of the detectors once; return None if it is stored already, as after a restart.
+    """Store a sighting of the detectors; return None if it is stored already, for example after a restart.
 
-    An old event, found after the detectors were off, raises the risk by its present remainder.
+    If the event is old, for example after a time without detectors, its points decay before they raise the risk.
     """
     if store.progress(act.tx).is_stored(one.number, one.detector):
         return None
@@ -104,7 +106,9 @@ def _keep(
 
 
 def _claim(act: Act, agent: str, resource: str, points: int) -> int:
-    """Return how many of these points the guard may still claim about the agent, at most `MAX_CLAIMED` in all."""
+    """Return the number of points by which the guard may raise the agent's risk, within its limit
+    `MAX_CLAIMED`; count them.
+    """
     claimed = store.claimed(act.tx, agent, resource)
     granted = min(points, max(0, MAX_CLAIMED - claimed.points(act.now)))
     if granted:
@@ -114,7 +118,9 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
 
 
 async def forget_risks(world: World) -> None:
-    """Delete decayed risk scores, and decayed claims of guards without proofs."""
+    """Delete risk scores that have decayed, and points that guards without proofs have claimed and that have
+    decayed.
+    """
     before = world.now.horizon - OVER_AFTER
 
     def forget(tx: Tx) -> None:
@@ -125,7 +131,7 @@ async def forget_risks(world: World) -> None:
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:
-    """Raise the risk of an agent or a task, with a delta for guards."""
+    """Raise the risk of an agent or a task, and send the new risk to guards."""
     risk = registry.get_risk(act.tx, subject).raised(points, act.now)
     registry.put_risk(act.tx, subject, risk)
     tell(act, RiskDelta(subject, risk.millis, risk.at))
@@ -139,7 +145,7 @@ def find_finding(reader: Reader, id: str) -> Finding:
 
 
 def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
-    """A person says whether there was something; the detectors hear of it through the ledger, once for each finding.
+    """Store a person's judgement of findings. An entry for each agent makes the judgement known to the detectors.
 
     Raises NotFound, Conflict for a finding that was judged before.
     """
@@ -161,12 +167,12 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
 
 
 def nothing(act: Act, finding: Finding) -> None:
-    """Respond to nothing: the default without playbooks."""
+    """Do nothing: the response of a server without playbooks."""
 
 
 def begin(tx: Tx) -> None:
-    """Begin at the present end of the ledger if the detectors have never run: they learn from earlier entries and
-    report nothing.
+    """If the detectors have never run, set their position to the end of the ledger: they learn from earlier
+    entries and report nothing about them.
     """
     if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

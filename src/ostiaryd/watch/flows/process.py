@@ -1,7 +1,7 @@
-"""The server's side of the detectors: starts their process, wakes it after each commit, and stores its findings.
+"""The detectors on the side of the server: starts their process, notifies it of each commit, and stores its findings.
 
-Findings are stored in order, one act each. If an act fails, or the process ends, the process is started again from its
-last snapshot: `keep` skips the findings that are stored already.
+Findings are stored in order, each in its own act. If an act fails, or the process ends, the process is started again
+from its last snapshot: `keep` skips the findings that are stored already.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ CHILD = "ostiaryd.watch.flows.child:main"
 NICE = 5
 SNAPSHOT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0, 30.0)
-"""before it is started anew, longer each time it does not get far"""
+"""Pauses before the process is started again, in seconds: longer after each run of less than a minute."""
 MAX_BEHIND_S = 5.0
-"""seconds that the detectors may take to look at an entry"""
+"""maximum time until the detectors have examined an entry, in seconds"""
 MAX_UNSAVED_S = 300
-"""seconds that the process of another server may take to save its position"""
+"""maximum time until another server's process has saved its position, in seconds"""
 SECOND = 1_000_000
 OFF = "off"
 log = logging.getLogger("ostiary")
@@ -46,8 +46,8 @@ log = logging.getLogger("ostiary")
 
 @dataclass(slots=True)
 class State:
-    """`phase`: starting, standby (another process of this database is at work), working, ended, or off (the extra
-    `detect` is not installed).
+    """The state of the detectors. `phase`: starting, standby (another process of this database runs them),
+    working, ended, or off (the extra `detect` is not installed).
     """
 
     phase: str = "starting"
@@ -58,17 +58,17 @@ class State:
     starts: int = 0
     pid: int = 0
     error: str = ""
-    """the reason why the process ended last time"""
+    """the reason for the last end of the process; empty before the first"""
     failing: dict[str, str] = field(default_factory=dict)
-    """detectors that failed on events, and how: of these they have noticed nothing"""
+    """detectors that failed, each with the error: they examined no events of that batch"""
     narrowing: dict[str, float] = field(default_factory=dict)
     """the narrowing budget of statistical detectors"""
     unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
-    """findings to which the response failed"""
+    """findings whose response failed"""
 
 
 class Watch:
-    """The detectors' process as the server knows it; lives on the event loop."""
+    """The server's handle of the detectors' process. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -102,7 +102,7 @@ class Watch:
             await _end(child)
 
     async def _take(self, frame: Frame, then: Then, generation: int) -> int:
-        """Carry out the request of a frame; return the generation of the snapshot that is being written."""
+        """Process a frame; return the generation of the snapshot that is being written."""
         world, state = self._world, self.state
         match frame:
             case Standby():
@@ -128,8 +128,8 @@ class Watch:
         return generation
 
     async def _keep(self, one: Sighting, then: Then) -> None:
-        """Store a sighting; if its responses fail, store it without them, so that it is not lost and does not block
-        others.
+        """Store a sighting. If its response fails, store the sighting without a response: it is not lost, and
+        does not block others.
         """
         world = self._world
         if store.progress(world.db.read()).is_stored(one.number, one.detector):
@@ -147,7 +147,7 @@ class Watch:
             self._order(b"w")
 
     def _order(self, order: bytes) -> None:
-        """Send an order unless earlier orders still wait: a process that reads those looks at everything new anyway."""
+        """Send an order to the process. An order to read new entries is left out while an earlier order is unsent."""
         child = self._child
         if child is not None and child.stdin is not None and not child.stdin.is_closing():
             if order == b"w" and child.stdin.transport.get_write_buffer_size():
@@ -155,7 +155,7 @@ class Watch:
             child.stdin.write(order)
 
     async def settled(self, number: int, *, within_s: float) -> bool:
-        """Return whether the detectors have looked at that entry, at once or within that time."""
+        """Return whether the detectors have examined the entry, waiting at most `within_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self.state.position <= number:
@@ -164,7 +164,9 @@ class Watch:
         return self.state.position > number
 
     async def examine(self) -> str:
-        """Describe the detectors, proved by the newest entry. Raises Conflict if they are off, failing or behind."""
+        """Describe the detectors, after they have examined the newest entry. Raises Conflict if they are off,
+        failing or behind.
+        """
         state, reader = self.state, self._world.db.read()
         last = ledger.get_head(reader)[0].size - 1
         if state.phase == OFF:
@@ -188,7 +190,7 @@ class Watch:
         return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
-        """Check the position in the snapshots of another server's process. Raises Conflict if it is behind."""
+        """Check the saved position of another server's process. Raises Conflict if the position is behind."""
         saved = store.progress(reader).snapshot
         position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
         body = ledger.get_entry_body(reader, position) if position <= last else None
@@ -205,7 +207,7 @@ class Watch:
 
 
 async def _end(child: Process) -> None:
-    """Close the orders, which ends the process; kill it if it hangs."""
+    """Close the pipe for orders, which ends the process; kill the process if it does not end."""
     if child.stdin is not None:
         child.stdin.close()
     with suppress(TimeoutError):
@@ -218,13 +220,13 @@ async def _end(child: Process) -> None:
 
 
 def detectors_off() -> str:
-    """Return which detectors are off where the extra `detect` is not installed."""
+    """Return the message that all detectors are off because numpy is not installed."""
     names = detector_names()
     return f"{len(names)} detectors are off, because numpy is not installed: {', '.join(names)}"
 
 
 async def watch(world: World, *, then: Then) -> None:
-    """Keep the detectors at work; `then` happens in the act in which a finding is kept.
+    """Keep the process of the detectors running; `then` runs in the act that stores a finding.
 
     Without numpy, log which detectors are off and return.
     """

@@ -11,9 +11,7 @@ from ostiaryd.watch.model.telemetry import Activity, Done
 
 
 def take(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
-    """Record telemetry: an entry for each kind of act. `records`: the number of sent records, rejected
-    ones included.
-    """
+    """Record telemetry: an entry for each kind of act. `records` is the number of sent records, with rejected ones."""
     act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
     act.further_entries = [_entry(act, caller, activity, counted) for activity, counted in done.items()]
 
@@ -37,5 +35,5 @@ def _entry(act: Act, caller: Caller, activity: Activity, done: Done) -> Entry:
 
 
 def flood(act: Act, *, refused: int) -> None:
-    """Record a flood of telemetry at a bounded rate, so that the detectors see it."""
+    """Record that an agent floods the server with telemetry; detectors read the entry."""
     act.entry.detail = {"refused": refused}

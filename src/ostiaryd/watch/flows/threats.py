@@ -1,4 +1,6 @@
-"""Operations on threat lists: add, refresh, remove. Guards get each change on the feed, detectors from the ledger."""
+"""Operations on threat lists: add, refresh, remove. Guards receive each change in the feed, detectors read it
+in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ MAX_LISTS = 16
 SECOND = 1_000_000
 EVERY = 3600 * SECOND
 AGAIN = 600 * SECOND
-"""after it could not be fetched, and at the earliest, whatever ends on it: each change goes to every guard"""
+"""Minimum time between two fetches of a list, in microseconds: each change is sent to every guard."""
 OLD = 86_400 * SECOND
-"""A list that was not fetched for so long is named by the doctor."""
+"""Age of a list from which `doctor` reports it, in microseconds."""
 
 
 def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
-    """A list with nothing on it yet, which is due. Raises Invalid, Conflict (`name_taken`, `too_many_lists`)."""
+    """Add an empty threat list that is due for a fetch. Raises Invalid, Conflict (`name_taken`, `too_many_lists`)."""
     registry.note(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
         raise Invalid(f"points are 1 to {MOST}")
@@ -63,12 +65,12 @@ def find(reader: Reader, name: str) -> ThreatSource:
 
 
 def begin(tx: Tx, source: ThreatSource) -> bool:
-    """Take it upon oneself to fetch it; whether no other process has."""
+    """Claim the fetch of a list; return false if another process has claimed it, or the list is not due."""
     return store.claim(tx, source.list_id, until=tx.now + AGAIN)
 
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
-    """Return whether the content of the list differs from the stored content."""
+    """Return whether the values of the fetched list differ from the stored values."""
     loaded = store.loaded(reader, source.list_id)
     return loaded is None or loaded.marks != listed.marks
 
@@ -95,29 +97,29 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
 
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
-    """Record a successful fetch. The list is due again within the hour, or when one of its values expires."""
+    """Record a successful fetch. The list is due again within an hour, earlier if one of its values expires earlier."""
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
 def fail(tx: Tx, source: ThreatSource, why: str) -> None:
-    """Record a failed refresh; the content stays."""
+    """Record a failed fetch; the stored content does not change."""
     store.fail(tx, source.list_id, why[:200])
 
 
 def spared(config: Config) -> frozenset[str]:
-    """Hosts that no list may make suspicious: our own."""
+    """Return the hosts of this server, which no list may name."""
     return frozenset({config.trust_domain, urlsplit(config.public_url).hostname or ""})
 
 
 def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
-    """Return the number of lists, and the old ones in words."""
+    """Return the number of lists, and a description of each old list."""
     sources = store.sources(reader)
     is_old = partial(_is_old, now=now)
     return len(sources), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, sources)]
 
 
 def _is_old(source: ThreatSource, *, now: int) -> bool:
-    """Return whether the list is older than `OLD`, or was never fetched."""
+    """Return whether a list with a URL is older than `OLD`, or could never be fetched."""
     is_empty = bool(source.failed) and not source.refreshed_at
     return bool(source.url) and (is_empty or now - (source.refreshed_at or source.created_at) > OLD)

@@ -1,7 +1,7 @@
-"""Facts and rules of findings, and the contract of detectors. Pure.
+"""Facts and rules of findings, and the contract of detectors. Pure functions.
 
-Everything that this package exports works without numpy. The detectors' own modules (`batch`, `detector`, `memory`,
-`watcher`, ...) need numpy; import these modules directly, in the detectors' process only.
+The exports of this package work without numpy. The detectors' own modules (`batch`, `detector`, `memory`, `watcher`,
+...) need numpy; import these modules directly, and only in the detectors' process.
 """
 
 from ostiaryd.watch.model.finding import (

@@ -1,7 +1,7 @@
 """A batch: new events as columns, the input of detectors.
 
 A column is computed on first use. Words (tools, keys, networks) are 64-bit hashes, stable across restarts, so that a
-detector can store them; 0 means absent. Two words may collide, so a hash only ever raises suspicion.
+detector can store them; 0 means absent. Two words may have the same hash, so an equal hash must never lower suspicion.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 NOBODY = 0
-"""the row of the state for events without an agent"""
+"""the row of events without an agent"""
 MAX_WORDS = 1 << 16
 LATE = 60_000_000
-"""microseconds"""
+"""delay above which a report counts as late, in microseconds"""
 _DENIED = frozenset({"deny", "refused"})
 _QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
-"""Codes of refusals that wait for a person's answer, or that a response caused: they say nothing about the agent."""
+"""Reason codes of denials that wait for a person, or that a response caused: they do not count against the agent."""
 
 
 @lru_cache(MAX_WORDS)
 def word(text: str) -> int:
-    """64 bits that stand for a word; 0 for none."""
+    """Return the 64-bit hash of a text; 0 for an empty text."""
     return int.from_bytes(blake2s(text.encode(), digest_size=8).digest(), "big") if text else 0
 
 
 class Batch:
     """Events sorted by agent, and by time for each agent; at least one event.
 
-    `agent` is the row of the event's agent in the records of agents, `peers` that of its group of peers.
+    `agent` is the row of the event's agent in the records of agents, `peers` the row of its peers in the records of
+    peers.
     """
 
     def __init__(self, events: Sequence[Event], agent: Sequence[int] | Ints, peers: Sequence[int] | Ints) -> None:
-        """`events` in the order in which they happened, with the two rows of each."""
+        """Sort `events`, which are in time order, with the two rows of each event."""
         rows = np.asarray(agent, np.int64)
         order = np.argsort(rows, kind="stable")
         self.events: list[Event] = [events[i] for i in order.tolist()]
@@ -56,7 +57,9 @@ class Batch:
 
     @cached_property
     def first(self) -> Ints:
-        """The row of the first event of each agent: for `np.add.reduceat`, and with `agent` for who they are."""
+        """The row of the first event of each agent: the indices for `np.add.reduceat`; `agent[first]` are the
+        agents.
+        """
         return np.flatnonzero(np.diff(self.agent, prepend=-1))
 
     @cached_property
@@ -91,7 +94,7 @@ class Batch:
 
     @cached_property
     def depth(self) -> Ints:
-        """Through how many agents it came."""
+        """The number of agents through which each event came."""
         return np.array([len(event.actors) for event in self.events], np.int64)
 
     @cached_property
@@ -101,7 +104,7 @@ class Batch:
 
     @cached_property
     def is_refused(self) -> Flags:
-        """True for denials other than a question to a person."""
+        """True for denials and refusals, unless all their reasons are in `_QUESTIONS`."""
         return self.is_denied & np.array(
             [not event.reasons or not _QUESTIONS.issuperset(event.reasons) for event in self.events], np.bool_
         )
@@ -110,8 +113,8 @@ class Batch:
     def is_call(self) -> Flags:
         """True for calls of a tool.
 
-        A result that arrives later is an event of its own and no second call, and an agent's own telemetry (`~/tool`)
-        moves no bar.
+        A result that arrives later is an event of its own, not a second call. An agent's own telemetry (`~/tool`) does
+        not count.
         """
         return np.array(
             [event.tool != "" and event.action != "tool.result" and event.tool[0] != "~" for event in self.events],
@@ -125,7 +128,7 @@ class Batch:
 
     @cached_property
     def is_late(self) -> Flags:
-        """True for events that a guard reported long after they happened: they do not count as present."""
+        """True for events that a guard reported long after they happened: they do not count in the present window."""
         return np.array([event.late > LATE for event in self.events], np.bool_)
 
     @cached_property
@@ -145,7 +148,7 @@ class Batch:
 
     @cached_property
     def classes(self) -> Words:
-        """All data classes of the tool together."""
+        """Hashes of the data classes of the tools, all classes of a tool together."""
         return _words(" ".join(event.classes) for event in self.events)
 
     @cached_property
@@ -190,7 +193,7 @@ class Batch:
 
     @cached_property
     def agent_word(self) -> Words:
-        """The agent as a word, which stays the same where its row does not."""
+        """Hashes of the agents, which remain the same if the row of an agent changes."""
         return _words(event.agent for event in self.events)
 
     @cached_property

@@ -16,18 +16,20 @@ from ostiaryd.watch.model.runs import Floats
 
 DAY = 86_400_000_000
 KEEP = 0.9
-"""the weight that is left after a day"""
+"""the weight of earlier days that remains after a day"""
 SUMS = ("n", "sum", "squares")
 
 
 def crowd_record(count: int) -> Record:
-    """Return the record type of `count` figures: sums of all days before `day`, and of that day."""
+    """Return the record type of `count` figures: sums over all days before `day`, and sums of that day."""
     some = (np.float32, (2, count))
     return np.dtype([("day", np.int32), ("n", np.float32, (2, 1)), ("sum", *some), ("squares", *some)])
 
 
 class Crowd(NamedTuple):
-    """A row for each group: how often something was learned, and a column for each figure."""
+    """Statistics of groups: a row for each group with the number of learned values, and mean and spread in a
+    column for each figure.
+    """
 
     n: Floats
     mean: Floats
@@ -35,9 +37,9 @@ class Crowd(NamedTuple):
 
 
 def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SUMS) -> None:
-    """Begin a new day for these groups: their earlier days count from now on.
+    """Begin a new day for these groups: the values of earlier days count from now on.
 
-    `now` in microseconds. Each field in `names` has the earlier days first, and the present day second.
+    `now` is in microseconds. Each field in `names` has the earlier days first, and the present day second.
     """
     groups_of_new_day = np.unique(groups)
     groups_of_new_day = groups_of_new_day[crowds["day"][groups_of_new_day] != now // DAY]
@@ -50,7 +52,7 @@ def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SU
 
 
 def usual(crowds: Records, groups: Ints) -> Crowd:
-    """Return the mean and the spread of the figures of these groups."""
+    """Return the mean and the spread of the figures of these groups on earlier days."""
     state = crowds[groups]
     n = state["n"][:, 0].astype(np.float64)
     some = np.maximum(n, 1)

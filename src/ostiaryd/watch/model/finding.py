@@ -13,7 +13,7 @@ MAX_WHY = 500
 
 
 class Verdict(StrEnum):
-    """A person's judgement of a finding. A real one returns its alarm to the budget of statistical detectors."""
+    """A person's judgement of a finding. If it is real, its alarm returns to the budget of statistical detectors."""
 
     REAL = "real"
     FALSE_ALARM = "false_alarm"
@@ -22,15 +22,16 @@ class Verdict(StrEnum):
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict
     by: str
-    """an administrator, or a person"""
+    """the administrator or person who judged"""
     at: int
     why: str
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Times in microseconds; `entries` are indices of the ledger, the newest last; `incident` is the case it is in.
+    """A finding. Times are in microseconds; `entries` are indices of the ledger, newest last; `incident` is the
+    incident of the finding.
 
-    `agent` is empty if no agent caused the event; then `resource` names its place.
+    `agent` is empty if no agent caused the event; then `resource` is the place of the event.
     """
 
     finding_id: FindingId
@@ -45,18 +46,20 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incident: str | None = None
     resource: str | None = None
     score: float = 0.0
-    """the multiple of the usual; 0: a guard reported it"""
+    """ratio to the usual value; 0 if a guard reported the finding"""
     judgement: Judgement | None = None
     is_proved: bool = True
-    """False: one guard says so, and has not shown the agent's own proof of the call"""
+    """false if only a guard reported the call, without the agent's own proof"""
     may_narrow: bool = True
-    """False: a statistical detector outside of its budget; playbooks may tell people, and take no work away"""
+    """false if a statistical detector is beyond its budget; then playbooks may notify people, but not restrict
+    the agent
+    """
 
 
 class Progress(msgspec.Struct, frozen=True):
     """The progress of the detectors.
 
-    `stored` and `stored_by`: the entry and the detector up to which findings are stored; -1: the detectors never ran.
+    `stored` and `stored_by`: the entry and the detector up to which findings are stored; -1 if the detectors never ran.
     """
 
     stored: int

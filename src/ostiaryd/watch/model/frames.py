@@ -11,14 +11,14 @@ from ostiaryd.watch.model.sighting import Piece, Sighting
 class Orders(msgspec.Struct, frozen=True):
     database: str
     budget: float
-    """the share of an agent's tasks that statistical detectors may narrow by mistake"""
+    """share of tasks in which statistical detectors may restrict an agent by mistake"""
     snapshot_s: float
     places: str = ""
-    """the file that says where networks are"""
+    """file with the places of networks"""
 
 
 class Standby(msgspec.Struct, frozen=True, tag="standby"):
-    """Another process has the detectors of this database; it goes on when that one ends."""
+    """Another process runs the detectors of this database; this process takes over when the other process ends."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -34,24 +34,24 @@ class Findings(msgspec.Struct, frozen=True, tag="told"):
 
 
 class Examined(msgspec.Struct, frozen=True, tag="seen"):
-    """All entries below `position` were examined, and their findings sent."""
+    """All entries below `position` were examined, and their findings were sent."""
 
     position: int
     agents: int
     failing: dict[str, str]
-    """detectors that failed on events, and how"""
+    """detectors that failed, each with the error"""
     narrowing: dict[str, float]
     """see `Narrowing.status`"""
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
-    """A part of a snapshot; the next one comes when it is asked for."""
+    """A part of a snapshot; the server requests the next part."""
 
     pieces: list[Piece]
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
-    """The snapshot, after all of its pieces, and the keys of pieces that are gone."""
+    """The snapshot, sent after all of its pieces, and the keys of removed pieces."""
 
     snapshot: bytes
     gone: list[str]

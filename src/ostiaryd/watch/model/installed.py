@@ -9,17 +9,17 @@ from pkgutil import iter_modules
 
 PACKAGE = "ostiaryd.watch.detectors"
 INSTALL = 'pip install "ostiary[server,detect]"'
-"""The command that turns the detectors on."""
+"""The command that installs the detectors' dependencies."""
 
 
 def can_detect() -> bool:
-    """Return whether the detectors can run: whether numpy is installed."""
+    """Return whether the detectors can run: numpy must be installed."""
     return find_spec("numpy") is not None
 
 
 @cache
 def detector_names() -> tuple[str, ...]:
-    """Return the names of all detectors in alphabetical order: the modules of their folder."""
+    """Return the names of all detectors in alphabetical order."""
     spec = find_spec(PACKAGE)
     assert spec is not None
     return tuple(sorted(module.name for module in iter_modules(spec.submodule_search_locations)))

@@ -1,7 +1,7 @@
-"""The memory of behaviour: rows for agents and for groups of peers, and the records of each detector in them.
+"""The memory of behaviour: rows for agents and for groups of peers, and the records of each detector in these rows.
 
-The memory grows with the active agents, and drops agents that were inactive for long. It is saved in pieces, each with
-a key: the records of an agent in one piece (`ag_..`), those of a group of peers (`peers/..`), and those for all
+The memory grows with the active agents, and removes agents that were inactive for long. It is saved in pieces, each
+with a key: the records of an agent in one piece (`ag_..`), those of a group of peers (`peers/..`), and those for all
 (`all/..`).
 """
 
@@ -18,15 +18,15 @@ from ostiaryd.watch.model.detector import Detector, Record, zeros
 from ostiaryd.watch.model.sighting import Part, Piece
 
 FIRST = 64
-"""rows at the beginning"""
+"""number of rows at the beginning"""
 MAX_PEERS = 4096
 OTHERS = 1
-"""the row of the peers that found no row of their own"""
+"""row of all groups of peers beyond `MAX_PEERS`"""
 _SPECIAL = {"nobody": NOBODY, "others": OTHERS}
 FORGET_S = 90 * 86_400
 CHUNK = 1 << 16
 TOLD = 6
-"""Findings about an agent that are remembered, so as not to repeat them."""
+"""Number of reported findings about an agent that are stored, so as not to repeat them."""
 OWN: Record = np.dtype(
     [
         ("seen", np.uint32),
@@ -34,8 +34,9 @@ OWN: Record = np.dtype(
         ("told", np.dtype([("what", np.uint16), ("at", np.uint16), ("points", np.uint8)]), (TOLD,)),
     ]
 )
-"""The record of an agent beside the records of detectors: the time of its last event (seconds), its peers (0: not
-looked up), its last reported finding (0: none), and the minute of that report (modulo 2^16).
+"""The record of an agent beside the records of detectors: the time of its last event (seconds), its peers (0:
+not looked up), and its last reported findings: each with its topic (0: none), the minute of its report (modulo
+2^16), and its points.
 """
 
 
@@ -50,9 +51,9 @@ class Memory:
         self._peers: dict[int, int] = {}
         self._room = OTHERS + 1
         self._is_new = np.zeros(FIRST, np.bool_)
-        """agents that changed since they were last saved"""
+        """agents that changed since the last save"""
         self._saved: dict[str, int] = {}
-        """the hash of each saved piece that is not an agent's"""
+        """the hash of each saved piece that does not belong to an agent"""
         self._gone: list[str] = []
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class Memory:
         return len(self._rows) - 1
 
     def row(self, agent: str) -> int:
-        """The row of an agent; a new one is all zeros."""
+        """Return the row of an agent; a new agent gets a row of zeros."""
         short = _short(agent)
         row = self._rows.get(short)
         if row is None:
@@ -75,7 +76,7 @@ class Memory:
         return _long(self._names[row])
 
     def peers(self, group: int) -> int:
-        """The row of a group of peers, by its hash."""
+        """Return the row of a group of peers, by the hash of the group."""
         row = self._peers.get(group)
         if row is None:
             if len(self._peers) >= MAX_PEERS:
@@ -94,12 +95,12 @@ class Memory:
         self.own["seen"][rows] = now_s
 
     def change(self, agent: str) -> None:
-        """Forget the peers of an agent, since a fact about it has changed."""
+        """Forget the peers of an agent, since a fact about the agent has changed."""
         if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 
     def forget(self, *, now_s: int) -> int:
-        """Drop agents that have not acted for long; how many."""
+        """Remove agents that were inactive for `FORGET_S` seconds; return their number."""
         last_seen = self.own["seen"]
         old = [name for name, row in self._rows.items() if row != NOBODY and int(last_seen[row]) < now_s - FORGET_S]
         for name in old:
@@ -116,7 +117,7 @@ class Memory:
 
     @property
     def layout(self) -> list[Part]:
-        """The parts of a piece, in order."""
+        """Return the parts of a piece, in order."""
         return [
             Part(name, repr((one.AGENT.descr, one.PEERS.descr, one.ALL.descr)), one.AGENT.itemsize, one.PEERS.itemsize)
             for name, one in self.detectors.items()
@@ -147,7 +148,7 @@ class Memory:
                 yield Piece(f"all/{name}/{start:08x}", body[start : start + CHUNK])
 
     def load(self, layout: Sequence[Part], pieces: Iterable[Piece]) -> None:
-        """Load a saved memory into an empty one, for detectors whose form of records is unchanged."""
+        """Load a saved memory into an empty memory, for detectors whose record types have not changed."""
         same = set(layout) & set(self.layout)
         names = {part.detector for part in same}
         for key, body in pieces:
@@ -184,9 +185,7 @@ class Memory:
 
 
 def _short(agent: str) -> str | bytes:
-    """Return an id in 16 bytes, which takes half of the memory of its text. An id of another form is
-    returned unchanged.
-    """
+    """Return an id as 16 bytes, to save memory. An id of another form is returned unchanged."""
     if len(agent) == 35 and agent.startswith("ag_"):
         with suppress(ValueError):
             short = bytes.fromhex(agent[3:])

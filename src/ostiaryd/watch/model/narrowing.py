@@ -1,19 +1,20 @@
-"""The choice of the findings that may restrict an agent without a person: certain ones, and rare ones within a budget.
+"""The choice of the findings that may restrict an agent without a person: certain findings, and rare ones within a
+budget.
 
 A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all findings of statistical
-detectors about it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the
-budget's share of the trials of the agent's peers (of all agents, where the peers have too few) scored as high. Scores
-are counted with a memory that halves, so the test follows the deployment's own traffic. Before there are enough
-trials for such a share to mean anything, statistical detectors only inform.
+detectors about it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the budget's
+share of the trials of the agent's peers (of all agents, if the peers have too few) had such a score. The counts of
+scores are halved from time to time, so the test follows the deployment's own traffic. Until there are enough trials for
+such a share, statistical detectors only inform.
 
-A test alone promises nothing on a stream that drifts or is attacked. Two accounts do, on every stream: each trial
-that was narrowed spends one, and gets it back if a person says that the alarm was real. The account of all agents
+The test alone gives no guarantee on a stream that drifts or is attacked. Two accounts do, on every stream: each trial
+that was narrowed spends one alarm, which is returned if a person judges the alarm real. The account of all agents
 begins empty and earns the budget with each trial, so of N trials at most `budget * N` are narrowed by mistake. The
-account of an agent begins with one, so of an agent's n trials at most `1 + budget * n` are.
+account of an agent begins with one alarm, so of an agent's n trials at most `1 + budget * n` are.
 
-A trial that a person calls an attack, or of which there is certain evidence, is no longer counted as usual. Of one
-agent, at most `MOST_ALARMS` trials with a rare score are counted until a person judges them. So one agent cannot make a
-high score usual for all agents.
+A trial that a person judges an attack, or for which there is certain evidence, no longer counts as usual. For one
+agent, at most `MOST_ALARMS` trials with a rare score count until a person judges them. One agent can therefore not make
+a high score usual for all agents.
 """
 
 from __future__ import annotations
@@ -28,24 +29,22 @@ from ostiaryd.watch.model.runs import Runs
 
 NAME = "narrowing"
 TRIALS = 4
-"""trials of an agent at once (a power of two); one more replaces another"""
+"""number of trials of an agent at a time (a power of two); a further trial replaces another"""
 NOTICED = 8
-"""earlier trials of an agent with a finding that no person has judged"""
+"""maximum number of earlier trials with a finding that are stored until a person judges them"""
 MOST_ALARMS = 4
-"""trials of an agent with a rare score that are counted before a person has judged them"""
+"""maximum number of trials of an agent with a rare score that count before a person has judged them"""
 MOST_A_DAY = 200
-"""maximum number of trials of an agent that count on one day, so that no agent teaches the others by a
-flood of tasks
-"""
+"""maximum number of trials of an agent that count on one day, so that a flood of tasks cannot change the counts"""
 CAP = 8.0
-"""maximum of the account of all agents: alarms that may come at once"""
+"""maximum balance of the account of all agents: the number of alarms that may occur at once"""
 MEMORY = 16.0
-"""expected alarms after which all counts halve"""
+"""expected number of alarms after which all counts are halved"""
 SCORES = 101
 UNCOUNTED = 128
-"""added to the score of a trial that is not counted, because too many of its agent's trials had rare scores"""
+"""added to the score of a trial that does not count, because too many trials of its agent had rare scores"""
 OUT = 255
-"""the score of a trial that is no longer counted as usual"""
+"""the score of a trial that no longer counts as usual"""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
@@ -71,17 +70,19 @@ class Records:
     AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
-        """Find nothing."""
+        """Return no anomalies."""
         return []
 
 
 class Narrowing:
     def __init__(self, *, budget: float) -> None:
-        """`budget`: the share of trials that may be narrowed by mistake; 0: statistical detectors only inform."""
+        """Set the `budget`: the share of trials that may be narrowed by mistake; with 0, statistical detectors
+        only inform.
+        """
         self._budget = budget
 
     def begins(self, batch: Batch, kept: Kept) -> list[int]:
-        """Return the rows with which a trial begins, in the order in which they happened."""
+        """Return the rows that begin a trial, in time order."""
         rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
         if len(rows) == 0:
             return []
@@ -95,7 +96,7 @@ class Narrowing:
         return rows_in_order
 
     def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
-        """Begin a trial: count it, and earn its share of an alarm."""
+        """Begin a trial: count it, and credit its share of an alarm to the accounts."""
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
         lowest = agent["noticed"].argmin()
@@ -117,7 +118,9 @@ class Narrowing:
                 scores *= 0.5
 
     def judge(self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool) -> bool:
-        """Return whether a finding about a trial may narrow the agent; the finding counts in the trial's score."""
+        """Return whether a finding about a trial may narrow the agent, and add the finding to the score of the
+        trial.
+        """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
         is_known = bool(agent["trial"][slot] == trial)
@@ -148,7 +151,7 @@ class Narrowing:
         return may
 
     def learn_judgement(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
-        """Take a person's judgement of the findings of that many trials of an agent."""
+        """Learn a person's judgement of findings, which are about `trials` trials of an agent."""
         agent = kept.agents[row]
         if is_real:
             agent["spent"] = max(0.0, agent["spent"] - agent["open"])
@@ -161,8 +164,8 @@ class Narrowing:
         agent["noticed"], agent["open"] = 0, 0
 
     def status(self, kept: Kept) -> dict[str, float]:
-        """Return how many trials are remembered, the least score that is rare among all (0: none is yet), and how many
-        alarms the account of all holds.
+        """Return the number of counted trials, the lowest score that is rare among all trials (0: none yet),
+        and the balance of the account of all agents.
         """
         rare = [score for score in range(1, SCORES) if _is_rare(kept.all["scores"][0], score, self._budget)]
         return {
@@ -177,7 +180,7 @@ class Narrowing:
         return _is_rare(scores, score, self._budget)
 
     def _count_alarms(self, kept: Kept, row: int, peers: int) -> int:
-        """Return how many trials of an agent that are counted and that no person has judged have a rare score."""
+        """Return the number of counted trials of an agent that have a rare score and no judgement."""
         agent = kept.agents[row]
         scores_reported = [*agent["noticed"], *agent["score"]]
         return sum(0 < score < UNCOUNTED and self._is_rare(kept, peers, int(score)) for score in scores_reported)
@@ -192,7 +195,7 @@ def _is_rare(scores: np.ndarray[tuple[int], np.dtype[np.float32]], score: int, b
 
 
 def _leave(kept: Kept, peers: int, scores_left: Iterable[int]) -> None:
-    """Trials with these scores are no longer counted."""
+    """Remove trials with these scores from the counts."""
     for score in scores_left:
         if score < UNCOUNTED:
             for scores in _scores(kept, peers):
@@ -205,7 +208,7 @@ def _scores(kept: Kept, peers: int) -> Iterator[np.ndarray[tuple[int], np.dtype[
 
 
 def _trials(task: Words, at: Ints) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    """A task that goes on for days is a trial on each of them. Never 0."""
+    """Return the trial of each event: a task on one day. Never 0."""
     mixed = (task >> np.uint64(32)) ^ ((at // DAY).astype(np.uint64) * np.uint64(0x9E3779B1))
     return mixed.astype(np.uint32) | np.uint32(1)
 

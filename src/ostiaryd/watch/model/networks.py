@@ -1,4 +1,4 @@
-"""The networks of an agent: the networks that it has used for a day, and those of several of its peers."""
+"""The networks of an agent: networks that the agent has used for a day, and networks that several of its peers use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ OWN = 4
 PEERS_SLOTS = 256
 HOUR = 3_600_000_000
 SETTLED = 24
-"""hours for which an agent has used a network that is its own"""
+"""hours of use after which a network is the agent's own"""
 SHARED = 3
-"""peers that use a network before it counts as shared"""
+"""number of peers that use a network before it counts as shared"""
 
 AGENT_FIELDS = [
     ("last", np.uint32),
@@ -25,14 +25,14 @@ AGENT_FIELDS = [
     ("since", np.uint32, (OWN,)),
     ("told", np.uint32),
 ]
-"""the last network and time; the networks in use, and the hour since which; the networks that peers
-count, one bit each
+"""the last network and time; the networks in use, each with the hour of its first use; one bit for each network
+that the peers' counts include
 """
 PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 
 
 class Change(NamedTuple):
-    """An agent is in `network` now, and was in `before` (0: nowhere yet), last at `left` (microseconds)."""
+    """A change of an agent's network: now `network`, before `before` (0: none), last used at `left` (microseconds)."""
 
     row: int
     network: int
@@ -41,7 +41,7 @@ class Change(NamedTuple):
 
 
 def changes(batch: Batch, agents: Records) -> list[Change]:
-    """Return the changes of networks in time order, and store where each agent was last."""
+    """Return the changes of networks in time order, and store the last network of each agent."""
     rows = np.flatnonzero((batch.network != 0) & (batch.agent != 0))
     if len(rows) == 0:
         return []
@@ -57,8 +57,8 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Return whether the network is the agent's own (its first one is), or its peers'. A new network replaces the
-    newest.
+    """Return whether the network is the agent's own (its first network is), or is shared by its peers; record
+    its use. A new network replaces the newest if all places are used.
     """
     networks, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
     if network in networks:

@@ -1,10 +1,10 @@
-"""OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and their answers.
+"""OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and the responses.
 
     opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
 
-Only attributes that name the kind of an act are read (GenAI and MCP semantic conventions): those in `WANTED`,
-each a short text or a number. Messages, arguments, results and everything else are passed over unread, so that nothing
-of them is kept. Fields that we do not know are passed over too, as the specification asks.
+Only attributes that name the kind of an act are read (GenAI and MCP semantic conventions): those in `WANTED`, each a
+short text or a number. Messages, arguments, results and all other content are skipped unread, and never stored. Unknown
+fields are skipped too, as the specification requires.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ostiary.protocol.errors import Malformed
 from ostiary.protocol.protobuf import encode_bytes, encode_number, parse_fields
 
 MAX_RECORDS = 2048
-"""records of one export; further ones are rejected, and the answer says so"""
+"""maximum number of records of one export; further records are rejected, and the response says so"""
 MAX_TEXT = 1024
-"""characters of an attribute; a longer one is none"""
+"""maximum length of an attribute in characters; a longer attribute is ignored"""
 MAX_FIELDS = 200_000
-"""fields of one export in protobuf"""
+"""maximum number of fields of one export in protobuf"""
 WANTED = frozenset(
     {
         "gen_ai.operation.name",
@@ -48,7 +48,7 @@ Value = str | int
 
 
 class Record(NamedTuple):
-    """A span or a log record; `at` in microseconds, 0 where it does not say."""
+    """A span or a log record. `at` is its time in microseconds, 0 if absent."""
 
     at: int
     is_error: bool
@@ -56,7 +56,7 @@ class Record(NamedTuple):
 
 
 def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> tuple[list[Record], int]:
-    """The records of an export, and how many more there were. Raises Malformed."""
+    """Return the records of an export, and the number of records beyond `MAX_RECORDS`. Raises Malformed."""
     try:
         records = (
             _from_protobuf(signal, unverified_body) if encoding == "protobuf" else _from_json(signal, unverified_body)
@@ -85,7 +85,7 @@ class _Any(msgspec.Struct, rename="camel"):
 
     @property
     def value(self) -> object:
-        """64-bit numbers are decimal strings in protobuf's JSON, and may be numbers."""
+        """Return the value. In protobuf's JSON, 64-bit numbers are decimal strings, or numbers. Raises Malformed."""
         return self.string_value if self.int_value is None else _int(self.int_value)
 
 
@@ -158,7 +158,7 @@ def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:
 
 
 def _int(value: int | str) -> int:
-    """Return an integer of OTLP's JSON, where it may be a string. Raises Malformed."""
+    """Return an integer of OTLP's JSON, which may be a string. Raises Malformed."""
     text = str(value)
     if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
         raise Malformed("a number of the export is malformed")
@@ -169,8 +169,8 @@ def _int(value: int | str) -> int:
 
 
 def _from_protobuf(signal: Signal, body: bytes) -> Iterator[Record]:
-    """Read an export in protobuf. The numbers are those of the .proto files: resource_spans, scope_spans, spans are 1,
-    2, 2.
+    """Yield the records of an export in protobuf. Field numbers of the .proto files: resource_spans 1,
+    scope_spans 2, spans 2.
     """
     reader = _Reader()
     for of_resource in reader.messages(memoryview(body), 1):
@@ -180,7 +180,7 @@ def _from_protobuf(signal: Signal, body: bytes) -> Iterator[Record]:
 
 
 class _Reader:
-    """Reads fields, and counts them."""
+    """A reader of protobuf fields, up to a maximum number."""
 
     def __init__(self) -> None:
         self._left = MAX_FIELDS
@@ -199,7 +199,7 @@ class _Reader:
         )
 
     def span(self, data: memoryview) -> Record:
-        """Span: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
+        """Return the record of a Span: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
         at, is_error, pairs = 0, False, []
         for number, value in self.fields(data):
             if number == 8 and isinstance(value, int):
@@ -211,7 +211,7 @@ class _Reader:
         return _record(at, is_error, self.pairs(pairs))
 
     def log(self, data: memoryview) -> Record:
-        """LogRecord: time_unix_nano 1, severity_number 2, attributes 6."""
+        """Return the record of a LogRecord: time_unix_nano 1, severity_number 2, attributes 6."""
         at, is_error, pairs = 0, False, []
         for number, value in self.fields(data):
             if number == 1 and isinstance(value, int):
@@ -223,7 +223,7 @@ class _Reader:
         return _record(at, is_error, self.pairs(pairs))
 
     def pairs(self, pairs: list[memoryview]) -> Iterator[tuple[str, object]]:
-        """KeyValue: key 1, value 2; AnyValue: string_value 1, int_value 3."""
+        """Yield the attributes in KeyValue: key 1, value 2; in AnyValue: string_value 1, int_value 3."""
         for pair in pairs:
             key, content = "", None
             for number, value in self.fields(pair):
@@ -244,7 +244,7 @@ class _Reader:
 
 
 def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> bytes:
-    """Export..ServiceResponse: `partial_success` where something was rejected."""
+    """Return the Export..ServiceResponse, with `partial_success` if records were rejected."""
     if encoding == "json":
         counted = {"rejectedSpans" if signal == "traces" else "rejectedLogRecords": str(rejected), "errorMessage": why}
         return msgspec.json.encode({"partialSuccess": counted} if rejected else {})
@@ -252,7 +252,7 @@ def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> by
 
 
 def status(encoding: Encoding, code: int, message: str) -> bytes:
-    """google.rpc.Status: code 1, message 2."""
+    """Return a google.rpc.Status: code 1, message 2."""
     if encoding == "json":
         return msgspec.json.encode({"code": code, "message": message})
     return encode_number(1, code) + encode_bytes(2, message.encode())

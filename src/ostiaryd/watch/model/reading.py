@@ -1,8 +1,8 @@
 """Entries of the ledger as events: the acts of agents, from the entry and the catalogue.
 
-Acts of other parties on an agent, and acts of the server itself (an expiry, a finding), are no behaviour of the agent
-and are left out. Times never decrease: an event is at least as late as the newest before it. A report that a guard
-delivers late happens when it arrives, and states its delay.
+Acts of other parties on an agent, and acts of the server itself (an expiry, a finding), are not behaviour of the agent
+and are left out. Times never decrease: an event is at least as late as the newest event before it. The time of a report
+that a guard delivers late is its arrival; the event states the delay.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.noticing import Event, Noticed
 
 MAX_PENDING = 1 << 15
-"""Calls whose result is a later entry, remembered until then: the newest of them."""
+"""Maximum number of calls that are stored until their result arrives as a later entry."""
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
 _OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
-"""Actions of which the entry names an agent that did not act."""
+"""Prefixes of actions whose entry names an agent that did not act."""
 _RESULT = "tool.result"
 
 
@@ -61,7 +61,9 @@ class _SecretDetail(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    """The members of an entry that this module reads (`ostiaryd.ledger.model`): decoding fewer takes half the time."""
+    """The members of an entry that this module reads (`ostiaryd.ledger.model`); decoding only these takes half
+    the time.
+    """
 
     at: int
     action: str
@@ -84,7 +86,7 @@ class _Entry(msgspec.Struct):
 
 
 class FindingJudgement(msgspec.Struct, frozen=True):
-    """A person's judgement of findings: the detectors that made them, and whether they were real."""
+    """A person's judgement of an agent's findings: their detectors, and true if they were real."""
 
     agent: str
     detectors: tuple[str, ...]
@@ -107,7 +109,7 @@ _secret_detail = json_decoder(_SecretDetail)
 
 
 class Reading:
-    """Makes events, in the order of the ledger."""
+    """Reads entries as events, in the order of the ledger."""
 
     def __init__(
         self,
@@ -119,17 +121,19 @@ class Reading:
         changed: Callable[[str, str], None] = lambda action, object: None,
         now: int = 0,
     ) -> None:
-        """`tool_of` a resource's URI and a tool's id; `threat_of` and `place_of` a network; `changed` is called for
-        changes by administrators, with their object; `now` is the time of the newest event that was made before.
+        """Set the sources of facts.
+
+        `tool_of` takes a resource's URI and a tool's id; `threat_of` and `place_of` take a network; `changed` is called
+        with the action and the object of changes by administrators; `now` is the time of the newest earlier event.
         """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
         self._threat_of, self._place_of, self._now = threat_of, place_of, now
         self.failed = ""
-        """the entry that could not be read, and the error"""
+        """the last entry that could not be read, and the error"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
 
     def read(self, number: int, body: bytes) -> Event | FindingJudgement | None:
-        """The event of entry `number`; None where it is none."""
+        """Return the event or the judgement in entry `number`; None if the entry has neither."""
         try:
             entry = _entry(body)
         except msgspec.DecodeError as error:  # such an entry is a fault of ours, and must not hold up all others
@@ -150,7 +154,9 @@ class Reading:
         return self._event(number, entry, _Detail())
 
     def _reported(self, number: int, entry: _Entry) -> Event | None:
-        """Return the event of a guard's report: a call, its outcome, and the number of missing reports."""
+        """Return the event of a guard's report; None for a result without its call. A late result repeats the
+        event of its call, with the size of the answer.
+        """
         try:
             detail = _detail(entry.detail) if entry.detail else _Detail()
         except msgspec.ValidationError:  # of another action, which means something else by these names

@@ -1,4 +1,4 @@
-"""Runs of rows: sums and ranks within each, so that how events are cut into batches does not matter."""
+"""Runs of rows: sums and ranks within each run, so that the division of events into batches has no effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 class Runs:
-    """Rows that follow each other and have the same keys, as one run each."""
+    """Runs: adjacent rows with the same keys."""
 
     def __init__(self, *keys: NDArray[Any]) -> None:
         self.rows = len(keys[0])
@@ -30,30 +30,32 @@ class Runs:
 
     @property
     def last(self) -> Ints:
-        """The last row of each run."""
+        """Return the last row of each run."""
         return np.append(self.first[1:], self.rows)[: len(self)] - 1
 
     @property
     def rank(self) -> Ints:
-        """The number of rows of its run before each row."""
+        """Return, for each row, the number of rows before it in its run."""
         return np.arange(self.rows) - self.first[self.of]
 
     def sums(self, values: Floats) -> Floats:
-        """The sum of each row and of those before it in its run; values may have columns."""
+        """Return, for each row, the sum of the values from the first row of its run to the row; values may have
+        columns.
+        """
         total: Floats = np.cumsum(values, axis=0)
         inside: Floats = total - (total - values)[self.first][self.of]
         return inside
 
     def falls(self, values: Floats) -> Floats:
-        """The least of each value and of those before it in its run."""
+        """Return, for each row, the minimum of the values from the first row of its run to the row."""
         step = 2 * float(np.abs(values).max(initial=0)) + 1
         least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step
         return least
 
 
 def rounds(keys: Ints) -> list[Ints]:
-    """Indices such that no key is twice in one of them: the first of each key, then the second, and so on. Equal keys
-    follow each other.
+    """Return lists of indices, none of which has a key twice: the first index of each key, then the second, and
+    so on. Equal keys must be adjacent.
     """
     rank = Runs(keys).rank
     return [np.flatnonzero(rank == turn) for turn in range(int(rank.max()) + 1)] if len(keys) else []

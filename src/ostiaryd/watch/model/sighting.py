@@ -20,14 +20,14 @@ class Part(NamedTuple):
 
     detector: str
     made_of: str
-    """the three records, in numpy's words"""
+    """the three record types, in numpy's notation"""
     agent: int
-    """bytes"""
+    """size of an agent's record, in bytes"""
     peers: int
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A sighting to report: the detector, the agent (empty: no agent acted), and the entry."""
+    """A sighting to report: the detector, the agent (empty if no agent acted), and the entry."""
 
     number: int
     at: int
@@ -40,11 +40,13 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     says: str
     entries: tuple[int, ...]
     may_narrow: bool = True
-    """True if it may narrow the agent without a person; before the judgement: true if it is evidence alone."""
+    """True if the sighting may narrow the agent without a person; before that decision: true if it is
+    sufficient evidence alone.
+    """
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The state beside the pieces: events with numbers below `position` have been counted."""
+    """The state besides the pieces: events with numbers below `position` were examined."""
 
     position: int
     layout: list[Part]

@@ -1,4 +1,4 @@
-"""The usual size of the answers of each tool among peers, in powers of two, over all earlier days."""
+"""The usual size of the answers of each tool to peers, in powers of two, over all earlier days."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiaryd.watch.model.runs import Floats
 
 SLOTS = 64
 ENOUGH = 30.0
-"""answers of a tool from which it is known"""
+"""minimum number of answers of a tool before its usual size is known"""
 SIZE_FIELDS = [
     ("tool", np.uint64, (SLOTS,)),
     ("answers", np.float32, (2, SLOTS)),
@@ -24,7 +24,9 @@ their sizes, and the usual size when it became known.
 
 
 def new_day_of_sizes(batch: Batch, peers: Records) -> None:
-    """Begin a new day, in place of `new_day`; call this first."""
+    """Begin a new day for `SIZE_FIELDS` and the `crowd_record`. Call this in place of `new_day`, before any
+    other function here.
+    """
     new_day(peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
     groups = np.unique(batch.peers)
     group, slot = np.nonzero((peers["start"][groups] == 0) & (peers["answers"][groups, 0] >= ENOUGH))
@@ -33,9 +35,10 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
 
 
 def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
-    """Return by how many powers of two each answer exceeds the usual size, and for which rows that is known.
+    """Return by how many powers of two each answer exceeds the usual size, and true for each row with a known usual
+    size.
 
-    The usual size never counts as more than twice its value when it became known, however long it grows.
+    The usual size never counts as more than twice its value when it became known.
     """
     slot = (batch.tool % np.uint64(SLOTS)).astype(np.int64)
     answers = peers["answers"][batch.peers, 0, slot]

@@ -1,8 +1,8 @@
-"""Tallies: the amount of an agent's work within ten minutes, against its usual level and that of its peers.
+"""Tallies: the amount of an agent's work within ten minutes, in relation to its usual level and that of its peers.
 
-The usual level is learned from the windows with any activity, as the mean and the spread of the logarithm; the bar lies
+The usual level is learned from the windows with any activity, as the mean and the spread of the logarithm; the bar is
 some spreads above. A new agent has the bar of its peers. An agent cannot move its own bar far: an amount above the bar
-counts as the bar, and after `SETTLED` windows the bar never exceeds twice its value then.
+counts as the bar, and after `SETTLED` windows the bar never exceeds twice its value at that time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ostiaryd.watch.model.detector import Record, Records
 from ostiaryd.watch.model.runs import Floats, Runs, rounds
 
 WINDOW = 600_000_000
-"""microseconds"""
+"""length of a window, in microseconds"""
 YOUNG, SETTLED = 20.0, 100.0
-"""windows after which an agent counts for itself, and after which it is known"""
+"""windows after which an agent's own level counts, and after which the level is settled"""
 SLOWEST = 1 / 300
-"""the weight of a window when the level is settled"""
+"""minimum weight of a new window in the mean"""
 ENOUGH = 60.0
-"""windows of peers from which they say anything"""
+"""minimum number of windows of peers before their level counts"""
 SPREADS = 4.0
 
 
@@ -39,19 +39,19 @@ class Limits(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The tallies of each row: the sums of its window so far, the bar that each must stay below, and the first entry of
-    the window.
+    """The tallies of each row: the sums of its window up to the row, the bar of each sum, and the first entry
+    of the window.
     """
 
     sums: Floats
     bars: Floats
     usual: Floats
-    """the mean of the logarithm of one more than each, in windows before"""
+    """the mean logarithm of (1 + sum) in earlier windows"""
     windows: Floats
-    """the number of windows"""
+    """the number of earlier windows"""
     since: Ints
     over: list[tuple[int, int, float]]
-    """rows that raised a sum to its bar or beyond: (row, column, multiple of the bar)"""
+    """rows that raised a sum to its bar or above: (row, column, ratio to the bar)"""
 
 
 def tally_record(count: int) -> Record:
@@ -104,7 +104,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
 
 
 def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
-    """The logarithm of it."""
+    """Return the logarithms of the bars."""
     windows = state["windows"][:, None]
     own, theirs = _above(state["mean"], np.sqrt(state["spread"])), _above(others.mean, others.spread)
     part = np.where(windows >= YOUNG, np.clip(windows / (2 * YOUNG), 0, 1), 0)
@@ -116,12 +116,12 @@ def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
 
 
 def _above(mean: Floats, spread: Floats) -> Floats:
-    """Return the bar: at least twice the mean."""
+    """Return the logarithm of the bar: the mean plus `SPREADS` spreads, and at least twice the mean value."""
     return mean + np.maximum(SPREADS * spread, 1)
 
 
 def _after_window(state: Records, bar: Floats, peers: Records, group: Ints) -> Records:
-    """Return the agents after the end of a window, which is learned; a value above the limit counts as the limit."""
+    """Return the records of agents after the end of a window. Each sum of the window is learned, up to its bar."""
     value = np.minimum(np.log2(1 + state["sum"]), bar)
     learn(peers, group, value)
     state["sum"] = 0

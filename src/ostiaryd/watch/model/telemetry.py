@@ -1,6 +1,6 @@
 """Telemetry of agents: records of OpenTelemetry reduced to a few kinds of acts, and counted.
 
-The records are the agent's own report, and are marked so everywhere: the action of their entries begins with
+The records are the agent's own report, and are marked as such everywhere: the action of their entries begins with
 `telemetry.`, the reporter is the agent, and the tools have names that no tool of a resource can have (`~/read_file`).
 
     tool    execute_tool, or tools/call of MCP
@@ -22,9 +22,9 @@ from ostiaryd.watch.model.otlp import Record
 PREFIX = "telemetry."
 FLOOD = "telemetry.flood"
 OWN = "~/"
-"""before the names of tools that an agent says it has used"""
+"""prefix of the names of tools in an agent's own reports"""
 MAX_EVENTS = 32
-"""kinds of acts in one export; further ones are rejected"""
+"""maximum number of kinds of acts in one export; records of further kinds are rejected"""
 _MODEL = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 _AGENT = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
 _WHERE = ("url.full", "server.address", "network.peer.address", "mcp.resource.uri")
@@ -32,11 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,63}")
 _MOST_TOKENS = 1 << 40
 
 Look = Callable[[str], tuple[str, int] | None]
-"""Return name and points of the threat list that has the host or indicator in a text."""
+"""Return the name and points of the threat list that has a host or indicator of a text; None if no list has."""
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """A kind of act, as an agent reports it about itself."""
+    """A kind of act, as an agent reports it."""
 
     action: str
     tool: str
@@ -46,7 +46,7 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct):
-    """The number of acts, the time of the last one (microseconds), and the tokens of the model."""
+    """The number of acts, the time of the last act (microseconds), and the tokens of the model."""
 
     count: int = 0
     at: int = 0
@@ -54,9 +54,9 @@ class Done(msgspec.Struct):
 
 
 def count_activities(records: Sequence[Record], look: Look) -> tuple[dict[Activity, Done], int]:
-    """Count the records of each kind of act; return the counts, and the number of records of further kinds.
+    """Count the records of each kind of act; return the counts, and the number of rejected records.
 
-    After `MAX_EVENTS` kinds, records of another kind are rejected.
+    After `MAX_EVENTS` kinds, records of further kinds are rejected.
     """
     counts: dict[Activity, Done] = {}
     rejected = 0
@@ -100,7 +100,7 @@ def _activity(record: Record, look: Look) -> Activity | None:
 
 
 def _name(value: object) -> str:
-    """Return a well-formed name; empty otherwise, since other text could be anything."""
+    """Return the value if it is a well-formed name; empty otherwise, since other text could have any content."""
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 

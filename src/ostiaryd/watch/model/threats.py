@@ -1,4 +1,4 @@
-"""A threat list and its source; `ostiary.provenance.noticing.threats` has its content."""
+"""A threat list and its source; the content of the list is in `ostiary.provenance.noticing.threats`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Form = Literal["stix", "plain"]
 
 
 class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in microseconds. Without `url` it was handed in."""
+    """A threat list without its content. Times are in microseconds. A list that was added as text has no `url`."""
 
     list_id: ListId
     name: str
     url: str
     form: Form
     points: int
-    """points of a finding by this list"""
+    """points of a finding by the list"""
     created_at: int
     due_at: int
     """time of the next fetch"""
@@ -26,5 +26,5 @@ class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
     failed: str = ""
     """reason why the last fetch failed; empty after a success"""
     skipped: int = 0
-    """number of entries of a kind that cannot be checked"""
+    """number of items of the list that cannot be checked"""
     count: int = 0

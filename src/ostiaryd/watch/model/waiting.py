@@ -1,8 +1,8 @@
-"""Events that wait for the next look of the detectors.
+"""Events that wait until the detectors examine them.
 
-A look costs some milliseconds in itself, and some microseconds per event. Under load the detectors therefore look ten
-times a second. An event that is harmful alone is examined at once, with all earlier events; so is the first event after
-a quiet time. The cut of events into looks changes no finding.
+An examination takes some milliseconds, and some microseconds per event. Under load the detectors therefore examine
+events ten times a second. A harmful event is examined at once, with all earlier events; so is the first event after a
+quiet time. The division of events into examinations changes no finding.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.reading import FindingJudgement
 
 LOOK_US = 100_000
-"""microseconds between the beginnings of two looks, unless an event is harmful or too many wait"""
+"""time between the beginnings of two examinations, in microseconds, unless an event is harmful or too many wait"""
 MOST = 2048
-"""events that may wait; with as many, a look is due"""
+"""number of waiting events at which an examination is due"""
 
 
 class Waiting:
-    """The events that were read and not looked at, in their order. Times are microseconds of the boot clock."""
+    """Events that were read and not examined yet, in their order. Times are microseconds of the boot clock."""
 
     def __init__(self) -> None:
         self._events: list[Event | FindingJudgement] = []
@@ -36,18 +36,18 @@ class Waiting:
             self._is_harmful = self._is_harmful or _is_harmful(event)
 
     def due_in(self, now: int) -> int:
-        """Return after how many microseconds the next look is due: 0 for now."""
+        """Return the time until the next examination in microseconds; 0 if it is due."""
         if self._looked_at is None or self._is_harmful or len(self._events) >= MOST:
             return 0
         return max(0, self._looked_at + LOOK_US - now)
 
     def take(self, now: int) -> list[Event | FindingJudgement]:
-        """Return all waiting events, for a look that begins now."""
+        """Return all waiting events, and remove them: their examination begins at `now`."""
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events
 
 
 def _is_harmful(event: Event | FindingJudgement) -> bool:
-    """Return whether a single event is sufficient evidence: a decoy, a threat list, or a finding of its guard."""
+    """Return whether the event alone is sufficient evidence: a decoy, a threat list, or an observation of its guard."""
     return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

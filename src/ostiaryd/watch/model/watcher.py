@@ -1,7 +1,7 @@
-"""The path from events to reported findings: all detectors in turn, without repeated reports.
+"""The path from events to reported findings: runs all detectors in turn, and leaves out repeated reports.
 
-Pure: the same events lead to the same findings, however they are cut into batches, at the server, from a file, or after
-a restart.
+Pure: the same events lead to the same findings, however they are divided into batches, at the server, from a file, or
+after a restart.
 """
 
 from __future__ import annotations
@@ -22,35 +22,41 @@ from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 QUIET_MIN = 5
-"""Minutes without a further report about an agent by the same detector, unless it is worth more points."""
+"""Time after a report about an agent without a further report by the same detector, in minutes; a sighting with
+more points is reported.
+"""
 QUIET_GUARD_MIN = 30
-"""Minutes without a further report of an observation by guards: a repeated weak sign counts as one for that long."""
+"""Time after a report of a guard's observation without a further report, in minutes: a repeated weak sign
+counts once in this time.
+"""
 WEAKEST = 10
-"""points from which an observation of a guard is reported"""
+"""minimum points of a guard's observation that is reported"""
 BY_GUARD = 0.0
-"""the score of a guard's finding, which has none of its own"""
+"""the score of a guard's observation, which has no score of its own"""
 CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
-"""observations of a guard that are evidence alone; the server's own detector reports decoys, from the catalogue"""
+"""observations of a guard that are sufficient evidence alone; the server's own detector reports decoys, from
+the catalogue
+"""
 CLEAR = 30
-"""points from which certain evidence is one"""
+"""minimum points of certain evidence"""
 
 
 def combine(noticed: Sequence[Noticed]) -> Noticed:
-    """Combine all observations of a guard about one call, under the name of the strongest."""
+    """Combine all observations of a guard about one call, under the name of the strongest observation."""
     strongest, *others = sorted(noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
     return Noticed(detector=strongest.detector, points=total_points(noticed), says=says)
 
 
 def _is_certain(event: Event) -> bool:
-    """Return whether its guard has noticed something that is evidence alone."""
+    """Return whether the guard has made an observation that is sufficient evidence alone."""
     return any(one.detector in CERTAIN_BY_GUARD and one.points >= CLEAR for one in event.noticed)
 
 
 class Watcher:
     def __init__(self, detectors: Mapping[str, Detector], *, budget: float, peers_of: Callable[[str], str]) -> None:
-        """`budget`: the share of an agent's tasks that statistical detectors may narrow by mistake. `peers_of` says in
-        a word who an agent's peers are.
+        """Set the `budget`: the share of an agent's tasks that statistical detectors may narrow by mistake.
+        `peers_of` returns the name of an agent's group of peers.
         """
         self._detectors, self._peers_of = detectors, peers_of
         self.memory = Memory({**detectors, NAME: Records()})
@@ -58,12 +64,14 @@ class Watcher:
         self.position = 0
         """the number of the next event"""
         self.failing: dict[str, str] = {}
-        """detectors that have failed, and how the last time"""
+        """detectors that have failed, each with its latest error"""
         self.clock = 0
         """the time of the newest event"""
 
     def take(self, events: Sequence[Event | FindingJudgement]) -> list[Sighting]:
-        """Examine these events, whose times and numbers never decrease; return the sightings to report, by number."""
+        """Examine these events, whose times and numbers never decrease; return the sightings to report, in the
+        order of the events.
+        """
         reported: list[Sighting] = []
         batch: list[Event] = []
         for event in events:
@@ -84,7 +92,7 @@ class Watcher:
         return reported
 
     def _strike(self, now: int) -> None:
-        """A new hour begins."""
+        """Begin a new hour; on a new day, remove inactive agents."""
         if now // DAY != self.clock // DAY:
             self.memory.forget(now_s=now // SECOND)
 
@@ -126,7 +134,7 @@ class Watcher:
         return self._narrowing(batch, [one for one in sightings if self._is_news(one)])
 
     def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
-        """Return the sightings, each marked whether it may narrow the agent, by the state when it happened."""
+        """Return the sightings, each with the decision whether it may narrow the agent, by the state at that event."""
         kept, begins, marked = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
         begins.reverse()
         for one in sightings:
@@ -136,7 +144,7 @@ class Watcher:
         return marked
 
     def _begin(self, batch: Batch, kept: Kept, begins: list[int], until: int) -> None:
-        """Count the trials that began until that event; the rows of `begins` stand in reverse."""
+        """Begin the trials up to the event `until`, and remove them from `begins`, which is in reverse order."""
         while begins and batch.number[begins[-1]] <= until:
             row = begins.pop()
             event = batch.events[row]
@@ -155,7 +163,7 @@ class Watcher:
         )
 
     def _learn_judgement(self, judgement: FindingJudgement) -> None:
-        """A person has judged findings of an agent."""
+        """Learn a person's judgement of findings of an agent."""
         row = self.memory.row(judgement.agent)
         if row != NOBODY:
             peers = int(self._peers(np.array([row]))[0])
@@ -164,7 +172,9 @@ class Watcher:
             )
 
     def _notice(self, name: str, batch: Batch) -> list[Anomaly]:
-        """Run one detector. A failing detector does not affect the others, and is named until it is mended."""
+        """Run one detector. If it fails, return no anomalies and record the failure; other detectors are not
+        affected.
+        """
         try:
             return self._detectors[name].notice(batch, self.memory.kept[name])
         except Exception as error:  # noqa: BLE001 because a detector may fail in any way
@@ -203,7 +213,9 @@ class Watcher:
         )
 
     def _is_news(self, one: Sighting) -> bool:
-        """Return whether the sighting is not reported already, and remember it in place of the oldest."""
+        """Return whether the sighting is to be reported, and store it in place of the oldest report. False if
+        its topic was reported recently.
+        """
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
         topic = self._topic(one, is_nobody=row == NOBODY)
         reported = self.memory.own["told"][row]
@@ -217,8 +229,8 @@ class Watcher:
         return True
 
     def _topic(self, one: Sighting, *, is_nobody: bool) -> int:
-        """Return the topic that must not be reported again. A guard chooses the names of its observations, so all of
-        them are one topic.
+        """Return the topic of a sighting. A guard chooses the names of its observations, so all its
+        observations have one topic.
         """
         if one.score == BY_GUARD:
             return word(f"guard {one.resource}") & 0xFFFF
@@ -226,7 +238,7 @@ class Watcher:
 
     @property
     def status(self) -> dict[str, float]:
-        """The narrowing budget of statistical detectors; see `Narrowing.status`."""
+        """Return the state of the narrowing budget; see `Narrowing.status`."""
         return self.narrowing.status(self.memory.kept[NAME])
 
     # --- saving -----------------------------------------------------------------------------------------------------
@@ -237,6 +249,6 @@ class Watcher:
         return Snapshot(self.position, self.memory.layout, self.clock), pieces, gone
 
     def load(self, snapshot: Snapshot, pieces: Sequence[Piece]) -> None:
-        """Go on from there."""
+        """Load a saved state, to continue from there."""
         self.memory.load(snapshot.layout, pieces)
         self.position, self.clock = snapshot.position, snapshot.clock

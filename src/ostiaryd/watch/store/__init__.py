@@ -1,7 +1,7 @@
 """Stored findings, and the state of the detectors: their progress, and the pieces of their memory by generation.
 
-A snapshot is written in small transactions: its pieces get a new generation beside the one before, and count from the
-moment when the snapshot itself is written.
+A snapshot is written in small transactions: its pieces get a new generation beside the earlier one, and become valid
+when the snapshot itself is written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _JUDGE = sql(
 
 
 def insert(tx: Tx, finding: Finding) -> None:
-    """Insert a finding."""
+    """Store a finding."""
     tx.run(
         _INSERT,
         id=finding.finding_id,
@@ -57,41 +57,41 @@ def insert(tx: Tx, finding: Finding) -> None:
 
 
 def get(reader: Reader, id: str) -> Finding | None:
-    """Return the finding with this id."""
+    """Return the finding with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _finding(row)
 
 
 def latest(reader: Reader, *, before: str = "~", limit: int = 50) -> list[Finding]:
-    """The newest first."""
+    """Return findings with an id below `before`, newest first."""
     return [_finding(row) for row in reader.all(_LATEST, before=before, limit=limit)]
 
 
 def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", limit: int = 50) -> list[Finding]:
-    """The newest first."""
+    """Return findings about an agent after `since` (microseconds), with an id below `before`, newest first."""
     rows = reader.all(_OF_AGENT, agent=agent, since=since, before=before, limit=limit)
     return [_finding(row) for row in rows]
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
-    """Return whether it was not judged before."""
+    """Store a judgement; return false if the finding was judged before."""
     return (
         tx.run(_JUDGE, id=id, verdict=judgement.verdict.value, by=judgement.by, at=judgement.at, why=judgement.why) == 1
     )
 
 
 def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
-    """The newest first."""
+    """Return the findings of an incident, newest first."""
     return [_finding(row) for row in reader.all(_OF_INCIDENT, incident=incident, limit=limit)]
 
 
 def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
-    """All in which something of it was found, however much that was."""
+    """Return all tasks with a finding in the incident, without a limit."""
     return [task for (task,) in reader.all(_TASKS, incident=incident)]
 
 
 def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
-    """Add the findings about the agent after that instant that are in no incident to this one."""
+    """Add to an incident the findings about the agent after `since` that are in no incident; return their number."""
     return tx.run(_JOIN, agent=agent, incident=incident, since=since)
 
 
@@ -144,7 +144,7 @@ _FORGET_CLAIMS = sql("delete from guard_claim where at <= :before")
 
 
 def claimed(reader: Reader, agent: str, resource: str) -> Risk:
-    """Return the points that the guard of this resource has claimed about the agent without proofs."""
+    """Return the points that the guard of this resource has claimed about the agent without proofs, as a risk."""
     row = reader.one(_CLAIMED, agent=agent, resource=resource)
     return CALM if row is None else Risk(*row)
 
@@ -155,7 +155,7 @@ def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
 
 
 def forget_claims(tx: Tx, *, before: int) -> int:
-    """Forget claims of which nothing is left."""
+    """Delete claims that were last raised at `before` (microseconds) or earlier; return their number."""
     return tx.run(_FORGET_CLAIMS, before=before)
 
 
@@ -198,24 +198,28 @@ def put_told(tx: Tx, number: int, detector: str) -> None:
 
 
 def pieces(reader: Reader, generation: int, *, after: str, limit: int) -> list[Piece]:
-    """Return the pieces of this generation, or the newest before it, in the order of their keys."""
+    """Return the pieces of this generation behind the key `after`, ordered by key; a piece that did not change
+    has an earlier generation.
+    """
     rows = reader.all(_PIECES, generation=generation, after=after, limit=limit)
     return [Piece(key, bytes(body)) for key, body in rows]
 
 
 def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
-    """Pieces of a snapshot that is being made; of older ones the newest stays, which counts until then."""
+    """Store pieces of an unfinished snapshot. Of earlier generations only the newest remains, which is valid
+    until then.
+    """
     for key, body in pieces:
         tx.run(_SUPERSEDED, key=key, generation=generation)
         tx.run(_PUT, key=key, generation=generation, body=body)
 
 
 def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
-    """Make this snapshot the valid one, and forget the removed pieces."""
+    """Make this snapshot the valid one, and delete the removed pieces."""
     tx.run(_FINISH, generation=generation, snapshot=snapshot)
     tx.many(_FORGET, [(key,) for key in gone])
 
 
 def drop_unfinished(tx: Tx, generation: int) -> None:
-    """Forget the pieces of a snapshot that was never finished."""
+    """Delete the pieces of a snapshot that was never finished."""
     tx.run(_UNFINISHED, generation=generation)

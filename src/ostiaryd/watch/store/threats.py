@@ -1,5 +1,5 @@
-"""Threat lists, stored as marks of their values. Room `watch` fills them; guards and detectors look things up in
-them.
+"""Threat lists, stored as hashes (marks) of their values. The package `watch` fills them; guards and detectors
+check values against them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def by_name(reader: Reader, name: str) -> ThreatSource | None:
 
 
 def insert(tx: Tx, source: ThreatSource) -> None:
-    """Insert a list without marks."""
+    """Store a list without marks."""
     tx.run(
         _INSERT,
         id=source.list_id,
@@ -123,7 +123,7 @@ def count(reader: Reader, *, but: str) -> int:
 
 
 def version(reader: Reader) -> int:
-    """Another number whenever a list has changed."""
+    """Return a number that changes with each change of a list."""
     row = reader.one(_VERSION)
     assert row is not None
     return int(row[0])
