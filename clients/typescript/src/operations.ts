@@ -145,7 +145,7 @@ export type AgentChange = {
   deputy?: string | null;
 };
 
-/** URIs to which an agent may send people, and the URL at which it hears of their logouts. */
+/** The redirect URIs of an agent, and the URL at which the agent receives notices of logouts. */
 export type AgentClient = {
   redirect_uris: string[];
   post_logout_redirect_uris?: string[];
@@ -250,7 +250,7 @@ export type Amount = {
   argument: string;
 };
 
-/** A trust anchor; `x5t#S256` is called `thumbprint`, times are seconds since the epoch. */
+/** A trust anchor; `thumbprint` is its `x5t#S256`, times are seconds since the epoch. */
 export type AnchorRow = {
   added_at: number;
   is_own: boolean;
@@ -528,7 +528,7 @@ export type BearerBody = {
   bearer: BearerExemption[];
 };
 
-/** Classes of registration whose clients get tokens for a resource that are not bound to a key. */
+/** Classes of registration whose clients get bearer tokens for a resource, which are not bound to a key. */
 export type BearerClassesBody = {
   bearer: ("document" | "dynamic")[];
 };
@@ -746,7 +746,7 @@ export type ClientSecretsBody = {
   secrets: ClientSecret[];
 };
 
-/** A pending client waits for a person to approve it; a stopped one was stopped by a person. */
+/** State of a client: `pending` waits for a person's approval, `active` may act, `stopped` was stopped by a person. */
 export type ClientState = "active" | "pending" | "stopped";
 
 /** State of the clock: times in seconds since the epoch, difference in seconds. */
@@ -771,7 +771,7 @@ export type Configuration = {
   min_verification_interval?: number;
 };
 
-/** `wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it. */
+/** A confirmation of the wall clock. `wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it. */
 export type Confirmation = {
   wall: number;
 };
@@ -806,8 +806,8 @@ export type ConsentBody = {
 };
 
 /**
- * The person who calls. `operations` has each method and path that a role of the person permits. `issuer` is the
- * identifier of this server, for credential files.
+ * The person whose session calls. `operations` has each method and path that a role of the person permits. `issuer` is
+ * the identifier of this server, for credential files.
  */
 export type ConsoleWireSessionSessionBody = {
   acr: string;
@@ -960,7 +960,7 @@ export type End = {
   outcome?: "cancelled" | "done" | "failed";
 };
 
-/** Number of the sessions that were ended. */
+/** The number of sessions that were ended. */
 export type EndedSessionsBody = {
   ended: number;
 };
@@ -978,8 +978,8 @@ export type EnrolledBody = {
 };
 
 /**
- * `proof`: a JWT of type `enrol+jwt` by the key, with `aud` (the issuer), `iat`, `exp`, and `jth`, the base64url
- * SHA-256 of the join token.
+ * A request to register the first key of an agent. `proof`: a JWT of type `enrol+jwt`, signed with the key, with `aud`
+ * (the issuer), `iat`, `exp`, and `jth`, the base64url SHA-256 of the join token.
  */
 export type Enrolment = {
   join_token: string;
@@ -1079,7 +1079,7 @@ export type GivenBack = {
   closed: string[];
 };
 
-/** Members of `group` at the provider get the role or join the team; exactly one of the two is named. */
+/** A rule by which members of `group` at the provider get a role or join a team; exactly one of both is set. */
 export type GroupRule = {
   group: string;
   role?: string;
@@ -1385,7 +1385,7 @@ export type MissingGuardsBody = {
 
 export type Mode = "enforce" | "watch";
 
-/** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or certificates of its own in PEM. */
+/** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or self-signed certificates in PEM. */
 export type MutualTls = {
   tls_client_auth_subject_dn?: string;
   tls_client_auth_san_dns?: string;
@@ -1396,7 +1396,7 @@ export type MutualTls = {
   tls_client_certificate_bound_access_tokens?: boolean;
 };
 
-/** The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or none. */
+/** The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or is empty for registered certificates. */
 export type MutualTlsBody = {
   agent_id: string;
   certificates: CertificateRow[];
@@ -1473,7 +1473,7 @@ export type NewAgentKey = {
   expires_in?: number | null;
 };
 
-/** An authority to trust: a name for it, and its certificate in PEM. */
+/** An authority to trust: its name, and its certificate in PEM. */
 export type NewAnchor = {
   name: string;
   certificate: string;
@@ -1576,7 +1576,10 @@ export type NewMode = {
   mode: Mode;
 };
 
-/** `networks`: addresses or networks (CIDR) that requests may come from; `days`: how long the key is valid. */
+/**
+ * A static PEP to register. `networks`: addresses or networks (CIDR) from which requests may come; `days`: lifetime of
+ * the API key in days.
+ */
 export type NewPep = {
   name: string;
   networks: string[];
@@ -1596,10 +1599,10 @@ export type NewPersonKey = {
 };
 
 /**
- * An OpenID provider: everything but name, issuer and client id has a default, or one of the preset. Or a SAML 2.0
- * identity provider, by its metadata. `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as
- * two factors and as phishing resistant. `require`: claims that an account must have. `accounts`: `create` makes an
- * account at the first login.
+ * An OpenID provider, of which all members except name, issuer and client id have defaults, also by preset; or a SAML
+ * 2.0 identity provider, by its metadata. `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted
+ * as two factors and as phishing resistant. `require`: claims that an account must have. `accounts`: `create` creates
+ * an account at the first login.
  */
 export type NewProvider = {
   name: string;
@@ -1686,7 +1689,7 @@ export type NewSet = {
   loses?: string[];
 };
 
-/** `hours`: how long the link can be used. */
+/** A request for a setup link. `hours`: lifetime of the link in hours. */
 export type NewSetupLink = {
   hours?: number;
 };
@@ -1855,7 +1858,7 @@ export type PepKeyBody = {
   used_at: number | null;
 };
 
-/** `overlap_h`: hours after which the older key ends. */
+/** A request for another API key. `overlap_h`: hours after which the older keys expire. */
 export type PepKeyRotation = {
   days?: number;
   overlap_h?: number;
@@ -1997,7 +2000,7 @@ export type ProposalsBody = {
   proposals: Proposal[];
 };
 
-/** A login provider. `redirect_uri` is the URI that must be registered at the provider; `login_url` begins a login. */
+/** A login provider. `redirect_uri` is the URI to register at the provider; `login_url` begins a login. */
 export type ProviderBody = {
   accounts: string;
   client_id: string;
@@ -2539,7 +2542,7 @@ export type Settled = {
   told: number;
 };
 
-/** A link with which a person sets up a login; it is shown once, and works once. */
+/** A link with which a person sets up a login; it is shown once, and can be used once. */
 export type SetupLinkBody = {
   expires_at: number;
   person_id: string;
@@ -2882,7 +2885,7 @@ export type TrustDomainBody = {
   sequence: string | null;
 };
 
-/** The session of a person in one browser. `authenticated_at` is the time of its oldest proof that `acr` needs. */
+/** The session of a person in one browser. `authenticated_at` is the time of the oldest proof that `acr` needs. */
 export type TrustWirePeopleSessionBody = {
   acr: string;
   amr: string[];
@@ -3441,7 +3444,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Allow an agent to have bearer tokens for a resource, whose guards accept them. */
+  /** Allow bearer tokens of an agent for a resource, whose guards then accept them. */
   "PUT /api/v1/agents/{name}/bearer/{resource}": {
     path: {
       name: string;
@@ -3451,7 +3454,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Bind the tokens of an agent for a resource to a key again, and revoke its bearer tokens. */
+  /** Forbid bearer tokens of an agent for a resource, and revoke its bearer tokens. */
   "DELETE /api/v1/agents/{name}/bearer/{resource}": {
     path: {
       name: string;
@@ -3497,7 +3500,7 @@ export interface Operations {
     body: undefined;
     answer: ClientBody;
   };
-  /** Let an agent send people to the authorization endpoint, and set the redirect URIs that they come back to. */
+  /** Let an agent send people to the authorization endpoint, and set the redirect URIs to which people return. */
   "PUT /api/v1/agents/{name}/client": {
     path: {
       name: string;
@@ -3608,7 +3611,7 @@ export interface Operations {
     body: undefined;
     answer: RevokedBody;
   };
-  /** Show how an agent authenticates by certificate. */
+  /** Show the method by which an agent authenticates by certificate. */
   "GET /api/v1/agents/{name}/mutual-tls": {
     path: {
       name: string;
@@ -3617,7 +3620,7 @@ export interface Operations {
     body: undefined;
     answer: MutualTlsBody;
   };
-  /** Let an agent authenticate by certificate (RFC 8705); earlier settings are replaced. */
+  /** Let an agent authenticate by certificate (RFC 8705), and replace earlier settings. */
   "PUT /api/v1/agents/{name}/mutual-tls": {
     path: {
       name: string;
@@ -3626,7 +3629,7 @@ export interface Operations {
     body: MutualTls;
     answer: MutualTlsBody;
   };
-  /** Let an agent authenticate by certificate no longer, and revoke its tokens. */
+  /** Stop an agent from authenticating by certificate, and revoke its tokens. */
   "DELETE /api/v1/agents/{name}/mutual-tls": {
     path: {
       name: string;
@@ -3680,7 +3683,7 @@ export interface Operations {
     body: SecretRequest;
     answer: ClientSecretBody;
   };
-  /** List the client secrets of an agent by id and end. */
+  /** List the client secrets of an agent by id and expiry. */
   "GET /api/v1/agents/{name}/secrets": {
     path: {
       name: string;
@@ -3967,7 +3970,7 @@ export interface Operations {
     body: undefined;
     answer: RegisteredClientBody;
   };
-  /** Show server time, the wall clock, and whether the server grants. */
+  /** Show server time, the wall clock, and whether the server grants requests. */
   "GET /api/v1/clock": {
     path: {};
     query: {};
@@ -4439,7 +4442,7 @@ export interface Operations {
     body: NewLink;
     answer: AccountLink;
   };
-  /** Unlink an account at a provider from its person; the next login with it makes another account, or none. */
+  /** Unlink an account at a provider from its person; its next login creates another person, or is refused. */
   "POST /api/v1/login-providers/{name}/accounts/unlink": {
     path: {
       name: string;
@@ -4462,7 +4465,7 @@ export interface Operations {
     body: NewPep;
     answer: IssuedPepKey;
   };
-  /** List the static PEPs, revoked PEPs too. */
+  /** List the static PEPs, including revoked PEPs. */
   "GET /api/v1/peps": {
     path: {};
     query: {};
@@ -4487,7 +4490,7 @@ export interface Operations {
     body: undefined;
     answer: PepBody;
   };
-  /** Issue another API key of a PEP; the older key ends after the overlap. */
+  /** Issue another API key of a PEP; the older key expires after the overlap. */
   "POST /api/v1/peps/{name}/rotate": {
     path: {
       name: string;
@@ -4587,7 +4590,7 @@ export interface Operations {
     body: undefined;
     answer: RevokedBody;
   };
-  /** Show how a person signs in with a local account. */
+  /** Show the ways by which a person signs in with a local account. */
   "GET /api/v1/persons/{name}/login": {
     path: {
       name: string;
@@ -4815,7 +4818,7 @@ export interface Operations {
     body: undefined;
     answer: BearerClassesBody;
   };
-  /** Forbid bearer tokens for a resource to a class of clients, and revoke the ones they have. */
+  /** Forbid bearer tokens for a resource to a class of clients, and revoke the tokens that they have. */
   "DELETE /api/v1/resources/{name}/bearer/{registration}": {
     path: {
       name: string;
@@ -5109,14 +5112,14 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show the person who calls, with the operations that roles permit; postpones the idle end of the session. */
+  /** Show the calling person with the operations that roles permit, and restart the idle timeout of the */
   "GET /api/v1/session": {
     path: {};
     query: {};
     body: undefined;
     answer: ConsoleWireSessionSessionBody;
   };
-  /** End the browser session with which the person calls. */
+  /** End the browser session of the calling person. */
   "DELETE /api/v1/session": {
     path: {};
     query: {};
@@ -5474,7 +5477,7 @@ export interface Operations {
     body: NewAnchor;
     answer: AnchorRow;
   };
-  /** Trust an authority no longer: clients with its certificates get no further tokens. */
+  /** Stop trusting an authority: clients with its certificates get no further tokens. */
   "DELETE /api/v1/trust-anchors/{name}": {
     path: {
       name: string;
@@ -5736,7 +5739,7 @@ export interface Operations {
     body: undefined;
     answer: LiveBody;
   };
-  /** Send the browser to a SAML identity provider. */
+  /** Redirect the browser to a SAML identity provider. */
   "GET /login/saml/{provider}": {
     path: {
       provider: string;
@@ -5751,7 +5754,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Send the browser to an OpenID provider. */
+  /** Redirect the browser to an OpenID provider. */
   "GET /login/with/{provider}": {
     path: {
       provider: string;

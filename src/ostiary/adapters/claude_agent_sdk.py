@@ -37,11 +37,13 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults
 
 LIMIT_S = 30
-"""seconds that a decision may take, without the wait for a person; then the call is denied"""
+"""Maximum time for a decision in seconds, without the wait for a person; after this time the call is denied."""
 GIVE_UP_S = 24 * 3600
-"""seconds after which the command line stops waiting for our hooks; much longer than any of our own waits"""
+"""Time in seconds after which the command line stops waiting for the hooks of this module; much longer than
+their own waits.
+"""
 MAX_RUNNING = 1000
-"""Calls whose outcome is awaited; more, and the oldest outcome is not recorded."""
+"""Maximum number of calls whose outcome is awaited; if there are more, the outcome of the oldest is not recorded."""
 log = logging.getLogger("ostiary.tools")
 
 
@@ -64,7 +66,7 @@ def guarded(
 ) -> ClaudeAgentOptions:
     """Return the options of a session whose tool calls are decided. Raises Conflict.
 
-    `names`: names of tools in the catalogue, by the name in the session (`Bash`, `mcp__server__tool`), where they
+    `names`: the name of a tool in the catalogue, by its name in the session (`Bash`, `mcp__server__tool`), if the two
     differ. `unguarded`: tools that run without a decision, by the session's name; and sources of undecided hooks, as
     `settings:project` and `plugin:PATH`.
     """
@@ -102,8 +104,8 @@ class _Guard:
         return await self._end(call, event.get("error"), ok=False)
 
     def again(self, hook: HookCallback) -> HookCallback:
-        """Return another party's hook with decisions: changed arguments are decided again, and a deferred call is
-        denied, since it would run later without a decision.
+        """Return a hook that runs another party's hook and checks its result: changed arguments are decided
+        again, and a deferred call is denied, since it would run later without a decision.
         """
 
         async def decided(event: Any, call: str | None, context: Any) -> Any:
@@ -128,7 +130,7 @@ class _Guard:
         return decided
 
     async def _refusal(self, name: str, arguments: Any, call: str | None) -> str | None:
-        """Decide a call: return the reason of a denial, or None if it may run, which is then on record."""
+        """Decide a call. Return the reason of a denial, or None if the call may run; its outcome is then awaited."""
         if name in self._unguarded:
             return None
         try:
@@ -154,7 +156,7 @@ class _Guard:
 
 
 def _denied(event: str, why: str) -> dict[str, Any]:
-    """Return the answer of a hook that blocks, in the form of its event."""
+    """Return the output of a hook that denies a call, in the form of its event."""
     if event == "PermissionRequest":
         return {"hookSpecificOutput": {"hookEventName": event, "decision": {"behavior": "deny", "message": why}}}
     decision = {"permissionDecision": "deny", "permissionDecisionReason": why}

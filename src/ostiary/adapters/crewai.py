@@ -42,7 +42,7 @@ Function = Callable[..., Any]
 
 @contextmanager
 def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
-    """Let tools of CrewAI run in this block, as decided. Raises Conflict inside another such block.
+    """Decide every call of a CrewAI tool in this block. Raises Conflict inside another such block.
 
     `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`);
     tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, remote agents.
@@ -65,7 +65,7 @@ def _definition(tool: BaseTool) -> dict[str, Any]:
 
 
 class _Process:
-    """The guarded tools of this process, and the names that run undecided."""
+    """The guarded tools of this process, and the names of tools that run without a decision."""
 
     def __init__(self) -> None:
         self.tools: Tools | None = None
@@ -100,7 +100,9 @@ class _Process:
             )
 
     def _tools_for(self, name: str) -> Tools | None:
-        """Return the tools that decide; None if the tool may run without a decision. Raises Unauthenticated."""
+        """Return the tools that decide; None if the tool may run without a decision. Raises Unauthenticated
+        outside a `guarded` block.
+        """
         if self.tools is None:
             raise Unauthenticated(
                 "the caller is not known: no `guarded` block is open",
@@ -118,7 +120,7 @@ _process = _Process()
 
 
 def _arm() -> None:
-    """Put the decision into every class of tools that there is and will be, and close the ways around them."""
+    """Add the decision to every present and future class of tools, and close the ways around the decision."""
     inherited = BaseTool.__init_subclass__.__func__  # type: ignore[attr-defined]
 
     def init_subclass(cls: type[BaseTool], /, **options: Any) -> None:
@@ -144,7 +146,7 @@ def _below(kind: type) -> set[type]:
 
 
 def _decide_in(kind: type) -> None:
-    """Let the methods that a class of tools runs by decide first."""
+    """Add the decision to the methods by which a class of tools runs. Raises Conflict."""
     for name in {"_run", "_arun"} & vars(kind).keys():
         if not inspect.isfunction(method := vars(kind)[name]):
             raise Conflict(f"`{name}` of {kind.__name__} is not a method, and would run undecided")
@@ -181,7 +183,7 @@ def _decided(name: str, run: Function) -> Function:
 
 
 def _watched(running: Any, run: Callable[[], Any]) -> Any:
-    """Run the tool and return its result. The outcome is recorded once it is known."""
+    """Run the tool and return its result. Its outcome is recorded when it is known."""
     with ExitStack() as stack:
         stack.enter_context(running)
         if inspect.isawaitable(result := run()):
@@ -227,7 +229,7 @@ def _check_original(tool: CrewStructuredTool) -> None:
 
 
 def _check_elsewhere(agent: Any) -> None:
-    """Check that no tool runs at the model's provider or at a remote agent, without a decision. Raises Conflict."""
+    """Check that no tool runs without a decision at the model's provider or at a remote agent. Raises Conflict."""
     named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
     if elsewhere := named - _process.unguarded:
         which = ", ".join(sorted(elsewhere))
@@ -235,8 +237,8 @@ def _check_elsewhere(agent: Any) -> None:
 
 
 def _with_functions(method: Function) -> Function:
-    """Decide functions that an LLM is called with: they run without a tool around them. Functions of CrewAI itself
-    have no effect.
+    """Return the method with decisions on the functions that an LLM call has, which run without a tool.
+    Functions of CrewAI itself are not decided: they have no effect.
     """
 
     def decided(name: str, function: Function) -> Function:

@@ -47,7 +47,7 @@ from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticate
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
-"""The request that was decided, and runs."""
+"""The request that was decided and may run."""
 
 
 def protect(
@@ -78,7 +78,7 @@ def protect(
 
 
 def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
-    """The `elicitation_handler` of a client of this agent, whose calls then wait for the people who are asked."""
+    """Return the `elicitation_handler` for a client of this agent, whose calls then wait for approvals."""
     callback = mcp.waits(by, within=within)
 
     async def wait(message: str, kind: Any, params: Any, context: Any) -> Any:
@@ -106,8 +106,8 @@ class _Doors(AuthProvider):
 
 
 class _Bearing:
-    """FastMCP requires a bearer token of an authenticated caller. It gets a placeholder, so that tools cannot read
-    the real one.
+    """Authentication for FastMCP, which requires a bearer token of an authenticated caller: a placeholder, so
+    that tools cannot read the real token.
     """
 
     def __init__(self, app: App) -> None:
@@ -178,7 +178,7 @@ class _First(Middleware):
             return await self._shown.admit_async(tool, arguments)
 
     def _identify(self, context: MiddlewareContext[Any]) -> Verified | Tools:
-        """Return the verified caller of this very request, or the tools of `stdio`. Raises Unauthenticated."""
+        """Return the verified caller of this request, or the tools of `stdio`. Raises Unauthenticated."""
         session, request = context.fastmcp_context, _http_request(context)
         if request is None and self._stdio is not None and session is not None and session.transport == "stdio":
             return self._stdio
@@ -198,14 +198,16 @@ def _http_request(context: MiddlewareContext[Any]) -> Any:
 
 
 def _request(context: MiddlewareContext[Any]) -> ServerRequestContext[Any, Any] | None:
-    """Return the request of a tool call over the wire; None for another request, or one from inside the process."""
+    """Return the request of a tool call from a client; None for another request, or for a call from inside the
+    process.
+    """
     session = context.fastmcp_context
     request = session.request_context if session is not None and context.method == "tools/call" else None
     return None if request is None else request._srctx
 
 
 def _asking(context: MiddlewareContext[Any], refusal: Refused) -> InputRequiredToolResult | None:
-    """Return the answer that suspends a call for a person; None if the client cannot wait."""
+    """Return the response that suspends a call until a person approves it; None if the client cannot wait."""
     if (request := _request(context)) is None:
         return None
     able, version = request.session.client_capabilities, request.protocol_version
@@ -223,7 +225,7 @@ class _Last(Middleware):
 
 
 def _listed(tool: Any) -> dict[str, Any]:
-    """Return the definition of a tool as clients get it."""
+    """Return the definition of a tool as clients receive it."""
     definition: dict[str, Any] = tool.to_mcp_tool(name=tool.name).model_dump(
         by_alias=True, mode="json", exclude_none=True
     )
@@ -235,12 +237,12 @@ def _is_free(context: MiddlewareContext[Any]) -> bool:
 
 
 def _named(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return the tool and the arguments of a request."""
+    """Return the name of the tool and the arguments of a request."""
     return map_request(context.method or "", _params(context))
 
 
 def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
-    """Return the parameters of a request, parsed by FastMCP or not."""
+    """Return the parameters of a request, parsed by FastMCP or unparsed."""
     params = context.message
     if isinstance(params, BaseModel):
         params = {field.alias or name: getattr(params, name) for name, field in type(params).model_fields.items()}
@@ -249,7 +251,7 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
-    """Return a request as bytes, which no later change affects. Raises Malformed."""
+    """Return a request as bytes, which a later change does not affect. Raises Malformed."""
     return msgspec.json.encode(plain([context.method, *_named(context)], "request"), order="deterministic")
 
 

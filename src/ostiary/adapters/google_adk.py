@@ -46,14 +46,14 @@ from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Tools, fail_closed, fill_defaults
 
 APPROVAL = "approval"
-"""key of the approval's id in the payload of a confirmation"""
+"""Key of the approval's id in the payload of a confirmation."""
 OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
-"""Agents whose tools run in this process, through a runner's plugins."""
+"""Kinds of agents whose tools run in this process, through a runner's plugins."""
 
 
 class Guarded(BasePlugin):
-    """`unguarded`: tools and agents that may run without a decision, by their names in the refusal. `suspends`:
-    whether a run ends where a person must be asked.
+    """A plugin that decides every tool call. `unguarded`: tools and agents that may run without a decision, by
+    their names in the refusal. `suspends`: true if a run ends when a person must be asked.
     """
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
@@ -63,8 +63,8 @@ class Guarded(BasePlugin):
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext
     ) -> dict[str, Any] | None:
-        """Decide the call where the tool runs: give the tool a class that decides first. Refuse tools that cannot be
-        guarded.
+        """Replace the class of a tool by a class that decides each call where the tool runs. Refuse tools that
+        cannot be guarded.
         """
         function = getattr(tool, "func", None)
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -122,9 +122,9 @@ def _decided(kind: type[BaseTool]) -> type[_Decided]:
 
 
 async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 600) -> types.Content:
-    """Return the message with which a session continues, once people have answered the questions of these events, or
-    after `within` seconds. Other confirmations are not answered. Each call is repeated whatever the answer was, and the
-    model gets the result. Raises ServerRefused, Unavailable.
+    """Return the message with which a session continues, when people have decided the approvals of these
+    events, or after `within` seconds. Other confirmations are not included. Each call is repeated whether it
+    was approved or denied, and the model gets the result. Raises ServerRefused, Unavailable.
     """
     waiting = dict(_waiting_approvals(events))
     await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))
@@ -146,7 +146,7 @@ def _waiting_approvals(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
 
 
 def _suspend(context: ToolContext, approval: str, reason: str) -> None:
-    """End the run here for a confirmation; a repeated call already has one."""
+    """End the run here to ask for a confirmation. A repeated call already has its confirmation."""
     if context.tool_confirmation is None:
         context.request_confirmation(hint=reason, payload={APPROVAL: approval})
         context.actions.skip_summarization = True
@@ -163,7 +163,7 @@ def _plugin(context: ToolContext) -> Guarded:
 
 
 def _with_defaults(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the tool's defaults: those of its function, or of its declaration."""
+    """Return the arguments with the tool's defaults, which its function or its declaration states."""
     if isinstance(tool, FunctionTool):
         defaulted = [
             each for each in inspect.signature(tool.func).parameters.values() if each.default is not each.empty

@@ -47,14 +47,15 @@ from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""key of the approval's id in the value of an interrupt"""
+"""Key of the approval's id in the value of an interrupt."""
 NOT_LAST = "middleware that is listed after the guard could change decided calls"
 LAST = "middleware=[.., Guarded(tools)]"
 
 
 class Guarded(AgentMiddleware[Any, Any, Any]):
-    """List it last. `unguarded`: tools at the model's provider, by name. `suspends`: whether the graph is interrupted
-    where a person must be asked.
+    """Middleware that decides every tool call; it must be the last of the list. `unguarded`: names of tools at
+    the model's provider that may run without a decision. `suspends`: true if the graph is interrupted when a
+    person must be asked.
     """
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
@@ -79,14 +80,14 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
             return self._denial_message(request, denied)
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
-        """Check the tools of a model call, then make it."""
+        """Check the tools of a model call, then call the model."""
         self._check_provider(request, handler)
         return handler(request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
     ) -> Any:
-        """Check the tools of a model call as `wrap_model_call` does, then make it."""
+        """Check the tools of a model call as `wrap_model_call` does, then call the model."""
         self._check_provider(request, handler)
         return await handler(request)
 
@@ -112,17 +113,17 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 def guarded_node(
     node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Tools, *, suspends: bool = False, **options: Any
 ) -> ToolNode:
-    """Return a `ToolNode` for a custom graph; `options` are for its constructor. After an interrupt it repeats all its
-    calls, also the calls that had run: each is decided again.
+    """Return a `ToolNode` for a custom graph; `options` are for its constructor. After an interrupt, the node
+    repeats all its calls, including calls that have already run: each is decided again.
     """
     guard = Guarded(tools, suspends=suspends)
     return ToolNode(node_tools, wrap_tool_call=guard.wrap_tool_call, awrap_tool_call=guard.awrap_tool_call, **options)
 
 
 async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: float = 600) -> Command[Any]:
-    """Return the command with which a graph continues, once people have answered, or after `within` seconds; other
-    interrupts stay. Each call is repeated whatever the answer was, and the model gets the result. Raises ServerRefused,
-    Unavailable.
+    """Return the command with which a graph continues, when people have decided the approvals, or after
+    `within` seconds. Other interrupts stay. Each call is repeated whether it was approved or denied, and the
+    model gets the result. Raises ServerRefused, Unavailable.
     """
     waiting = {
         one.id: one.value[APPROVAL] for one in interrupts if isinstance(one.value, dict) and APPROVAL in one.value

@@ -45,7 +45,7 @@ from ostiary.protocol.errors import Conflict, Malformed, Refused
 from ostiary.tools import Running, Tools, fill_defaults
 
 ASKED = "ostiary"
-"""key of our approvals among those of a run's state; they are stored by the id of the call"""
+"""Key, in a run's state, of the approvals of this adapter, which are stored by the id of the call."""
 A = TypeVar("A", bound=Agent[Any])
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
@@ -53,8 +53,8 @@ Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> A:
     """Decide every tool call of this agent, and of the agents that it hands off to. Raises Conflict.
 
-    `unguarded`: names of tools that are no functions, and run without a decision. `suspends`: whether a run is
-    interrupted where a person must be asked.
+    `unguarded`: names of tools that are not functions, and run without a decision. `suspends`: true if a run is
+    interrupted when a person must be asked.
     """
     if not isinstance(agent, _Guarded):
         kind = type(agent)
@@ -72,8 +72,9 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
 
 
 async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float = 600) -> None:
-    """Continue a run, once people have answered, or after `within` seconds; other approvals of the state stay. Each
-    call is repeated whatever the answer was, and the model gets the result. Raises ServerRefused, Unavailable.
+    """Continue a run when people have decided the approvals of its state, or after `within` seconds. Other
+    approvals of the state stay. Each call is repeated whether it was approved or denied, and the model gets the
+    result. Raises ServerRefused, Unavailable.
     """
     ours = [(item, approval) for item in state.get_interruptions() if (approval := approval_of(state, item))]
     await asyncio.gather(*(by.ask(approval, within=within) for _, approval in ours))
@@ -103,8 +104,8 @@ class _Guarded(Agent[Any]):
     suspends: bool
 
     async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Tool]:
-        """Return the tools, each with decisions. Raises Conflict for a tool that would run undecided, before the model
-        is called.
+        """Return the agent's tools, each with decisions. Raises Conflict, before the model is called, for a
+        tool that would run undecided.
         """
         for handoff in self.handoffs:
             by = handoff.on_invoke_handoff if isinstance(handoff, Handoff) else handoff
@@ -171,9 +172,7 @@ class _Decides:
         return decided
 
     async def asks(self, context: RunContextWrapper[Any], arguments: dict[str, Any], call: str) -> bool:
-        """Return whether the run is interrupted before this call; otherwise the decision is kept until the tool
-        runs.
-        """
+        """Return whether the run is interrupted before this call. If not, the decision is kept until the tool runs."""
         if await evaluate_needs_approval_setting(self.confirms, context, arguments, call):
             return True
         try:
@@ -186,7 +185,7 @@ class _Decides:
         return False
 
     async def _running(self, context: ToolContext[Any], unverified_input: str) -> Running:
-        """Return the call that was decided ahead, or decide it now. Raises Refused."""
+        """Return the call that was decided before, or decide the call now. Raises Refused."""
         decided_on, ahead = self._ahead.pop(context.tool_call_id, (None, None))
         if isinstance(ahead, Refused):
             raise ahead

@@ -36,13 +36,13 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""key of the approval's id in the metadata of a deferred call"""
+"""Key of the approval's id in the metadata of a deferred call."""
 
 
 @dataclass
 class Guarded(AbstractCapability[Any]):
-    """`unguarded`: output functions, and tools at the model's provider, that may run without a decision. `suspends`:
-    whether a run ends where a person must be asked.
+    """A capability that decides every tool call. `unguarded`: output functions, and tools at the model's
+    provider, that may run without a decision. `suspends`: true if a run ends when a person must be asked.
     """
 
     tools: Tools
@@ -70,7 +70,9 @@ class Guarded(AbstractCapability[Any]):
     async def wrap_output_process(
         self, ctx: RunContext[Any], *, output_context: OutputContext, output: Any, handler: Any
     ) -> Any:
-        """Refuse an output function: it runs on the model's words and is no tool. Raises Conflict."""
+        """Refuse an output function, unless it is unguarded: it runs on the model's output and is not a tool.
+        Raises Conflict.
+        """
         if output_context.has_function and output_context.function_name not in self.unguarded:
             name = output_context.function_name or "one of several"
             raise Conflict(
@@ -80,8 +82,9 @@ class Guarded(AbstractCapability[Any]):
 
 
 async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: float = 600) -> DeferredToolResults:
-    """Return the results with which a run continues, once people have answered, or after `within` seconds. Each call is
-    repeated whatever the answer was, and the model gets the result. Raises ServerRefused, Unavailable.
+    """Return the results with which a run continues, when people have decided the approvals, or after `within`
+    seconds. Each call is repeated whether it was approved or denied, and the model gets the result. Raises
+    ServerRefused, Unavailable.
     """
     waiting = {
         call.tool_call_id: requests.metadata.get(call.tool_call_id, {}).get(APPROVAL) for call in requests.approvals

@@ -21,25 +21,25 @@ from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.jose import b64u
 
 Headers = list[tuple[bytes, bytes]]
-"""Names in lower case."""
+"""Names and values of headers; names are in lower case."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te")
 ) | {b"trailer", b"transfer-encoding", b"upgrade"}
-"""RFC 9110 section 7.6.1"""
+"""Headers of a single connection, which are not forwarded (RFC 9110 section 7.6.1)."""
 OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"expect"))
-"""Request headers that the client sends to the proxy alone, or that the proxy sets itself."""
+"""Request headers that are only for the proxy, or that the proxy sets itself."""
 HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
-"""Response headers that the server sends to the proxy alone, or that the proxy sets itself."""
+"""Response headers that are only for the proxy, or that the proxy sets itself."""
 _DOTS = re.compile(r"(?:\.|%2e){1,2}(?:(?:;|%3b).*)?", re.IGNORECASE | re.DOTALL)
-"""Servers in Java drop the part of a segment after a semicolon."""
+"""Pattern of dot segments. Servers in Java ignore the part of a segment after a semicolon."""
 _SEGMENT_END = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
 
 
 class Rejected(Refused):
-    """A request that is answered with `status` and goes nowhere."""
+    """The refusal of a request, which gets the response `status` and is not forwarded."""
 
     def __init__(self, status: int, code: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, code=code)
@@ -66,26 +66,28 @@ class Listen:
 
     @property
     def is_local(self) -> bool:
-        """Return whether only this machine reaches it."""
+        """Return whether only programs of this machine can reach the address."""
         return self.socket is not None or _is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The checks of one proxy. `capability` is the first segment of each path; an empty one opens the proxy."""
+    """The checks on the requests of one proxy. `capability` is the first segment of each path; if empty, no
+    capability is needed.
+    """
 
     listen: Listen
     capability: str
 
     @property
     def base(self) -> str:
-        """The URL to give to clients."""
+        """Return the URL to give to clients."""
         host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
         origin = "http://localhost" if self.listen.socket is not None else f"http://{host}:{self.listen.port}"
         return f"{origin}/{self.capability}".rstrip("/")
 
     def check(self, method: str, target: str, headers: Headers) -> str:
-        """Return the path with the query that is asked for at the upstream server. Raises Rejected."""
+        """Return the path and query that a request asks for at the upstream server. Raises Rejected."""
         if method == "CONNECT" or not target.startswith("/"):
             raise Rejected(
                 400,
@@ -121,7 +123,9 @@ class Entrance:
             raise Rejected(421, "wrong_host", "the `Host` is not that of this proxy", hint=f"use {self._origin}")
 
     def _check_origin(self, headers: Headers) -> None:
-        """Check that the request is not from a web page: `Origin` and `Sec-Fetch-Site` would name its site."""
+        """Check that the request does not come from a web page, whose site `Origin` and `Sec-Fetch-Site` would
+        name. Raises Rejected.
+        """
         for name, value in headers:
             is_foreign = (name == b"origin" and value.decode("latin-1") != self._origin) or (
                 name == b"sec-fetch-site" and value not in (b"none", b"same-origin")
@@ -143,7 +147,7 @@ class Entrance:
 
 
 def has_dot_segments(path: str) -> bool:
-    """Return whether a path has a segment that some server resolves to another path."""
+    """Return whether a path has a segment that some servers resolve to another path."""
     return any(_DOTS.fullmatch(segment) for segment in _SEGMENT_END.split(path))
 
 
@@ -151,7 +155,8 @@ def capability_of(credential: Credential, upstream: str) -> str:
     """Return the secret that clients of a proxy for `upstream` must send: the same for each start with the same
     credential.
 
-    The secret is derived from the credential's private key, so no file is kept, and only the holder can compute it.
+    The secret is derived from the credential's private key or client secret. No file is needed, and only the holder of
+    the credential can compute the secret.
     """
     secret = credential.secret if credential.secret is not None else credential.key.jwk()["d"]
     return b64u(hmac.digest(secret.encode(), f"ostiary proxy|{upstream}".encode(), sha256)[:18])
@@ -181,7 +186,7 @@ def _without(headers: Headers, names: frozenset[bytes], *, prefixes: tuple[bytes
 
 
 def has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return whether a request has a body: RFC 9112 section 6."""
+    """Return whether the headers of a request announce a body (RFC 9112 section 6)."""
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 

@@ -28,7 +28,7 @@ from ostiary.run.gate import Gate
 
 MAX_SESSIONS = 1000
 MAX_QUEUED = 256
-"""events of one stream that wait for the client"""
+"""Maximum number of events of one stream that wait for the client."""
 EXCHANGE = "ostiary.exchange"
 STREAM = "ostiary.stream"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -52,11 +52,11 @@ DROPPED = frozenset(
         b"x-forwarded-prefix",
     )
 )
-"""Headers that do not pass: they ask for a part or a compressed answer, or some servers read another method or path
-from them than the decided request has.
+"""Request headers that are not forwarded: they ask for a part of the response or for compression, or some
+servers read another method or path from them than the decided request has.
 """
 NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
-"""the member of `params` that the header `Mcp-Name` repeats (MCP 2026-07-28, streamable HTTP)"""
+"""Member of `params` that the header `Mcp-Name` repeats, by method (MCP 2026-07-28, streamable HTTP)."""
 STATUSES_SINCE = b"2026-07-28"
 STATUSES = {
     frames.PARSE_ERROR: 400,
@@ -68,10 +68,10 @@ STATUSES = {
 
 
 class GuardedUpstream(Upstream):
-    """A server at exactly `url`, whose calls a gate decides."""
+    """An MCP server at exactly `url`; a gate decides its calls."""
 
     def __init__(self, url: str, gate: Gate) -> None:
-        """Guard the MCP server at a URL. Raises Invalid for a URL that is none of a server."""
+        """Guard the MCP server at a URL. Raises Invalid for a URL that cannot be that of a server."""
         plain, _, query = url.partition("?")
         super().__init__(plain, None)
         self._exact += f"?{query}" if query else ""
@@ -116,7 +116,9 @@ class GuardedUpstream(Upstream):
                 exchange.end()
 
     def _requested(self, headers: Headers) -> Headers:
-        """Return the headers with the client's own `Authorization`: the server knows its clients, not our agents."""
+        """Return the headers with the client's own `Authorization`: the server authenticates its clients, not
+        agents of Ostiary.
+        """
         return [
             *filter_request_headers(headers),
             *((name, value) for name, value in headers if name == b"authorization"),
@@ -132,7 +134,7 @@ class GuardedUpstream(Upstream):
         return response.status_code, [*kept, *challenges]
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the parts of a response that may leave."""
+        """Yield the parts of a response that the client may receive."""
         exchange: Exchange | None = response.extensions.get(EXCHANGE)
         if exchange is None:
             yield response.content
@@ -148,7 +150,7 @@ class GuardedUpstream(Upstream):
             await asyncio.to_thread(exchange.note, line)
 
     def _exchange(self, session: str | None) -> Exchange:
-        """Return the exchange of a session; a new one for a request without."""
+        """Return the exchange of a session; a new exchange for a request without a session."""
         if session is None:
             return Exchange(self._gate)
         exchange = self._sessions.pop(session, None) or Exchange(self._gate)
@@ -164,7 +166,9 @@ class SseUpstream(GuardedUpstream):
     """
 
     def __init__(self, url: str, gate: Gate, *, prefix: str) -> None:
-        """`prefix`: the path of the proxy, below which the client finds the URL for its messages. Raises Invalid."""
+        """Guard the MCP server at a URL. `prefix`: the path of the proxy, below which the client sends its
+        messages. Raises Invalid.
+        """
         super().__init__(url, gate)
         self._prefix = prefix
         self._streams = dict[str, _Stream]()
@@ -224,7 +228,7 @@ class SseUpstream(GuardedUpstream):
         yield httpx2.Response(202, content=b"Accepted")
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the events of a stream that may leave."""
+        """Yield the events of a stream that the client may receive."""
         path_and_stream = response.extensions.get(STREAM)
         if path_and_stream is None or not response.is_success:
             async for part in Upstream.parts(self, response):
@@ -249,7 +253,9 @@ class SseUpstream(GuardedUpstream):
             pump.cancel()
 
     def _endpoint(self, event: bytes, response: httpx2.Response, path: str, stream: _Stream) -> bytes:
-        """Keep the URL that the server names, and name one of the proxy in its place. Raises ConnectionAbortedError."""
+        """Store the URL for messages that the server names, and return the event with a URL of the proxy in its
+        place. Raises ConnectionAbortedError if the URL is of another server.
+        """
         if not (named := _data(event).decode("latin-1").strip()):
             return event  # a comment before it
         url = response.request.url.join(named)
@@ -262,19 +268,21 @@ class SseUpstream(GuardedUpstream):
 
 
 class _Reply(bytes):
-    """An event that the guard answers with in the server's place."""
+    """An event that the guard sends in place of the server."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    """A stream of answers. `url`: where the server takes the client's messages; empty until the server names it."""
+    """A stream of responses. `url`: URL at which the server accepts the client's messages; empty until the
+    server names it.
+    """
 
     exchange: Exchange
     url: str = ""
     queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED))
 
     async def pump(self, response: httpx2.Response) -> None:
-        """Put the server's events into the queue; None is the end."""
+        """Put the server's events into the queue, and then None for the end."""
         try:
             async for event in _events(response):
                 await self.queue.put(event)
@@ -283,13 +291,13 @@ class _Stream:
 
 
 def passing(headers: Headers) -> Headers:
-    """Return the headers that a server may see. CGI and WSGI read `_` in a name as `-`."""
+    """Return the headers that are forwarded to the server. CGI and WSGI read `_` in a name as `-`."""
     return [(name, value) for name, value in headers if name.replace(b"_", b"-") not in DROPPED]
 
 
 def _check_named(headers: Headers, text: bytes) -> None:
-    """Check that the headers name the method and the tool of the body, since a server may believe the headers. Raises
-    Rejected.
+    """Check that the headers name the method and the tool of the body, since a server may trust the headers.
+    Raises Rejected.
     """
     claims = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
     if not claims:
@@ -362,7 +370,7 @@ def _is_stream(response: httpx2.Response) -> bool:
 
 
 async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Give the body as one part."""
+    """Yield the body as one part."""
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
@@ -372,7 +380,7 @@ async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Give the events of a stream byte for byte, each with its end."""
+    """Yield the events of a stream byte for byte, each with its end."""
     buffer = bytearray()
     async for part in response.aiter_raw():
         buffer += part
@@ -394,6 +402,6 @@ def _data(event: bytes) -> bytes:
 
 
 def _with_data(event: bytes, data: bytes) -> bytes:
-    """Return the event with other data."""
+    """Return the event with its data replaced."""
     lines = [line for line in _LINE_END.split(event.removeprefix(_BOM)) if line and not line.startswith(b"data:")]
     return b"\n".join([*lines, b"data: " + data.strip(), b"", b""])

@@ -24,7 +24,9 @@ from ostiary.proxy.upstream import Body, Upstream, too_large
 from ostiary.run.gate import Gate, Verdict
 
 MAX_JUDGED = 4 << 20
-"""bytes of the body of a request, and of an answer that must be remembered before it is handed out"""
+"""Maximum size in bytes of the body of a request, and of a response that the task must remember before the
+client receives it.
+"""
 VERDICT = "ostiary.verdict"
 ANY = ("get", "head", "post", "put", "patch", "delete", "options")
 
@@ -34,12 +36,12 @@ class MethodTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """The tools: one for each method."""
+        """Return the tools: one for each method."""
         return [_method_tool(method) for method in ANY]
 
     @property
     def listing(self) -> dict[str, Any]:
-        """The tools as MCP's `tools/list` lists them."""
+        """Return the tools in the form of MCP's `tools/list`."""
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
@@ -54,15 +56,15 @@ def _method_tool(method: str) -> HttpTool:
 
 
 def table_of(document: Mapping[str, Any] | None) -> OpenApiTable | MethodTable:
-    """Return the tools of an API. Raises Malformed for a document without paths."""
+    """Return the tools of an API. Raises Malformed for an OpenAPI document without paths."""
     return MethodTable() if document is None else OpenApiTable(document)
 
 
 class GuardedHttpUpstream(Upstream):
-    """An HTTP API at `url`, whose requests a gate decides."""
+    """An HTTP API at `url`; a gate decides its requests."""
 
     def __init__(self, url: str, gate: Gate, table: OpenApiTable | MethodTable) -> None:
-        """Guard the HTTP server at a URL. Raises Invalid for a URL that is none of a server."""
+        """Guard the HTTP server at a URL. Raises Invalid for a URL that cannot be that of a server."""
         super().__init__(url, None)
         self._gate, self._table = gate, table
 
@@ -88,7 +90,7 @@ class GuardedHttpUpstream(Upstream):
                 await asyncio.to_thread(self._gate.finish, verdict.call, ok=is_ok and verdict.call.ok)
 
     def _decide(self, method: str, path: str, headers: Headers, text: bytes) -> Verdict:
-        """Decide a request; a request that cannot be judged is denied, or passes in mode `watch`."""
+        """Decide a request. A request that cannot be decided is denied, or passes in mode `watch`."""
         raw_path, _, query = path.partition("?")
         try:
             matched = self._table.find(method, raw_path or "/")
@@ -102,7 +104,9 @@ class GuardedHttpUpstream(Upstream):
         return self._gate.decide(tool.name, arguments)
 
     def _requested(self, headers: Headers) -> Headers:
-        """Return the headers with the client's own `Authorization`: the API knows its clients, not our agents."""
+        """Return the headers with the client's own `Authorization`: the API authenticates its clients, not
+        agents of Ostiary.
+        """
         return [
             *filter_request_headers(headers),
             *((name, value) for name, value in headers if name == b"authorization"),
@@ -114,7 +118,7 @@ class GuardedHttpUpstream(Upstream):
         return (response.status_code if VERDICT in response.extensions else status), headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, or, if the task must remember it, after the memory is stored."""
+        """Yield the body as it arrives or, if the task must remember the body, after it is stored."""
         verdict: Verdict | None = response.extensions.get(VERDICT)
         call = verdict.call if verdict is not None else None
         if call is None or (call.watched is None and call.most_bytes is None):
@@ -136,7 +140,7 @@ class GuardedHttpUpstream(Upstream):
 
 
 def _denied(why: Refused | None) -> httpx2.Response:
-    """Return the answer to a request that does not reach the API."""
+    """Return the response to a request that is not forwarded to the API."""
     refusal = why or Rejected(403, "denied", "denied")
     body = {"error": refusal.code, "message": f"denied: {refusal.message}", "hint": refusal.hint}
     approval = getattr(refusal, "approval", None)

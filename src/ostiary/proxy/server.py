@@ -1,7 +1,8 @@
-"""HTTP/1.1 with the clients of a local proxy (RFC 9112), one request after the other on each connection.
+"""HTTP/1.1 with the clients of a local proxy (RFC 9112): the requests of a connection are handled one after the other.
 
-Bodies pass both ways while they come. When a client goes, its request upstream is cancelled. An answer that breaks off
-upstream breaks off here too, so that no client takes a part for the whole.
+Bodies are forwarded in both directions as they arrive. When a client disconnects, its request to the upstream server is
+cancelled. If a response from the upstream server breaks off, the connection to the client breaks off too, so that no
+client mistakes a part for the whole.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ log = logging.getLogger("ostiary.proxy")
 
 MAX_CONNECTIONS = 256
 MAX_HEAD = 64 << 10
-"""bytes of a request line and its headers"""
+"""Maximum size of a request line and its headers, in bytes."""
 IDLE_S = 75.0
-"""Seconds that a client may take for the head of its next request."""
+"""Maximum time, in seconds, that a client may take to send the head of its next request."""
 BODY_S = 60.0
-"""Seconds that a client may take for the next part of a body."""
+"""Maximum time, in seconds, that a client may take to send the next part of a body."""
 CHUNK = 64 << 10
 
 
 async def serve(entrance: Entrance, upstream: Upstream, *, ready: Callable[[Entrance], None]) -> None:
-    """Serve until cancelled. `ready` is called with the entrance and the port that it listens on. Raises OSError."""
+    """Serve until cancelled. `ready` is called with the entrance, which has the actual port. Raises OSError."""
     proxy = _Proxy(entrance, upstream)
     listen = entrance.listen
     if listen.socket is not None:
@@ -88,13 +89,13 @@ class _Proxy:
 
 
 class _Conversation:
-    """The conversation with a client on its connection."""
+    """The requests and responses of one client connection."""
 
     def __init__(self, proxy: _Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy, self._reader, self._writer = proxy, reader, writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._all_came = asyncio.Event()
-        """set when the present request has been read completely"""
+        """set when the current request has been read completely"""
 
     async def run(self) -> None:
         while True:
@@ -112,7 +113,7 @@ class _Conversation:
             self._http.start_next_cycle()
 
     async def _follow(self, request: h11.Request) -> None:
-        """Answer a request, unless the client goes before."""
+        """Answer a request, unless the client disconnects first."""
         self._all_came.clear()
         work = asyncio.create_task(self._answer(request))
         gone = asyncio.create_task(self._watch())
@@ -127,8 +128,8 @@ class _Conversation:
             await asyncio.wait((work, gone))
 
     async def _watch(self) -> bool:
-        """Return True if the client disconnects while it waits for its answer. Data that arrives meanwhile belongs to
-        its next request.
+        """Return True if the client disconnects while it waits for its response. Data that arrives meanwhile
+        belongs to its next request.
         """
         await self._all_came.wait()
         data = await self._reader.read(CHUNK)
@@ -180,7 +181,7 @@ class _Conversation:
         await self._part()
 
     async def _part(self) -> None:
-        """End the connection so that a client that is still sending can first read the answer."""
+        """End the connection so that a client that is still sending can first read the response."""
         with suppress(OSError):
             if self._writer.can_write_eof():
                 self._writer.write_eof()
@@ -190,7 +191,7 @@ class _Conversation:
                     pass
 
     async def _receive(self) -> bytes:
-        """Return the next part of the body of the request; an empty one is the end."""
+        """Return the next part of the body of the request; an empty part is the end."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         try:

@@ -1,8 +1,8 @@
-"""The one server that a proxy is for: a client's request goes there with a token and a proof.
+"""The one server that a proxy is for: the proxy forwards a client's request there with a token and a proof.
 
-Nonces, renewals of the token and step-ups are settled here (`ostiary.client`); a client sees none of them. The token
-goes to the origin of the URL that the proxy was started with and nowhere else: redirects are not followed, and the
-client gets a redirect within the server as one within the proxy.
+This module handles nonces, renewals of the token and step-ups (`ostiary.client`); a client sees none of them. The token
+is sent only to the origin of the URL with which the proxy was started. Redirects are not followed; a client gets a
+redirect within the server as a redirect within the proxy.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiary.proxy.entrance import Headers, Rejected, filter_request_headers, filter_response_headers
 
 MAX_BODY = 64 << 20
-"""bytes of the body of a request"""
+"""Maximum size of the body of a request, in bytes."""
 IN_MEMORY = 1 << 20
-"""bytes of a body that are kept in memory; the rest is in a file without a name"""
+"""Maximum number of bytes of a body in memory; the rest is in a file without a name."""
 CHUNK = 64 << 10
 CONNECT_S = 10.0
 WRITE_S = 60.0
 CONNECT_RETRIES = 3
-"""connection attempts; no part of a request is sent before a connection exists, so any method may be retried"""
+"""Maximum number of connection retries. No part of a request is sent before a connection exists, so any method may be
+retried.
+"""
 
 
 class Body:
-    """The body of a request, read while it comes, and kept so that it can be sent again after a refusal."""
+    """The body of a request, read as it arrives, and stored so that it can be sent again after a refusal."""
 
     def __init__(self, receive: Callable[[], Awaitable[bytes]], *, max_bytes: int) -> None:
-        """`receive` returns the next part; an empty one is the end."""
+        """Read a body by `receive`, which returns the next part; an empty part is the end."""
         self._receive, self._max = receive, max_bytes
         self._kept = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 because `close` closes it
         self._size, self._is_complete = 0, False
@@ -67,7 +69,7 @@ class Body:
 
 
 def too_large(max_bytes: int) -> Rejected:
-    """Return the refusal of a body over `max_bytes`."""
+    """Return the refusal of a body that is larger than `max_bytes`."""
     return Rejected(413, "body_too_large", f"the body is over {max_bytes >> 20} MiB", hint="send less")
 
 
@@ -75,7 +77,7 @@ class Upstream:
     """The server behind a proxy. `url` is the server behind the base URL of the proxy."""
 
     def __init__(self, url: str, auth: httpx2.Auth | None) -> None:
-        """Prepare requests to a server. Raises Invalid for a URL that is none of a server."""
+        """Prepare requests to a server. Raises Invalid for a URL that cannot be that of a server."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
             raise Invalid(f"{url!a} is not the http or https URL of a server", hint="such as https://files.example/mcp")
@@ -92,7 +94,7 @@ class Upstream:
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Send a client's request and give the response, whose body is still to come. Raises Rejected."""
+        """Send a client's request and yield the response, whose body is not read yet. Raises Rejected."""
         try:
             request = httpx2.Request(method, self._target(path), headers=self._requested(headers), content=body)
             response = await self._http.send(request, auth=self._auth, stream=True)
@@ -121,9 +123,9 @@ class Upstream:
         return filter_request_headers(headers)
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
-        """Return status and headers for the client of the proxy at `base`.
+        """Return the status and the headers for the client of the proxy at `base`.
 
-        A 401 would make the client look for a token of its own, so it gets 403 instead.
+        After a 401, the client would ask for a token of its own, so it gets 403 instead.
         """
         status = 403 if response.status_code == 401 else response.status_code
         headers = filter_response_headers([(name.lower(), value) for name, value in response.headers.raw])
@@ -139,7 +141,7 @@ class Upstream:
         return status, headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Give the body as it comes."""
+        """Yield the parts of the body as they arrive."""
         if response.is_stream_consumed:
             yield response.content
             return
@@ -147,6 +149,6 @@ class Upstream:
             yield part
 
     def _local(self, url: str, base: str) -> str:
-        """Return the URL at the proxy of a URL at the server; of another, the URL itself."""
+        """Return the URL at the proxy for a URL at the server; any other URL is returned unchanged."""
         rest = url[len(self.url) :]
         return base + rest if url.startswith(self.url) and rest[:1] in ("", "/", "?", "#") else url

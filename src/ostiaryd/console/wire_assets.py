@@ -1,7 +1,7 @@
-"""The console of people: one page for every path below `/console`, and its assets, which `make console` builds.
+"""The web console: one page for every path below `/console`, and its assets, which `make console` builds.
 
-Names of assets contain the digest of their content, so browsers keep assets for good. Each asset lies in `dist` three
-times: plain, and compressed ahead with gzip and Brotli (RFC 9110 section 12.5.3 chooses).
+The name of an asset contains the digest of its content, so browsers cache assets without a limit. Each asset is stored
+three times in `dist`: plain, and compressed with gzip and with Brotli (RFC 9110 section 12.5.3 chooses).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiaryd.trust.model.sessions import Demand, parse_return
 
 _MEDIA_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 _ENCODINGS = {"br": ".br", "gzip": ".gz"}
-"""Suffix of the file by content coding, the smaller first."""
+"""Suffix of the file by content coding, the smallest result first."""
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -62,8 +62,8 @@ class Asset:
 
 
 class Console:
-    """The page and the assets of the console; `page` and `worker`, the service worker, are None
-    on a server that was installed without them.
+    """The page and the assets of the console. `page`, and `worker`, the service worker, are None on a server
+    that was installed without them.
     """
 
     def __init__(self, world: World) -> None:
@@ -92,7 +92,7 @@ def _read_assets(folder: Traversable) -> dict[str, Asset]:
 
 
 async def show_console(call: Call) -> Reply:
-    """Show the console to a person who is signed in; any other browser goes to the login page."""
+    """Show the console to a person who is signed in; redirect any other browser to the login page."""
     if call.params.get("path", "").startswith("assets/"):
         raise NotFound("not found")
     if (url := find_page_host(call)) is not None:
@@ -111,7 +111,7 @@ async def show_console(call: Call) -> Reply:
 
 
 async def show_console_asset(call: Call) -> Reply:
-    """Return a script, stylesheet or picture of the console, which never changes under its name."""
+    """Return a script, stylesheet or picture of the console. The content of a name never changes."""
     asset = call.world.keep(Console).assets.get(call.params["name"])
     if asset is None:
         raise NotFound("not found")

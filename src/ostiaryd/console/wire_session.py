@@ -1,4 +1,6 @@
-"""The session of the person who uses the console: who it is, which operations roles permit, and its end."""
+"""The session of the person who uses the console: the person, the operations that their roles permit, and the
+end of the session.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from ostiaryd.trust.flows.sessions import act_as_person, end_headers, end_sessio
 
 
 class SessionBody(TypedDict):
-    """The person who calls. `operations` has each method and path that a role of the person permits.
+    """The person whose session calls. `operations` has each method and path that a role of the person permits.
 
     `issuer` is the identifier of this server, for credential files.
     """
@@ -31,10 +33,12 @@ class SessionBody(TypedDict):
 
 
 def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Route, ...]:
-    """Return the routes of the session. `all_routes` returns every route of the server."""
+    """Return the routes of the session. `all_routes` is a function that returns every route of the server."""
 
     async def show_session(call: Call) -> Reply:
-        """Show the person who calls, with the operations that roles permit; postpones the idle end of the session."""
+        """Show the calling person with the operations that roles permit, and restart the idle timeout of the
+        session.
+        """
         caller, now = call.caller, call.world.now()
         if caller.kind != "person":
             raise Forbidden("only people have a session", hint="use the token of a person")
@@ -66,7 +70,7 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
 
 
 async def end_own_session(call: Call) -> Reply:
-    """End the browser session with which the person calls."""
+    """End the browser session of the calling person."""
     session = await session_of(call)
     if session is None or session.person != call.caller.id:
         raise NotFound("session not found", hint="a caller with a token has no browser session")
