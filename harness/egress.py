@@ -201,16 +201,18 @@ class EgressStage:
         finally:
             connection.close()
 
+    def open(self) -> ssl.SSLSocket:
+        """Return a tunnel to the API."""
+        sock = socket.create_connection((self.host, self.port), PATIENCE_S)
+        password = "".join(f"{name}: {value}\r\n" for name, value in self.password.items())
+        at = f"localhost:{self.api.port}"
+        sock.sendall(f"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n{password}\r\n".encode())
+        assert b" 200 " in sock.recv(1000)
+        return self.context.wrap_socket(sock, server_hostname="localhost")
+
     def raw(self, *data: bytes, tls: bool = True) -> bytes:
         """Send bytes in a tunnel, or to the proxy itself; everything that comes back."""
-        sock = socket.create_connection((self.host, self.port), PATIENCE_S)
-        if tls:
-            password = "".join(f"{name}: {value}\r\n" for name, value in self.password.items())
-            at = f"localhost:{self.api.port}"
-            sock.sendall(f"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n{password}\r\n".encode())
-            assert b" 200 " in sock.recv(1000)
-            sock = self.context.wrap_socket(sock, server_hostname="localhost")
-        with sock:
+        with self.open() if tls else socket.create_connection((self.host, self.port), PATIENCE_S) as sock:
             for part in data:
                 sock.sendall(part)
             answer = b""

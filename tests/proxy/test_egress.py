@@ -7,6 +7,7 @@ import json
 import ssl
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
         first += answer.read1()
     api.go.set()
     assert first + answer.read() == b"data: s\n\ndata: sk\n\n"
+    connection.close()
     parts = [b"x" * 70_000 for _ in range(100)]
     status, _, _ = stage.ask("/who", "POST", iter(parts))
     assert (status, api.asked[-1][3]) == (200, b"".join(parts))
@@ -194,3 +196,41 @@ def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
     assert entry["detail"]["destination"] == "api"
     assert (entry["object"], entry["resource"]) == (stage.secret, stage.uri)
     assert VALUE not in json.dumps(stage.live_server.entries(limit=500))
+
+
+def test_a_stop_ends_exchanges_that_are_under_way(stage: EgressStage, api: EgressApi) -> None:
+    api.go.clear()
+    hello = (
+        f"GET /ws HTTP/1.1\r\nHost: localhost:{stage.api.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    host, _, _ = hello.partition(b"Connection")
+    upload = host.replace(b"GET /ws", b"POST /who") + b"Transfer-Encoding: chunked\r\n\r\n"
+    events, frames, body = stage.open(), stage.open(), stage.open()
+    with events, frames, body:
+        events.sendall(host.replace(b"/ws", b"/events") + b"\r\n")
+        frames.sendall(hello)
+        body.sendall(upload + b"1\r\nx\r\n")
+        begun = b""
+        while b"data: s\n" not in begun:
+            begun += events.recv(1000)
+        assert b" 101 " in frames.recv(1000)
+        eventually(lambda: any(path == "/ws" for _, path, _, _ in api.asked))
+        stage.live_server.server.ostiary("agent", "suspend", stage.agent)
+        try:
+            for sock in (events, frames, body):
+                assert end_of(sock) in (b"", b"403")
+            assert refusal(stage.raw(hello.replace(b"/ws", b"/who")))[0] == 403
+        finally:
+            stage.live_server.server.ostiary("agent", "resume", stage.agent)
+            api.go.set()
+    eventually(lambda: stage.ask("/who")[0] == 200)
+
+
+def end_of(sock: ssl.SSLSocket) -> bytes:
+    """Return what comes before the end: nothing, or the status of a refusal."""
+    rest = b""
+    with suppress(ConnectionError, ssl.SSLError):
+        while part := sock.recv(1000):
+            rest += part
+    return rest[9:12]

@@ -191,7 +191,9 @@ def test_each_read_is_decided_and_nothing_is_written(stores: Stores, vault: Vaul
     for refused in (
         lambda: client.secrets.kv.v2.create_or_update_secret("x", secret={"a": "b"}, mount_point="backend/bao"),
         lambda: client.secrets.kv.v2.delete_metadata_and_all_versions("x", mount_point="backend/bao"),
-        lambda: client.secrets.kv.v2.read_secret_version("x", version=2, mount_point="backend/bao"),
+        lambda: client.secrets.kv.v2.read_secret_version(
+            "x", version=2, mount_point="backend/bao", raise_on_deleted_version=True
+        ),
     ):
         with pytest.raises(exceptions.VaultError, match="back end"):
             refused()

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -94,6 +94,7 @@ class Verdict:
     passes: bool
     why: Refused | None
     call: Call | None
+    caller: Verified | None = None
 
 
 class Gate:
@@ -155,7 +156,7 @@ class Gate:
             return self._undecided(caller, tool, arguments, Unavailable("the guard failed", code="guard_failed"))
         why = None if call.decision.verdict else Denied(call.decision, missing_scope=call.missing_scope)
         self._tell(tool, "deny" if why else "allow", passed=call.decision.allowed, why=why, caller=caller)
-        return Verdict(call.decision.allowed, why, call)
+        return Verdict(call.decision.allowed, why, call, caller)
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
         """Return the verdict on a message that cannot be read or tracked, and record it as undecided."""
@@ -176,10 +177,16 @@ class Gate:
 
     def basis(self, verdict: Verdict) -> str:
         """Return the token id and the policy hash by which a call is allowed; empty if the rules do not allow it."""
-        caller, call = self._verified, verdict.call
+        caller, call = verdict.caller, verdict.call
         if verdict.why is not None or call is None or caller is None:
             return ""
         return f"{caller.principal.claims.jti} {call.decision.policy_hash}"
+
+    def serving(self, verdict: Verdict) -> AbstractAsyncContextManager[object]:
+        """Carry out a call in this block, which is cancelled as soon as the agent is stopped. Raises InvalidToken,
+        Unavailable.
+        """
+        return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
     def list_destinations(self) -> list[Destination]:
         """Return the destinations of secrets. Raises Refused."""
@@ -238,7 +245,7 @@ class Gate:
             log.error("%s: a call of %s is not on record: %s", self._plan.server, tool, refusal.message)
             self._teller.tell(Trouble(server=self._plan.server, text=f"not on record: {refusal.message}"[:300]))
         self._tell(tool, "undecided", passed=passes, why=why, caller=caller)
-        return Verdict(passes, why, call)
+        return Verdict(passes, why, call, caller)
 
     def _tell(
         self,

@@ -59,6 +59,7 @@ class LocalServers:
             gate.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_S)
+        self._loop.close()
 
     def open(self, server: Server, plan: Plan, *, alarm: Callable[[str], None]) -> str:
         """Start the proxy of a server, and return its URL. Raises Refused if the guard cannot be created.

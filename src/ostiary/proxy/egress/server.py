@@ -24,6 +24,7 @@ import msgspec
 from ostiary.guard import Call, Withheld
 from ostiary.protocol.destination import HTTP_PORT, HTTPS_PORT, Destination, Place
 from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.jose import InvalidToken
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import CHUNK, Dialer
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
@@ -254,7 +255,7 @@ class _Conversation:
         is_ok = False
         try:
             await self._decide(exchange)
-            is_ok = await self._carry(exchange)
+            is_ok = await self._serve(exchange)
         finally:
             if exchange.verdict is not None and (call := exchange.verdict.call) is not None:
                 await asyncio.shield(asyncio.to_thread(self._proxy.gate.finish, call, ok=is_ok and call.ok))
@@ -427,6 +428,20 @@ class _Conversation:
             raise _secret_sent()
 
     # --- the server
+
+    async def _serve(self, exchange: _Exchange) -> bool:
+        """Carry an exchange, which ends at once if the agent is stopped. In mode `watch`, one that has no secrets goes
+        on. Raises Rejected, OSError.
+        """
+        gate, verdict = self._proxy.gate, exchange.verdict
+        if verdict is None or not (gate.enforces or exchange.owned):
+            return await self._carry(exchange)
+        try:
+            async with gate.serving(verdict):
+                return await self._carry(exchange)
+        except (InvalidToken, Unavailable) as refusal:
+            status = 503 if isinstance(refusal, Unavailable) else 403
+            raise Rejected(status, refusal.code, f"denied: {refusal.message}", hint=refusal.hint) from None
 
     async def _carry(self, exchange: _Exchange) -> bool:
         """Send a request and pass its answer on; return whether the answer is no error. Raises Rejected, OSError."""
