@@ -95,6 +95,42 @@ def test_a_part_that_begins_no_value_waits_for_nothing() -> None:
     assert stream.show() == b""
 
 
+@pytest.mark.parametrize("numbered", ["<>&", "<>&'=", "<>&'\"", "<>&'\"+`"])
+def test_strings_of_json_are_masked_as_other_languages_write_them(numbered: str) -> None:
+    value = "a+b/c='<d>&`\"e"
+    for number in ("\\u{:04x}", "\\u{:04X}"):
+        text = "".join(number.format(ord(one)) if one in numbered else one for one in value)
+        assert masks(value).find((text if '"' in numbered else text.replace('"', '\\"')).encode()), text
+
+
+@pytest.mark.parametrize("text", [
+    "a+b/c=&#39;&lt;d&gt;&amp;`&#34;e", "a&#43;b/c=&#39;&lt;d&gt;&amp;`&#34;e",
+    "a+b&#x2F;c&#x3D;&#39;&lt;d&gt;&amp;&#x60;&quot;e", "a+b/c=&apos;&lt;d&gt;&amp;`&quot;e",
+    "a+b/c=&#039;&lt;d&gt;&amp;`&quot;e", "a%2Bb%2Fc%3D'%3Cd%3E%26%60%22e", "a+b/c='%3Cd%3E&%60%22e",
+])  # fmt: skip
+def test_text_of_html_and_urls_is_masked_as_other_languages_write_it(text: str) -> None:
+    assert masks("a+b/c='<d>&`\"e").find(text.encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_value_in_utf_16_is_masked(encoding: str) -> None:
+    assert masks(VALUE).mask(VALUE.encode(encoding)) == b"*" * (2 * len(VALUE))
+
+
+@pytest.mark.parametrize("length", range(1, len(VALUE)))
+def test_a_server_of_another_host_does_not_learn_whether_it_guesses_the_beginning_of_a_value(length: int) -> None:
+    made = Masks()
+    made.add(VALUE, "api.example")
+    seen = []
+    for guess in (VALUE[:length], "#" * length):
+        stream = MaskedStream(made, "evil.example")
+        seen.append([len(stream.feed(f"data: {guess}".encode())), stream.is_waiting, len(stream.show())])
+    assert seen[0] == seen[1]
+    stream = MaskedStream(made, "evil.example")
+    sent = stream.feed(VALUE[:length].encode()) + stream.feed(VALUE[length:].encode()) + stream.end()
+    assert sent == b"*" * len(VALUE)
+
+
 def request(**changed: Any) -> OutgoingRequest:
     values: dict[str, Any] = {"method": "POST", "path": b"/x", "query": b"", "headers": [], "body": None}
     return OutgoingRequest(**(values | changed))

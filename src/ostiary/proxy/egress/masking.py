@@ -1,18 +1,17 @@
 """Removal of secrets from everything that comes back: each form of a value becomes asterisks of the same length.
 
 A value is recognised as it is, percent-encoded, in base64 and base64url at each of the three alignments, in
-hexadecimal, and escaped for JSON or HTML; also where parts of a stream divide it. Not recognised: a value that the
-server has changed otherwise (reversed, compressed, encrypted, in other letters), or sends in pieces with something
-between.
+hexadecimal, in UTF-16, and escaped for JSON or HTML; also where parts of a stream divide it. Not recognised: a value
+that the server has changed otherwise (reversed, compressed, encrypted, in other letters), or sends in pieces with
+something between.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-import json
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from urllib.parse import quote
 
 MASK = b"*"
 MAX_SHOWN = 4
@@ -22,16 +21,41 @@ MAX_SHOWN = 4
 def forms_of(value: str) -> frozenset[bytes]:
     """Return the forms in which a value is recognised."""
     raw = value.encode()
-    percent = {quote(value, safe=""), quote(value), quote_plus(value), "".join(f"%{byte:02X}" for byte in raw)}
-    texts = {value, *percent, *(_lower_escapes(one) for one in percent)}
-    texts |= {raw.hex(), raw.hex().upper(), html.escape(value), json.dumps(value)[1:-1].replace("/", "\\/")}
-    texts.add(json.dumps(value)[1:-1])
-    return frozenset([*(text.encode() for text in texts), *_base64_forms(raw)])
+    texts = {value, raw.hex(), raw.hex().upper(), *_percent_forms(value), *_json_forms(value), *_html_forms(value)}
+    wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
+    return frozenset([*(text.encode() for text in texts), *wide, *_base64_forms(raw)])
 
 
-def _lower_escapes(text: str) -> str:
-    head, *rest = text.split("%")
-    return head + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
+def _percent_forms(value: str) -> Iterator[str]:
+    """Yield the percent-encodings of a value; encoders differ in the characters that they leave."""
+    texts = {quote(value, safe=kept) for kept in ("", "/", "*", "!'()*", "!#$&'()*+,/:;=?@")}
+    texts |= {text.replace("~", "%7E") for text in texts}
+    texts |= {text.replace("%20", "+") for text in texts}
+    for text in (*texts, "".join(f"%{byte:02X}" for byte in value.encode())):
+        head, *rest = text.split("%")
+        yield text
+        yield head + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
+
+
+def _json_forms(value: str) -> Iterator[str]:
+    """Yield a value as a string of JSON; encoders differ in the characters that they escape by number."""
+    for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`"):
+        for number in ("\\u{:04x}", "\\u{:04X}"):
+            text = _escape(value, {"\\": "\\\\", '"': '\\"', **dict.fromkeys(numbered, number)})
+            yield from (text, text.replace("/", "\\/"))
+
+
+def _html_forms(value: str) -> Iterator[str]:
+    """Yield a value as text or attribute of HTML; encoders differ in quotes and in the characters that they escape."""
+    others: Sequence[dict[str, str]] = ({}, {"+": "&#43;"}, {"/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"})
+    for double, single, other in product(
+        ('"', "&quot;", "&#34;"), ("'", "&#39;", "&#x27;", "&#039;", "&apos;"), others
+    ):
+        yield _escape(value, {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single, **other})
+
+
+def _escape(text: str, escapes: Mapping[str, str]) -> str:
+    return "".join(escapes[letter].format(ord(letter)) if letter in escapes else letter for letter in text)
 
 
 def _base64_forms(raw: bytes) -> Iterator[bytes]:
@@ -44,21 +68,34 @@ def _base64_forms(raw: bytes) -> Iterator[bytes]:
 
 
 class Masks:
-    """The forms of all values that were put into requests of one run."""
+    """The forms of all values that were put into requests of one run, and the hosts to which each was sent."""
 
     def __init__(self) -> None:
-        self._values: set[str] = set()
+        self._hosts: dict[str, set[str]] = {}
+        self._forms: dict[str, frozenset[bytes]] = {}
         self.forms: tuple[bytes, ...] = ()
         self.longest = 0
         """bytes of the longest form"""
 
-    def add(self, value: str) -> None:
-        """Add a value."""
-        if value not in self._values:
-            self._values.add(value)
-            forms = {*self.forms, *forms_of(value)}
+    def add(self, value: str, host: str = "") -> None:
+        """Add a value that goes to a host."""
+        self._hosts.setdefault(value, set()).add(host)
+        if value not in self._forms:
+            self._forms = {**self._forms, value: forms_of(value)}
+            forms = {form for own in self._forms.values() for form in own}
             self.longest = max(map(len, forms))
             self.forms = tuple(sorted(forms))
+
+    def forms_at(self, host: str) -> list[bytes]:
+        """Return the forms of the values that go to a host."""
+        return [form for value, forms in self._forms.items() if host in self._hosts[value] for form in forms]
+
+    def longest_elsewhere(self, host: str) -> int:
+        """Return the bytes of the longest form of a value that does not go to a host."""
+        lengths = (
+            len(form) for value, forms in self._forms.items() if host not in self._hosts[value] for form in forms
+        )
+        return max(lengths, default=0)
 
     def find(self, data: bytes) -> bool:
         """Return whether data has a value in one of its forms."""
@@ -85,10 +122,14 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class MaskedStream:
-    """A stream without values. The end of a part that may be the beginning of a value waits for the next part."""
+    """A stream from a host without values. Bytes at the end of a part that may begin a value wait for the next part.
 
-    def __init__(self, masks: Masks) -> None:
-        self._masks = masks
+    Of a value that goes to this host, only such bytes wait, also in a silence. The server of another host could learn
+    from their wait whether it guesses the beginning of a value. So there all last bytes wait, and go in a silence.
+    """
+
+    def __init__(self, masks: Masks, host: str = "") -> None:
+        self._masks, self._host = masks, host
         self._raw, self._masked = b"", b""
         """the bytes that wait, as they came, and as they are known to leave"""
         self._shown = 0
@@ -99,24 +140,27 @@ class MaskedStream:
         masked = bytearray(self._masked + part)
         for start, end in _places(self._masks.forms, raw):
             masked[start:end] = MASK * (end - start)
-        keep = self._begun(raw)
+        elsewhere = max(self._masks.longest_elsewhere(self._host) - 1, 0)
+        keep = max(self._begun(raw), min(elsewhere, len(raw)))
         ready = bytes(masked[self._shown : len(raw) - keep])
         self._shown = max(self._shown - (len(raw) - keep), 0)
         self._raw, self._masked = raw[len(raw) - keep :], bytes(masked[len(raw) - keep :])
         return ready
 
     def show(self) -> bytes:
-        """Return the bytes that wait, if they are few: a peer may wait for the last bytes of a message."""
-        if not self._shown < len(self._raw) <= MAX_SHOWN:
-            return b""
-        ready = self._masked[self._shown :]
-        self._shown = len(self._raw)
-        return ready
+        """Return the bytes that may leave in a silence: a peer may wait for the last bytes of a message."""
+        start, self._shown = self._shown, max(self._shown, self._showable)
+        return self._masked[start : self._shown]
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether a few bytes wait that `show` would return."""
-        return self._shown < len(self._raw) <= MAX_SHOWN
+        """Return whether bytes wait that `show` would return."""
+        return self._shown < self._showable
+
+    @property
+    def _showable(self) -> int:
+        begun = self._begun(self._raw)
+        return len(self._raw) - (begun if begun > MAX_SHOWN else 0)
 
     def end(self) -> bytes:
         """Return the rest at the end of the stream."""
@@ -124,9 +168,9 @@ class MaskedStream:
         return ready
 
     def _begun(self, raw: bytes) -> int:
-        """Return the length of the longest end of `raw` with which a form begins."""
+        """Return the length of the longest end of `raw` with which a form of this host begins."""
         longest = 0
-        for form in self._masks.forms:
+        for form in self._masks.forms_at(self._host):
             start = raw.find(form[:1], max(len(raw) - len(form) + 1, 0))
             while 0 <= start < len(raw) - longest:
                 if form.startswith(raw[start:]):

@@ -72,7 +72,7 @@ class SecretSource:
         """Return the secret for a request; from then on it is masked in every answer. Raises Refused."""
         secret = self._server.use_secret(injection)
         with self._mutex:
-            self.masks.add(secret)
+            self.masks.add(secret, injection.host)
             if injection.decided:
                 self._uses[injection] = secret, ambient.tick() + USE_US
                 self._uses.move_to_end(injection)

@@ -476,7 +476,7 @@ class _Conversation:
                 task.cancel()
             await asyncio.wait((up, down))
         if self._http.our_state is h11.SWITCHED_PROTOCOL:
-            await self._pass_frames(upstream)
+            await self._pass_frames(exchange, upstream)
         return status < 400
 
     async def _connected(self, exchange: _Exchange) -> _Upstream:
@@ -526,7 +526,7 @@ class _Conversation:
 
     async def _pump_down(self, exchange: _Exchange, upstream: _Upstream) -> int:
         """Pass the answer on, and return its status. Raises Rejected, OSError."""
-        stream, status = MaskedStream(self._proxy.secrets.masks), 0
+        stream, status = MaskedStream(self._proxy.secrets.masks, exchange.host), 0
         size, call = 0, exchange.verdict.call if exchange.verdict is not None else None
         while True:
             event = await self._next_answer(upstream, stream)
@@ -628,9 +628,9 @@ class _Conversation:
             call.ok = False
             raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
 
-    async def _pass_frames(self, upstream: _Upstream) -> None:
+    async def _pass_frames(self, exchange: _Exchange, upstream: _Upstream) -> None:
         """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server."""
-        stream = MaskedStream(self._proxy.secrets.masks)
+        stream = MaskedStream(self._proxy.secrets.masks, exchange.host)
         first_up, first_down = self._http.trailing_data[0], upstream.http.trailing_data[0]
 
         async def up() -> None:
