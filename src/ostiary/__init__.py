@@ -19,7 +19,9 @@ _HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ost
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a public name at its first use: `ostiary.protocol` alone must stay cheap to import."""
+    """Import the module of a public name when the name is first used, so that `ostiary.protocol` alone imports
+    quickly.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module `ostiary` has no attribute `{name}`")
     from importlib import import_module
@@ -28,5 +30,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, imported or not."""
+    """Return the public names, imported or not."""
     return sorted(__all__)

@@ -1,4 +1,4 @@
-"""The SDK's only access to clocks, randomness and environment. All other modules take these as arguments."""
+"""The only access of the SDK to clocks, randomness and the environment. All other modules call these functions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def now() -> int:
 
 
 def tick() -> int:
-    """Return microseconds since boot, on a clock that cannot be set and that counts the time asleep.
+    """Return microseconds since boot, on a clock that cannot be set and that includes time in sleep mode.
 
-    CLOCK_BOOTTIME; CLOCK_MONOTONIC on systems without it.
+    The clock is CLOCK_BOOTTIME, or CLOCK_MONOTONIC on systems without CLOCK_BOOTTIME.
     """
     return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
 def random(count: int) -> bytes:
-    """Return `count` unpredictable bytes."""
+    """Return `count` random bytes, suitable for cryptography."""
     return os.urandom(count)
 
 
 def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Return the id of the present boot of the machine; empty on systems without one, such as macOS."""
+    """Return the id of the current boot of the machine; empty on systems without a boot id, such as macOS."""
     try:
         return source.read_text("ascii").strip()
     except OSError:
@@ -36,10 +36,10 @@ def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
 
 
 def environ(name: str) -> str | None:
-    """Return a variable of the environment; None if it is not set."""
+    """Return an environment variable; None if the variable is not set."""
     return os.environ.get(name)
 
 
 def environment() -> dict[str, str]:
-    """Return the whole environment, for a program to start."""
+    """Return a copy of all environment variables, for a program that is started."""
     return dict(os.environ)

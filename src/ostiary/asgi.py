@@ -58,24 +58,24 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Named = tuple[str, Mapping[str, Any]]
-"""A tool and its arguments."""
+"""A tool, and the arguments of a call."""
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VERIFIED = "ostiary.verified"
 """key of the ASGI scope under which the application finds the verified caller"""
 MAX_REMEMBERED = 1 << 20
-"""bytes of an answer's body that are held back until the task remembers them"""
+"""maximum number of bytes of a response body that are held back until they are in the task's memory"""
 NO_STORE = (b"cache-control", b"no-store")
 MAX_BODY = 1 << 20
-"""bytes of the body of a request that is judged"""
+"""maximum number of bytes of a request body, unless `max_body` sets another limit"""
 MAX_SHOWN = 200
-"""characters of a path in a message"""
+"""maximum number of characters of a path in a message"""
 DECIDED = "ostiary.decided"
-"""key of the ASGI scope under which the guard notes the parts of the decided request that routers may read"""
+"""key of the ASGI scope under which the guard stores the parts of the decided request that routers may read"""
 POLICY_VIOLATION = 1008
-"""RFC 6455 section 7.4.1"""
+"""close code of a denied WebSocket (RFC 6455 section 7.4.1)"""
 EXPOSED = b"www-authenticate, dpop-nonce, mcp-session-id, mcp-protocol-version, retry-after"
-"""Headers of an answer that scripts of another origin may read."""
+"""Response headers that scripts of another origin may read."""
 OURS = (b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers")
 
 
@@ -86,7 +86,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def send(self, send: Send) -> None:
-        """Send the answer; 204 has no body."""
+        """Send the response, without a body if the status is 204."""
         body, headers = b"", self.headers
         if self.status != 204:
             body = msgspec.json.encode(self.body)
@@ -100,11 +100,12 @@ class Answer:
 
 
 class Door:
-    """Authenticates requests, and renders refusals. `origin` is the public one, if it is not that of the resource.
+    """Authenticates requests, and renders refusals.
 
-    `proxies`: networks of reverse proxies, separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For`
-    are trusted. `origins`: web origins whose scripts may call, `"*"` for every origin; none leaves CORS to the
-    application. Raises ValueError, Malformed.
+    `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
+    separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For` are trusted. `origins`: web origins whose
+    scripts may call, `"*"` for every origin; without any, the application answers CORS itself. Raises ValueError,
+    Malformed.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Door:
         self._origins = frozenset(check_origins(origins))
 
     def authenticate(self, scope: Scope) -> Verified:
-        """Verify the token and the proof of a request. Raises Refused."""
+        """Verify the token and the proof of a request; return the caller. Raises Refused."""
         self._check_origin(scope)
         caller = self._guard.verify(
             authorization=_header(scope, b"authorization"),
@@ -127,8 +128,8 @@ class Door:
         return replace(caller, network=network_of(forwarded_origin(_address(scope), forwarded, self._proxies)))
 
     def _certificate(self, scope: Scope) -> ClientCertificate | None:
-        """Return the certificate that the client has shown to a trusted proxy, or to the server of the application,
-        which states it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Raises Malformed.
+        """Return the client's certificate: as a trusted proxy forwards it, or else as the application's server
+        states it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Raises Malformed.
         """
         if self._proxies and is_within(_address(scope), self._proxies):
             return forwarded_certificate(scope["headers"])
@@ -142,7 +143,9 @@ class Door:
         return ClientCertificate(first, tuple(others))
 
     def answer_preflight(self, scope: Scope) -> Answer | None:
-        """Return the answer to a CORS preflight (Fetch section 3.3.2); None for any other request. Raises Forbidden."""
+        """Return the response to a CORS preflight (Fetch section 3.3.2); None for any other request. Raises
+        Forbidden.
+        """
         if scope.get("method") != "OPTIONS" or _header(scope, b"access-control-request-method") is None:
             return None
         if not self._is_well_known(scope):
@@ -157,7 +160,7 @@ class Door:
         return Answer(204, None, headers)
 
     def share(self, scope: Scope, send: Send) -> Send:
-        """Return a sender that lets scripts of the allowed origins read the answer (Fetch section 3.3.3)."""
+        """Return a sender that lets scripts of the allowed origins read the response (Fetch section 3.3.3)."""
         is_open = "*" in self._origins or self._is_well_known(scope)
         if not self._origins and not is_open:
             return send
@@ -178,7 +181,8 @@ class Door:
         return sending
 
     def _check_origin(self, scope: Scope) -> None:
-        """Check the web origin of a request by a script (MCP 2026-07-28, transports: a server validates `Origin`).
+        """Check the `Origin` of a request that a script sends (MCP 2026-07-28, transports: a server validates
+        `Origin`).
 
         Raises Forbidden.
         """
@@ -201,7 +205,7 @@ class Door:
         return scope.get("method") == "GET" and self._is_well_known(scope)
 
     def metadata(self) -> Answer:
-        """The resource's metadata (RFC 9728 section 2). Raises Unavailable."""
+        """Return the metadata of the resource (RFC 9728 section 2). Raises Unavailable."""
         resource, _, facts, exempt = self._guard.feed.current()
         scopes = sorted({tool.scope for tool in facts.resource.tools.values()})
         body = {
@@ -216,7 +220,7 @@ class Door:
         return Answer(200, body | ({"scopes_supported": scopes} if scopes else {}))
 
     def refuse(self, refusal: Refused) -> Answer:
-        """Return the answer of a refusal: status, challenge, and a body with the reason and a hint."""
+        """Return the response for a refusal: status, challenge, and a body with the reason and a hint."""
         body: dict[str, Any] = {"error": refusal.code, "message": refusal.message}
         body |= {"hint": refusal.hint} if refusal.hint else {}
         body |= {"approval": refusal.approval} if isinstance(refusal, Denied) and refusal.approval else {}
@@ -245,8 +249,9 @@ class Door:
                 return Answer(403, body, headers)
 
     def _challenges(self, error: str, description: str, **more: str) -> list[tuple[bytes, bytes]]:
-        """The challenge for DPoP, after one for Bearer where agents are exempt: clients that know no DPoP read the
-        first (RFC 6750 section 3, RFC 9449 section 7.1). A refused proof is the matter of a client that knows DPoP.
+        """Return the challenge for DPoP. If some agents may use bearer tokens, the challenge for Bearer comes
+        first, since clients without DPoP read only the first one (RFC 6750 section 3, RFC 9449 section 7.1). A
+        refused proof gets only the challenge for DPoP.
         """
         parts = {"error": error, "error_description": description if error else "", **more}
         where = {"resource_metadata": self._metadata_url()}
@@ -256,7 +261,7 @@ class Door:
         return challenges
 
     def _exempts(self) -> bool:
-        """True if bearer tokens of some agents are accepted."""
+        """Return whether bearer tokens of some agents are accepted."""
         try:
             return bool(self._guard.feed.current().exempt)
         except Unavailable:
@@ -276,11 +281,13 @@ class Door:
 
 
 CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHAIN))
-"""Fields of a request that the application does not get."""
+"""Request headers that are removed before the application gets the request."""
 
 
 def check_origins(origins: Collection[str]) -> Collection[str]:
-    """Return web origins: `"*"`, or `https://HOST[:PORT]` as browsers send it. Raises Malformed."""
+    """Return the web origins after checking their form: `"*"`, or `https://HOST[:PORT]` as browsers send it.
+    Raises Malformed.
+    """
     if isinstance(origins, str):
         raise Malformed("`origins` is one text", hint='name a list: origins=["https://app.example"]')
     for origin in origins:
@@ -291,9 +298,10 @@ def check_origins(origins: Collection[str]) -> Collection[str]:
 
 
 def let_in(scope: Scope, caller: Verified) -> Scope:
-    """Return the scope for the application: it has the caller, and no credentials, since a bearer token could be
-    used again. Of a forwarded certificate (RFC 9440) the guard alone knows whether it is genuine. For an application
-    of WSGI or CGI `Client_Cert` is the same field (PEP 3333, RFC 3875 section 4.1.18).
+    """Return the scope for the application, with the caller and without credentials: the application could
+    reuse a bearer token. A forwarded certificate (RFC 9440) is removed too, since only the guard knows whether
+    the sender is trusted. Applications of WSGI or CGI read `Client_Cert` as the same header (PEP 3333, RFC 3875
+    section 4.1.18).
     """
     headers = [header for header in scope["headers"] if header[0].lower().replace(b"_", b"-") not in CREDENTIALS]
     return {**scope, "headers": headers, VERIFIED: caller}
@@ -315,11 +323,11 @@ class GuardASGI:
     ) -> None:
         """Put `app` behind the guard. Raises Conflict for an application without routes, Malformed for an invalid rule.
 
-        `tool`: rules or a function that map a request to a tool; by default, each route of the application is a tool.
+        `tool`: rules, or a function, that map a request to a tool; by default, each route of the application is a tool.
         `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
-        separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose
-        scripts may call, `"*"` for every origin; without any, the application answers CORS itself. `max_body`: maximum
-        bytes of a request body.
+        separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts
+        may call, `"*"` for every origin; without any, the application answers CORS itself. `max_body`: maximum number
+        of bytes of a request body.
         """
         self._app, self._guard, self._max_body = app, guard, max_body
         self._door = Door(guard, origin=origin, proxies=proxies, origins=origins)
@@ -386,8 +394,8 @@ class GuardASGI:
             self._guard.finish(call)
 
     async def _route(self, table: RouteTable, scope: Scope, receive: Receive) -> tuple[Named | None, Scope, Receive]:
-        """The tool that a request calls by the routes of the application, and the request for the application, which
-        reads the very body that was judged. Raises Malformed.
+        """Return the tool that a request calls by the routes of the application, and the scope and `receive`
+        for the application. `receive` returns exactly the body on which the guard decides. Raises Malformed.
         """
         if self._noted != (version := table.version):
             self._guard.listing.note(table.listing["tools"])
@@ -407,24 +415,26 @@ class GuardASGI:
 
 
 class Meter:
-    """Sender of an application's answer. It counts the bytes, and adds the next nonce to the headers."""
+    """The sender of an application's response. It counts the bytes, and adds the next nonce to the headers."""
 
     def __init__(self, send: Send, caller: Verified) -> None:
         self._send, self._caller = send, caller
         self.status, self.bytes = 0, 0
         self.most: int | None = None
-        """bytes that may pass; a part beyond is not sent, and the answer breaks off"""
+        """maximum number of bytes to send; a part over the limit is not sent, and the response is cut off"""
         self.is_cut = False
         self.remember: Callable[[str], Awaitable[None]] | None = None
-        """records the body before it is sent, up to MAX_REMEMBERED bytes"""
+        """function that records the body before it is sent, up to MAX_REMEMBERED bytes"""
         self.connection: Connection | None = None
-        """the connection; nothing is sent after it was cut"""
+        """the connection; no data is sent after it was cut"""
         self._held: list[Message] = []
         self._is_stream = False
-        """True for Server-Sent Events and WebSockets, whose parts are sent as they come"""
+        """true for Server-Sent Events and WebSockets, whose parts are sent as they arrive"""
 
     async def serve(self, guard: Guard, app: App, scope: Scope, receive: Receive) -> None:
-        """Let the application answer. Raises InvalidToken if the connection was cut before the answer, FeedStale."""
+        """Run the application, which sends its response through this meter. Raises InvalidToken if the
+        connection was cut before the response, FeedStale.
+        """
         async with guard.serving(self._caller) as connection:
             self.connection = connection
             await app(scope, receive, self)
@@ -456,8 +466,9 @@ class Meter:
             await self._send(message)
 
     async def _let_go(self, remember: Callable[[str], Awaitable[None]], *, goes_on: bool) -> None:
-        """Record the messages held back, then send them. Raises Withheld. `goes_on`: further parts of the stream are
-        recorded too.
+        """Record the held messages, then send them. Raises Withheld.
+
+        `goes_on`: true if later parts of the stream are recorded too.
         """
         messages, self._held = self._held, []
         body = b"".join(_content(message) for message in messages)
@@ -476,7 +487,7 @@ BODIES = frozenset(("http.response.body", "websocket.send", "websocket.http.resp
 
 
 def _content(message: Message) -> bytes:
-    """The bytes that a message carries to the client."""
+    """Return the bytes of a message for the client."""
     text = message.get("text")
     content = message.get("bytes" if message["type"] == "websocket.send" else "body") if text is None else text.encode()
     return content or b""
@@ -488,7 +499,9 @@ def _is_event_stream(message: Message) -> bool:
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
-    """Read the body of a request whole; return it with a `receive` that gives it again. Raises Malformed."""
+    """Read the whole body of a request; return the body, with a `receive` that returns it again. Raises
+    Malformed for a body over `most` bytes.
+    """
     parts, size, is_complete, gone = list[bytes](), 0, False, None
     while not is_complete:
         message = await receive()
@@ -510,7 +523,9 @@ async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
 
 
 async def _refuse_websocket(answer: Answer, scope: Scope, send: Send, *, has_begun: bool) -> None:
-    """Refuse the handshake with the answer itself where the server can send one; close an open connection."""
+    """Refuse the handshake with the response itself if the server supports that. Otherwise, or if the
+    connection is open, close it.
+    """
     if has_begun or "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "denied"})
         return
@@ -529,12 +544,12 @@ def _header(scope: Scope, name: bytes, *, twice: type[Refused] = Malformed) -> s
 
 
 def _address(scope: Scope) -> str:
-    """The address of the connection."""
+    """Return the IP address of the connection; empty if it is unknown."""
     return str((scope.get("client") or ("",))[0])
 
 
 def _path(scope: Scope) -> str:
-    """The path as it was sent."""
+    """Return the path as the client sent it."""
     raw: bytes | None = scope.get("raw_path")
     return quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
 

@@ -15,12 +15,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class TlsProtocol(HttpToolsProtocol):
-    """A connection of uvicorn that states the certificate of its client: `scope["extensions"]["tls"]`."""
+    """A connection of uvicorn that adds the client's certificate to the scope, as `scope["extensions"]["tls"]`."""
 
     _tls: dict[str, Any] | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Read the certificate of the connection; it cannot change (no renegotiation)."""
+        """Read the client's certificate, which cannot change during the connection: there is no renegotiation."""
         super().connection_made(transport)
         session = transport.get_extra_info("ssl_object")
         if session is not None:

@@ -1,4 +1,4 @@
-"""The caller of tools of this process: an agent at one guard, or a caller whose token is verified already."""
+"""The caller of tools in this process: an agent at one guard, or a caller whose token is already verified."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from ostiary.protocol.errors import Conflict, Unavailable
 from ostiary.protocol.jose import InvalidToken
 
 AnyCaller = Identity | Task | AsyncTask | Verified
-"""an agent (its standing task), a declared task of an agent, or a caller whose token the guard has verified"""
+"""an agent (for its standing task), a declared task of an agent, or a caller whose token the guard has verified"""
 
 
 class Caller:
-    """An agent at one guard: its token, shown to the guard with a proof of its key whenever it is a new one."""
+    """An agent at one guard. Each new token of the agent is shown to the guard with a proof of the agent's key."""
 
     def __init__(self, guard: Guard, identity: Identity | Task | AsyncTask, *, uri: str | None = None) -> None:
-        """Keep the token of `identity` for the resource `uri`; if left out, the resource of the guard's feed."""
+        """Create the caller for `identity` at the resource `uri`. Without `uri`, the resource is that of the
+        guard's feed.
+        """
         self._guard, self._own_uri = guard, uri
         self._task = None if isinstance(identity, Identity) else identity
         self._identity: Identity = identity if isinstance(identity, Identity) else identity._agent
@@ -34,12 +36,12 @@ class Caller:
 
     @property
     def _uri(self) -> str:
-        """Return the URI of the guard's resource. Raises Unavailable while the guard has no feed that names it."""
+        """Return the URI of the guard's resource. Raises Unavailable until the guard has a feed."""
         return self._own_uri or self._guard.resource.uri
 
     def cached(self) -> Verified | None:
-        """Return the verified caller if the stored token is fresh and alive; None if the network is needed. Raises
-        Unavailable.
+        """Return the verified caller while its token is fresh and not revoked; None if a new token is needed.
+        Raises Unavailable.
         """
         if self._cached is None or not self._client.is_fresh(self._cached[1]):
             return None
@@ -50,7 +52,7 @@ class Caller:
         return self._cached[0]
 
     def enter(self) -> Verified:
-        """Return the verified caller; get a token and show it to the guard if needed. Raises Refused,
+        """Return the verified caller; if needed, get a token and show it to the guard. Raises Refused,
         httpx2.HTTPError.
         """
         with self._mutex:
@@ -73,7 +75,7 @@ class Caller:
     def step_up(self, demand: Reason) -> Verified:
         """Return the caller with a token that meets the demand of a denial (RFC 9470), for the same task.
 
-        Raises StepUpNeeded if the agent cannot get one, another Refused, httpx2.HTTPError.
+        Raises StepUpNeeded if the agent cannot get such a token; another Refused, httpx2.HTTPError.
         """
         task = self._task.id if self._task is not None else None
         target = Target(self._uri, task=task, acr_values=demand.acr_values or None, max_age=demand.max_age)
@@ -102,7 +104,7 @@ class Caller:
             return run(http, self._identity._approval(approval)).is_open
 
     def _show(self, token: Token) -> Verified:
-        """Show the token to the guard, with the guard's nonce. Raises Refused."""
+        """Show the token to the guard, with the guard's nonce if the guard requires one. Raises Refused."""
         nonce = None
         for _ in range(2):
             proof = self._client.proof(method="POST", uri=self._uri, token=token, nonce=nonce)
@@ -115,7 +117,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedCaller:
-    """A caller whose token the guard has verified already."""
+    """A caller whose token the guard has already verified."""
 
     verified: Verified
 
@@ -126,8 +128,8 @@ class VerifiedCaller:
     enter = cached
 
     def wait(self, approval: str, *, within: float) -> None:
-        """Return at once: only the agent itself can query an approval, so the remote caller waits and repeats its
-        call.
+        """Return at once. Only the agent itself can query an approval, so the remote caller waits and repeats
+        its call.
         """
 
     async def wait_async(self, approval: str, *, within: float) -> None:
@@ -135,5 +137,5 @@ class VerifiedCaller:
 
 
 def caller_of(guard: Guard, caller: AnyCaller) -> Caller | VerifiedCaller:
-    """Return the caller of tools at a guard."""
+    """Return the caller for the tools of a guard."""
     return VerifiedCaller(caller) if isinstance(caller, Verified) else Caller(guard, caller)

@@ -31,14 +31,16 @@ def protect(
 ) -> GuardASGI:
     """Return the application behind the guard.
 
-    `origin`: the public origin, if it is not that of the resource's URI. `proxies`: networks of reverse proxies,
+    `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
     separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
-    call. `max_body`: bytes of a request's body; a longer one is refused. Raises Conflict for an application that has no
-    routes, Malformed for a text that is no web origin.
+    call. `max_body`: maximum number of bytes of a request body. Raises Conflict for an application without routes,
+    Malformed for an invalid web origin.
     """
     return GuardASGI(app, guard, origin=origin, proxies=proxies, origins=origins, max_body=max_body)
 
 
 def catalogue_of(app: Any) -> dict[str, Any]:
-    """Return the tools of an application as MCP's `tools/list` lists them: `ostiary resource create --catalogue`."""
+    """Return the tools of an application in the form of a response to MCP's `tools/list`, for `ostiary resource
+    create --catalogue`.
+    """
     return RouteTable(app).listing

@@ -1,7 +1,7 @@
-"""Credential files: one private JWK with whose it is (`client_id`) and where it counts (`issuer`), mode 0600.
+"""Credential files (mode 0600): a private JWK with its owner (`client_id`) and its issuer (`issuer`).
 
-For an authorization server that knows no keys of clients, a file holds `client_secret` instead of the members of a key,
-or beside them.
+If the authorization server knows no keys of clients, the file has a `client_secret`, with or without the members of a
+key.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ class Credential:
     client_id: str
     issuer: str
     secret: str | None = field(default=None, repr=False)
-    """authenticates the client in place of the key; the key then only binds tokens"""
+    """client secret, which authenticates the client in place of the key; the key then only binds tokens"""
     has_certificate: bool = False
-    """True if the client authenticates by its TLS certificate in place of the key, and its tokens are bound to that"""
+    """true if the client authenticates by its TLS certificate in place of the key; its tokens are then bound to
+    the certificate
+    """
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
@@ -58,9 +60,11 @@ def load_key(path: Path | str) -> Credential:
 
 
 def parse_credential(text: bytes, *, of: Path | str) -> Credential:
-    """A private JWK with or without `client_id`, `issuer` and `client_secret`, from the file `of`. Raises Invalid.
+    """Parse the credential in a file: a private JWK with or without `client_id`, `issuer` and `client_secret`. Raises
+    Invalid.
 
-    A file with a secret need not have a key. One is made then, which lives as long as the process.
+    `of`: the path of the file, for errors. For a file with a secret and without a key, a key is generated for the
+    lifetime of the process.
     """
     try:
         value = canonical.parse(text, max_bytes=MAX_FILE_BYTES)

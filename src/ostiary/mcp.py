@@ -68,12 +68,12 @@ APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
 """key of a request to wait: the id of the approval, which every client returns unchanged"""
 
 MISSING = "ostiary.missing"
-"""key of the ASGI scope of the denials for which the answer is a challenge"""
+"""key of the ASGI scope for denials whose response is a challenge"""
 NOTHING = {"type": "object", "properties": {}}
 """schema of the requested input: an empty form"""
 WAITED = ElicitResult(action="accept", content={})
 EVERY_ORIGIN = ("*",)
-"""Clients in browsers come from every web origin, and have nothing but their token."""
+"""Scripts of every web origin may call by default: the server accepts only tokens, and no cookies."""
 
 
 def protect(
@@ -86,13 +86,13 @@ def protect(
     suspends: bool = False,
     **options: Any,
 ) -> App:
-    """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with its own
-    authorization, Malformed.
+    """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with `auth` settings,
+    Malformed.
 
     `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
     separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
-    call; others are refused. `suspends`: whether clients are asked to wait for a person's approval. `options`:
-    arguments of `MCPServer.streamable_http_app`, which by default serves `localhost`, and scripts of `localhost` alone.
+    call; others are refused. `suspends`: true if clients are asked to wait for a person's approval. `options`:
+    arguments of `MCPServer.streamable_http_app`, which by default serves only `localhost` and scripts of `localhost`.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
@@ -102,8 +102,9 @@ def protect(
 
 
 async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: float = 600) -> InputResponses:
-    """Return the responses with which a call is repeated, once a person has answered, or after `within` seconds; other
-    requests are not answered. Raises ServerRefused, Unavailable.
+    """Wait until a person has answered each approval, at most `within` seconds; return the responses with which
+    the client repeats its call. Other requests of the server get no response. Raises ServerRefused,
+    Unavailable.
     """
     approvals = [key for key in required.input_requests or () if APPROVAL.fullmatch(key)]
     await asyncio.gather(*(by.ask(approval, within=within) for approval in approvals))
@@ -111,8 +112,8 @@ async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: flo
 
 
 def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
-    """Return the `elicitation_callback` of a client of this agent, whose calls then wait for the people who are
-    asked.
+    """Return the `elicitation_callback` for a client of this agent. Calls of the client then wait for
+    approvals, each at most `within` seconds.
     """
 
     async def wait(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult | ErrorData:
@@ -127,8 +128,8 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
 def asking(
     refusal: Refused, *, version: str, able: ClientCapabilities | None, params: Mapping[str, Any]
 ) -> InputRequiredResult | None:
-    """Return the answer that suspends a call while a person is asked; None if the client cannot wait, or has already
-    waited.
+    """Return the result that suspends a call while a person is asked; None if the client cannot wait, or has
+    already waited.
     """
     elicitation = able.elicitation if able is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
@@ -142,7 +143,7 @@ def asking(
 
 
 def answer_of(params: Mapping[str, Any]) -> str | None:
-    """Return the client's answer to a request to wait; None without one."""
+    """Return the action of the client's response to a request to wait; None without such a response."""
     answers = params.get("inputResponses")
     for key, one in answers.items() if isinstance(answers, Mapping) else ():
         if APPROVAL.fullmatch(key):
@@ -151,13 +152,15 @@ def answer_of(params: Mapping[str, Any]) -> str | None:
 
 
 def check_answer(params: Mapping[str, Any]) -> None:
-    """Check that the client agreed to wait. Raises Forbidden."""
+    """Check that the client accepted the request to wait, if it responded. Raises Forbidden."""
     if answer_of(params) not in (None, "accept"):
         raise Forbidden("the client did not wait for the person who is asked", code="approval_needed")
 
 
 def without_answer(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters for the tool: without the answer to our request, with those to requests of the tool."""
+    """Return the parameters without the response to the guard's request to wait. Responses to requests of the
+    tool stay.
+    """
     others = {name: one for name, one in (params.get("inputResponses") or {}).items() if not APPROVAL.fullmatch(name)}
     rest = {name: value for name, value in params.items() if name != "inputResponses"}
     return rest | ({"inputResponses": others} if others else {})
@@ -204,9 +207,9 @@ class _Front:
 
 
 class _Challenging:
-    """A sender that makes the answer to a call a challenge if the call lacked a scope: 403 `insufficient_scope`.
+    """A sender that turns the response to a call into a challenge if the call lacked a scope: 403 `insufficient_scope`.
 
-    A stream of events starts before its call is decided, so the start of an answer waits for the first content.
+    A stream of events starts before its call is decided, so the start of a response is held until the first content.
     """
 
     def __init__(self, send: Send, door: Door, missing: list[Denied]) -> None:
@@ -229,7 +232,7 @@ class _Challenging:
 
 
 class _Watched(Meter):
-    """A sender that ends a stream once its token is no longer valid."""
+    """A sender that cuts a response off once its token is no longer valid."""
 
     def __init__(self, send: Send, caller: Verified, guard: Guard) -> None:
         super().__init__(send, caller)
@@ -242,7 +245,7 @@ class _Watched(Meter):
 
 
 class _Hook:
-    """Middleware of the SDK that decides each request."""
+    """Middleware of the MCP SDK that decides each request."""
 
     def __init__(self, guard: Guard, server: MCPServer, suspends: bool) -> None:
         self._guard, self._server, self._suspends = guard, server, suspends
@@ -288,10 +291,10 @@ class _Hook:
             self._guard.finish(call)
 
     def _check_served(self, ctx: ServerRequestContext[Any, Any]) -> None:
-        """Check that the server has the method in this version of MCP, and that the parameters fit it.
+        """Check that the server has the method in this version of MCP, and that the parameters are valid.
 
-        Raises MCPError, ValidationError, as the SDK would after the decision; the SDK gives each the HTTP status of the
-        negotiated version. Nothing is decided and nothing runs.
+        Raises MCPError, ValidationError, as the SDK would raise them after the decision; the SDK maps each to the HTTP
+        status of the negotiated version. No decision is recorded, and no code of the tool runs.
         """
         missing = MCPError(METHOD_NOT_FOUND, "Method not found", ctx.method)
         if ctx.method in SPEC_CLIENT_METHODS:
@@ -303,14 +306,14 @@ class _Hook:
             raise missing
 
     async def _has_tool(self, params: Mapping[str, Any]) -> bool:
-        """Return whether the catalogue or the server has the tool that is called. Raises Unavailable."""
+        """Return whether the catalogue or the server has the called tool. Raises Unavailable."""
         name, _ = map_request("tools/call", params)
         if name in self._guard.feed.current().facts.resource.tools:
             return True
         return any(tool.name == params["name"] for tool in await self._server.list_tools())
 
     async def _decide(self, caller: Verified, method: str, params: Mapping[str, Any]) -> Call:
-        """Decide and record a call. Raises Refused unless it is allowed."""
+        """Decide and record a call. Raises Refused if the call is not allowed."""
         tool, arguments = map_request(method, params)
         if method == "tools/call":
             check_answer(params)
@@ -322,7 +325,7 @@ class _Hook:
 
 
 def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
-    """Return the verified caller of this very request. Raises Unauthenticated."""
+    """Return the verified caller of this request. Raises Unauthenticated."""
     caller = ctx.request.scope[VERIFIED] if ctx.request is not None else None
     if not isinstance(caller, Verified):
         raise Unauthenticated("no authenticated caller", code="nobody_acts")
@@ -330,10 +333,11 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
 
 
 def note_missing(scope: Mapping[str, Any], refusal: Refused) -> None:
-    """Note a missing scope of a client that no administrator registered: it gets scopes by the consent of its person.
+    """Note the missing scope of a denied call, if the client registered itself: it gets scopes by the consent of its
+    person.
 
-    Such a client asks again when it is challenged (MCP 2026-07-28, step-up authorization); for others the words count.
-    `scope` is that of the ASGI request.
+    Such a client requests the scope when it is challenged (MCP 2026-07-28, step-up authorization). Other clients get
+    only the message. `scope` is the ASGI scope of the request.
     """
     caller, missing = scope.get(VERIFIED), scope.get(MISSING)
     is_self_registered = isinstance(caller, Verified) and caller.principal.claims.registration != ""
@@ -342,18 +346,18 @@ def note_missing(scope: Mapping[str, Any], refusal: Refused) -> None:
 
 
 def _unknown_tool(name: str, version: str) -> HandlerResult:
-    """Return the SDK's answer for an unknown tool. Nothing runs, so nothing is decided or recorded."""
+    """Return the result of the SDK for an unknown tool. No tool runs, so no decision is recorded."""
     result = CallToolResult(content=[TextContent(type="text", text=f"Unknown tool: {name}")], is_error=True)
     return serialize_server_result("tools/call", version, _as_sent(result))
 
 
 def _as_sent(model: Any) -> dict[str, Any]:
-    """Return a result as clients get it."""
+    """Return a result in the form that clients receive."""
     return model if isinstance(model, dict) else model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def _measure(call: Call, body: dict[str, Any]) -> None:
-    """Record the size of a result: bytes of JSON, and records if it has a list of them."""
+    """Record the size of a result: the bytes of its JSON, and the length of its list, if it has one."""
     structured, content = body.get("structuredContent"), body.get("content", body.get("contents"))
     if isinstance(structured, dict) and len(structured) == 1:
         structured = next(iter(structured.values()))  # the SDK wraps a value that is no object into {"result": ..}
@@ -362,8 +366,8 @@ def _measure(call: Call, body: dict[str, Any]) -> None:
 
 
 def _access_token(caller: Verified) -> AccessToken:
-    """Return the SDK's description of the caller, which `get_access_token()` gives to tools. It does not contain the
-    token.
+    """Return the SDK's description of the caller, for `get_access_token()` in tools. The description does not
+    contain the token.
     """
     claims = caller.principal.claims
     return AccessToken(

@@ -34,11 +34,11 @@ from ostiary.tools import fill_defaults, plain
 
 MAX_PARAMETERS = 100
 MAX_REFERENCES = 16
-"""references that refer to one another"""
+"""maximum number of references in a chain"""
 BODY = "body"
-"""the argument that holds the body of a request"""
+"""name of the argument with the body of a request"""
 OWN_HEADERS = frozenset(("authorization", "dpop"))
-"""headers that are for the guard, never arguments"""
+"""headers for the guard, which are never arguments"""
 PLACES = frozenset(("query", "path", "header", "cookie"))
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?")
@@ -50,20 +50,20 @@ _ENCODED_BEGINNINGS = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route that runs code, with its operations in the OpenAPI document, by method in lower case."""
+    """A route that runs code, and its operations in the OpenAPI document, by method in lower case."""
 
     route: Any
-    """a route, or FastAPI's context of a route in an included router: each has `matches`"""
+    """a route, or FastAPI's context of a route in an included router; both have `matches`"""
     path: str
-    """the path format from the root of the application"""
+    """path template from the root of the application"""
     name: str
     methods: tuple[str, ...]
-    """methods without HEAD; empty: any method. `WEBSOCKET` for a WebSocket route"""
+    """methods without HEAD; empty: every method. `WEBSOCKET` for a WebSocket route"""
     operations: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any]
-    """the OpenAPI document; empty where there is none"""
+    """the OpenAPI document; empty if there is none"""
     hidden_by: frozenset[str] = frozenset()
-    """methods whose operation in the document is that of another route with the same path"""
+    """methods for which the document describes another route with the same path"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class HttpTool:
-    """A tool: a method of a route."""
+    """A tool that is one method of a route."""
 
     name: str
     endpoint: Endpoint
@@ -86,7 +86,7 @@ class HttpTool:
 
     @property
     def operation(self) -> Mapping[str, Any] | None:
-        """The operation in the OpenAPI document; None if the document does not have it."""
+        """The operation in the OpenAPI document; None for an operation that the document lacks."""
         return self.endpoint.operations.get(self.method.lower())
 
     @property
@@ -104,7 +104,9 @@ class HttpTool:
         ]
 
     def arguments(self, scope: Mapping[str, Any], path_params: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-        """Return the arguments of a call. Raises Malformed, where the guard and the application could disagree."""
+        """Return the arguments of a call. Raises Malformed if the guard and the application could read
+        different values.
+        """
         declared, document = self.parameters, self.endpoint.document
         arguments: dict[str, Any] = {}
         lists = {one.name for one in declared if one.place == "query" and _kind(one.schema, document) == "array"}
@@ -122,7 +124,9 @@ class HttpTool:
     def _put(
         self, arguments: dict[str, Any], name: str, value: Any, declared: Sequence[Parameter], *, place: str
     ) -> None:
-        """Add an argument of the call. Raises Malformed if the name has another meaning or a value already."""
+        """Add an argument of the call. Raises Malformed for a parameter in the wrong part of the request, or
+        with a second value.
+        """
         own = [one for one in declared if one.name == name]
         is_misplaced = bool(own) and place not in [one.place for one in own]
         if name in arguments or is_misplaced or (name == BODY and place != BODY and self._has_body):
@@ -136,7 +140,7 @@ class HttpTool:
         )
 
     def _body_schema(self, kind: str) -> Mapping[str, Any]:
-        """The schema of a body of this media type."""
+        """Return the schema of a body with this media type; empty if the document has none."""
         body = _dereferenced((self.operation or {}).get("requestBody") or {}, self.endpoint.document)
         schema: Mapping[str, Any] = body.get("content", {}).get(kind, {}).get("schema") or {}
         return schema
@@ -147,7 +151,7 @@ class HttpTool:
 
     @property
     def listed(self) -> dict[str, Any]:
-        """The tool as a member of `tools` in an answer to MCP's `tools/list`."""
+        """The tool as a member of `tools` in a response to MCP's `tools/list`."""
         operation = self.operation or {}
         text = operation.get("description") or operation.get("summary") or ""
         reads = self.method in ("GET", "HEAD")
@@ -164,7 +168,7 @@ class HttpTool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """The JSON Schema of its arguments."""
+        """The JSON Schema of the tool's arguments."""
         operation = self.operation
         if operation is None:
             names = re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)", self.endpoint.path)
@@ -185,7 +189,7 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 class OpenApiTable:
-    """The tools of an HTTP API, by its OpenAPI document. A path without parameters comes before one with parameters."""
+    """The tools of an HTTP API, as its OpenAPI document describes them. A path with fewer parameters matches first."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Read the operations of an OpenAPI document. Raises Malformed for a document without paths."""
@@ -202,7 +206,7 @@ class OpenApiTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """Return the tools of the document. Raises Malformed for two operations of one name."""
+        """Return the tools of the document. Raises Malformed if two operations have the same name."""
         names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
             raise Malformed(f"two operations have the `operationId` {twice[0][:64]!a}")
@@ -210,14 +214,14 @@ class OpenApiTable:
 
     @property
     def listing(self) -> dict[str, Any]:
-        """The tools as MCP's `tools/list` lists them."""
+        """The tools in the form of a response to MCP's `tools/list`."""
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
-        """Return the tool that a request calls with the parameters of its path, or None.
+        """Return the tool that a request calls, with the parameters of its path; None for an unknown operation.
 
-        Raises Malformed for a path that servers can take for another operation: some decode a path before they route
-        it, or ignore its case.
+        Raises Malformed for a path that servers may route to another operation: some servers decode a path before they
+        route it, or ignore its case.
         """
         check_path(raw_path)
         raw = _ESCAPE.sub(lambda escape: escape[0].upper(), raw_path)
@@ -239,7 +243,7 @@ class OpenApiTable:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """An operation. `exact` matches a path as it is sent, `lenient` a decoded path in any case."""
+    """An operation. `exact` matches the path as sent; `lenient` matches the decoded path and ignores case."""
 
     exact: re.Pattern[str]
     lenient: re.Pattern[str]
@@ -247,7 +251,7 @@ class _Rule:
 
 
 def check_path(raw_path: str) -> None:
-    """Check that all servers divide a path into the same segments. Raises Malformed."""
+    """Check that all servers divide the path into the same segments. Raises Malformed."""
     if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
         raise Malformed(
             "the path has an encoded separator, a semicolon or an empty segment",
@@ -266,13 +270,15 @@ def _tool(method: str, path: str, operation: Mapping[str, Any], document: Mappin
 def _merged(
     shared: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
 ) -> list[Mapping[str, Any]]:
-    """The parameters of an operation: its own replace those of its path (OpenAPI 3.1, section 4.8.10)."""
+    """Return the parameters of an operation. Its own parameters replace those of its path (OpenAPI 3.1, section
+    4.8.10).
+    """
     whole = [_dereferenced(one, document) for one in (*shared, *own)]
     return list({(one.get("in"), one.get("name")): one for one in whole}.values())
 
 
 def _template(path: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The patterns of a path as it is sent, and of a decoded path in any case."""
+    """Return two patterns for a path: one for the path as sent, and one for the decoded path that ignores case."""
     parts = _PARAMETER.split(path)
     exact = ["([^/]+)" if part.startswith("{") else re.escape(quote(unquote(part), _UNESCAPED)) for part in parts]
     lenient = ["([^/]+)" if part.startswith("{") else re.escape(unquote(part)) for part in parts]
@@ -286,19 +292,19 @@ _UNESCAPED = "/:@!$&'()*+,=~"
 
 
 def listing(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tools of an OpenAPI document as MCP's `tools/list` lists them. Raises Malformed."""
+    """Return the tools of an OpenAPI document in the form of a response to MCP's `tools/list`. Raises Malformed."""
     return OpenApiTable(document).listing
 
 
 def slug(text: str) -> str:
-    """Return a name in letters, digits and `_`."""
+    """Return the text with each run of characters other than letters and digits replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "root"
 
 
 def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
-    """Parse a query or a form; `lists`: names that may be sent several times.
+    """Parse a query or a form. `lists`: names that may be sent several times.
 
-    Raises Malformed for another name sent twice, and for a semicolon, which some servers take for an ampersand.
+    Raises Malformed for any other repeated name, and for a semicolon, which some servers treat as an ampersand.
     """
     if b";" in query_string:
         raise Malformed("the query or the form has a semicolon", hint="write it as %3B")
@@ -318,9 +324,9 @@ def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterator[tuple[Parameter, str]]:
-    """The headers and cookies that the document declares, with their values.
+    """Yield the headers and cookies that the document declares, with their values.
 
-    Raises Malformed for one sent twice. CGI and WSGI take `x_level` for `x-level`.
+    Raises Malformed for a repeated header or cookie. CGI and WSGI treat the header `x_level` as `x-level`.
     """
     sent = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     names = Counter(name.replace("_", "-") for name, _ in sent)
@@ -350,7 +356,9 @@ def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterato
 
 
 def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
-    """Return the media type and the value. Raises Malformed for a body in which an application may read another."""
+    """Return the media type and the value of a body. Raises Malformed for a body that an application may read
+    differently.
+    """
     sent = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     types = [value for name, value in sent if name == "content-type"]
     if any(name == "content-encoding" and value.lower() != "identity" for name, value in sent):
@@ -375,7 +383,7 @@ def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
 
 
 def _completed(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
-    """Return a body with the defaults of its absent members."""
+    """Return a body with the defaults of its absent members filled in."""
     shapes = _shapes(schema, document)
     if isinstance(value, list):
         items: Mapping[str, Any] = next((one["items"] for one in shapes if isinstance(one.get("items"), Mapping)), {})
@@ -395,14 +403,14 @@ def _shapes(schema: Mapping[str, Any], document: Mapping[str, Any]) -> list[Mapp
 
 
 def _kind(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    """The type of a parameter, null left out; `string` where there are several."""
+    """Return the type of a parameter, without `null`; `string` if there are several types."""
     types = [one.get("type") for one in _shapes(schema, document)]
     kinds = {str(kind) for one in types if one for kind in (one if isinstance(one, list) else [one])} - {"null"}
     return kinds.pop() if len(kinds) == 1 else "string"
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
-    """Return the text of a parameter as the JSON value that its schema declares. Raises Malformed."""
+    """Return the text of a parameter as a JSON value of the declared type. Raises Malformed."""
     kind = _kind(schema, document)
     if kind == "array" and isinstance(value, list):
         items: Mapping[str, Any] = next((one["items"] for one in _shapes(schema, document) if "items" in one), {})
@@ -421,14 +429,18 @@ def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[s
 
 
 def _body_schema(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of the argument `body`: that of the only media type, if it is JSON, or any."""
+    """Return the schema of the argument `body`: that of JSON if it is the only media type, else a schema that
+    allows any value.
+    """
     content = body.get("content", {})
     schemas = [one.get("schema") or {} for kind, one in content.items() if _JSON_TYPE.fullmatch(kind)]
     return dict(schemas[0]) if len(schemas) == 1 == len(content) else {}
 
 
 def _dereferenced(value: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow the `$ref` within the document, at most MAX_REFERENCES of them."""
+    """Return the value after following its `$ref` within the document, at most MAX_REFERENCES times; empty for
+    a longer chain.
+    """
     for _ in range(MAX_REFERENCES):
         if (ref := value.get("$ref")) is None:
             return value
@@ -443,7 +455,7 @@ _COMPONENT = "#/components/schemas/"
 
 
 def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with all referenced components in `$defs`, in place of the document's components."""
+    """Return the schema with copies of all referenced components in `$defs`."""
     components = document.get("components", {}).get("schemas", {})
     needed: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Output of tools in the agent's own process: its JSON form and its size."""
+"""Output of tools that run in the agent's own process: its JSON form and its size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 def output(value: object) -> Any:
-    """Return the output of a tool as JSON, or as text if it has no JSON form."""
+    """Return the output of a tool as a JSON value, or as text if it has no JSON form."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     try:
@@ -18,7 +18,7 @@ def output(value: object) -> Any:
 
 
 def size(value: object) -> int | None:
-    """Return the bytes of a result, as text or as JSON; None if it is neither."""
+    """Return the size of a result in bytes, as text or as JSON; None for a result that is neither."""
     if isinstance(value, str | bytes):
         return len(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
     try:
@@ -28,5 +28,5 @@ def size(value: object) -> int | None:
 
 
 def is_model(value: object) -> bool:
-    """Return whether a value is a model of Pydantic."""
+    """Return whether a value is a Pydantic model."""
     return hasattr(type(value), "__pydantic_fields__")

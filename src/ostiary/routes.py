@@ -26,14 +26,12 @@ from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.protocol.jose import b64u
 
 MAX_DEPTH = 16
-"""mounts inside of mounts"""
+"""maximum depth of mounts in mounts"""
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The tool that a request calls. `sealed`: the parts of the request that routers on the way may read, see
-    `Seal`.
-    """
+    """The tool that a request calls. `sealed`: the request as each router may see it; `Seal` checks this."""
 
     tool: HttpTool
     path_params: Mapping[str, Any]
@@ -41,7 +39,9 @@ class Matched:
 
 
 class RouteTable:
-    """The tools of one application. The routes are read again with each request, so an added route has a tool, too."""
+    """The tools of one application. The routes are read again for each request, so routes that are added later
+    have tools too.
+    """
 
     def __init__(self, app: Any) -> None:
         """Read the routes of an application. Raises Conflict for an application without a list of routes."""
@@ -54,7 +54,9 @@ class RouteTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """Every tool that can be called, in the order of the routes; the first of one name counts."""
+        """The tools of all listed routes, in the order of the routes. If tools have the same name, the first
+        one counts.
+        """
         endpoints = list(_endpoints(self._app))
         names = self._names(endpoints)
         tools: dict[str, HttpTool] = {}
@@ -68,13 +70,13 @@ class RouteTable:
 
     @property
     def listing(self) -> dict[str, Any]:
-        """The tools as MCP's `tools/list` lists them: `Catalogue.from_mcp` makes a catalogue of it."""
+        """The tools in the form of a response to MCP's `tools/list`, for `Catalogue.from_mcp`."""
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, scope: Mapping[str, Any]) -> Matched | None:
         """Return the tool that a request calls; None if no route matches in full.
 
-        Raises Forbidden for a route whose parameters are unknown.
+        Raises Forbidden for a route whose operation in the OpenAPI document is that of another route.
         """
         endpoints = list(_endpoints(self._app))
         matched = _match(self._app, dict(scope), {id(endpoint.route): endpoint for endpoint in endpoints}, ())
@@ -95,12 +97,12 @@ class RouteTable:
 
     @property
     def version(self) -> object:
-        """A value that changes when a route is added or removed."""
+        """An opaque value that changes when a route is added or removed."""
         return tuple(id(endpoint.route) for endpoint in _endpoints(self._app))
 
     def _names(self, endpoints: Sequence[Endpoint]) -> dict[int, str]:
-        """Return the names of endpoints by the identity of the route. A name that several routes have is replaced by
-        method and path.
+        """Return the names of endpoints by the identity of the route. If several routes have the same name,
+        names of method and path replace it.
         """
         key = tuple(id(endpoint.route) for endpoint in endpoints)
         if self._known[0] != key:
@@ -114,20 +116,20 @@ class RouteTable:
 
 
 def _line(scope: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the parts of a request that routes read, except the root path."""
+    """Return the parts of a request that routers read, except the root path."""
     hosts = tuple(value for name, value in scope["headers"] if name == b"host")
     return scope["type"], scope.get("method"), scope["path"], scope.get("query_string"), hosts
 
 
 class Seal(BaseRoute):
-    """The first route of each router. It matches nothing, and refuses a request that differs from the decided one.
+    """The first route of each router. It matches no request, and refuses a request that differs from the decided one.
 
-    It runs after all middleware, so middleware that rewrites a path cannot lead a request to another route.
+    The seal runs after all middleware, so middleware that rewrites a path cannot lead a request to another route.
     """
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
-        """Refuse a request that was changed after its decision; match no other. Raises HTTPException, which the
-        application renders.
+        """Refuse a request that was changed after its decision; otherwise match nothing. Raises HTTPException,
+        which the application renders.
         """
         decided = scope.get(DECIDED)
         if decided is not None and (_line(scope), scope.get("root_path", "")) not in decided:
@@ -135,7 +137,7 @@ class Seal(BaseRoute):
         return Match.NONE, {}
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
-        """Refuse to name a URL: this route has none."""
+        """Raise NoMatchFound: this route has no URL."""
         raise NoMatchFound(name, path_params)
 
 
@@ -146,7 +148,7 @@ def _seal(app: Any) -> None:
 
 
 def _effective(routes: Sequence[BaseRoute]) -> list[Any]:
-    """Return the routes in the order in which they are tried, with those of FastAPI's included routers."""
+    """Return the routes, and those of FastAPI's included routers, in the order in which the router tries them."""
     try:
         from fastapi.routing import iter_route_contexts
     except ImportError:
@@ -159,12 +161,12 @@ def _effective(routes: Sequence[BaseRoute]) -> list[Any]:
 
 
 def _mounted(route: Any) -> Any:
-    """Return the mount or the host whose routes can be read; None for any other route."""
+    """Return the mount or host if its routes can be read; None for any other route."""
     return route if isinstance(route, Mount | Host) and route.routes else None
 
 
 def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEPTH) -> Iterator[Endpoint]:
-    """Yield every route that runs code, also those of mounted applications, in the order in which they are tried."""
+    """Yield every route that runs code, also in mounted applications, in the order in which the routers try them."""
     document = _document(app)
     paths = document.get("paths", {})
     routes = _effective(app.routes)
@@ -207,19 +209,19 @@ def _methods(route: Any) -> tuple[str, ...]:
 
 
 def _own_name(route: Any) -> str:
-    """Return the name of a route: the name of its function, unless its author chose another."""
+    """Return the name of a route: the name that its author set, or the name of its function."""
     name = str(getattr(route, "name", None) or "")
     return name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) else slug(name)
 
 
 def _spelled(endpoint: Endpoint) -> str:
-    """Return a name from methods and path, which does not depend on the order of routes."""
+    """Return a name made of methods and path, which does not depend on the order of routes."""
     text = f"{' '.join(endpoint.methods)} {endpoint.path}"
     return f"{slug(text.lower())[:80]}.{b64u(sha256(text.encode()).digest()[:6]).replace('-', '_')}"
 
 
 def _tool_name(name: str, endpoint: Endpoint, method: str) -> str:
-    """Return the name of a tool, with the method if a route has several or any."""
+    """Return the name of a tool. The name includes the method if the route has several methods, or accepts any."""
     is_only = endpoint.methods == (method,) or (not endpoint.methods and method == "GET")
     return name if is_only else f"{name}.{method.lower()}"[:128]
 
@@ -227,8 +229,9 @@ def _tool_name(name: str, endpoint: Endpoint, method: str) -> str:
 def _match(
     app: Any, scope: dict[str, Any], endpoints: Mapping[int, Endpoint], roots: tuple[str, ...]
 ) -> tuple[Endpoint, Mapping[str, Any], tuple[str, ...]] | None:
-    """Follow a request as the routers will: the first route that matches in full has it. `roots`: the root paths that
-    the routers above have seen.
+    """Return the endpoint, the path parameters and the root paths for a request, as the routers find them: the
+    first route that matches in full counts. None without an endpoint. `roots`: the root paths that outer
+    routers have seen.
     """
     _seal(app)
     if own_root := getattr(app, "root_path", ""):  # FastAPI replaces the root path by its own
@@ -252,4 +255,4 @@ def _match(
 
 
 REST = "path"
-"""the argument that holds the rest of the path at a mounted application whose routes cannot be read"""
+"""name of the argument with the rest of the path, for a mounted application whose routes cannot be read"""

@@ -31,7 +31,7 @@ _HERE = frozenset({"127.0.0.1", "localhost"})
 
 @contextmanager
 def relay(agent: Agent, *, port: int = 0) -> Iterator[str]:
-    """Open the relay and give its URL; port 0 takes a free port."""
+    """Start the relay, and yield its URL; port 0 selects a free port."""
     with ThreadingHTTPServer(("127.0.0.1", port), _handler(agent)) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -88,6 +88,6 @@ def _handler(agent: Agent) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Write no log line: exporters send all the time."""
+            """Suppress the log of requests: exporters send continuously."""
 
     return Handler

@@ -44,13 +44,13 @@ log = logging.getLogger("ostiary.tools")
 
 
 class Tools:
-    """The tools of this process behind a guard, for one caller or for the caller of each context. Thread-safe."""
+    """The tools of this process behind a guard, for one fixed caller or for the caller of each context. Thread-safe."""
 
     def __init__(self, guard: Guard, caller: AnyCaller | None = None, *, wait: float = 0) -> None:
-        """Create the tools of `caller`; without a caller, each context sets its own with `acting`.
+        """Create the tools for `caller`. Without a caller, each context sets its own caller with `acting`.
 
-        `wait`: seconds that a call waits for a person's approval. With 0 the call is denied, and succeeds when it is
-        repeated after the approval.
+        `wait`: maximum number of seconds that a call waits for a person's approval. With 0 the call is denied, and can
+        be repeated after the approval.
         """
         self.guard, self.wait = guard, wait
         self._fixed = None if caller is None else caller_of(guard, caller)
@@ -58,7 +58,9 @@ class Tools:
 
     @contextmanager
     def acting(self, caller: AnyCaller) -> Iterator[None]:
-        """Set the caller of calls in this block, and in tasks that inherit its context. Raises Conflict."""
+        """Set the caller for calls in this block, and in tasks that inherit its context. Raises Conflict if
+        these tools have a fixed caller.
+        """
         if self._fixed is not None:
             raise Conflict("these tools act for one caller", hint="Tools(guard), without a caller")
         token = self._acting.set(caller_of(self.guard, caller))
@@ -88,7 +90,7 @@ class Tools:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-        """Admit a call as `admit` does; a thread waits where a token or a budget must be requested."""
+        """Admit a call as `admit` does. Requests for a token run in a thread, so the event loop is not blocked."""
         with fail_closed():
             caller = self._caller()
             try:
@@ -111,7 +113,7 @@ class Tools:
         return _running(self.guard, await self.guard.decide_async(verified, tool, _plain(arguments), says))
 
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Let a function, blocking or not, run only as the tool of this name.
+        """Return a decorator that guards a function, blocking or asynchronous, as the tool of this name.
 
         `leave_out`: parameters that the caller does not choose (`self`, the context of a framework). Raises Invalid.
         """
@@ -141,7 +143,7 @@ class Tools:
 
 
 class Running:
-    """The block of a tool that may run: its outcome is recorded when the block ends."""
+    """The context of an admitted call, in which its tool runs. The outcome is recorded when the block ends."""
 
     def __init__(self, guard: Guard, call: Call) -> None:
         self._guard, self._call = guard, call
@@ -154,8 +156,10 @@ class Running:
         self._guard.finish(self._call)
 
     def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """Record the tool's output and its success, and return the output. Raises Withheld, unless it
-        `is_out` already.
+        """Record the tool's output and its success, and return the output. Raises Withheld if the output must not be
+        returned.
+
+        `is_out`: true if the output was already returned, so that limits on results are not enforced.
         """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
@@ -163,7 +167,7 @@ class Running:
         return value
 
     async def returned_async(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """Record the output as `returned` does; the event loop keeps running."""
+        """Record the output as `returned` does, without blocking the event loop."""
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
             await self._guard.observe_async(self._call, output(value))
@@ -191,7 +195,7 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def fail_closed() -> Iterator[None]:
-    """Turn every error of this block into a refusal."""
+    """Convert every error of this block into a Refused error."""
     try:
         yield
     except Refused:
@@ -204,11 +208,11 @@ def fail_closed() -> Iterator[None]:
 
 
 def plain(value: object, name: str) -> Any:
-    """Return the JSON value that an argument is judged as: dates, enumerations, paths and dataclasses in their usual
-    form.
+    """Return an argument as the JSON value on which the guard decides. Dates, enumerations, paths and dataclasses have
+    their usual form.
 
-    Raises Malformed for a value without such a form, also for subclasses of `str` and numbers: they could show the
-    guard another value than the tool.
+    Raises Malformed for a value without such a form, and for subclasses of `str` and numbers: they could show the guard
+    another value than the tool.
     """
     try:
         return msgspec.to_builtins(value, enc_hook=_described)
@@ -217,8 +221,8 @@ def plain(value: object, name: str) -> Any:
 
 
 def _described(value: object) -> object:
-    """Return the JSON form of a value that msgspec does not know: a path, or a pydantic model by its fields, since its
-    serializers may leave some out.
+    """Return the JSON form of a value that msgspec does not support: a path, or a Pydantic model by its fields.
+    The serializers of a model are not used, since they may leave fields out.
     """
     if isinstance(value, PurePath):
         return os.fspath(value)
@@ -228,7 +232,9 @@ def _described(value: object) -> object:
 
 
 def fill_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the defaults of the tool's JSON Schema; a null default counts as absent."""
+    """Return the arguments, with absent ones set to the defaults of the tool's JSON Schema. A null default is
+    ignored.
+    """
     properties = schema.get("properties", {})
     defaults = {name: inner.get("default") for name, inner in properties.items() if isinstance(inner, Mapping)}
     return {name: value for name, value in defaults.items() if value is not None} | dict(arguments)
@@ -237,7 +243,9 @@ def fill_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
 def binder(
     function: Callable[..., Any], leave_out: frozenset[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
-    """Return a function that binds the arguments of a call to the parameters, with defaults. Raises Invalid."""
+    """Return a function that binds positional and keyword arguments to the names of the parameters, with
+    defaults. Raises Invalid.
+    """
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise Invalid("a generator runs after its call has returned", hint="guard the function that consumes it")
     signature = inspect.signature(function)

@@ -1,9 +1,9 @@
-"""`ostiary demo`: the main loop, end to end, with real parts, and a commentary.
+"""`ostiary demo`: a commented demonstration of Ostiary from end to end, with real servers, agents and keys.
 
-A server on a temporary SQLite file, an MCP server behind a guard, agents with keys of their own that call it through
-MCP clients. An editor delegates a part of its task to a helper, and the whole is revoked; the writer is revoked in the
-middle of its work; a scout with unusual behaviour is stopped at two guards until a person releases it; the ledger is
-verified, then a copy of it is falsified.
+The demo starts a server on a temporary SQLite file, and an MCP server behind a guard. Agents with their own keys call
+this MCP server. An editor delegates a part of its task to a helper, and the whole task is revoked. The writer is
+revoked during its work. A scout with unusual behaviour is stopped at two guards until a person releases it. The ledger
+is verified, then a falsified copy of it is detected.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def certify_and_revoke(stage: Stage) -> None:
 
 
 def _use(stage: Stage) -> None:
-    """Let the editor shake hands with the service of the helper, which reads the newest revocation list."""
+    """Let the editor connect to the service of the helper, which checks the newest revocation list, and print
+    the result.
+    """
     service, editor = _load(stage.folder / "service"), _load(stage.folder / "tls")
     context = service.ssl_context(server=True)
     revoked = stage.folder / "revoked.pem"
@@ -59,14 +61,14 @@ def _load(folder: Path) -> AgentCertificate:
 
 
 def _list_revoked(stage: Stage, serial: str) -> str:
-    """Return the present revocation list of the authority of a certificate in PEM."""
+    """Return the present revocation list of the authority that issued a certificate, in PEM."""
     authority = stage.ostiary("cert", "show", serial)["authority"]
     der = httpx2.get(f"{stage.url}/ca/{authority}/crl", timeout=PATIENCE_S).raise_for_status().content
     return ssl.DER_cert_to_PEM_cert(der).replace("CERTIFICATE", "X509 CRL")
 
 
 def _shake_hands(service: ssl.SSLContext, client: ssl.SSLContext) -> str:
-    """Connect a client to a service; return why the service refuses the certificate, or an empty text."""
+    """Connect a client to a service; return the reason why the service refuses the certificate, or an empty text."""
     client.check_hostname = False  # the names of agents are SPIFFE IDs, not hosts
     service_end, client_end = socket.socketpair()
     for end in (service_end, client_end):

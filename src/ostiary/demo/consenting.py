@@ -1,4 +1,6 @@
-"""A person lets an MCP client that no administrator registered act for them, in a browser, and withdraws that later."""
+"""The chapter about consent: in a browser, a person allows an unregistered MCP client to act for them, and
+later withdraws the consent.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _CONTINUE = re.compile(r'http-equiv="refresh" content="0; url=([^"]+)"')
 
 
 async def consent_and_withdraw(stage: Stage, *, person: str) -> None:
-    """The chapter: consent, a call, withdrawal, and the same token again."""
+    """Tell the chapter: consent, a call, withdrawal, and the refused call with the same token."""
     chapter(8, "A client without registration: a person consents, and later withdraws")
     run(stage, "role", "grant", person, "viewer")
     run(stage, "resource", "allow-bearer", "files")
@@ -56,7 +58,7 @@ async def consent_and_withdraw(stage: Stage, *, person: str) -> None:
 
 
 class Memory:
-    """The storage of the client."""
+    """The client's storage for its tokens and its registration."""
 
     def __init__(self) -> None:
         self.tokens: OAuthToken | None = None
@@ -67,7 +69,7 @@ class Memory:
         return self.tokens
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        """Keep the tokens."""
+        """Store the tokens."""
         self.tokens = tokens
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
@@ -75,12 +77,12 @@ class Memory:
         return self.client
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Keep the registration."""
+        """Store the registration."""
         self.client = client_info
 
 
 class Form(HTMLParser):
-    """The first form of a page: where it leads, and its fields."""
+    """The last form of a page without passkeys: its URL, and its fields."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -88,7 +90,7 @@ class Form(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a form, and the fields of the last one without passkeys."""
+        """Read the URL or a field of a form; a later form replaces an earlier one."""
         named = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.action, self.fields = named["action"], {}
@@ -101,7 +103,9 @@ class Form(HTMLParser):
 
 
 class Browser:
-    """The browser of a person, without script. It stops where a page leads away from the server."""
+    """The browser of a person, without scripts. It does not follow a link to another server; `left_to` is then
+    the link.
+    """
 
     def __init__(self, server: str) -> None:
         self._own = server.replace("127.0.0.1", "localhost") + "/"
@@ -114,11 +118,11 @@ class Browser:
         self._submit(password=self._password, repeated=self._password)
 
     async def follow(self, url: str) -> None:
-        """Open an authorization URL, and agree to all but write access."""
+        """Open an authorization URL, and consent to all scopes except write access."""
         await asyncio.to_thread(self._agree, url)
 
     async def answer(self) -> AuthorizationCodeResult:
-        """Return the answer that the browser carries to the client."""
+        """Return the authorization response that the browser delivers to the client."""
         query = {name: value for name, (value,) in parse_qs(urlsplit(self.left_to).query).items()}
         return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
 

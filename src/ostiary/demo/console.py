@@ -1,4 +1,4 @@
-"""The chapter about the web console: a link that signs an administrator in, and agents that go on working."""
+"""The chapter about the web console: a link signs an administrator in, while agents continue to work."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ostiary.protocol.errors import Refused
 
 PAUSE_S = 2.0
 DENIED_EVERY = 5
-"""Every so many calls of the helper is one outside its scopes."""
+"""Number of calls after which the helper makes a call outside its scopes."""
 
 
 async def show_console(stage: Stage) -> None:
-    """Tell the chapter: invite an administrator, print the link, and open it where a person sits at a browser."""
+    """Tell the chapter: invite an administrator, print the link, and open it if a person has a browser here."""
     chapter(13, "The web console: an administrator signs in, and a request waits for an answer")
     run(stage, "person", "create", "olga", "--generate-key", str(stage.folder / "olga.json"))
     run(stage, "role", "grant", "olga", "administrator")
@@ -38,14 +38,16 @@ async def show_console(stage: Stage) -> None:
 
 
 def has_browser() -> bool:
-    """Return whether a person sits at this terminal, with windows: a browser in the terminal would cover the demo."""
+    """Return whether standard output is a terminal, on a system with a graphical browser: a text browser would
+    cover the demo.
+    """
     environment = ambient.environment()
     has_windows = sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & environment.keys())
     return sys.stdout.isatty() and has_windows
 
 
 async def keep_working(stage: Stage) -> None:
-    """Let the helper go on with its work until this is cancelled, also after a person has stopped and released it."""
+    """Let the helper call tools until this coroutine is cancelled, also after a person has stopped and released it."""
     for number in itertools.count(1):
         try:
             async with asyncio.timeout(PATIENCE_S), stage.client("helper") as helper:

@@ -1,6 +1,6 @@
-"""The demo's tool server: a real MCP server over streamable HTTP, five tools that touch a folder, a decoy, a guard.
+"""The demo's tool server: a real MCP server over streamable HTTP with five tools for files, a decoy, and a guard.
 
-Nothing but the three lines about the guard is about Ostiary.
+Only the three lines about the guard are specific to Ostiary.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ostiary.mcp import protect
 
 
 def build(sandbox: Path) -> MCPServer[Any]:
-    """The MCP server itself, without any access control."""
+    """Return the MCP server without access control."""
     server: MCPServer[Any] = MCPServer("files", log_level="WARNING")
 
     def inside(path: str) -> Path:

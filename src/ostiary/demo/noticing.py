@@ -1,4 +1,4 @@
-"""The chapter about an agent under an attacker's control: detection, quarantine, explanation, release."""
+"""The chapter about an agent that an attacker controls: detection, quarantine, explanation, release."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ostiary.demo.telling import add_names, attempt, chapter, draw, find_refusal
 from ostiary.protocol.errors import Unavailable
 
 DOORS = 14
-"""Number of refusals within seconds that raises a finding."""
+"""Number of refused calls within seconds that raises a finding."""
 STEPS = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
 LOOKS, LOOK_S = 100, 0.2
 
 
 async def notice_and_stop(stage: Stage, *, person: str) -> None:
-    """Tell the chapter about detection; `person` is the file with the key of the owner of all agents."""
+    """Tell the chapter about detection; `person` is the name of the file with the key of the agents' owner."""
     chapter(10, "An agent behaves as never before: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
@@ -63,7 +63,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
 
 
 async def _hear_from_outside(stage: Stage) -> None:
-    """A trusted identity provider reports that the reader's key is compromised."""
+    """Push a signal of a trusted identity provider that the reader's key is compromised."""
     note("Now an identity provider reports that the reader's key is compromised.")
     with providing() as provider:
         trusted = run(stage, "signal", "trust", provider.issuer, "--agents")
@@ -75,7 +75,7 @@ async def _hear_from_outside(stage: Stage) -> None:
 
 
 def _register(stage: Stage) -> None:
-    """A second tool server with a guard of its own, and an agent that may read at both."""
+    """Register a second tool server with its own guard, and an agent that may read at both servers."""
     options = ("--uri", stage.vault_uri, "--catalogue", str(stage.folder / "vault.catalogue.json"))
     catalogue = json.loads((stage.folder / "catalogue.json").read_text()) | {"resource": "vault"}
     (stage.folder / "vault.catalogue.json").write_text(json.dumps(catalogue))
@@ -87,7 +87,7 @@ def _register(stage: Stage) -> None:
 
 
 async def _show_how_fast(stage: Stage) -> None:
-    """Print when each guard denied, after the act that stored the finding and quarantined the agent."""
+    """Print the time until each guard denied, counted from the finding that quarantined the agent."""
     [did] = stage.ostiary("audit", "search", "--action", "incident.act", "--limit", "1")
     query = {"seq": did["detail"]["seq"], "since": did["at"], "wait_ms": 5000}
     async with AsyncAgent.from_credential(stage.data / "admin.json", url=stage.url) as admin:
@@ -98,12 +98,12 @@ async def _show_how_fast(stage: Stage) -> None:
 
 
 def _risk(stage: Stage) -> int:
-    """Return the present risk of the scout, in points."""
+    """Return the present risk score of the scout, in points."""
     return next((one["risk"] for one in stage.ostiary("activity", "--once")["doubted"] if one["agent"] == "scout"), 0)
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
-    """Wait until `is_so()` returns True. Raises Unavailable after LOOKS tries."""
+    """Wait until `is_so()` returns True. Raises Unavailable after LOOKS attempts."""
 
     def wait() -> None:
         for _ in range(LOOKS):

@@ -1,7 +1,7 @@
-"""The demo's identity provider: it publishes its keys, and reports a subject of ours that is no longer trusted.
+"""The demo's identity provider: it publishes its keys, and reports that the credential of an agent is compromised.
 
-A minimal Shared Signals transmitter (SSF 1.0 sections 7 and 8.1.1, RFC 8935, RISC 1.0): its signals are signed and
-pushed to us.
+The provider is a minimal Shared Signals transmitter (SSF 1.0 sections 7 and 8.1.1, RFC 8935, RISC 1.0). It signs its
+signals, and pushes them to the Ostiary server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Provider:
         }
 
     def tell(self, endpoint: str, authorization: str, *, audience: str, agent: str) -> int:
-        """Push that the credentials of an agent of `audience` are in wrong hands; how that was answered."""
+        """Push the signal that the credential of an agent of `audience` is compromised; return the HTTP status
+        of the response.
+        """
         claims = {
             "iss": self.issuer,
             "aud": audience,
@@ -50,7 +52,7 @@ class Provider:
 
 @contextmanager
 def providing() -> Iterator[Provider]:
-    """The provider on a free port, in a thread."""
+    """Run the provider on a free port in a thread, for the duration of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

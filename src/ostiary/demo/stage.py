@@ -1,4 +1,4 @@
-"""The parts of the demo: its processes, its files, and the command line that a person would use."""
+"""The environment of the demo: its processes, its files, and the command line that a person would use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 class Stage:
-    """All processes of the demo, which end with `stop`."""
+    """The processes and files of the demo; `stop` ends all processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox" / "files"
@@ -32,7 +32,7 @@ class Stage:
         self._ports = {name: _free_port() for name in ("files", "vault")}
         self.files_uri, self.vault_uri = (f"http://127.0.0.1:{port}/mcp" for port in self._ports.values())
         self.names: dict[str, str] = {}
-        """the names of agents, tasks, questions and incidents, by their ids"""
+        """names of agents, tasks, questions and incidents, by their ids"""
         self.serving = (
             "serve",
             "--data-dir",
@@ -50,7 +50,7 @@ class Stage:
         self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 
     def start_tools(self, name: str) -> None:
-        """A tool server, `files` or `vault`; its guard has connected when this returns."""
+        """Start a tool server, `files` or `vault`, and wait until its guard has connected."""
         place, key, spool = self.sandbox.with_name(name), self.folder / f"{name}.json", self.folder / f"{name}.spool"
         place.mkdir(parents=True, exist_ok=True)
         arguments = (place, self._ports[name], key, self.url, spool)
@@ -58,7 +58,7 @@ class Stage:
 
     @asynccontextmanager
     async def client(self, name: str, *, task: str | None = None, uri: str = "") -> AsyncIterator[Client]:
-        """Return an MCP client that calls as that agent, by default at `files`."""
+        """Yield an MCP client that calls as the agent `name`, by default at `files`."""
         uri = uri or self.files_uri
         async with (
             self.agent(name) as agent,
@@ -68,7 +68,7 @@ class Stage:
             yield client
 
     def agent(self, name: str) -> AsyncAgent:
-        """Return an agent."""
+        """Return the agent of the credential file `name`.json."""
         return AsyncAgent.from_credential(self.folder / f"{name}.json", url=self.url)
 
     def ostiary(self, *arguments: str, expect: int = 0) -> Any:
@@ -90,7 +90,7 @@ class Stage:
         return done.stdout
 
     def stop(self) -> None:
-        """End all processes, those first that use the others."""
+        """End all processes, in the reverse order of their start."""
         for process in reversed(self._processes):
             process.terminate()
             try:
@@ -102,7 +102,9 @@ class Stage:
                 process.stdout.close()
 
     def _start(self, name: str, *command: str) -> str:
-        """Start a process and wait for its first line. It gets no Ctrl-C of ours: we end it, in the right order."""
+        """Start a process, and return the first line of its output. Ctrl-C does not reach the process, so that
+        `stop` ends all processes in order. Raises Unavailable.
+        """
         log = self.folder / f"{name}.log"
         with log.open("w") as errors:
             process = subprocess.Popen(

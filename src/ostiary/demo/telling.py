@@ -1,4 +1,4 @@
-"""The commentary of the demo: its text, and the commands that run while it is printed."""
+"""The commentary of the demo: its text, and the commands that run between its lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Refused
 out = Console(highlight=False)
 INDENT = 3
 _WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
-"""words of a command line: an option stays together with its value"""
+"""words of a command line; an option and its value are one word"""
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
@@ -43,13 +43,13 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> str:
-    """Call a tool; return its text."""
+    """Call a tool; return the text of its result."""
     result = await client.call_tool(tool, arguments)
     return " ".join(part.text for part in result.content if isinstance(part, TextContent))
 
 
 async def find_refusal(client: Client, tool: str, **arguments: Any) -> Refused | None:
-    """Call a tool; return why the call was denied, or None if it was allowed."""
+    """Call a tool; return the refusal if the call is denied, or None if it is allowed."""
     try:
         await call(client, tool, **arguments)
     except MCPError as error:
@@ -58,7 +58,7 @@ async def find_refusal(client: Client, tool: str, **arguments: Any) -> Refused |
 
 
 def refusal_of(error: MCPError) -> Refused:
-    """Return the refusal of a guard: the first of its reasons. Raises an error that is no denial."""
+    """Return the first reason of a guard's denial. Raises the error itself if it is not a denial."""
     data = error.data
     if not isinstance(data, dict) or "error" not in data:
         raise error
@@ -71,13 +71,13 @@ def refusal_of(error: MCPError) -> Refused:
 
 
 def run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
-    """Show a command, and run it."""
+    """Print a command, run it, and return its JSON."""
     shell(stage, *arguments)
     return stage.ostiary(*arguments, expect=expect)
 
 
 def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
-    """Show a command and its output for people: as much of each line as fits, or all of it."""
+    """Print a command and its output. With `wraps`, long lines are wrapped, otherwise cut."""
     shell(stage, *arguments)
     for line in stage.output_of(*arguments).splitlines():
         further = " " * (len(line) - len(line.lstrip()) + 8)
@@ -87,7 +87,7 @@ def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
 
 
 def shell(stage: Stage, *arguments: str) -> None:
-    """Whole, to be copied: a long one goes on in the next line."""
+    """Print a command line in full, so that a person can copy it; a long one continues on the next line."""
     lines = ["$ ostiary"]
     for words in _WORDS.findall(shlex.join(arguments).replace(f"{stage.folder}/", "")):
         if len(f"{lines[-1]} {words} \\") <= room():
@@ -100,17 +100,17 @@ def shell(stage: Stage, *arguments: str) -> None:
 
 
 def room() -> int:
-    """Columns beside the indent."""
+    """Return the number of columns of the terminal without the indent."""
     return out.width - 1 - INDENT
 
 
 def cut(line: str) -> str:
-    """Return a line cut to the width of the terminal."""
+    """Return a line, cut to the width of the terminal."""
     return line if len(line) <= room() else line[: room() - 2] + " …"
 
 
 def add_names(stage: Stage, text: str) -> str:
-    """Put the name behind each id."""
+    """Return the text with the name behind each id."""
     for id, name in stage.names.items():
         text = text.replace(id, f"{id} ({name})")
     return text
@@ -127,11 +127,11 @@ def say(line: str) -> None:
 
 
 def below(*lines: str, style: str = "") -> None:
-    """Print lines with more indent."""
+    """Print lines with a deeper indent."""
     for line in lines:
         out.print(Padding(Text(line), (0, 0, 0, INDENT + 8), expand=False), style=style)
 
 
 def note(line: str) -> None:
-    """Print a note."""
+    """Print a dimmed line, wrapped within the indent."""
     out.print(Padding(Text(line), (0, 0, 0, INDENT), expand=False), style="dim")
