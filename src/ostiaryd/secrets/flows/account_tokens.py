@@ -61,7 +61,7 @@ from ostiaryd.tokens import flows as consents
 
 
 class IssueToken(NamedTuple):
-    """The access token that is to be fetched for a lease."""
+    """An access token that must be fetched from the provider for a lease."""
 
     lease: Lease
     provider: AccountProvider
@@ -74,13 +74,15 @@ class IssueToken(NamedTuple):
 
 
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a token for the person of the entry. Raises NotFound, NotConnected, Invalid."""
+    """Return the scopes of a new access token for the person that the ledger entry names. Raises NotFound,
+    NotConnected, Invalid.
+    """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)
 
 
 def find_scopes_of_lease(act: Act, lease_id: str) -> frozenset[str]:
-    """Return the scopes of the token of a lease; none if the lease is unknown."""
+    """Return the scopes of the access token of a lease; empty if the lease is unknown."""
     token = store.token(act.tx, lease_id)
     return frozenset() if token is None else token.scopes
 
@@ -100,10 +102,10 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
 
 
 def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | tuple[Lease, AccessToken]:
-    """Write the lease of an access token for the caller, whom the entry names.
+    """Store the lease of an access token for the caller that the ledger entry names.
 
-    Return the token if agents share the present one and it is fresh, else the token to fetch. Raises NotFound,
-    NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
+    Return the lease and the present token, if agents share it and it is valid for long enough; otherwise the token to
+    fetch. Raises NotFound, NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
     """
     act.check_granting()
     check_open(act.tx)
@@ -126,7 +128,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
 
 
 def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
-    """Return the answer of the Vault API with an access token."""
+    """Return the response of the Vault API with an access token."""
     return Answer(
         data={
             "access_token": token.text,
@@ -204,7 +206,7 @@ def _new_lease(act: Act, provider: AccountProvider) -> Lease:
 
 
 def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
-    """Make the lease of a token live, whose end is at most that of the token."""
+    """Mark the lease of a token as live. The lease ends at the latest when the token expires."""
     end = min(lease.max_at, token.expires_at)
     lease_store.confirm_until(act.tx, lease.lease_id, expires_at=end)
     return replace(lease, state=LeaseState.LIVE, expires_at=end, max_at=end)
@@ -214,7 +216,7 @@ def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
 
 
 class Refresh(NamedTuple):
-    """A claimed refresh: the present refresh token, its number, and keys for the new tokens."""
+    """A claimed refresh: the present refresh token, its number, and data keys for the new tokens."""
 
     refresh_token: str
     rotation: int
@@ -229,7 +231,7 @@ class Refresh(NamedTuple):
 
 
 def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account; None if another process has. Raises Sealed, NotConnected."""
+    """Claim the refresh of an account; return None if another process has claimed it. Raises Sealed, NotConnected."""
     check_open(tx)
     id = issue.account.account_id
     account = store.get(tx, id)
@@ -248,7 +250,7 @@ def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
 
 
 def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
-    """Return the token that agents share, if it has been refreshed meanwhile. Raises Sealed, NotConnected."""
+    """Return the access token that agents share, if it is fresh; otherwise None. Raises Sealed, NotConnected."""
     account = store.get(tx, issue.account.account_id)
     if account is None or account.state is not AccountState.ACTIVE:
         raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
@@ -260,7 +262,7 @@ def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
 
 
 class Outcome(NamedTuple):
-    """The lease and the token of a finished refresh, or the refusal."""
+    """The result of a refresh: the lease with its token, or the refusal."""
 
     lease: Lease
     token: AccessToken | None = None
@@ -268,10 +270,11 @@ class Outcome(NamedTuple):
 
 
 def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnswer) -> Outcome:
-    """Store the answer of a refresh. The new refresh token is stored in any case.
+    """Store the provider's response to a refresh.
 
-    An unused access token is stored too, and is revoked at the provider: its lease has ended, or the answer is
-    not acceptable.
+    If the connection has not changed meanwhile, the new refresh token is stored. An access token that cannot be used,
+    because its lease has ended or the response is not acceptable, is stored too, so that it can be revoked at the
+    provider.
     """
     tx, id, lease = act.tx, issue.account.account_id, issue.lease
     act.entry.agent, act.entry.task = lease.agent, lease.task
@@ -292,7 +295,9 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
 
 
 def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
-    """Make the lease of a token live, unless lease or account have ended meanwhile, or the secrets were sealed."""
+    """Mark the lease of a token as live. If the lease or the account has ended or the secrets were sealed,
+    return a refusal.
+    """
     act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
     note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
     account, lease = store.get(act.tx, issue.account.account_id), lease_store.get(act.tx, issue.lease.lease_id)
@@ -311,7 +316,9 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
 
 
 def fail_refresh(act: Act, issue: IssueToken, refresh: Refresh | None, refusal: Refused) -> None:
-    """Record that a lease got no token. If the provider has ended the connection, the account is broken."""
+    """Record that no token was fetched for a lease. If the provider has ended the connection, the account
+    becomes broken.
+    """
     id, is_ended = issue.account.account_id, refusal.code == "grant_ended"
     abandon_lease(act, issue.lease, refusal.message)
     note_account(act, issue.account, lease=issue.lease.lease_id, why=refusal.message[:MAX_ERROR])
@@ -329,14 +336,16 @@ def _refuse(act: Act, issue: IssueToken, refusal: Refused) -> Outcome:
 
 
 def _keep(act: Act, issue: IssueToken, refresh: Refresh, token: AccessToken) -> None:
-    """Store the access token of a lease, by which it is revoked; agents share the present one of some providers."""
+    """Store the access token of a lease, so that it can be revoked later. A token that agents share is not
+    stored with a lease.
+    """
     if not issue.provider.shares_tokens:
         secret = _seal(act.tx, refresh.token_key, token.text)
         store.set_token(act.tx, issue.lease.lease_id, secret, expires_at=token.expires_at)
 
 
 def _seal(tx: Tx, data_key: DataKey, text: str) -> Envelope:
-    """Return the envelope of a token, under the newest wrapping key unless the secrets are sealed."""
+    """Return the envelope of a token under the newest wrapping key; while the secrets are sealed, under `data_key`."""
     try:
         return seal_value(tx, text.encode(), data_key.place)
     except Sealed:
@@ -348,7 +357,7 @@ def _token_place(lease_id: str) -> Place:
 
 
 def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:
-    """Return the access token of a lease that is to be revoked; None if it has expired, or agents share it. Raises
+    """Return the access token of a lease to revoke; None if the token has expired, or agents share it. Raises
     Sealed.
     """
     token = store.token(reader, lease_id)

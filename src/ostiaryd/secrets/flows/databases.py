@@ -1,4 +1,6 @@
-"""Operations on connections to databases and on roles. Each change at a database is written here before it is made."""
+"""Operations on connections to databases and on roles. Each change at a database is stored here before the
+change is made.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,10 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
 
 
 def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
-    """Return the password of a connection that is stored again without one.
+    """Return the stored password for a connection that is stored again without a password.
 
-    Raises Invalid if the connection is new, or leads to another server or user, or a server that proves itself in
-    another way, which should not see it.
+    Raises Invalid if the connection is new, or has another server, user or way of verifying the server, because the
+    password must not be sent there.
     """
     stored = store.config(reader, name)
     if stored is None or _receiver_of(stored.config) != _receiver_of(config):
@@ -61,7 +63,7 @@ def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
 
 
 def delete_connection(act: Act, name: str) -> None:
-    """Delete a connection; an unknown one is no error. Raises Invalid (`has_leases`, `has_roles`)."""
+    """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if leases.has_any(act.tx, name):
         raise Invalid("the connection has leases", hint="revoke them first", code="has_leases")
@@ -71,21 +73,23 @@ def delete_connection(act: Act, name: str) -> None:
 
 
 def find_connection(reader: Reader, name: str) -> StoredDatabase:
-    """Return a connection. Raises Invalid."""
+    """Return a connection by its name. Raises Invalid."""
     if (stored := store.config(reader, name)) is None:
         raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
     return stored
 
 
 def find_target(reader: Reader, name: str, *, keys: Keyring) -> PostgresTarget:
-    """Return the server of a connection, with the passwords that its user may have. Raises Invalid, Conflict."""
+    """Return the server of a connection, with the passwords that may be valid for its user. Raises Invalid,
+    Conflict.
+    """
     stored = find_connection(reader, name)
     sealed = [one for one in (stored.password, stored.pending) if one is not None]
     return target_of(stored.config, *(_open(reader, keys, f"config/{name}", one) for one in sealed))
 
 
 def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
-    """Return the server of a connection."""
+    """Return the server of a connection, with these passwords."""
     return PostgresTarget(
         config.address,
         config.database,
@@ -98,21 +102,23 @@ def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
 
 
 def begin_root_rotation(act: Act, name: str) -> None:
-    """Store the next password of a connection. A pending password is kept: the database may have it."""
+    """Store the next password of a connection as pending. An existing pending password is kept, because the
+    database may use it already.
+    """
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
         store.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
 
 
 def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
-    """Return the pending password of a connection. Raises Conflict if there is none any more."""
+    """Return the pending password of a connection. Raises Conflict if there is none."""
     if (pending := find_connection(reader, name).pending) is None:
         raise Conflict("the rotation has ended already")
     return _open(reader, keys, f"config/{name}", pending)
 
 
 def end_root_rotation(act: Act, name: str) -> None:
-    """Make the pending password that of the connection."""
+    """Replace the password of a connection by the pending password."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
     store.keep_pending(act.tx, name)
 
@@ -127,7 +133,9 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
 
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
-    """Store a static role, whose password is changed at once if it is new; return whether it is new. Raises Invalid."""
+    """Store a static role; return true if the role is new. The password of a new role is changed at once.
+    Raises Invalid.
+    """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
     check_permitted(find_connection(act.tx, role.database), name)
     present = store.static(act.tx, name)
@@ -144,7 +152,9 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
 
 
 def find_rotation(reader: Reader, name: str) -> int | None:
-    """Return when the password of a static role was changed last; None if there is no such role."""
+    """Return the time of the last password change of a static role, 0 before the first one; None if there is no
+    such role.
+    """
     stored = store.static(reader, name)
     return None if stored is None else stored.rotated_at or 0
 
@@ -158,13 +168,13 @@ def rotate_now(act: Act, name: str) -> bool:
 
 
 def check_permitted(stored: StoredDatabase, role: str) -> None:
-    """Check that a connection may be used by a role. Raises Invalid."""
+    """Check that a role may use a connection. Raises Invalid."""
     if not may_use(stored.config, role):
         raise Invalid(f"{role!a} is not an allowed role", hint="see `allowed_roles` of the connection")
 
 
 def find_static(reader: Reader, name: str) -> StoredStatic:
-    """Return a static role. Raises Invalid."""
+    """Return a static role by its name. Raises Invalid."""
     if (stored := store.static(reader, name)) is None:
         raise Invalid(f"unknown role: {name}", code="no_role")
     return stored
@@ -180,14 +190,16 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
 
 
 def begin_rotation(act: Act, name: str) -> None:
-    """Store the next password of a static role. A pending password is kept: the database may have it."""
+    """Store the next password of a static role as pending. An existing pending password is kept, because the
+    database may use it already.
+    """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
         store.set_static_pending(act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random)))
 
 
 def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticRole, str]:
-    """Return a static role and its pending password. Raises Invalid, Conflict if there is none any more."""
+    """Return a static role and its pending password. Raises Invalid, Conflict if there is none."""
     stored = find_static(reader, name)
     if stored.pending is None:
         raise Conflict("the rotation has ended already")
@@ -195,13 +207,15 @@ def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticR
 
 
 def end_rotation(act: Act, name: str) -> None:
-    """Make the pending password that of the static role, and plan the next rotation."""
+    """Replace the password of a static role by the pending password, and schedule the next rotation."""
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     store.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
 
 
 def fail_rotation(act: Act, name: str, why: str) -> None:
-    """Plan another attempt: the password in force stays the present one, or the pending one at the database."""
+    """Record a failed rotation, and schedule the next attempt. Both passwords stay stored, since either may be
+    valid.
+    """
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1
     registry.note(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])

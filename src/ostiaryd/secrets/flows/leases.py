@@ -35,15 +35,15 @@ from ostiaryd.secrets.store import databases
 from ostiaryd.secrets.store import leases as store
 
 MAX_LEASES = 10_000
-"""Leases of one agent."""
+"""Maximum number of leases of one agent."""
 REVOKED_AT_ONCE = 200
-"""Leases in one act: other acts wait for milliseconds."""
+"""Maximum number of leases that one act revokes, so that other acts wait only for milliseconds."""
 NAMED = 100
-"""Leases whose ids an entry names."""
+"""Maximum number of leases whose ids a ledger entry names."""
 
 
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
-    """Write the lease of new credentials for the caller, whom the entry names; the account is created next.
+    """Store the lease of new credentials for the caller that the ledger entry names. The account is created afterwards.
 
     Raises Invalid for an unknown role, Conflict for too many leases.
     """
@@ -96,13 +96,13 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
 
 
 def check_creating(present: Lease | None) -> None:
-    """Check that a lease still waits for its account. Raises Conflict."""
+    """Check that a lease still waits for the creation of its account. Raises Conflict."""
     if present is None or present.state is not LeaseState.CREATING:
         raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
 
 
 def confirm_lease(act: Act, lease: Lease) -> None:
-    """Make a lease live whose account exists. Raises Conflict if the lease has ended meanwhile."""
+    """Mark a lease as live after its account was created. Raises Conflict if the lease has ended meanwhile."""
     _note_lease(act, lease)
     holding = registry.get_holding(act.tx, lease.holding)
     if holding is None or not holding.is_live(act.now) or not store.confirm(act.tx, lease.lease_id):
@@ -110,7 +110,7 @@ def confirm_lease(act: Act, lease: Lease) -> None:
 
 
 def abandon_lease(act: Act, lease: Lease, why: str) -> None:
-    """Owe the removal of an account that may or may not have been created."""
+    """End a lease whose account may or may not have been created, and schedule the removal of the account."""
     _note_lease(act, lease)
     registry.note(act, object=lease.lease_id, why=why[:MAX_ERROR])
     store.revoke(act.tx, lease.lease_id)
@@ -118,7 +118,9 @@ def abandon_lease(act: Act, lease: Lease, why: str) -> None:
 
 
 def find_own(act: Act, lease_id: str) -> Lease:
-    """Return a live lease of the caller, whom the entry names. Raises Invalid, also for a lease of another agent."""
+    """Return a live lease of the caller that the ledger entry names. Raises Invalid, also for a lease of
+    another agent.
+    """
     act.entry.object = lease_id[:200]
     lease = store.get(act.tx, lease_id)
     if lease is None or lease.agent != act.entry.agent or not _is_live(act, lease):
@@ -133,7 +135,7 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
-    """Return a lease of the caller and the time up to which it can be renewed now. Raises Invalid."""
+    """Return a lease of the caller, and the new end that a renewal now would give it. Raises Invalid."""
     act.check_granting()
     lease = find_own(act, lease_id)
     default = lease.expires_at - (lease.renewed_at or lease.issued_at)
@@ -141,7 +143,7 @@ def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lea
 
 
 def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
-    """Extend a lease whose account was extended. Raises Conflict if the lease has ended meanwhile."""
+    """Extend a lease after its account was extended. Raises Conflict if the lease has ended meanwhile."""
     _note_lease(act, lease)
     if not _is_live(act, lease) or not store.renew(act.tx, lease.lease_id, expires_at=expires_at):
         raise Conflict("the lease has ended meanwhile", hint="request new credentials", code="lease_ended")
@@ -149,17 +151,17 @@ def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
 
 
 def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
-    """End leases, and owe the removal of their accounts."""
+    """End leases, and schedule the removal of their accounts."""
     for lease in leases:
         store.revoke(act.tx, lease.lease_id)
         _end_holding(act, lease, why=why)
 
 
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
-    """End a lease by its id; a revocation that is owed already is tried at once.
+    """End a lease by its id. If its revocation is scheduled already, the next attempt is made at once.
 
-    `is_forgotten` deletes the lease although its account may still exist, unless its creation is under way, after
-    which the server removes it. Raises NotFound.
+    `is_forgotten` deletes the lease although its account may still exist. A lease whose account is being created is not
+    deleted; the server removes the account afterwards. Raises NotFound.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.get(act.tx, lease_id)) is None:
@@ -172,7 +174,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
 
 
 def revoke_leases_of(act: Act, *, role: str, after: str, is_forgotten: bool) -> str | None:
-    """End the next leases of a role behind `after`; return the id of the last one, None at the end.
+    """End the next leases of a role, starting after the id `after`; return the last id, or None if no leases follow.
 
     `is_forgotten`: as in `revoke_lease`.
     """
@@ -186,7 +188,7 @@ def revoke_leases_of(act: Act, *, role: str, after: str, is_forgotten: bool) -> 
 
 
 def end_leases(act: Act, removed: Sequence[Lease]) -> None:
-    """Delete leases whose accounts are gone."""
+    """Delete leases whose accounts were removed."""
     registry.note(
         act,
         object=removed[0].config,
@@ -199,7 +201,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
 
 
 def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
-    """Record that accounts could not be removed, though their leases have ended."""
+    """Record in the ledger entry that accounts of ended leases could not be removed."""
     registry.note(
         act,
         object=stuck[0].config,
@@ -210,7 +212,7 @@ def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
 
 
 def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
-    """Plan another attempt for each revocation that failed."""
+    """Schedule the next attempt of each failed revocation."""
     for lease, why in failed:
         attempts = lease.attempts + 1
         due_at = next_try(attempts, now=tx.now)
@@ -218,23 +220,23 @@ def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
 
 
 def claim_leases(tx: Tx, due: Iterable[Lease]) -> list[Lease]:
-    """Return the leases whose revocation no other process has claimed, claimed by this one for a while."""
+    """Claim the revocation of leases for a while, and return the leases that no other process has claimed."""
     return [lease for lease in due if store.claim(tx, lease.lease_id, until=tx.now + TAKEOVER_S * SECOND)]
 
 
 def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
-    """Owe the removal of the accounts of leases that have expired, or whose holding has ended."""
+    """Schedule the removal of the accounts of leases that have expired, or whose holding has ended."""
     for lease_id in lease_ids:
         store.revoke(tx, lease_id)
 
 
 def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
-    """Return a page of leases."""
+    """Return a page of leases; with `is_stuck`, only leases whose revocation is stuck."""
     return store.page(reader, page, is_stuck=is_stuck)
 
 
 def list_of_agent(reader: Reader, agent: str, *, limit: int) -> list[Lease]:
-    """Return the leases of an agent, whose accounts may exist."""
+    """Return up to `limit` leases of an agent, including leases that are being created or revoked."""
     return store.of_agent(reader, agent, limit=limit)
 
 
@@ -249,7 +251,7 @@ def _note_lease(act: Act, lease: Lease) -> None:
 
 
 def _end_holding(act: Act, lease: Lease, *, why: str) -> None:
-    """End the holding of a lease, of which no guard needs to know."""
+    """End the holding of a lease without a message to guards."""
     holding = registry.get_holding(act.tx, lease.holding)
     if holding is not None and holding.is_live(act.now):
         registry.end_holdings(act, Root.HOLDING, lease.holding, why=why, stopped=frozenset({AgentId(lease.agent)}))

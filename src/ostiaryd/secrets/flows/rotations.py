@@ -35,11 +35,11 @@ from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 
 CLAIM_S = 60
-"""Seconds after which a claimed call is made anew."""
+"""Time in seconds after which a claimed call is made again."""
 
 
 class RotationCall(NamedTuple):
-    """A call that a service is owed: its kind, its id, its data and the signing key."""
+    """A call that is due to the service of a secret: its kind, its id, its data and the signing key."""
 
     kind: str
     id: str
@@ -53,9 +53,9 @@ class RotationCall(NamedTuple):
 
 
 def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
-    """Configure the rotation of a secret that is stored; return the signing key, which is shown once.
+    """Configure the rotation of a stored secret; return the signing key, which is shown only once.
 
-    The first rotation is due after a period. Raises NothingStored, Conflict, Sealed.
+    The first rotation is due after one period. Raises NothingStored, Conflict, Sealed.
     """
     registry.note(act, object=path, member=config.member, service=urlsplit(config.url).hostname)
     _read_current(act, path, config.member)
@@ -92,7 +92,7 @@ def get_rotation(reader: Reader, path: str) -> Rotation | None:
 
 
 def request_rotation(act: Act, path: str) -> None:
-    """Make the rotation of a secret due now. Raises NotFound, Conflict while the previous value is in its grace."""
+    """Make the rotation of a secret due now. Raises NotFound, Conflict during the grace of the previous value."""
     registry.note(act, object=path[:200])
     find_rotation(act.tx, path)
     if not store.hasten(act.tx, path):
@@ -105,7 +105,9 @@ def hasten_call(act: Act, path: str) -> bool:
 
 
 def begin_call(act: Act, path: str) -> None:
-    """Store the next value of a secret, unless one is pending or the end of a grace is due. Raises NotFound, Sealed."""
+    """Store the next value of a secret as pending. Do nothing if a value is pending, or a grace ends with this
+    call. Raises NotFound, Sealed.
+    """
     rotation = find_rotation(act.tx, path)
     registry.note(act, object=path, call=RETIRE if rotation.retire_at is not None else ROTATE)
     if rotation.retire_at is None and rotation.pending is None:
@@ -114,7 +116,7 @@ def begin_call(act: Act, path: str) -> None:
 
 
 def owed_call(reader: Reader, path: str, *, keys: Keyring) -> RotationCall:
-    """Return the call that the service of a secret is owed. Raises NotFound, Sealed, Conflict."""
+    """Return the call that is due to the service of a secret. Raises NotFound, Sealed, Conflict."""
     rotation = find_rotation(reader, path)
     config = rotation.config
     data = {"path": path, "member": config.member}
@@ -128,7 +130,9 @@ def owed_call(reader: Reader, path: str, *, keys: Keyring) -> RotationCall:
 
 
 def end_call(act: Act, path: str, call: RotationCall) -> None:
-    """Make an accepted value that of the secret, or end the grace. Raises NotFound, NothingStored, Conflict."""
+    """Store the value that the service has accepted as the value of the secret; or, after a call at the end of
+    a grace, end the grace. Raises NotFound, NothingStored, Conflict.
+    """
     registry.note(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
     config = rotation.config
@@ -146,7 +150,7 @@ def end_call(act: Act, path: str, call: RotationCall) -> None:
 
 
 def fail_call(act: Act, path: str, why: str) -> None:
-    """Plan another attempt; the value in force stays. Raises NotFound."""
+    """Record a failed call, and schedule the next attempt. The value in force stays. Raises NotFound."""
     attempts = find_rotation(act.tx, path).attempts + 1
     registry.note(act, object=path, attempts=attempts, why=why[:MAX_ERROR])
     due_at = next_try(attempts, now=act.now)

@@ -25,7 +25,7 @@ log = logging.getLogger("ostiary")
 
 RENEWED_AT_ONCE = 100
 MAX_KEYS = 100
-"""Wrapping keys at a time; the values under a retired one are renewed within seconds."""
+"""Maximum number of wrapping keys at a time. Values under a retired key are encrypted again within seconds."""
 
 
 class Sealed(Unavailable):
@@ -35,7 +35,9 @@ class Sealed(Unavailable):
 
 
 class SealStatus(NamedTuple):
-    """The state of the seal, the fingerprint of the unseal key (None: there is none), and the wrapping keys."""
+    """The state of the seal, the fingerprint of the unseal key (None: no unseal key is known), and the wrapping
+    keys.
+    """
 
     is_sealed: bool
     sealed_at: int | None
@@ -55,19 +57,21 @@ def _is_sealed(reader: Reader) -> bool:
 
 
 def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
-    """Return the envelope of a value at a place. Raises Sealed, Conflict."""
+    """Return the encrypted envelope of a value at a place. Raises Sealed, Conflict."""
     return sealing.seal_under(make_data_key(tx, place), plain, random=tx.random)
 
 
 def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
-    """Return a new data key for a value at a place, which is sealed under it later. Raises Sealed, Conflict."""
+    """Return a new data key, with which a value at a place is encrypted later. Raises Sealed, Conflict."""
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
     return sealing.make_data_key(under=_open(active, tx.keys), place=place, random=tx.random)
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
-    """Return the value of an envelope. Raises Sealed; Conflict if it is of another place, or was changed."""
+    """Return the decrypted value of an envelope. Raises Sealed; Conflict if the envelope is from another place,
+    or was changed.
+    """
     check_open(reader)
     number = envelope.key_number
     if number == 0:
@@ -90,7 +94,7 @@ def _stored_keys(tx: Tx) -> list[store.StoredKey]:
 
 
 def _insert(tx: Tx, key: WrappingKey) -> None:
-    """Store a wrapping key, which new values use from now on."""
+    """Store a wrapping key, which encrypts all new values."""
     store.insert_key(tx, key.number, sealing.close_key(key, under=tx.keys.derive(PURPOSE), random=tx.random))
 
 
@@ -99,15 +103,16 @@ def _open(stored: store.StoredKey, keys: Keyring) -> WrappingKey:
 
 
 def examine_keys(reader: Reader, keys: Keyring) -> int:
-    """Open each wrapping key, and return how many there are. Raises Conflict."""
+    """Decrypt each wrapping key, and return the number of keys. Raises Conflict."""
     return len([_open(key, keys) for key in store.keys(reader)])
 
 
 def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True) -> SealStatus:
-    """Seal the secrets for an unseal key; without one, for the key of the last time. Sealed secrets stay sealed.
+    """Seal the secrets for an unseal key; by default, for the unseal key of the previous seal. Sealed secrets stay
+    sealed.
 
-    `may_choose`: the caller may unseal, and so may choose another key than that of the last time. Raises Invalid,
-    Forbidden, Conflict for another key while the secrets are sealed.
+    `may_choose`: true if the caller may unseal, and may therefore choose another unseal key. Raises Invalid, Forbidden,
+    Conflict for another key while the secrets are sealed.
     """
     present = store.seal(act.tx)
     public = public_key or (None if present is None else present.public_key)
@@ -130,7 +135,9 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
 
 
 def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
-    """Open the secrets by the unseal key. Raises Forbidden for a wrong key, Conflict if the secrets are not sealed."""
+    """Unseal the secrets with the unseal key. Raises Forbidden for a wrong key, Conflict if the secrets are not
+    sealed.
+    """
     act.entry.object = "secrets"
     seal = store.seal(act.tx)
     if seal is None or seal.sealed_at is None:
@@ -147,8 +154,8 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
 
 
 def rotate_keys(act: Act) -> SealStatus:
-    """Create a new wrapping key; `renew_envelopes` renews every value under it, with a new data key. Raises Sealed,
-    Conflict.
+    """Create a new wrapping key. Afterwards `renew_envelopes` encrypts every value again under it, with a new
+    data key. Raises Sealed, Conflict.
     """
     act.entry.object = "secrets"
     check_open(act.tx)
@@ -162,7 +169,7 @@ def rotate_keys(act: Act) -> SealStatus:
 
 
 def read_status(reader: Reader) -> SealStatus:
-    """Return the state of the seal and of the keys."""
+    """Return the state of the seal and of the wrapping keys."""
     seal = store.seal(reader)
     if seal is None:
         return SealStatus(False, None, None, store.keys(reader))

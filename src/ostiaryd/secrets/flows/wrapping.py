@@ -25,9 +25,9 @@ from ostiaryd.secrets.store.wrapping import WrappedAnswer
 KIND = "wrapped_answer"
 """kind of the holding of a wrapped answer"""
 MAX_WRAPPED = 1000
-"""Wrapped answers of an agent at a time."""
+"""Maximum number of wrapped answers of an agent at a time."""
 MAX_CONTENT = 256 << 10
-"""Bytes of a wrapped answer."""
+"""Maximum size of a wrapped answer, in bytes."""
 FORGOTTEN_AT_ONCE = 1000
 
 
@@ -38,7 +38,7 @@ class WrappingRefused(Invalid):
 
 
 class Wrapping(NamedTuple):
-    """A wrapping token as it is shown once, with its record."""
+    """A wrapping token, which is shown only once, with its record."""
 
     text: str
     record: WrappedAnswer
@@ -49,9 +49,10 @@ class Wrapping(NamedTuple):
 
 
 def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, seconds: int, config: Config) -> Wrapping:
-    """Store an answer to a caller for its wrapping token, at most as long as the token of the caller lives.
+    """Store an answer for `seconds`, and return its wrapping token. The answer ends at the latest with the token of the
+    caller.
 
-    Raises Invalid for a long answer and for too many of them, Sealed.
+    Raises Sealed, and Invalid for an answer that is too long or for too many answers.
     """
     act.check_granting()
     if len(content) > MAX_CONTENT:
@@ -78,7 +79,7 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
 
 
 def unwrap_answer(act: Act, unverified_token: str) -> bytes:
-    """Return a wrapped answer, once. Raises WrappingRefused, Sealed."""
+    """Return a wrapped answer, and delete it. Raises WrappingRefused, Sealed."""
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
     store.delete(act.tx, digest)
@@ -88,7 +89,7 @@ def unwrap_answer(act: Act, unverified_token: str) -> bytes:
 
 
 def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
-    """Replace the wrapping token of an answer; the end stays. Raises WrappingRefused, Sealed."""
+    """Replace the wrapping token of an answer; its expiry stays the same. Raises WrappingRefused, Sealed."""
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
     store.delete(act.tx, digest)
@@ -100,7 +101,7 @@ def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
 
 
 def find_wrapping(act: Act, unverified_token: str) -> WrappedAnswer:
-    """Return the record of a wrapped answer, which stays. Raises WrappingRefused."""
+    """Return the record of a wrapped answer, without deleting it. Raises WrappingRefused."""
     _, wrapped = _find(act, unverified_token)
     registry.note(act, object=wrapped.path, wrapped=wrapped.accessor)
     return wrapped
