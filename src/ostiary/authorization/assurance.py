@@ -1,27 +1,27 @@
-"""Assurance: how strongly the holder of a token has authenticated, as `acr` and `amr`, and the demands of policies (RFC
-9470).
+"""Assurance: the strength of the authentication of a token's holder (`acr` and `amr`), and the requirements of policies
+(RFC 9470).
 
     urn:ostiary:acr:secret      a client secret; the token is bound to no key
     urn:ostiary:acr:bearer      a registered key; the token is bound to no key
     urn:ostiary:acr:key         a registered key
     urn:ostiary:acr:two-keys    two registered keys: one signed the client assertion, the other the DPoP proof
 
-    urn:ostiary:acr:person      a person approved this, with a key of their own (CIBA)
+    urn:ostiary:acr:person      a person approved the request, with a key of their own (CIBA)
 
     urn:ostiary:acr:person:single   a person signed in with one factor: a password, a code, an identity provider
     urn:ostiary:acr:person:mfa      a person signed in with two independent factors
-    urn:ostiary:acr:person:phr      the same, and one of them resists phishing: a passkey
+    urn:ostiary:acr:person:phr      the same, and one factor resists phishing: a passkey
 
-Two proofs under one key or one issuer are one factor. An agent cannot register a key for itself; only an administrator
-can raise its assurance.
+Two proofs with one key or by one issuer count as one factor. An agent cannot register a key for itself; only an
+administrator can raise the assurance of an agent.
 
-A policy that requires more assurance says so in its annotations, so that a denial names the required level:
+A policy that requires more assurance has annotations, so that a denial names the required level:
 
     @step_up("urn:ostiary:acr:two-keys")
     @max_age("300")
     forbid (principal, action == Action::"call", resource) when { .. } unless { context.acr == .. };
 
-The annotations change no decision: the condition decides.
+The annotations never change a decision; only the condition of the policy does.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ PERSON_SINGLE = "urn:ostiary:acr:person:single"
 PERSON_MFA = "urn:ostiary:acr:person:mfa"
 PERSON_PHR = "urn:ostiary:acr:person:phr"
 PERSON_LEVELS = (PERSON_SINGLE, PERSON_MFA, PERSON_PHR)
-"""Levels of the session of a person, the weakest first."""
+"""Levels of a person's session, the weakest first."""
 ACRS = (KEY, TWO_KEYS, PERSON_SINGLE, PERSON, PERSON_MFA, PERSON_PHR)
-"""Levels that a policy can demand, the weakest first."""
+"""Levels that a policy can require, the weakest first."""
 STEPS = (KEY, TWO_KEYS, PERSON)
-"""Levels that a restriction can demand, by their number in databases and messages, which a new level never changes."""
+"""Levels that a restriction can require. Databases and messages store their index, so the order must never change."""
 UNBOUND = (SECRET, BEARER)
-"""Levels of tokens that are bound to no key: they meet no demand."""
+"""Levels of tokens that are not bound to a key. They satisfy no requirement."""
 LEVELS = (*UNBOUND, *ACRS)
 """Levels of tokens, the weakest first."""
 AMRS = {
@@ -60,18 +60,20 @@ AMRS = {
     PERSON_MFA: ["mfa"],
     PERSON_PHR: ["mfa", "pop", "user"],
 }
-"""RFC 8176: possession was proved, of a key in software; more than one factor; more than one channel; presence. The
-session of a person names its methods as well."""
+"""Authentication methods (`amr`, RFC 8176) for each level: `pop` and `swk` prove possession of a key in
+software, `mfa` more than one factor, `mca` more than one channel, `user` presence. A person's session adds its
+own methods.
+"""
 MAX_AGE = 10**9
-"""seconds"""
+"""maximum value of `max_age`, in seconds"""
 INSUFFICIENT = "insufficient_user_authentication"
-"""The reason code: RFC 9470 section 3."""
+"""Reason code for a token that does not meet a requirement (RFC 9470 section 3)."""
 _ACR = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 
 
 class StepUp(NamedTuple):
-    """A demand on a token: one of `acr_values` (any level if empty), and an `auth_time` at most `max_age` seconds ago
-    (any time if None).
+    """A requirement on a token: a level of `acr_values` (any level if empty), and authentication (`auth_time`)
+    at most `max_age` seconds ago (at any time if None).
     """
 
     acr_values: tuple[str, ...]
@@ -89,18 +91,20 @@ def weaker(one: str, other: str) -> str:
 
 
 def meets(acr: str, acr_values: Collection[str]) -> bool:
-    """Return whether the level of a person's session meets a demand: it is named, or a weaker level of a session is."""
+    """Return whether the level `acr` meets a requirement: `acr_values` is empty, or contains this level or, for
+    a person's session, a weaker level of sessions.
+    """
     reached = PERSON_LEVELS[: PERSON_LEVELS.index(acr) + 1] if acr in PERSON_LEVELS else ()
     return not acr_values or acr in acr_values or any(value in reached for value in acr_values)
 
 
 def levels_from(step: int) -> tuple[str, ...]:
-    """Return the levels that meet a restriction of that number (`STEPS`); none for another number."""
+    """Return the levels that meet the restriction with the index `step` in STEPS; empty for an unknown index."""
     return ACRS[ACRS.index(STEPS[step]) :] if step < len(STEPS) else ()
 
 
 def parse_acr_values(text: str) -> tuple[str, ...]:
-    """The words of `acr_values`, in order of preference, separated by one space each. Raises Invalid."""
+    """Return the words of `acr_values`, in order of preference, separated by single spaces. Raises Invalid."""
     words = tuple(text.split(" ")) if text else ()
     if len(words) > 16 or not all(map(_ACR.fullmatch, words)):
         raise Invalid("`acr_values` are at most 16 words, separated by one space each")
@@ -108,14 +112,14 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
 
 
 def parse_max_age(text: str) -> int:
-    """Whole seconds, 0 included. Raises Invalid."""
+    """Return `max_age` in whole seconds, from 0 to MAX_AGE. Raises Invalid."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_AGE):
         raise Invalid(f"`max_age` is a number of seconds from 0 to {MAX_AGE}")
     return int(text)
 
 
 def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
-    """Return the demand of a policy; None if its annotations have none. Raises Invalid."""
+    """Return the requirement in the annotations of a policy; None if there is none. Raises Invalid."""
     if "step_up" not in annotations and "max_age" not in annotations:
         return None
     max_age = parse_max_age(annotations["max_age"]) if "max_age" in annotations else None
@@ -123,7 +127,9 @@ def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
 
 
 def join_demands(demands: list[StepUp]) -> StepUp | None:
-    """Return the demand that meets all of them: the common values and the shortest age; None if no value meets all."""
+    """Return one requirement that meets all of `demands`: the common levels and the lowest age. None if the
+    demands have no common level.
+    """
     accepted = [demand.acr_values for demand in demands if demand.acr_values]
     values = tuple(value for value in accepted[0] if all(value in others for others in accepted)) if accepted else ()
     if accepted and not values:

@@ -1,11 +1,11 @@
 """The claims of an access token: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section
 4.1.
 
-Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
-Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`, `risk_tier` and
-`epoch` (of the agent), `budgets` (counting its calls), `memory` (of the origins of values), and `chain`: the agents
-through which the authority came, so that a token ends with every task and every agent of its chain, and policies are
-asked about each of them.
+Times in the claims are in seconds, as transmitted; arguments of functions are in microseconds. Unknown claims are
+ignored. Ostiary's own claims are `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`,
+`risk_tier` and `epoch` (of the agent), `budgets` (to which calls are charged), `memory` (of the origins of values), and
+`chain`: the agents through which the authority was delegated. If any task or agent of the chain ends, the token ends;
+policies decide about each agent of the chain.
 """
 
 from __future__ import annotations
@@ -28,43 +28,45 @@ from ostiary.protocol.jose import MAX_SECONDS, InvalidToken
 ACCESS_TYP = "at+jwt"
 MAX_ACTORS = 8
 MAX_LINKS = MAX_ACTORS - 1
-"""links in a chain; the holder of the token is not one of them"""
+"""maximum number of links in a chain, which does not include the holder of the token"""
 MAX_SCOPES = 256
 SHORT_SCOPE = 256
-"""Characters of a `scope` parameter that is parsed once, since clients repeat theirs."""
+"""Maximum length in characters of a `scope` parameter whose parsed form is cached, because clients repeat their
+scopes.
+"""
 MAX_BEARER_S = 300
-"""Longest life of a token that is bound to no key, in seconds."""
+"""Maximum lifetime of a token that is not bound to a key, in seconds."""
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749 section 3.3
 
 
 SCOPE_ALIASES = {"ssf.read": "ostiary:ssf.read", "ssf.manage": "ostiary:ssf.manage"}
-"""Other names of scopes (CAEP interoperability profile 1.0), each with the name that is stored and signed."""
+"""Alternative names of scopes (CAEP interoperability profile 1.0), each with the name that is stored and signed."""
 
 
 class InvalidScope(Invalid):
-    """A scope that is malformed or wider than the available ones: RFC 6749 section 5.2."""
+    """A scope that is malformed or exceeds the available scopes (RFC 6749 section 5.2)."""
 
     code = "invalid_scope"
 
 
 class Confirmation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The key that a token is bound to."""
+    """The keys to which a token is bound."""
 
     jkt: str | None = None
     """JWK thumbprint of the DPoP key"""
     certificate: str | None = msgspec.field(default=None, name="x5t#S256")
-    """digest of the client certificate: RFC 8705 section 3.1"""
+    """digest of the client certificate (RFC 8705 section 3.1)"""
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The party that acts for the subject; `act` is the party that acted before."""
+    """A party that acts for the subject. `act` is the party that acted before."""
 
     sub: str
     act: Actor | None = None
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """An agent that delegated authority: its epoch at that time, its task, and its attributes."""
+    """An agent that delegated authority: its epoch at the time of delegation, its task, and its attributes."""
 
     agent: str
     epoch: int
@@ -89,15 +91,15 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     acr: str = ""
     amr: list[str] = []
     auth_time: int | None = None
-    """time of the holder's authentication at the level `acr`; for a token with a chain, the earliest
-    time of all links
+    """time of the holder's authentication at the level `acr`, in seconds; for a token with a chain, the
+    earliest time among all links
     """
     cnf: Confirmation | None = None
     authorization_details: list[dict[str, object]] = []
-    """RFC 9396; `bounds.parse_details` reads them"""
+    """see RFC 9396; `bounds.parse_details` parses them"""
     act: Actor | None = None
     may_act: Actor | None = None
-    """RFC 8693 section 4.4: who may exchange it"""
+    """the party that may exchange the token (RFC 8693 section 4.4)"""
     policy: str = ""
     owner: str = ""
     segment: str = ""
@@ -105,17 +107,17 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     risk_tier: str = ""
     epoch: int = 0
     registration: str = ""
-    """class of the registration of a client that no administrator registered: `document` or `dynamic`"""
+    """type of registration of a client that no administrator registered: `document` or `dynamic`"""
     chain: list[Link] = []
-    """the newest first; who holds the token is not in it"""
+    """the agents behind the holder, the newest first; the holder is not included"""
     budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []
-    """the budgets that count its calls"""
+    """the budgets to which calls with the token are charged"""
     memory: str = ""
     """the task whose memory guards read and write (`ostiary.decision.recall`); empty: no intent was declared"""
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:
-    """The claims set of a verified token, typed. `aud` may be a list of one. Raises InvalidToken."""
+    """Return the typed claims of a verified token. `aud` may be a list of one audience. Raises InvalidToken."""
     aud = claims.get("aud")
     if isinstance(aud, list) and len(aud) == 1:
         claims = {**claims, "aud": aud[0]}
@@ -128,9 +130,10 @@ def parse_access(claims: dict[str, object]) -> AccessClaims:
 
 
 def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, leeway: int = 0) -> None:
-    """Check that the token is of that issuer, for that audience, and in time. `now`, `leeway`: microseconds.
+    """Check the issuer and the audience of a token, and that the token is valid at `now`. `now`, `leeway`:
+    microseconds.
 
-    Says nothing about its signature, its key binding, or whether it was revoked. Raises InvalidToken.
+    The function does not check the signature, the key binding, or revocation. Raises InvalidToken.
     """
     if claims.iss != issuer:
         raise InvalidToken("the token is of another issuer (`iss`)")
@@ -157,8 +160,8 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
 
 
 def check_certificate(cnf: Confirmation, shown: ClientCertificate | None) -> None:
-    """Check that the client of a request has shown the certificate that its token is bound to, if it is bound to one
-    (RFC 8705 section 3). Raises InvalidToken.
+    """Check that the client presented the certificate to which its token is bound, if any (RFC 8705 section 3).
+    Raises InvalidToken.
     """
     if cnf.certificate is None:
         return
@@ -170,7 +173,7 @@ def check_certificate(cnf: Confirmation, shown: ClientCertificate | None) -> Non
 
 
 def actors(claims: AccessClaims) -> tuple[str, ...]:
-    """Return the actors, the newest first."""
+    """Return the actors of a token, the newest first."""
     chain, actor = [], claims.act
     while actor is not None:
         chain.append(actor.sub)
@@ -179,8 +182,8 @@ def actors(claims: AccessClaims) -> tuple[str, ...]:
 
 
 def acting(agents: Sequence[str], *, person: str | None) -> tuple[str, Actor | None]:
-    """`sub` and `act` of a token: agents, the newest first, act each for the next, and the last for a person or for
-    itself.
+    """Return `sub` and `act` of a token. `agents`: the newest first, each acting for the next. The last agent
+    acts for `person`, or for itself if `person` is None.
     """
     subject, behind = (agents[-1], agents[:-1]) if person is None else (person, agents)
     actor = None
@@ -195,7 +198,7 @@ def scopes(claims: AccessClaims) -> frozenset[str]:
 
 
 def parse_scope(text: str) -> frozenset[str]:
-    """The tokens of a `scope` parameter, which are separated by one space each; none for the empty text.
+    """Return the scopes in a `scope` parameter, separated by single spaces; none for the empty text.
 
     Raises InvalidScope.
     """
@@ -215,13 +218,13 @@ _parse_short_scope = lru_cache(maxsize=1024)(_parse_scope)
 
 
 def render_scope(scopes: frozenset[str]) -> str:
-    """Return scopes as one string, sorted."""
+    """Return scopes as one string, sorted and separated by spaces."""
     return " ".join(sorted(scopes))
 
 
 def narrow_scope(outer: frozenset[str], requested: frozenset[str]) -> frozenset[str]:
-    """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidScope for
-    a wider request.
+    """Return the requested scopes, or all of `outer` if nothing is requested. Raises InvalidScope if the
+    request exceeds `outer`.
     """
     if extra := requested - outer:
         raise InvalidScope(f"not available to this request: {render_scope(extra)}")

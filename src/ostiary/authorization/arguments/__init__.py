@@ -1,14 +1,15 @@
-"""The arguments of a tool as typed Cedar values, by the tool's JSON Schema (2020-12).
+"""Conversion of the arguments of a tool to typed Cedar values, by the tool's JSON Schema (2020-12).
 
     integer -> long     number -> decimal     array -> set     object -> record     null -> absent
 
-A value that Cedar cannot hold (a number beyond 64 bits or four decimal places, deep nesting) stands as an Unusable: a
-policy that reads it fails, since it would judge another value than the tool gets; no other policy is concerned. Where
-the schema is silent, the value speaks: `5` is a long, `5.5` a decimal.
+A value that Cedar cannot represent (a number beyond 64 bits or four decimal places, deep nesting) becomes an Unusable.
+A policy that reads an Unusable fails, because it would judge another value than the tool receives; other policies are
+not affected. If the schema states no type, the value determines it: `5` is a long, `5.5` a decimal.
 
-Judged: type, enum, const, properties, required, additionalProperties, items, prefixItems, the bounds of numbers and
-lengths, allOf, anyOf, oneOf, and `$ref` within the schema. Other keywords are the tool's own business: `pattern` above
-all, since a schema from elsewhere would choose a regular expression that a guard runs. A default is not filled in.
+Checked keywords: type, enum, const, properties, required, additionalProperties, items, prefixItems, the bounds of
+numbers and lengths, allOf, anyOf, oneOf, and `$ref` within the schema. Other keywords are left to the tool. In
+particular, `pattern` is not checked, because a foreign schema could then choose a regular expression that a guard runs.
+Defaults are not inserted.
 """
 
 from ostiary.authorization.arguments.plain import MAX_DEPTH, BadArguments, Unrepresentable, plain, plain_record

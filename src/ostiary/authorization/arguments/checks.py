@@ -1,4 +1,4 @@
-"""The keywords of JSON Schema that only accept or refuse: bounds of numbers and lengths, `enum`, `const`."""
+"""The keywords of JSON Schema that only accept or refuse a value: bounds of numbers and lengths, `enum`, `const`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """JSON's equality: 1 is 1.0 and is not true."""
+    """Return whether two JSON values are equal: 1 equals 1.0, and does not equal true."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
@@ -65,7 +65,9 @@ def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:
 
 
 def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -> list[Check]:
-    """Return the checks of a minimum and a maximum length. Raises Invalid for a malformed schema."""
+    """Return the checks of a minimum and a maximum length. `least` and `most` are the keywords of the schema;
+    `word` is the adjective of the error (`long`, `full`). Raises Invalid for a malformed schema.
+    """
     low, high = schema.get(least), schema.get(most)
     if any(bound is not None and (type(bound) is not int or bound < 0) for bound in (low, high)):
         raise Invalid(f"`{least}` and `{most}` of a schema are natural numbers")
@@ -81,7 +83,7 @@ def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -
 
 
 def as_list(value: object, word: str) -> list[Any]:
-    """Return `value` if it is a list. Raises Invalid, naming the keyword `word`."""
+    """Return `value` if it is a list. Raises Invalid, which names the keyword `word`."""
     if not isinstance(value, list):
         raise Invalid(f"`{word}` of a schema is a list")
     return value

@@ -1,4 +1,4 @@
-"""Names that a person, or a parser that ignores case, takes for one another."""
+"""Names that a person, or a parser that ignores case, may confuse."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ _LOOKALIKES = str.maketrans(
         "1": "l",
     }
 )
-"""lower-case letters of other alphabets, and the Latin letters that they look like (the idea of UTS 39, section 4)"""
+"""characters that look like a Latin letter, each with this letter (after UTS 39, section 4)"""
 
 
 def skeleton(name: str) -> str:
-    """Return one form for all names that look alike: without case, width, accents, separators and invisible characters,
-    and with Latin letters in place of similar letters of other alphabets.
+    """Return a form that is equal for all names that look alike: without case, width, accents, separators and
+    invisible characters, and with similar letters of other alphabets replaced by Latin letters.
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_LOOKALIKES)
     return "".join(one for one in folded if one.isalnum())

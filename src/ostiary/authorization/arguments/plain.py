@@ -1,4 +1,4 @@
-"""JSON values as Cedar values without a schema, and the values that have no Cedar form."""
+"""Conversion of JSON values to Cedar values without a schema, and errors for values that Cedar cannot represent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_DEPTH = 32
 
 
 class BadArguments(Invalid):
-    """The arguments do not fit the schema of the tool. The message names the place, never the value."""
+    """The arguments do not match the schema of the tool. The message names the argument, and never its value."""
 
     code = "bad_arguments"
 
@@ -25,19 +25,19 @@ class BadArguments(Invalid):
         self.problem, self.where = problem, where
 
     def inside(self, name: str) -> BadArguments:
-        """Return the same error, located in the object that has the value as member `name`."""
+        """Return the same error for the enclosing object, in which `name` is the member with the faulty value."""
         return BadArguments(self.problem, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 
 
 class Unrepresentable(BadArguments):
-    """A JSON value that Cedar has no value for: the request is valid, but no policy can read this value."""
+    """A JSON value that Cedar cannot represent. The request is valid, but no policy can read this value."""
 
 
 def plain(value: object, depth: int = MAX_DEPTH) -> Value:
-    """Return the Cedar value of a JSON value that no schema describes. Null inside of a list or an object is absent.
+    """Return the Cedar value of a JSON value that no schema describes. Null in a list or an object counts as absent.
 
-    A member of an object that Cedar has no value for is Unusable. Raises Unrepresentable for any other such value, and
-    BadArguments for a value that is not JSON.
+    A member of an object that Cedar cannot represent becomes Unusable. Raises Unrepresentable for any other such value,
+    and BadArguments for a value that is not JSON.
     """
     kind = type(value)
     if kind is str or kind is bool:
@@ -56,7 +56,7 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Value:
 
 
 def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Record:
-    """Return the Cedar record of a JSON object that no schema describes. A null member is absent."""
+    """Return the Cedar record of a JSON object that no schema describes. A null member counts as absent."""
     return {
         name: item if type(item) is str else usable(plain, item, depth)
         for name, item in members.items()
@@ -65,7 +65,7 @@ def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Recor
 
 
 def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
-    """Return the value that `convert` makes, or an Unusable that keeps the JSON value."""
+    """Return the result of `convert`, or an Unusable with the JSON value if Cedar cannot represent the value."""
     try:
         return convert(value, *args)
     except Unrepresentable as error:
@@ -73,7 +73,9 @@ def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
 
 
 def to_set(elements: Iterable[Value]) -> Value:
-    """Return the set of these elements. Raises Unrepresentable if one of them is, or holds, no Cedar value."""
+    """Return the Cedar set of the elements. Raises Unrepresentable if Cedar cannot represent an element or a
+    part of it.
+    """
     try:
         return make_set(elements)
     except Unreadable as error:
@@ -88,7 +90,9 @@ def to_long(value: int) -> int:
 
 
 def to_decimal(value: int | float) -> CedarDecimal:
-    """Return the Cedar decimal of a number. Raises BadArguments, Unrepresentable."""
+    """Return the Cedar decimal of a number. Raises BadArguments for NaN and infinities, Unrepresentable for a
+    number that is out of range or has more than four decimal places.
+    """
     if type(value) is int:
         return CedarDecimal(to_long(value * 10_000))
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""A schema on its way to closures."""
+"""Compilation of a JSON Schema into functions that check arguments and convert them to Cedar values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Invalid
 MAX_SCHEMA_DEPTH = 32
 MAX_SCHEMA_NODES = 4096
 MAX_STEPS = 20_000
-"""Largest number of values checked in one call; limits the cost of `anyOf` inside `anyOf`."""
+"""Maximum number of values that are checked in one call. It limits the cost of `anyOf` within `anyOf`."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -54,7 +54,7 @@ _OWN = frozenset(
 
 
 class Arguments:
-    """A schema made ready: `type_(arguments)` is their Cedar record."""
+    """A compiled schema. `type_(arguments)` returns the Cedar record of arguments."""
 
     __slots__ = ("_typer",)
 
@@ -63,7 +63,7 @@ class Arguments:
         self._typer = _Compiler(schema).compile(schema, 0)
 
     def type_(self, arguments: Mapping[str, object]) -> Record:
-        """Convert arguments to a Cedar record. Raises BadArguments."""
+        """Return the Cedar record of arguments. Raises BadArguments if they do not match the schema."""
         record = self._typer(arguments, MAX_DEPTH, [MAX_STEPS])
         if type(record) is not dict:
             raise BadArguments("list is not an object")
@@ -71,7 +71,7 @@ class Arguments:
 
 
 class _Compiler:
-    """A schema on its way to closures. `$ref` is resolved when it is first followed, so that schemas may recur."""
+    """Compiler of one schema. `$ref` is resolved at first use, so that schemas may be recursive."""
 
     def __init__(self, root: object) -> None:
         self._root = root
@@ -121,7 +121,9 @@ class _Compiler:
         return follow
 
     def _own(self, schema: Mapping[str, Any], depth: int) -> Typer:
-        """Return the typer of a schema's own keywords: the checks for the type of the value, then the conversion."""
+        """Return the typer for the keywords in the schema itself: it checks the type of a value, then converts
+        the value.
+        """
         named = schema.get("type", list(_TYPES))
         types = [named] if isinstance(named, str) else as_list(named, "type")
         if not all(isinstance(name, str) and name in _TYPES for name in types):
@@ -183,8 +185,8 @@ class _Compiler:
         listed = {skeleton(name): name for name in named}
 
         def unlisted(name: str) -> Typer:
-            """Return the typer of a member that the schema does not list. A name that looks like a listed one is
-            refused: a tool that ignores case or width would read it as the listed one.
+            """Return the typer of a member that the schema does not list. A name that looks like a listed name
+            is refused, because a tool that ignores case or width would read it as the listed name.
             """
             if (like := listed.get(skeleton(name))) is not None:
                 raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in spelling")

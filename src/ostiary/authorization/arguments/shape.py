@@ -1,7 +1,7 @@
-"""The shape of a schema: which member names it lists at each place, and which values it lists there.
+"""The shape of a schema: the member names and the values that the schema lists at each place.
 
-All branches of `anyOf`, `oneOf`, `allOf` and `$ref` count together, so a name that any branch lists is listed. The
-shape says nothing about which values are valid: `Arguments` does.
+All branches of `anyOf`, `oneOf`, `allOf` and `$ref` count together: a name is listed if any branch lists it. The shape
+does not state which values are valid; `Arguments` does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_BRANCHES = 256
-"""branches of one place that are looked at; more of them list nothing"""
+"""maximum number of branches that are read at one place; further branches are ignored"""
 
 
 class Shape:
@@ -24,7 +24,7 @@ class Shape:
         self._elements: Shape | None = None
 
     def member(self, name: str) -> Shape | None:
-        """The shape of the member `name` of an object; None if no branch lists that name."""
+        """Return the shape of the member `name` of an object; None if no branch lists this name."""
         if name in self._members:
             return self._members[name]
         inner_schemas = [inner for one in self._schemas if (inner := properties_of(one).get(name)) is not None]
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def elements(self) -> Shape:
-        """The shape of the elements of a list."""
+        """Return the shape of the elements of a list."""
         if self._elements is None:
             values: list[Any] = []
             for one in self._schemas:
@@ -55,12 +55,12 @@ class Shape:
 
 
 def shape_of(schemas: list[Any], root: Mapping[str, Any]) -> Shape:
-    """The shape at a place that all of `schemas` describe; `$ref` is resolved in `root`."""
+    """Return the shape at a place that all of `schemas` describe. References (`$ref`) are resolved in `root`."""
     return Shape(list(branches(schemas, root)), root)
 
 
 def branches(schemas: list[Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the schemas at a place, and all schemas that they refer to or choose among, each one time."""
+    """Yield the schemas at a place, and all schemas that they refer to or combine, each once, at most MAX_BRANCHES."""
     todo, visited = [*reversed(schemas)], set[int]()
     while todo and len(visited) < MAX_BRANCHES:
         one = todo.pop()
@@ -84,6 +84,6 @@ def _resolve(ref: str, root: Mapping[str, Any]) -> object:
 
 
 def properties_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the members that one schema lists; none where it is malformed."""
+    """Return the members that a schema lists itself; none if its `properties` is malformed."""
     properties = schema.get("properties")
     return properties if isinstance(properties, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The closures that a schema becomes: each takes one JSON value to its Cedar value, or refuses it."""
+"""Typers: the functions that a schema is compiled to. A typer converts a JSON value to a Cedar value, or refuses it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ostiary.authorization.cedar.values import Value
 
 Fuel: TypeAlias = list[int]
 Typer: TypeAlias = Callable[[Any, int, Fuel], Value]
-"""(value, levels left, [steps left]) -> the Cedar value. Raises BadArguments."""
+"""A function of (value, remaining levels, [remaining steps]) that returns the Cedar value. Raises BadArguments."""
 Check: TypeAlias = Callable[[Any], None]
 """A check of a value against the schema. Raises BadArguments."""
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:
-    """Use up `steps` of the fuel. Raises BadArguments when the steps or the levels are used up."""
+    """Subtract `steps` from the fuel. Raises BadArguments if no steps or no levels remain."""
     fuel[0] -= steps
     if fuel[0] < 0:
         raise BadArguments("has too many parts to be judged")
@@ -27,7 +27,7 @@ def spend(fuel: Fuel, steps: int, depth: int) -> None:
 
 
 def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
-    """Convert a value without a schema."""
+    """Convert a value that no schema describes."""
     spend(fuel, 1, 1)  # `plain` bounds the levels
     return plain(value, depth)
 
@@ -43,7 +43,7 @@ def as_it_is(value: Any, depth: int, fuel: Fuel) -> Value:
 
 
 def integer(value: Any, depth: int, fuel: Fuel) -> int:
-    """Convert an integer; a float without a fraction counts as one."""
+    """Convert an integer. A float without a fraction counts as an integer."""
     if type(value) is float:
         if not value.is_integer():
             raise BadArguments("is not an integer")
@@ -57,7 +57,7 @@ def number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
 
 
 def exactly(only: type, typer: Typer, wrong: str) -> Typer:
-    """Return a typer for values of the type `only`; `wrong` describes all others."""
+    """Return a typer that accepts only values of the type `only`. `wrong` is the error for all other values."""
 
     def same(value: Any, depth: int, fuel: Fuel) -> Any:
         if type(value) is not only:
@@ -73,7 +73,7 @@ def exactly(only: type, typer: Typer, wrong: str) -> Typer:
 
 
 def either(by_type: dict[type, Typer], wrong: str) -> Typer:
-    """Return a typer that chooses by the type of the value."""
+    """Return a typer that selects the typer for the type of the value. `wrong` is the error for all other types."""
     find = by_type.get
 
     def by_its_type(value: Any, depth: int, fuel: Fuel) -> Value:
@@ -86,7 +86,7 @@ def either(by_type: dict[type, Typer], wrong: str) -> Typer:
 
 
 def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bool]) -> Typer:
-    """Return a typer that chooses by the type of the value, if the schema lists the value."""
+    """Return a typer like that of `either`, which also refuses values for which `is_listed` is false."""
     by_its_type = either(by_type, wrong)
 
     def if_listed(value: Any, depth: int, fuel: Fuel) -> Value:
@@ -98,7 +98,9 @@ def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bo
 
 
 def checked(convert: Typer, checks: list[Check]) -> Typer:
-    """`convert`, and then all of `checks`, also of a number that Cedar cannot hold."""
+    """Return a typer that applies `convert`, then all of `checks`. The checks also apply to a number that Cedar
+    cannot represent.
+    """
     if not checks:
         return convert
 
@@ -112,7 +114,9 @@ def checked(convert: Typer, checks: list[Check]) -> Typer:
 
 
 def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
-    """The value as the first branch types it; for `oneOf`, none of the others may take it."""
+    """Return a typer that converts a value by the first branch that accepts the value. If `exactly_one`
+    (`oneOf`), the typer refuses a value that several branches accept.
+    """
 
     def choose(value: Any, depth: int, fuel: Fuel) -> Value:
         members: list[Value] = []
@@ -134,7 +138,7 @@ def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
 
 
 def every(parts: list[Typer]) -> Typer:
-    """Return a typer that merges the readings of all `parts`."""
+    """Return a typer that converts a value by all of `parts` (`allOf`), and merges the results."""
 
     def read_all(value: Any, depth: int, fuel: Fuel) -> Value:
         spend(fuel, len(parts), depth)
@@ -147,8 +151,8 @@ def every(parts: list[Typer]) -> Typer:
 
 
 def merge(left: Value, right: Value) -> Value:
-    """Join the readings of one value by two schemas: a decimal is exact, and a value that one schema cannot represent
-    stays so.
+    """Return one Cedar value for the conversions of one JSON value by two schemas. A decimal or an Unusable on
+    the left takes precedence.
     """
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}
@@ -156,8 +160,8 @@ def merge(left: Value, right: Value) -> Value:
 
 
 def _member_value(value: Value) -> Value:
-    """Return the value. Raises Unrepresentable for an Unusable: the object that has it as a member decides how to
-    continue.
+    """Return the value. Raises Unrepresentable for an Unusable, because only the enclosing object can store an
+    Unusable.
     """
     if type(value) is Unusable:
         raise Unrepresentable(value.problem)

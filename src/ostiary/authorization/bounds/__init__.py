@@ -4,10 +4,11 @@
      "datatypes": ["public", "internal"],
      "arguments": {"path": {"prefix": "/srv/reports/", "max_length": 200}, "options.depth": {"max": 3}}}
 
-`locations` are URIs of resources, `actions` names of tools (absent: all tools of the resource), `datatypes` the only
-data classes that a tool may handle (absent: whatever they are), `arguments` conditions on arguments by name or dotted
-path. A call is permitted if one of the details permits it. The language is a conjunction of closed conditions, so that
-whether bounds lie within bounds can be decided from their texts: nothing ever widens.
+`locations` are URIs of resources; `actions` are names of tools (absent: all tools of the resource); `datatypes` are the
+only data classes that a tool may handle (absent: all classes); `arguments` are conditions on arguments, by name or
+dotted path. A call is permitted if at least one of the details permits it. All conditions of a detail must hold, and
+the set of conditions is closed. The server can therefore check from their texts that bounds lie within other bounds,
+so that delegated bounds never become wider.
 """
 
 from ostiary.authorization.bounds.conditions import Condition, InvalidDetails

@@ -1,21 +1,21 @@
-"""Conditions on one argument of a call. All members must hold; a value of another type than they ask for fails them.
+"""Conditions on one argument of a call. All members must hold; a member never holds for a value of a wrong type.
 
 | member | holds for |
 | --- | --- |
 | `eq`, `one_of` | the same string, integer or boolean; `1.0` is the integer 1, `"1"` and `true` are not |
 | `prefix` | strings that begin with it, as text: not a path, not a URL |
-| `glob` | strings that the pattern covers from end to end, see `glob.py`; `*` crosses slashes |
+| `glob` | strings that the pattern matches as a whole, see `glob.py`; `*` also matches slashes |
 | `min`, `max` | numbers, and strings that spell a decimal number, in exact decimal arithmetic; both ends included |
-| `max_length` | strings of at most so many code points |
+| `max_length` | strings of at most this number of code points |
 
-Strings are compared code point by code point, without normalisation and with their case.
+Strings are compared code point by code point, without normalisation, and case matters.
 
-*A prefix is text, and a tool reads a path or a URL.* `/srv/a/../../etc` begins with `/srv/a/` and leads elsewhere: the
-tool would be a confused deputy. So a value under `prefix` or `glob` fails if it has a segment `..` or a NUL, plain or
-percent-encoded. And `https://good.example` begins `https://good.example.attacker.example/` too, and `https://*.good.example/`
-covers `https://attacker.example/.good.example/`: a prefix of a URL must reach beyond the host, and a glob must spell
-the host out (or be nothing else: `https://*`). The tool itself must refuse symbolic links and its own aliases: the
-text of a value does not show them.
+*A prefix is compared as text, but a tool reads a path or a URL.* `/srv/a/../../etc` begins with `/srv/a/` and leads to
+another place: the tool would be a confused deputy. A condition with `prefix` or `glob` therefore fails for a value that
+has a segment `..` or a NUL, plain or percent-encoded. `https://good.example.attacker.example/` begins with
+`https://good.example`, and `https://*.good.example/` matches `https://attacker.example/.good.example/`. Therefore a
+prefix of a URL must extend beyond the host, and a glob must have no wildcard in the host (except `https://*` as a
+whole). The tool itself must refuse symbolic links and its own aliases, which the text of a value does not show.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _GLOB_IN_HOST = re.compile(r"[A-Za-z*?][A-Za-z0-9+.*?-]*://(?!\*\Z)[^/]*[*?]")
 
 
 class InvalidDetails(Invalid):
-    """The `authorization_details` are malformed or exceed the available access (RFC 9396 section 5)."""
+    """The `authorization_details` are malformed, or exceed the available access (RFC 9396 section 5)."""
 
     code = "invalid_authorization_details"
 
@@ -69,8 +69,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return self.failure(value) is None
 
     def failure(self, value: object) -> str | None:
-        """Return the requirement, in words, of the first member that fails for `value`; None if all hold. The value is
-        not quoted.
+        """Return, in words, the requirement of the first member that `value` does not meet; None if it meets
+        all. The text does not quote the value.
         """
         if self.eq is not None and not is_same(value, self.eq):
             return f"must be {self.eq!r}"
@@ -132,21 +132,22 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise InvalidDetails("`max_length` is negative or too large")
 
     def choices(self) -> tuple[Scalar, ...] | None:
-        """All values that `eq` and `one_of` leave; None if these are not there."""
+        """Return the values that `eq` or `one_of` permit; None if the condition has neither."""
         if self.eq is not None:
             return (self.eq,)
         return self.one_of
 
     def patterns(self) -> tuple[Pattern, ...]:
-        """Return the patterns that a matching string must fit."""
+        """Return the patterns of `prefix` and `glob`, all of which a matching string must match."""
         prefix = () if self.prefix is None else (prefix_pattern(self.prefix),)
         return prefix if self.glob is None else (*prefix, glob_pattern(self.glob))
 
     def is_within(self, outer: Condition) -> bool:
-        """Return whether every value for which this holds is one for which `outer` holds.
+        """Return whether `outer` holds for every value for which this condition holds.
 
-        Exact if `eq` or `one_of` is here. Otherwise each member of `outer` must follow from the members of its own kind
-        here; an inclusion that only members of several kinds prove together is not seen (and denied).
+        The result is exact if this condition has `eq` or `one_of`. Otherwise each member of `outer` must follow from
+        the members of the same type in this condition. An inclusion that only several types of members prove together
+        is not recognised, and the result is False.
         """
         choices = self.choices()
         if choices is not None:
@@ -172,16 +173,16 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 def is_same(value: object, expected: Scalar) -> bool:
-    """Equality of JSON: by type and value; a number is a number however it is written."""
+    """Return whether two scalars are equal as JSON: in type and value, where 1 equals 1.0."""
     if isinstance(value, bool) or isinstance(expected, bool):
         return value is expected
     return isinstance(value, (str, int, float)) and value == expected
 
 
 def decimal(value: object) -> Decimal | None:
-    """The exact number that an argument is or spells; None if it is or spells none.
+    """Return the exact number that `value` is, or that it spells as a string; None for any other value.
 
-    A float is taken as its shortest decimal, which equals the JSON text (up to 15 digits).
+    A float counts as its shortest decimal form, which equals the JSON text (up to 15 digits).
     """
     if isinstance(value, bool):
         return None
@@ -196,8 +197,8 @@ def decimal(value: object) -> Decimal | None:
 
 
 def climbs(text: str) -> bool:
-    """Return whether a reader of paths or URLs could leave a prefix through this text, after any
-    number of decodings.
+    """Return whether a reader of paths or URLs could leave a prefix through this text (`..` or NUL), after any
+    number of percent-decodings.
     """
     if text.count(".") < 2 and "%" not in text and "\0" not in text:
         return False  # nearly all texts, at a tenth of the cost

@@ -1,6 +1,6 @@
-"""The details of type `tool`: parsing, rendering, and whether they permit a call. RFC 9396 sections 2 and 5.
+"""Details of type `tool`: parsing, rendering, and checks of calls against them. RFC 9396 sections 2 and 5.
 
-Stricter than the RFC asks: a null is refused anywhere, since it would read as "no condition".
+Stricter than the RFC: null is refused everywhere, because a reader could take it for "no condition".
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     locations: tuple[str, ...]
     """URIs of resources, compared character by character"""
     actions: tuple[str, ...] | None = None
-    """names of tools; None: all of them"""
+    """names of tools; None: all tools"""
     datatypes: tuple[str, ...] | None = None
-    """data classes: only tools all of whose classes are among them, and that have one; None: whatever they handle"""
+    """permitted data classes: a tool must have at least one class, and all its classes must be in this list;
+    None: any classes
+    """
     arguments: dict[str, Condition] = {}
     """conditions by name or dotted path of the argument"""
 
@@ -71,16 +73,18 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
 
     def admits(self, classes: frozenset[str]) -> bool:
-        """Return whether a tool that handles these data classes may be called."""
+        """Return whether the detail permits tools that handle the data classes `classes`."""
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
     def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
-        """Return the detail for these data classes only; None if none of its classes is among them."""
+        """Return the detail limited further to the data classes `classes`; None if it permits none of them."""
         left = classes if self.datatypes is None else [name for name in self.datatypes if name in classes]
         return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
     def failure(self, arguments: Mapping[str, object]) -> str | None:
-        """Return the condition that the arguments fail, in words; None if they fail none. Quotes no argument values."""
+        """Return, in words, the condition that the arguments do not meet; None if they meet all. The text
+        quotes no values.
+        """
         for path, condition in self.arguments.items():
             value = argument_at(arguments, path)
             if value is ABSENT:
@@ -91,7 +95,9 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 def parse_details(value: object, *, classes: Collection[str] | None = None) -> tuple[ToolDetail, ...]:
-    """Parse the JSON array `authorization_details`; `classes` are all known data classes. Raises InvalidDetails."""
+    """Return the details in the parsed JSON array `authorization_details`. `classes`: all known data classes;
+    None: not checked. Raises InvalidDetails.
+    """
     if not isinstance(value, list):
         raise InvalidDetails("`authorization_details` is not a JSON array")
     if not value:
@@ -115,13 +121,13 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
 
 
 def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
-    """The JSON array; `parse_details` reads it back to the same value."""
+    """Return the details as a JSON array, from which `parse_details` returns the same details."""
     rendered: list[dict[str, object]] = msgspec.json.decode(msgspec.json.encode(list(details)))
     return rendered
 
 
 def datatypes(details: Iterable[ToolDetail]) -> frozenset[str] | None:
-    """The data classes that details are limited to, all together; None where one of them is not."""
+    """Return all data classes to which the details are limited; None if a detail is not limited."""
     names: set[str] = set()
     for detail in details:
         if detail.datatypes is None:
@@ -138,7 +144,7 @@ def permits(
     arguments: Mapping[str, object],
     classes: frozenset[str] = frozenset(),
 ) -> bool:
-    """Return whether one of the details permits the call of a tool that handles these data classes."""
+    """Return whether at least one of the details permits a call of a tool that handles the data classes `classes`."""
     return any(
         detail.covers(resource_uri, tool) and detail.admits(classes) and detail.failure(arguments) is None
         for detail in details
@@ -153,8 +159,8 @@ def explain(
     arguments: Mapping[str, object],
     classes: frozenset[str] = frozenset(),
 ) -> str:
-    """Return why the details do not permit the call, for people; the empty string if they do. Quotes
-    no argument values.
+    """Return, in words for people, why the details do not permit a call; empty if they do. The text quotes no
+    values of arguments.
     """
     local = [detail for detail in details if resource_uri in detail.locations]
     if not local:
@@ -176,10 +182,10 @@ def _explain_classes(tool: str, classes: frozenset[str], details: Iterable[ToolD
 
 
 def argument_at(arguments: Mapping[str, object], path: str) -> object:
-    """Return the value at a dotted path, or ABSENT.
+    """Return the value at a dotted path; ABSENT if there is none.
 
-    Elements of arrays cannot be addressed. A path is also absent if a name with a dot of its own could be meant, since
-    it is unknown which one the tool reads.
+    Elements of arrays have no path. A path is also absent if the object has a name with a dot that the path could mean,
+    because it is unknown which of the two the tool reads.
     """
     value: object = arguments
     rest = path

@@ -1,7 +1,8 @@
-"""Patterns of text: `*` is any run of characters (also none, also slashes), `?` is exactly one, all else is itself.
+"""Glob patterns of text: `*` matches any characters (also none, also slashes), `?` matches exactly one character, and
+all others match themselves.
 
-There is no escape: a pattern cannot demand a star. Whatever the pattern, matching takes time of the order of the
-product of both lengths at most, and inclusion of their sum.
+There is no escape: a pattern cannot require an asterisk. For any pattern, the time of a match is at most proportional
+to the product of the two lengths, and the time of an inclusion test to their sum.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _END = ""  # a letter that no text has, so that the end of a pattern is a place 
 
 
 class Step(NamedTuple):
-    """Skip `gap` characters, or at least so many if `elastic`, and read `letter`."""
+    """A step of a pattern: skip `gap` characters (or more, if `elastic`), then read the character `letter`."""
 
     gap: int
     elastic: bool
@@ -27,7 +28,7 @@ Pattern = tuple[Step, ...]
 
 @lru_cache(maxsize=1024)
 def glob_pattern(glob: str) -> Pattern:
-    """Return the pattern of a glob."""
+    """Return the pattern that a glob describes."""
     steps: list[Step] = []
     gap, elastic = 0, False
     for character in glob:
@@ -42,12 +43,12 @@ def glob_pattern(glob: str) -> Pattern:
 
 
 def prefix_pattern(prefix: str) -> Pattern:
-    """Return the pattern of a prefix."""
+    """Return the pattern that matches all texts with a prefix."""
     return (*(Step(0, False, character) for character in prefix), Step(0, True, _END))
 
 
 def longest(pattern: Pattern) -> int | None:
-    """Return the length of the longest matching text; None if there is no limit."""
+    """Return the length of the longest text that a pattern matches; None if there is no limit."""
     if any(step.elastic for step in pattern):
         return None
     return sum(step.gap + 1 for step in pattern) - 1
@@ -59,13 +60,15 @@ def matches(glob: str, text: str) -> bool:
 
 
 def includes(outer: Pattern, inner: Pattern) -> bool:
-    """Return whether `outer` matches every text that `inner` matches; never true otherwise.
+    """Return whether `outer` matches every text that `inner` matches. True is always correct; False may be wrong.
 
-    Searches a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and as long in
-    `inner`, and elastic ones are never shorter. Such places prove inclusion. An inclusion that needs different places
-    for different texts is missed (and denied); none exists among patterns of up to six signs. Sets of places are
-    numbers, so that the places of one letter are compared at once: the caller chooses both texts, and must not be able
-    to make the comparison slow. Bit n is the n-th character of the shortest text, from 1.
+    The search looks for a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and
+    equally long in `inner`, and elastic gaps are never shorter. Such places prove the inclusion. An inclusion that
+    needs different places for different texts is not recognised (and denied); none exists among patterns of up to six
+    signs.
+
+    Sets of places are integers, in which bit n is the n-th character of the shortest text, from 1. All places of one
+    letter are therefore compared at once, and a caller, who chooses both texts, cannot make the comparison slow.
     """
     places, stretched = _places(inner)
     reached = 1
@@ -86,7 +89,9 @@ def includes(outer: Pattern, inner: Pattern) -> bool:
 
 @lru_cache(maxsize=256)
 def _places(pattern: Pattern) -> tuple[dict[str, int], int]:
-    """Return the places of each letter in the shortest text, and the places behind an elastic gap."""
+    """Return the places of each letter in the shortest text, and the places directly after an elastic gap, both
+    as bits.
+    """
     places: dict[str, int] = {}
     at = stretched = 0
     for gap, elastic, letter in pattern:
@@ -98,7 +103,9 @@ def _places(pattern: Pattern) -> tuple[dict[str, int], int]:
 
 @lru_cache(maxsize=1024)
 def _matcher(glob: str) -> Callable[[str], re.Match[str] | None]:
-    """Each part between stars is found at its first place and kept there (`(?>...)`), so nothing is tried twice."""
+    """Return a function that matches a text against a glob. Each part between asterisks is matched at its first
+    place only (`(?>...)`), so that matching does not backtrack.
+    """
     first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in glob.split("*"))
     if not rest:
         return re.compile(first, re.DOTALL).fullmatch

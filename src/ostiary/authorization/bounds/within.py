@@ -1,4 +1,4 @@
-"""Narrowing: whether bounds lie within other bounds, and the part that is granted."""
+"""Narrowing: checks that bounds lie within other bounds, and selection of the granted bounds."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ostiary.authorization.bounds.details import ToolDetail
 
 
 def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
-    """Return whether every call that `inner` permits is permitted by `outer`. Never true otherwise.
+    """Return whether `outer` permits every call that `inner` permits. True is always correct; False may be wrong.
 
-    Each pair of a resource and a tool (or all tools) of `inner` must lie within one detail of `outer`: that several of
-    them cover it only together, each a part of its arguments, is not seen (and denied).
+    Each pair of a resource and a tool (or all tools) of `inner` must lie within one detail of `outer`. If only several
+    details of `outer` together cover such a pair, each for some arguments, the result is False.
     """
     return all(_outside(detail, outer) is None for detail in inner)
 
 
 def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
-    """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidDetails for a wider
-    request.
+    """Return the requested bounds, or all of `outer` if nothing is requested. Raises InvalidDetails if the
+    request is wider than `outer`.
     """
     for detail in requested:
         if (outside := _outside(detail, outer)) is not None:
@@ -28,7 +28,9 @@ def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tupl
 
 
 def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
-    """Return the first resource and tool that `inner` allows and no detail of `outer` does."""
+    """Return, in words, the first resource and tool that `inner` permits and no detail of `outer` covers; None
+    if there is none.
+    """
     binding = [detail for detail in outer if _binds(inner, detail)]
     for location in inner.locations:
         local = [detail for detail in binding if location in detail.locations]
@@ -43,8 +45,8 @@ def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
 
 
 def _binds(inner: ToolDetail, outer: ToolDetail) -> bool:
-    """Return whether `inner` is inside `outer`: no further data classes, and each condition of `outer` follows from the
-    condition of `inner` on the same argument.
+    """Return whether `inner` is at least as strict as `outer`: its data classes are among those of `outer`, and
+    each condition of `outer` follows from a condition of `inner` on the same argument.
     """
     if outer.datatypes is not None and not (inner.datatypes and set(inner.datatypes).issubset(outer.datatypes)):
         return False

@@ -1,4 +1,4 @@
-"""Limits: one class per kind, and budgets, which are limits in force."""
+"""Limits, one class for each kind, and budgets, which are limits in force."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid
 
 MAX_LIMITS = 8
-"""limits of one task or one agent"""
+"""maximum number of limits of one task or one agent"""
 MAX_BUDGETS = 32
-"""budgets in one token: those of its task, of the tasks above it, and of their agents"""
+"""maximum number of budgets in one token: those of its task, of the parent tasks, and of their agents"""
 DAY_US = 86_400_000_000
 
 MAX_WHOLE = 16
-"""digits of an amount before the point"""
+"""maximum number of digits of an amount before the decimal point"""
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,6})?", re.ASCII)
 
 Units = Annotated[int, Meta(ge=1, le=MAX_INT)]
 ToolId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
-"""`bank/pay`: the tool `pay` of the resource `bank`"""
+"""id of a tool: `bank/pay` is the tool `pay` of the resource `bank`"""
 Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
 
 
 class InvalidBudget(Invalid):
-    """A budget that is malformed, or larger than the budget above it."""
+    """A budget that is malformed, or larger than the parent's budget."""
 
     code = "invalid_budget"
 
@@ -44,28 +44,28 @@ class BadAmount(Invalid):
 
 
 class Meter(NamedTuple):
-    """The counted quantity of a limit; two limits with the same meter differ in the amount only."""
+    """The quantity that a limit counts. Two limits with the same meter differ only in the number of units."""
 
     kind: str
     tools: frozenset[str]
     counted: str = ""
-    """the counted argument, or the counted result"""
+    """name of the counted argument, or description of the counted result"""
 
 
 class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="calls"):
-    """Every call of these tools (none named: of all) is one unit."""
+    """A limit on the number of calls of these tools; of all tools if `tools` is empty."""
 
     limit: Units
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
     @property
     def meter(self) -> Meter:
-        """The meter: calls of these tools."""
+        """Return the meter: calls of these tools."""
         return Meter("calls", frozenset(self.tools))
 
     @property
     def units(self) -> int:
-        """The limit in units."""
+        """Return the limit in units."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
@@ -73,30 +73,30 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return 1
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
-        """Return whether a call of that tool (`bank/pay`), which handles these data classes, is counted."""
+        """Return whether the limit counts calls of the tool (`bank/pay`), which handles the data classes `classes`."""
         return not self.tools or tool in self.tools
 
     def render(self, units: int) -> str:
-        """Return units as text."""
+        """Return a number of units as text."""
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """Return the limit in the units of `outer`, which has the same meter."""
+        """Return this limit in the units of `outer`, which has the same meter."""
         return self
 
 
 class Amount(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="amount"
 ):
-    """The sum of one argument of these tools."""
+    """A limit on the sum of one argument over all calls of these tools."""
 
     limit: str
     tools: Annotated[tuple[ToolId, ...], Meta(min_length=1, max_length=64)]
     argument: Path
-    """name or dotted path of the argument, as in bounds"""
+    """name or dotted path of the counted argument, as in bounds"""
 
     def __post_init__(self) -> None:
-        """Check the limit and its number of digits. Raises InvalidBudget."""
+        """Check the form of the limit and its number of digits. Raises InvalidBudget."""
         if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
             raise InvalidBudget(
                 "the `limit` of an amount is a decimal number above zero, as a string",
@@ -105,22 +105,24 @@ class Amount(
 
     @property
     def meter(self) -> Meter:
-        """The meter: this argument of these tools."""
+        """Return the meter: this argument of these tools."""
         return Meter("amount", frozenset(self.tools), self.argument)
 
     @property
     def places(self) -> int:
-        """The decimal places of a unit."""
+        """Return the number of decimal places of the limit, which defines the unit."""
         return len(self.limit.partition(".")[2])
 
     @property
     def units(self) -> int:
-        """The limit in units."""
+        """Return the limit in units."""
         return int(self.limit.replace(".", ""))
 
     @property
     def cost(self) -> Callable[[Mapping[str, object]], int]:
-        """A function that returns the cost of a call from its arguments. It raises BadAmount, and quotes no value."""
+        """Return a function that returns the cost of a call in units, from its arguments. The function raises
+        BadAmount, which quotes no value.
+        """
         path, places = self.argument, self.places
         is_dotted = "." in path
 
@@ -147,18 +149,20 @@ class Amount(
         return cost
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
-        """Return whether the limit counts calls of this tool."""
+        """Return whether the limit counts calls of the tool (`bank/pay`)."""
         return tool in self.tools
 
     def render(self, units: int) -> str:
-        """Return units as a decimal number."""
+        """Return a number of units as a decimal number."""
         if not self.places:
             return str(units)
         text = str(units).rjust(self.places + 1, "0")
         return f"{text[: -self.places]}.{text[-self.places :]}"
 
     def within(self, outer: Limit) -> Limit:
-        """Return the limit in the units of `outer`, which has the same meter. Raises InvalidBudget."""
+        """Return this limit in the units of `outer`, which has the same meter. Raises InvalidBudget if the
+        limit has more decimal places than `outer`.
+        """
         assert isinstance(outer, Amount)
         if self.places > outer.places:
             raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of the limit above it")
@@ -170,50 +174,52 @@ class Amount(
 class Volume(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="volume"
 ):
-    """A limit on the results of tools that handle a data class, as the guard reports them."""
+    """A limit on the amount of data of one data class that tools return, as the guard reports it."""
 
     limit: Units
     data_class: Annotated[str, Meta(max_length=63)]
     per_call: Units
-    """the units that each call reserves, and the most that one call may return"""
+    """units that each call reserves, which is also the maximum that one call may return"""
     unit: Literal["records", "bytes"] = "records"
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
-        """Check that one call fits the limit. Raises InvalidBudget."""
+        """Check that `per_call` is not more than the limit. Raises InvalidBudget."""
         if self.per_call > self.limit:
             raise InvalidBudget("`per_call` of a volume is more than its `limit`", hint="no call could ever pass")
 
     @property
     def meter(self) -> Meter:
-        """The meter: records or bytes of this data class."""
+        """Return the meter: records or bytes of this data class."""
         return Meter("volume", frozenset(self.tools), f"{self.unit} of {self.data_class}")
 
     @property
     def units(self) -> int:
-        """The limit in units."""
+        """Return the limit in units."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
-        """Return the units that a call reserves."""
+        """Return the number of units that a call reserves."""
         return self.per_call
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
-        """Return whether the limit counts calls of this tool, which handles these data classes."""
+        """Return whether the limit counts calls of the tool (`bank/pay`), which handles the data classes `classes`."""
         return self.data_class in classes and (not self.tools or tool in self.tools)
 
     def returned(self, *, records: int | None, bytes: int | None, data_class: str) -> int | None:
-        """Return the reported result in units; 0 if all of it was of another class, None if not reported."""
+        """Return the reported size of a result in units; 0 if the result is of another data class, None if not
+        reported.
+        """
         if data_class not in ("", self.data_class):
             return 0
         return records if self.unit == "records" else bytes
 
     def render(self, units: int) -> str:
-        """Return units as text."""
+        """Return a number of units as text."""
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """Return the limit in the units of `outer`, which has the same meter."""
+        """Return this limit in the units of `outer`, which has the same meter."""
         return self
 
 
@@ -221,24 +227,26 @@ Limit = Calls | Amount | Volume
 
 
 def account_of(id: str, now: int) -> str:
-    """Return the account of a daily budget at that instant (microseconds)."""
+    """Return the account of a daily budget for the day (UTC) of `now`, in microseconds."""
     return f"{id}.{now // DAY_US}"
 
 
 class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A limit that is in force: of a task, or (`daily`) of an agent on each day of UTC."""
+    """A limit in force for a task or, if `daily`, for an agent on each day (UTC)."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
     limit: Limit
     daily: bool = False
 
     def account(self, now: int) -> str:
-        """Return the account that is charged at that instant (microseconds)."""
+        """Return the account to which calls at `now` (microseconds) are charged."""
         return account_of(self.id, now) if self.daily else self.id
 
 
 def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
-    """Parse the JSON array of limits; `classes` are all known data classes. Raises InvalidBudget."""
+    """Return the limits in a parsed JSON array. `classes`: all known data classes; None: not checked. Raises
+    InvalidBudget.
+    """
     try:
         limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
     except msgspec.ValidationError as error:

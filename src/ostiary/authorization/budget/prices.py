@@ -1,4 +1,4 @@
-"""Prices: the cost of a call for each budget, and the slice of the rest that a guard draws."""
+"""Prices: the cost of a call for each budget, and the slice of the remaining units that a guard receives."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ostiary.authorization.budget.limits import Budget, Volume, account_of
 from ostiary.protocol.errors import Forbidden
 
 SLICES = 16
-"""A guard gets this part of the remaining units."""
+"""A guard receives the remaining units divided by this number, or more if one call needs more."""
 
 
 class Exhausted(Forbidden):
-    """The rest of the budget is not enough."""
+    """The remaining units of a budget are not enough for the call."""
 
     code = "budget_exhausted"
 
 
 class Price(NamedTuple):
-    """The price of a tool for one budget, prepared once so that each call is cheap."""
+    """The price of a call of one tool for one budget, prepared once so that each call is cheap."""
 
     id: str
     daily: bool
@@ -28,7 +28,9 @@ class Price(NamedTuple):
 
 
 def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = frozenset()) -> tuple[Price, ...]:
-    """Return the prices of `tool` (`bank/pay`), which handles these data classes, for the budgets that count it."""
+    """Return the prices of the tool `tool` (`bank/pay`), which handles the data classes `classes`, for all
+    budgets that count it.
+    """
     return tuple(
         Price(budget.id, budget.daily, limit.cost, limit if isinstance(limit, Volume) else None)
         for budget in budgets
@@ -37,12 +39,12 @@ def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = froze
 
 
 def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
-    """The accounts of volumes, from which a call takes more than it may need."""
+    """Return the volume limits among the prices, by account. For these, a call reserves more than it may use."""
     return {account_of(id, now) if daily else id: volume for id, daily, _, volume in prices if volume is not None}
 
 
 def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
-    """Return the cost of a call with these arguments for each account. Raises BadAmount."""
+    """Return the cost of a call with these arguments, in units by account. Raises BadAmount."""
     costs_by_account = {}
     for id, daily, cost, _ in prices:
         costs_by_account[account_of(id, now) if daily else id] = cost(arguments)
@@ -50,12 +52,12 @@ def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int)
 
 
 def slice_of(left: int, need: int) -> int:
-    """Return the slice for a guard that needs `need` of the rest `left`; 0 if the rest is not enough."""
+    """Return the number of units for a guard that needs `need` units of the remaining `left`; 0 if too few remain."""
     return 0 if need > left else max(need, left // SLICES)
 
 
 def exhausted(budget: Budget, left: int) -> Exhausted:
-    """Return the refusal for a budget of which `left` units remain."""
+    """Return the error for a budget of which only `left` units remain."""
     limit = budget.limit
     counted = limit.meter.counted if isinstance(limit, Volume) else limit.meter.kind
     subject = f"{counted} of {' '.join(limit.tools) or 'all tools'}"[:200]

@@ -1,10 +1,10 @@
 """The catalogue of a resource: its tools, their effects, scopes and arguments.
 
 The owner of the resource writes the catalogue, or confirms the self-description of the MCP server (MCP 2026-07-28,
-`tools/list`). MCP's annotations are hints of the server about itself; where a hint is missing, MCP's own defaults
-apply, which are the careful ones: a tool destroys, in an open world.
+`tools/list`). MCP's annotations are hints of the server about itself. If a hint is missing, MCP's own cautious defaults
+apply: the tool has the effect `destroy`, in an open world.
 
-Data classes of the resource apply to each of its tools: a tool may add classes, and never remove any.
+Data classes of the resource apply to each of its tools: a tool can add classes, and cannot remove any.
 """
 
 from ostiary.authorization.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at, scopes_of

@@ -1,4 +1,4 @@
-"""All tools of one resource: parsed, rendered, named by a digest."""
+"""The catalogue of one resource: parsing, rendering and digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The tools of `resource`, by name, and the data classes that each of them handles whatever it says itself."""
+    """The tools of `resource` by name, and the data classes of the resource, which apply to each of its tools."""
 
     resource: str
     tools: Mapping[str, Tool]
@@ -39,8 +39,8 @@ class Catalogue:
 
     @classmethod
     def parse(cls, unverified: bytes | str) -> Catalogue:
-        """Parse a catalogue from JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed,
-        Invalid.
+        """Return the catalogue in a JSON text, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`.
+        Raises Malformed, Invalid.
         """
         value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
         try:
@@ -51,16 +51,16 @@ class Catalogue:
 
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
-        """Make a catalogue from the results of MCP's list methods (all pages together), see `listing_of`. Raises
-        Malformed, Invalid.
+        """Return a catalogue from the results of MCP's list methods (all pages together), see `listing_of`.
+        Raises Malformed, Invalid.
         """
         listing = listing_of(unverified_result)
         return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
 
     @classmethod
     def listed(cls, resource: str, listing: Mapping[str, Any], tools: Sequence[Tool]) -> Catalogue:
-        """The tools that a server lists, and the methods that it offers beside them, as far as there is room. Raises
-        Malformed, Invalid.
+        """Return a catalogue of the tools that a server lists, and of the MCP methods that the server offers,
+        up to MAX_TOOLS together. Raises Malformed, Invalid.
         """
         if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
             raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP")
@@ -71,7 +71,9 @@ class Catalogue:
     def of(
         cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     ) -> Catalogue:
-        """Make the catalogue of a resource. Raises Invalid for a malformed tool, or tools of one name."""
+        """Return the catalogue of a resource with these tools. Raises Invalid for a malformed tool, or for two
+        tools with one name.
+        """
         if not _RESOURCE.fullmatch(resource):
             raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
         by_name = {tool.name: tool for tool in tools}
@@ -82,11 +84,11 @@ class Catalogue:
         return cls(resource, by_name, classes)
 
     def scope(self, tool: Tool) -> str:
-        """The scope that a token needs to call `tool`: `files:read`."""
+        """Return the scope that a token needs for calls of `tool`, such as `files:read`."""
         return f"{self.resource}:{tool.scope_class}"
 
     def classes(self, tool: Tool) -> frozenset[str]:
-        """The data classes that `tool` handles: the resource's, and its own."""
+        """Return the data classes that `tool` handles: those of the resource and those of the tool."""
         return frozenset((*(self.data_classes or ()), *(tool.data_classes or ())))
 
     def check_classes(self, allowed: Collection[str]) -> None:
@@ -98,10 +100,11 @@ class Catalogue:
     def after(self, before: Catalogue) -> Catalogue:
         """Return this catalogue as the successor of `before`.
 
-        For members that this catalogue leaves out (data classes, kinds, untrusted content, created things, decoys,
-        definitions), the statements of `before` stay in force: MCP states most of them nowhere, and a tool must not
-        become harmless by being listed again. `[]` removes data classes, `{"argument": "none"}` removes kinds. A
-        confirmed tool stays confirmed while its definition is the same; a changed definition ends the confirmation.
+        For members that this catalogue omits (data classes, kinds, untrusted content, created things, decoys,
+        definitions), the statements of `before` stay in force: MCP has no members for most of them, and a tool must not
+        become harmless because a server lists it again. `[]` removes data classes, `{"argument": "none"}` removes
+        kinds. A confirmed tool stays confirmed while its definition is the same; a changed definition ends the
+        confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -112,18 +115,18 @@ class Catalogue:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Every scope that this resource understands."""
+        """Return all scopes that tools of this resource require."""
         return frozenset(map(self.scope, self.tools.values()))
 
     def render(self) -> dict[str, Any]:
-        """The JSON value that `parse` reads."""
+        """Return the catalogue as a JSON value, which `parse` reads."""
         tools = [msgspec.to_builtins(self.tools[name]) for name in sorted(self.tools)]
         classes = {} if self.data_classes is msgspec.UNSET else {"data_classes": list(self.data_classes)}
         return {"resource": self.resource, "tools": tools, **classes}
 
     @property
     def digest(self) -> str:
-        """base64url(SHA-256) of the canonical JSON: the same for the same tools, in whatever order they were listed."""
+        """Return base64url(SHA-256) of the canonical JSON. The order in which tools are listed does not matter."""
         return canonical.digest(self.render(), floats=True)
 
 
@@ -147,7 +150,7 @@ def _after(tool: Tool, before: Tool) -> Tool:
 
 
 class _Outline(msgspec.Struct):
-    """The parts of an already parsed catalogue that are read without preparing its schemas."""
+    """The members of a catalogue that can be read without compiling its schemas. The catalogue was parsed before."""
 
     resource: str
     tools: list[Tool]
@@ -155,13 +158,13 @@ class _Outline(msgspec.Struct):
 
 
 def scopes_of(text: str) -> frozenset[str]:
-    """Return every scope that a catalogue declares, by its own text."""
+    """Return all scopes that tools of a catalogue require, from the catalogue's stored text."""
     outline = json_decoder(_Outline)(text)
     return frozenset(f"{outline.resource}:{tool.scope_class}" for tool in outline.tools)
 
 
 def classes_at(text: str, scopes: frozenset[str]) -> frozenset[str]:
-    """The data classes that tools within these scopes handle, by a catalogue's own text."""
+    """Return the data classes of all tools that these scopes permit, from a catalogue's stored text."""
     outline = json_decoder(_Outline)(text)
     catalogue = Catalogue(outline.resource, {}, outline.data_classes)
     within = [catalogue.classes(tool) for tool in outline.tools if catalogue.scope(tool) in scopes]

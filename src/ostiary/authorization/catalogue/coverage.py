@@ -1,18 +1,19 @@
 """Coverage: which rule judges each leaf of a call's arguments.
 
-The arguments are flattened once. A leaf is a value that is no object and no list, or a member name of an object that
-neither the schema nor the catalogue lists: where names are free, a name is a value like any other. Exactly one rule
-claims each leaf, the first applicable rule of this list:
+The arguments are flattened once. A leaf is a value other than an object or a list; or the name of an object's member,
+if neither the schema nor the catalogue lists this name, because a freely chosen name is a value like any other.
+Exactly one rule claims each leaf, the first rule of this list that applies:
 
-    offered      it is a URI that the server lists; of the expansion of a listed URI template, each variable is a leaf
-    declared     the catalogue states the kind of the nearest path at or above the leaf; of a path that should lead
-                 further down, where a leaf stands instead of an object, the kind of that object
-    harmless     the catalogue states at or above the leaf a word that is no kind (`none`)
-    switch       it is true, false or null
-    listed       the schema lists the values that may stand there (`enum`, `const`); or it is the default of an argument
-                 that may be left out, with any kind in the catalogue: naming the default changes nothing
-    quantity     it is a number of at most six digits at a place whose name the schema lists
-    unclaimed    all other leaves: judged as something that identifies an object, so a value from nowhere asks
+    offered      the leaf is a URI that the server lists; if the value is an expansion of a listed URI template, each
+                 variable is a further leaf
+    declared     the catalogue states the kind of the nearest path at or above the leaf; or the leaf is in the place of
+                 an object, and the catalogue states the kind of a path in this object
+    harmless     the nearest word of the catalogue at or above the leaf is no kind (`none`)
+    switch       the leaf is true, false or null
+    listed       the schema lists the value (`enum`, `const`); or the value is the default of an optional argument, of
+                 any kind: stating the default has no effect
+    quantity     the leaf is a number of at most six digits, at a place that the schema lists
+    unclaimed    all other leaves: judged as values that identify an object, so a value from nowhere requires approval
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from ostiary.authorization.catalogue.kind import Kind
 from ostiary.authorization.catalogue.offers import Offers
 
 MAX_LEAVES = 256
-"""leaves of one call"""
+"""maximum number of leaves of one call; one further leaf is UNREADABLE and stands for the rest"""
 MAX_DEPTH = 16
 LARGEST_QUANTITY = 1_000_000
-"""Longer numbers may be telephone or account numbers."""
+"""Bound of quantities, exclusive. Larger numbers may be telephone or account numbers."""
 UNREADABLE = object()
-"""The value of a leaf that stands for everything beyond a limit; it comes from nowhere."""
+"""Value of a leaf that stands for everything beyond a limit. Its origin is nowhere."""
 EMPTY = object()
-"""The value of a leaf that stands for an empty object or list where a kind is stated: the tool may fill in anything."""
+"""Value of a leaf that stands for an empty object or list at a place with a kind: the tool may insert any value."""
 
 
 class Rule(StrEnum):
@@ -49,8 +50,9 @@ class Rule(StrEnum):
 
 
 class Leaf(NamedTuple):
-    """A leaf. `path`: the path of the catalogue that claims it, or else the name of its argument. `kind`: as which
-    kind its origin is judged; None if its origin does not matter.
+    """A leaf of the arguments. `path`: the path in the catalogue that claims the leaf, or else the name of its
+    argument. `kind`: the kind by which the origin of the leaf is judged; None if the origin does not matter.
+    `is_name`: true if the value is a member name.
     """
 
     path: str
@@ -67,14 +69,14 @@ _OBJECT = Kind.OBJECT
 
 
 class _Place(NamedTuple):
-    """The statement of the catalogue at one path, and at the paths below it."""
+    """The word of the catalogue at one path, and the places below this path."""
 
     word: str | None
     below: dict[str, _Place]
 
 
 class Coverage:
-    """The rules of one tool, made ready once for all of its calls."""
+    """The rules of one tool, prepared once for all of its calls."""
 
     __slots__ = ("_defaults", "_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
 
@@ -86,9 +88,7 @@ class Coverage:
         presentation: Iterable[str],
         offers: Iterable[str] = (),
     ) -> None:
-        """Prepare the rules. `words`: the statements of the catalogue by path; `kinds`: those of them
-        that are kinds.
-        """
+        """Prepare the rules. `words`: the words of the catalogue, by path; `kinds`: the words that are kinds."""
         self._kinds = kinds
         self._offers = Offers(offers)
         self._direct = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
@@ -108,7 +108,9 @@ class Coverage:
                 place = place.below[name]
 
     def leaves(self, arguments: Mapping[str, Any]) -> list[Leaf]:
-        """Every leaf of `arguments`, each claimed by one rule. Beyond a limit, one leaf stands for the rest."""
+        """Return the leaves of `arguments`, each claimed by one rule. Beyond MAX_LEAVES, one leaf stands for
+        the rest.
+        """
         claimed: list[Leaf] = []
         for name, value in arguments.items():
             if name in self._defaults and type(value) in _SCALARS and _is_same(value, self._defaults[name]):
@@ -128,7 +130,7 @@ class Coverage:
         return claimed
 
     def _member(self, name: str, value: object, at: _Walk, *, is_argument: bool = False) -> Iterator[Leaf]:
-        """The leaves of one member of the object at `at`; an argument that is empty has none."""
+        """Yield the leaves of one member of the object at `at`. An empty argument has no leaves."""
         shape = None if at.shape is None else at.shape.member(name)
         place = None if at.place is None else at.place.below.get(name)
         if shape is None and place is None and not (is_argument and name in self._shown):
@@ -178,7 +180,7 @@ class Coverage:
 
 
 def _defaults(schema: Mapping[str, Any]) -> dict[str, object]:
-    """The defaults of the arguments that may be left out, by name."""
+    """Return the default values of optional arguments, by name."""
     properties, required = schema.get("properties"), schema.get("required")
     if not isinstance(properties, Mapping):
         return {}
@@ -194,7 +196,9 @@ def _is_same(value: object, other: object) -> bool:
 
 
 class _Walk(NamedTuple):
-    """The state of the flattening: `claimed` is the nearest path above that the catalogue states."""
+    """A position in the arguments while they are flattened. `claimed`: the nearest path at or above it for
+    which the catalogue has a word.
+    """
 
     path: str
     argument: str
@@ -205,7 +209,7 @@ class _Walk(NamedTuple):
 
 
 def _first(place: _Place, path: str) -> str:
-    """The first path at or below `place` that the catalogue states."""
+    """Return the first path at or below `place` for which the catalogue has a word."""
     while place.word is None and place.below:
         name, place = next(iter(place.below.items()))
         path = f"{path}.{name}"

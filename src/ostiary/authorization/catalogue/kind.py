@@ -1,4 +1,4 @@
-"""The kinds of arguments: recipient, path, amount, text and others."""
+"""The kinds of arguments: principal, account, address, object, amount, text and others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class Kind(StrEnum):
-    """The kind of an argument, where the origin of its value matters: a closed list."""
+    """The kind of an argument, by which the origin of its value is judged."""
 
     PRINCIPAL = "principal"
     """a user, a member or a customer"""
@@ -22,14 +22,16 @@ class Kind(StrEnum):
     AMOUNT = "amount"
     TIME = "time"
     TEXT = "text"
-    """outgoing text: the addresses and links in it count"""
+    """outgoing text; the addresses and links in it are judged"""
 
 
 FIXED_TIME = "fixed-time"
-"""The catalogue's word for a time that the agent may not choose: judged like a recipient or an object."""
+"""Word of a catalogue for a time that the agent must not choose. Such a time is judged like a recipient or an
+object.
+"""
 _FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
-"""Words that catalogues used before the list was closed."""
+"""Older words of catalogues, each with its present kind."""
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {kind.value: kind for kind in Kind} | _FREE_WORDS | {FIXED_TIME: Kind.TIME}
 )
-"""each word of a catalogue that is a kind"""
+"""words of a catalogue that mean a kind, each with this kind"""

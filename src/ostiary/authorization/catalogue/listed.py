@@ -1,4 +1,4 @@
-"""The listing of an MCP server (MCP 2026-07-28), and a digest of everything that a model sees of one tool."""
+"""The listing of an MCP server (MCP 2026-07-28), and the digest of the parts of a tool that a model reads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ostiary.protocol.errors import Malformed
 
 MAX_TOOLS = 1000
 _SHOWN = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-"""members that a model reads, or that describe the tool's effect"""
+"""members of a tool that a model reads, or that describe the tool's effect"""
 
 
 class Hints(msgspec.Struct, rename="camel"):
-    """Hints of the server. Missing hints have MCP's own defaults, which are the careful ones: see `Listed.tool`."""
+    """Hints of the server about a tool. For missing hints, MCP's own cautious defaults apply: see `Listed.tool`."""
 
     read_only_hint: bool | UnsetType = UNSET
     destructive_hint: bool | UnsetType = UNSET
@@ -36,11 +36,11 @@ class Listed(msgspec.Struct, rename="camel"):
 
     @property
     def hints(self) -> Hints:
-        """The hints, or MCP's defaults."""
+        """Return the hints of the server; without any, MCP's defaults."""
         return self.annotations or Hints()
 
     def tool(self, definition: str) -> Tool:
-        """Return the tool that the hints describe. `definition`: the digest of its listing."""
+        """Return the catalogue entry that the hints describe. `definition`: the digest of the tool's listing."""
         destroys = self.hints.destructive_hint is not False
         effect = Effect.READ if self.hints.read_only_hint is True else Effect.DESTROY if destroys else Effect.WRITE
         return Tool(
@@ -62,13 +62,13 @@ class _Whole(msgspec.Struct):
 
 
 LISTS = ("tools", "resources", "resourceTemplates", "prompts")
-"""members of the results of MCP's list methods"""
+"""members with the lists in results of MCP's list methods"""
 
 
 def listing_of(unverified: object) -> dict[str, Any]:
-    """The results of MCP's list methods, put together: of one object that has several of them, or of a list of results
-    with or without their JSON-RPC envelopes, pages of one method among them. `capabilities` may be there too, as
-    `initialize` and `server/discover` return them. Raises Malformed.
+    """Return the combined results of MCP's list methods. `unverified` is one object with several lists, or a
+    list of results, with or without JSON-RPC envelopes; a method may have several pages. `capabilities` may be
+    included, as `initialize` and `server/discover` return them. Raises Malformed.
     """
     listing: dict[str, Any] = {}
     for part in unverified if isinstance(unverified, list) else [unverified]:
@@ -88,7 +88,7 @@ def listing_of(unverified: object) -> dict[str, Any]:
 
 
 def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
-    """Each tool of a `listing_of` with the digest of its definition. Raises Malformed."""
+    """Return each tool of a `listing_of`, with the digest of its definition. Raises Malformed."""
     try:
         typed, whole = convert(listing, _Typed), convert(listing, _Whole)
     except msgspec.ValidationError as error:
@@ -97,17 +97,21 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
 
 
 def definition_of(unverified: Mapping[str, Any]) -> str:
-    """Return base64url(SHA-256) of one member of `tools`. Null members count as absent. Raises Malformed."""
+    """Return base64url(SHA-256) of the definition of a tool, one member of `tools`. Null members count as
+    absent. Raises Malformed.
+    """
     shown = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
     return canonical.digest(shown, floats=True)
 
 
 def visible(text: str) -> str:
-    """Return the text with a mark for each invisible character, cut to the stored length."""
+    """Return the text cut to MAX_DESCRIPTION characters, with U+FFFD in place of each invisible character."""
     cut = text[:MAX_DESCRIPTION]
     return "".join(one if one in "\n\t" or unicodedata.category(one)[0] != "C" else "\ufffd" for one in cut)
 
 
 def _without_nulls(value: Any) -> Any:
-    """Return annotations without null members, which some servers spell out and others leave out."""
+    """Return an object without its null members, which some servers include and others omit; any other value
+    unchanged.
+    """
     return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value

@@ -1,7 +1,7 @@
-"""The methods of MCP that are decided like tools, and the methods that a server offers (MCP 2025-11-25, 2026-07-28).
+"""The MCP methods that are authorized like tools, and the methods that a server offers (MCP 2025-11-25, 2026-07-28).
 
-Each method is a tool of its own name in a catalogue. Listed URIs of resources, URI templates and names of prompts are
-in their `offers`. All of them reach an open world: their results may come from untrusted sources.
+In a catalogue, each method is a tool with the name of the method. Its `offers` are the listed URIs of resources, URI
+templates and names of prompts. All methods reach an open world: their results may come from untrusted sources.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Offered(msgspec.Struct, rename="camel"):
 
 
 def offered(listing: Mapping[str, Any]) -> Iterator[Tool]:
-    """The methods that a server offers, by its `listing_of`. Raises Malformed."""
+    """Yield the methods that a server offers, from the result of `listing_of`. Raises Malformed."""
     try:
         offered = convert(listing, _Offered)
     except msgspec.ValidationError as error:

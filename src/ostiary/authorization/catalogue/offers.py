@@ -1,7 +1,7 @@
 """Offers: the URIs and URI templates of the resources that an MCP server lists, which a call may name.
 
-A value that is one of the offers is the server's own, so its origin does not matter. In a value that a template expands
-to (RFC 6570), each variable is judged.
+A value that equals an offer comes from the server, so its origin does not matter. If a value is an expansion of a
+template (RFC 6570), each variable is judged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 MAX_OFFERS = 1000
 MAX_OFFER = 2048
-"""characters of one offer, and of a value that is compared with templates"""
+"""maximum length in characters of one offer, and of a value that is compared with templates"""
 MAX_VARIABLES = 16
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _SIMPLE = re.compile(r"[A-Za-z0-9_]+")
@@ -21,8 +21,8 @@ _SEPARATORS = frozenset("/?#&")
 
 
 class Variable(NamedTuple):
-    """The value of one expression of a template. `is_simple`: a plain `{name}`, whose value has no
-    separator of a URI.
+    """The value of one expression of a template. `is_simple`: true for a plain `{name}`, whose value contains
+    no separator of a URI.
     """
 
     value: str
@@ -31,11 +31,13 @@ class Variable(NamedTuple):
 
 class _Template(NamedTuple):
     literals: tuple[str, ...]
-    """the texts around the expressions, one more than there are expressions"""
+    """the texts around the expressions; their number is that of the expressions plus one"""
     simple: tuple[bool, ...]
 
     def variables(self, value: str) -> list[Variable] | None:
-        """The variables of which `value` is the expansion, each as short as possible; None if it is not one."""
+        """Return the variables for which the template expands to `value`, each as short as possible; None if
+        there are none.
+        """
         first, *between, last = self.literals
         if not (value.startswith(first) and value.endswith(last) and len(value) >= len(first) + len(last)):
             return None
@@ -54,22 +56,22 @@ class _Template(NamedTuple):
 
 
 class Offers:
-    """The offers of one tool, made ready once for all of its calls."""
+    """The offers of one tool, prepared once for all of its calls."""
 
     __slots__ = ("_templates", "_values")
 
     def __init__(self, offers: Iterable[str]) -> None:
         offered = list(offers)
         self._values = frozenset(offered)
-        """Completion names a template as it is written."""
+        """All offers, templates included, because completion names a template literally."""
         self._templates = [made for one in offered if "{" in one and (made := _template(one)) is not None]
 
     def __bool__(self) -> bool:
         return bool(self._values)
 
     def variables(self, value: str) -> list[Variable] | None:
-        """Return the variables of `value` against the offers: none if it is an offer itself; None if
-        no offer covers it.
+        """Return the variables of `value` by the first template that expands to `value`; empty if `value`
+        equals an offer; None if no offer covers `value`.
         """
         if value in self._values:
             return []
@@ -79,7 +81,9 @@ class Offers:
 
 
 def _template(text: str) -> _Template | None:
-    """Parse a template; return None if the end of a variable would be ambiguous."""
+    """Return the parsed template; None if the end of a variable would be ambiguous, or if the syntax is not
+    supported.
+    """
     literals, expressions = _EXPRESSION.split(text)[::2], _EXPRESSION.findall(text)
     if not 0 < len(expressions) <= MAX_VARIABLES or "" in literals[1:-1]:
         return None

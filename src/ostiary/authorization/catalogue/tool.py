@@ -20,7 +20,7 @@ from ostiary.protocol.errors import Invalid, Malformed
 
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_DESCRIPTION = 2048
-"""characters"""
+"""maximum length of a description in characters"""
 MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
 
 
@@ -47,48 +47,51 @@ Place = Annotated[str, Meta(pattern=r"^(output|arguments)(\.[A-Za-z0-9_-]{1,64})
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
-    """A tool. The default of `scope` is `read` for the effect `read`, `administer` for `administer`, and `write` for
-    all others.
+    """A tool in a catalogue. The default of `scope` is `read` for the effect `read`, `administer` for
+    `administer`, and `write` for all others.
     """
 
     name: ToolName
     effect: Effect
     scope: Word | msgspec.UnsetType = msgspec.UNSET
-    """the class: `write` in the scope `files:write`"""
+    """class of the required scope: `write` for the scope `files:write`"""
     data_classes: Words | msgspec.UnsetType = msgspec.UNSET
-    """the data classes that it handles (`ostiary.authorization.classes`) beyond those of the resource; absent: not
-    stated
+    """data classes that the tool handles (`ostiary.authorization.classes`) in addition to those of the
+    resource; absent: not stated
     """
     open_world: bool = True
-    """true if it reaches beyond the resource: third parties may read its arguments, or have written its results"""
+    """true if the tool reaches beyond the resource: third parties may read its arguments, or may have written
+    its results
+    """
     outside: bool | msgspec.UnsetType = msgspec.UNSET
-    """true if it returns content that third parties may have written; `is_outside` gives the default"""
+    """true if the tool returns content that third parties may have written; absent: see `is_outside`"""
     canary: bool | msgspec.UnsetType = msgspec.UNSET
-    """true for a decoy, intended for no agent: a call of it is a finding"""
+    """true for a decoy, which no agent should call: a call raises a finding"""
     confirmed: bool | msgspec.UnsetType = msgspec.UNSET
-    """true if the owner has confirmed these statements about the tool; valid for this `definition` only"""
+    """true if the owner has confirmed this entry of the catalogue; valid only for this `definition`"""
     arguments: dict[str, Any] = {}
-    """JSON Schema of its input; empty: any object"""
+    """JSON Schema of the tool's arguments; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
     """words for the kinds of arguments (`argument_kinds`), by name or dotted path; other words (`none`) mean no kind"""
     creates: Annotated[dict[ArgumentName, Place], Meta(max_length=8)] = {}
-    """the names of things that a call creates: by the argument that takes such a name, the place where it is found.
-    `output.id` is a member of the result, `arguments.path` an argument of the call (for a tool that replaces nothing)
+    """places of the names of things that a call creates, by the argument with which later calls name such a
+    thing. `output.id` is a member of the result, `arguments.path` an argument of the call (for a tool that
+    never overwrites)
     """
     presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
-    """arguments that only say how something is shown: an approval holds whatever they are"""
+    """arguments that determine only the form of the output: an approval holds for all their values"""
     offers: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=MAX_OFFER)], ...], Meta(max_length=MAX_OFFERS)
     ] = ()
-    """values listed by the server that a call may name: URIs, URI templates (RFC 6570), names (see `offers`)"""
+    """values that the server lists and a call may name: URIs, URI templates (RFC 6570), names (see `offers`)"""
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
-    """the server's own words, or the beginning of them"""
+    """the server's description of the tool, cut to MAX_DESCRIPTION characters"""
     definition: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?\Z")] = ""
     """digest of the server's listing of the tool when its owner approved it; empty: any listing is accepted"""
 
     @property
     def scope_class(self) -> str:
-        """The class of the scope that the tool requires."""
+        """Return the class of the scope that a call of the tool requires."""
         return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
 
     @property
@@ -98,10 +101,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @property
     def is_outside(self) -> bool:
-        """Return whether third parties may have written its results.
+        """Return whether third parties may have written the tool's results.
 
-        Only `outside: false` denies that, or a closed world for a tool that its owner wrote by hand: a hint of the
-        server makes no content trusted.
+        The default is False only for a tool in a closed world that its owner wrote by hand: a hint of the server never
+        makes content trusted.
         """
         return (self.open_world or self.definition != "") if self.outside is msgspec.UNSET else self.outside
 
@@ -112,12 +115,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @cached_property
     def coverage(self) -> Coverage:
-        """The rules that claim each leaf of its arguments."""
+        """Return the rules that claim the leaves of the tool's arguments."""
         return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation, self.offers)
 
     @cached_property
     def typed(self) -> Arguments:
-        """Return the prepared schema of its arguments. Raises Invalid."""
+        """Return the compiled schema of the tool's arguments. Raises Invalid."""
         return Arguments(self.arguments | {"type": "object"})
 
 
@@ -140,7 +143,9 @@ def _check_schema(tool: Tool) -> None:
 
 
 def _check_presentation(tool: Tool) -> None:
-    """Refuse a presentation argument that contains an argument with a kind: approvals must show it. Raises Invalid."""
+    """Check that no presentation argument contains an argument with a kind, because approvals must show the
+    latter. Raises Invalid.
+    """
     for name in tool.presentation:
         inside = [path for path in tool.argument_kinds if f"{path}.".startswith(f"{name}.")]
         if inside:

@@ -1,5 +1,5 @@
-"""The Cedar policy language, evaluated in-process: IR, values, compiler and decision. Pure; reads no Cedar text.
+"""The Cedar policy language, evaluated in-process: IR, values, compiler and decision. Pure; does not parse Cedar text.
 
-`ir` is sent by servers to guards, `values` are the parts of requests, `compile` makes a decision function of an IR.
-Semantics are those of the Cedar evaluator (docs.cedarpolicy.com, "Policies" and "Operators").
+Servers send the `ir` to guards, `values` are the parts of requests, and `compile` turns an IR into a decision function.
+The semantics are those of the Cedar evaluator (docs.cedarpolicy.com, "Policies" and "Operators").
 """

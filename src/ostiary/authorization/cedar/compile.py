@@ -1,7 +1,7 @@
-"""A compiled policy set: one function per policy, behind an index on action, principal and resource.
+"""A compiled policy set: one function for each policy, with an index by action, principal and resource.
 
-Semantics are Cedar's ("Authorization": deny by default, forbid overrides permit, a policy that errors is skipped and
-reported). `Verdict.forbid_errors` reports failed forbids, so that the caller can deny.
+The semantics are Cedar's ("Authorization"): deny by default, forbid overrides permit, and a policy that fails is
+skipped and reported. `Verdict.forbid_errors` reports failed forbid policies, so that the caller can deny.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ MAX_PATH = 200
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """`reasons`: the forbids that held, or else the permits. `errors`: (policy id, message). Both in order of id."""
+    """The verdict on a request. `reasons`: ids of the forbid policies that hold, or else of the permit policies
+    that hold. `errors`: (policy id, message) of failed policies. Both are sorted by id. `forbid_errors`: true
+    if a forbid policy failed.
+    """
 
     allowed: bool
     reasons: tuple[str, ...]
@@ -39,7 +42,9 @@ class _Policy(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A request without its context, and the policies whose scope may hold for it: the same for the same entities."""
+    """A request without its context, and the policies whose scope may match. It can be reused with the same
+    entities.
+    """
 
     principal: Entity
     action: Entity
@@ -49,7 +54,7 @@ class Question(NamedTuple):
 
 
 class _Side:
-    """Policies by their scope on the principal (or the resource): an entity, its type, or a group."""
+    """Policies indexed by their scope on the principal (or on the resource): an entity, a type, or a group."""
 
     __slots__ = ("exact", "groups", "within")
 
@@ -60,7 +65,7 @@ class _Side:
 
 
 class _Bucket:
-    """The policies for one action, each filed once, under the most telling part of its scope."""
+    """The policies for one action. Each policy is stored once, under the most selective part of its scope."""
 
     __slots__ = ("_always", "_principal", "_resource", "_used")
 
@@ -79,7 +84,7 @@ class _Bucket:
         table.setdefault(key, []).append(policy)
 
     def close(self) -> None:
-        """All policies are filed."""
+        """Finish the bucket after all policies are added."""
         for side in (self._principal, self._resource):
             side.groups = frozenset(side.within)
         sides = ((False, self._principal), (True, self._resource))
@@ -98,7 +103,7 @@ class _Bucket:
 
 
 class Compiled:
-    """Decides. Never changes once it is made, so that many threads may ask it at once."""
+    """A compiled policy set. It never changes, so threads may share it."""
 
     __slots__ = ("_any_action", "_at_action", "_below_action", "size")
 
@@ -127,18 +132,20 @@ class Compiled:
             self._any_action.file(policy, place)
 
     def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
-        """Return the verdict on one request. An entity that the store does not have has no attributes."""
+        """Return the verdict on one request. An entity that is not in `entities` has no attributes."""
         return self.answer(self.question(principal, action, resource, entities), context)
 
     def question(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> Question:
-        """Return the part of a request that does not depend on its context, for callers that ask repeatedly."""
+        """Return the part of a request that does not depend on its context, for callers that evaluate several
+        contexts.
+        """
         p = entities.get(principal) or absent(principal)
         a = entities.get(action) or absent(action)
         r = entities.get(resource) or absent(resource)
         return Question(p, a, r, entities, self._candidates(p, a, r))
 
     def answer(self, question: Question, context: Record) -> Verdict:
-        """Return the verdict on the question with this context."""
+        """Return the verdict on a question with this context."""
         p, a, r, entities, candidates = question
         if not candidates:
             return _NOTHING_SAID
@@ -160,11 +167,11 @@ class Compiled:
         return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
 
     def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
-        """Return whether the scope of any policy may hold; if none does, the verdict is the same for every context."""
+        """Return whether the scope of any policy may match. If not, the verdict is the same for every context."""
         return bool(self.question(principal, action, resource, entities).candidates)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
-        """Every policy whose scope may hold, each once."""
+        """Return the policies whose scope may match, each once."""
         candidates: list[_Policy] = []
         if self._any_action is not None:
             self._any_action.find(principal, resource, candidates)
@@ -179,13 +186,13 @@ class Compiled:
 
 
 def compile_set(policies: ir.PolicySetIR) -> Compiled:
-    """A policy set ready to decide. Raises Invalid beyond the limits of the IR."""
+    """Return the compiled policy set. Raises Invalid beyond the limits of the IR."""
     ir.check(policies)
     return Compiled(policies)
 
 
 def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
-    """Return the place of a policy in a bucket, and the rest of its scope, which its function must test."""
+    """Return the place of a policy in a bucket, and the rest of its scope, which the policy's function must test."""
     scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
     scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")
     for part in ("equals", "within", "type"):
@@ -215,7 +222,7 @@ def _message(error: Exception, question: Question, context: Record) -> str:
 
 
 def _path_to(value: Unusable, read: Mapping[str, Mapping[str, object]]) -> str:
-    """The path at which a policy read this very value, as `context.place.latitude`, at most 200 characters."""
+    """Return the path of an Unusable value in a request, such as `context.place.latitude`, at most 200 characters."""
     open_: list[tuple[str, Mapping[str, object]]] = list(read.items())
     while open_:
         path, record = open_.pop()

@@ -1,8 +1,8 @@
 """Cedar's extension types: decimal, ipaddr, datetime, duration (docs.cedarpolicy.com, "Operators", RFC 80).
 
-Constructors take the one string form that Cedar takes and raise EvaluationError for anything else, a value of the
-wrong type included, since they are also called on values that a policy computes. All arithmetic is that of signed
-64-bit integers and never wraps.
+Constructors accept exactly the string form that Cedar accepts. They raise EvaluationError for any other value, also for
+one of a wrong type, because policies may call them with computed values. Arithmetic is that of signed 64-bit integers
+and never wraps.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
 
 
 class EvaluationError(Exception):
-    """A policy cannot be evaluated for this request. Names types and attributes, never a value."""
+    """A policy cannot be evaluated for this request. The message names types and attributes, never a value."""
 
 
 class Unusable:
-    """A value of a request that Cedar has no value for; `problem` says why not, `raw` is the JSON value.
+    """A value of a request that Cedar cannot represent. `problem` states the reason, `raw` is the JSON value.
 
-    Reading it, a comparison included, raises Unreadable: the policy that reads it fails, no other one is concerned.
+    Any use of the value, a comparison included, raises Unreadable: a policy that reads the value fails; other policies
+    are not affected.
     """
 
     __slots__ = ("problem", "raw")
@@ -53,7 +54,7 @@ class Decimal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ip(msgspec.Struct, frozen=True, gc=False):
-    """An address or a range. The host bits of a range are kept and count in an equality, as in Cedar."""
+    """An IP address or a range. The host bits of a range are stored and count in comparisons, as in Cedar."""
 
     bits: int  # 32 or 128
     address: int
@@ -61,19 +62,19 @@ class Ip(msgspec.Struct, frozen=True, gc=False):
 
 
 class Datetime(msgspec.Struct, frozen=True, gc=False):
-    """Milliseconds since 1970-01-01T00:00:00Z."""
+    """A point in time, in milliseconds since 1970-01-01T00:00:00Z."""
 
     ms: int
 
 
 class Duration(msgspec.Struct, frozen=True, gc=False):
-    """Milliseconds."""
+    """A duration in milliseconds."""
 
     ms: int
 
 
 def check_usable(*operands: object) -> None:
-    """Raise Unreadable for an operand that is Unusable."""
+    """Check that no operand is Unusable. Raises Unreadable."""
     for operand in operands:
         if type(operand) is Unusable:
             raise Unreadable(operand)
@@ -93,7 +94,9 @@ def _i64(value: int, function: str) -> int:
 
 
 def _natural(digits: str, function: str) -> int:
-    """Return the number that `digits` spell; a text that is too long for 64 bits is refused before it is converted."""
+    """Return the number that `digits` spell. Raises EvaluationError for a text too long for 64 bits, before
+    conversion.
+    """
     significant = digits.lstrip("0")
     if len(significant) > 19:
         raise EvaluationError(f"{function} is outside of the range of 64 bits")
@@ -106,7 +109,7 @@ _DECIMAL = re.compile(r"(-?)([0-9]+)\.([0-9]{1,4})")
 
 
 def decimal(text: object) -> Decimal:
-    """`decimal("-12.34")`: digits on both sides of the point, at most four behind it."""
+    """Return the Cedar decimal of a text such as `-12.34`: digits on both sides of the point, at most four after it."""
     match = _DECIMAL.fullmatch(_string(text, "decimal"))
     if match is None:
         raise EvaluationError("decimal: digits, a point and one to four digits are wanted")
@@ -121,7 +124,9 @@ _IP = re.compile(r"(?:(?P<v4>[0-9.]+)|(?P<v6>[0-9A-Fa-f:]+))(?:/(?P<prefix>0|[1-
 
 
 def ip(text: object) -> Ip:
-    """`ip("10.0.0.0/8")`, `ip("::1")`. An IPv4 address written inside an IPv6 address is refused."""
+    """Return the address or range of a text such as `10.0.0.0/8` or `::1`. An IPv4 address within an IPv6
+    address is refused.
+    """
     match = _IP.fullmatch(_string(text, "ip"))
     if match is None or match.end() > 43:
         raise EvaluationError("ip: neither an address nor a range")
@@ -168,7 +173,7 @@ _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def datetime(text: object) -> Datetime:
-    """`datetime("2024-10-15")`, `datetime("2024-10-15T11:35:00.123+0200")`; years 0000 to 9999."""
+    """Return the point in time of a text such as `2024-10-15` or `2024-10-15T11:35:00.123+0200`; years 0000 to 9999."""
     match = _DATETIME.fullmatch(_string(text, "datetime"))
     if match is None:
         raise EvaluationError("datetime: not one of the forms YYYY-MM-DD[Thh:mm:ss[.SSS](Z|+hhmm|-hhmm)]")
@@ -189,14 +194,18 @@ def _is_leap(year: int) -> bool:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 in the proleptic Gregorian calendar, whose year 0 Python's own `date` does not have."""
+    """Return the number of days since 1970-01-01 in the proleptic Gregorian calendar, which includes the year 0
+    (Python's `date` does not).
+    """
     leaps = (year + 3) // 4 - (year + 99) // 100 + (year + 399) // 400  # leap years in 0 .. year-1
     in_year = sum(_MONTH_DAYS[: month - 1]) - (month > 2 and not _is_leap(year))
     return year * 365 + leaps + in_year + day - 1 - 719_528
 
 
 def duration(text: object) -> Duration:
-    """`duration("-1d2h3m4s5ms")`: each unit at most once, in this order, at least one."""
+    """Return the duration of a text such as `-1d2h3m4s5ms`: at least one unit, each unit at most once, in this
+    order.
+    """
     match = _DURATION.fullmatch(_string(text, "duration"))
     if match is None or not any(match.groups()[1:]):
         raise EvaluationError("duration: not of the form [-][..d][..h][..m][..s][..ms]")

@@ -1,8 +1,8 @@
 """Generation of a Python function from a policy of the IR.
 
-The text that is compiled holds names of ours alone: operators, four variables, and `k0, k1, ..` for constants, which
-arrive as arguments. Nothing that a policy says, not even an attribute's name, is ever part of it; so there is nothing
-to escape, and policies of the same shape share one code object (compilation is the cost).
+The generated text contains only names that this module chooses: operators, variables, and `k0, k1, ..` for constants,
+which are passed as arguments. No text of a policy, not even the name of an attribute, is part of the generated text.
+Nothing needs to be escaped, and policies of the same form share one code object, which saves compilation.
 
     def make(k0, k1):
         def policy(p, a, r, c, E):
@@ -106,15 +106,17 @@ def _maker(source: str) -> Callable[..., Function]:
 
 
 def generate(conditions: Iterable[ir.Expr], scope: Iterable[tuple[str, ir.Scope]]) -> Function:
-    """Return a function that returns whether all of `scope` and then all of `conditions` hold; it raises the errors of
-    operators.
+    """Return a function that returns true if all of `scope` and then all of `conditions` hold. The function
+    raises the errors of Cedar's operators.
     """
     source, constants = write(conditions, scope)
     return _maker(source)(*constants)
 
 
 def write(conditions: Iterable[ir.Expr], scope: Iterable[tuple[str, ir.Scope]]) -> tuple[str, list[object]]:
-    """The text of a policy's maker, and its arguments."""
+    """Return the Python text of the function that makes a policy's function, and the constants that are its
+    arguments.
+    """
     writer = _Writer()
     tests = [test for name, constraint in scope for test in writer.scope(_ENTITIES[name], constraint)]
     tests += [writer.boolean(condition, 0) for condition in conditions]
@@ -124,7 +126,7 @@ def write(conditions: Iterable[ir.Expr], scope: Iterable[tuple[str, ir.Scope]]) 
 
 
 class _Writer:
-    """Collects the constants of one policy, and the functions that its deep parts become."""
+    """Writer of the code of one policy. It collects constants, and extra functions for deeply nested parts."""
 
     def __init__(self) -> None:
         self.constants: list[object] = []
@@ -226,8 +228,8 @@ class _Writer:
         return f"{node.op}({left}, {right})", _OPERATORS[node.op][1]
 
     def _equal(self, node: ir.Binary, depth: int) -> str:
-        """Return Python's own `==` where it cannot take `1` for `true`: not for bool and long, nor for a type that may
-        contain them.
+        """Return code for an equality. Python's own `==` is used only if the type of one operand is known and is not
+        bool, long or record, because `==` confuses `1` and `true`.
         """
         (left, left_kind), (right, right_kind) = self.expression(node.left, depth), self.expression(node.right, depth)
         if {left_kind, right_kind}.isdisjoint({"string", "entity", "set", "decimal", "ip", "datetime", "duration"}):
@@ -245,7 +247,9 @@ class _Writer:
         return f"(is_type(t{depth} := {base}, {kind}) and is_in(t{depth}, {self.value(node.within, depth)}, E))"
 
     def _in(self, descendant: ir.Expr, ancestor: ir.Expr, depth: int) -> str:
-        """Most conditions read an attribute of principal or resource, whose type is known: no check is left."""
+        """Return code for `descendant in ancestor`. For a variable and a constant entity, the code needs no
+        type check.
+        """
         constant = _fold(ancestor)[1]
         if isinstance(descendant, ir.Var) and descendant.name != "context" and isinstance(constant, Uid):
             return f"({self.constant(constant)} in {_ENTITIES[descendant.name]}.lineage)"
@@ -266,7 +270,9 @@ class _Writer:
 
 
 def _chain(node: ir.Binary) -> list[ir.Expr]:
-    """`a && b && c` as its parts, however it is nested: Python would run out of parentheses."""
+    """Return the parts of `a && b && c` (or of `||`) as a list, for any nesting, because Python limits nested
+    parentheses.
+    """
     parts: list[ir.Expr] = []
     open_: list[ir.Expr] = [node]
     while open_:
@@ -279,10 +285,10 @@ def _chain(node: ir.Binary) -> list[ir.Expr]:
 
 
 def _fold(node: ir.Expr) -> tuple[bool, object]:
-    """Return (True, the value) of an expression without variables: literals, and sets, records and extension values of
-    them.
+    """Return (True, the value) for an expression without variables: literals, and sets, records and extension values of
+    literals. Return (False, None) for all others.
 
-    A constructor that fails is left in place, so that it fails only where and when Cedar's does.
+    A constructor call that fails is not folded, so that it fails only when Cedar evaluates it.
     """
     match node:
         case ir.Lit():

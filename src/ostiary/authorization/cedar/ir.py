@@ -1,8 +1,8 @@
 """The intermediate representation of Cedar policies, which guards receive in place of Cedar text.
 
-Expressions are arrays in JSON, `["binary","eq",["get",["var","principal"],"team"],["lit","blue"]]`, and mirror the
-nodes of Cedar's own JSON policy format, so that lowering is a renaming and nothing else. Parsing is strict (unknown
-fields, names and tags refuse) and bounded in bytes, depth and number of policies.
+Expressions are arrays in JSON, `["binary","eq",["get",["var","principal"],"team"],["lit","blue"]]`, and correspond to
+the nodes of Cedar's own JSON policy format, so that lowering only renames. Parsing is strict (unknown fields, names and
+tags are refused), with limits on bytes, depth and number of policies.
 """
 
 from __future__ import annotations
@@ -103,21 +103,23 @@ class Get(_Node, frozen=True, tag="get"):
 
 
 class Has(_Node, frozen=True, tag="has"):
-    """`base has attr`; Cedar itself takes `has a.b` apart into `base has a && base.a has b`."""
+    """The expression `base has attr`. Cedar itself expands `has a.b` to `base has a && base.a has b`."""
 
     base: Expr
     attr: str
 
 
 class Like(_Node, frozen=True, tag="like"):
-    """`base like "ab*c"`: the literal pieces between the wildcards, so `("ab", "c")`; one piece is no wildcard."""
+    """The expression `base like "ab*c"`. `pieces` are the literal texts between the wildcards, here `("ab",
+    "c")`; a single piece means no wildcard.
+    """
 
     base: Expr
     pieces: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class Is(_Node, frozen=True, tag="is"):
-    """`base is type` and, unless it is None, `base in within`."""
+    """The expression `base is type` or, unless `within` is None, `base is type in within`."""
 
     base: Expr
     type: str
@@ -139,9 +141,9 @@ class Record(_Node, frozen=True, tag="record"):
 
 
 class ArityError(_Node, frozen=True, tag="arity_error"):
-    """A call of an extension function with another number of arguments than the `expected` one.
+    """A call of an extension function with a number of arguments other than `expected`.
 
-    Evaluation evaluates the arguments in their order, then fails.
+    Evaluation evaluates the arguments in order, then fails.
     """
 
     function: str
@@ -153,8 +155,8 @@ Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The scope of a policy on its principal, action or resource: all members that are not None must hold. `within` is
-    `in`: one of the entities or a descendant; an empty `within` never holds.
+    """The scope of a policy on its principal, action or resource. All members that are not None must match.
+    `within` is Cedar's `in`: one of the entities or a descendant of one; an empty `within` never matches.
     """
 
     equals: Uid | None = None
@@ -163,7 +165,7 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class PolicyIR(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A policy. `conditions` are its clauses in their order (`unless e` is `not e`); each must be true."""
+    """A policy. `conditions` are its clauses in order (`unless e` is `not e`); all must be true."""
 
     id: str
     effect: Literal["permit", "forbid"]
@@ -184,12 +186,12 @@ _decode = json_decoder(PolicySetIR)
 
 
 def render(policies: PolicySetIR) -> bytes:
-    """The JSON of a policy set: the same bytes for the same set, so that a digest names it."""
+    """Return the JSON of a policy set. The same set always has the same bytes, so that a digest identifies the set."""
     return _encoder.encode(policies)
 
 
 def parse(data: bytes) -> PolicySetIR:
-    """A policy set from its JSON. Raises Malformed for another format, Invalid beyond the limits."""
+    """Return the policy set in a JSON text. Raises Malformed for another format, Invalid beyond the limits."""
     if len(data) > MAX_BYTES:
         raise Invalid(f"a policy set is larger than {MAX_BYTES} bytes")
     try:
@@ -201,7 +203,7 @@ def parse(data: bytes) -> PolicySetIR:
 
 
 def check(policies: PolicySetIR) -> None:
-    """The bounds that the types do not state. Raises Invalid."""
+    """Check the limits that the types do not express. Raises Invalid."""
     if len(policies.policies) > MAX_POLICIES:
         raise Invalid(f"a policy set has more than {MAX_POLICIES} policies")
     if len({policy.id for policy in policies.policies}) != len(policies.policies):
@@ -217,8 +219,8 @@ def check(policies: PolicySetIR) -> None:
 
 
 def _check_expression(root: Expr, policy_id: str) -> None:
-    """Check depth, type names, and that names in records are distinct. The stack is its own, so that depth cannot
-    exhaust Python's.
+    """Check the depth of an expression, its type names, and that names in a record are distinct. Raises
+    Invalid. The function does not recurse, so that a deep expression cannot exhaust Python's stack.
     """
     open_ = [(root, 1)]
     while open_:
@@ -237,7 +239,7 @@ def _check_expression(root: Expr, policy_id: str) -> None:
 
 
 def reads_context(policies: PolicySetIR, name: str) -> bool:
-    """Return whether some policy looks at that attribute of the context, or at all of them together."""
+    """Return whether a policy reads the attribute `name` of the context, or the context as a whole."""
     open_ = [condition for policy in policies.policies for condition in policy.conditions]
     while open_:
         match open_.pop():
@@ -252,7 +254,7 @@ def reads_context(policies: PolicySetIR, name: str) -> bool:
 
 
 def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
-    """Return whether a policy reads `context.name.inner`, or all of `context` or of `context.name` at once."""
+    """Return whether a policy reads `context.name.inner`, or all of `context` or of `context.name` as a whole."""
     open_ = [condition for policy in policies.policies for condition in policy.conditions]
     while open_:
         match open_.pop():
@@ -272,7 +274,7 @@ def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
 
 
 def reads(policy: PolicyIR, name: VarName) -> bool:
-    """Return whether its conditions look at that variable."""
+    """Return whether the conditions of a policy read the variable `name`."""
     open_ = list(policy.conditions)
     while open_:
         node = open_.pop()
@@ -283,7 +285,7 @@ def reads(policy: PolicyIR, name: VarName) -> bool:
 
 
 def children(node: Expr) -> Iterator[Expr]:
-    """Yield the children of an expression."""
+    """Yield the direct subexpressions of an expression."""
     match node:
         case Unary():
             yield node.arg

@@ -1,7 +1,7 @@
-"""The operators of Cedar at run time. Generated code calls them; each checks the types of its operands.
+"""The operators of Cedar at run time. Generated code calls them; each operator checks the types of its operands.
 
-They raise EvaluationError, or KeyError for an attribute that a record or entity does not have: a plain dict look-up is
-the fastest check.
+Operators raise EvaluationError; or KeyError for an attribute that a record or entity does not have, because a plain
+dict lookup is the fastest check.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _wrong(operator: str, *operands: object) -> NoReturn:
 
 
 def boolean(value: object) -> bool:
-    """Return the operand of a condition. Raises EvaluationError for another type than bool."""
+    """Return the operand of a condition. Raises EvaluationError if it is not a bool."""
     if value is True or value is False:
         return value
     _wrong("a condition", value)
@@ -207,8 +207,8 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
 
 
 def like(text: object, pieces: tuple[str, ...]) -> bool:
-    """Return whether `text` is the pieces in this order with anything between them. Linear: the
-    leftmost match suffices.
+    """Return whether `text` consists of the pieces in this order, with any characters between them. The time is
+    linear, because matching each piece at its first place suffices.
     """
     if type(text) is not str:
         _wrong("like", text)
@@ -230,14 +230,14 @@ def like(text: object, pieces: tuple[str, ...]) -> bool:
 
 
 def arity_error(function: str, expected: int, args: tuple[object, ...]) -> NoReturn:
-    """Refuse a call once its arguments are evaluated."""
+    """Raise the error for a call with a wrong number of arguments, after the arguments are evaluated."""
     raise EvaluationError(
         f"wrong number of arguments provided to extension function `{function}`: expected {expected}, got {len(args)}"
     )
 
 
 def _method(name: str, kind: type, function: Callable[..., object]) -> Callable[..., object]:
-    """`function`, once all its operands are known to be of `kind`."""
+    """Return `function` with a check that all operands are of the type `kind`."""
 
     def checked(*operands: object) -> object:
         for operand in operands:

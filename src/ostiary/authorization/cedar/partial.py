@@ -1,7 +1,8 @@
 """Partial evaluation: the possible outcomes of policies for a request with unknown parts.
 
-Three-valued evaluation over the IR. It returns all outcomes that any completion has, and perhaps more: two unknown
-values are never compared with each other. An outcome that it excludes is certainly excluded.
+Evaluation over the IR in three-valued logic. It returns all outcomes that any completion of the request has, and
+possibly more, because two unknown values are never compared with each other. An outcome that is not returned is
+impossible.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ class Undetermined(Exception):
 
 
 class Unknown:
-    """A value of a request that is not known. `inputs` name the inputs on which it depends; `kind` is its type, None if
+    """An unknown value of a request. `inputs` name the inputs on which the value depends; `kind` is its type, None if
     any.
 
-    An `optional` one may be absent.
+    `optional`: true if the value may be absent.
     """
 
     __slots__ = ("inputs", "kind", "optional")
@@ -40,7 +41,9 @@ class Unknown:
 
 
 class PartialRecord(dict[str, object]):
-    """A record with unknown members; `rest` stands for a member that it does not name, None if there is no other."""
+    """A record with unknown members. `rest` stands for all members that the record does not name; None if there
+    are none.
+    """
 
     def __init__(self, members: Mapping[str, object], rest: Unknown | None = None) -> None:
         super().__init__(members)
@@ -68,9 +71,9 @@ class PartialRecord(dict[str, object]):
 
 
 class Result(NamedTuple):
-    """The outcomes of an expression: one value or `unknown` ones, and whether it `may_fail`.
+    """The outcomes of an expression: a known value or `unknown` values. `may_fail`: true if evaluation may fail.
 
-    `fails`: it has no value in any completion. `inputs` are the inputs on which the outcome depends.
+    `fails`: true if the expression fails in every completion. `inputs`: the inputs on which the outcome depends.
     """
 
     value: object = None
@@ -82,12 +85,12 @@ class Result(NamedTuple):
 
     @property
     def may_hold(self) -> bool:
-        """Return whether a completion may make the value true."""
+        """Return whether the value is true in at least one completion, as far as is known."""
         return not self.fails and (self.unknown or self.value is True)
 
     @property
     def must_hold(self) -> bool:
-        """Return whether every completion makes the value true."""
+        """Return whether the value is true in every completion."""
         return not (self.unknown or self.may_fail or self.fails) and self.value is True
 
 
@@ -100,12 +103,14 @@ class Request(NamedTuple):
 
 
 _HELD = frozenset({str, bool, Uid})
-"""types whose every value Cedar can hold: one of another type may be Unusable, which fails whatever reads it"""
+"""types of which Cedar can represent every value; a value of another type may be Unusable, so that each policy
+that reads it fails
+"""
 _FAILS = Result(may_fail=True, fails=True)
 
 
 def evaluate_policy(policy: ir.PolicyIR, request: Request) -> Result:
-    """Return the outcomes of a policy: whether it holds, and whether it may fail."""
+    """Return the possible outcomes of a policy: true, false or failure."""
     scopes = ((policy.principal, request.principal), (policy.action, request.action))
     if not all(_in_scope(scope, entity) for scope, entity in (*scopes, (policy.resource, request.resource))):
         return Result(False)
@@ -128,13 +133,13 @@ def _certain(value: object) -> Result:
 
 
 def _unknown(*operands: Result, kind: type | None, may_fail: bool, inputs: frozenset[str] = NONE) -> Result:
-    """An unknown value that depends on the inputs of its operands."""
+    """Return an unknown result that depends on the inputs of its operands."""
     may_fail = may_fail or any(one.may_fail for one in operands)
     return Result(None, True, kind, may_fail, inputs=inputs.union(*(one.inputs for one in operands)))
 
 
 def _boolean(node: ir.Expr, request: Request) -> Result:
-    """The outcomes of a condition: other values than true and false fail."""
+    """Return the outcomes of a condition. A value that is not a bool is a failure."""
     result = _evaluate(node, request)
     if result.fails or result.kind is bool:
         return result
@@ -144,7 +149,7 @@ def _boolean(node: ir.Expr, request: Request) -> Result:
 
 
 def _and(left: Result, right: Callable[[], Result], *, stops_at: bool = False) -> Result:
-    """`&&`; with `stops_at=True`, `||`."""
+    """Return the outcomes of `&&`; with `stops_at=True`, of `||`."""
     if left.fails or (not left.unknown and left.value is stops_at):
         return left
     then = right()
@@ -263,12 +268,14 @@ _SURE: dict[str, tuple[type, ...]] = {
     "eq": (),
     "not_eq": (),
 }
-"""Operators that give true or false, and do not fail on operands of these types. All others may fail."""
+"""Operators that return a bool and do not fail on operands of these types. All other operators may fail."""
 _BOOLEAN = frozenset({*_SURE, "has_tag"})
 
 
 def _apply(node: ir.Expr, operands: list[Result], request: Request) -> Result:
-    """An operator that evaluates all its operands: its value if all are known, and unknown otherwise."""
+    """Return the outcomes of an operator that evaluates all its operands: its value if all operands are known,
+    otherwise unknown.
+    """
     if any(one.fails for one in operands):
         return _FAILS._replace(inputs=NONE.union(*(one.inputs for one in operands)))
     values = [one.value for one in operands]
@@ -312,7 +319,9 @@ def _may_fail(node: ir.Expr, operands: list[Result]) -> bool:
 
 
 def _operate(node: ir.Expr, values: list[object], entities: Entities) -> object:
-    """The value of an operator. Raises EvaluationError or KeyError, and Undetermined if it needs an unknown value."""
+    """Return the value of an operator. Raises EvaluationError or KeyError, and Undetermined if the operator
+    needs an unknown value.
+    """
     for value in values:
         if isinstance(value, PartialRecord) and not isinstance(node, ir.Set | ir.Record):
             raise Undetermined

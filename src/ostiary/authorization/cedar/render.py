@@ -1,5 +1,5 @@
-"""Cedar values as the JSON that `values.parse_value` reads: the question of a decision, kept so that it can be
-repeated.
+"""Cedar values as JSON that `values.parse_value` reads. A decision stores its question in this form, so that it
+can be repeated.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ostiary.protocol.errors import Invalid
 _encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEPTH = 16
-"""Levels of a value; the record around the value adds a few, and readers of JSON have limits."""
+"""Maximum nesting of a value. The enclosing record adds a few levels, and readers of JSON have limits."""
 
 
 def render_value(value: object, depth: int = MAX_DEPTH) -> object:
-    """Return a Cedar value in Cedar's JSON. Raises Invalid for a value that would not be read back unchanged: a
-    reserved name in a record, too many levels, another type.
+    """Return a Cedar value in Cedar's JSON. Raises Invalid for a value that `parse_value` would not return
+    unchanged: a reserved name in a record, too many levels, another type.
     """
     kind = type(value)
     if kind is str or kind is bool or kind is int:
@@ -50,7 +50,7 @@ def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[
 
 
 def encode_record(record: Mapping[str, object]) -> dict[str, msgspec.Raw]:
-    """Render a record with each value as JSON text. Raises as `render_value` does."""
+    """Return a record with each value as JSON text. Raises Invalid as `render_value` does."""
     return {name: msgspec.Raw(_encode(value)) for name, value in render_record(record).items()}
 
 

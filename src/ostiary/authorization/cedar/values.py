@@ -1,13 +1,13 @@
-"""Cedar values as Python values, entities, and both from JSON (docs.cedarpolicy.com, "Entities and context syntax").
+"""Cedar values as Python values, entities, and parsers of both (docs.cedarpolicy.com, "Entities and context syntax").
 
     bool  bool      string  str      set     frozenset of keys (see `key`)    decimal, ipaddr, datetime, duration
     long  int       entity  Uid      record  dict                              the structs of `extensions`
 
-A value of a request that none of these can hold is an `Unusable`, which fails the policy that reads it.
+A value of a request that Cedar cannot represent is an `Unusable`: a policy that reads it fails.
 
-Differs from Cedar in being stricter: a record that has one of the escape names `__entity`, `__extn`, `__expr` and is
-not a well-formed escape is refused, where Cedar would take it for an ordinary record; and of the extension functions
-only constructors of values (no predicates) may stand behind `__extn`.
+Stricter than Cedar: a record with one of the escape names `__entity`, `__extn`, `__expr` that is no well-formed escape
+is refused, while Cedar reads it as an ordinary record. In `__extn`, only extension functions that construct values are
+permitted, not predicates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_ANCESTORS = 10_000  # of one entity
 
 
 class Uid(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, forbid_unknown_fields=True):
-    """An entity's name: `Type::"id"`, the type with its namespaces (`Shop::Clerk`)."""
+    """The identifier of an entity, `Type::"id"`. The type includes its namespaces (`Shop::Clerk`)."""
 
     type: str
     id: str
@@ -45,10 +45,11 @@ _TRUE, _FALSE = object(), object()
 
 
 def key(value: object) -> object:
-    """Return the key of `value` inside a set and in an equality of records: hashable, and `1` is not `true`.
+    """Return the key that stands for `value` in a set and in comparisons of records: hashable, and different for `1`
+    and `true`.
 
-    Sets answer about membership only, so they store the keys and never return an element. A record is a 1-tuple, which
-    equals no other member of a set.
+    Sets only test membership, so they store the keys and never return an element. The key of a record is a 1-tuple,
+    which equals no other member of a set.
     """
     if value is True:
         return _TRUE
@@ -60,7 +61,7 @@ def key(value: object) -> object:
 
 
 def unkey(stood_for: object) -> object:
-    """The value that a key of a set stands for."""
+    """Return the value for which a key of a set stands."""
     if stood_for is _TRUE:
         return True
     if stood_for is _FALSE:
@@ -72,12 +73,12 @@ def unkey(stood_for: object) -> object:
 
 
 def make_set(elements: Iterable[object]) -> frozenset[object]:
-    """The set of these values."""
+    """Return the Cedar set of these values."""
     return frozenset([key(element) for element in elements])
 
 
 class _Absent(dict[str, Value]):
-    """The attributes of an entity that is not in the store: has nothing, and asking for one is an error."""
+    """The attributes of an entity that is not in the store. Each lookup raises EvaluationError."""
 
     def __missing__(self, name: str) -> NoReturn:
         raise EvaluationError("the entity does not exist")
@@ -88,7 +89,9 @@ _ABSENT: Mapping[str, Value] = _Absent()
 
 
 class Entity(msgspec.Struct, frozen=True, gc=False):
-    """An entity: `lineage` is itself and all its ancestors, so that `in` is one look-up. Build it with `entity()`."""
+    """An entity. `lineage` is the entity and all its ancestors, so that `in` is one lookup. Construct it with
+    `entity()`.
+    """
 
     uid: Uid
     attrs: Mapping[str, Value]
@@ -102,13 +105,15 @@ def entity(
     ancestors: Iterable[Uid] = (),
     tags: Mapping[str, Value] = _NOTHING,
 ) -> Entity:
-    """An entity from its attributes (a dict), *all* its ancestors (not only its parents), and its tags (a dict)."""
+    """Return an entity with its attributes (a dict), *all* its ancestors (not only its parents), and its tags
+    (a dict).
+    """
     return Entity(uid, attrs, frozenset((uid, *ancestors)), tags)
 
 
 @functools.lru_cache(maxsize=1024)
 def absent(uid: Uid) -> Entity:
-    """Return an entity that the store does not have: without attributes, and a member of itself only."""
+    """Return an entity that is not in the store: it has no attributes, and is a member of itself only."""
     return Entity(uid, _ABSENT, frozenset((uid,)), _ABSENT)
 
 
@@ -120,7 +125,9 @@ class Entities(Protocol):
 
 
 class Overlay:
-    """The entities of one request in front of many that stay. (Without others, a dict of the few does.)"""
+    """A store with the entities of one request in front of a permanent store. (Without a permanent store, use a
+    dict.)
+    """
 
     __slots__ = ("_base", "_near")
 
@@ -130,13 +137,13 @@ class Overlay:
 
     @classmethod
     def over(cls, base: Entities, near: dict[Uid, Entity]) -> Overlay:
-        """A whole dict in front of another."""
+        """Return an overlay of the dict `near` in front of the store `base`."""
         made = cls(base)
         made._near = near
         return made
 
     def get(self, uid: Uid, /) -> Entity | None:
-        """Return the entity of the upper store, or of the base."""
+        """Return the entity `uid` from the request or else from the base; None if neither has it."""
         return self._near.get(uid) or self._base.get(uid)
 
 
@@ -161,7 +168,7 @@ def is_type_name(name: str) -> bool:
 
 
 def parse_uid(unverified: object) -> Uid:
-    """A `Uid` from `{"type": .., "id": ..}`, with or without `__entity` around it. Raises Malformed."""
+    """Return the `Uid` of `{"type": .., "id": ..}`, with or without `__entity` around it. Raises Malformed."""
     if type(unverified) is dict and unverified.keys() == {"__entity"}:
         unverified = unverified["__entity"]
     if type(unverified) is not dict or unverified.keys() != {"type", "id"}:
@@ -175,7 +182,9 @@ def parse_uid(unverified: object) -> Uid:
 
 
 def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
-    """A Cedar value from a parsed JSON value. Raises Malformed for null, floats and bad escapes, Invalid for range."""
+    """Return the Cedar value of a parsed JSON value. Raises Malformed for null, floats and bad escapes, Invalid
+    beyond the limits.
+    """
     kind = type(unverified)
     if kind is str or kind is bool:
         return unverified  # type: ignore[return-value]
@@ -193,7 +202,7 @@ def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
 
 
 def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
-    """A Cedar record (a context, attributes, tags) from a parsed JSON object. Raises like `parse_value`."""
+    """Return the Cedar record (a context, attributes, tags) of a parsed JSON object. Raises like `parse_value`."""
     if type(unverified) is not dict:
         raise Malformed("a record is a JSON object")
     if not ESCAPES.isdisjoint(unverified):
@@ -238,9 +247,9 @@ def _extension(call: object, depth: int) -> Value:
 
 
 def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
-    """Parse a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
+    """Return a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
 
-    Ancestors are closed over. Cycles, duplicates and too many ancestors are refused.
+    The ancestors of each entity are computed from the parents. Cycles, duplicates and too many ancestors are refused.
     """
     if type(unverified) is not list:
         raise Malformed("entities are a JSON list")
@@ -261,10 +270,10 @@ def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) ->
 
 
 def close(parents: Mapping[Uid, Iterable[Uid]], *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, frozenset[Uid]]:
-    """All ancestors of each entity from the parents of each.
+    """Return all ancestors of each entity, computed from the parents of each.
 
-    Raises Invalid when an entity is its own ancestor, or has too many of them. Iterative, because hierarchies may be
-    deeper than Python's stack.
+    Raises Invalid if an entity is its own ancestor, or has more than `max_ancestors`. The function does not recurse,
+    because hierarchies may be deeper than Python's stack.
     """
     closed: dict[Uid, frozenset[Uid]] = {}
     for start in parents:
