@@ -20,7 +20,7 @@ class SigningKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SigningKeyBody(TypedDict):
-    """The key that signs from now on."""
+    """The new signing key."""
 
     use: str
     alg: str

@@ -74,7 +74,7 @@ class PushedForm(ClientForm, total=False):
 
 
 class PushedBody(TypedDict):
-    """The answer to a pushed authorization request (RFC 9126 section 2.2)."""
+    """The response to a pushed authorization request (RFC 9126 section 2.2)."""
 
     request_uri: str
     expires_in: int
@@ -104,7 +104,7 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
 
 
 async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
-    """Raise the refusal of a request to the authorization endpoint, once it has an entry."""
+    """Record the refusal of a request to the authorization endpoint, then raise it."""
     await record_refusal(
         call.world,
         "authorization.request",
@@ -123,7 +123,7 @@ async def _begin(call: Call, client: OAuthClient, parameters: Parameters, addres
 
 
 async def push(call: Call) -> Reply:
-    """Store an authorization request of a client that has authenticated, and answer its reference (RFC 9126)."""
+    """Store an authorization request of an authenticated client, and return its reference (RFC 9126)."""
     form = call.form()
     values = read_form({name: value for name, value in form.items() if name not in ("resource",)})
     if "request_uri" in values:
@@ -149,9 +149,10 @@ async def push(call: Call) -> Reply:
 async def _proceed(
     call: Call, client: OAuthClient, request: AuthorizationRequest, request_uri: str, since: int
 ) -> Reply:
-    """Take the next step of a valid request: the answer if nothing is left to ask, the login page or the consent page.
+    """Perform the next step of a valid request: the response if no question is open, otherwise the login page or the
+    consent page.
 
-    The answer takes one act, in which everything is checked.
+    The response is made in one act, which checks everything.
     """
     world = call.world
     session = await sessions.session_of(call)
@@ -197,7 +198,7 @@ def _path_of(request: AuthorizationRequest, request_uri: str) -> str:
 
 
 async def decide(call: Call) -> Reply:
-    """Take the answer of a person on a consent page, and answer at the redirect URI."""
+    """Receive the answer of a person on a consent page, and respond at the redirect URI."""
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
@@ -296,9 +297,9 @@ async def _answering(
 ) -> Reply:
     """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1).
 
-    A page that leads to the redirect URI comes first in two cases: if a person can do something about the refusal, and
-    if neither an administrator nor a person has agreed to the client. Otherwise a stranger who registers a client could
-    send people through this server to any site (RFC 9700 section 4.11.2). A loopback URI leads to no site.
+    A page that leads to the redirect URI comes first in two cases: if a person can remedy the refusal, and if neither
+    an administrator nor a person has approved the client. Otherwise, anyone could register a client and send people
+    through this server to any site (RFC 9700 section 4.11.2). A loopback URI leads to no site.
     """
     try:
         try:
@@ -337,15 +338,15 @@ def _refusal_page(
 
 
 def _origin(address: ReturnAddress) -> str:
-    """Return the origin of the redirect URI for the content security policy; of an application's own scheme, the
-    scheme.
+    """Return the origin of the redirect URI for the content security policy; for a custom scheme of an
+    application, the scheme.
     """
     target = urlsplit(address.redirect_uri)
     return f"{target.scheme}://{target.netloc}" if target.scheme in ("http", "https") else f"{target.scheme}:"
 
 
 def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *, is_form: bool = False) -> Reply:
-    """Return the answer of an authorization request, with `state` and `iss` (RFC 9207)."""
+    """Return the response of an authorization request, with `state` and `iss` (RFC 9207)."""
     answer = render_answer(address, parameters, issuer=call.world.config.issuer)
     if address.response_mode == "form_post":
         action, origins = address.redirect_uri, [_origin(address)]

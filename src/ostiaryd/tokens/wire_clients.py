@@ -36,7 +36,7 @@ class InvitationBody(TypedDict):
 
 
 class RegisteredClientBody(TypedDict):
-    """A client; `digest` changes with its name, its redirect URIs or its keys, and then people consent again."""
+    """A client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent again."""
 
     id: str
     client_id: str
@@ -54,7 +54,7 @@ class RegisteredClientBody(TypedDict):
 
 
 async def list_clients(call: Call) -> Reply:
-    """List the OAuth clients, those of agents too; `state` selects one state."""
+    """List the OAuth clients, agents included; `state` selects one state."""
     state = call.query_one("state") or ""
     if state not in ("", *ClientState):
         raise Invalid(f"`state` must be one of {', '.join(ClientState)}")
@@ -91,7 +91,7 @@ async def stop(call: Call) -> Reply:
 async def delete(call: Call) -> Reply:
     """Delete a client, and end the consents to it with their tokens.
 
-    A client with a metadata document is known again when it asks again; stop it instead.
+    A client with a metadata document is added again with its next request; stop such a client instead.
     """
 
     def run(act: Act) -> None:
@@ -104,9 +104,9 @@ async def delete(call: Call) -> Reply:
 
 
 async def invite(call: Call) -> Reply:
-    """Make an initial access token, with which clients register themselves whatever the setting says.
+    """Create an initial access token, with which clients register even if registration is closed.
 
-    The token is shown here only.
+    Only this response shows the token.
     """
     new = call.json(Invitation)
     made = await act_as(

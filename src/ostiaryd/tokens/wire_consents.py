@@ -1,4 +1,4 @@
-"""Consents for administrators, and the page on which a person sees and withdraws their own."""
+"""Consents for administrators, and the page on which a person sees and withdraws their own consents."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def withdraw_consent(call: Call) -> Reply:
 
 
 async def show_mine(call: Call) -> Reply:
-    """Show the consents of the person who is signed in; asks to sign in first."""
+    """Show the consents of the person who is signed in; otherwise show the login page first."""
     if (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
     session = await sessions.session_of(call)

@@ -33,7 +33,9 @@ COST = 3
 
 
 class DeviceBuckets(Buckets):
-    """Requests of a network by clients that no administrator registered: 60 at once, then one in 3 seconds."""
+    """Limit of requests from a network by clients that no administrator registered: 60 at once, then one in 3
+    seconds.
+    """
 
     burst, per_second = 60 * COST, 1
 
@@ -49,7 +51,7 @@ class DeviceForm(ClientForm, total=False):
 
 
 class DeviceBody(TypedDict):
-    """The answer to a device authorization request (RFC 8628 section 3.2)."""
+    """The response to a device authorization request (RFC 8628 section 3.2)."""
 
     device_code: str
     user_code: str
@@ -60,7 +62,7 @@ class DeviceBody(TypedDict):
 
 
 async def device_authorization(call: Call) -> Reply:
-    """Begin a device authorization: the codes for the device and for the person (RFC 8628 section 3.1)."""
+    """Start a device authorization; return the codes for the device and for the person (RFC 8628 section 3.1)."""
     form = read_form(call.form())
     sender = await read_sender(call, form)
     client = sender.client
@@ -88,7 +90,7 @@ async def device_authorization(call: Call) -> Reply:
 
 
 def _take_room(call: Call) -> None:
-    """Count a request of a caller whom no administrator registered. Raises Unavailable."""
+    """Count a request of a caller that no administrator registered. Raises Unavailable above the limit."""
     bucket = call.world.keep(DeviceBuckets).of(call.network)
     if not bucket.has(COST):
         raise Unavailable("too many devices from this network", hint=f"again in {bucket.after_s(COST)} s")
@@ -96,7 +98,7 @@ def _take_room(call: Call) -> None:
 
 
 async def show_device(call: Call) -> Reply:
-    """Show the page on which a person types the code of a device; asks to sign in first."""
+    """Show the page on which a person types the code of a device; otherwise show the login page first."""
     if (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
     code = call.query_one("user_code") or ""
@@ -107,7 +109,7 @@ async def show_device(call: Call) -> Reply:
 
 
 async def enter_code(call: Call) -> Reply:
-    """Take the code of a device, and show the requested access."""
+    """Receive the code of a device, and show the requested access."""
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
@@ -134,7 +136,7 @@ async def _find_device(call: Call, session: Session, unverified_code: str) -> De
 
 
 async def _ask(call: Call, session: Session, device: Device) -> Reply:
-    """Show the consent page of a device, after a new login where the request demands one."""
+    """Show the consent page of a device, after a new login if the request demands one."""
     reader, now, client = (
         call.world.db.read(),
         call.world.now(),
@@ -158,7 +160,7 @@ async def _ask(call: Call, session: Session, device: Device) -> Reply:
 
 
 async def decide(call: Call) -> Reply:
-    """Take the answer of a person to a device."""
+    """Receive the answer of a person to the request of a device."""
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"

@@ -103,7 +103,8 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     InRecovery: ("", 503),
     Refused: ("invalid_request", 400),
 }
-"""OAuth error code of each refusal: the nearest class in its ancestry counts, and "" means the refusal's own code.
+"""OAuth error code of each class of refusals; the nearest class in the ancestry applies, and "" stands for the
+refusal's own code.
 
 RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5, CIBA 11 and 13.
 """
@@ -119,7 +120,7 @@ def describe_error(refusal: Refused) -> tuple[str, str]:
 
 
 def render_oauth(refusal: Refused) -> Reply:
-    """`{"error", "error_description"}`."""
+    """Return a refusal as `{"error", "error_description"}`."""
     _, status = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
     error, description = describe_error(refusal)
     headers = [NO_STORE]

@@ -1,11 +1,11 @@
 """GET and POST /logout: OpenID Connect RP-Initiated Logout 1.0.
 
-A person is asked first, unless `id_token_hint` shows that the request is about the session of this browser. Browsers
-leave the session cookie out of a form from another site (`SameSite=Lax`), and send it with the navigation that follows:
-such a request continues by GET.
+A person has to confirm first, unless `id_token_hint` shows that the request is about the session of this browser.
+Browsers leave the session cookie out of a form from another site (`SameSite=Lax`), and send it with the navigation that
+follows: such a request continues by GET.
 
-A stranger can register a client with a `post_logout_redirect_uri`: without a valid hint, or a person who has agreed to
-the client, a request with that URI is refused (no open redirect).
+Anyone can register a client with a `post_logout_redirect_uri`. A request with that URI is therefore refused without a
+valid hint or a person who has consented to the client (no open redirect).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ostiaryd.trust.model.sessions import Session
 
 
 class LogoutRequest(NamedTuple):
-    """A logout request: where the person goes afterwards (empty: nowhere), the session and the person of the hint, and
-    the fields that repeat the request in a form.
+    """A logout request: the URI of the page that follows (empty for none), the session and the person of the
+    hint, and the fields that repeat the request in a form.
     """
 
     url: str = ""

@@ -83,13 +83,13 @@ _ALIASES = {
     "backchannel_authentication_endpoint": "/bc-authorize",
     "userinfo_endpoint": "/userinfo",
 }
-"""Endpoints at which clients show certificates."""
+"""Endpoints that accept client certificates."""
 
 
 def _registration(config: Config) -> dict[str, Any]:
     """Return the metadata about clients that no administrator registered.
 
-    A server where registration is closed still registers clients with an initial access token, which know where.
+    If registration is closed, clients with an initial access token can still register; they know the endpoint already.
     """
     endpoint = {} if config.client_registration == "closed" else {"registration_endpoint": f"{config.issuer}/register"}
     return endpoint | {"client_id_metadata_document_supported": config.client_documents != "closed"}
@@ -117,7 +117,7 @@ def openid_metadata(config: Config) -> dict[str, Any]:
 
 
 def resource_metadata(config: Config) -> dict[str, Any]:
-    """Return the metadata of our own API (RFC 9728 section 2)."""
+    """Return the metadata of this server's API (RFC 9728 section 2)."""
     return {
         "resource": config.api,
         "resource_name": "Ostiary",

@@ -175,8 +175,8 @@ def _answer(
 
 
 async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
-    """Return the token of a request that a person has approved (CIBA section 10.1, mode poll). A poll is recorded, also
-    while the request is pending.
+    """Return the token of a request that a person has approved (CIBA section 10.1, mode poll). The poll is
+    recorded even while the request is pending.
     """
     client = credentials(form, authorization, call.certificate)
     id, world = required(form, "auth_req_id"), call.world
@@ -201,7 +201,7 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 
 async def read_sender(call: Call, form: Form) -> Sender:
-    """Return the client that a form claims to come from, with its record. Raises InvalidClient, InvalidRequest."""
+    """Return the client that a form names, with its record. Raises InvalidClient, InvalidRequest."""
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client = await trust.resolve_client(
         call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
@@ -284,7 +284,7 @@ async def introspect(call: Call) -> Reply:
 async def revoke(call: Call) -> Reply:
     """Revoke a token (RFC 7009 section 2).
 
-    The answer is 200 whether or not the token was active.
+    The status is 200 even if the token was not active.
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
@@ -333,7 +333,9 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
-    """Await a flow. If it refuses an access token, refuse the request as a resource does (RFC 9449 section 7.1)."""
+    """Await a flow. If the flow refuses the access token of the request, respond as a resource does (RFC 9449
+    section 7.1).
+    """
     try:
         return await acting
     except (AccessRefused, dpop.InvalidProof, dpop.UseNonce) as refusal:
@@ -362,7 +364,7 @@ def _parse_grant(form: Form, client: Credentials, *, unverified_proof: str | Non
 
 
 def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Exchange:
-    """Parse the parameters of RFC 8693 section 2.1; of the token types, only access tokens are supported."""
+    """Parse the parameters of RFC 8693 section 2.1; access tokens are the only supported token type."""
     for name in ("subject_token", "subject_token_type"):
         required(form, name)
     if ("actor_token" in form) is not ("actor_token_type" in form):
@@ -390,7 +392,7 @@ _GRANTS: dict[str, tuple[str, str, Callable[..., Granted]]] = {
     REFRESH_TOKEN: ("refresh_token", "token.refresh", flows.refresh),
     DEVICE_CODE: ("device_code", "token.device", flows.redeem_device),
 }
-"""Grant types on a person's consent: the parameter of the secret, the action, and the flow."""
+"""Grant types on a person's consent, each with the parameter of its secret, its action, and its flow."""
 
 CLIENT_ERRORS: tuple[Refused, ...] = (
     InvalidClient("the client is unknown, or its assertion is not valid"),

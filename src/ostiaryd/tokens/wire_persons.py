@@ -15,13 +15,13 @@ from ostiaryd.tokens import flows
 
 
 class Suspension(msgspec.Struct, forbid_unknown_fields=True):
-    """`why`: the reason, for the ledger."""
+    """`why`: the reason, which the ledger records."""
 
     why: str = ""
 
 
 class PersonStateBody(TypedDict):
-    """A person and the state that the person is in now."""
+    """A person with the new state."""
 
     person_id: str
     name: str
@@ -38,7 +38,7 @@ async def suspend_person(call: Call) -> Reply:
 
 
 async def resume_person(call: Call) -> Reply:
-    """Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored."""
+    """Resume a suspended person, who can then sign in again. Ended sessions and consents are not restored."""
     body = call.json(Suspension)
     person = await act_as(
         call, "person.resume", lambda act: registry.resume_person(act, call.params["name"], why=body.why)

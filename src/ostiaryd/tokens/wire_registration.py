@@ -29,13 +29,13 @@ COST = 3
 
 
 class RegistrationBuckets(Buckets):
-    """Registrations of a network: 100 at once, then one in 3 seconds."""
+    """Limit of registrations from a network: 100 at once, then one in 3 seconds."""
 
     burst, per_second = 100 * COST, 1
 
 
 class RegistrationBody(TypedDict):
-    """A registered client (RFC 7591 section 3.2.1): the following members, and all registered metadata."""
+    """A registered client (RFC 7591 section 3.2.1): these members, and all registered metadata."""
 
     client_id: str
     client_id_issued_at: int
@@ -52,8 +52,8 @@ class RegistrationBody(TypedDict):
 async def register(call: Call) -> Reply:
     """Register a client (RFC 7591 section 3).
 
-    The body is the metadata of the client, and the answer has the registered metadata. An initial access token goes
-    into `Authorization: Bearer`.
+    The body is the metadata of the client, and the response has the registered metadata. Send an initial access token
+    as `Authorization: Bearer`.
     """
     unverified, world = _members(call), call.world
     bucket = world.keep(RegistrationBuckets).of(call.network)
@@ -146,7 +146,7 @@ def _answer(call: Call, client: OAuthClient, access_token: str, *, status: int =
 
 
 def render_registration(refusal: Refused) -> Reply:
-    """Return an OAuth error, with a challenge where the token is not valid (RFC 7592 section 2, RFC 6750 section 3)."""
+    """Return an OAuth error, with a challenge if the token is not valid (RFC 7592 section 2, RFC 6750 section 3)."""
     answer = render_oauth(refusal)
     if isinstance(refusal, InvalidRegistrationToken):
         answer.headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))

@@ -48,9 +48,11 @@ REQUEST_S = 600
 CODE_S = 60
 """seconds for which an authorization code is valid"""
 TIME_DIGITS = 12
-"""Digits of the time with which a code or reference begins. The key of its row reveals the time alone."""
+"""Number of digits of the time at the beginning of a code or reference. The key of its row reveals only this time."""
 MAX_REQUESTS = 200
-"""Unanswered stored requests of one network, of clients that no administrator registered and of browsers."""
+"""Maximum number of unanswered stored requests of one network, from browsers and from clients that no
+administrator registered.
+"""
 PRODUCT = "Ostiary"
 DEVICE = "device:"
 """Prefix of a user code in place of the reference to a stored request."""
@@ -58,7 +60,7 @@ DAY = 86_400 * SECOND
 
 
 class PersonNeeded(Refused):
-    """The person has to sign in or to consent before there is a code."""
+    """The person has to sign in or to consent before a code can be issued."""
 
     is_challenge = True
 
@@ -103,7 +105,7 @@ def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: 
 
 
 async def forget(world: World) -> None:
-    """Forget expired requests, grants, devices and clients of sessions; a code and a consent a day after their end."""
+    """Delete expired requests, grants, devices and clients of sessions; a code and a consent a day after their end."""
     await world.writer.submit(_forget)
 
 
@@ -178,7 +180,7 @@ def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool
 def _find_consent(
     reader: Reader, request: AuthorizationRequest, offer: Offer, client: OAuthClient, session: Session, *, now: int
 ) -> Consent | None:
-    """Return the consent that was given before and covers the request."""
+    """Return an existing consent that covers the request."""
     consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
     if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=now):
@@ -197,7 +199,7 @@ def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int,
 
 
 def _refuse_login(request: AuthorizationRequest, session: Session) -> None:
-    """Raise the refusal of a request whose person has just signed in, which was not enough."""
+    """Raise the refusal of a request that the login of its person does not satisfy. Raises LoginRequired, Unmet."""
     if request.subject not in ("", session.person):
         raise LoginRequired("the request names another person")
     raise Unmet(f"the person signed in at the level {session.acr}", hint=f"needed: {' or '.join(request.acr_values)}")
@@ -236,7 +238,9 @@ def view_consent(
 
 
 def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
-    """Return the names that a client must not look like: of agents, of clients that the person knows, and our own."""
+    """Return the names that the name of a client must not look like: of agents, of clients that the person
+    knows, and of this server.
+    """
     consented = consents.client_names(reader, person=person, without=client.client_id)
     return [*consented, *trust.list_agent_names(reader), PRODUCT]
 
@@ -251,7 +255,7 @@ def issue_code(
     request_uri: str,
     config: Config,
 ) -> str:
-    """Return an authorization code on a consent that was given before.
+    """Return an authorization code on an existing consent.
 
     Raises PersonNeeded if the person has to sign in or to consent, InvalidRequest, InvalidClient, and as `make_offer`
     and `choose_step` do.
@@ -280,9 +284,9 @@ def agree(
 ) -> str:
     """Record the consent of a person, and return an authorization code for the lines that stayed ticked.
 
-    1. The client is the same as on the page. 2. The choice lies within the offer. 3. The agent is that of the
-    client and this person. 4. The consent is remembered. 5. The request is answered. Raises InvalidClient,
-    InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
+    1. The client is the same as on the page. 2. The choice lies within the offer. 3. The agent is that of the client
+    and this person. 4. The consent is stored. 5. The request is answered. Raises InvalidClient, InvalidRequest,
+    Invalid, NotFound, Forbidden, Conflict.
     """
     act.entry.person = session.person
     _check_unchanged(act, client)
@@ -376,7 +380,7 @@ def _make_secret(tx: Tx) -> str:
 
 
 def key_of(secret: str) -> str:
-    """Return the key of the row of a code or reference: its time, and its digest, which does not reveal it.
+    """Return the key of the row of a code or reference: its time, and its digest, which does not reveal the secret.
 
     Rows of one time are neighbours, so that a commit writes few pages.
     """

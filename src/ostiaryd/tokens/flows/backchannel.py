@@ -1,9 +1,9 @@
-"""CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person says yes elsewhere,
-and the agent that asked gets a token to act for that person.
+"""CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person approves a request on
+another device, and the agent that sent the request gets a token to act for the person.
 
-The package `approvals` has the question; this module has the client's handle of it (`auth_req_id`), and its result: a
-task on behalf of the person, with the scopes and bounds that the person has seen, and a token of it. Differs: no ID
-token.
+The package `approvals` stores the question. This module stores the client's handle of it (`auth_req_id`), and issues
+its result: a task on behalf of the person, with the scopes and bounds that the person has seen, and a token of the
+task. Differs from the standard: no ID token.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ SLOWER_S = 5
 
 
 def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wish, digest: str, expires_at: int) -> str:
-    """The `auth_req_id` of a question; an older one about the same question ends."""
+    """Store a request for a person's answer; return its `auth_req_id`. An earlier request about the same
+    question ends.
+    """
     id = b64u(act.tx.random(32))
     store.put_backchannel(
         act.tx,
@@ -67,7 +69,7 @@ def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wis
 
 
 def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
-    """The person has answered; nothing where the question is of another kind."""
+    """Record the person's answer to a question. Without a backchannel request about the question, do nothing."""
     store.settle_backchannel(act.tx, approval, is_approved=approved)
 
 
@@ -77,18 +79,18 @@ def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
 
 
 async def forget_requests(world: World) -> None:
-    """Forget requests a day after their end."""
+    """Delete requests a day after their end."""
     await world.writer.submit(lambda tx: store.prune_backchannel(tx, before=tx.now - DAY))
 
 
 def redeem(
     act: Act, credentials: Credentials, unverified_proof: str | None, *, auth_req_id: str, config: Config
 ) -> Issued:
-    """A token to act for the person who has said yes.
+    """Return a token to act for the person who has approved the request.
 
-    1. The client proves itself, and its key. 2. The request is its own, and answered with yes. 3. The yes is spent. 4.
-    A task begins for the person, no wider than the person saw, and no wider than the agent's present access. 5. The
-    policies permit it.
+    1. The client proves its identity, and its key. 2. The request is the client's own, and approved. 3. The approval is
+    spent. 4. A task begins for the person, within the access that the person saw and within the agent's present access.
+    5. The policies permit the token.
 
     Raises InvalidClient, InvalidProof, NonceNeeded, UnauthorizedClient, InvalidGrant, Pending, SlowDown, ExpiredToken,
     InvalidTarget, InvalidDetails, and Forbidden (`access_denied`).

@@ -1,4 +1,4 @@
-"""Consents: remember, list and withdraw them, and the agents that unregistered clients are for a person."""
+"""Consents: store, list and withdraw them, and the agents of persons that stand for unregistered clients."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 
 def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[str]) -> str:
-    """Return the id of the agent that a client is for a person, with at least these scopes.
+    """Return the id of the agent that stands for a client of a person, with at least these scopes.
 
-    A registered agent is itself. An unregistered client is one agent for each person, made at the first consent: the
-    person is its owner, with the scopes of the consents. Raises Invalid, NotFound, Forbidden.
+    A registered agent stands for itself. For an unregistered client, each person has one agent, which is created at the
+    first consent: the person is its owner, with the scopes of the consents. Raises Invalid, NotFound, Forbidden.
     """
     if client.kind is ClientKind.AGENT:
         return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id
@@ -53,7 +53,7 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
 
 
 def _free_name(act: Act, client: str, person: str) -> str:
-    """Return a name for the agent of a client and a person; names are never given twice."""
+    """Return a name for the agent of a client and a person. Names are not reused."""
     words = [_NOT_IN_NAMES.sub("-", text.lower()).strip("-")[:24].strip("-") for text in (client, person)]
     base = "-".join(filter(None, words)) or "client"
     return f"{base}-{act.tx.random(4).hex()}"
@@ -71,11 +71,11 @@ def remember(
     details: tuple[ToolDetail, ...],
     seconds: int,
 ) -> Consent:
-    """Record the consent of a person. `offered` are all scopes that the page showed.
+    """Store the consent of a person. `offered` are all scopes that the page showed.
 
-    Scopes of before that were not offered stay, if their bounds do, and the consent then ends no later than before: the
-    person agreed to no wider bounds and no longer life for them. If the consent is narrower than before, everything
-    that was given on it ends. Raises InvalidRequest for a lifetime that is not offered.
+    Earlier scopes that were not offered remain, if their bounds do, and the consent then ends no later than before: the
+    person did not agree to wider bounds or a longer lifetime for them. If the consent is narrower than before,
+    everything that was issued on it ends. Raises InvalidRequest for a lifetime that is not offered.
     """
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("this lifetime is not offered", hint="reload the page")
@@ -151,13 +151,13 @@ def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
 
 
 def end_consent(act: Act, consent: Consent, *, why: str) -> None:
-    """End a consent with everything that was given on it."""
+    """End a consent with everything that was issued on it."""
     store.end(act.tx, consent.consent_id, why=why)
     _end_grants(act, consent, why=f"consent {why}")
 
 
 def end_client(act: Act, client_id: str, *, why: str) -> None:
-    """End all consents to a client that was stopped or deleted, and everything that rests on them."""
+    """End all consents to a client that was stopped or deleted, with everything that was issued on them."""
     for consent in store.of_client(act.tx, client_id):
         end_consent(act, consent, why=why)
 
@@ -186,5 +186,5 @@ def page_consents(reader: Reader, page: Page, *, person: str | None = None) -> l
 
 
 def list_consents(reader: Reader, person: str) -> list[Consent]:
-    """Return the consents of a person that are in force or have expired lately."""
+    """Return the consents of a person that are in force or have expired recently."""
     return store.of_person(reader, person)

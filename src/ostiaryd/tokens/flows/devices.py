@@ -1,4 +1,4 @@
-"""Device authorization (RFC 8628): a device shows a user code, and a person agrees in a browser elsewhere."""
+"""Device authorization (RFC 8628): a device shows a user code, and a person consents in a browser on another device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, ma
 from ostiaryd.tokens.store import devices as store
 
 MAX_DEVICES = 1000
-"""Live requests of one client."""
+"""Maximum number of live requests of one client."""
 SLOWER_S = 5
 
 

@@ -1,7 +1,9 @@
-"""Token exchange (RFC 8693): an agent that was given a token for itself gets one to act on, or narrows one of its own.
+"""Token exchange (RFC 8693): an agent exchanges a token that was issued for it to act on, or narrows a token of its
+own.
 
-Stricter than the RFC: only our own access tokens are taken; who exchanges is the actor, whatever `actor_token` shows
-beside; a token that is bound to no key is not exchanged; nothing in the new token is wider than in the subject token.
+Stricter than the RFC: only access tokens of this server are accepted; the client that exchanges is always the actor,
+`actor_token` cannot name another; a token that is not bound to a key is not exchanged; nothing in the new token is
+wider than in the subject token.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from ostiaryd.trust.model import SECOND, AccessRefused, Credentials
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to exchange, parsed and not yet believed."""
+    """A parsed request to exchange, not verified yet."""
 
     credentials: Credentials
     unverified_proof: str | None
@@ -128,7 +130,7 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
 
 
 def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
-    """The claims of an access token of ours that is alive, as is its holder, and bound to a key.
+    """Return the claims of a live access token of this server whose holder is active and which is bound to a key.
 
     Raises InvalidRequest.
     """
@@ -172,9 +174,9 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:
-    """Return the task of the token, with the chain of the new token, and the agents of that chain, the nearest first.
+    """Return the task of the token, with the chain of the new token, and the agents of that chain, nearest first.
 
-    All are alive, and `agent` may come after them. Raises InvalidRequest.
+    Checks that all these agents are active, and that `agent` may follow them. Raises InvalidRequest.
     """
     links = list(subject.chain)
     if subject.client_id != agent.agent_id:
@@ -202,8 +204,8 @@ def _target(
     available: frozenset[str],
     config: Config,
 ) -> Target:
-    """Return the target. An agent's own token keeps its audience; a delegated one may get another. Raises
-    InvalidTarget.
+    """Return the target of the new token. An agent's own token keeps its audience; a delegated token may get
+    another. Raises InvalidTarget.
     """
     uri = request.resource
     if request.audience is not None:
@@ -222,7 +224,7 @@ def _target(
 
 
 def _named(act: Act, audience: str, *, config: Config) -> str:
-    """The resource identifier behind a logical name: a resource's name, or an agent's client id (section 2.1)."""
+    """Return the resource identifier of a logical name: a resource's name, or an agent's client id (section 2.1)."""
     if audience.startswith("ag_") and (agent := registry.get_agent(act.tx, audience)) is not None:
         return agent_uri(config.issuer, agent.name)
     resource = registry.get_resource(act.tx, audience)
@@ -232,7 +234,7 @@ def _named(act: Act, audience: str, *, config: Config) -> str:
 def _consult(
     act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str], details: tuple[ToolDetail, ...]
 ) -> None:
-    """Check that the policies permit the delegation. Raises InvalidRequest: the subject token is not acceptable."""
+    """Check that the policies permit the delegation. Raises InvalidRequest: the subject token cannot be exchanged."""
     try:
         policies.check_delegation(
             act,

@@ -1,7 +1,7 @@
 """Grants: the exchange of authorization codes (RFC 6749 section 4.1.3), and refresh tokens (section 6).
 
-A grant is a holding under a task of its own, on behalf of the person. Everything that is issued on it is under that
-holding, so all of it ends with the person, the agent, the consent, the task, or the reuse of a code or refresh token.
+A grant is a holding under a task of its own, on behalf of the person. Everything that is issued on the grant is under
+that holding: all of it ends with the person, the agent, the consent, the task, or the reuse of a code or refresh token.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import REFRESH_TOKEN, OAuthClient
 
 MAX_GRANTS = 20
-"""Largest number of live grants on one consent."""
+"""Maximum number of live grants on one consent."""
 
 
 class Reused(InvalidGrant):
-    """A code or a refresh token was used again: `end_reused` ends its grant."""
+    """A code or a refresh token was used again; `end_reused` ends its grant."""
 
     def __init__(self, message: str, *, grant: str) -> None:
         super().__init__(message, hint="begin with a new authorization request")
@@ -75,7 +75,7 @@ class Granted:
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A token request on a grant, parsed and not yet believed."""
+    """A parsed token request on a grant, not verified yet."""
 
     sender: Sender
     secret: str = ""
@@ -85,15 +85,15 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = ""
     resource: str | None = None
     task: str | None = None
-    """the task that goes on with a new login of its person; None for a new task"""
+    """the task that continues with a new login of its person; None for a new task"""
 
 
 def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
     """Redeem an authorization code.
 
-    1. The client proves itself, and the key that the tokens will be bound to. 2. The code is its own, unused and in
-    time. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the person, and
-    the grant is a holding under it. 6. The tokens are issued.
+    1. The client proves its identity, and the key that the tokens will be bound to. 2. The code is the client's own,
+    unused and not expired. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the
+    person, and the grant is a holding under it. 6. The tokens are issued.
 
     Raises Reused, InvalidGrant, InvalidClient, InvalidProof, NonceNeeded, InvalidTarget, InvalidScope, and Forbidden
     (`access_denied`).
@@ -151,7 +151,7 @@ def _begin(
     key: str,
     config: Config,
 ) -> Granted:
-    """Begin the task and the grant of a code, use the code up, and issue the tokens."""
+    """Begin the task and the grant of a code, mark the code as used, and issue the tokens."""
     _check_consent(act, consent, token_request.sender.client)
     bounds = code.request.bounds(classes=config.classes)
     if not consent.allows(code.request.scopes | code.request.identity, bounds):
@@ -230,9 +230,9 @@ def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds
 
 
 def _make_room(act: Act, consent: Consent) -> None:
-    """Make room for one more grant of a consent.
+    """Delete or end grants of a consent, so that one more fits.
 
-    A consent with `MAX_GRANTS` loses its ended grants. If all are live, the grant with the oldest use ends.
+    If a consent has `MAX_GRANTS`, its ended grants are deleted. If all are live, the grant with the oldest use ends.
     """
     if store.count_grants(act.tx, consent.consent_id) < MAX_GRANTS:
         return
@@ -250,9 +250,10 @@ def _is_live(holding: Holding | None, now: int) -> bool:
 
 
 def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: Config) -> Task:
-    """Return the task of an earlier grant on the same consent, which goes on with the login of the code.
+    """Return the task of an earlier grant on the same consent, which continues with the login of the code.
 
-    Its memory, budgets and parts stay. The earlier grants end, since their login is older. Raises InvalidGrant.
+    Its memory, budgets and delegated parts remain. The earlier grants end, since their login is older. Raises
+    InvalidGrant.
     """
     earlier = [grant for grant in store.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
     if not earlier:
@@ -271,9 +272,9 @@ def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: 
 def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
     """Issue new tokens on a grant, and rotate its refresh token.
 
-    1. The client proves itself. 2. The refresh token is genuine, of a grant of the client that is in force, and bound
-    to the key that the client proved. 3. The token is the current one, or the one before after a lost answer. 4. The
-    tokens are issued, no wider than the grant. Raises as `redeem_code` does.
+    1. The client proves its identity. 2. The refresh token is genuine, of a grant of the client that is in force, and
+    bound to the key that the client proved. 3. The token is the current one, or the one before after a lost response.
+    4. The tokens are issued, no wider than the grant. Raises as `redeem_code` does.
     """
     proofs = identify(act, token_request.sender, config=config)
     possession = proofs.possession
@@ -331,9 +332,9 @@ def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str
 
 
 def end_reused(act: Act, grant_id: str) -> None:
-    """End a grant of which a code or a refresh token was used again (RFC 9700 section 4.14.2).
+    """End a grant whose code or refresh token was used again (RFC 9700 section 4.14.2).
 
-    A grant that was forgotten since its end has nothing left to end.
+    If the grant was deleted after its end, do nothing.
     """
     registry.note(act, object=grant_id)
     if (grant := store.get_grant(act.tx, grant_id)) is None:
@@ -344,7 +345,9 @@ def end_reused(act: Act, grant_id: str) -> None:
 
 
 def check_task(act: Act, task: Task) -> None:
-    """Check that a person's consent still bears a task, as a refresh does; other tasks pass. Raises InvalidGrant."""
+    """Check that the person's consent still covers a task, as at a refresh. Tasks without a consent pass.
+    Raises InvalidGrant.
+    """
     if task.person is None:
         return
     grant = store.grant_of_task(act.tx, task.task_id, person=task.person, client_id=task.agent)
@@ -357,7 +360,9 @@ def check_task(act: Act, task: Task) -> None:
 
 
 def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
-    """Check that a consent is in force, and that the person may still give it. Raises InvalidGrant."""
+    """Check that a consent is in force, that the client has not changed since, and that role policies still
+    permit it. Raises InvalidGrant.
+    """
     if not consent.is_live(act.now):
         raise InvalidGrant("the consent was withdrawn, or has expired")
     if consent.digest != client.digest:
@@ -380,7 +385,7 @@ def _issue(
     is_refreshed: bool,
     config: Config,
 ) -> Granted:
-    """Issue the tokens of a grant, no wider than its task is now."""
+    """Issue the tokens of a grant, within the present access of its task."""
     proved = Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
     if not possession.is_bound:
         proved = Proved(assurance.BEARER, grant.authenticated_at // SECOND)
@@ -456,8 +461,8 @@ def _narrow(
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
-    """Check that a client may have a bearer token there. Userinfo accepts one of any client (ADR 80). Raises
-    InvalidProof.
+    """Check that a client may have a bearer token at the target. Userinfo accepts a bearer token of any client
+    (ADR 80). Raises InvalidProof.
     """
     if target.resource is not None and not trust.may_have_bearer(
         act.tx, client.id, target.resource.resource_id, registration=client.registration

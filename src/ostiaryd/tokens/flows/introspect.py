@@ -22,7 +22,9 @@ from ostiaryd.trust.model import AccessRefused, Credentials
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The client that asks about a token, proved by a client assertion or by an access token for our own API."""
+    """The client that asks about a token, authenticated by a client assertion or by an access token for this
+    server's API.
+    """
 
     id: str
     is_admin: bool
@@ -72,8 +74,8 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
 
 
 def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
-    """Revoke the caller's own token, and everything that derives from it. A token that is none, or has ended, is no
-    error.
+    """Revoke the caller's own token, and everything that derives from it. An invalid token, or a token that has ended,
+    is no error.
 
     A refresh token ends with its grant, and so with the access tokens of the grant. Raises InvalidGrant for a token of
     another client (RFC 7009 section 2.1).

@@ -37,7 +37,7 @@ from ostiaryd.trust.model import Credentials
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A token request, parsed and not yet believed."""
+    """A parsed token request, not verified yet."""
 
     credentials: Credentials
     unverified_proof: str | None
@@ -114,7 +114,7 @@ def _check_exempt(act: Act, client: Client, target: Target) -> None:
 
 
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
-    """The live task that the client names, or its standing task. Raises InvalidGrant."""
+    """Return the live task that the client names, or its standing task. Raises InvalidGrant."""
     if client.agent is None:
         if id is not None:
             raise InvalidGrant("only agents have tasks")
@@ -158,8 +158,8 @@ def _consult(
     *,
     acr: str,
 ) -> str:
-    """The hash of the policies that permit the token. A guard hears its feed and a person answers questions whatever
-    they say, and neither gets anything else.
+    """Return the hash of the policies that permit the token; empty for guards and persons. Policies do not decide on
+    tokens of guards and persons, which get only scopes of this server.
 
     Raises Forbidden, InvalidTarget.
     """

@@ -1,4 +1,4 @@
-"""The keys that sign tokens and feeds: rotate, and forget when nothing that they signed can still be alive."""
+"""The keys that sign tokens and feeds: rotate them, and delete retired keys when all their signatures have expired."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ostiaryd.tokens.store import keys as store
 
 
 def rotate_key(act: Act, *, use: str, alg: str) -> str:
-    """A new signing key; the old one verifies until the longest token has ended. Its kid. Raises Invalid.
+    """Create a signing key; the old key verifies until the longest token has expired. Return the key id. Raises
+    Invalid.
 
-    The caller has the keyring read anew once this is durable.
+    After the act is durable, the caller must read the keyring again.
     """
     registry.note(act, object=use, alg=alg)
     kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
@@ -25,7 +26,9 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
 
 
 async def forget_keys(world: World) -> int:
-    """Drop the keys that were retired before any living token was signed; how many. Without one there is no act."""
+    """Delete the keys that were retired before any live token was signed; return their number. If there are
+    none, no act runs.
+    """
     if not store.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
         return 0
     dropped = await act(world, "keys.forget", _forget)

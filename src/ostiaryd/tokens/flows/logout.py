@@ -25,13 +25,13 @@ from ostiaryd.trust.flows import sessions
 DELIVERY_S = 5.0
 AT_ONCE = 20
 RETRY_S = (5, 30, 120, 600)
-"""Seconds between the attempts to deliver a logout token."""
+"""Time between two attempts to deliver a logout token, in seconds."""
 LIFETIME = 3600 * SECOND
 
 
 def close_session(act: Act, session: str, person: str) -> None:
-    """End the grants of a session that has ended, except the offline ones, and queue a logout token for each client
-    that signed the person in and has a back-channel.
+    """End the grants of a session that has ended, except the offline ones, and queue a logout token for each
+    client of the session that registered a back-channel.
     """
     registry.note(act, object=session)
     act.entry.person = person
@@ -52,7 +52,7 @@ async def follow_sessions(world: World) -> None:
 
 
 async def deliver_logouts(world: World) -> None:
-    """Deliver the logout tokens that are due. After the last attempt the delivery is given up."""
+    """Deliver the logout tokens that are due. After the last attempt the logout token is dropped."""
     due = store.due(world.db.read(), now=world.now(), limit=AT_ONCE)
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
 

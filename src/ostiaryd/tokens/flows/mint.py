@@ -33,7 +33,7 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A token, and the facts that its holder gets with it."""
+    """A token, and the facts that its holder receives with it."""
 
     access_token: str = field(repr=False)
     token_type: TokenType
@@ -48,8 +48,8 @@ TokenType = Literal["DPoP", "Bearer"]
 
 
 def token_type_of(claims: AccessClaims) -> TokenType:
-    """Return the scheme by which a token is sent: a token that is bound to a certificate alone is sent as Bearer
-    (RFC 8705 section 3).
+    """Return the scheme with which a token is sent: a token that is bound to a certificate alone is sent as
+    Bearer (RFC 8705 section 3).
     """
     return "Bearer" if claims.cnf is None or claims.cnf.jkt is None else "DPoP"
 
@@ -57,7 +57,7 @@ def token_type_of(claims: AccessClaims) -> TokenType:
 class Proved(NamedTuple):
     """The strength of an authentication (`acr`), its time (seconds since the epoch), and its methods (`amr`).
 
-    Without methods, they are those of the level.
+    Without `amr`, the methods of the level apply.
     """
 
     acr: str
@@ -66,9 +66,9 @@ class Proved(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """The client that a form claims to come from, and its proofs; only the record of the client is checked.
+    """The client that a form names, and its proofs. Only the record of the client was checked.
 
-    `keys` are those of `find_client_keys`.
+    `keys` are the result of `find_client_keys`.
     """
 
     client: OAuthClient
@@ -78,8 +78,8 @@ class Sender(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """The proofs of a client that acts for a person: the thumbprint of its own key and the end of that key
-    (microseconds), None without one, and the DPoP key.
+    """The proofs of a client that acts for a person: the thumbprint of the client's own key and the end of that
+    key (microseconds), both None without a key, and the DPoP key.
     """
 
     jkt: str | None
@@ -98,8 +98,8 @@ def authenticate(
 ) -> tuple[Client, Possession, Proved]:
     """Return the client, its key for this token, and the assurance of both together.
 
-    Assertion and proof are spent, whatever the outcome of the request, so a copy of a refused request cannot be
-    completed with another key. A client secret proves no key, so a key-bound token is not issued for it.
+    Assertion and proof are spent even if the request is refused, so a copy of a refused request cannot be completed
+    with another key. A client secret proves no key, so no key-bound token is issued for it.
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
@@ -118,7 +118,7 @@ def authenticate(
 def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") -> Identified:
     """Authenticate the client that sent a form to `path`, and check its DPoP key.
 
-    A public client proves nothing but that key. Raises InvalidClient, InvalidProof, NonceNeeded.
+    A public client proves only that key. Raises InvalidClient, InvalidProof, NonceNeeded.
     """
     client, unverified_proof = sender.client, sender.unverified_proof
     if client.kind is ClientKind.AGENT:
@@ -155,11 +155,11 @@ def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Con
 def _check_possession(
     act: Act, client: Client, credentials: Credentials, unverified_proof: str | None, *, path: str, config: Config
 ) -> tuple[Possession, str]:
-    """The keys that the token will be bound to, and the `acr` that they and the client's key are worth: two keys where
-    two registered ones were proved, of an assertion, a DPoP proof or a certificate.
+    """Return the keys that the token will be bound to, and the `acr` of the request. It is the level of two keys if two
+    registered keys of the client were proved, by an assertion, a DPoP proof or a certificate.
 
-    An agent cannot raise its level by a certificate that it got for itself.
-    Without a proof and a certificate it is bound to no key, which each grant must refuse or allow.
+    An agent cannot raise its level by a certificate that it requested itself. Without a proof and a certificate the
+    token is bound to no key, which each grant must refuse or allow.
     """
     possession, shown = Possession(), credentials.certificate
     keys = {client.jkt} if client.certificate is None or client.certificate.is_second else set[str | None]()
@@ -194,10 +194,10 @@ def _bind(
 
 
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
-    """Return whether the key is another key of the client.
+    """Return whether the key is a registered key of the client.
 
     A token may be bound to any key, except a registered key of another client or a revoked one. The token of a person
-    is bound to the key that authenticated the person. Raises InvalidProof for all other keys.
+    is bound to the key that authenticated the person. Raises InvalidProof for a key that is not allowed.
     """
     if is_person_id(client.id):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
@@ -214,7 +214,7 @@ _WAYS = {
     assurance.TWO_KEYS: "bind it by a DPoP proof to a second registered key",
     assurance.PERSON: "ask the person at `/bc-authorize`",
 }
-"""Hint of a request that needs a stronger authentication."""
+"""Hint for a request that needs a stronger authentication."""
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
@@ -243,11 +243,11 @@ def mint(
 ) -> Issued:
     """Sign a token and store its holding.
 
-    The chain of `task` lists the agents that the token came through. `parent` is the token that it came from; it ends
-    with its parent. Raises Invalid and InvalidBudget for a token that would exceed the limits of a reader, Unmet and
-    Forbidden for a token outside the restrictions of the agent or of an agent in its chain. Raises ClockJumped while
-    the server does not grant; tokens for its own API are issued then too, so that agents can be stopped and the clock
-    can be confirmed.
+    The chain of `task` lists the agents through which the token came. `parent` is the token from which it was issued;
+    it ends with its parent. Raises Invalid and InvalidBudget for a token that would exceed the limits of a reader,
+    Unmet and Forbidden for a token outside the restrictions of the agent or of an agent in its chain. Raises
+    ClockJumped while the clock is not confirmed; tokens for the server's own API are issued even then, so that agents
+    can be stopped and the clock can be confirmed.
     """
     if target.uri != config.api:
         act.check_granting()
@@ -308,7 +308,7 @@ def mint(
 def _hold(
     act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str | None, parent: str | None, ath: str
 ) -> None:
-    """The agent was found active and the id is new in this act, so this goes straight to the table."""
+    """Store the holding of a token without further checks: the agent was found active and the id is new in this act."""
     registry.insert_holding(
         act.tx,
         Holding(

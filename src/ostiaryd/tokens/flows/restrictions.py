@@ -1,4 +1,4 @@
-"""Restrictions of agents at the issue of tokens: no token is issued that guards would refuse
+"""Restrictions of agents at the issue of tokens: no token is issued that guards would deny
 (`ostiary.decision.access.restrictions`).
 """
 
@@ -39,7 +39,7 @@ def restrict_scopes(
 
 
 def _reading(act: Act, target: Target) -> frozenset[str]:
-    """Return the scopes of read-only tools of a resource, as far as its catalogue declares effects."""
+    """Return the scopes of the tools of a resource whose declared effect is to read."""
     if target.resource is None:
         return frozenset()
     tools = protected(act.tx, target.resource).tools.values()

@@ -14,7 +14,7 @@ from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
-    """Return the target of a token that an act issues: `find_target`."""
+    """Return the target of a token that an act issues, as `find_target` does."""
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
 
 

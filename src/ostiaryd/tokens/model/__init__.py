@@ -1,4 +1,4 @@
-"""Facts and rules of tokens, grants, consents and sessions of clients. Pure: values in, values out."""
+"""Facts and rules of tokens, grants, consents and sessions of clients. Pure functions without input or output."""
 
 from ostiaryd.tokens.model.grants import (
     ACCESS_TOKEN,

@@ -48,7 +48,7 @@ RESPONSE_MODES = ("query", "form_post")
 REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
 """Prefix of the reference to a stored request (RFC 9126 section 2.2)."""
 MAX_SHORT = 2048
-"""Longest `state`, `nonce` and `redirect_uri`, in characters."""
+"""Maximum length of `state`, `nonce` and `redirect_uri`, in characters."""
 MAX_CLAIMS_DEPTH = 6
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -96,7 +96,7 @@ NOT_SUPPORTED: Mapping[str, type[Refused]] = {
 
 
 class ReturnAddress(NamedTuple):
-    """The place to which the answer of an authorization request goes, errors included."""
+    """The address to which the response of an authorization request goes, errors included."""
 
     redirect_uri: str
     response_mode: str
@@ -122,10 +122,10 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     id_token_claims: tuple[str, ...] = ()
     userinfo_claims: tuple[str, ...] = ()
     subject: str = ""
-    """id of the only person who may answer the request; empty: any person"""
+    """id of the only person who may answer the request; empty if any person may"""
     login_hint: str = ""
     jkt: str = ""
-    """thumbprint of the DPoP key that must redeem the code; empty: any key"""
+    """thumbprint of the DPoP key that must redeem the code; empty if any key may"""
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -139,7 +139,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
     @property
     def return_address(self) -> ReturnAddress:
-        """Return the place of the answer."""
+        """Return the address of the response."""
         return ReturnAddress(self.redirect_uri, self.response_mode, self.state)
 
     def bounds(self, *, classes: Collection[str]) -> tuple[ToolDetail, ...]:
@@ -148,7 +148,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
 
 def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient) -> ReturnAddress:
-    """Return the place of the answer. Raises InvalidRequest, which must not be answered at a redirect URI."""
+    """Return the address of the response. Raises InvalidRequest, which must not be answered at a redirect URI."""
     sent, redirect_uris = [value for value in form.get("redirect_uri", ()) if value], client.metadata.redirect_uris
     if len(sent) > 1:
         raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send it once")
@@ -238,10 +238,10 @@ def parse_device_request(values: Form, client: OAuthClient, *, classes: Collecti
 
 
 def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
-    """Return the demand of the request on the login, and where the request is silent, the registered demand of the
-    client (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
+    """Return the authentication that the request demands. For a member that the request lacks, the registered demand of
+    the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
 
-    Levels that this server does not know are ignored.
+    Levels that this server does not support are ignored.
     """
     requested, registered = parse_demand(values), client.metadata
     levels = requested.acr_values if "acr_values" in values else registered.default_acr_values
@@ -280,7 +280,7 @@ def _parse_prompt(text: str) -> tuple[str, ...]:
 
 
 def _parse_jkt(thumbprint: str | None) -> str:
-    """Check `dpop_jkt` of an authorization request; absent is empty. Raises InvalidRequest."""
+    """Return `dpop_jkt` of an authorization request, empty if absent. Raises InvalidRequest."""
     if thumbprint is not None and not _THUMBPRINT.fullmatch(thumbprint):
         raise InvalidRequest("`dpop_jkt` is not a JWK thumbprint in base64url, 43 characters")
     return thumbprint or ""
@@ -338,12 +338,12 @@ def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def render_redirect(address: ReturnAddress, parameters: Mapping[str, str]) -> str:
-    """Return the redirect URI with the parameters of the answer in its query."""
+    """Return the redirect URI with the parameters of the response in its query."""
     joint = "&" if urlsplit(address.redirect_uri).query else "" if address.redirect_uri.endswith("?") else "?"
     return f"{address.redirect_uri}{joint}{urlencode(parameters)}"
 
 
 def render_answer(address: ReturnAddress, parameters: Mapping[str, str], *, issuer: str) -> dict[str, str]:
-    """Return the parameters of an answer, with `state` and `iss` (RFC 9207 section 2)."""
+    """Return the parameters of a response, with `state` and `iss` (RFC 9207 section 2)."""
     state = {"state": address.state} if address.state else {}
     return {**parameters, **state, "iss": issuer}

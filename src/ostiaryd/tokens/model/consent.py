@@ -1,4 +1,4 @@
-"""Consents: the access that a person granted to an agent, remembered per client and resource."""
+"""Consents: the access that a person granted to an agent, stored per client and resource."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LIFETIMES_S = (HOUR_S, 8 * HOUR_S, 24 * HOUR_S, 7 * 24 * HOUR_S, 30 * 24 * HOUR_
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's consent to an agent. `resource` is a URI, empty for OpenID Connect alone; times in microseconds.
+    """A person's consent to an agent. `resource` is a URI, empty for OpenID Connect alone; times are in microseconds.
 
-    `digest` is that of the client metadata that the person saw (`ClientMetadata.digest`).
+    `digest` is the digest of the client metadata that the person saw (`ClientMetadata.digest`).
     """
 
     consent_id: str
@@ -40,7 +40,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_at is None and now < self.expires_at
 
     def covers(self, scopes: frozenset[str], details: Sequence[ToolDetail], *, digest: str, now: int) -> bool:
-        """Return whether the consent stands for a request, so that the person need not be asked again."""
+        """Return whether the consent covers a request, so that the person need not be asked again."""
         return self.is_live(now) and self.digest == digest and self.allows(scopes, details)
 
     def allows(self, scopes: frozenset[str], details: Sequence[ToolDetail]) -> bool:
@@ -51,7 +51,9 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """The offer of a consent page: the scopes and bounds that a request would get. `resource` is empty for none."""
+    """The offer of a consent page: the scopes and bounds that a request would get. `resource` is empty without
+    a resource.
+    """
 
     resource: str
     scopes: frozenset[str]
@@ -122,14 +124,12 @@ _LOOKALIKES = str.maketrans(
 
 
 def skeleton(name: str) -> str:
-    """Return a name without differences that a hasty reader overlooks: case, accents, look-alike letters,
-    separators.
-    """
+    """Return a name without differences that a reader may overlook: case, accents, look-alike letters, separators."""
     folded = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES).replace("rn", "m").replace("vv", "w")
     return "".join(letter for letter in folded if letter.isalnum())
 
 
 def find_lookalike(name: str, others: Collection[str]) -> str | None:
-    """Return the first of the `others` that looks like `name`; a name that is the same counts too."""
+    """Return the first of the `others` that looks like `name` or is equal to it; None if there is none."""
     mine = skeleton(name)
     return next((other for other in others if skeleton(other) == mine), None) if mine else None

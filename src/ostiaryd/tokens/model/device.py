@@ -29,7 +29,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     polled_at: int = 0
     answered_at: int | None = None
     code: str | None = None
-    """digest of the authorization code that the person's consent made; None if the person denied"""
+    """digest of the authorization code of the person's consent; None if the person denied"""
 
     @property
     def created_at(self) -> int:
@@ -53,8 +53,8 @@ def render_user_code(code: str) -> str:
 
 
 def read_user_code(text: str) -> str:
-    """Return the user code that a person typed, without case and separators; empty if the text cannot be a user
-    code.
+    """Return the user code that a person typed, in capitals without separators; empty if the text cannot be a
+    user code.
     """
     letters = "".join(letter for letter in text.upper() if letter.isalpha())
     return letters if len(letters) == USER_CODE_LETTERS and set(letters) <= set(ALPHABET) else ""

@@ -33,7 +33,7 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 CIBA = "urn:openid:params:grant-type:ciba"
 GRANT_TYPES = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE, CIBA)
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-"""RFC 8693 section 3."""
+"""Identifier of the token type of access tokens (RFC 8693 section 3)."""
 
 
 class InvalidRequest(Malformed):
@@ -43,7 +43,7 @@ class InvalidRequest(Malformed):
 
 
 class InvalidGrant(Refused):
-    """RFC 6749 section 5.2: the token's basis has ended, or belongs to another client."""
+    """The basis of the token has ended, or belongs to another client (RFC 6749 section 5.2)."""
 
     code = "invalid_grant"
 
@@ -115,7 +115,7 @@ class UnsupportedResponseType(Refused):
 
 
 class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
-    """The fact that our signing keys have changed, for guards."""
+    """The message to guards that the signing keys of the server have changed."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -133,12 +133,12 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def resource_name(scope: str) -> str:
-    """`files` of `files:read`."""
+    """Return the resource of a scope: `files` of `files:read`."""
     return scope.partition(":")[0]
 
 
 def sole_resource(scopes: Iterable[str]) -> str:
-    """The name of the one resource that all these scopes belong to. Raises InvalidTarget unless it is exactly one."""
+    """Return the name of the only resource of these scopes. Raises InvalidTarget for none or several."""
     names = {resource_name(scope) for scope in scopes}
     if len(names) != 1:
         raise InvalidTarget("the target resource is not determined", hint="send `resource`")
@@ -146,9 +146,7 @@ def sole_resource(scopes: Iterable[str]) -> str:
 
 
 def check_target(uri: str) -> None:
-    """Check a resource that is named without being registered: an https URI in its canonical spelling. Raises
-    InvalidTarget.
-    """
+    """Check the URI of an unregistered resource: an https URI in its canonical spelling. Raises InvalidTarget."""
     try:
         check_uri(uri)
     except Invalid as error:
@@ -167,10 +165,10 @@ def check_scopes(requested: frozenset[str], *, agent: frozenset[str], task: froz
 
 
 def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the requested scopes of a bearer client that it has and that a bearer token can carry.
+    """Return the requested scopes of a bearer client that the client has and that a bearer token may have.
 
-    A client without DPoP asks for every scope in a resource's metadata; the response states the granted ones (RFC 6749
-    section 3.3). No bearer token administers this server. Raises InvalidScope if nothing is left.
+    A client without DPoP requests every scope in a resource's metadata; the response states the granted scopes (RFC
+    6749 section 3.3). No bearer token administers this server. Raises InvalidScope if no scope is left.
     """
     available -= {ADMIN}
     if requested and not requested & available:
@@ -222,9 +220,10 @@ def _at(detail: bounds.ToolDetail, uri: str) -> bounds.ToolDetail:
 
 
 def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
-    """Whole seconds that a token may live: at most `longest`, and not beyond any of the ends (microseconds).
+    """Return the lifetime of a token in whole seconds: at most `longest`, and not beyond any of the `ends`
+    (microseconds).
 
-    Raises InvalidGrant where that is less than one.
+    Raises InvalidGrant if the lifetime is less than one second.
     """
     left = min((end - now for end in ends if end is not None), default=longest * SECOND)
     seconds = min(longest, left // SECOND)
@@ -234,7 +233,7 @@ def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
 
 
 def read_form(form: dict[str, list[str]]) -> Form:
-    """The form, each parameter once and an empty one as if it were not there (RFC 6749 section 3.2).
+    """Return the form, in which each parameter occurs once, without empty parameters (RFC 6749 section 3.2).
 
     Raises InvalidRequest, and InvalidTarget for more than one `resource`.
     """
@@ -256,7 +255,7 @@ def resolve_aliases(scope: str) -> str:
 
 
 def spell_scope(scope: str, *, requested: str) -> str:
-    """Return granted scopes by the names that the client asked for, which some clients compare."""
+    """Return granted scopes by the names that the client requested, since some clients compare them."""
     if not requested:
         return scope
     names = set(requested.split(" "))
@@ -275,10 +274,10 @@ BASIC = 'Basic realm="ostiary"'
 
 
 def credentials(form: Form, authorization: str | None, certificate: ClientCertificate | None = None) -> Credentials:
-    """Return the client credentials in the form or in its Authorization header (RFC 6749 section 2.3), with the
-    certificate that the client has shown.
+    """Return the client credentials in the form or in the Authorization header (RFC 6749 section 2.3), with the
+    certificate of the client.
 
-    Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered.
+    Raises InvalidRequest for two authentications at once, InvalidClient for an unsupported authentication.
     """
     ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
     if ways > 1:
@@ -295,7 +294,7 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
 
 
 def _basic(form: Form, authorization: str) -> Credentials:
-    """Client id and secret of `client_secret_basic`, each form-encoded within (RFC 6749 section 2.3.1)."""
+    """Return client id and secret of `client_secret_basic`, each of which is form-encoded (RFC 6749 section 2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme="DPoP")
@@ -310,7 +309,7 @@ def _basic(form: Form, authorization: str) -> Credentials:
 
 
 def parse_demand(form: Form) -> StepUp:
-    """The authentication level that the client requests for the token (RFC 9470 section 4)."""
+    """Return the authentication that the client requests for the token (RFC 9470 section 4)."""
     if "acr_values" not in form and "max_age" not in form:
         return NO_DEMAND
     try:
@@ -332,9 +331,9 @@ def parse_details_of(text: str | None, *, classes: Collection[str]) -> tuple[bou
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that a person answers apart from the client (CIBA), and its state.
+    """A request that a person answers on another device (CIBA), and its state.
 
-    `request` is the digest of its `auth_req_id`; times in microseconds.
+    `request` is the digest of its `auth_req_id`; times are in microseconds.
     """
 
     request: str

@@ -1,6 +1,6 @@
 """ID tokens (OpenID Connect Core 1.0 section 2) and logout tokens (Back-Channel Logout 1.0 section 2.4).
 
-Their `typ` differs from that of access tokens (`at+jwt`), so that no verifier takes one for the other.
+Their `typ` differs from that of access tokens (`at+jwt`), so that no verifier confuses them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def claims_about(person: Person, *, scopes: Collection[str], names: Collection[s
 def read_id_token_hint(
     unverified_token: str, *, keys: Callable[[str], PublicKey | None], issuer: str
 ) -> dict[str, object]:
-    """Return the claims of an ID token of ours, expired or not (section 3.1.2.1). Raises InvalidToken."""
+    """Return the claims of an ID token of this server, expired or not (section 3.1.2.1). Raises InvalidToken."""
 
     def key_for(header: Header) -> PublicKey:
         if (key := keys(str(header.get("kid")))) is None:

@@ -1,7 +1,7 @@
 """Refresh tokens: one current token for each grant, rotated with each use (RFC 9700 section 4.14.2).
 
-A refresh token is `rt_<grant>.<sequence>.<mac>`: the server recognises each token that it ever issued for a grant, so
-the reuse of any of them is noticed, and an answer that was lost is given again instead of forking the grant.
+A refresh token is `rt_<grant>.<sequence>.<mac>`. The server recognises each token that it ever issued for a grant. It
+therefore notices the reuse of any token, and can repeat a lost response instead of issuing a second current token.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from ostiaryd.tokens.model.grants import SECOND
 GRANT_KIND = "grant"
 """kind of the holding of a grant"""
 GRACE = 30 * SECOND
-"""microseconds after a rotation within which the token before is still accepted from the same key"""
+"""time after a rotation in which the token before is still accepted with the same key, in microseconds"""
 _TOKEN = re.compile(r"rt_([0-9a-f]{32})\.([0-9]{1,10})\.([A-Za-z0-9_-]{43})")
 
 
 class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
-    """The grant of a person to a client, which its refresh tokens stand for.
+    """The grant of a person to a client, which its refresh tokens represent.
 
-    `request` is the request as it was granted. `jkt` is the key that must refresh; empty for none. `sequence` numbers
-    the current refresh token. A grant that `is_offline` survives the end of the session. Times in microseconds.
+    `request` is the request as it was granted. `jkt` is the key that must refresh; empty for none. `sequence` is the
+    number of the current refresh token. A grant that `is_offline` continues after the end of the session. Times are in
+    microseconds.
     """
 
     grant_id: str
@@ -52,14 +53,14 @@ class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefreshToken(NamedTuple):
-    """The parts of a refresh token of ours."""
+    """The parts of a refresh token of this server."""
 
     grant: str
     sequence: int
 
 
 class Use(Enum):
-    """The kind of a use of a refresh token: the first one, a repetition after a lost answer, or a reuse."""
+    """The kind of a use of a refresh token: the first use, a repetition after a lost response, or a reuse."""
 
     FIRST = "first"
     AGAIN = "again"
@@ -67,7 +68,7 @@ class Use(Enum):
 
 
 def make_refresh_token(secret: bytes, grant: str, sequence: int) -> str:
-    """Return the refresh token of that number of a grant (`gr_...`)."""
+    """Return the refresh token with that sequence number of a grant (`gr_...`)."""
     return f"rt_{grant.removeprefix('gr_')}.{sequence}.{_mac(secret, grant, sequence)}"
 
 
@@ -82,7 +83,9 @@ def read_refresh_token(secret: bytes, unverified_token: str) -> RefreshToken | N
 
 
 def judge_use(grant: PersonGrant, sequence: int, *, jkt: str, now: int) -> Use:
-    """Return the kind of the use of a token of that number. Only a client that proves a key may repeat a request."""
+    """Return the kind of a use of the token with that sequence number. Only a client that proves a key may
+    repeat a request.
+    """
     if sequence == grant.sequence:
         return Use.FIRST
     if sequence == grant.sequence - 1 and jkt and now - grant.rotated_at <= GRACE:

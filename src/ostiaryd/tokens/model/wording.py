@@ -1,4 +1,4 @@
-"""Consent in plain words: the lines of a consent page. Names are those of the registry, never those of the client."""
+"""Consent in plain words: the lines of a consent page. Names come from the registry, never from the client."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def _words(condition: Condition) -> Iterable[str]:
 
 
 class ConsentView(NamedTuple):
-    """The content of a consent page. `owner` is accountable for the agent; empty: the person is. `purpose` is the
-    registered purpose of the agent.
+    """The content of a consent page. `owner` is accountable for the agent; if empty, the person is. `purpose`
+    is the registered purpose of the agent.
     """
 
     person: str
@@ -109,7 +109,7 @@ class ConsentView(NamedTuple):
     resource: str
     uri: str
     target: str
-    """host to which the answer goes; empty for a device"""
+    """host to which the response goes; empty for a device"""
     identity: list[Line]
     scopes: list[Line]
     details: list[Line]
@@ -118,7 +118,7 @@ class ConsentView(NamedTuple):
 
 
 def word_target(redirect_uri: str) -> str:
-    """Return where an answer goes, as a person reads it."""
+    """Return the target of a response as text for a person."""
     parts = urlsplit(redirect_uri)
     if parts.hostname in ("127.0.0.1", "::1", "localhost"):
         return "an application on this computer"
@@ -130,8 +130,8 @@ def warn_about(
 ) -> list[str]:
     """Return the warnings that a person should read before consenting.
 
-    `host` vouches for the client (empty: none); `others` are the names of clients that the person or an administrator
-    knows; `is_known`: an administrator registered the client.
+    `host` is the host that vouches for the client (empty for none); `others` are the names of clients that the person
+    or an administrator knows; `is_known`: true if an administrator registered the client.
     """
     warnings = []
     if not is_known:

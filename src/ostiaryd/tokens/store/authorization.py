@@ -40,7 +40,7 @@ class StoredRequest(NamedTuple):
 
 
 def get_request(reader: Reader, reference: str) -> StoredRequest | None:
-    """Return a request by the key of its reference."""
+    """Return a request by the key of its reference; None if there is none."""
     row = reader.one(_GET_REQUEST, reference=reference)
     return None if row is None else StoredRequest(_decode(row[0]), *row[1:])
 
@@ -67,7 +67,9 @@ def use_request(tx: Tx, reference: str) -> bool:
 
 
 def prune(tx: Tx, *, before: int, codes_before: int) -> int:
-    """Delete rows that expired before those instants: requests, codes with their replay protection, and grants."""
+    """Delete expired rows, and return their number: requests and grants that expired before `before`, and codes
+    with their replay protection that expired before `codes_before`.
+    """
     return (
         tx.run(_PRUNE_REQUESTS, before=before)
         + tx.run(_PRUNE_CODES, before=codes_before)
@@ -91,7 +93,7 @@ _PRUNE_CODES = sql("delete from authorization_code where expires_at < :before", 
 
 
 class Code(NamedTuple):
-    """An authorization code, without the code; times in microseconds."""
+    """An authorization code, without the secret; times are in microseconds."""
 
     consent: str
     session: str
@@ -134,7 +136,7 @@ def put_code(tx: Tx, key: str, code: Code) -> None:
 
 
 def use_code(tx: Tx, key: str, *, grant_id: str) -> None:
-    """Mark a code, which the act has read, as used for a grant."""
+    """Mark a code as used for a grant; the act must have read the code."""
     tx.late(_USE_CODE, (tx.now, grant_id, key))
 
 
@@ -182,7 +184,7 @@ def count_grants(reader: Reader, consent: str) -> int:
 
 
 def delete_grant(tx: Tx, id: str) -> None:
-    """Forget a grant that has ended."""
+    """Delete a grant that has ended."""
     tx.run(_DELETE_GRANT, grant_id=id)
 
 
@@ -205,7 +207,7 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
 
 
 def rotate(tx: Tx, grant: PersonGrant) -> PersonGrant:
-    """Return a grant, which the act has read, with the number of its next refresh token."""
+    """Store the number of the next refresh token of a grant, which the act has read; return the changed grant."""
     tx.late(_ROTATE, (grant.sequence + 1, tx.now, grant.grant_id, grant.consent))
     return msgspec.structs.replace(grant, sequence=grant.sequence + 1)
 

@@ -1,4 +1,4 @@
-"""Requests that persons answer apart from the client (CIBA)."""
+"""Stored requests that persons answer on another device (CIBA)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def backchannel(reader: Reader, request: str) -> Backchannel | None:
 
 
 def put_backchannel(tx: Tx, one: Backchannel) -> None:
-    """A request, in place of an older one about the same question."""
+    """Store a request, in place of an earlier request about the same question."""
     tx.run(
         _PUT,
         request=one.request,
@@ -67,10 +67,10 @@ def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
 
 
 def note_poll(tx: Tx, request: str, *, more: int) -> None:
-    """Record a poll at this instant, and `more` microseconds until the next one."""
+    """Record a poll now, and add `more` microseconds to the interval until the next poll."""
     tx.run(_POLLED, request=request, more=more, now=tx.now)
 
 
 def prune_backchannel(tx: Tx, *, before: int) -> int:
-    """Forget requests that ended before that instant."""
+    """Delete requests that ended before that time."""
     return tx.run(_PRUNE, before=before)

@@ -1,4 +1,4 @@
-"""Stored consents, and the agents that unregistered clients are for each person."""
+"""Stored consents, and the agents of persons that stand for unregistered clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ostiaryd.tokens.model.consent import Consent
 
 _COLUMNS = ", ".join(Consent.__struct_fields__)
 _SINCE = "granted_at > (select logins_since from person where person_id = consent.person)"
-"""A consent from before the person left is void, also after the person has returned."""
+"""Condition of a consent that is not void: a consent from before the person left stays void, even after the
+person's return.
+"""
 _GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id", steady=True)
 _LIVE = sql(
     f"""select {_COLUMNS} from consent
@@ -96,7 +98,7 @@ def page(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:
 
 
 def of_person(reader: Reader, person: str) -> list[Consent]:
-    """Return the consents of a person that were not withdrawn, the newest first."""
+    """Return the consents of a person that were not withdrawn, newest first."""
     return [_consent(row) for row in reader.all(_OF_PERSON, person=person)]
 
 
@@ -111,23 +113,23 @@ def client_names(reader: Reader, *, person: str, without: str) -> list[str]:
 
 
 def prune(tx: Tx, *, before: int) -> int:
-    """Forget consents that ended before that instant."""
+    """Delete consents that ended before that time."""
     return tx.run(_PRUNE, before=before)
 
 
 def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
-    """Return the id of the agent that an unregistered client is for a person."""
+    """Return the id of the agent that stands for an unregistered client of a person."""
     row = reader.one(_AGENT, client_id=client_id, person=person)
     return None if row is None else str(row[0])
 
 
 def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
-    """Store the agent that an unregistered client is for a person."""
+    """Store the agent that stands for an unregistered client of a person."""
     tx.run(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
 
 
 def agents_of(reader: Reader, client_id: str) -> list[str]:
-    """Return the ids of all agents of an unregistered client."""
+    """Return the ids of all agents that stand for an unregistered client."""
     return [agent for (agent,) in reader.all(_AGENTS, client_id=client_id)]
 
 

@@ -56,17 +56,19 @@ def put(tx: Tx, device: Device) -> None:
 
 
 def answer(tx: Tx, user_code: str, *, code: str | None) -> bool:
-    """Record the person's answer: the key of an authorization code, or None; return whether it is the first."""
+    """Record the person's answer: the key of an authorization code, or None; return whether this is the first
+    answer.
+    """
     return tx.run(_ANSWER, user_code=user_code, code=code, now=tx.now) == 1
 
 
 def note_poll(tx: Tx, device: str, *, more_s: int) -> None:
-    """Record a poll at this instant, and `more_s` seconds that the client has to wait longer between two polls."""
+    """Record a poll now, and add `more_s` seconds to the interval between two polls."""
     tx.run(_POLLED, device=device, more=more_s, now=tx.now)
 
 
 def prune(tx: Tx, *, before: int) -> int:
-    """Forget requests that expired before that instant."""
+    """Delete requests that expired before that time."""
     return tx.run(_PRUNE, before=before)
 
 

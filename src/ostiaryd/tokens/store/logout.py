@@ -1,4 +1,4 @@
-"""The clients that a session signed a person in to, and logout tokens that wait (Back-Channel Logout 1.0)."""
+"""Stored clients of login sessions, and logout tokens that wait for delivery (Back-Channel Logout 1.0)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PRUNE_CLIENTS = sql("delete from session_client where expires_at <= :before", p
 
 
 class Waiting(NamedTuple):
-    """A logout token that is not delivered; `id` becomes its `jti`."""
+    """A logout token that waits for delivery; `id` becomes its `jti`."""
 
     id: str
     client_id: str
@@ -38,7 +38,7 @@ class Waiting(NamedTuple):
 
 
 def put(tx: Tx, waiting: Waiting) -> None:
-    """Store a logout token to be delivered at once."""
+    """Store a logout token; its delivery is due at once."""
     tx.run(
         _PUT,
         id=waiting.id,
@@ -52,32 +52,32 @@ def put(tx: Tx, waiting: Waiting) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[Waiting]:
-    """Return the logout tokens to deliver now, the oldest first."""
+    """Return the logout tokens that are due, oldest first."""
     return [Waiting(*row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def retry(tx: Tx, id: str, *, next_at: int) -> None:
-    """Note a failed attempt, and the time of the next one."""
+    """Record a failed attempt, and the time of the next attempt."""
     tx.run(_RETRY, id=id, next_at=next_at)
 
 
 def delete(tx: Tx, id: str) -> bool:
-    """Forget a logout token; return whether it was there."""
+    """Delete a logout token; return whether it was stored."""
     return tx.run(_DELETE, id=id) == 1
 
 
 def put_client(tx: Tx, session: str, client_id: str, *, expires_at: int) -> None:
-    """Remember that a client signed the person of a session in; `expires_at` is that of the session."""
+    """Record a client of a session, which signed in the person; `expires_at` is the end of the session."""
     tx.run(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
 
 
 def take_clients(tx: Tx, session: str) -> list[str]:
-    """Return the clients that signed the person of a session in, and forget them."""
+    """Return the clients of a session, and delete them."""
     clients = [client_id for (client_id,) in tx.all(_CLIENTS_OF, session=session)]
     tx.run(_DROP_CLIENTS, session=session)
     return clients
 
 
 def prune_clients(tx: Tx, *, before: int) -> int:
-    """Forget the clients of sessions that expired by then; return the number of rows."""
+    """Delete the clients of sessions that have expired; return the number of rows."""
     return tx.run(_PRUNE_CLIENTS, before=before)

@@ -171,7 +171,7 @@ def nothing(act: Act, finding: Finding) -> None:
 
 
 def begin(tx: Tx) -> None:
-    """If the detectors have never run, set their position to the end of the ledger: they learn from earlier
+    """Set the position of the detectors to the end of the ledger, if they have never run: they learn from earlier
     entries and report nothing about them.
     """
     if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
