@@ -1,1 +1,1 @@
-"""Ostiary's server: one package per capability, each built alike (see ARCHITECTURE.md)."""
+"""Ostiary's server: one package per capability, all with the same structure (see ARCHITECTURE.md)."""

@@ -1,4 +1,4 @@
-"""The whole server: every route with the scope that it needs, every background loop."""
+"""The whole server: every route with its scope, and every background loop."""
 
 from __future__ import annotations
 
@@ -144,13 +144,15 @@ from ostiaryd.watch.flows import certificates
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
 QUIET_GARBAGE = 10_000
-"""New objects that are searched for cycles in a moment without requests; `serve.GARBAGE` holds under load."""
+"""Number of new objects above which `collect_garbage` runs while no request waits; under load `serve.GARBAGE`
+applies.
+"""
 
 Gate = Callable[[Call], Awaitable[Caller | None]]
 
 
 class OpenApi:
-    """The OpenAPI document of this server as bytes, and its entity tag; made once, when it is first requested."""
+    """The OpenAPI document of this server as bytes, and its entity tag; both are generated at the first request."""
 
     def __init__(self, world: World) -> None:
         document = openapi.describe_routes(ROUTES, world.config, version=metadata.version("ostiary"))
@@ -175,7 +177,9 @@ CIBA_ROUTES = tuple(
     replace(route, protocol=wire_errors.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
     for route in wire_ciba.ROUTES
 )
-"""Routes of `approvals` that speak OAuth: a wire imports no wire of another package, so the protocol is added here."""
+"""The OAuth routes of `approvals`. Wire modules do not import from other packages, so the OAuth protocol is
+added here.
+"""
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", show_openapi, "", answers={200: dict[str, Any], 304: None}),
     *wire_oauth.ROUTES,
@@ -255,11 +259,11 @@ ROUTES: tuple[Route, ...] = (
     *wire_aws.ROUTES,
     *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1
 )
-"""Every route of the server. If two match a request, the first one answers."""
+"""Every route of the server. If two match a request, the first one responds."""
 
 
 def build_app(world: World) -> Starlette:
-    """Return the ASGI application of this world. Raises Invalid for profiles of certificates that are wrong."""
+    """Return the ASGI application of this world. Raises Invalid for invalid profiles of certificates."""
     certs.load_profiles(world.config.certificate_profiles)
     routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     methods: dict[str, set[str]] = {}
@@ -271,14 +275,14 @@ def build_app(world: World) -> Starlette:
     forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
 
     async def failed(request: Request, error: Exception) -> Response:
-        """Answer 500 for an error outside of an endpoint, or while its answer is sent; uvicorn's log has the error."""
+        """Return 500 for an error outside of an endpoint, or during the response; uvicorn logs the error."""
         id, answer = request_id_of(request.headers.raw, world), render_admin(Failed())
         log.error("%s %s failed (%s)", request.method, request.url.path, id)
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
     async def nothing_here(request: Request, error: Exception) -> Response:
-        """404 and 405 in the form of the admin API; `Allow` lists the methods of the route (RFC 9110 section
-        15.5.6).
+        """Return 404 in the form of the admin API, or 405 in the form of the route; `Allow` lists the methods
+        of the route (RFC 9110 section 15.5.6).
         """
         ways = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
         allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
@@ -296,7 +300,7 @@ def build_app(world: World) -> Starlette:
 
 
 def _endpoint(world: World, route: Route) -> Endpoint:
-    """Return the endpoint of a route: its gate, its place in the line before the writer, and its limits."""
+    """Return the endpoint of a route: its gate, its position in the queue of the writer, and its limits."""
     scope, wire, facts = route.scope, route.wire, facts_of(route)
     is_admitted = route.stops or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
@@ -334,7 +338,7 @@ def facts_of(route: Route) -> RouteFacts:
 
 
 def _confirming(gate: Gate | None) -> Gate:
-    """Return the gate behind a check that the wall clock is confirmed. Raises ClockJumped."""
+    """Return a gate that first checks that the wall clock is confirmed. Raises ClockJumped."""
 
     async def confirm(call: Call) -> Caller | None:
         call.world.now.check_confirmed()
@@ -344,7 +348,9 @@ def _confirming(gate: Gate | None) -> Gate:
 
 
 def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
-    """Return a check of the caller that leaves the proof to be spent: by the gate after a large body, or by the act."""
+    """Return a check of the caller that does not spend the proof: the gate spends it after a large body, or the
+    act does.
+    """
 
     async def check(call: Call) -> None:
         try:
@@ -361,9 +367,10 @@ def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
 def _queueing(
     gate: Gate | Callable[[Call], Awaitable[None]] | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY
 ) -> Gate:
-    """Return the gate behind the request's place in the line before the writer.
+    """Return a gate that first puts the request into the queue of the writer.
 
-    Unless `is_admitted`, a client with a job in the line is refused while the line is crowded (`check_admission`).
+    Unless `is_admitted`, a client with a request in the queue is refused while the queue is crowded
+    (`check_admission`).
     """
 
     async def queue(call: Call) -> Caller | None:
@@ -383,8 +390,8 @@ def _queueing(
 def _gate(
     route: RouteFacts, *, allows_pep: bool = False, spends_in_act: bool = False
 ) -> Callable[[Call], Awaitable[Caller]] | None:
-    """Return the gate of a route: it authenticates the caller, and authorizes the caller for the route. A refusal is
-    recorded.
+    """Return the gate of a route, which authenticates and authorizes the caller, and records a refusal. None
+    for a route without a scope.
     """
     if not route.scope:
         return None
@@ -405,8 +412,8 @@ def _gate(
 
 
 def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) -> Caller:
-    """Return a proven caller who may use a route: a person as role policies say, any other caller by the scopes of its
-    token. Raises InsufficientScope, Forbidden.
+    """Return an authenticated caller who may use a route. Role policies decide for a person, the scopes of the
+    token for any other caller. Raises InsufficientScope, Forbidden.
     """
     if caller.kind == "person":
         return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=caller.acr or KEY)
@@ -415,9 +422,9 @@ def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) ->
 
 
 def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
-    """Return the wire function for a route that proves its caller in its act.
+    """Return the wire function for a route that authenticates its caller in its act.
 
-    `is_reporter`: the caller asks for others, and its entries name it as the reporter.
+    `is_reporter`: the caller asks about other parties, and its entries name the caller as the reporter.
     """
     answer = _in_one_act(wire)
 
@@ -437,9 +444,9 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
 
 
 def _in_one_act(wire: Wire) -> Wire:
-    """Return the wire function for a route whose act proves the caller, or uses up the proof.
+    """Return the wire function for a route whose act authenticates the caller, or spends the proof.
 
-    A refusal that precedes that is shown to a proved caller only, and recorded.
+    An earlier refusal is recorded, and is shown to an authenticated caller only.
     """
 
     async def run(call: Call) -> Reply:
@@ -457,7 +464,7 @@ def _in_one_act(wire: Wire) -> Wire:
 
 
 def _rechecking(wire: Wire, route: RouteFacts) -> Wire:
-    """Return the wire function of a stream that breaks off before the next part once the caller loses the right."""
+    """Return the wire function of a stream that ends before its next part if the caller has lost the right."""
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)
@@ -483,7 +490,7 @@ async def _recheck(call: Call, route: RouteFacts, body: AsyncGenerator[bytes, No
 
 
 async def _record(call: Call, refusal: Refused) -> None:
-    """Leave the entry of a request that did not get past the gate."""
+    """Record the refusal of a request at its gate."""
     with suppress(Refused):
         await _leave(call, refusal)
 
@@ -503,8 +510,8 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
 def _every(
     seconds: float, work: Callable[[World], Awaitable[Any]], *, lane: Lane = Lane.ORDINARY
 ) -> Callable[[World], Coroutine[Any, Any, None]]:
-    """Return a loop that continues if a round fails: the failure is logged, and the next round tries again. The writes
-    of `work` queue in `lane`.
+    """Return a loop that runs `work` every `seconds`. If a round fails, the failure is logged and the loop
+    continues. The writes of `work` queue in `lane`.
     """
 
     name = f"{work.__module__.split('.')[1]}.{work.__name__}"
@@ -530,23 +537,27 @@ def _every(
 
 
 async def forget_messages(world: World) -> None:
-    """Delete outbox rows that every guard has applied or will get as part of a snapshot, and every stream has seen."""
+    """Delete messages of the outbox after `KEEP_MESSAGES`: by then every guard has applied them or gets them in
+    a snapshot, and every stream has sent them.
+    """
     for topic in ("feed", bundles.TOPIC):
         await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEEP_MESSAGES))  # type: ignore[misc]
 
 
 async def watch_and_respond(world: World) -> None:
-    """Run the detectors. The act that stores a finding also carries out its playbooks, and overtakes other acts."""
+    """Run the detectors. The act that stores a finding also runs its playbooks, and takes precedence over other
+    acts.
+    """
     await watch.watch(world, then=respond.responder(world.config))
 
 
 async def keep_reserve(world: World) -> None:
-    """Build the reserve on the disk anew once there is room."""
+    """Build the reserve on the disk again if there is space."""
     await world.writer.rebuild()
 
 
 async def move_log(world: World) -> None:
-    """Move committed pages to the database file, so that no commit, and no stop, waits for that."""
+    """Move committed pages to the database file, so that neither a commit nor a stop waits for the move."""
     await world.writer.move_log()
 
 

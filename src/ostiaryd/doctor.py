@@ -1,7 +1,7 @@
-"""The doctor: each line is an experiment performed now, on the running server, with its real parts.
+"""The doctor: each line is a check that runs now, on the running server, with its real parts.
 
-An experiment returns its observation, or raises `Refused` with the defect. All of them together leave the entry of the
-visit and one message to the guards, which ends a task that never was.
+A check returns its observation, or raises `Refused` with the defect. All checks together leave one entry and one
+message to the guards, which ends a task that never existed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from ostiaryd.watch.flows import threats
 from ostiaryd.watch.flows.certificates import examine_certificates
 
 NEWEST = 10_000
-"""Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
+"""Number of newest entries whose bytes are hashed again; the tree above all entries is always recomputed."""
 MAX_LAG_S = 2.0
-"""Longest time in which a connected guard may put a change in force, in seconds."""
+"""Maximum time in which a connected guard must apply a change, in seconds."""
 ENDS_SOON_S = 14 * 86_400
-"""Seconds before its end at which a certificate must be renewed."""
+"""Time before its end at which a certificate must be renewed, in seconds."""
 MAX_ACTS = 1000
 """Maximum number of acts that may wait for the writer."""
 SECOND = 1_000_000
@@ -60,14 +60,14 @@ _SEE_LOG = "the server's log may say more"
 
 
 class Unprotected(Refused):
-    """A check of `doctor` that works, but with less protection than possible."""
+    """A checked part works, but with less protection than possible."""
 
     code = "unprotected"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`state`: ok, weak or fail."""
+    """A line of the result. `state`: ok, weak or fail."""
 
     name: str
     state: str
@@ -77,7 +77,7 @@ class Line:
 
 
 class DoctorBody(TypedDict):
-    """The result of each experiment, in order."""
+    """The result of each check, in order."""
 
     lines: list[Line]
 
@@ -89,7 +89,7 @@ async def doctor(call: Call) -> Reply:
 
 
 async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
-    """Run the experiments in order; return a line for each."""
+    """Run the checks in order; return a line for each."""
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, usual in EXPERIMENTS:
@@ -113,13 +113,13 @@ async def _perform(name: str, experiment: Callable[[], Awaitable[str]]) -> Line:
 
 @dataclass(slots=True)
 class _Visit:
-    """The act of the visit, by which every guard hears of a change that changes nothing."""
+    """The act of a run of `doctor`, which sends guards a message without effect, to measure the delay."""
 
     world: World
     caller: Caller
     request: str | None
     committed: tuple[int, int] | None = None
-    """the number of the message, and when it was durable"""
+    """the number of the message, and the time at which it was durable"""
 
     async def record(self) -> str:
         def visit(act: ledger.Act) -> int:
@@ -192,7 +192,7 @@ async def _data_folder(world: World) -> str:
 
 
 async def _hsm(world: World) -> str:
-    """Sign with each key that an authority has in the HSM."""
+    """Sign with each key of an authority in the HSM."""
     if (hsm := world.keys.hsm) is None:
         return "no HSM is configured: the keys of the certificate authorities are in the database, encrypted"
     count = await world.db.scan(lambda reader: check_hsm(reader, hsm, keys=world.keys))
@@ -214,7 +214,7 @@ def _certificates(world: World, reader: Reader) -> str:
 
 
 async def _public_url(world: World) -> str:
-    """Tokens and proofs must not travel in the clear, nor under a certificate that has ended."""
+    """Check that tokens and proofs are sent over TLS, with a certificate that has not ended."""
     url = urlsplit(world.config.public_url)
     if world.config.tls_cert:
         check_certificate(Path(world.config.tls_cert), world.now())
@@ -240,7 +240,7 @@ def check_certificate(path: Path, now: int) -> None:
 
 
 def _keys(world: World, reader: Reader) -> str:
-    """Open every sealed key anew, sign with the active ones, and verify with the published JWKS."""
+    """Decrypt every sealed key again, sign with the active keys, and verify with the published JWKS."""
     fresh = Keyring(world.keys.root)
     load_keys(fresh, reader)
     signed = 0
@@ -272,7 +272,7 @@ def _peps(world: World, reader: Reader) -> str:
 
 
 def _secrets(world: World, reader: Reader) -> str:
-    """Open the wrapping keys anew, unless the secrets are sealed."""
+    """Decrypt the wrapping keys again, unless the secrets are sealed."""
     status = secrets.read_status(reader)
     if status.is_sealed:
         words = "the secrets are sealed: no value can be read or written"
@@ -282,7 +282,9 @@ def _secrets(world: World, reader: Reader) -> str:
 
 
 def _words(world: World, reader: Reader) -> str:
-    """Report the agents that may state the words of their persons: a hijacked one could state any words."""
+    """Report the agents that may state the words of their persons: an agent under an attacker's control could
+    state any words.
+    """
     if names := registry.speakers(reader):
         words = f"{_shown(names)} may say what their persons asked of tasks that they start"
         raise Unprotected(words, hint="ostiary agent forbid-words NAME")
@@ -368,7 +370,7 @@ def _threats(world: World, reader: Reader) -> str:
 
 
 async def _queues(world: World) -> str:
-    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have lines of their own."""
+    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have their own lines."""
     acts, streams = world.writer.waiting, world.keep(Streams)
     problems = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
     if problems := problems + streams.troubles():
@@ -414,7 +416,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
 )
 
 DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
-"""Experiments that read the whole ledger and database, in place of those of the same name."""
+"""Checks that read the whole ledger and database, in place of the checks with the same name."""
 
 ROUTES = (
     Route(

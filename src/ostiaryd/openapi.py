@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the server, generated from its routes.
 
-Request and response schemas come from the types that the wires parse and render, refusals from the function that
-renders them in each protocol. Examples are composed from `EXAMPLES` by member name: one name has one example.
+Request and response schemas come from the types that the wires parse and render; refusals come from the function that
+renders them in each protocol. Examples are composed from `EXAMPLES` by member name: a name has one example.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ EXAMPLES: Schema = {
     "url": "https://hooks.example.com/ostiary",
     "why": "the key was published by mistake",
 }
-"""Example of each member by name; a member of another type than its example gets one by its type."""
+"""Example of each member by name. A member of another type than the example gets an example by its type."""
 
 DPOP, API_KEY, SETS = "dpop", "pepKey", "transmitter"
 SECURITY_SCHEMES: Schema = {
@@ -150,7 +150,9 @@ def _types(route: Route) -> Iterator[Any]:
 
 
 def _describe_page(page: PageBody, row: Schema) -> Schema:
-    """Return the schema of a page; a row that is too long has `cut`, the names of the members that were left out."""
+    """Return the schema of a page. In place of a row that is too long, a page has `cut`, the names of the
+    omitted members.
+    """
     cut = {"type": "object", "required": ["cut"], "properties": {"cut": {"type": "array", "items": {"type": "string"}}}}
     return {
         "type": "object",
@@ -231,7 +233,9 @@ def _responses(route: Route, describe: Describe, examples: _Examples) -> Schema:
 
 
 def _add_refusal(response: Schema, refusal: Refused, protocol: RouteProtocol, describe: Describe) -> None:
-    """Add a refusal to a response: the schema of its form, and itself as an example. A page has neither."""
+    """Add a refusal to a response: the schema of its form, and the refusal as an example. A response that is a
+    page in HTML has neither.
+    """
     answer = protocol.render(refusal)
     assert isinstance(answer.body, bytes)
     content = response.setdefault("content", {})
@@ -293,13 +297,13 @@ def _media(content: Content, describe: Describe, examples: _Examples) -> Schema:
 
 
 class _Examples:
-    """Examples of schemas."""
+    """Generates examples of schemas."""
 
     def __init__(self, components: Schema) -> None:
         self._components = components
 
     def of(self, schema: Schema, name: str = "", depth: int = 0) -> Any:
-        """Return a value that the schema accepts: `EXAMPLES` by member name, else the first by type."""
+        """Return a value that the schema accepts: the example by member name, otherwise a value by type."""
         if "$ref" in schema:
             return self.of(self._components[schema["$ref"].rpartition("/")[2]], name, depth)
         if "examples" in schema:
@@ -336,7 +340,9 @@ class _Examples:
         return None if "null" in kinds or schema else {}
 
     def _best(self, options: list[Schema], name: str) -> Schema:
-        """Return the option that the example of that name has the type of, else the first that is not null."""
+        """Return the option with the same type as the example of that name; without such an option, the first
+        that is not null.
+        """
         kind = None if isinstance(EXAMPLES.get(name), dict) else _TYPE_NAMES.get(type(EXAMPLES.get(name)))
         some = [one for one in options if one.get("type") != "null"] or options
         return next((one for one in some if kind is not None and one.get("type") == kind), some[0])

@@ -1,9 +1,9 @@
 """`ostiary recover`: ends the recovery of a database that has lost a part of its history.
 
 Runs on the server's machine: access to the data folder is the authority, since an administrator may have been revoked
-in the lost part. The server may run meanwhile. The lost part is not known in full, so nothing that was issued before
-remains valid: every token, declared task, open question, approval, consent, session, setup link and recovery code has
-ended, agents that the operator does not confirm are suspended, epochs are raised, and the keys that sign tokens and the
+in the lost part. The server may run meanwhile. Since the lost part is not known in full, nothing that was issued before
+remains valid. Every token, declared task, open question, approval, consent, session, setup link and recovery code ends.
+Agents that the operator does not confirm are suspended, epochs are raised, and the keys that sign tokens and the
 history are new.
 """
 
@@ -38,11 +38,11 @@ from ostiaryd.tokens.flows import end_all_consents
 from ostiaryd.trust.flows import end_all_logins
 
 EPOCH_STEP = 1_000_000
-"""Number by which epochs are raised: beyond any epoch of the lost part."""
+"""Number by which epochs are raised, above any epoch of the lost part."""
 WHY = "recovery from a lost history"
 MAX_NOTE_FILE = 1 << 20
 BATCH = 500
-"""Messages that are read from a spool folder for one act."""
+"""Number of messages from a spool folder that are read for one act."""
 
 
 def recover(
@@ -124,7 +124,7 @@ def _notes(content: bytes) -> Iterator[bytes]:
 
 
 async def replay_spool(world: World, folder: Path) -> Delivered:
-    """Compare the heads that the guards of a spool folder have heard, and replay the lost stops that they kept."""
+    """Compare the heads that the guards of a spool folder have received, and replay the lost stops that they stored."""
     replayed = unverified = count = 0
     files = _stop_files(folder)
     announcing = [line for file in files if file.suffix == ".stops" for line in _announcements(file)]
@@ -148,7 +148,7 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
 
 
 def _announcements(file: Path) -> Iterator[bytes]:
-    """The messages that announce new keys of the feed, which the database may have lost."""
+    """Yield the messages that announce new keys of the feed, which the database may have lost."""
     for line in file.read_bytes().splitlines():
         with suppress(Refused):
             if announced_keys(unverified_message(line)) is not None:
@@ -156,15 +156,18 @@ def _announcements(file: Path) -> Iterator[bytes]:
 
 
 def _stop_files(folder: Path) -> list[Path]:
-    """The files in which guards keep stops, below the `spool_dir` of guards or the folder of one resource in it."""
+    """Return the files in which guards store stops, below the `spool_dir` of guards or the folder of one
+    resource in it.
+    """
     paths = {*folder.iterdir(), *folder.glob("*/*")}
     return sorted(file for file in paths if file.suffix in (".head", ".stops"))
 
 
 def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
-    """End the recovery: a new history, in which nothing that was issued before stands. The history's id.
+    """End the recovery: begin a new history, in which nothing that was issued before is valid. Return the id of the
+    history.
 
-    Raises Conflict where there is no recovery, the number of agents is another one, or no administrator would be left.
+    Raises Conflict if there is no recovery, if the number of agents differs, or if no administrator would be left.
     """
     lost = ledger.list_losses(act.tx)
     if not lost:
@@ -197,7 +200,7 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
 def _confirmed(
     act: Act, active: list[tuple[AgentId, str]], confirm: list[str] | None, confirm_all: int | None
 ) -> set[AgentId]:
-    """The agents that go on. Raises NotFound, Conflict."""
+    """Return the agents that remain active. Raises NotFound, Conflict."""
     if confirm_all is not None:
         if confirm_all != len(active):
             raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="look at them, then confirm")
@@ -225,7 +228,7 @@ def describe(world: World, reader: Reader) -> dict[str, Any]:
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    """The description for people."""
+    """Return the description as text for people."""
     if not report["recovery"]:
         yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
     for loss in report["lost"]:

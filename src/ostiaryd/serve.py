@@ -141,9 +141,9 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
 
 
 MAX_REFUSALS = 16
-"""Refused handshakes whose entries wait to be written; of further ones there is no entry."""
+"""Maximum number of refused handshakes whose entries wait to be written; further refusals are not recorded."""
 GARBAGE = 500_000
-"""New objects that start a search for cycles though requests wait: each search reads all of them, about 1 µs each."""
+"""Number of new objects that start a garbage collection even under load: a collection takes about 1 µs per object."""
 
 
 def _port_of_last_start(config: Config, listener: str) -> int:
@@ -199,10 +199,10 @@ def _open_workload_api(world: World) -> GrpcServer | None:
 
 
 class _ServerState(uvicorn.server.ServerState):
-    """The state of uvicorn, with the server's time in the `Date` of each answer.
+    """The state of uvicorn, with the server's time in the `Date` of each response.
 
     uvicorn sets `Date` once per second by the wall clock. A client that is refused just after the time was confirmed
-    would then correct itself by a time that is no longer valid.
+    would then adjust its clock by a time that is no longer valid.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -221,11 +221,11 @@ class _ServerState(uvicorn.server.ServerState):
 
     @default_headers.setter
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Ignore the headers that uvicorn sets: `Date` is the only header of every answer."""
+        """Ignore the headers that uvicorn sets: `Date` is the only common header of responses."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which prints `ready` when the server answers."""
+    """The uvicorn server, which prints `ready` when it accepts requests."""
 
     def __init__(self, world: World, setup: str | None) -> None:
         self._setup = setup
@@ -260,7 +260,9 @@ class _Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Close idle connections beyond three quarters of the descriptors, ten times a second, and slow senders."""
+        """Close idle connections if more than three quarters of the descriptors are in use, and connections of
+        slow senders.
+        """
         opened = cast(Iterable[Protocol], self.server_state.connections)
         for one in descriptors.idle(opened, most=self._most_connections):
             one.transport.close()
@@ -306,7 +308,7 @@ class _Server(uvicorn.Server):
         return None
 
     def _note_refused_certificate(self, address: str, why: str) -> None:
-        """Leave the entry of a handshake that was refused, unless many wait to be left."""
+        """Record the entry of a refused handshake, unless `MAX_REFUSALS` entries wait to be written."""
         if len(self._refusals) < MAX_REFUSALS:
             task = asyncio.get_running_loop().create_task(self._leave_refusal(address, why))
             self._refusals.add(task)
