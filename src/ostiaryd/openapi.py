@@ -319,7 +319,11 @@ class _Examples:
             example = EXAMPLES[name]
             values = schema.get("additionalProperties")
             is_map_of_enum = isinstance(values, dict) and "enum" in values
-            if not isinstance(example, dict) or (
+            if isinstance(example, list):
+                items = schema.get("items", {})
+                if isinstance(example[0], dict) == ("$ref" in items or items.get("type") == "object"):
+                    return example
+            elif not isinstance(example, dict) or (
                 set(schema.get("required", ())) <= example.keys() and not is_map_of_enum
             ):
                 return example

@@ -59,6 +59,7 @@ def test_the_types_on_the_page_are_taken() -> None:
         "use_api",
         "answer",
         "consent",
+        "read_account_token",
         "read_secret",
         "write_secret",
         "list_secrets",
