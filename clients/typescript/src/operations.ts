@@ -242,7 +242,7 @@ export type AllowanceBody = {
   budgets: Balance[];
 };
 
-/** The sum of one argument of these tools. */
+/** A limit on the sum of one argument over all calls of these tools. */
 export type Amount = {
   kind: "amount";
   limit: string;
@@ -388,7 +388,7 @@ export type AuthoritiesBody = {
   authorities: AuthorityBody[];
 };
 
-/** An authority: its certificate in PEM, which is empty while it waits for one. */
+/** An authority with its certificate in PEM, which is empty while the authority waits for its certificate. */
 export type AuthorityBody = {
   active_from: number | null;
   authority_id: string;
@@ -407,7 +407,10 @@ export type AuthorityBody = {
   subject: string;
 };
 
-/** A revoked intermediate, and its replacement: null if it was not active, or its root is external. */
+/**
+ * A revoked intermediate and its replacement. The replacement is null if the intermediate was not active or its root
+ * is external.
+ */
 export type AuthorityRevocationBody = {
   active_from: number | null;
   authority_id: string;
@@ -610,7 +613,7 @@ export type CallRecord = {
   sources?: Source[];
 };
 
-/** Every call of these tools (none named: of all) is one unit. */
+/** A limit on the number of calls of these tools; of all tools if `tools` is empty. */
 export type Calls = {
   kind: "calls";
   limit: number;
@@ -629,8 +632,8 @@ export type CertificateBatch = {
 };
 
 /**
- * A certificate, as lists show it; `holder` is empty for the server itself. `state` is live, on_hold (a stop of the
- * kill switch concerns its holder), revoked or expired.
+ * A certificate in lists. `holder` is empty for the server itself. `state` is live, on_hold (a stop of the kill switch
+ * applies to its holder), revoked or expired.
  */
 export type CertificateBody = {
   authority: string;
@@ -650,7 +653,7 @@ export type CertificateBody = {
   thumbprint: string;
 };
 
-/** A certificate with its chain in PEM; `bundle` has the roots that clients trust. */
+/** A certificate with its chain in PEM. `bundle` has the roots that clients should trust. */
 export type CertificateDetail = {
   authority: string;
   bundle?: string;
@@ -679,7 +682,7 @@ export type CertificateRow = {
   thumbprint: string;
 };
 
-/** The reasons of a revocation that people and clients may state (RFC 5280 section 5.3.1). */
+/** The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1). */
 export type CertsModelCertificateReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
 
 /** The revocation of a certificate, or of an intermediate authority. */
@@ -875,7 +878,7 @@ export type DestinationBody = {
   template: string;
 };
 
-/** The answer to a device authorization request (RFC 8628 section 3.2). */
+/** The response to a device authorization request (RFC 8628 section 3.2). */
 export type DeviceBody = {
   device_code: string;
   expires_in: number;
@@ -903,7 +906,7 @@ export type DistrustedBody = {
   stream_ended: boolean;
 };
 
-/** The result of each experiment, in order. */
+/** The result of each check, in order. */
 export type DoctorBody = {
   lines: Line[];
 };
@@ -1121,18 +1124,18 @@ export type HolderBody = {
   since: number;
 };
 
-/** A name that a certificate is for. */
+/** An identifier: a DNS name or an IP address for which a certificate is requested. */
 export type IdentifierBody = {
   type: "dns" | "ip";
   value: string;
 };
 
-/** The certificate of the intermediate, and those above it up to the root, in PEM. */
+/** The certificate of the intermediate, followed by the certificates above it up to the root, in PEM. */
 export type Import = {
   chain: string;
 };
 
-/** A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root. */
+/** A pending intermediate, with its certificate request (PKCS #10) in PEM for the owner of the external root. */
 export type ImportBody = {
   active_from: number | null;
   authority_id: string;
@@ -1226,7 +1229,7 @@ export type InvitationBody = {
   uses: number;
 };
 
-/** A MAC key with its secret in base64url; it is shown once. */
+/** A MAC key with its secret in base64url, which is shown only once. */
 export type IssuedAcmeKey = {
   account: string | null;
   created_at: number;
@@ -1338,7 +1341,7 @@ export type LiftBody = {
   seq: number;
 };
 
-/** `state`: ok, weak or fail. */
+/** A line of the result. `state`: ok, weak or fail. */
 export type Line = {
   name: string;
   state: string;
@@ -1440,8 +1443,9 @@ export type NewAccountProvider = {
 };
 
 /**
- * A key for an agent or for a person. `profile` is that of its certificates; `names` are patterns of the names that
- * its account may order, such as `dns:*.example.com`; `days`: how long it may create its account.
+ * A request for a MAC key, for an agent or for a person. `profile` is the profile of the account's certificates.
+ * `names` are patterns of the names that the account may order, such as `dns:*.example.com`. `days` is the number of
+ * days within which the key can create its account.
  */
 export type NewAcmeKeyRequest = {
   agent?: string | null;
@@ -1506,7 +1510,7 @@ export type NewCatalogue = {
   was?: string | null;
 };
 
-/** A request for a certificate: `csr` in PEM, signed by the key that is certified. */
+/** A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key to certify. */
 export type NewCertificate = {
   csr: string;
   profile?: string;
@@ -1727,7 +1731,7 @@ export type NewTeam = {
   deputy?: string | null;
 };
 
-/** A trust domain to federate with: its name, and where it publishes its bundle. */
+/** A trust domain to federate with: its name, and the URL at which it publishes its bundle. */
 export type NewTrustDomain = {
   name: string;
   bundle_url: string;
@@ -1754,8 +1758,8 @@ export type NextRecord = {
 };
 
 /**
- * `points` (1 to 100) raise the risk of the agent and of its task; `says` explains it to a person, with no value of an
- * argument in it.
+ * A detector's finding about one event. `points` (1 to 100) raise the risk score of the agent and of its task. `says`
+ * explains the finding to a person, and contains no value of an argument.
  */
 export type Noticed = {
   detector: string;
@@ -1786,7 +1790,7 @@ export type OrderBody = {
   status: string;
 };
 
-/** The URLs of orders of an account. */
+/** The URLs of an account's orders. */
 export type OrdersBody = {
   orders: string[];
 };
@@ -1821,8 +1825,8 @@ export type PageAsked = {
 };
 
 /**
- * Words of one origin, which count for these kinds of arguments (bits, as KINDS has them). `classes`: the data classes
- * of the content, if its kind is LABEL.
+ * Words of one origin, which count for the kinds of arguments in `kinds` (bits, see KINDS). `classes`: the data
+ * classes of the content, if the kind is LABEL.
  */
 export type Part = [number, number, string, string[]];
 
@@ -1889,7 +1893,7 @@ export type PersonKeyBody = {
   revoked_at: number | null;
 };
 
-/** A person and the state that the person is in now. */
+/** A person with the new state. */
 export type PersonStateBody = {
   name: string;
   person_id: string;
@@ -2072,7 +2076,7 @@ export type PushBody = {
   subscriptions: SubscriptionBody[];
 };
 
-/** The answer to a pushed authorization request (RFC 9126 section 2.2). */
+/** The response to a pushed authorization request (RFC 9126 section 2.2). */
 export type PushedBody = {
   expires_in: number;
   request_uri: string;
@@ -2139,7 +2143,7 @@ export type RecordedReason = {
   message?: string;
 };
 
-/** A client; `digest` changes with its name, its redirect URIs or its keys, and then people consent again. */
+/** A client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent again. */
 export type RegisteredClientBody = {
   changed_at: number;
   client_id: string;
@@ -2156,7 +2160,7 @@ export type RegisteredClientBody = {
   used_at: number | null;
 };
 
-/** A registered client (RFC 7591 section 3.2.1): the following members, and all registered metadata. */
+/** A registered client (RFC 7591 section 3.2.1): these members, and all registered metadata. */
 export type RegistrationBody = {
   application_type: string;
   client_id: string;
@@ -2515,7 +2519,7 @@ export type SecretVersionBody = {
 
 /**
  * Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its executable, systemd
- * unit, cgroup (or a cgroup below it), and the UID of its Kubernetes pod.
+ * unit, cgroup (also a cgroup below it), and UID of its Kubernetes pod. None: any value.
  */
 export type Selectors = {
   uid?: number | null;
@@ -2549,7 +2553,7 @@ export type SetupLinkBody = {
   url: string;
 };
 
-/** The key that signs from now on. */
+/** The new signing key. */
 export type SigningKeyBody = {
   alg: string;
   kid: string;
@@ -2570,7 +2574,7 @@ export type Sought = {
   properties?: Record<string, unknown> | null;
 };
 
-/** A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of the output of `tool`. */
+/** A value of `argument` (a dotted path) equals the field `field` (a dotted path) in an earlier output of `tool`. */
 export type Source = [string, string, string];
 
 /** A record field from which an argument took values, and the number of tasks and agents that did so. */
@@ -2689,7 +2693,7 @@ export type SubscriptionBody = {
   subscription_id: string;
 };
 
-/** `why`: the reason, for the ledger. */
+/** `why`: the reason, which the ledger records. */
 export type Suspension = {
   why?: string;
 };
@@ -2872,7 +2876,7 @@ export type ToolUse = {
   untrusted: number;
 };
 
-/** A federated trust domain and the state of its bundle; `agents` are those whose workloads trust it. */
+/** A federated trust domain and the state of its bundle. `agents` are the agents whose workloads trust it. */
 export type TrustDomainBody = {
   agents: string[];
   authorities: number;
@@ -2963,7 +2967,7 @@ export type Verification = {
   state?: string | null;
 };
 
-/** A limit on the results of tools that handle a data class, as the guard reports them. */
+/** A limit on the amount of data of one data class that tools return, as the guard reports it. */
 export type Volume = {
   kind: "volume";
   limit: number;
@@ -3197,7 +3201,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Return when a certificate should be renewed (RFC 9773 section 4). */
+  /** Return the window in which a certificate should be renewed (RFC 9773 section 4). */
   "GET /acme/renewal-info/{id}": {
     path: {
       id: string;
@@ -3263,7 +3267,7 @@ export interface Operations {
     body: NewAcmeKeyRequest;
     answer: IssuedAcmeKey;
   };
-  /** List the MAC keys with their accounts, used and revoked ones too. */
+  /** List the MAC keys with their accounts, including used and revoked keys. */
   "GET /api/v1/acme/keys": {
     path: {};
     query: {
@@ -3380,7 +3384,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Register a workload of an agent: the processes that match all its selectors get SVIDs of the agent. */
+  /** Register a workload of an agent. Processes that match all its selectors get SVIDs of the agent. */
   "POST /api/v1/agents/{id}/workloads": {
     path: {
       id: string;
@@ -3820,21 +3824,21 @@ export interface Operations {
     body: undefined;
     answer: AuthoritiesBody;
   };
-  /** Create the root and the intermediate. The first certificate creates them as well, with the defaults. */
+  /** Create the root and the intermediate. Without this call, the first certificate creates them with default */
   "POST /api/v1/authorities": {
     path: {};
     query: {};
     body: NewAuthority;
     answer: AuthorityBody;
   };
-  /** Install the certificate of the requested intermediate, with the certificates above it. */
+  /** Install the certificate of the pending intermediate, with the certificates above it. */
   "POST /api/v1/authorities/import": {
     path: {};
     query: {};
     body: Import;
     answer: AuthorityBody;
   };
-  /** Create the key of an intermediate that an external root certifies, and return the request for its certificate. */
+  /** Create a pending intermediate for an external root to certify, and return its certificate request. */
   "POST /api/v1/authorities/request": {
     path: {};
     query: {};
@@ -3857,7 +3861,7 @@ export interface Operations {
     body: CertsWireAdminRevocation;
     answer: AuthorityRevocationBody;
   };
-  /** List certificates, the newest first: the caller's own, or all for callers that may read everything. */
+  /** List certificates, the newest first: all for callers that may read everything, otherwise those of the */
   "GET /api/v1/certificates": {
     path: {};
     query: {
@@ -3876,7 +3880,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Issue a certificate for a key whose possession the request proves; a policy decides. */
+  /** Issue a certificate for a key whose possession the request proves; policies decide. */
   "POST /api/v1/certificates": {
     path: {};
     query: {};
@@ -3890,7 +3894,7 @@ export interface Operations {
     body: CertificateBatch;
     answer: BatchBody;
   };
-  /** Show a certificate with its chain, for its holder, its owner, and readers of everything. */
+  /** Show a certificate with its chain. Permitted for its holder, the owner of its holder, and callers that */
   "GET /api/v1/certificates/{serial}": {
     path: {
       serial: string;
@@ -3908,14 +3912,14 @@ export interface Operations {
     body: CertsWireAdminRevocation;
     answer: CertificateBody;
   };
-  /** Make an initial access token, with which clients register themselves whatever the setting says. */
+  /** Create an initial access token, with which clients register even if registration is closed. */
   "POST /api/v1/client-invitations": {
     path: {};
     query: {};
     body: Invitation;
     answer: InvitationBody;
   };
-  /** List the OAuth clients, those of agents too; `state` selects one state. */
+  /** List the OAuth clients, agents included; `state` selects one state. */
   "GET /api/v1/clients": {
     path: {};
     query: {
@@ -4608,7 +4612,7 @@ export interface Operations {
     body: undefined;
     answer: EndedSessionsBody;
   };
-  /** Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored. */
+  /** Resume a suspended person, who can then sign in again. Ended sessions and consents are not restored. */
   "POST /api/v1/persons/{name}/resume": {
     path: {
       name: string;
@@ -5454,7 +5458,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove a threat list; its entries are not checked any more. */
+  /** Remove a threat list; its entries are no longer checked. */
   "DELETE /api/v1/threat-lists/{name}": {
     path: {
       name: string;
@@ -5486,7 +5490,7 @@ export interface Operations {
     body: undefined;
     answer: AnchorsBody;
   };
-  /** Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it. */
+  /** Add a trust domain, and fetch its bundle. An agent trusts it only after an administrator has allowed the */
   "POST /api/v1/trust-domains": {
     path: {};
     query: {};
@@ -5539,7 +5543,7 @@ export interface Operations {
     body: undefined;
     answer: TrustDomainBody;
   };
-  /** Let the workloads of an agent no longer trust a trust domain. */
+  /** Withdraw the trust of an agent's workloads in a trust domain. */
   "DELETE /api/v1/trust-domains/{name}/agents/{agent}": {
     path: {
       name: string;
@@ -5549,7 +5553,7 @@ export interface Operations {
     body: undefined;
     answer: TrustDomainBody;
   };
-  /** Fetch the bundle of a trust domain now; `failed` says why it could not be replaced. */
+  /** Fetch the bundle of a trust domain now. If the fetch fails, `failed` has the reason. */
   "POST /api/v1/trust-domains/{name}/refresh": {
     path: {
       name: string;
@@ -5625,7 +5629,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove a workload: its processes lose the SVIDs of the agent at once. */
+  /** Remove a workload. Its processes lose the SVIDs of the agent at once. */
   "DELETE /api/v1/workloads/{id}": {
     path: {
       id: string;
