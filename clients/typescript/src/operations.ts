@@ -3468,7 +3468,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Show the behaviour of an agent: granted scopes against used ones, its tools against those of its peers, and its */
+  /** Show the use of the scopes of an agent, its tools beside those of its peers, and its acts on each day. */
   "GET /api/v1/agents/{name}/behaviour": {
     path: {
       name: string;
@@ -3824,7 +3824,7 @@ export interface Operations {
     body: undefined;
     answer: AuthoritiesBody;
   };
-  /** Create the root and the intermediate. Without this call, the first certificate creates them with default */
+  /** Create the root and the intermediate. */
   "POST /api/v1/authorities": {
     path: {};
     query: {};
@@ -3861,7 +3861,7 @@ export interface Operations {
     body: CertsWireAdminRevocation;
     answer: AuthorityRevocationBody;
   };
-  /** List certificates, the newest first: all for callers that may read everything, otherwise those of the */
+  /** List certificates, the newest first. */
   "GET /api/v1/certificates": {
     path: {};
     query: {
@@ -3894,7 +3894,7 @@ export interface Operations {
     body: CertificateBatch;
     answer: BatchBody;
   };
-  /** Show a certificate with its chain. Permitted for its holder, the owner of its holder, and callers that */
+  /** Show a certificate with its chain. */
   "GET /api/v1/certificates/{serial}": {
     path: {
       serial: string;
@@ -5116,7 +5116,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show the calling person with the operations that roles permit, and restart the idle timeout of the */
+  /** Show the calling person with the permitted operations; restart the idle timeout of the session. */
   "GET /api/v1/session": {
     path: {};
     query: {};
@@ -5490,7 +5490,7 @@ export interface Operations {
     body: undefined;
     answer: AnchorsBody;
   };
-  /** Add a trust domain, and fetch its bundle. An agent trusts it only after an administrator has allowed the */
+  /** Add a trust domain, and fetch its bundle. */
   "POST /api/v1/trust-domains": {
     path: {};
     query: {};

@@ -396,8 +396,9 @@ async def list_orders(call: Call) -> Reply:
 
 
 async def change_key(call: Call) -> Reply:
-    """Replace the key of an account (RFC 8555 section 7.3.5). The new key signs a request inside a request that
-    the old key signs.
+    """Replace the key of an account (RFC 8555 section 7.3.5).
+
+    The new key signs a request inside a request that the old key signs.
     """
     request = await _verify(call)
 
@@ -422,8 +423,9 @@ async def change_key(call: Call) -> Reply:
 
 
 async def new_order(call: Call) -> Reply:
-    """Create an order (RFC 8555 section 7.4). The order can name a certificate that it replaces (RFC 9773
-    section 5).
+    """Create an order (RFC 8555 section 7.4).
+
+    The order can name a certificate that it replaces (RFC 9773 section 5).
     """
     request = await _verify(call)
 

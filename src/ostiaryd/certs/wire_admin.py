@@ -263,8 +263,9 @@ def read_csr(text: str) -> bytes:
 
 
 async def list_certificates(call: Call) -> Reply:
-    """List certificates, the newest first: all for callers that may read everything, otherwise those of the
-    caller, or of an own agent that `holder` names.
+    """List certificates, the newest first.
+
+    Callers that may read everything get all; others get their own, or those of an own agent that `holder` names.
     """
     named, now, caller = call.query_one("holder"), call.world.now(), call.caller
 
@@ -295,8 +296,9 @@ def _holder_id(reader: Reader, name: str) -> str:
 
 
 async def show_certificate(call: Call) -> Reply:
-    """Show a certificate with its chain. Permitted for its holder, the owner of its holder, and callers that
-    may read everything.
+    """Show a certificate with its chain.
+
+    Permitted for its holder, the owner of its holder, and callers that may read everything.
     """
     reader, now = call.world.db.read(), call.world.now()
     certificate = flows.find_certificate(reader, call.params["serial"], now=now)

@@ -110,8 +110,9 @@ async def list_authorities(call: Call) -> Reply:
 
 
 async def create_authority(call: Call) -> Reply:
-    """Create the root and the intermediate. Without this call, the first certificate creates them with default
-    settings.
+    """Create the root and the intermediate.
+
+    Without this call, the first certificate creates them with default settings.
     """
     new, config = call.json(NewAuthority), call.world.config
     async with new_keys(call.world, new.key_type or config.certificate_key_type) as keys:

@@ -78,8 +78,9 @@ async def show_own_bundle(call: Call) -> Reply:
 
 
 async def add_trust_domain(call: Call) -> Reply:
-    """Add a trust domain, and fetch its bundle. An agent trusts it only after an administrator has allowed the
-    agent to.
+    """Add a trust domain, and fetch its bundle.
+
+    An agent trusts it only after an administrator has allowed the agent to.
     """
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)

@@ -36,9 +36,7 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
     """Return the routes of the session. `all_routes` is a function that returns every route of the server."""
 
     async def show_session(call: Call) -> Reply:
-        """Show the calling person with the operations that roles permit, and restart the idle timeout of the
-        session.
-        """
+        """Show the calling person with the permitted operations; restart the idle timeout of the session."""
         caller, now = call.caller, call.world.now()
         if caller.kind != "person":
             raise Forbidden("only people have a session", hint="use the token of a person")

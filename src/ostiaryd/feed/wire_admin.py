@@ -136,8 +136,7 @@ async def flows(call: Call) -> Reply:
 
 
 async def show_behaviour(call: Call) -> Reply:
-    """Show the behaviour of an agent: granted scopes against used ones, its tools against those of its peers, and its
-    acts on each day.
+    """Show the use of the scopes of an agent, its tools beside those of its peers, and its acts on each day.
 
     A tool counts by the recent tasks that called it, as its guards reported them. Peers are the other agents of the
     same kind at the resource, of the 200 that were active last.
