@@ -20,14 +20,21 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.flows import live
 from ostiaryd.policy.flows.live import AREAS, LiveEntries
+from ostiaryd.policy.model.load import load
+from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, READ, AgentSpec, Caller
 from tests.support.api_fixtures import Client, register, send
 from tests.support.trust_fixtures import API, proof_of
 
 AGENT = Caller(kind="agent", id="ag_1", name="program", owner="pe_1", scopes=frozenset({READ}), token="tok")
+FORBID_STREAM = """
+@id("no-stream") forbid (principal, action == Ostiary::Action::"use_api", resource)
+when { resource.operation == "GET /api/v1/events" };
+"""
 Event = tuple[str, str, Any]
 """The id, the type and the data of an event."""
 
@@ -181,6 +188,17 @@ async def test_a_stream_hears_less_without_the_role_and_ends_with_the_session(wo
     await anext(stream)
     assert await anext(stream) == b":\n\n", "a heartbeat"
     is_live = False
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert world.keep(LiveEntries).count == 0
+
+
+async def test_a_policy_that_forbids_the_stream_ends_it_for_a_person(world: World) -> None:
+    stream = follow(world, await person(world, "sam"))
+    await anext(stream)
+    assert await anext(stream) == b":\n\n", "a heartbeat"
+    loaded = load(extend({"own.cedar": FORBID_STREAM}, ()))
+    await act(world, "policy.put", lambda act: policy.put(act, loaded, by=None))
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
     assert world.keep(LiveEntries).count == 0

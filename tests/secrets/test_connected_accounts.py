@@ -293,6 +293,7 @@ async def test_a_connection_that_the_provider_ended_is_broken_until_the_person_c
 ) -> None:
     await stage.connect()
     bot = await stage.agent()
+    token = (await token_of(bot)).json["data"]["access_token"]
     stage.upstream.end_grants()
     answer = await token_of(bot)
     assert (answer.status, "has ended the connection" in answer.json["errors"][0]) == (403, True)
@@ -303,6 +304,8 @@ async def test_a_connection_that_the_provider_ended_is_broken_until_the_person_c
     await stage.browser.get("/accounts")
     assert "until you connect the account again" in stage.browser.text
     await stage.connect()
+    await stage.settle()
+    assert stage.upstream.revoked == [token], "no end of the new connection would reach it"
     assert (await token_of(bot)).status == 200
     assert len(stage.accounts()) == 1
 

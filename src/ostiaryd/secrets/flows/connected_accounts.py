@@ -238,6 +238,7 @@ def connect_account(
             code="no_refresh_token",
         )
     if (broken := store.find(act.tx, person, provider.name)) is not None:
+        end_leases_of(act, broken, why="the account was connected again")
         store.delete(act.tx, broken.account_id)
     account = ConnectedAccount(
         account_id=act.new_id("ca"),
