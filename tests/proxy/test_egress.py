@@ -17,6 +17,7 @@ from harness.patience import eventually
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden
 from ostiary.proxy.egress.masking import MAX_SHOWN
+from ostiary.proxy.egress.server import MAX_PATH
 from ostiary.run.gate import Gate, Injection
 from ostiary.run.local import LocalServers
 from ostiary.run.plan import Plan
@@ -117,6 +118,12 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         (b"GET /botOSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "placeholder_in_path"),
         (b"GET /who?k=OSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "foreign_place"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: OSTIARY:none\r\n\r\n", "foreign_placeholder"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X: OSTIARY:api\r\n\r\n", "foreign_place"),
+        (b"POST /who HTTP/1.1\r\n" + host + b"Authorization: OSTIARY:api\r\nContent-Length: 11\r\n\r\nOSTIARY:api",
+         "foreign_place"),
+        (b"GET /%4fSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "placeholder_in_path"),
+        (b"GET /100% HTTP/1.1\r\n" + host + b"\r\n", "invalid_path"),
+        (b"GET /" + b"x" * MAX_PATH + b" HTTP/1.1\r\n" + host + b"\r\n", "path_too_long"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: " + VALUE.encode() + b"\r\n\r\n", "secret_sent"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: " + base64.b64encode(VALUE.encode()) + b"\r\n\r\n", "secret_sent"),
     ):  # fmt: skip
@@ -127,6 +134,23 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
     chunk = b"".join(b"1\r\n%c\r\n" % byte for byte in leaked) + b"0\r\n\r\n"
     assert b"secret_sent" in stage.raw(b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n" + chunk)
     assert [one for one in api.asked[before:] if one[1] != "/who" or one[3]] == []
+
+
+def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_searched(
+    stage: EgressStage, api: EgressApi
+) -> None:
+    headers = {"X_HTTP_Method_Override": "DELETE", "Accept_Encoding": "gzip", "Accept-Charset": "utf-16", "X_Mine": "1"}
+    assert stage.ask("/%77h%6F?a=%6f&b=%2f", headers=headers)[0] == 200
+    _, path, seen, _ = api.asked[-1]
+    assert path == "/who?a=%6f&b=%2f"
+    assert seen.keys().isdisjoint({"x_http_method_override", "accept_encoding", "accept-charset"})
+    assert (seen["x_mine"], seen["accept-encoding"]) == ("1", "identity")
+    stage.ask("/" + "x" * (MAX_PATH - 1))
+    assert api.asked[-1][1] == "/" + "x" * (MAX_PATH - 1)
+    entry = stage.live_server.entries(action="vault.inject", limit=1)[0]
+    assert entry["detail"]["path"] == api.asked[-1][1][:256]
+    status, _, text = stage.ask("/gzip")
+    assert (status, json.loads(text)["error"]) == (502, "compressed_answer")
 
 
 def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_the_run(stage: EgressStage) -> None:

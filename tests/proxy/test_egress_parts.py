@@ -24,7 +24,14 @@ from ostiary.protocol.destination import (
 from ostiary.protocol.errors import Invalid
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks
-from ostiary.proxy.egress.strictness import MAX_HEAD, Authority, check_framing, check_head, parse_authority
+from ostiary.proxy.egress.strictness import (
+    MAX_HEAD,
+    Authority,
+    check_framing,
+    check_head,
+    normalize_path,
+    parse_authority,
+)
 from ostiary.proxy.entrance import Rejected
 
 VALUE = 'sk-"c4n4ry/+<4711>'
@@ -175,10 +182,18 @@ def test_a_destination_sets_its_field_once() -> None:
     assert in_query.query == f"a=1&key={quote(VALUE, safe='')}".encode()
     in_body = sent.with_secrets([destination("body", "key")], secret_of)
     assert json.loads(in_body.body or b"") == {"a": 1, "key": VALUE}
-    for body in (None, b"[]", b"{", b"text"):
+    for body in (None, b"[]", b"{", b"text", b'{"a":' * 100_000):
         with pytest.raises(Rejected) as refusal:
             sent._replace(body=body).with_secrets([destination("body", "key")], secret_of)
         assert (refusal.value.status, refusal.value.code) == (415, "no_place_for_secret")
+
+
+def test_a_path_has_one_form() -> None:
+    assert normalize_path(b"/%61%2D%5f/%2f%C3%a4%7E%2e%25%3a") == b"/a-_/%2F%C3%A4~.%25%3A"
+    for wrong in (b"/%", b"/%4", b"/%4g", b"/%%41"):
+        with pytest.raises(Rejected) as refusal:
+            normalize_path(wrong)
+        assert (refusal.value.status, refusal.value.code) == (400, "invalid_path")
 
 
 @pytest.mark.parametrize("cut", range(1, 17))

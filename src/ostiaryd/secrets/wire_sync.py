@@ -108,6 +108,7 @@ async def _push(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) 
             changes.append(PathChange(path, Change.SKIPPED))
             continue
         try:
+            backends.check_still(world.db.read(), stored, None, now=world.now())
             changes.append(PathChange(path, await _write(backend, f"{target.path}{below}", value, is_dry=is_dry)))
         except Refused as refusal:
             changes.append(PathChange(path, Change.FAILED, refusal.message))

@@ -39,17 +39,23 @@ class OutgoingRequest(NamedTuple):
         """Return the request with the secrets of these destinations, to all of which the request goes, in place of
         placeholders and where the destinations say. Raises Rejected.
         """
-        kind = self.media_type
-        headers = [(name, _fill_header(name, value, secret_of)) for name, value in self.headers]
-        query = _fill(self.query, lambda name: quote(secret_of(name), safe=""))
-        body = None if self.body is None else fill_body(self.body, kind, secret_of)
+        filled = self._replace(
+            headers=[(name, _fill_header(name, value, secret_of)) for name, value in self.headers],
+            query=_fill(self.query, lambda name: quote(secret_of(name), safe="")),
+            body=None if self.body is None else fill_body(self.body, self.media_type, secret_of),
+        )
+        return filled.with_fields(destinations, secret_of)
+
+    def with_fields(self, destinations: Sequence[Destination], secret_of: Callable[[str], str]) -> OutgoingRequest:
+        """Return the request with the fields of these destinations. Raises Rejected for a body without a place."""
+        kind, headers, query, body = self.media_type, self.headers, self.query, self.body
         for one in destinations:
             rendered = "" if one.place is Place.PLACEHOLDER else one.render(secret_of(one.name))
             match one.place:
                 case Place.HEADER:
                     field = one.field.encode()
-                    headers = [(name, value) for name, value in headers if name.lower() != field.lower()]
-                    headers.append((field, rendered.encode()))
+                    others = [(name, value) for name, value in headers if name.lower() != field.lower()]
+                    headers = [*others, (field, rendered.encode())]
                 case Place.QUERY:
                     query = _set_parameter(query, one.field, rendered)
                 case Place.BODY:
@@ -138,7 +144,7 @@ def _set_member(body: bytes | None, media_type: bytes, field: str, value: str) -
         return _set_parameter(body, field, value)
     try:
         members = json.loads(body or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         members = None
     if not isinstance(members, dict) or not (media_type == b"application/json" or media_type.endswith(b"+json")):
         raise Rejected(

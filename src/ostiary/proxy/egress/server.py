@@ -30,7 +30,14 @@ from ostiary.proxy.egress.dialing import CHUNK, Dialer
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
 from ostiary.proxy.egress.masking import MaskedStream
 from ostiary.proxy.egress.secrets import SecretSource
-from ostiary.proxy.egress.strictness import MAX_HEAD, Authority, check_framing, check_head, parse_authority
+from ostiary.proxy.egress.strictness import (
+    MAX_HEAD,
+    Authority,
+    check_framing,
+    check_head,
+    normalize_path,
+    parse_authority,
+)
 from ostiary.proxy.egress.tools import METHODS, arguments_of
 from ostiary.proxy.entrance import HOP_BY_HOP, Headers, Listen, Rejected, has_dot_segments
 from ostiary.proxy.guarded import DROPPED
@@ -48,7 +55,7 @@ SILENCE_S = 0.05
 """seconds of silence after which the last few bytes of a part of an answer go on"""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _BARE = re.compile(rb"(?<!\r)\n")
-_NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"expect", b"if-range", b"proxy-connection"}
+_NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"accept-charset", b"a-im", b"expect", b"if-range", b"proxy-connection"}
 _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE")
 
 
@@ -266,7 +273,8 @@ class _Conversation:
         lower: Headers = [(name.lower(), value) for name, value in headers]
         check_framing(lower)
         at, is_tls, target = self._target(request.target, lower)
-        path, _, query = target.partition(b"?")
+        raw_path, _, query = target.partition(b"?")
+        path = normalize_path(raw_path)
         if has_dot_segments(path.decode("latin-1")) or b"#" in target:
             raise Rejected(
                 400, "invalid_path", "the path has a segment of dots, or a fragment", hint="resolve it before"
@@ -388,6 +396,9 @@ class _Conversation:
             raise _port_closed(at)
         for name, place in request.placeholders.items():
             _check_placeholder(name, place, exchange)
+            one = exchange.owned[name]
+            if one.field and name in request.with_fields([one], lambda _: "").placeholders:
+                raise _foreign_place(one)
         self._check_no_secret(request)
         gate, arguments = self._proxy.gate, arguments_of(request, exchange.host)
         verdict = await asyncio.to_thread(gate.decide, request.method.lower(), arguments)
@@ -407,7 +418,9 @@ class _Conversation:
         """Get the secret of a destination for a request. Raises Rejected."""
         if name in exchange.values:
             return
-        path, secrets = exchange.request.path.decode("ascii")[:MAX_PATH], self._proxy.secrets
+        path, secrets = exchange.request.path.decode("ascii"), self._proxy.secrets
+        if len(path) > MAX_PATH:
+            raise Rejected(414, "path_too_long", f"the path of a request with a secret has over {MAX_PATH} characters")
         injection = Injection(name, exchange.method, exchange.host, path, exchange.decided)
         try:
             if (value := secrets.known_secret(injection)) is None:
@@ -538,7 +551,7 @@ class _Conversation:
                     continue
                 case h11.Response():
                     status = event.status_code
-                    self._check_encoding(event)
+                    self._check_encoding(exchange, event)
                     await self._send_head(event)
                 case h11.Data():
                     data = bytes(event.data)
@@ -591,10 +604,13 @@ class _Conversation:
             await self._send_data(stream.show())
         return await upstream.read()
 
-    def _check_encoding(self, event: h11.Response) -> None:
-        """Check that the answer can be searched for secrets. Raises Rejected."""
+    def _check_encoding(self, exchange: _Exchange, event: h11.Response) -> None:
+        """Check that the answer can be searched for secrets, also for one that is used while it streams. Raises
+        Rejected.
+        """
         encodings = [value for name, value in event.headers if name == b"content-encoding"]
-        if self._proxy.secrets.masks.forms and any(value.lower() not in (b"identity", b"") for value in encodings):
+        can_have_secrets = bool(self._proxy.secrets.masks.forms or exchange.owned)
+        if can_have_secrets and any(value.lower() not in (b"identity", b"") for value in encodings):
             raise Rejected(
                 502,
                 "compressed_answer",
@@ -683,7 +699,7 @@ def _all(headers: Headers, field: bytes) -> list[bytes]:
 
 def _forwarded(headers: Headers) -> Headers:
     """Return the headers that go to the server: none of one connection, none that asks for a part or a compressed
-    answer, and no offer of extensions of WebSocket, which compress frames.
+    answer, and no offer of extensions of WebSocket, which compress frames. CGI and WSGI read `_` in a name as `-`.
     """
     listed = {
         one.strip().lower()
@@ -696,7 +712,9 @@ def _forwarded(headers: Headers) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name.lower() not in dropped and not name.lower().startswith(b"proxy-")
+        if name.lower() not in dropped
+        and name.lower().replace(b"_", b"-") not in _NOT_FORWARDED
+        and not name.lower().startswith(b"proxy-")
     ]
 
 
@@ -719,7 +737,12 @@ def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
             hint="ostiary egress list shows the origin of each secret",
         )
     if one.place not in (Place.PLACEHOLDER, place):
-        raise Rejected(403, "foreign_place", f"the secret of OSTIARY:{name} may stand in the {one.place.value} alone")
+        raise _foreign_place(one)
+
+
+def _foreign_place(one: Destination) -> Rejected:
+    where = f"the {one.place.value} `{one.field}`"
+    return Rejected(403, "foreign_place", f"the secret of OSTIARY:{one.name} may stand in {where} alone")
 
 
 def _port_closed(at: Authority) -> Rejected:

@@ -16,6 +16,8 @@ from ostiary.proxy.entrance import Headers, Rejected
 MAX_HEAD = 64 << 10
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#]+)(?::([0-9]{1,5}))?")
 
 
@@ -49,6 +51,20 @@ def check_head(head: bytes) -> None:
         raise _malformed("the request has both Content-Length and Transfer-Encoding")
     if b"transfer-encoding" in names and lines[0].endswith(b"1.0"):
         raise _malformed("HTTP/1.0 has no Transfer-Encoding")
+
+
+def normalize_path(path: bytes) -> bytes:
+    """Return a path in the form that policies and the server see: no character is escaped that needs no escape (RFC
+    3986 section 6.2.2). Raises Rejected for a `%` that escapes nothing.
+    """
+
+    def normalize(match: re.Match[bytes]) -> bytes:
+        if match[1] is None:
+            raise Rejected(400, "invalid_path", "the path has a `%` that escapes nothing", hint="write it as %25")
+        letter = bytes.fromhex(match[1].decode())
+        return letter if _UNRESERVED.fullmatch(letter) else match[0].upper()
+
+    return _ESCAPE.sub(normalize, path)
 
 
 def check_framing(headers: Headers) -> None:

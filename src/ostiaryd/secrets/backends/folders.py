@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ MAX_MEMBERS = 256
 SWAPS = 5
 """Replacements of a secret during one read, after which the read fails."""
 DATA = "..data"
+_THREADS = ThreadPoolExecutor(8, "ostiary-folders")
+"""threads of their own: a disk that hangs keeps them, and the server needs its other ones"""
 
 
 class _Folder:
@@ -108,7 +111,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     """Return the result of work in a thread. Raises BackendFailed if the disk is too slow."""
     try:
         async with asyncio.timeout(WITHIN_S):
-            return await asyncio.to_thread(work)
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
     except TimeoutError:
         raise BackendFailed(f"the folder takes longer than {WITHIN_S:g} s") from None
 
