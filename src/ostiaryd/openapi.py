@@ -317,14 +317,13 @@ class _Examples:
         kinds = kind if isinstance(kind, list) else [kind]
         if name in EXAMPLES and kinds[0] == _TYPE_NAMES.get(type(EXAMPLES[name])):
             example = EXAMPLES[name]
-            values = schema.get("additionalProperties")
+            items, values = schema.get("items", {}), schema.get("additionalProperties")
+            has_objects = "$ref" in items or items.get("type") == "object"
+            is_other_list = isinstance(example, list) and isinstance(example[0], dict) != has_objects
             is_map_of_enum = isinstance(values, dict) and "enum" in values
-            if isinstance(example, list):
-                items = schema.get("items", {})
-                if isinstance(example[0], dict) == ("$ref" in items or items.get("type") == "object"):
-                    return example
-            elif not isinstance(example, dict) or (
-                set(schema.get("required", ())) <= example.keys() and not is_map_of_enum
+            if not is_other_list and (
+                not isinstance(example, dict)
+                or (set(schema.get("required", ())) <= example.keys() and not is_map_of_enum)
             ):
                 return example
         match kinds[0]:
