@@ -155,6 +155,7 @@ def test_the_client_reads_health_and_seal_and_lists_the_mounts(vault: VaultStage
     assert set(client.sys.list_mounted_secrets_engines()["data"]) == {
         "database/",
         "kv/",
+        "oauth/",
         "secret/",
         "transit/",
     }

@@ -443,8 +443,9 @@ class _Conversation:
     # --- the server
 
     async def _serve(self, exchange: _Exchange) -> bool:
-        """Carry an exchange, which ends at once if the agent is stopped. In mode `watch`, one that has no secrets goes
-        on. Raises Rejected, OSError.
+        """Carry an exchange, which ends at once if the agent is stopped; in mode `watch` only if it has secrets.
+
+        Raises Rejected, OSError.
         """
         gate, verdict = self._proxy.gate, exchange.verdict
         if verdict is None or not (gate.enforces or exchange.owned):
@@ -605,9 +606,7 @@ class _Conversation:
         return await upstream.read()
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response) -> None:
-        """Check that the answer can be searched for secrets, also for one that is used while it streams. Raises
-        Rejected.
-        """
+        """Check that the answer can be searched for secrets, also of a stream. Raises Rejected."""
         encodings = [value for name, value in event.headers if name == b"content-encoding"]
         can_have_secrets = bool(self._proxy.secrets.masks.forms or exchange.owned)
         if can_have_secrets and any(value.lower() not in (b"identity", b"") for value in encodings):

@@ -40,7 +40,7 @@ class SecretUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Annotated[str, Meta(max_length=256)]
     destination: Annotated[str, Meta(max_length=64)]
-    method: Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]{0,31}\Z")]
+    method: Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]{0,31}\Z", examples=["POST"])]
     host: Annotated[str, Meta(max_length=253)]
     path: Annotated[str, Meta(max_length=2048)]
 
