@@ -30,6 +30,7 @@ _SIGNS = (
         "TIME",
     ),
     (re.compile(r"\d+(?:[,.]\d+)*"), "#"),
+    (re.compile(r"\w*…"), "…"),  # where a label is cut depends on the digits in it
 )
 
 

@@ -638,7 +638,7 @@ async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None
     "given",
     [
         "https://evil.example/", "//evil.example", "/\\evil.example", "/authorize/../../x", "/authorize\r\nx: y",
-        "/account#x", "/account?a=b c", "javascript:alert(1)", "/accounts", "account", "/token", "/authorize?x=\\",
+        "/account#x", "/account?a=b c", "javascript:alert(1)", "/accountx", "account", "/token", "/authorize?x=\\",
         "/authorize?" + "a" * 4096,
         "/console/",
         "/console/../token",
@@ -656,6 +656,7 @@ def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
         "/authorize?client_id=a&request_uri=urn:x",
         "/device",
         "/account",
+        "/accounts",
         "/consents",
         "/logout?x=%0a",
         "/console/agents/a:b?x=1",

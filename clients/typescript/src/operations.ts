@@ -749,7 +749,7 @@ export type ClientSecretsBody = {
   secrets: ClientSecret[];
 };
 
-/** State of a client: `pending` waits for a person's approval, `active` may act, `stopped` was stopped by a person. */
+/** State of a client: `pending` waits for a person's approval, `active` may act, a person `stopped` it. */
 export type ClientState = "active" | "pending" | "stopped";
 
 /** State of the clock: times in seconds since the epoch, difference in seconds. */

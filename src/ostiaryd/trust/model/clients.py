@@ -64,9 +64,7 @@ _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 class ClientKind(StrEnum):
-    """Class of registration: an agent that an administrator registered, a metadata document, or a registration
-    at `/register`.
-    """
+    """Class of registration: an agent by an administrator, a metadata document, or a registration at `/register`."""
 
     AGENT = "agent"
     DOCUMENT = "document"
@@ -78,9 +76,7 @@ BearerClass = Literal["document", "dynamic"]
 
 
 class ClientState(StrEnum):
-    """State of a client: `pending` waits for a person's approval, `active` may act, `stopped` was stopped by a
-    person.
-    """
+    """State of a client: `pending` waits for a person's approval, `active` may act, a person `stopped` it."""
 
     PENDING = "pending"
     ACTIVE = "active"
