@@ -5743,7 +5743,7 @@ export interface Operations {
     body: undefined;
     answer: LiveBody;
   };
-  /** Redirect the browser to a SAML identity provider. */
+  /** Send the browser to a SAML identity provider. */
   "GET /login/saml/{provider}": {
     path: {
       provider: string;
@@ -5758,7 +5758,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Redirect the browser to an OpenID provider. */
+  /** Send the browser to an OpenID provider. */
   "GET /login/with/{provider}": {
     path: {
       provider: string;

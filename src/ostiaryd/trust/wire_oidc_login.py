@@ -116,7 +116,7 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
 
 
 async def begin_login(call: Call) -> Reply:
-    """Redirect the browser to an OpenID provider.
+    """Send the browser to an OpenID provider.
 
     `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
     """

@@ -71,7 +71,7 @@ async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
 
 
 async def begin_login(call: Call) -> Reply:
-    """Redirect the browser to a SAML identity provider.
+    """Send the browser to a SAML identity provider.
 
     `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
     """
