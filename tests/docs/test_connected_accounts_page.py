@@ -64,7 +64,7 @@ def confirm(url: str, home: str) -> str:
 
 
 def is_live(issuer: str, token: str) -> bool:
-    """Whether the provider takes an access token."""
+    """Return whether the provider accepts an access token."""
     answer = httpx2.post(f"{issuer}/token/introspection", data={"token": token}, headers={"authorization": BASIC})
     assert answer.status_code == 200, answer.text
     return bool(answer.json()["active"])
