@@ -271,6 +271,7 @@ def build_app(world: World) -> Starlette:
         if route.is_cross_origin:
             methods.setdefault(route.path, set()).add(route.method)
     routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
+    router = SegmentRouter(routes)
 
     forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
 
@@ -284,7 +285,8 @@ def build_app(world: World) -> Starlette:
         """Return 404 in the form of the admin API, or 405 in the form of the route; `Allow` lists the methods
         of the route (RFC 9110 section 15.5.6).
         """
-        ways = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
+        compared = router.list_routes(request.scope["path"])
+        ways = [route for route in compared if route.matches(request.scope)[0] != Match.NONE]
         allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
         headers = {"x-request-id": request_id_of(request.headers.raw, world)}
         if not allowed:
@@ -295,7 +297,7 @@ def build_app(world: World) -> Starlette:
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
     app = Starlette(exception_handlers=handlers)
-    app.router = SegmentRouter(routes)
+    app.router = router
     return app
 
 

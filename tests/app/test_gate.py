@@ -92,6 +92,7 @@ async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(w
     other = await send(build_app(world), "DELETE", "/api/v1/persons")
     assert (other.status, other.error, other.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, POST")
     assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "POST"
+    assert (await send(build_app(world), "GET", "/openapi.json\n")).status == 404, "no route has a line end"
 
 
 async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(world: World) -> None:

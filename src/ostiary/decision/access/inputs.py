@@ -34,7 +34,7 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     now: int
     ready: ReadyTool | None
-    """Return the tool from the catalogue; None for an unknown tool."""
+    """Tool of the catalogue; None for an unknown tool."""
 
     @property
     def reads_memory(self) -> bool:

@@ -22,7 +22,6 @@ MAX_PEERS = 200
 DAY = 86_400_000_000
 DAYS = 14
 MAX_ACTS = 2000
-SECOND = 1_000_000
 
 
 class ScopeUse(TypedDict):

@@ -136,7 +136,7 @@ _BY_PAGE = {
 
 class GuardedRow(NamedTuple):
     name: str
-    """Return kind and key, as in entries: `agent ag_...`"""
+    """Kind and key, as in entries: `agent ag_...`"""
     digest: str
     agent: str
 

@@ -12,7 +12,8 @@ class _Node:
     """Routes whose paths can begin with the segments that lead to this node, and the nodes of one segment more."""
 
     def __init__(self, routes: Sequence[tuple[list[str], Route]], depth: int = 0) -> None:
-        self.router = Router([route for place, route in routes if len(place) <= depth], redirect_slashes=False)
+        self.routes = [route for place, route in routes if len(place) <= depth]
+        self.router = Router(self.routes, redirect_slashes=False)
         self.children = {
             segment: _Node(
                 [(place, route) for place, route in routes if place[depth:][:1] in ([], [segment])], depth + 1
@@ -39,12 +40,19 @@ class SegmentRouter(Router):
         if scope["type"] != "http":
             await super().app(scope, receive, send)
             return
+        await self._find_node(scope["path"]).router.app(scope, receive, send)
+
+    def list_routes(self, path: str) -> list[Route]:
+        """Return the routes with which a request for a path is compared."""
+        return self._find_node(path).routes
+
+    def _find_node(self, path: str) -> _Node:
         node = self._root
-        for segment in scope["path"].split("/")[1:]:
+        for segment in path.split("/")[1:]:
             if segment not in node.children:
                 break
             node = node.children[segment]
-        await node.router.app(scope, receive, send)
+        return node
 
 
 def _place_of(path: str) -> list[str]:

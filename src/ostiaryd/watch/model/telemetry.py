@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,63}")
 _MOST_TOKENS = 1 << 40
 
 Look = Callable[[str], tuple[str, int] | None]
-"""Return the name and points of the threat list that has a host or indicator of a text; None if no list has."""
+"""A function of a text: the name and points of the threat list that has a host or indicator of it, or None."""
 
 
 class Activity(msgspec.Struct, frozen=True):
