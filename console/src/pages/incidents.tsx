@@ -14,7 +14,7 @@ import { type Incident, whileLive } from "../queries";
 import { useMay } from "../session";
 
 interface IncidentDetail extends Incident {
-  findings: { finding_id: string; at: number; detector: string; points: number; says: string }[];
+  findings: { finding_id: string; at: number; detector: string; points: number; says: string; entries: number[] }[];
   acts: { at: number; response: string; outcome: string; says: string; policies: string[] }[];
   blast: {
     touched: { resource: string; tool: string; allowed: number; denied: number; data_classes: string[] }[];
@@ -131,7 +131,7 @@ export function IncidentPage() {
         <button onClick={() => download(`${one.incident_id}.json`, "application/json", JSON.stringify(one, null, 2))}>
           Export JSON
         </button>
-        {may("GET /audit/{index}/proof") && may("GET /findings") && (
+        {may("GET /audit/{index}/proof") && may("GET /audit") && (
           <button disabled={bundle.isPending} onClick={() => bundle.mutate(one)}>
             {bundle.isPending ? "Verifying…" : "Export signed bundle"}
           </button>

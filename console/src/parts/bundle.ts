@@ -3,8 +3,6 @@
 import { get } from "../api";
 import { type Receipt, verifyEntry } from "../ledger";
 
-const MAX_RECEIPTS = 200;
-
 interface Entry {
   index: number;
   object?: string;
@@ -13,18 +11,17 @@ interface Entry {
 interface Incident {
   incident_id: string;
   agent_id: string;
+  opened_at: number;
+  findings: { entries: number[] }[];
 }
 
 /** Return the indexes of entries about an incident: its own acts, and the entries on which its findings rest. */
-async function findEntries({ incident_id, agent_id }: Incident): Promise<number[]> {
-  const [acts, done, findings] = await Promise.all([
-    get<{ entries: Entry[] }>("/audit", { agent: agent_id, limit: 1000 }),
-    get<{ entries: Entry[] }>("/audit", { about: agent_id, limit: 1000 }),
-    get<{ findings: { incident: string | null; entries: number[] }[] }>("/findings", { agent: agent_id, limit: 200 }),
-  ]);
-  const own = [...acts.entries, ...done.entries].filter((entry) => entry.object === incident_id).map((entry) => entry.index);
-  const found = findings.findings.filter((one) => one.incident === incident_id).flatMap((one) => one.entries);
-  return [...new Set([...own, ...found])].sort((a, b) => a - b).slice(0, MAX_RECEIPTS);
+async function findEntries({ incident_id, agent_id, opened_at, findings }: Incident): Promise<number[]> {
+  const since = Math.floor(opened_at * 1e6);
+  const pages = await Promise.all(["agent", "about"].map((filter) => get<{ entries: Entry[] }>("/audit", { [filter]: agent_id, since, limit: 1000 })));
+  const own = pages.flatMap((page) => page.entries).filter((entry) => entry.object === incident_id);
+  const found = findings.flatMap((one) => one.entries);
+  return [...new Set([...own.map((entry) => entry.index), ...found])].sort((a, b) => a - b);
 }
 
 /** Return the bundle as text. Each receipt is verified in this browser first. Throws Unproved. */
