@@ -12,6 +12,7 @@ from harness.live_server import TOOLS, ServerFixture, authenticate, is_allowed, 
 from harness.patience import eventually
 from ostiary.guard import Guard
 from tests.support.chromium import Chromium, chromium
+from tests.support.cli import run
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import FILES, People, live_server, people
 from tests.support.pictures import examine_page
@@ -151,7 +152,7 @@ def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium
             assert server.api("GET", "/agents/writer")["state"] == "decommissioned"
 
 
-def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: Chromium, tmp_path: Path) -> None:
     site = enter_console(live_server, chromium, "dora", "administrator")
     ends = {"Release the agent": "active", "Release to reading": "active", "Decommission the agent": "decommissioned"}
     for verb, state in ends.items():
@@ -179,6 +180,7 @@ def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: 
             chromium.click("text=Take it")
             confirm(chromium, "Take it", "I look at it")
             chromium.wait_for("dd:has-text('dora')")
+            _check_bundle(tmp_path / "bundle.json", chromium.download("text=Export signed bundle"), incident)
         chromium.click(f"text={verb}")
         confirm(chromium, verb, "I know why")
         chromium.wait_for("body:not(:has(.page-head button.danger))")
@@ -195,6 +197,16 @@ def _open_question(chromium: Chromium, site: str, ask: Callable[[], bool]) -> No
     chromium.goto(f"{site}/console/approvals")
     chromium.click("[aria-label=Waiting] a")
     chromium.wait_for(".answer-bar")
+
+
+def _check_bundle(path: Path, text: str, incident: str) -> None:
+    """Check that the bundle of an incident proves that it was opened and taken."""
+    path.write_text(text)
+    bundle = json.loads(text)
+    entries = [json.loads(one["entry"]) for one in bundle["receipts"]]
+    assert {"incident.open", "incident.take"} <= {one["action"] for one in entries if one["object"] == incident}
+    checked = run("audit", "check", path, "--key", bundle["key"], "--json").json
+    assert checked["indexes"] == [one["index"] for one in bundle["receipts"]]
 
 
 def _act(chromium: Chromium, verb: str, state: str) -> None:

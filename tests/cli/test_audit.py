@@ -121,6 +121,22 @@ def test_a_receipt_is_checked_without_the_server(ostiary: Commands, busy: str, t
     assert (false.code, "false" in false.out) == (5, True)
 
 
+def test_a_bundle_is_false_if_one_of_its_receipts_is(ostiary: Commands, busy: str, tmp_path: Path) -> None:
+    indexes = [entry["index"] for entry in ostiary.json("audit", "search", "--agent", busy)[:2]]
+    receipts = [ostiary.json("audit", "prove", index) for index in indexes]
+    bundle, key = (
+        tmp_path / "bundle",
+        next(one["kid"] for one in ostiary.json("keys", "list") if one["use"] == "ledger"),
+    )
+    bundle.write_text(json.dumps({"receipts": receipts}))
+    assert run("audit", "check", bundle, "--key", key, "--json").json["indexes"] == indexes
+    bundle.write_text(json.dumps({"receipts": [receipts[0], receipts[1] | {"entry": receipts[0]["entry"]}]}))
+    false = run("audit", "check", bundle, "--key", key, "--json")
+    assert (false.code, json.loads(false.out)["message"].partition(":")[0]) == (5, "receipt 2 of 2")
+    bundle.write_text('{"receipts": []}')
+    assert run("audit", "check", bundle, "--key", key).code not in (0, 5)
+
+
 @pytest.fixture
 def exported(ostiary: Commands, busy: str, tmp_path: Path) -> Path:
     folder = tmp_path / "export"
