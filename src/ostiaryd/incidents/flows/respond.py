@@ -70,8 +70,9 @@ def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     """Carry out the responses of the playbooks to this finding; return the incident, if there is one.
 
-    1. The playbooks propose responses. 2. If there are any, or a playbook failed, an incident is opened or continued.
-    3. Each response that is not in effect yet is carried out, the strongest first, within the limits.
+    1. The playbooks propose responses. 2. If there are any, a playbook failed, or the read of a canary secret has
+    quarantined the agent, an incident is opened or continued. 3. Each response that is not in effect yet is carried
+    out, the strongest first, within the limits.
     """
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None

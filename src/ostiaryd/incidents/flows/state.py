@@ -164,7 +164,7 @@ class StateCheck:
 
 
 def state_check(world: World) -> StateCheck:
-    """Return the check of this server, which is kept in memory."""
+    """Return a new check, for `World.keep`."""
     return StateCheck(world.keys)
 
 
