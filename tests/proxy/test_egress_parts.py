@@ -22,10 +22,10 @@ from ostiary.protocol.destination import (
     parse_origin,
 )
 from ostiary.protocol.errors import Invalid
+from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks
 from ostiary.proxy.egress.strictness import (
-    MAX_HEAD,
     Authority,
     check_framing,
     check_head,

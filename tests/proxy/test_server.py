@@ -331,3 +331,12 @@ def test_a_server_that_is_not_there_is_said(shows: Shows) -> None:
     with proxying(f"http://127.0.0.1:{port}", shows) as base:
         answer = httpx2.get(base, timeout=PATIENCE_S)
     assert (answer.status_code, answer.json()["error"]) == (502, "upstream_failed")
+
+
+def test_a_stop_ends_the_connections_of_clients_that_say_nothing(shows: Shows) -> None:
+    with proxying("http://127.0.0.1:9", shows) as base:
+        _, port = base.removeprefix("http://").partition("/")[0].split(":")
+        client = socket.create_connection(("127.0.0.1", int(port)), PATIENCE_S)
+        assert b" 404 " in raw(base, b"GET /wrong HTTP/1.1\r\nHost: HOST\r\n\r\n")  # the client before it is accepted
+    with client:
+        assert client.recv(1) == b""

@@ -8,92 +8,47 @@ client mistakes a part for the whole.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import h11
 import httpx2
-import msgspec
 
-from ostiary.proxy.entrance import Entrance, Headers, Rejected, has_body
+from ostiary.proxy.connections import CHUNK, ClientConnection, Connections, render_refusal
+from ostiary.proxy.entrance import Entrance, Headers, Listen, Rejected, has_body
 from ostiary.proxy.upstream import MAX_BODY, Body, Upstream, too_large
 
-log = logging.getLogger("ostiary.proxy")
-
 MAX_CONNECTIONS = 256
-MAX_HEAD = 64 << 10
-"""Maximum size of a request line and its headers, in bytes."""
 IDLE_S = 75.0
 """Maximum time, in seconds, that a client may take to send the head of its next request."""
 BODY_S = 60.0
 """Maximum time, in seconds, that a client may take to send the next part of a body."""
-CHUNK = 64 << 10
 
 
 async def serve(entrance: Entrance, upstream: Upstream, *, ready: Callable[[Entrance], None]) -> None:
     """Serve until cancelled. `ready` is called with the entrance, which has the actual port. Raises OSError."""
     proxy = _Proxy(entrance, upstream)
-    listen = entrance.listen
-    if listen.socket is not None:
-        before = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(proxy.meet, listen.socket, limit=CHUNK)
-        finally:
-            os.umask(before)
-    else:
-        server = await asyncio.start_server(proxy.meet, listen.host, listen.port, limit=CHUNK)
-        port = server.sockets[0].getsockname()[1]
-        proxy.entrance = replace(entrance, listen=replace(listen, port=port))
-    try:
-        async with server:
-            ready(proxy.entrance)
-            await server.serve_forever()
-    finally:
-        await proxy.close()
-        if listen.socket is not None:
-            listen.socket.unlink(missing_ok=True)
+
+    def start(listen: Listen) -> None:
+        proxy.entrance = replace(entrance, listen=listen)
+        ready(proxy.entrance)
+
+    connections = Connections(partial(_Conversation, proxy), most=MAX_CONNECTIONS)
+    await connections.serve(entrance.listen, ready=start)
 
 
+@dataclass(slots=True)
 class _Proxy:
-    def __init__(self, entrance: Entrance, upstream: Upstream) -> None:
-        self.entrance, self.upstream = entrance, upstream
-        self._tasks = set[asyncio.Task[None]]()
-
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection from beginning to end."""
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._tasks) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._tasks.add(task)
-        try:
-            await _Conversation(self, reader, writer).run()
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            writer.transport.abort()  # the client has gone or says nothing, or the proxy ends
-        except Exception:
-            log.exception("a connection failed")
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    entrance: Entrance
+    upstream: Upstream
 
 
-class _Conversation:
-    """The requests and responses of one client connection."""
-
+class _Conversation(ClientConnection):
     def __init__(self, proxy: _Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._proxy, self._reader, self._writer = proxy, reader, writer
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        super().__init__(reader, writer)
+        self._proxy = proxy
         self._all_came = asyncio.Event()
         """set when the current request has been read completely"""
 
@@ -171,8 +126,7 @@ class _Conversation:
     async def _reject(self, refusal: Rejected) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionAbortedError("the answer had begun") from refusal
-        members = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
-        body = msgspec.json.encode({name: value for name, value in members.items() if value})
+        body = render_refusal(refusal)
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         headers += [("retry-after", "1")] if refusal.status == 503 else []
         await self._send(h11.Response(status_code=refusal.status, headers=headers))
@@ -203,14 +157,3 @@ class _Conversation:
             return bytes(event.data)
         self._all_came.set()
         return b""
-
-    async def _event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(CHUNK))
-        return event
-
-    async def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data:
-            self._writer.write(data)
-            await self._writer.drain()

@@ -13,11 +13,11 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from ostiary.protocol.denied_networks import is_private, is_public
+from ostiary.proxy.connections import CHUNK
 from ostiary.proxy.egress.strictness import Authority
 from ostiary.proxy.entrance import Rejected
 
 CONNECT_S = 10.0
-CHUNK = 64 << 10
 MAX_ADDRESSES = 4
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

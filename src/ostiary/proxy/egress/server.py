@@ -10,28 +10,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 
 import h11
-import msgspec
 
 from ostiary.guard import Call, Withheld
 from ostiary.protocol.destination import HTTP_PORT, HTTPS_PORT, Destination, Place
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
+from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connections, render_refusal
 from ostiary.proxy.egress.authority import RunAuthority
-from ostiary.proxy.egress.dialing import CHUNK, Dialer
+from ostiary.proxy.egress.dialing import Dialer
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
 from ostiary.proxy.egress.masking import MaskedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
-    MAX_HEAD,
     Authority,
     check_framing,
     check_head,
@@ -42,8 +40,6 @@ from ostiary.proxy.egress.tools import METHODS, arguments_of
 from ostiary.proxy.entrance import HOP_BY_HOP, Headers, Listen, Rejected, has_dot_segments
 from ostiary.proxy.guarded import DROPPED
 from ostiary.run.gate import Gate, Injection, Verdict
-
-log = logging.getLogger("ostiary.proxy")
 
 MAX_CONNECTIONS = 512
 MAX_PATH = 2048
@@ -76,50 +72,16 @@ class EgressProxy:
         self.alarm = alarm
         self.open_origins: Collection[Authority] = ()
         self._expected = b"Basic " + base64.b64encode(f"ostiary:{capability}".encode())
-        self._tasks = set[asyncio.Task[None]]()
 
     def admits(self, headers: Headers) -> bool:
         """Return whether a request of a connection has the password of the run."""
         shown = [value for name, value in headers if name == b"proxy-authorization"]
         return len(shown) == 1 and hmac.compare_digest(shown[0], self._expected)
 
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection from beginning to end."""
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._tasks) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._tasks.add(task)
-        try:
-            await _Conversation(self, reader, writer).run()
-        except (OSError, TimeoutError, asyncio.CancelledError, h11.LocalProtocolError) as error:
-            log.debug("a connection broke off: %s", error)
-            writer.transport.abort()
-        except Exception:
-            log.exception("a connection failed")
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def close(self) -> None:
-        """End all connections."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
 
 async def serve_egress(proxy: EgressProxy, listen: Listen, *, ready: Callable[[Listen], None]) -> None:
     """Serve until cancelled; `ready` is called with the address."""
-    server = await asyncio.start_server(proxy.meet, listen.host, listen.port, limit=CHUNK)
-    try:
-        async with server:
-            ready(replace(listen, port=server.sockets[0].getsockname()[1]))
-            await server.serve_forever()
-    finally:
-        await proxy.close()
+    await Connections(partial(_Conversation, proxy), most=MAX_CONNECTIONS).serve(listen, ready=ready)
 
 
 class _Upstream:
@@ -176,12 +138,14 @@ class _Exchange:
         return any(one.private for one in self.owned.values())
 
 
-class _Conversation:
+class _Conversation(ClientConnection):
     """The conversation with the program on one connection."""
 
+    ends = (OSError, h11.LocalProtocolError)
+
     def __init__(self, proxy: EgressProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._proxy, self._reader, self._writer = proxy, reader, writer
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        super().__init__(reader, writer)
+        self._proxy = proxy
         self._tunnel: Authority | None = None
         self._upstream: _Upstream | None = None
         self._is_head = False
@@ -337,23 +301,11 @@ class _Conversation:
             raise Rejected(400, "malformed", f"the body is malformed: {error}") from None
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
-    async def _event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(CHUNK))
-        return event
-
-    async def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data:
-            self._writer.write(data)
-            await self._writer.drain()
-
     async def _reject(self, refusal: Rejected) -> None:
         """Answer with a refusal, in JSON and in the reason phrase, which programs show for a CONNECT."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionAbortedError("the answer had begun") from refusal
-        members = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
-        body = msgspec.json.encode({name: value for name, value in members.items() if value})
+        body = render_refusal(refusal)
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         if refusal.status == 407:
             headers.append(("proxy-authenticate", 'Basic realm="ostiary"'))
@@ -590,20 +542,12 @@ class _Conversation:
         """
         try:
             while (event := upstream.http.next_event()) is h11.NEED_DATA:
-                upstream.http.receive_data(await self._read_part(upstream, stream))
+                upstream.http.receive_data(await _read_part(upstream, stream, self._send_data))
         except h11.RemoteProtocolError as error:
             if self._http.our_state is h11.SEND_RESPONSE:
                 raise Rejected(502, "upstream_failed", f"the server's answer is not HTTP: {error}") from None
             raise ConnectionAbortedError(f"the answer broke off: {error}") from None
         return event
-
-    async def _read_part(self, upstream: _Upstream, stream: MaskedStream) -> bytes:
-        if stream.is_waiting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SILENCE_S):
-                    return await upstream.read()
-            await self._send_data(stream.show())
-        return await upstream.read()
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response) -> None:
         """Check that the answer can be searched for secrets, also of a stream. Raises Rejected."""
@@ -659,7 +603,7 @@ class _Conversation:
             data = first_down or await upstream.read()
             while data:
                 await self._write(stream.feed(data))
-                data = await self._read_frames(upstream, stream)
+                data = await _read_part(upstream, stream, self._write)
             await self._write(stream.end())
 
         tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
@@ -670,18 +614,17 @@ class _Conversation:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _read_frames(self, upstream: _Upstream, stream: MaskedStream) -> bytes:
-        if stream.is_waiting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SILENCE_S):
-                    return await upstream.read()
-            await self._write(stream.show())
-        return await upstream.read()
 
-    async def _write(self, data: bytes) -> None:
-        if data:
-            self._writer.write(data)
-            await self._writer.drain()
+async def _read_part(upstream: _Upstream, stream: MaskedStream, send: Callable[[bytes], Awaitable[None]]) -> bytes:
+    """Return the next bytes of the server; after a short silence, send the last bytes of a part first. Raises
+    OSError.
+    """
+    if stream.is_waiting:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_S):
+                return await upstream.read()
+        await send(stream.show())
+    return await upstream.read()
 
 
 def _state_result(call: Call, *, ok: bool, size: int) -> None:

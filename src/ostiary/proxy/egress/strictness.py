@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from ostiary.protocol.destination import parse_host
 from ostiary.protocol.errors import Invalid
+from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.entrance import Headers, Rejected
 
-MAX_HEAD = 64 << 10
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
