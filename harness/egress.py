@@ -222,3 +222,11 @@ class EgressStage:
             except OSError:  # the proxy may reset a connection that it refuses
                 pass
             return answer
+
+
+def masked_frame(payload: bytes, key: bytes = b"abcd") -> bytes:
+    """Return a frame of a WebSocket with a text, as a program sends it."""
+    size = len(payload)
+    width = 0 if size < 126 else 2 if size < 1 << 16 else 8
+    length = bytes([0x80 | {0: size, 2: 126, 8: 127}[width]]) + (size.to_bytes(width) if width else b"")
+    return b"\x81" + length + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))

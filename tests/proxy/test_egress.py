@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from harness.egress import VALUE, EgressApi, EgressStage, egress_api
+from harness.egress import VALUE, EgressApi, EgressStage, egress_api, masked_frame
 from harness.live_server import own_server
 from harness.patience import eventually
 from ostiary.agent import Agent
@@ -73,20 +72,28 @@ def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
     assert api.asked[-1][3] == big
 
 
-def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: EgressApi) -> None:
-    hello = (
+def hello(stage: EgressStage) -> bytes:
+    return (
         f"GET /ws HTTP/1.1\r\nHost: localhost:{stage.api.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     ).encode()
-    mask, payload = b"abcd", b"hello "
-    frame = struct.pack("!BB", 0x81, 0x80 | len(payload)) + mask
-    frame += bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-    head, _, frames = stage.raw(hello, frame).partition(b"\r\n\r\n")
+
+
+def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: EgressApi) -> None:
+    head, _, frames = stage.raw(hello(stage), masked_frame(b"hello ")).partition(b"\r\n\r\n")
     assert b" 101 " in head
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
     assert frames[2:] == f"hello Bearer {MASKED}".encode()
     assert "sec-websocket-extensions" not in api.asked[-1][2]
+
+
+def test_a_frame_of_the_program_with_the_key_goes_nowhere(stage: EgressStage) -> None:
+    assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
+    leak = masked_frame(f"key {VALUE}".encode())
+    for sent in (leak, masked_frame(b"")[:1] + b"\x05hello", b"\xc1" + leak[1:]):
+        head, _, frames = stage.raw(hello(stage), sent).partition(b"\r\n\r\n")
+        assert (b" 101 " in head, frames) == (True, b"")
 
 
 def refusal(answer: bytes) -> tuple[int, str]:
@@ -224,16 +231,12 @@ def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
 
 def test_a_stop_ends_exchanges_that_are_under_way(stage: EgressStage, api: EgressApi) -> None:
     api.go.clear()
-    hello = (
-        f"GET /ws HTTP/1.1\r\nHost: localhost:{stage.api.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
-    host, _, _ = hello.partition(b"Connection")
+    host, _, _ = hello(stage).partition(b"Connection")
     upload = host.replace(b"GET /ws", b"POST /who") + b"Transfer-Encoding: chunked\r\n\r\n"
     events, frames, body = stage.open(), stage.open(), stage.open()
     with events, frames, body:
         events.sendall(host.replace(b"/ws", b"/events") + b"\r\n")
-        frames.sendall(hello)
+        frames.sendall(hello(stage))
         body.sendall(upload + b"1\r\nx\r\n")
         begun = b""
         while b"data: s\n" not in begun:
@@ -244,7 +247,7 @@ def test_a_stop_ends_exchanges_that_are_under_way(stage: EgressStage, api: Egres
         try:
             for sock in (events, frames, body):
                 assert end_of(sock) in (b"", b"403")
-            assert refusal(stage.raw(hello.replace(b"/ws", b"/who")))[0] == 403
+            assert refusal(stage.raw(hello(stage).replace(b"/ws", b"/who")))[0] == 403
         finally:
             stage.live_server.server.ostiary("agent", "resume", stage.agent)
             api.go.set()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.egress import masked_frame
 from ostiary.protocol.destination import (
     MAX_SECRET,
     MIN_SECRET,
@@ -23,8 +24,9 @@ from ostiary.protocol.destination import (
 )
 from ostiary.protocol.errors import Invalid
 from ostiary.proxy.connections import MAX_HEAD
+from ostiary.proxy.egress.frames import FrameReader
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
-from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks
+from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
 from ostiary.proxy.egress.strictness import (
     Authority,
     check_framing,
@@ -90,6 +92,24 @@ def test_a_stream_is_masked_however_it_is_cut(parts: list[str], cuts: list[int],
     assert not made.find(sent)
     if not early:
         assert sent == made.mask(text)
+
+
+@given(
+    payloads=st.lists(st.binary(max_size=9) | st.just(b"x" * 70_000) | st.just(b"y" * 126), max_size=5),
+    cuts=st.lists(st.integers(0, 200), max_size=9),
+)
+def test_payloads_of_frames_are_read_however_the_stream_is_cut(payloads: list[bytes], cuts: list[int]) -> None:
+    frames = b"".join(masked_frame(one, key=bytes([at, 2, 3, 250])) for at, one in enumerate(payloads))
+    ends = [*sorted({min(cut, len(frames)) for cut in cuts}), len(frames)]
+    reader = FrameReader()
+    read = b"".join(reader.feed(frames[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+    assert read == b"".join(payloads)
+
+
+def test_a_value_is_found_in_frames_that_divide_it() -> None:
+    reader, search = FrameReader(), SearchedStream(masks(VALUE))
+    found = [search.find(reader.feed(masked_frame(part.encode()))) for part in ("a", VALUE[:5], VALUE[5:], "b" * 999)]
+    assert found[:3] == [False, False, True]
 
 
 def test_a_part_that_begins_no_value_waits_for_nothing() -> None:

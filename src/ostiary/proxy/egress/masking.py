@@ -121,6 +121,19 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
             start = data.find(form, start + 1)
 
 
+class SearchedStream:
+    """A stream from the program, in which values are found also where parts divide them."""
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks, self._last = masks, b""
+
+    def find(self, part: bytes) -> bool:
+        """Return whether a value ends in the next part."""
+        data, longest = self._last + part, self._masks.longest
+        self._last = data[-longest:] if longest else b""
+        return self._masks.find(data)
+
+
 class MaskedStream:
     """A stream from a host without values. Bytes at the end of a part that may begin a value wait for the next part.
 

@@ -26,8 +26,9 @@ from ostiary.protocol.jose import InvalidToken
 from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connections, render_refusal
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import Dialer
+from ostiary.proxy.egress.frames import FrameReader
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
-from ostiary.proxy.egress.masking import MaskedStream
+from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
@@ -465,13 +466,11 @@ class _Conversation(ClientConnection):
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
         """Send the body on, then wait for the program to go. Raises Rejected, OSError."""
-        request, masks = exchange.request, self._proxy.secrets.masks
-        begun = sent = b""
+        request, search, begun = exchange.request, SearchedStream(self._proxy.secrets.masks), b""
         if request.body:
             await upstream.send(h11.Data(data=request.body))
         while request.streams and (part := await self._receive()) is not None:
-            sent = (sent[-masks.longest :] if masks.longest else b"") + part
-            if masks.find(sent):
+            if search.find(part):
                 raise _secret_sent()
             whole, begun = divide_begun(begun + part)
             await self._send_part(exchange, upstream, whole)
@@ -588,13 +587,18 @@ class _Conversation(ClientConnection):
             raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
 
     async def _pass_frames(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server."""
-        stream = MaskedStream(self._proxy.secrets.masks, exchange.host)
+        """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server. Raises Rejected if
+        the program sends a secret, OSError.
+        """
+        masks = self._proxy.secrets.masks
+        stream, frames, search = MaskedStream(masks, exchange.host), FrameReader(), SearchedStream(masks)
         first_up, first_down = self._http.trailing_data[0], upstream.http.trailing_data[0]
 
         async def up() -> None:
             data = first_up or await self._reader.read(CHUNK)
             while data:
+                if search.find(frames.feed(data)):
+                    raise _secret_sent()
                 upstream.writer.write(data)
                 await upstream.writer.drain()
                 data = await self._reader.read(CHUNK)
@@ -608,7 +612,9 @@ class _Conversation(ClientConnection):
 
         tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,0 +1,45 @@
+"""Frames of a WebSocket from the program (RFC 6455 section 5.2), which has them masked by a key of each frame."""
+
+from __future__ import annotations
+
+from ostiary.proxy.entrance import Rejected
+
+_LENGTHS = {126: 2, 127: 8}
+"""Bytes of a longer length, by the number that stands in its place."""
+
+
+class FrameReader:
+    """A reader of the payloads in a stream of frames."""
+
+    def __init__(self) -> None:
+        self._begun, self._key, self._left = b"", b"", 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the payloads in the next bytes of the stream. Raises Rejected for a frame that cannot be read."""
+        data, at, payloads = self._begun + data, 0, bytearray()
+        self._begun = b""
+        while at < len(data):
+            if self._left:
+                part = data[at : at + self._left]
+                payloads += _unmask(part, self._key)
+                turn = len(part) % 4
+                self._key = self._key[turn:] + self._key[:turn]
+                self._left -= len(part)
+                at += len(part)
+                continue
+            short = data[at + 1] & 127 if len(data) > at + 1 else 0
+            size = _LENGTHS.get(short, 0)
+            start = at + 2 + size + 4
+            if len(data) < start:
+                self._begun = data[at:]
+                break
+            if data[at] & 0x70 or not data[at + 1] & 0x80:
+                raise Rejected(400, "malformed", "a frame is not masked, or has an extension", hint="RFC 6455")
+            self._left = int.from_bytes(data[at + 2 : at + 2 + size]) if size else short
+            self._key, at = data[start - 4 : start], start
+        return bytes(payloads)
+
+
+def _unmask(part: bytes, key: bytes) -> bytes:
+    keys = (key * (len(part) // 4 + 1))[: len(part)]
+    return (int.from_bytes(part) ^ int.from_bytes(keys)).to_bytes(len(part))
