@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from harness.egress import VALUE, EgressApi, egress_api
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND
 from tests.run.stdio_agent import StdioAgent
 
 PYTHON = """import json, os, requests, sys
@@ -80,3 +85,33 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
     assert not [one for one in written if VALUE.encode() in one.read_bytes()]
     assert VALUE not in ran.err
+
+
+@pytest.mark.parametrize("in_descriptors", [(), ("guard",), ("guard", "admin")])
+def test_serve_names_the_keys_that_an_agent_of_its_user_can_read(
+    stdio_agent: StdioAgent, in_descriptors: tuple[str, ...]
+) -> None:
+    name, folder, server = f"{stdio_agent.name[:30]}-{len(in_descriptors)}", stdio_agent.folder, stdio_agent.server
+    stdio_agent.ostiary("owner", "create", f"owner-{name}", "--email", "ops@shop.example")
+    words = ("--owner", f"owner-{name}", "--purpose", "tests", "--generate-key", str(folder / "agent.json"))
+    stdio_agent.ostiary("agent", "create", name, *words)
+    keys = {"guard": folder / "egress.json", "admin": server.folder / "admin.json"}
+    uri = f"http://localhost/egress/{name}"
+    stdio_agent.ostiary("resource", "create", f"{name}.egress", "--uri", uri, "--generate-key", str(keys["guard"]))
+    with ExitStack() as stack:
+        files = {key: stack.enter_context(keys[key].open()).fileno() for key in in_descriptors}
+        paths = {key: f"/dev/fd/{files[key]}" if key in files else str(path) for key, path in keys.items()}
+        serve = subprocess.Popen(
+            [COMMAND, "egress", "serve", "--as", folder / "agent.json", "--guard", paths["guard"],
+             "--ca-out", folder / "ca.pem", "--listen", "127.0.0.1:0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=list(files.values()),
+            env=os.environ | {"OSTIARY_URL": server.url, "OSTIARY_CREDENTIAL": paths["admin"], "COLUMNS": "500"},
+        )  # fmt: skip
+    assert serve.stdout is not None
+    ready = serve.stdout.readline()
+    serve.terminate()
+    _, err = serve.communicate(timeout=PATIENCE_S)
+    assert (ready[:21], serve.returncode) == ("ready http://ostiary:", 0), err
+    is_readable = [key not in in_descriptors and f"{keys[key]}" in err for key in keys]
+    assert is_readable == [key not in in_descriptors for key in keys], err
+    assert ("not hidden from the agent" in err) == (len(in_descriptors) < 2 or sys.platform != "linux"), err

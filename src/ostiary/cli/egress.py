@@ -116,8 +116,9 @@ def serve_proxy(
     """Run an egress proxy for an agent that is started elsewhere, such as in a container.
 
     Prints the URL for HTTPS_PROXY, and writes the certificate that the agent must trust. `ostiary run --egress` does
-    all of this for a command. To hide the key of the proxy from programs of the same user, give it in a descriptor:
-    --guard /dev/fd/3 3< KEYFILE; the proxy closes the descriptor. Runs until Ctrl-C.
+    all of this for a command. To hide the keys of the proxy and of the administrator from programs of the same user,
+    give both in descriptors, which the proxy closes: OSTIARY_CREDENTIAL=/dev/fd/4 and --guard /dev/fd/3, with
+    3< KEYFILE 4< ADMINFILE. Runs until Ctrl-C.
 
     Args:
         as_: Credential of the agent.
@@ -150,10 +151,11 @@ def serve_proxy(
                 events=str(events),
             )
             gate = Gate(plan)
-            is_closed = _close_descriptor(guard)
+            readable = [str(file) for file in (guard, session.credential) if not _close_descriptor(file)]
             paper = Paper(name, quiet=False)
-            if not (is_sealed and is_closed):
-                paper.alarm(f"secrets are {NOT_HIDDEN} if it runs as this user: use --guard /dev/fd/N")
+            if readable or not is_sealed:
+                named = " and ".join(readable) or "the memory of the proxy"
+                paper.alarm(f"secrets are {NOT_HIDDEN} if the agent runs as this user, who can read {named}")
             capability, authority = b64u(ambient.random(18)), RunAuthority()
             ca_out.write_bytes(authority.pem)
             dialer = Dialer(upstream_tls(upstream_ca), allow_private)
