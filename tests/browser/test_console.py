@@ -259,8 +259,13 @@ def test_a_person_sees_what_the_role_permits_and_signs_out(live_server: ServerFi
     site = enter_console(live_server, chromium, "vera", "viewer")
     chromium.wait_for("nav >> text=Agents")
     assert "First run" not in chromium.text("nav")
+    key = {"access_key_id": "OSTK1", "expires_at": 9_999_999_999}
+    chromium.tamper("**/agents/admin/access-keys", '"keys":[]', f'"keys":[{json.dumps(key)}]')
+    chromium.tamper("**/agents/admin/holdings", '"ends":{', '"ends":{"access_key":1,')
     chromium.goto(f"{site}/console/agents/admin")
-    chromium.wait_for("text=Holdings")
+    chromium.wait_for("text=OSTK1")
+    chromium.wait_for("p:has-text('Also ')")
+    assert "1 access key" not in chromium.text("main"), "the key is listed"
     assert not chromium.evaluate("!!document.querySelector('.page-head button')"), "no button that would be refused"
     chromium.click("text=Sign out")
     chromium.wait_for_url("**/login?return_to=*")

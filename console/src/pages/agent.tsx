@@ -50,7 +50,7 @@ interface AccessKey {
 }
 
 /** Kinds of holdings that are listed one by one. */
-const LISTED = new Set(["certificate"]);
+const LISTED = new Set(["certificate", "access_key"]);
 
 function nameKind(kind: string): string {
   return kind.replaceAll("_", " ");
