@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -397,6 +398,51 @@ async def test_a_client_that_hangs_up_loses_no_refresh_token(stage: AccountStage
     upstream.held.set()
     assert (await token_of(bot)).status == 200
     assert not upstream.reused
+
+
+@pytest.mark.parametrize("is_connected_again", [False, True])
+async def test_the_answer_to_a_refresh_of_an_account_that_ended_is_revoked(
+    stage: AccountStage, world: World, is_connected_again: bool
+) -> None:
+    upstream = stage.upstream
+    await stage.connect()
+    bot = await stage.agent()
+    account = stage.account()
+    assert account is not None
+    end = partial(flows.end_account, account_id=account.account_id, is_forgotten=True)
+    upstream.held = threading.Event()
+    waiting = asyncio.create_task(token_of(bot))
+    await eventually_async(lambda: upstream.count("/token") == 2)
+    await act(world, "account.end", end)
+    if is_connected_again:
+        held, upstream.held = upstream.held, None
+        await stage.connect()
+        held.set()
+    else:
+        upstream.held.set()
+    assert (await waiting).status == 403
+    await stage.settle()
+    if is_connected_again:
+        assert upstream.revoked == ["access-3"], "the end of the new refresh token could end the present connection"
+        assert (await token_of(bot)).status == 200
+    else:
+        assert set(upstream.revoked) == {"access-2", "refresh-2"}
+
+
+async def test_a_provider_that_was_removed_and_added_again_gets_no_answer_of_the_one_before(
+    stage: AccountStage, world: World
+) -> None:
+    location = await stage.begin()
+    upstream = stage.upstream
+    upstream.held = threading.Event()
+    waiting = asyncio.create_task(stage.finish(location))
+    await eventually_async(lambda: upstream.count("/token") == 1)
+    await act(world, "test.remove", lambda a: flows.remove_provider(a, NAME))
+    await stage.add(added_at=1)
+    upstream.held.set()
+    assert await waiting == 409
+    assert not stage.accounts()
+    assert upstream.count("/revoke") == 0, "the provider before gets no client secret of the present one"
 
 
 async def test_bounds_and_policies_see_path_and_scopes(stage: AccountStage, world: World) -> None:

@@ -167,7 +167,7 @@ async def _post(world: World, provider: AccountProvider, url: str, form: dict[st
 
 
 def _secret(world: World, provider: AccountProvider) -> str:
-    return flows.open_client_secret(world.db.read(), provider.name, keys=world.keys)
+    return flows.open_client_secret(world.db.read(), provider, keys=world.keys)
 
 
 def _assertion(world: World, provider: AccountProvider) -> str:
@@ -225,6 +225,21 @@ async def _issue_alone(world: World, issue: account_tokens.IssueToken, *, reques
         answer = await _refresh(world, issue, refresh)
     except Refused as refusal:
         return await _fail(world, issue, refresh, refusal)
+    outcome = await _store_answer(world, issue, refresh, answer, request_id=request_id)
+    if outcome.is_unused:
+        await revoke_unused(world, issue.provider, answer)
+    return outcome
+
+
+async def _store_answer(
+    world: World,
+    issue: account_tokens.IssueToken,
+    refresh: account_tokens.Refresh,
+    answer: TokenAnswer,
+    *,
+    request_id: str,
+) -> account_tokens.Outcome:
+    """Store the provider's response to a refresh, by several attempts. Raises Unavailable."""
     end = partial(account_tokens.end_refresh, issue=issue, refresh=refresh, answer=answer)
     for delay in STORE_DELAYS_S:
         try:

@@ -16,7 +16,6 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.secrets.flows.connected_accounts import (
     ROLE_PREFIX,
     check_may_connect,
@@ -25,7 +24,7 @@ from ostiaryd.secrets.flows.connected_accounts import (
     refresh_place,
     shared_place,
 )
-from ostiaryd.secrets.flows.leases import MAX_LEASES, abandon_lease
+from ostiaryd.secrets.flows.leases import abandon_lease, add_lease
 from ostiaryd.secrets.flows.seal import Sealed, check_open, make_data_key, open_value, seal_value
 from ostiaryd.secrets.model import sealing
 from ostiaryd.secrets.model.connected_account import (
@@ -43,18 +42,9 @@ from ostiaryd.secrets.model.connected_account import (
     check_token_answer,
     choose_scopes,
 )
-from ostiaryd.secrets.model.lease import (
-    KIND,
-    LONGEST_TTL,
-    MAX_ERROR,
-    TAKEOVER_S,
-    Lease,
-    LeaseState,
-    LeaseStatements,
-)
+from ostiaryd.secrets.model.lease import LONGEST_TTL, MAX_ERROR, Lease, LeaseState, LeaseStatements
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.sealing import DataKey, Envelope, Place
-from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
 from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.tokens import flows as consents
@@ -113,7 +103,16 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     scopes = choose_scopes(account, provider, requested)
     check_may_connect(act.tx, provider, account.person)
     _check_trusted(act, account.person)
-    lease = _new_lease(act, provider)
+    lease = add_lease(
+        act,
+        f"{MOUNT}/creds/{name}",
+        database=name,
+        role=ROLE_PREFIX + name,
+        username=account.person,
+        statements=LeaseStatements(),
+        default_ttl=LONGEST_TTL,
+        max_ttl=LONGEST_TTL,
+    )
     registry.note(
         act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
     )
@@ -160,49 +159,6 @@ def _check_trusted(act: Act, person: str) -> None:
         hint="the person consents at the first sign-in of the agent's application",
         code="no_consent",
     )
-
-
-def _new_lease(act: Act, provider: AccountProvider) -> Lease:
-    agent, task, token = act.entry.agent, act.entry.task, act.entry.token
-    assert agent is not None  # the caller was authenticated in this act
-    assert task is not None
-    assert token is not None
-    if lease_store.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
-        raise Conflict(f"the agent has {MAX_LEASES} leases", hint="revoke some", code="too_many_leases")
-    login = registry.get_holding(act.tx, token)
-    assert login is not None
-    has_token = login.kind == TOKEN_KIND
-    max_at = min(act.now + LONGEST_TTL, login.expires_at) if has_token else act.now + LONGEST_TTL
-    lease = Lease(
-        lease_id=f"{MOUNT}/creds/{provider.name}/{act.tx.random(16).hex()}",
-        holding=act.new_id("le"),
-        agent=agent,
-        task=task,
-        database=provider.name,
-        role=ROLE_PREFIX + provider.name,
-        username=act.entry.person or "",
-        statements=LeaseStatements(),
-        state=LeaseState.CREATING,
-        issued_at=act.now,
-        renewed_at=None,
-        expires_at=max_at,
-        max_at=max_at,
-        due_at=act.now + TAKEOVER_S * SECOND,
-    )
-    registry.add_holding(
-        act,
-        Holding(
-            id=HoldingId(lease.holding),
-            kind=KIND,
-            agent=AgentId(agent),
-            task=task,
-            parent=login.id if has_token else None,
-            client_jkt=login.client_jkt or login.jkt,
-            expires_at=max_at,
-        ),
-    )
-    lease_store.insert(act.tx, lease)
-    return lease
 
 
 def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
@@ -262,26 +218,34 @@ def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
 
 
 class Outcome(NamedTuple):
-    """The result of a refresh: the lease with its token, or the refusal."""
+    """The result of a refresh: the lease with its token, or the refusal.
+
+    `is_unused`: no account has the new tokens, so that they must be revoked at the provider.
+    """
 
     lease: Lease
     token: AccessToken | None = None
     refusal: Refused | None = None
+    is_unused: bool = False
 
 
 def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnswer) -> Outcome:
     """Store the provider's response to a refresh.
 
     If the connection has not changed meanwhile, the new refresh token is stored. An access token that cannot be used,
-    because its lease has ended or the response is not acceptable, is stored too, so that it can be revoked at the
-    provider.
+    because its lease or the connection has ended or the response is not acceptable, is stored too, so that it can be
+    revoked at the provider.
     """
     tx, id, lease = act.tx, issue.account.account_id, issue.lease
     act.entry.agent, act.entry.task = lease.agent, lease.task
     note_account(act, issue.account, lease=lease.lease_id, rotated=bool(answer.refresh_token))
     new_token = answer.refresh_token or refresh.refresh_token
     if not store.rotate(tx, id, _seal(tx, refresh.refresh_key, new_token), rotation=refresh.rotation):
-        return _refuse(act, issue, NotConnected("the connection has changed meanwhile", hint="try again"))
+        has_other = store.find(tx, issue.account.person, issue.account.provider) is not None
+        if has_other:  # the revocation of the new refresh token might end that connection too
+            _keep(act, issue, refresh, AccessToken(answer.access_token, frozenset(), lease.max_at))
+        changed = NotConnected("the connection has changed meanwhile", hint="try again")
+        return _refuse(act, issue, changed)._replace(is_unused=not has_other)
     store.note_refresh(tx, id)
     try:
         token = check_token_answer(issue.provider, answer, requested=issue.scopes, now=act.now)

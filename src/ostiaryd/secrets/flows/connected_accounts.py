@@ -137,12 +137,22 @@ def list_removed(reader: Reader) -> list[AccountProvider]:
     return store.providers(reader, is_removed=True)
 
 
-def open_client_secret(reader: Reader, name: str, *, keys: Keyring) -> str:
-    """Return the client secret of a provider. Raises Sealed, Conflict; Invalid if the provider has none."""
-    envelope = store.client_secret(reader, name)
+def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyring) -> str:
+    """Return the client secret of a provider.
+
+    Raises Sealed; Conflict, also if the provider was removed and added again; Invalid if the provider has no secret.
+    """
+    _check_same(store.provider(reader, provider.name), provider)
+    envelope = store.client_secret(reader, provider.name)
     if envelope is None:
         raise Invalid("the provider has no client secret")
-    return open_value(reader, envelope, _secret_place(name), keys=keys).decode()
+    return open_value(reader, envelope, _secret_place(provider.name), keys=keys).decode()
+
+
+def _check_same(present: AccountProvider | None, provider: AccountProvider) -> None:
+    """Check that a provider was not removed and added again under its name. Raises Conflict."""
+    if present is None or present.added_at != provider.added_at:
+        raise Conflict("the provider was removed meanwhile", hint="begin again")
 
 
 def _seal_secret(act: Act, name: str, client_secret: str) -> Envelope:
@@ -224,10 +234,15 @@ def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
 def connect_account(
     act: Act, provider: AccountProvider, person: str, answer: TokenAnswer, *, requested: frozenset[str]
 ) -> ConnectedAccount:
-    """Connect an account of a person, in the place of a broken connection. Raises AccountRefused, Conflict, Sealed."""
+    """Connect an account of a person at the provider of the attempt, in the place of a broken connection.
+
+    Raises NotFound, AccountRefused, Conflict, Sealed.
+    """
     registry.note(act, object=provider.name, scopes=sorted(requested))
     act.check_granting()
-    provider = find_provider(act.tx, provider.name)
+    present = find_provider(act.tx, provider.name)
+    _check_same(present, provider)
+    provider = present  # its scopes and roles may have changed
     check_may_connect(act.tx, provider, person)
     check_free(act.tx, provider, person)
     token = check_token_answer(provider, answer, requested=requested, now=act.now)

@@ -52,6 +52,37 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     if role is None:
         raise Invalid(f"unknown role: {role_name}", code="no_role")
     check_permitted(find_connection(act.tx, role.database), role_name)
+    agent = act.entry.agent
+    assert agent is not None  # the caller was authenticated in this act
+    lease = add_lease(
+        act,
+        f"{MOUNT}/creds/{role_name}",
+        database=role.database,
+        role=role_name,
+        username=make_account(registry.find_agent(act.tx, agent).name, role_name, now=act.now, random=act.tx.random),
+        statements=LeaseStatements(revocation=role.revocation, renewal=role.renewal),
+        default_ttl=role.default_ttl,
+        max_ttl=role.max_ttl,
+    )
+    registry.note(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
+    return CreateAccount(lease, make_password(act.tx.random), role.creation)
+
+
+def add_lease(
+    act: Act,
+    path: str,
+    *,
+    database: str,
+    role: str,
+    username: str,
+    statements: LeaseStatements,
+    default_ttl: int,
+    max_ttl: int,
+) -> Lease:
+    """Store a lease with its holding for the caller that the ledger entry names; its id begins with `path`.
+
+    The lease ends at the latest with the Vault token of the caller. Raises Conflict for too many leases.
+    """
     agent, task, token = act.entry.agent, act.entry.task, act.entry.token
     assert agent is not None  # the caller was authenticated in this act
     assert task is not None
@@ -61,20 +92,20 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     login = registry.get_holding(act.tx, token)
     assert login is not None
     has_token = login.kind == TOKEN_KIND
-    max_at = min(act.now + role.max_ttl, login.expires_at) if has_token else act.now + role.max_ttl
+    max_at = min(act.now + max_ttl, login.expires_at) if has_token else act.now + max_ttl
     lease = Lease(
-        lease_id=f"{MOUNT}/creds/{role_name}/{act.tx.random(16).hex()}",
+        lease_id=f"{path}/{act.tx.random(16).hex()}",
         holding=act.new_id("le"),
         agent=agent,
         task=task,
-        database=role.database,
-        role=role_name,
-        username=make_account(registry.find_agent(act.tx, agent).name, role_name, now=act.now, random=act.tx.random),
-        statements=LeaseStatements(revocation=role.revocation, renewal=role.renewal),
+        database=database,
+        role=role,
+        username=username,
+        statements=statements,
         state=LeaseState.CREATING,
         issued_at=act.now,
         renewed_at=None,
-        expires_at=min(act.now + role.default_ttl, max_at),
+        expires_at=min(act.now + default_ttl, max_at),
         max_at=max_at,
         due_at=act.now + TAKEOVER_S * SECOND,
     )
@@ -91,8 +122,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
         ),
     )
     store.insert(act.tx, lease)
-    registry.note(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
-    return CreateAccount(lease, make_password(act.tx.random), role.creation)
+    return lease
 
 
 def check_creating(present: Lease | None) -> None:
@@ -235,9 +265,11 @@ def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
     return store.page(reader, page, is_stuck=is_stuck)
 
 
-def list_of_agent(reader: Reader, agent: str, *, limit: int) -> list[Lease]:
-    """Return up to `limit` leases of an agent, including leases that are being created or revoked."""
-    return store.of_agent(reader, agent, limit=limit)
+def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
+    """Return up to `limit` leases of an agent, starting after the id `after`, including leases that are being created
+    or revoked.
+    """
+    return store.of_agent(reader, agent, after=after, limit=limit)
 
 
 def count_stuck(reader: Reader) -> int:
