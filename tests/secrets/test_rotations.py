@@ -131,6 +131,19 @@ async def test_a_failed_rotation_leaves_the_old_value_and_sends_the_same_value_a
     assert heard[0]["data"]["value"] not in str(failures)
 
 
+async def test_an_accepted_value_belongs_to_the_member_of_its_call(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    world = open_to(world)
+    await schedule(world, service)
+    await act(world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
+    call = rotations.owed_call(world.db.read(), PATH, keys=world.keys)
+    config = RotationConfig(member="user", url=service.url, period=3600, grace=0)
+    await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
+    await act(world, "rotation.end", lambda a: rotations.end_call(a, PATH, call))
+    assert await read(world) == {"api_key": call.data["value"], "user": "shop"}
+
+
 async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: Clock, service: Receiver) -> None:
     world = open_to(world)
     key = await schedule(world, service)

@@ -222,10 +222,14 @@ def put_rotation(path: str, /, *, member: str, url: str, period: int, grace: int
 
 
 @rotation.command(name="list")
-def list_rotations(*, session: Here) -> None:
-    """List the rotations of secrets with the last and the next time, and the last error."""
+def list_rotations(*, limit: int = PAGE, session: Here) -> None:
+    """List the rotations of secrets with the last and the next time, and the last error.
+
+    Args:
+        limit: Largest number of rows.
+    """
     columns = {"path": "PATH", "member": "MEMBER", "last_at": "LAST", "next_at": "NEXT", "error": "ERROR"}
-    rows = session.api("GET", "/secrets/rotations")["rotations"]
+    rows = session.pages("/secrets/rotations", "rotations", limit=limit)
     empty = "no rotations: ostiary secret rotation put PATH"
     session.show(rows, lambda rows: table([_rotation_row(row) for row in rows], columns, empty=empty))
 

@@ -1,6 +1,6 @@
 """Rotation of stored values: the loop that makes due calls, and rotations in the admin API.
 
-Static roles of the database engine rotate in `wire_leases`; the list here shows both.
+Static roles of the database engine rotate in `wire_leases`, and are not listed here.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ async def sync_secrets(call: Call) -> Reply:
     """Copy values from a back end to the key-value store, or from there to a back end.
 
     A value that is equal stays as it is. From a back end, all changes are one act. To a back end, each value is written
-    alone, over the version that was compared; after a failure the rest is skipped.
+    alone; after a failure the rest is skipped. A Vault with versions refuses to replace a value that has changed since
+    the comparison; other stores replace it.
     """
     order = call.json(SyncOrder)
     source, target = parse_place(order.source), parse_place(order.target)

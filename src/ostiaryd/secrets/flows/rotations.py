@@ -142,7 +142,8 @@ def end_call(act: Act, path: str, call: RotationCall) -> None:
         return
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
-    value = replace_member(_read_current(act, path, config.member), config.member, call.data["value"])
+    member = call.data["member"]  # the configuration may name another one by now
+    value = replace_member(_read_current(act, path, member), member, call.data["value"])
     keyvalue.put_value(act, *split_path(path), value)
     registry.note(act, object=path)
     retire_at = act.now + config.grace * SECOND

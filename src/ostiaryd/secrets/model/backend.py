@@ -95,7 +95,7 @@ class Backend(Protocol):
         """Return the names in a folder, which is empty or ends with a slash; those of folders end with a slash."""
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Replace the value that was present, or create it. Raises Conflict if another value is there meanwhile."""
+        """Replace the value that was present, or create it. Raises Conflict if the store notices another value."""
 
 
 def check_name(name: str) -> str:
