@@ -21,6 +21,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.outbound.postgres_client import PostgresClient
 from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows import incidents
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model.entry import decode_entry
@@ -38,6 +39,7 @@ from ostiaryd.secrets.store import tokens
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.database_fixtures import CREATE, PASSWORD, ROOT, DatabaseFixture, database_fixture
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage, permit_all, seal_all
+from tests.support.role_fixtures import administrator, ask
 
 EVERYTHING = '@id("databases") permit (principal is Agent, action, resource is Secret);'
 
@@ -423,6 +425,22 @@ async def test_all_leases_of_a_role_end_in_short_acts(
         assert None not in left
     found = ledger.search(world.db.read(), {"action": "lease.end"}, limit=10)
     assert [(decode_entry(body).detail or {})["count"] for _, body in reversed(found)] == [2, 2, 1]
+
+
+async def test_the_leases_of_an_incident_end_in_short_acts(
+    world: World, bot: VaultAgent, shop: DatabaseFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "REVOKED_AT_ONCE", 2)
+    ids = [(await begin_lease(world, bot, shop)).lease.lease_id for _ in range(5)]
+    incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, "bot", says="a test", source="a test"))
+    path = f"/api/v1/incidents/{incident.incident_id}/rotate-secrets"
+    answer = await ask(await administrator(world), "POST", path)
+    assert (answer.status, answer.json) == (200, {"rotating": [], "revoked": 5, "to_replace": []})
+    states = [lease.state for id in ids if (lease := lease_store.get(world.db.read(), id)) is not None]
+    assert states == [LeaseState.REVOKING] * 5
+    found = ledger.search(world.db.read(), {"action": "incident.rotate"}, limit=10)
+    counts = [(decode_entry(body).detail or {}).get("revoked") for _, body in reversed(found)]
+    assert counts == [None, 2, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -170,25 +171,29 @@ async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
     await put(world, "secret/agents/bot/renewed")
     agent = registry.find_agent(world.db.read(), "bot").agent_id
 
-    def read_static(act: Any) -> None:
+    def read(act: Any, path: str) -> None:
         act.entry.agent = agent
-        registry.note(act, object="database/static-creds/report")
+        registry.note(act, object=path)
 
-    await act(world, "vault.read", read_static)
+    for path in ("backend/legacy/app", "database/static-creds/report"):
+        await act(world, "vault.read", partial(read, path=path))
     incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, "bot", says="a test", source="a test"))
 
     def exposed(reader: Reader) -> dict[str, tuple[bool, bool]]:
-        found = exposure.find_exposed(reader, agent).secrets
+        found = exposure.find_exposed(reader, agent)
         return {one.path.rpartition("/")[2]: (one.is_renewed, one.can_rotate) for one in found}
 
-    assert exposed(world.db.read()) == {"kept": (False, False), "renewed": (True, False), "report": (False, True)}
+    foreign = {"app": (False, False)}
+    stored = {"kept": (False, False), "renewed": (True, False), "report": (False, True)}
+    assert exposed(world.db.read()) == foreign | stored
     done = await act(world, "incident.rotate", lambda a: exposure.rotate_secrets(a, incident.incident_id))
-    assert done == (["database/static-creds/report"], 0, ["secret/agents/bot/kept"])
+    assert done.rotating == ["database/static-creds/report"]
+    assert set(done.to_replace) == {"backend/legacy/app", "secret/agents/bot/kept"}
     assert databases.find_static(world.db.read(), "report").due_at <= world.now()
     clock.advance(1)
     await put(world, "secret/agents/bot/kept")
     again = await act(world, "incident.rotate", lambda a: exposure.rotate_secrets(a, incident.incident_id))
-    assert again.to_replace == [], "a person has replaced it"
+    assert again.to_replace == ["backend/legacy/app"], "a person has replaced the other one"
 
 
 async def test_a_stored_value_with_a_rotation_changes_and_the_grace_of_the_value_that_was_read_ends(
@@ -201,7 +206,7 @@ async def test_a_stored_value_with_a_rotation_changes_and_the_grace_of_the_value
     incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, "bot", says="a test", source="a test"))
 
     def exposed() -> tuple[bool, bool]:
-        [one] = exposure.find_exposed(world.db.read(), agent).secrets
+        [one] = exposure.find_exposed(world.db.read(), agent)
         return one.is_renewed, one.can_rotate
 
     async def rotate() -> tuple[list[str], list[str]]:

@@ -107,7 +107,7 @@ def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: H
 
 @incident.command(name="rotate-secrets")
 def rotate_secrets(id: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Rotate the secrets that the agent read, and revoke its accounts at databases; list what a person has to replace.
+    """Rotate the secrets that the agent read, and revoke its leases; list the secrets that a person has to replace.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -121,7 +121,7 @@ def _print_rotation(done: Mapping[str, Any]) -> None:
     facts(
         {
             "rotating": " ".join(done["rotating"]),
-            "revoked accounts": done["revoked"],
+            "revoked leases": done["revoked"],
             "to be replaced by a person": " ".join(done["to_replace"]),
         }
     )

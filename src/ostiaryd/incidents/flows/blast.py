@@ -45,7 +45,7 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
             "scopes": sorted(agent.scopes),
             "data_classes": sorted(registry.classes_within(reader, agent.scopes)),
         },
-        "secrets": exposure.render(exposure.find_exposed(reader, agent.agent_id), limit=MAX_LIKE),
+        "secrets": exposure.render(reader, agent.agent_id, limit=MAX_LIKE),
         "certificates": [
             {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
             for one in certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)

@@ -1,7 +1,8 @@
-"""Exposed secrets: the secrets that an agent read or holds, and their rotation in one act."""
+"""Exposed secrets: the secrets that an agent read, and the leases that it holds; their rotation and revocation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ostiaryd.ground.database import Reader
@@ -12,13 +13,15 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.secrets.flows import databases, leases, operators, rotations
+from ostiaryd.secrets.model.backend import MOUNT
 from ostiaryd.secrets.model.lease import Lease
 
+BACKENDS = f"{MOUNT}/"
+"""Begins the paths of secrets of back ends."""
 STATIC_ROLES = "database/static-creds/"
 """Begins the paths of accounts whose password the server rotates."""
 MAX_READS = 1000
 """Reads of the agent, the newest, in which secrets are searched."""
-MAX_LEASES = 10_000
 
 
 class ExposedSecret(NamedTuple):
@@ -33,20 +36,17 @@ class ExposedSecret(NamedTuple):
     can_rotate: bool
 
 
-class Exposure(NamedTuple):
-    """The secrets that an agent read, the newest read first, and the leases of the accounts that it holds."""
+def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
+    """Return the secrets that an agent read in its last `MAX_READS` reads, the newest read first.
 
-    secrets: list[ExposedSecret]
-    leases: list[Lease]
-
-
-def find_exposed(reader: Reader, agent: str) -> Exposure:
-    """Return the secrets that exist and that an agent read in its last `MAX_READS` reads, and its leases."""
+    A secret that is stored here is listed while it exists. A secret of a back end is always listed: the ledger does
+    not show whether the back end returned a value, or has a new one.
+    """
     reads: dict[str, int] = {}
     for _, body in ledger.search_entries(reader, {"agent": agent, "action": "vault.read"}, limit=MAX_READS):
         entry = decode_entry(body)
         path = entry.object or ""
-        is_value = path.startswith(STATIC_ROLES) or "version" in (entry.detail or {})
+        is_value = path.startswith((STATIC_ROLES, BACKENDS)) or "version" in (entry.detail or {})
         if entry.outcome == "ok" and is_value:
             reads.setdefault(path, entry.at)
     uses = {f"{one.mount}/{one.path}": one for one in operators.find_uses(reader, reads)}
@@ -57,8 +57,8 @@ def find_exposed(reader: Reader, agent: str) -> Exposure:
         rotated_at = databases.find_rotation(reader, path.removeprefix(STATIC_ROLES)) if is_static else None
         if use is not None:
             rotated_at = use.rotated_at
-        if rotated_at is not None:
-            is_newer, rotation = rotated_at > at, rotations.get_rotation(reader, path)
+        if rotated_at is not None or path.startswith(BACKENDS):
+            is_newer, rotation = (rotated_at or 0) > at, rotations.get_rotation(reader, path)
             in_grace = rotation is not None and rotation.retire_at is not None
             secrets.append(
                 ExposedSecret(
@@ -69,49 +69,60 @@ def find_exposed(reader: Reader, agent: str) -> Exposure:
                     can_rotate=is_static or (rotation is not None and (is_newer or not in_grace)),
                 )
             )
-    return Exposure(secrets, leases.list_of_agent(reader, agent, limit=MAX_LEASES))
+    return secrets
 
 
-def render(exposed: Exposure, *, limit: int) -> dict[str, Any]:
-    """Return the JSON of exposed secrets, each list cut."""
+def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
+    """Return the JSON of the secrets that an agent read, and of its leases, each list cut."""
     return {
-        "read": [{**one._asdict(), "read_at": one.read_at // SECOND} for one in exposed.secrets[:limit]],
+        "read": [{**one._asdict(), "read_at": one.read_at // SECOND} for one in find_exposed(reader, agent)[:limit]],
         "leases": [
             {"lease_id": one.lease_id, "database": one.database, "expires_at": one.expires_at // SECOND}
-            for one in exposed.leases[:limit]
+            for one in leases.list_of_agent(reader, agent, limit=limit)
         ],
     }
 
 
 class Rotation(NamedTuple):
-    """The paths that rotate now, the number of leases that were revoked, and the paths that a person has to replace."""
+    """The paths that rotate now, and the paths that a person has to replace."""
 
     rotating: list[str]
-    revoked: int
     to_replace: list[str]
 
 
 def rotate_secrets(act: Act, id: str) -> Rotation:
-    """Rotate every secret that the agent of an incident read, revoke its leases, and return the other paths.
+    """Rotate every secret that the agent of an incident read, and return the other paths.
 
     A grace in which the value that the agent read still works ends now. A canary stays: its value opens nothing.
     Raises NotFound.
     """
     incident: Incident = find_incident(act.tx, id)
     note(act, incident)
-    exposed = find_exposed(act.tx, incident.agent)
     rotating, to_replace = [], []
-    for one in exposed.secrets:
+    for one in find_exposed(act.tx, incident.agent):
         if one.is_renewed or one.is_canary:
             continue
         if one.can_rotate and _rotate(act, one.path):
             rotating.append(one.path)
         else:
             to_replace.append(one.path)
-    leases.revoke_leases(act, exposed.leases, why=f"incident {incident.incident_id}")
-    revoked = len(exposed.leases)
-    note(act, incident, rotating=rotating, revoked=revoked, to_replace=to_replace)
-    return Rotation(rotating, revoked, to_replace)
+    note(act, incident, rotating=rotating, to_replace=to_replace)
+    return Rotation(rotating, to_replace)
+
+
+def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
+    """Return the next leases of the agent of an incident, starting after the id `after`: at most as many as one act
+    revokes. Raises NotFound.
+    """
+    agent = find_incident(reader, id).agent
+    return leases.list_of_agent(reader, agent, after=after, limit=leases.REVOKED_AT_ONCE)
+
+
+def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
+    """End leases of the agent of an incident. Raises NotFound."""
+    incident = find_incident(act.tx, id)
+    leases.revoke_leases(act, next_leases, why=f"incident {incident.incident_id}")
+    note(act, incident, revoked=len(next_leases))
 
 
 def _rotate(act: Act, path: str) -> bool:

@@ -5,6 +5,7 @@ Persons with a key and callers that may read everything see all incidents; only 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -158,7 +159,11 @@ async def rotate_secrets(call: Call) -> Reply:
     """Rotate the secrets that the agent read, and revoke its leases; the answer lists the values that remain."""
     id = call.params["id"]
     done = await registry.act_as(call, "incident.rotate", lambda act: exposure.rotate_secrets(act, id))
-    body: RotatedSecrets = {"rotating": done.rotating, "revoked": done.revoked, "to_replace": done.to_replace}
+    revoked, after = 0, ""
+    while leases := exposure.find_leases(call.world.db.read(), id, after=after):  # short acts let others in between
+        await registry.act_as(call, "incident.rotate", partial(exposure.revoke_leases, id=id, next_leases=leases))
+        revoked, after = revoked + len(leases), leases[-1].lease_id
+    body: RotatedSecrets = {"rotating": done.rotating, "revoked": revoked, "to_replace": done.to_replace}
     return reply(body, headers=[NO_STORE])
 
 
