@@ -7,8 +7,10 @@ key.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -16,6 +18,8 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
 
 MAX_FILE_BYTES = 64 << 10
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,4})")
+"""Pattern of the path of an open file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, 
 def load_key(path: Path | str) -> Credential:
     """Read a credential file. Raises Invalid for a missing or malformed file, or a file that other users can read."""
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -57,6 +61,19 @@ def load_key(path: Path | str) -> Credential:
     if mode & 0o077:
         raise Invalid(f"the credential {path} can be read by others", hint=f"chmod 600 {path}")
     return parse_credential(text, of=path)
+
+
+def _open(path: Path | str) -> BinaryIO:
+    """Open a file to read it. For a path of a descriptor, Linux would check the permissions of the file again, so the
+    descriptor itself is read. Raises OSError.
+    """
+    match = DESCRIPTOR.fullmatch(str(path))
+    if match is None:
+        return open(path, "rb")
+    file = os.fdopen(os.dup(int(match[1])), "rb")
+    if file.seekable():
+        file.seek(0)
+    return file
 
 
 def parse_credential(text: bytes, *, of: Path | str) -> Credential:

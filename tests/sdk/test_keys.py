@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,15 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path, secret: object) -> Non
     path.chmod(0o600)
     with pytest.raises(Invalid, match="client_secret"):
         load_key(path)
+
+
+def test_a_credential_in_a_descriptor_needs_no_permission_to_open_its_file_again(path: Path) -> None:
+    user = os.geteuid()
+    with path.open() as file:
+        path.chmod(0)
+        os.seteuid(user or 65534)
+        try:
+            loaded = [load_key(f"/dev/fd/{file.fileno()}").client_id for _ in range(2)]
+        finally:
+            os.seteuid(user)
+    assert loaded == ["ag_1", "ag_1"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import tempfile
 from contextlib import suppress
@@ -20,7 +19,7 @@ from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.run import declared_task
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
-from ostiary.keys import load_key
+from ostiary.keys import DESCRIPTOR, load_key
 from ostiary.protocol.destination import PLAIN, parse_origin
 from ostiary.protocol.jose import b64u
 from ostiary.proxy import Listen
@@ -33,7 +32,6 @@ from ostiary.run.paper import Paper
 from ostiary.run.plan import Plan
 
 egress = App(name="egress", help="Put secrets into the requests of agents that do not see the secrets.")
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,4})")
 
 
 @egress.command(name="add")
@@ -188,7 +186,7 @@ async def _serve(proxy: EgressProxy, listen: Listen, say: Any) -> None:
 
 def _close_descriptor(path: Path) -> bool:
     """Close the descriptor that a path names; return whether the path names one."""
-    match = _DESCRIPTOR.fullmatch(str(path))
+    match = DESCRIPTOR.fullmatch(str(path))
     if match is None:
         return False
     os.close(int(match[1]))
