@@ -38,6 +38,11 @@ _WATCH_FOCUS = """(() => {
 """Scripts of `find_unreachable`: the page around them is not changed."""
 
 
+def _is_active(version: dict[str, Any], origin: str) -> bool:
+    """Whether a version of a worker belongs to an origin and is active; the browser drops messages to others."""
+    return bool(version["scriptURL"].startswith(f"{origin}/") and version["status"] == "activated")
+
+
 class Driver:
     """A browser with one window at a time; `open_window` begins anew, without cookies."""
 
@@ -151,18 +156,22 @@ class Driver:
 
     def push(self, data: str) -> None:
         """Deliver a message of Web Push to the service worker of the page, as the browser does after decryption."""
-        found: list[dict[str, Any]] = []
+        versions: dict[str, dict[str, Any]] = {}
         cdp = self.page.context.new_cdp_session(self.page)
-        cdp.on("ServiceWorker.workerRegistrationUpdated", lambda event: found.extend(event["registrations"]))
+        cdp.on(
+            "ServiceWorker.workerVersionUpdated",
+            lambda event: versions.update((version["versionId"], version) for version in event["versions"]),
+        )
         cdp.send("ServiceWorker.enable")
-        while not found:
+        page = urlsplit(self.page.url)
+        origin = f"{page.scheme}://{page.netloc}"
+        active: list[dict[str, Any]] = []
+        for _ in range(PATIENCE_MS // 50):
+            if active := [version for version in versions.values() if _is_active(version, origin)]:
+                break
             self.page.wait_for_timeout(50)
-        scope = urlsplit(found[0]["scopeURL"])
-        message = {
-            "origin": f"{scope.scheme}://{scope.netloc}",
-            "registrationId": found[0]["registrationId"],
-            "data": data,
-        }
+        assert active, "the service worker is not active"
+        message = {"origin": origin, "registrationId": active[-1]["registrationId"], "data": data}
         cdp.send("ServiceWorker.deliverPushMessage", message)
 
     def cookies(self) -> list[Any]:
