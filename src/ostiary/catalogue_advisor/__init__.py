@@ -1,3 +1,3 @@
-"""Advice: the probable catalogue of a resource, and suggestions from a person's words. No decision imports this
-package.
+"""Advice: the probable catalogue of a resource, and suggestions for scopes, bounds and plans of tasks. No
+decision imports this package.
 """

@@ -1,7 +1,7 @@
-"""Changes of tool definitions since the approval of their owner, and the catalogue that accepts them.
+"""Changes of tool definitions since their approval by the owner, and the catalogue that accepts the changes.
 
-The owner's settings stay: scope, data classes, kinds, whether content is untrusted. A tool only becomes more
-dangerous by an acceptance, never less: for that its owner edits the catalogue.
+The owner's settings stay: scope, data classes, kinds, whether content is untrusted. The acceptance of a change can make
+a tool more dangerous, never less; to make a tool less dangerous, its owner edits the catalogue.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of `member` of a tool; `was` and `now` are the server's words or the proposal from them, shortened."""
+    """A change of `member` of a tool; `was` and `now` are texts of the server or of the proposal, shortened."""
 
     tool: str
     verdict: Literal["new", "gone", "changed"]
@@ -30,15 +30,13 @@ class Change:
 
 
 def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
-    """Return the changes since the approval; `listed` is a reading of the present listing
-    (`ostiary.catalogue_advisor.reading`).
-    """
+    """Return the changes since the approval; `listed` is the proposal from the tools that the server lists now."""
     return [change for name in sorted({*approved.tools, *listed.tools}) for change in _changes(name, approved, listed)]
 
 
 def accept(approved: Catalogue, listed: Catalogue, tools: Collection[str] = ()) -> Catalogue:
-    """Return the catalogue with the present definitions of these tools; without names, of all new and changed tools.
-    Raises Invalid.
+    """Return the catalogue with the present definitions of the tools `names`; without names, of all new and
+    changed tools. Raises Invalid.
     """
     open_ = {change.tool for change in diff(approved, listed) if change.verdict != "gone"}
     if unknown := sorted({*tools} - open_):

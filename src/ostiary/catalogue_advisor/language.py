@@ -1,7 +1,7 @@
 """Tables of general English: stems, effects of verbs, related nouns.
 
-The tables are small, and made from no catalogue and no benchmark. They propose, and a person or an owner
-decides: a verb that they lack counts as an effect, and is asked about.
+The tables are small, and no catalogue or benchmark was used to write them. They only propose: a person or an owner
+decides. A tool with an unknown verb is treated as a tool with an effect, and its owner is asked.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _ALSO: dict[str, tuple[Effect, ...]] = {
     "rent": (Effect.PAY, _C),
     "publish": (_S, Effect.SHARE),
 }
-"""Effects of verbs that have several, the usual effect first."""
+"""Effects of verbs that have several effects, the most usual effect first."""
 VERBS: Mapping[str, tuple[Effect, ...]] = {
     verb: _ALSO.get(verb, (effect,)) for effect, verbs in _VERBS.items() for verb in verbs.split()
 }
@@ -80,7 +80,7 @@ NOUNS_TOO = vocabulary(
     rate read record refund rent reply report reserve review run scan schedule search set share sign sort star
     start stop store tag text tip track trade transfer tweet update upload view visit vote watch wire"""
 )
-"""Verbs that are nouns as well: after `the`, `my`, `in` they are not verbs."""
+"""Verbs that are also nouns: after a word such as `the` or `my` the word is a noun."""
 
 _GROUPS = (
     "money payment fund cash transaction transfer bill invoice refund rent fee salary deposit dollar euro pound price",
@@ -116,7 +116,7 @@ THINGS = vocabulary(
     message order pin plan post purchase rank rate record refund rent report review score star tag text tip track trade
     transfer view wire"""
 )
-"""Verbs that are nouns in a name, unless the name has no other verb: `mail_delete`, `order_list`."""
+"""Verbs that count as nouns in the name of a tool, unless the name has no other verb: `mail_delete`, `order_list`."""
 
 _PHRASES = [
     (re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), verb)
@@ -143,7 +143,7 @@ _PHRASES = [
         (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
     )
 ]
-"""Phrasal verbs, and the verb that replaces each."""
+"""Patterns of phrasal verbs, each with the single verb that replaces the phrase."""
 
 DETERMINERS = vocabulary(
     """a an the my our your his her its their this that these those some any all each every no last first next new
@@ -160,12 +160,12 @@ STOP = vocabulary(
 
 
 def parts(text: str) -> list[str]:
-    """Return the words of a name (`sendMail`, `send_mail`, `HTTPGet`) or a text, in lower case."""
+    """Return the words of a name (`sendMail`, `send_mail`, `HTTPGet`) or of a text, in lower case."""
     return [word.lower()[:MAX_WORD] for word in _WORD.findall(text)]
 
 
 def stems(word: str) -> Iterator[str]:
-    """Yield the words of which `word` may be a form, the word itself first."""
+    """Yield the possible base forms of `word`; the first is `word`."""
     yield word
     for ending, instead in (("ies", "y"), ("ied", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ing", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 2:
@@ -196,7 +196,7 @@ _IRREGULAR: dict[str, tuple[str, ...]] = {
 
 
 def verb(word: str) -> str | None:
-    """Return the verb of the table of which `word` is a form; None without one."""
+    """Return the verb in the table of which `word` is a form; None if there is none."""
     return next((stem for stem in stems(word) if stem in VERBS), None)
 
 
@@ -219,7 +219,9 @@ def replace_phrasal_verbs(text: str) -> str:
 
 
 def states_fact(word: str, of: str, before: Sequence[str]) -> bool:
-    """Return whether that form of a verb states a fact (`they sent`, `Bob posts`, `I usually pay`)."""
+    """Return whether `word`, a form of the verb `of`, states a fact instead of a request (`they sent`, `Bob
+    posts`, `I usually pay`). `before`: the words before `word`.
+    """
     is_past = word != of and (word.endswith("ed") or word in PAST)
     if is_past:
         return not {"be", "get"} & {*before}
@@ -237,12 +239,14 @@ def noun(word: str) -> str:
 
 
 def nouns(words: Iterable[str]) -> frozenset[str]:
-    """Return the nouns of words: all words but those without a meaning of their own."""
+    """Return the words that carry meaning, in the singular: all words except numbers and words such as `the`."""
     return frozenset(noun(word) for word in words if word not in STOP and not word.isdigit())
 
 
 def kinship(some: frozenset[str], others: frozenset[str]) -> int:
-    """Return the kinship of two sets of nouns: 2 with a common noun, 1 with two related nouns, else 0."""
+    """Return how closely two sets of nouns are related: 2 if they share a noun, 1 if two nouns are in one
+    group, else 0.
+    """
     if some & others:
         return 2
     groups = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
@@ -250,7 +254,7 @@ def kinship(some: frozenset[str], others: frozenset[str]) -> int:
 
 
 def effects_of(word: str, about: frozenset[str]) -> tuple[Effect, ...]:
-    """Return the effects of a verb on these things, the usual effect first."""
+    """Return the possible effects of a verb on the things `about`, the most usual effect first."""
     usual = VERBS[word]
     if usual[0] in (Effect.SEND, Effect.CHANGE) and about & MONEY and word not in ("post", "upload", "email", "write"):
         return (Effect.PAY, *usual)

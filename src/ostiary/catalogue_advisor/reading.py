@@ -70,7 +70,7 @@ UNKNOWN = "nothing is known of it: where its values come from decides"
 MAX_NAME = 256
 MAX_SENTENCE = 400
 _RETURNS = frozenset(["return", "obtain", "output", "provide"])
-"""verbs with which descriptions say that a tool reads, and requests say something else"""
+"""verbs that mean a read in the description of a tool, and something else in the request of a person"""
 _SENTENCE_END = re.compile(r"[.!?:;\n]")
 _PREAMBLE = frozenset(
     ["this", "tool", "function", "will", "can", "used", "to", "allows", "you", "the", "a", "it", "lets"]
@@ -96,7 +96,7 @@ _HEADS: dict[str, Kind] = {
     }.items()
     for head in heads.split()
 }
-"""the kind of an argument by the last word of its name"""
+"""the kind of an argument, by the last word of its name"""
 _PAYEES = ("recipient", "receiver", "to", "destination")
 _PERSONAL = ("first", "last", "full", "given", "family", "display", "nick", "user", "contact", "customer", "person")
 _NUMBERED = ("number", "key")
@@ -114,7 +114,7 @@ _PLACES = (
     "site",
     "callback",
 )
-"""Names of addresses that a read connects to; any other address in a read identifies a person."""
+"""Names of arguments with an address to which a read connects. Any other address of a read identifies a person."""
 _FORMATS = {
     "email": Kind.ADDRESS,
     "idn-email": Kind.ADDRESS,
@@ -154,15 +154,15 @@ _RECORDS = frozenset(
         "version",
     )
 )
-"""Records that a system keeps, and into which no third party writes."""
+"""Records that the system itself maintains, so that their content is not from third parties."""
 _PREPOSITIONS = frozenset(["at", "by", "for", "from", "in", "of", "on", "to", "with"])
 _SHAPES = str.maketrans("015", "ois")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingLine:
-    """A proposed member of a tool, with the reason. Quotes nothing that a server said but
-    names of tools and arguments, and the URIs and prompts that it lists.
+    """A proposed member of a tool, with the reason. Of the server's own words, a line quotes only names of
+    tools and arguments, URIs and prompts.
     """
 
     tool: str
@@ -178,7 +178,7 @@ class Reading:
 
 
 def read(resource: str, unverified_result: object) -> Reading:
-    """Propose a catalogue by the results of MCP's list methods (all pages together). Raises Malformed, Invalid."""
+    """Propose a catalogue from the results of MCP's list methods, all pages together. Raises Malformed, Invalid."""
     listing = listing_of(unverified_result)
     parsed = parse_listed(listing)
     fields = output_fields(listed.output_schema or {} for listed, _ in parsed)
@@ -189,8 +189,9 @@ def read(resource: str, unverified_result: object) -> Reading:
 
 
 def explain(tool: Tool) -> tuple[ReadingLine, ...]:
-    """Return the lines of a tool of a catalogue: the reason of the present proposal if the catalogue agrees with it,
-    and otherwise its hints, other tools or its owner as the source.
+    """Return a line for each member of a tool in a catalogue, with the reason. If a member equals the present
+    proposal, the reason is that of the proposal; else the line names the hints, other tools or the owner as the
+    source.
     """
     listed = Listed(name=tool.name, description=tool.description, input_schema=tool.arguments)
     read_again, lines = _read(listed, tool.definition, frozenset())
@@ -214,8 +215,8 @@ def explain(tool: Tool) -> tuple[ReadingLine, ...]:
 
 
 def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of the numbers and texts that tools return, by their output schemas: `id` of an object `order`
-    is `id` and `orderid`.
+    """Return the names of numbers and texts in the results of tools, from their output schemas. For `id` of an
+    object `order`, the names are `id` and `orderid`.
     """
     names = set[str]()
     for root in schemas:
@@ -296,7 +297,7 @@ def _effect(listed: Listed) -> tuple[Effect, str]:
 
 
 def _count_texts(schema: Mapping[str, Any]) -> int:
-    """Count the arguments of a tool that are no switch, no whole number and no value that the schema lists."""
+    """Count the arguments that accept free text: not a boolean, not an integer, and not limited to listed values."""
     return sum(
         not isinstance(inner, dict)
         or not (_is_listed(inner, schema) or _types(inner, schema) <= {"boolean", "integer"})
@@ -306,15 +307,15 @@ def _count_texts(schema: Mapping[str, Any]) -> int:
 
 
 def _is_listed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Return whether the schema lists every text that it allows."""
+    """Return whether the schema accepts only texts that the schema lists."""
     shapes = list(branches([schema], root))
     lists = [one for one in shapes if "enum" in one or "const" in one]
     return bool(lists) and all(one in lists for one in shapes if one.get("type") == "string")
 
 
 def _done_by_name(words: list[str]) -> Effect | None:
-    """Return the worst effect of the verbs of a name: `send_mail`, `mail.send`, `read_and_delete`. A grave verb counts
-    at any position.
+    """Return the most dangerous effect of the verbs in a name: `send_mail`, `mail.send`, `read_and_delete`. A
+    verb for a grave effect counts at any position.
     """
     about = nouns(words)
     grave = [word for word in words if word not in NOUNS_TOO and VERBS.get(word, ())[:1] in _GRAVE]
@@ -323,7 +324,9 @@ def _done_by_name(words: list[str]) -> Effect | None:
 
 
 def _done_by_sentence(text: str) -> Effect | None:
-    """Return the worst effect of the first verbs of a sentence: `Deletes a file.`, `This tool reads and deletes ..`."""
+    """Return the most dangerous effect of the first verbs of a sentence: `Deletes a file.`, `This tool reads
+    and deletes ..`.
+    """
     words = parts(_SENTENCE_END.split(text[:MAX_SENTENCE].strip(), maxsplit=1)[0])
     while words and words[0] in _PREAMBLE:
         words = words[1:]
@@ -337,7 +340,7 @@ def _done_by_sentence(text: str) -> Effect | None:
 def _leaves(
     schema: Mapping[str, Any], root: Mapping[str, Any], before: str = "", depth: int = MAX_DEPTH
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (dotted path, schema) of the arguments, those of objects and of lists of objects too."""
+    """Yield (dotted path, schema) of each argument, including arguments inside objects and lists of objects."""
     for one in branches([schema], root):
         for name, inner in properties_of(one).items():
             if not isinstance(inner, dict) or "." in name or len(name) > MAX_NAME:
@@ -350,7 +353,7 @@ def _leaves(
 
 
 def text_arguments(schema: Mapping[str, Any]) -> list[str]:
-    """Return the dotted paths of the arguments that may be any text: no list of values, no format, no number."""
+    """Return the dotted paths of the arguments that accept free text: no listed values, no format, no number."""
     return [
         path
         for path, element in islice(_leaves(schema, schema), MAX_KINDS)
@@ -399,7 +402,9 @@ def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
 
 
 def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
-    """Return the kind that the name proposes, or else the description of a text."""
+    """Return the kind that the name of an argument suggests, or else its description if the argument is a text;
+    None without a kind.
+    """
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
@@ -422,21 +427,21 @@ def _described(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
-    """Return the kind for a payment: the recipient of money is an account, not an address."""
+    """Return the kind of an argument of a payment: the recipient of money is an account, not an address."""
     is_payee = kind is Kind.ADDRESS and noun(parts(path)[-1]) in _PAYEES
     return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
-    """Return the types that a value may have; `string` if the schema states none."""
+    """Return the JSON types that a value may have; `string` if the schema states none."""
     stated = [one.get("type") for one in branches([schema], root)]
     types = {each for one in stated for each in (one if isinstance(one, list) else [one]) if isinstance(each, str)}
     return types - {"null"} or {"string"}
 
 
 def is_of_record(name: str) -> bool:
-    """Return whether the name of a tool names only data that the system itself maintains. Words after a preposition
-    name the place of a search (`get_users_in_channel`), not its results.
+    """Return whether the nouns in the name of a tool are all records that the system itself maintains. Words
+    after a preposition name the place of a search (`get_users_in_channel`), not its results.
     """
     stated = takewhile(lambda word: word not in _PREPOSITIONS, parts(name))
     about = nouns(word for word in stated if verb(word) is None or word in _RECORDS)
@@ -444,7 +449,7 @@ def is_of_record(name: str) -> bool:
 
 
 def _alike(catalogue: Catalogue) -> Iterator[ReadingLine]:
-    """Yield a line for each name that looks like another one."""
+    """Yield a warning for each name that looks like the name of another tool."""
     by_shape: dict[str, str] = {}
     for name in sorted(catalogue.tools):
         shape = re.sub("[^a-z]", "", name.lower().translate(_SHAPES)).replace("rn", "m").replace("l", "i")

@@ -1,10 +1,11 @@
-"""The review of a catalogue by its owner: the questions about each tool, their order, and the catalogue from the
-answers.
+"""The review of a proposed catalogue by the owner of the resource: questions about each tool, their order, and the
+catalogue that results from the answers.
 
-A reading (`ostiary.catalogue_advisor.reading`) proposes; until its owner confirms, values are judged by their form and
-everything that a tool returns is untrusted, at the price of more questions to persons. A review asks the owner at most
-MAX_QUESTIONS about each tool: those whose answers save most of these. Every question has a suggestion. Answers are kept
-in the tool itself (effect, `outside`, kinds), which is then `confirmed` for as long as its definition is the same.
+`ostiary.catalogue_advisor.reading` proposes facts about each tool. Until the owner confirms the facts, a guard judges
+each value by its form and treats every result of the tool as untrusted, so people are asked about more calls. A review
+asks the owner at most MAX_QUESTIONS about each tool, first the questions whose answers save the most approvals. Every
+question has a suggested answer. The answers are stored in the tool (effect, `outside`, kinds). The tool is `confirmed`
+until its definition changes.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from ostiary.catalogue_advisor.reading import (
 from ostiary.protocol.errors import Invalid
 
 MAX_QUESTIONS = 3
-"""questions about one tool"""
+"""maximum number of questions about one tool"""
 YES, NO, NONE = "yes", "no", "none"
 UNSURE = "unsure"
-"""the kind of an argument that is not stated: each value is judged by its form"""
+"""the answer of an owner who cannot state the kind of an argument: each value is judged by its form"""
 EFFECTS = tuple(effect.value for effect in Effect)
 UNSTATED = "its kind is not stated"
 _WEIGHTS: Mapping[Kind | None, int] = {Kind.TEXT: 50, Kind.TIME: 50}
@@ -41,7 +42,9 @@ ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Values of an argument that were in a field of another tool's earlier output."""
+    """The source of an argument's values: a field in the earlier output of another tool, and the number of
+    tasks in which the values came from the field.
+    """
 
     source_tool: str
     source_field: str
@@ -50,7 +53,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The number of calls of a tool, and of the agents that called it."""
+    """The number of calls of a tool, and the number of agents that called the tool."""
 
     calls: int = 0
     agents: int = 0
@@ -58,7 +61,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a tool. `member` is `effect`, `outside` or `kinds.` and the path of an argument."""
+    """A question about a tool. `member` is the member that the answer sets: `effect`, `outside`, or `kinds.`
+    with the path of an argument.
+    """
 
     tool: str
     member: str
@@ -67,7 +72,7 @@ class Question:
     choices: tuple[str, ...]
     suggestion: str
     weight: int
-    """value of an answer, relative to other questions about the same tool"""
+    """importance of the answer, relative to other questions about the same tool; only the order counts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class ToolReview:
     """proposed facts of the tool, with reasons"""
     usage: Usage
     flows: Mapping[str, Flow]
-    """sources of values, by argument"""
+    """recorded source of the values, by argument"""
     questions: tuple[Question, ...] = field(default=())
 
 
@@ -87,7 +92,7 @@ def review(
     usage: Mapping[str, Usage] | None = None,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
 ) -> list[ToolReview]:
-    """Return the tools that are not confirmed, the most frequently called first."""
+    """Return a review of each tool that is not confirmed; the tool with the most calls is first."""
     used, flowing = usage or {}, flows or {}
     reviews = [
         _review(tool, used.get(name, Usage()), flowing.get(name, {}))
@@ -98,8 +103,8 @@ def review(
 
 
 def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
-    """Return the tool as its owner confirms it: with these answers by member, and the suggestion for each question
-    without one. Raises Invalid.
+    """Return the tool with the owner's answers, marked as confirmed. `answers` maps the member of a question to
+    the answer; a question without an answer takes its suggestion. Raises Invalid.
     """
     questions = _review(tool, Usage(), flows or {}).questions
     decided = {question.member: question.suggestion for question in questions} | dict(answers or {})
@@ -130,7 +135,7 @@ def confirm_all(
     *,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
 ) -> Catalogue:
-    """Return the catalogue with the tools confirmed that `answers` names. Raises Invalid."""
+    """Return the catalogue in which the tools that `answers` names are confirmed. Raises Invalid."""
     flowing = flows or {}
     if unknown := sorted(answers.keys() - catalogue.tools.keys()):
         raise Invalid(f"the catalogue has no tool `{unknown[0][:128]}`", hint="answers are by the name of a tool")
@@ -157,8 +162,8 @@ def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
 
 
 def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
-    """Yield the questions about a tool. There is no question about an effect on which name and description agree, nor
-    about an argument whose name says that it identifies something: such values are judged alike.
+    """Yield the questions about a tool. An effect on which name and description agree needs no question. An
+    argument whose name says that the argument is an identifier needs no question either.
     """
     name, of_effect = tool.name, why["effect"]
     if of_effect != AGREED:

@@ -1,4 +1,4 @@
-"""Drafting of a plan, caps and endorsed documents from words, with a reason for each."""
+"""Drafting of a plan, caps and endorsed documents from a person's words, with a reason for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ostiary.catalogue_advisor.language import (
 from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Endorsed, Intent, Planned, parse_intent
 
 MAX_CALLS = 200
-"""distinct requests of the words that are used, the first ones"""
+"""maximum number of distinct requests in the words; later requests are ignored"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
@@ -41,7 +41,8 @@ class DraftLine(msgspec.Struct, frozen=True):
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A draft for `ostiary task start --draft FILE`, which a person may edit first.
 
-    `bounds` are the granted bounds; `budget` is empty: words rank and save questions, they deny nothing.
+    `bounds` are the bounds that the caller gave. `budget` is empty, since words never deny a call: they only decide
+    about which calls a person is asked.
     """
 
     intent: Intent
@@ -58,7 +59,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """A tool that the task could be given."""
+    """A tool within the agent's scopes and bounds, which the task could use."""
 
     uri: str
     id: str
@@ -71,7 +72,7 @@ class _Offer:
 
     @property
     def effect(self) -> Effect:
-        """Return the effect in a person's terms: fetching a page is a read, although the request leaves."""
+        """Return the effect as a person sees the effect: fetching a page is a read, although a request is sent."""
         is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
         return Effect.READ if is_fetch else self.tool.effect
 
@@ -85,11 +86,12 @@ def draft(
     own: Mapping[str, str] | None = None,
     may_name_recipient: bool = False,
 ) -> Draft:
-    """Draft the intent of a task for an agent with these scopes and bounds, with resources by their URI.
+    """Draft the intent of a task for an agent with these scopes and bounds; `catalogues` are pairs of a resource's URI
+    and its catalogue.
 
-    Words that match nothing give an empty plan, under which every effect is asked about unless its values are the
-    person's. `may_name_recipient`: whether a document that the person named may determine recipients; its author then
-    chooses them. Raises InvalidIntent.
+    If the words match no tool, the plan is empty: a person is asked about every call with an effect, unless its values
+    are the person's. `may_name_recipient`: true if a document that the person named may determine recipients; the
+    author of the document then chooses them. Raises InvalidIntent.
     """
     asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
     offers = _offers(catalogues, scopes, bounds)
@@ -103,7 +105,7 @@ def draft(
 def plan_of(
     words: str, catalogues: Sequence[tuple[str, Catalogue]], *, scopes: Iterable[str], bounds: Sequence[ToolDetail] = ()
 ) -> tuple[Planned, ...]:
-    """Return the effects that the words suggest, within the scopes and bounds."""
+    """Return the planned calls that the words suggest, within the scopes and bounds."""
     return _plan(words, _called(words, _offers(catalogues, scopes, bounds), []), [])
 
 
@@ -129,7 +131,7 @@ def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
 
 
 def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> list[_Offer]:
-    """Return the effects that the words suggest, with a line for each tool."""
+    """Return the tools with an effect that the words suggest, and add a line for each tool to `lines`."""
     effects = [offer for offer in offers if offer.tool.effect is not Effect.READ]
     lines += [DraftLine("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
     reasons: dict[str, str] = {}
@@ -156,8 +158,9 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> lis
 
 
 def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
-    """Yield the tools that match a request best: tools about the things of its clause, or else of its sentence, and
-    tools named after its verb; all of them if no tool is about these things.
+    """Yield the tools that match a request best, each with the nouns that matched: tools about the nouns of its
+    clause, else of its sentence, and tools named after its verb. If no tool is about these nouns, yield all
+    tools.
     """
     for things in (call.about, call.whole):
         kin = {offer.id: kinship(offer.about, things) for offer in able}
@@ -169,12 +172,14 @@ def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Off
 
 
 def _reach(effects: Iterable[Effect]) -> set[Effect]:
-    """Return the effects with `write`, which servers also use for changes of unknown kind."""
+    """Return the effects, with `write` if `change` is among them: servers also use `write` for changes of
+    unknown kind.
+    """
     return {*effects, *((Effect.WRITE,) if Effect.CHANGE in effects else ())}
 
 
 def _plan(words: str, called: Sequence[_Offer], lines: list[DraftLine]) -> tuple[Planned, ...]:
-    """Return the plan, with the lowest amount that the words state as a cap on each tool that takes an amount."""
+    """Return the plan. If the words state amounts, the lowest one is the cap of each tool that takes an amount."""
     lowest = min((cap.number for cap in requests.caps(words) if not cap.counted), default=None)
     plan: list[Planned] = []
     for offer in called[:MAX_PLANNED]:
@@ -190,9 +195,9 @@ def _plan(words: str, called: Sequence[_Offer], lines: list[DraftLine]) -> tuple
 def _endorsed(
     words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[DraftLine], *, may_name_recipient: bool
 ) -> tuple[Endorsed, ...]:
-    """Return the documents that the words name as a source, for the kinds that the planned effects take.
-    For effects outside the plan a document may state amounts and times. A web page, which third parties write, never
-    states recipients.
+    """Return the documents that the words name as a source, with the kinds of values that each may supply: the
+    kinds that the planned calls take, and amounts and times for calls outside the plan. A web page, which third
+    parties write, never supplies recipients.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
     needed_kinds = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
@@ -216,7 +221,7 @@ def _endorsed(
 
 
 def _opens(tool: Tool, *, is_url: bool) -> bool:
-    """Return whether the tool returns the content of one document by its name."""
+    """Return whether the tool returns the content of a document that an argument names."""
     kind = Kind.ADDRESS if is_url else Kind.OBJECT
     reads = tool.effect is Effect.READ or (is_url and tool.effect is Effect.SEND and len(tool.argument_kinds) == 1)
     return reads and kind in tool.argument_kinds.values()

@@ -1,4 +1,6 @@
-"""Requests in words, by general English: calls for effects, documents, caps. The time is linear in the words."""
+"""Requests in a person's words, found with tables of general English: calls with effects, documents, caps. The
+running time is linear in the number of words.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from ostiary.catalogue_advisor.language import (
 from ostiary.provenance.intent import MAX_VALUE
 
 MAX_NUMBER = 12
-"""digits of a number that is a cap"""
+"""maximum number of characters of a number that states a cap"""
 _CLAUSE = re.compile(r"[!?;\n]+|[.,](?=\s|$)|\b(?:and|then|but|or|after that)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"[!?\n]+|\.(?=\s|$)")
 _FILE = re.compile(r"[\w~./-]*[\w-]\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})")
@@ -31,7 +33,7 @@ _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _QUOTED = re.compile(r"(?<!\w)'([^'\n]{3,120})'(?!\w)|\"([^\"\n]{3,120})\"")
 _FROM = re.compile(r"\b(?:in|from|per|see|following|on|at|by|file|document|note|page|letter)\s?\W?$", re.IGNORECASE)
 _BEFORE = 40
-"""length in characters of the text before a quoted name that may state its kind"""
+"""number of characters before a quoted name in which a word such as `file` is searched"""
 _AROUND = "()[]{}<>'\",;:!?."
 _CAP = re.compile(
     r"\b(?:up to|at most|(?:no|not) more than|max(?:imum)?(?: of)?|not exceed(?:ing)?|less than|below|under|limit of"
@@ -55,17 +57,17 @@ _WANTS = re.compile(r"\b(?:want|need|would like|please|let's|should)\b", re.IGNO
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The request of one clause: its verb, the effects of the verb on the things of the clause, and these things."""
+    """The request of one clause: its verb, the possible effects of the verb, and the nouns of the clause (`about`)."""
 
     verb: str
     effects: tuple[Effect, ...]
     about: frozenset[str]
     whole: frozenset[str]
-    """all things of the sentence"""
+    """all nouns of the sentence"""
 
 
 def calls(words: str) -> Iterator[Call]:
-    """Yield the requests of the clauses. Quoted text and names of documents request nothing."""
+    """Yield the requests of the clauses. Quoted text and names of documents are not read as requests."""
     for sentence in _SENTENCE.split(replace_phrasal_verbs(_unnamed(words))):
         wants = bool(_WANTS.search(sentence))
         clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
@@ -90,7 +92,7 @@ def _unnamed(words: str) -> str:
 
 
 def _ends(token: str) -> str:
-    """Return `file` in place of a document's name, with the characters that end a clause after it."""
+    """Return `file` in place of the name of a document, with the punctuation that followed the name."""
     return "file" + token[len(token.rstrip(_AROUND)) :]
 
 
@@ -99,7 +101,7 @@ def _is_document(name: str) -> bool:
 
 
 def _verbs(words: Sequence[str]) -> Iterator[str]:
-    """Yield the verbs of a request: words in the place of a verb that are not negated."""
+    """Yield the verbs of a request: words in the position of a verb that are not negated."""
     for at, word in enumerate(words):
         verb_stem = verb(word)
         if verb_stem is None:
@@ -114,14 +116,14 @@ def _verbs(words: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """`at most 50 euros`: the number, and the things that are counted, where it is things."""
+    """A cap such as `at most 50 euros`: the number, and the nouns that are counted; no nouns for an amount of money."""
 
     number: Decimal
     counted: frozenset[str]
 
 
 def caps(words: str) -> Iterator[Cap]:
-    """Yield the caps that words state on amounts."""
+    """Yield the caps that the words state."""
     for match in _CAP.finditer(words):
         if len(number := match["number"].replace(",", "")) <= MAX_NUMBER:
             yield Cap(Decimal(number), nouns(parts(match["what"])) - _CURRENCIES)

@@ -1,7 +1,8 @@
-"""The least access that an agent needs, from its recorded calls: scopes, bounds and a policy. Pure and deterministic.
+"""The least access that an agent needs, computed from its recorded calls: scopes, bounds and a policy. Pure and
+deterministic.
 
-Each condition holds for every recorded call, and each line states the number of its calls and
-names one of them. Arguments that cannot be bounded are listed.
+Every condition holds for every recorded call. Each line states the number of calls and names one of them. Arguments
+that cannot be bounded are listed.
 """
 
 from ostiary.catalogue_advisor.suggest.agreed import exempt

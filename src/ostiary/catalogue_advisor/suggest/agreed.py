@@ -1,7 +1,8 @@
-"""Policies with exceptions for calls that people always approved: each policy of the set stops asking about them.
+"""Exceptions in policies for calls that people always approved: the policies then stop asking people about these calls.
 
-A policy that asks is a `forbid`, so a permit would change nothing: each policy that asked gets an `unless` that is
-exactly the agent, the tool and the counterpart. A safeguard of the server is left out and replaced by such a copy.
+A policy that asks people is a Cedar `forbid`, so an additional `permit` would change nothing. Instead, each policy that
+asked gets an `unless` clause for exactly the agent, the tool and the counterpart. A safeguard of the server cannot be
+edited: the set leaves the safeguard out and contains a copy with the clause.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ _RESERVED = frozenset({"true", "false", "if", "then", "else", "in", "is", "like"
 
 @dataclass(frozen=True, slots=True)
 class Exempted:
-    """`files`: those of a set that change or are new; `left_out`: proposals that no policy can say, with the reason."""
+    """`files`: new and changed files of the policy set, by name. `left_out`: proposals that Cedar cannot
+    express or that name an unknown policy, with the reason.
+    """
 
     files: dict[str, str]
     left_out: list[tuple[Mapping[str, Any], str]]
 
 
 def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], safeguards: Mapping[str, str]) -> Exempted:
-    """Return the files of the set in which no policy asks about the proposed calls. `safeguards`: texts by id."""
+    """Return the files of the policy set with an exception for each proposed call. `safeguards`: policy texts by id."""
     changed, copies, left_out = dict(files), dict[str, str](), list[tuple[Mapping[str, Any], str]]()
     for proposal in proposals:
         condition = _condition(proposal)
@@ -53,7 +56,7 @@ def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], saf
 
 
 def _condition(proposal: Mapping[str, Any]) -> str | None:
-    """Return the exception in Cedar, with its evidence; None if a value cannot be compared."""
+    """Return the `unless` clause in Cedar with the approvals in a comment; None if Cedar cannot compare a value."""
     parts = [
         f"principal == Agent::{json.dumps(proposal['agent_id'])}",
         f"resource == Tool::{json.dumps(proposal['tool'])}",
@@ -88,7 +91,9 @@ def _condition(proposal: Mapping[str, Any]) -> str | None:
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """An argument after `has` and after `context.arguments`."""
+    """Return the two forms of an argument's name in Cedar: after `has`, and after `context.arguments`; None for
+    a name that Cedar cannot express.
+    """
     if _NAME.fullmatch(name) and name not in _RESERVED:
         return name, f".{name}"
     if not (name.isascii() and name.isprintable()):
@@ -97,7 +102,7 @@ def _place(name: str) -> tuple[str, str] | None:
 
 
 def _literal(value: object) -> str | None:
-    """A value in Cedar; None for a value that Cedar cannot compare unchanged."""
+    """Return a value as a Cedar literal; None for a value that Cedar cannot compare exactly."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and abs(value) < 1 << 62:
@@ -131,7 +136,7 @@ def _says_id(statement: str, id: str) -> bool:
 
 
 def _statements(text: str) -> Iterator[tuple[int, int]]:
-    """Beginning and end of each policy, its semicolon included."""
+    """Yield the start and the end of each policy in a text; the end is behind the semicolon."""
     start = 0
     for piece in _PIECE.finditer(text):
         if piece[0] == ";":

@@ -24,8 +24,8 @@ MAX_ENDING = 8
 
 
 def infer(values: Sequence[object]) -> tuple[Condition | None, str]:
-    """`values` are as `ostiary.guard.argument_summary` records them. Without a condition, the words say why there is
-    none.
+    """Return the narrowest condition that all values fulfil, and the reason in words; None instead of a
+    condition if there is no useful one. `values` have the form that `ostiary.guard.argument_summary` records.
     """
     kinds = {_kind(value) for value in values}
     if len(kinds) != 1:
@@ -89,7 +89,9 @@ def _text(values: Sequence[Any]) -> tuple[Condition | None, str]:
 
 
 def _place(texts: Sequence[str]) -> tuple[Condition, str] | None:
-    """The folder below which all of them are, if that says anything."""
+    """Return a `prefix` or `glob` for the folder that contains all paths; None if they share no folder below
+    the root.
+    """
     first, last = texts[0], texts[-1]
     same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     folder = first[: first.rfind("/", 0, same) + 1]

@@ -1,4 +1,4 @@
-"""A policy that keeps an agent to the tools that were seen, with its tests: files of a policy set."""
+"""Files of a policy set: a policy that limits an agent to the tools of its recorded calls, and tests of the policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def policy_files(
     name: str,
     segments: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the files by their names. `segments`: of the agent (under its id) and of each resource (under its URI)."""
+    """Return the texts of the files by file name. `segments`: the segment of the agent under its id, and of
+    each resource under its URI.
+    """
     called = [(uri, catalogues[uri], catalogues[uri].tools[tool]) for uri, tool in suggestion.tools]
     ids = [f"{catalogue.resource}/{tool.name}" for _, catalogue, tool in called]
     counts = {line.subject: line for line in suggestion.lines if line.kind == "tool"}
@@ -70,5 +72,7 @@ expect = "{expect}"
 
 
 def _text(text: str) -> str:
-    """A string literal that Cedar and TOML read alike: names have neither quotes nor backslashes nor control signs."""
+    """Return a string literal that Cedar and TOML both accept. Names contain no quotes, backslashes or control
+    characters.
+    """
     return json.dumps(text)

@@ -1,4 +1,4 @@
-"""Suggestion of scopes and bounds from calls. See the package."""
+"""Suggestion of scopes and bounds from recorded calls."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ostiary.protocol.errors import Invalid
 
 GRAVE = frozenset({Effect.DESTROY, Effect.PAY, Effect.ADMINISTER})
 LASTING = frozenset({"bad_arguments", "forbidden_by_policy", "no_permit", "policy_error"})
-"""Reasons that no scope and no bound takes away."""
+"""Reasons for a denial that no additional scope and no wider bound removes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCall:
-    """A call, as recorded in its entry. `uri`: its resource's identifier. `codes`: reasons for which it would be
-    denied.
+    """A call as the ledger recorded it. `uri`: the identifier of the resource. `codes`: the reasons for which
+    enforcement would deny the call.
     """
 
     index: int
@@ -33,14 +33,14 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestionLine:
-    """A suggestion, or a part that is left out, with its evidence."""
+    """A line of the suggestion, or access that the suggestion leaves out, with the calls that support the line."""
 
     kind: Literal["scope", "tool", "argument", "left out"]
     subject: str
     says: str
     calls: int
     example: int
-    """an entry of the ledger"""
+    """index of a ledger entry with such a call"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +48,17 @@ class Suggestion:
     scopes: tuple[str, ...]
     bounds: tuple[ToolDetail, ...]
     tools: tuple[tuple[str, str], ...]
-    """URI and name of each tool that was called and can be granted"""
+    """URI and name of each called tool to which a scope can give access"""
     lines: tuple[SuggestionLine, ...]
 
 
 def count_in_words(calls: int) -> str:
-    """Return a number of calls in words."""
+    """Return a number of calls as text: `1 call`, `3 calls`."""
     return "1 call" if calls == 1 else f"{calls} calls"
 
 
 def recorded_call(entry: Mapping[str, Any]) -> RecordedCall | None:
-    """Return the call that an entry records; None for an entry without a call."""
+    """Return the call in a ledger entry; None for an entry about something else."""
     if entry["action"] not in ("tool.call", "tool.undecided") or entry["outcome"] != "allow":
         return None
     codes = tuple(reason["code"] for reason in entry.get("reasons", ()))
@@ -69,8 +69,8 @@ def recorded_call(entry: Mapping[str, Any]) -> RecordedCall | None:
 
 
 def suggest(calls: Iterable[RecordedCall], catalogues: Mapping[str, Catalogue]) -> Suggestion:
-    """Return the scopes and bounds that the calls need. `catalogues` are by the URI of their resource. Raises
-    Invalid for more servers than bounds can have.
+    """Return the scopes and bounds that the recorded calls need. `catalogues` maps the URI of a resource to its
+    catalogue. Raises Invalid if the calls went to more servers than bounds can contain.
     """
     lines, details = list[SuggestionLine](), list[tuple[int, ToolDetail]]()
     tools, scopes = list[tuple[str, str]](), dict[str, list[RecordedCall]]()
@@ -102,8 +102,8 @@ def suggest(calls: Iterable[RecordedCall], catalogues: Mapping[str, Catalogue]) 
 
 
 def _conditions(subject: str, calls: Sequence[RecordedCall], lines: list[SuggestionLine]) -> dict[str, Condition]:
-    """Return conditions on each argument that every call has. An argument that a call may leave out cannot be bounded,
-    since bounds require it.
+    """Return a condition for each argument that is present in every call. An optional argument gets no
+    condition, since bounds require each argument that they name.
     """
     if any(call.arguments is None for call in calls):
         lines.append(_line("left out", subject, "has calls whose arguments are not recorded", calls))
@@ -125,8 +125,9 @@ def _conditions(subject: str, calls: Sequence[RecordedCall], lines: list[Suggest
 
 
 def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[SuggestionLine]) -> tuple[ToolDetail, ...]:
-    """Return the bounds within the largest number of details: tools without conditions share one, then the least called
-    ones.
+    """Return the bounds within the maximum number of details. Tools without conditions share one detail per
+    server. If there are still too many details, the tools with the fewest calls lose their conditions. Raises
+    Invalid.
     """
     bare = [detail for _, detail in details if not detail.arguments]
     rest = sorted((entry for entry in details if entry[1].arguments), key=lambda entry: (-entry[0], str(entry[1])))

@@ -1,4 +1,4 @@
-"""The certificate authority of one run: it exists in memory only, and only the wrapped process trusts it."""
+"""The certificate authority of one run: its key exists in memory only, and only the wrapped process trusts it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_CONTEXTS = 256
 
 
 class RunAuthority:
-    """An authority and the certificates of the hosts that the wrapped process has visited."""
+    """A certificate authority, and the certificates of the hosts to which the wrapped process has connected."""
 
     def __init__(self) -> None:
         self._key, self._host_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -52,7 +52,7 @@ class RunAuthority:
         return self._certificate.public_bytes(Encoding.PEM)
 
     def context(self, host: str) -> ssl.SSLContext:
-        """Return the TLS context of a host, in the form of `parse_host`."""
+        """Return the TLS context for a host, which has the form that `parse_host` returns."""
         context = self._contexts.get(host)
         if context is None:
             context = self._contexts[host] = self._make_context(host)

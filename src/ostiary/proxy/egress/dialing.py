@@ -1,7 +1,8 @@
-"""Connections to servers: each address of a name is checked, and the connection goes to the address that was checked.
+"""Connections to servers: every address of a name is checked, and the connection goes to a checked address.
 
-A private address is refused unless the destination of a secret or an option opens it for that host. Link-local
-addresses, and with them the metadata services of clouds, are never reached (`ostiary.protocol.denied_networks`).
+A private address is refused, unless the destination of a secret or an option permits private addresses for that host.
+Link-local addresses, which include the metadata services of clouds, are always refused
+(`ostiary.protocol.denied_networks`).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Dialer:
-    """Opens connections. `private`: the hosts whose private addresses are open."""
+    """Opens connections. `private`: the hosts for which private addresses are permitted."""
 
     def __init__(self, tls: ssl.SSLContext, private: Collection[str] = ()) -> None:
-        """`tls` verifies certificates and host names."""
+        """`tls`: the context that verifies certificates and host names."""
         self._tls, self._private = tls, frozenset(private)
 
     async def connect(self, at: Authority, *, is_tls: bool, may_be_private: bool) -> Connection:
@@ -49,7 +50,7 @@ class Dialer:
             raise Rejected(502, "upstream_failed", f"{at} cannot be reached: {error.strerror or error}") from None
 
     async def _connect(self, addresses: list[str], at: Authority, *, is_tls: bool) -> Connection:
-        """Connect to the first address that answers. Raises OSError."""
+        """Connect to the first address that accepts a connection. Raises OSError."""
         context, name = (self._tls, at.host) if is_tls else (None, None)
         last: OSError = OSError("no address")
         for address in addresses[:MAX_ADDRESSES]:
@@ -65,7 +66,7 @@ class Dialer:
 
 
 async def _resolve(at: Authority, *, is_open: bool) -> list[str]:
-    """Return the addresses of a host. Raises Rejected unless all of them may be reached."""
+    """Return the addresses of a host. Raises Rejected if one of them is not permitted."""
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -1,21 +1,23 @@
-"""Frames of a WebSocket from the program (RFC 6455 section 5.2), which has them masked by a key of each frame."""
+"""WebSocket frames from the program (RFC 6455 section 5.2), whose payloads are masked with a key in each frame."""
 
 from __future__ import annotations
 
 from ostiary.proxy.entrance import Rejected
 
 _LENGTHS = {126: 2, 127: 8}
-"""Bytes of a longer length, by the number that stands in its place."""
+"""Number of bytes of an extended length, by the number in the 7-bit length field."""
 
 
 class FrameReader:
-    """A reader of the payloads in a stream of frames."""
+    """A reader of the payloads in a stream of WebSocket frames."""
 
     def __init__(self) -> None:
         self._begun, self._key, self._left = b"", b"", 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payloads in the next bytes of the stream. Raises Rejected for a frame that cannot be read."""
+        """Return the unmasked payloads in the next bytes of the stream. Raises Rejected for a frame that cannot
+        be read.
+        """
         data, at, payloads = self._begun + data, 0, bytearray()
         self._begun = b""
         while at < len(data):

@@ -1,7 +1,7 @@
-"""Secrets in requests: the places of placeholders, and the request with the secrets in them.
+"""Secrets in requests: the places of placeholders, and the request with the secrets in their places.
 
-A secret comes to the place that its destination states, and in place of the placeholder `OSTIARY:NAME`. The value is
-encoded as its place requires, so that it stays one value: it cannot end a header, a parameter or a member.
+A secret is put into the field that its destination names, and replaces each placeholder `OSTIARY:NAME`. The value is
+encoded as its place requires, so that it stays one value: no secret can end a header, a parameter or a member.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 
 class OutgoingRequest(NamedTuple):
-    """A request of the wrapped process; `body` is None if the request has none, or streams one."""
+    """A request of the wrapped process. `body` is None if the request has no body, or a body that is streamed."""
 
     method: str
     path: bytes
@@ -36,8 +36,8 @@ class OutgoingRequest(NamedTuple):
     streams: bool = False
 
     def with_secrets(self, destinations: Sequence[Destination], secret_of: Callable[[str], str]) -> OutgoingRequest:
-        """Return the request with the secrets of these destinations, to all of which the request goes, in place of
-        placeholders and where the destinations say. Raises Rejected.
+        """Return the request with the secrets of `destinations`: in place of placeholders, and in the field of
+        each destination. All destinations belong to the server of the request. Raises Rejected.
         """
         filled = self._replace(
             headers=[(name, _fill_header(name, value, secret_of)) for name, value in self.headers],
@@ -47,7 +47,9 @@ class OutgoingRequest(NamedTuple):
         return filled.with_fields(destinations, secret_of)
 
     def with_fields(self, destinations: Sequence[Destination], secret_of: Callable[[str], str]) -> OutgoingRequest:
-        """Return the request with the fields of these destinations. Raises Rejected for a body without a place."""
+        """Return the request with the secrets in the fields that the destinations name. Raises Rejected if the
+        body has no place for a field.
+        """
         kind, headers, query, body = self.media_type, self.headers, self.query, self.body
         for one in destinations:
             rendered = "" if one.place is Place.PLACEHOLDER else one.render(secret_of(one.name))
@@ -70,8 +72,8 @@ class OutgoingRequest(NamedTuple):
 
     @property
     def placeholders(self) -> dict[str, Place]:
-        """Return the names in placeholders of headers, query and body, each with its place. Raises Rejected for a
-        placeholder in the path.
+        """Return the names in placeholders of headers, query and body, each with the place of the placeholder.
+        Raises Rejected for a placeholder in the path.
         """
         if PLACEHOLDER.search(self.path):
             raise Rejected(
@@ -88,7 +90,7 @@ class OutgoingRequest(NamedTuple):
 
 
 def names_in(data: bytes) -> Iterable[str]:
-    """Return the names in the placeholders of some data."""
+    """Return the names in all placeholders of `data`."""
     return (name.decode() for name in PLACEHOLDER.findall(data))
 
 
@@ -98,7 +100,7 @@ def fill_body(body: bytes, media_type: bytes, secret_of: Callable[[str], str]) -
 
 
 def _encode_for(media_type: bytes, secret: str) -> str:
-    """Return a secret as one value of a body of this media type."""
+    """Return a secret, encoded as part of one value in a body of this media type."""
     if media_type == FORM:
         return quote_plus(secret)
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
@@ -106,7 +108,9 @@ def _encode_for(media_type: bytes, secret: str) -> str:
 
 
 def divide_begun(data: bytes) -> tuple[bytes, bytes]:
-    """Return data without the beginning of a placeholder at its end, and that beginning."""
+    """Divide data before a placeholder that may begin at its end: return the part before, and the part that may
+    continue in the next data.
+    """
     match = _BEGUN.search(data, max(len(data) - 80, 0))
     return (data, b"") if match is None else (data[: match.start()], data[match.start() :])
 

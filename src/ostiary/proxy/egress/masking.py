@@ -1,9 +1,10 @@
-"""Removal of secrets from everything that comes back: each form of a value becomes asterisks of the same length.
+"""Masking of secrets in everything that the wrapped process receives: each form of a value is replaced by asterisks of
+the same length.
 
-A value is recognised as it is, percent-encoded, in base64 and base64url at each of the three alignments, in
-hexadecimal, in UTF-16, and escaped for JSON or HTML; also where parts of a stream divide it. Not recognised: a value
-that the server has changed otherwise (reversed, compressed, encrypted, in other letters), or sends in pieces with
-something between.
+A value is recognised unchanged, percent-encoded, in base64 and base64url at each of the three alignments, in
+hexadecimal, in UTF-16, and escaped for JSON or HTML; also if the value is divided between parts of a stream. Not
+recognised: a value that the server has changed in another way (reversed, compressed, encrypted, in other letters), or
+sends in pieces with other data between.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from urllib.parse import quote
 
 MASK = b"*"
 MAX_SHOWN = 4
-"""bytes of the beginning of a possible value that a silent stream shows; the rest of a value is masked all the same"""
+"""bytes of the beginning of a possible value that are sent if the stream pauses; the rest of a value is masked
+all the same
+"""
 
 
 def forms_of(value: str) -> frozenset[bytes]:
-    """Return the forms in which a value is recognised."""
+    """Return the encoded forms in which a value is recognised."""
     raw = value.encode()
     texts = {value, raw.hex(), raw.hex().upper(), *_percent_forms(value), *_json_forms(value), *_html_forms(value)}
     wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
@@ -27,7 +30,7 @@ def forms_of(value: str) -> frozenset[bytes]:
 
 
 def _percent_forms(value: str) -> Iterator[str]:
-    """Yield the percent-encodings of a value; encoders differ in the characters that they leave."""
+    """Yield the percent-encodings of a value; encoders differ in the characters that they do not encode."""
     texts = {quote(value, safe=kept) for kept in ("", "/", "*", "!'()*", "!#$&'()*+,/:;=?@")}
     texts |= {text.replace("~", "%7E") for text in texts}
     texts |= {text.replace("%20", "+") for text in texts}
@@ -38,7 +41,7 @@ def _percent_forms(value: str) -> Iterator[str]:
 
 
 def _json_forms(value: str) -> Iterator[str]:
-    """Yield a value as a string of JSON; encoders differ in the characters that they escape by number."""
+    """Yield a value as a JSON string; encoders differ in the characters that they escape by number."""
     for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`"):
         for number in ("\\u{:04x}", "\\u{:04X}"):
             text = _escape(value, {"\\": "\\\\", '"': '\\"', **dict.fromkeys(numbered, number)})
@@ -59,7 +62,7 @@ def _escape(text: str, escapes: Mapping[str, str]) -> str:
 
 
 def _base64_forms(raw: bytes) -> Iterator[bytes]:
-    """Yield the characters that depend on the value alone, for each alignment."""
+    """Yield, for each alignment, the base64 characters that depend only on the value and not on the bytes around."""
     for before in range(3):
         whole = bytes(before) + raw
         first, last = -(-before * 8 // 6), len(whole) * 8 // 6
@@ -75,10 +78,10 @@ class Masks:
         self._forms: dict[str, frozenset[bytes]] = {}
         self.forms: tuple[bytes, ...] = ()
         self.longest = 0
-        """bytes of the longest form"""
+        """length of the longest form, in bytes"""
 
     def add(self, value: str, host: str = "") -> None:
-        """Add a value that goes to a host."""
+        """Add a value that is sent to a host."""
         self._hosts.setdefault(value, set()).add(host)
         if value not in self._forms:
             self._forms = {**self._forms, value: forms_of(value)}
@@ -87,22 +90,22 @@ class Masks:
             self.forms = tuple(sorted(forms))
 
     def forms_at(self, host: str) -> list[bytes]:
-        """Return the forms of the values that go to a host."""
+        """Return the forms of the values that were sent to a host."""
         return [form for value, forms in self._forms.items() if host in self._hosts[value] for form in forms]
 
     def longest_elsewhere(self, host: str) -> int:
-        """Return the bytes of the longest form of a value that does not go to a host."""
+        """Return the length in bytes of the longest form of a value that was not sent to the host."""
         lengths = (
             len(form) for value, forms in self._forms.items() if host not in self._hosts[value] for form in forms
         )
         return max(lengths, default=0)
 
     def find(self, data: bytes) -> bool:
-        """Return whether data has a value in one of its forms."""
+        """Return whether `data` contains a value in one of its forms."""
         return any(form in data for form in self.forms)
 
     def mask(self, data: bytes) -> bytes:
-        """Return data without values."""
+        """Return `data` with asterisks in place of values."""
         places = list(_places(self.forms, data))
         if not places:
             return data
@@ -113,7 +116,7 @@ class Masks:
 
 
 def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each form in data, of overlapping ones too."""
+    """Yield start and end of each form in `data`; forms may overlap."""
     for form in forms:
         start = data.find(form)
         while start >= 0:
@@ -122,33 +125,35 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class SearchedStream:
-    """A stream from the program, in which values are found also where parts divide them."""
+    """A stream from the program in which values are found, also if a value is divided between two parts."""
 
     def __init__(self, masks: Masks) -> None:
         self._masks, self._last = masks, b""
 
     def find(self, part: bytes) -> bool:
-        """Return whether a value ends in the next part."""
+        """Return whether a value ends in `part`, the next part of the stream."""
         data, longest = self._last + part, self._masks.longest
         self._last = data[-longest:] if longest else b""
         return self._masks.find(data)
 
 
 class MaskedStream:
-    """A stream from a host without values. Bytes at the end of a part that may begin a value wait for the next part.
+    """A stream from a host, with asterisks in place of values.
 
-    Of a value that goes to this host, only such bytes wait, also in a silence. The server of another host could learn
-    from their wait whether it guesses the beginning of a value. So there all last bytes wait, and go in a silence.
+    Bytes at the end of a part that may be the beginning of a value wait for the next part. If the stream pauses, such
+    bytes of a value that was sent to this host still wait. Another host must not learn from a delay that it guessed the
+    beginning of a value: if values exist that were not sent to the host, the last bytes of every part wait, and are
+    sent in a pause.
     """
 
     def __init__(self, masks: Masks, host: str = "") -> None:
         self._masks, self._host = masks, host
         self._raw, self._masked = b"", b""
-        """the bytes that wait, as they came, and as they are known to leave"""
+        """the bytes that wait: as received, and with the values masked that are known so far"""
         self._shown = 0
 
     def feed(self, part: bytes) -> bytes:
-        """Return the bytes that may leave now."""
+        """Take the next part, and return the bytes that can be sent now."""
         raw = self._raw + part
         masked = bytearray(self._masked + part)
         for start, end in _places(self._masks.forms, raw):
@@ -161,13 +166,13 @@ class MaskedStream:
         return ready
 
     def show(self) -> bytes:
-        """Return the bytes that may leave in a silence: a peer may wait for the last bytes of a message."""
+        """Return the waiting bytes that can be sent in a pause: a peer may wait for the last bytes of a message."""
         start, self._shown = self._shown, max(self._shown, self._showable)
         return self._masked[start : self._shown]
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether bytes wait that `show` would return."""
+        """Return whether `show` would return bytes."""
         return self._shown < self._showable
 
     @property
@@ -176,12 +181,12 @@ class MaskedStream:
         return len(self._raw) - (begun if begun > MAX_SHOWN else 0)
 
     def end(self) -> bytes:
-        """Return the rest at the end of the stream."""
+        """Return the remaining bytes at the end of the stream."""
         ready, self._raw, self._masked, self._shown = self._masked[self._shown :], b"", b"", 0
         return ready
 
     def _begun(self, raw: bytes) -> int:
-        """Return the length of the longest end of `raw` with which a form of this host begins."""
+        """Return the length of the longest suffix of `raw` that is a prefix of a form of this host."""
         longest = 0
         for form in self._masks.forms_at(self._host):
             start = raw.find(form[:1], max(len(raw) - len(form) + 1, 0))

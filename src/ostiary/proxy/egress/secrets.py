@@ -1,7 +1,8 @@
-"""Destinations and secrets: the proxy gets both from the Ostiary server, with a key that the wrapped process has not.
+"""Destinations and secrets, which the proxy gets from the Ostiary server with a key that the wrapped process does not
+have.
 
-The server decides each use of a secret. A decision holds for the same request during a few seconds, while the
-guard, whose facts are current, would allow the request under the same policies and the same token.
+The server decides each use of a secret. The decision is reused for the same request for USE_US, while the guard allows
+the request under the same policies and the same token.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from ostiary.proxy.egress.masking import Masks
 from ostiary.run.gate import Injection
 
 USE_US = 5_000_000
-"""microseconds for which a decision holds"""
+"""time in microseconds for which a decision is reused"""
 REFRESH_US = 5_000_000
 MAX_USES = 1000
 
 
 class SecretServer(Protocol):
-    """The server, as the guard of the proxy reaches it."""
+    """The requests about secrets that the guard of the proxy sends to the Ostiary server."""
 
     def list_destinations(self) -> list[Destination]:
         """Return all destinations. Raises Refused."""
 
     def use_secret(self, injection: Injection) -> str:
-        """Return the secret for a request. Raises Refused."""
+        """Return the value of a destination's secret for one request. Raises Refused."""
 
 
 class SecretSource:
-    """Destinations and secrets of one run, and the masks of all secrets that were used in it. Thread-safe."""
+    """Destinations and secrets of one run, and the masks of all secrets that were used in the run. Thread-safe."""
 
     def __init__(self, server: SecretServer, masks: Masks | None = None) -> None:
-        """`masks`: those of the run, if others look for its secrets too."""
+        """`masks`: the masks of the run, if other parts of the program also search for its secrets."""
         self._server = server
         self._mutex = threading.Lock()
         self._destinations: dict[str, Destination] = {}
@@ -46,12 +47,12 @@ class SecretSource:
 
     @property
     def known_destinations(self) -> dict[str, Destination] | None:
-        """Return the destinations by name; None if they must be listed again."""
+        """Return the stored destinations by name; None if they are too old."""
         return self._destinations if self._until is not None and ambient.tick() < self._until else None
 
     def destinations(self) -> dict[str, Destination]:
-        """Return the destinations by name; the last known ones while the server does not answer. Raises Refused if none
-        were known yet.
+        """Return the destinations by name; the stored ones if the server does not answer. Raises Refused if
+        none are stored.
         """
         with self._mutex:
             if self.known_destinations is None:
@@ -64,12 +65,14 @@ class SecretSource:
             return self._destinations
 
     def known_secret(self, injection: Injection) -> str | None:
-        """Return the secret for a request that was decided a moment ago; None if the server must decide."""
+        """Return the secret for a request that the server decided within USE_US; None if the server must decide
+        again.
+        """
         use = self._uses.get(injection)
         return use[0] if use is not None and ambient.tick() < use[1] else None
 
     def secret(self, injection: Injection) -> str:
-        """Return the secret for a request; from then on it is masked in every answer. Raises Refused."""
+        """Return the secret for a request. From now on, the secret is masked in every answer. Raises Refused."""
         secret = self._server.use_secret(injection)
         with self._mutex:
             self.masks.add(secret, injection.host)

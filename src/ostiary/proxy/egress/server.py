@@ -1,8 +1,8 @@
-"""The conversations of the proxy: with the wrapped process, and with the servers that it asks for.
+"""The connections of the proxy: with the wrapped process, and with the servers that the process calls.
 
-A CONNECT opens a tunnel. The proxy shows the program a certificate of the run's authority for the host of the CONNECT,
-and reads each request in the tunnel; a request in absolute form is read in the same way. Each request is decided, gets
-its secrets, and goes to the server over a connection of its own that is kept. Both bodies stream.
+A CONNECT opens a tunnel. The proxy shows the program a certificate of the run's authority for the host, and reads each
+request in the tunnel; a request in absolute form is read in the same way. Each request is decided, gets its secrets,
+and is sent to the server over a separate connection, which is reused. Both bodies are streamed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from ostiary.run.gate import Gate, Injection, Verdict
 MAX_CONNECTIONS = 512
 MAX_PATH = 2048
 MAX_BUFFERED = 4 << 20
-"""bytes of a body with a length that is read before the decision; a longer one streams"""
+"""maximum bytes of a body with a stated length that is read before the decision; a longer body is streamed"""
 IDLE_S = 300.0
 HANDSHAKE_S = 15.0
 SILENCE_S = 0.05
-"""seconds of silence after which the last few bytes of a part of an answer go on"""
+"""pause of an answer, in seconds, after which the waiting bytes of the masked stream are sent"""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _BARE = re.compile(rb"(?<!\r)\n")
 _NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"accept-charset", b"a-im", b"expect", b"if-range", b"proxy-connection"}
@@ -57,7 +57,7 @@ _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPOR
 
 
 class EgressProxy:
-    """A proxy of one run. `open_origins`: the local guards of the run, to which requests pass as they are."""
+    """The egress proxy of one run. `open_origins`: the local guards of the run, to which requests pass unchanged."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class EgressProxy:
         self._expected = b"Basic " + base64.b64encode(f"ostiary:{capability}".encode())
 
     def admits(self, headers: Headers) -> bool:
-        """Return whether a request of a connection has the password of the run."""
+        """Return whether the headers of a request contain the password of the run."""
         shown = [value for name, value in headers if name == b"proxy-authorization"]
         return len(shown) == 1 and hmac.compare_digest(shown[0], self._expected)
 
 
 async def serve_egress(proxy: EgressProxy, listen: Listen, *, ready: Callable[[Listen], None]) -> None:
-    """Serve until cancelled; `ready` is called with the address."""
+    """Serve until cancelled; call `ready` with the address once the proxy listens."""
     await Connections(partial(_Conversation, proxy), most=MAX_CONNECTIONS).serve(listen, ready=ready)
 
 
@@ -99,15 +99,15 @@ class _Upstream:
             await self.writer.drain()
 
     async def read(self) -> bytes:
-        """Return the next bytes of the server; none at the end. A server that sends head and body apart, and waits for
-        an acknowledgement between them (RFC 896), gets it at once.
+        """Return the next bytes of the server; empty bytes at the end. Acknowledge received data at once,
+        because some servers send the body only after the acknowledgement of the head (RFC 896).
         """
         if _QUICKACK is not None:
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return await self.reader.read(CHUNK)
 
     def renew(self) -> bool:
-        """Prepare the next request; return whether the connection takes one."""
+        """Prepare the connection for the next request; return False if the connection cannot be reused."""
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE or self.reader.at_eof():
             return False
         if self.http.trailing_data[0]:
@@ -117,7 +117,7 @@ class _Upstream:
 
 
 class _Exchange:
-    """A request on its way: as it is sent, its destinations, and the secret of each."""
+    """A request that is being sent: its present form, its destinations, and the secret of each destination."""
 
     def __init__(
         self, request: OutgoingRequest, at: Authority, *, is_tls: bool, owned: dict[str, Destination], is_upgrade: bool
@@ -130,17 +130,17 @@ class _Exchange:
 
     @property
     def host(self) -> str:
-        """Return the host, with the port unless it is that of the scheme."""
+        """Return the host, with the port unless the port is the default of the scheme."""
         return _origin(self.at, is_tls=self.is_tls).partition("://")[2]
 
     @property
     def may_be_private(self) -> bool:
-        """Return whether the owner of the origin is known to have a private address."""
+        """Return whether a destination permits private addresses for this server."""
         return any(one.private for one in self.owned.values())
 
 
 class _Conversation(ClientConnection):
-    """The conversation with the program on one connection."""
+    """A connection of the program, with all its requests."""
 
     ends = (OSError, h11.LocalProtocolError)
 
@@ -169,7 +169,9 @@ class _Conversation(ClientConnection):
     # --- the program
 
     async def _next_request(self) -> h11.Request | None:
-        """Return the next request after a strict look at its head; None if the program has gone. Raises Rejected."""
+        """Return the next request after a strict check of its head; None if the program has closed the
+        connection. Raises Rejected.
+        """
         self._is_head = False
         async with asyncio.timeout(IDLE_S):
             while b"\r\n\r\n" not in (data := self._http.trailing_data[0]):
@@ -190,7 +192,7 @@ class _Conversation(ClientConnection):
         return event if isinstance(event, h11.Request) else None
 
     async def _open_tunnel(self, request: h11.Request) -> None:
-        """Answer a CONNECT, and read the TLS of the program. Raises Rejected, OSError."""
+        """Answer a CONNECT, and start TLS with the program. Raises Rejected, OSError."""
         headers = [(bytes(name), bytes(value)) for name, value in request.headers]
         self._check_program(headers)
         at = parse_authority(request.target.decode("ascii"), default_port=None)
@@ -256,7 +258,9 @@ class _Conversation(ClientConnection):
         return _Exchange(outgoing, at, is_tls=is_tls, owned=owned, is_upgrade=is_upgrade)
 
     def _target(self, target: bytes, lower: Headers) -> tuple[Authority, bool, bytes]:
-        """Return the server of a request, whether it speaks TLS, and path with query. Raises Rejected."""
+        """Return the server of a request, whether the connection uses TLS, and the path with the query. Raises
+        Rejected.
+        """
         hosts, tunnel = _all(lower, b"host"), self._tunnel
         scheme = b"https" if tunnel is not None else b"http"
         match = re.fullmatch(rb"(https?)://([^/?#]*)(/[^#]*)?", target, re.IGNORECASE)
@@ -303,7 +307,7 @@ class _Conversation(ClientConnection):
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _reject(self, refusal: Rejected) -> None:
-        """Answer with a refusal, in JSON and in the reason phrase, which programs show for a CONNECT."""
+        """Answer with a refusal, in JSON and in the reason phrase: programs show the phrase for a failed CONNECT."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionAbortedError("the answer had begun") from refusal
         body = render_refusal(refusal)
@@ -327,7 +331,7 @@ class _Conversation(ClientConnection):
     # --- the decision
 
     async def _owned(self, at: Authority, *, is_tls: bool) -> dict[str, Destination]:
-        """Return the destinations of an origin. Raises Rejected while none are known."""
+        """Return the destinations of an origin. Raises Rejected if no destinations are known yet."""
         origin = _origin(at, is_tls=is_tls)
         by_name = await self._destinations()
         return {name: one for name, one in by_name.items() if one.origin == origin}
@@ -385,8 +389,8 @@ class _Conversation(ClientConnection):
         exchange.values[name] = value
 
     def _check_no_secret(self, request: OutgoingRequest) -> None:
-        """Check that the program sends no secret of this run itself: it can have one from a leak alone. Raises
-        Rejected.
+        """Check that the program itself sends no secret of this run: it could have a secret only from a leak.
+        Raises Rejected.
         """
         masks = self._proxy.secrets.masks
         texts = [request.path, request.query, request.body or b"", *(value for _, value in request.headers)]
@@ -396,7 +400,8 @@ class _Conversation(ClientConnection):
     # --- the server
 
     async def _serve(self, exchange: _Exchange) -> bool:
-        """Carry an exchange, which ends at once if the agent is stopped; in mode `watch` only if it has secrets.
+        """Send a request and pass its answer on; stop at once if the agent is stopped. In mode `watch`, only requests
+        with secrets stop.
 
         Raises Rejected, OSError.
         """
@@ -411,7 +416,9 @@ class _Conversation(ClientConnection):
             raise Rejected(status, refusal.code, f"denied: {refusal.message}", hint=refusal.hint) from None
 
     async def _carry(self, exchange: _Exchange) -> bool:
-        """Send a request and pass its answer on; return whether the answer is no error. Raises Rejected, OSError."""
+        """Send a request and pass its answer on; return whether the answer is not an error. Raises Rejected,
+        OSError.
+        """
         upstream = await self._connected(exchange)
         request = exchange.request
         target = request.path + (b"?" + request.query if request.query else b"")
@@ -447,7 +454,7 @@ class _Conversation(ClientConnection):
         return status < 400
 
     async def _connected(self, exchange: _Exchange) -> _Upstream:
-        """Return the kept connection, or another. Raises Rejected."""
+        """Return the kept connection if it leads to the server of the exchange, or else a new one. Raises Rejected."""
         kept = self._upstream
         if kept is not None and (kept.at, kept.is_tls) == (exchange.at, exchange.is_tls) and kept.renew():
             return kept
@@ -465,7 +472,7 @@ class _Conversation(ClientConnection):
             self._upstream = None
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Send the body on, then wait for the program to go. Raises Rejected, OSError."""
+        """Pass the body to the server, then wait until the program closes the connection. Raises Rejected, OSError."""
         request, search, begun = exchange.request, SearchedStream(self._proxy.secrets.masks), b""
         if request.body:
             await upstream.send(h11.Data(data=request.body))
@@ -536,8 +543,8 @@ class _Conversation(ClientConnection):
             await self._send(h11.Data(data=data))
 
     async def _next_answer(self, upstream: _Upstream, stream: MaskedStream) -> object:
-        """Return the next event of an answer; after a short silence, the last bytes of a part go on first. Raises
-        Rejected, OSError.
+        """Return the next event of an answer. If the answer pauses, send the waiting bytes of a part first.
+        Raises Rejected, OSError.
         """
         try:
             while (event := upstream.http.next_event()) is h11.NEED_DATA:
@@ -549,7 +556,7 @@ class _Conversation(ClientConnection):
         return event
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response) -> None:
-        """Check that the answer can be searched for secrets, also of a stream. Raises Rejected."""
+        """Check that the body of the answer is not compressed, so that secrets in it can be found. Raises Rejected."""
         encodings = [value for name, value in event.headers if name == b"content-encoding"]
         can_have_secrets = bool(self._proxy.secrets.masks.forms or exchange.owned)
         if can_have_secrets and any(value.lower() not in (b"identity", b"") for value in encodings):
@@ -560,7 +567,9 @@ class _Conversation(ClientConnection):
             )
 
     def _returned(self, event: h11.Response | h11.InformationalResponse | h11.EndOfMessage) -> Headers:
-        """Return the headers of an answer for the program, without secrets and without those of one connection."""
+        """Return the headers of an answer for the program: without secrets, and without headers that concern
+        one connection.
+        """
         masks, is_switch = self._proxy.secrets.masks, getattr(event, "status_code", 0) == 101
         kept = [
             (masks.mask(bytes(name)), masks.mask(bytes(value)))
@@ -570,7 +579,9 @@ class _Conversation(ClientConnection):
         return [*kept, (b"Connection", b"Upgrade")] if is_switch else kept
 
     async def _observe(self, exchange: _Exchange, data: bytes, size: int) -> None:
-        """Tell the guard the content of an answer before it leaves. Raises OSError if the answer is withheld."""
+        """Pass the content of an answer to the guard before the content is sent to the program. Raises OSError
+        if the answer is withheld.
+        """
         call = exchange.verdict.call if exchange.verdict is not None else None
         if call is None:
             return
@@ -622,7 +633,7 @@ class _Conversation(ClientConnection):
 
 
 async def _read_part(upstream: _Upstream, stream: MaskedStream, send: Callable[[bytes], Awaitable[None]]) -> bytes:
-    """Return the next bytes of the server; after a short silence, send the last bytes of a part first. Raises
+    """Return the next bytes of the server. If the server pauses, send the waiting bytes of a part first. Raises
     OSError.
     """
     if stream.is_waiting:
@@ -634,7 +645,9 @@ async def _read_part(upstream: _Upstream, stream: MaskedStream, send: Callable[[
 
 
 def _state_result(call: Call, *, ok: bool, size: int) -> None:
-    """State the result of a call before its last byte leaves. Raises ConnectionAbortedError if it is withheld."""
+    """Report the result of a call to the guard before its last byte is sent. Raises ConnectionAbortedError if
+    the answer is withheld.
+    """
     try:
         call.result(ok=ok, bytes=size)
     except Withheld as refusal:
@@ -646,8 +659,9 @@ def _all(headers: Headers, field: bytes) -> list[bytes]:
 
 
 def _forwarded(headers: Headers) -> Headers:
-    """Return the headers that go to the server: none of one connection, none that asks for a part or a compressed
-    answer, and no offer of extensions of WebSocket, which compress frames. CGI and WSGI read `_` in a name as `-`.
+    """Return the headers for the server: without headers that concern one connection, without requests for
+    ranges or compressed answers, and without WebSocket extensions, which compress frames. A name with `_`
+    counts as the name with `-`, as in CGI and WSGI.
     """
     listed = {
         one.strip().lower()
@@ -673,9 +687,7 @@ def _origin(at: Authority, *, is_tls: bool) -> str:
 
 
 def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
-    """Check that a placeholder is sent to the origin that owns its secret, in a place that is permitted. Raises
-    Rejected.
-    """
+    """Check that a placeholder is sent to the origin that owns its secret, in a permitted place. Raises Rejected."""
     one = exchange.owned.get(name)
     if one is None:
         raise Rejected(

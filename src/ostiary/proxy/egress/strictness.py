@@ -1,7 +1,7 @@
-"""Strict reading of request heads: a head that two servers could read in two ways is refused.
+"""Strict parsing of request heads: a head that two servers could understand differently is refused.
 
-h11 reads heads as leniently as RFC 9112 permits: a line may end with LF alone, a header may go on in the next line, and
-equal lengths may be sent twice. A proxy that decides about a request must not depend on such readings.
+h11 is as lenient as RFC 9112 permits: a line may end with LF alone, a header may continue on the next line, and equal
+lengths may be repeated. A proxy that decides about a request must not depend on such readings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#]+)(?::([0-9]{1,5}))?")
 
 
 class Authority(NamedTuple):
-    """A host in its usual form, and a port."""
+    """A normalized host, and a port."""
 
     host: str
     port: int
@@ -54,8 +54,8 @@ def check_head(head: bytes) -> None:
 
 
 def normalize_path(path: bytes) -> bytes:
-    """Return a path in the form that policies and the server see: no character is escaped that needs no escape (RFC
-    3986 section 6.2.2). Raises Rejected for a `%` that escapes nothing.
+    """Return a path in the form that policies and the server see: characters that need no percent-encoding are
+    not encoded (RFC 3986 section 6.2.2). Raises Rejected for a `%` without two hexadecimal digits.
     """
 
     def normalize(match: re.Match[bytes]) -> bytes:
@@ -68,7 +68,7 @@ def normalize_path(path: bytes) -> bytes:
 
 
 def check_framing(headers: Headers) -> None:
-    """Check the headers that frame the body. Raises Rejected."""
+    """Check the headers that determine the length of the body. Raises Rejected."""
     for name, value in headers:
         if name == b"transfer-encoding" and value.lower() != b"chunked":
             raise _malformed("the transfer encoding is not `chunked`")
@@ -77,7 +77,7 @@ def check_framing(headers: Headers) -> None:
 
 
 def parse_authority(text: str, *, default_port: int | None) -> Authority:
-    """Return host and port of a target or a `Host`. Raises Rejected."""
+    """Return host and port of a request target or a `Host` header. Raises Rejected."""
     match = _AUTHORITY.fullmatch(text)
     port = default_port if match is None or match[2] is None else int(match[2])
     if match is None or port is None or not 0 < port < 65536:

@@ -1,4 +1,6 @@
-"""Requests as calls of tools: each method is a tool, whose arguments are host, path, query and body."""
+"""Requests as calls of tools, for the guard: each HTTP method is a tool, whose arguments are host, path, query
+and body.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from ostiary.proxy.egress.injection import OutgoingRequest
 METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 READS = ("get", "head", "options")
 MAX_TEXT = 256 << 10
-"""characters of a body that policies see"""
+"""maximum number of characters of a body that policies see"""
 _SCHEMA = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("host", "path", "query", "body")},
@@ -25,12 +27,12 @@ def _listed(method: str) -> dict[str, Any]:
 
 
 LISTING = {"tools": [_listed(method) for method in METHODS]}
-"""The tools as MCP's `tools/list` lists them."""
+"""The tools in the form of MCP's `tools/list`."""
 
 
 def arguments_of(request: OutgoingRequest, host: str) -> dict[str, Any]:
-    """Return the arguments of a request: placeholders as the program wrote them, and no secret. A body that is
-    streamed, no text, or too long is described.
+    """Return the arguments of a request, with placeholders as the program wrote them and without secrets. A
+    streamed body, a body that is not text, and a body over MAX_TEXT are described instead.
     """
     arguments = {"host": host, "path": request.path.decode("ascii")}
     if request.query:
