@@ -136,7 +136,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert re.search(r"writer denied: agent ag_\w{32}\s+\(writer\)\s+is\s+suspended", said)
     assert "nor does it get a new token" in said
-    strange = said.partition("An agent behaves as never before")[2].partition("The ledger:")[0]
+    strange = said.partition("An agent behaves as never before")[2].partition("A certificate of an agent")[0]
     assert re.search(r"risen from 0 to [1-9]\d? of 100", strange)
     assert re.search(r"scout denied: agent ag_\w{32}\s+\(scout\)\s+is\s+quarantined", strange)
     guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
@@ -155,9 +155,15 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert [action for _, action in recorded] == list(steps)
     numbers = {action: int(at) for at, action in recorded}
     assert numbers["agent.quarantine"] < numbers["incident.release"]
-    certified = said.partition("A certificate of an agent: renewed, revoked, refused")[2].partition("The ledger:")[0]
+    certified = said.partition("A certificate of an agent: renewed, revoked, refused")[2].partition("calls an API")[0]
     assert re.findall(r"(accepted|refused)", certified) == ["accepted", "accepted", "refused", "refused"]
     assert re.search(r"refused,\s+certificate\s+revoked", certified)
+    keyless = said.partition("with a key that it never sees")[2].partition("The ledger:")[0]
+    assert re.search(r"orders: 200 two orders\n +echo: 200 Bearer \*{27}\n", keyless)
+    assert "the placeholder to another server: 403 foreign_placeholder" in keyless
+    assert "no key in answers, environment and words" in keyless
+    assert len(re.findall(r"ok\s+vault\.inject\s+buyer\s+secret/agents/buyer/shop", keyless)) == 2
+    assert "sk-" not in keyless
     assert re.search(r"verified \d+ entries of localhost/ostiary", said)
     assert re.search(r"falsified entry \d+ was altered", said)
     assert "denied denied" not in said

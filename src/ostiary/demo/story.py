@@ -21,6 +21,7 @@ from ostiary.demo.certifying import certify_and_revoke
 from ostiary.demo.consenting import consent_and_withdraw
 from ostiary.demo.console import keep_working, show_console
 from ostiary.demo.files_server import build
+from ostiary.demo.hiding import call_without_key
 from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
 from ostiary.demo.telling import (
@@ -68,6 +69,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
             await _revoke_in_the_middle(stage, writer)
         await notice_and_stop(stage, person=ADA)
         await asyncio.to_thread(certify_and_revoke, stage)
+        await asyncio.to_thread(call_without_key, stage)
         _verify(stage)
         if stay:
             await show_console(stage)
@@ -265,7 +267,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(12, "The ledger: every act is in it, the refused ones too")
+    chapter(13, "The ledger: every act is in it, the refused ones too")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -281,7 +283,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(14, "The server is up: look around, then end it with Ctrl-C")
+    chapter(15, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]
