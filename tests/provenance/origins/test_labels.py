@@ -36,7 +36,7 @@ from ostiary.provenance.origins import (
     with_marks,
 )
 from ostiary.provenance.origins.memory import LABEL, SENT, UNREQUESTED
-from ostiary.provenance.origins.prints import SPAN, STRIDE
+from ostiary.provenance.origins.prints import SPAN, STRIDE, list_phrases
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
@@ -438,3 +438,11 @@ def test_any_run_of_an_unnamed_record_is_noticed_in_any_form(words: list[str], d
 
 def test_kinds_of_recipients_are_those_of_the_catalogue() -> None:
     assert {Kind(word) for word in SEND.kinds.values()} == {Kind.ADDRESS, Kind.TEXT}
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=14), st.lists(st.sampled_from("abc"), max_size=14))
+def test_another_reading_of_a_text_adds_each_phrase_that_the_first_one_lacks(one: list[str], other: list[str]) -> None:
+    first, second = ([name.encode() * 6 for name in names] for names in (one, other))
+    found = list_phrases(first) + list_phrases(second, without=first)
+    assert {*found} == {*list_phrases(first), *list_phrases(second)}
+    assert list_phrases(second, without=second) == ([] if second else list_phrases(second))

@@ -410,6 +410,15 @@ def test_a_link_is_followed_one_step_from_what_the_person_named(memory: Memory) 
     assert judge_origins(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside", "the person named no such room"
 
 
+BILL = Tool(name="fetch", effect=Effect.READ, outside=True, kinds={"path": "object"})
+
+
+@pytest.mark.parametrize("output", [[], None, {}, ""])
+def test_an_endorsed_document_without_content_adds_nothing(output: object) -> None:
+    memory = remember(KEY, seed("pay what bill.txt says", endorsed=[("files/fetch", "bill.txt", ["account"])]))
+    assert observe_output(memory, "files/fetch", BILL, {"path": "bill.txt"}, output) == ()
+
+
 def test_the_addresses_of_an_endorsed_page_are_those_of_mail() -> None:
     page = Tool(name="get", effect=Effect.SEND, kinds={"url": "address"})
     said = seed("see https://example.com/a", endorsed=[("files/get", "https://example.com/a", ["address", "amount"])])

@@ -18,21 +18,26 @@ a guard that decides on such a text first requests the current memory from the s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
+from zlib import crc32
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.authorization.catalogue.coverage import Rule
+from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
 from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import is_moment
-from ostiary.provenance.origins.prints import SPAN, source_prints, text_phrases, text_prints
+from ostiary.provenance.origins.prints import SPAN, fingerprint, is_telling, list_phrases, source_prints
 from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
 from ostiary.provenance.origins.words import words
 
+# By name, because an enumeration finds its members slowly.
+_OFFERED, _HARMLESS, _SWITCH = Rule.OFFERED, Rule.HARMLESS, Rule.SWITCH
+_LISTED, _UNCLAIMED = Rule.LISTED, Rule.UNCLAIMED
+_OBJECT, _TIME, _TEXT = Kind.OBJECT, Kind.TIME, Kind.TEXT
 CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 """effects that send data to a recipient even in a closed world"""
@@ -61,11 +66,10 @@ def label_output(
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
     by = _named_by(memory, tool, arguments)
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
-        sent_prints = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
-        prints = [
-            one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in sent_prints
-        ]
-        fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
+        sent = [text for _, text in _outgoing(tool.coverage.leaves(arguments), every=True)]
+        known = memory.fingerprints.union(*(map(crc32, _phrases(scribe, text)) for text in sent))
+        prints = source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1)
+        fresh = [fingerprint(one) for one in prints if one not in known]
         if fresh:
             parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
     if not memory.is_unrequested and not reaches_out(tool, arguments) and _is_prompted(memory, tool, arguments):
@@ -81,9 +85,10 @@ def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
     """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person."""
     if not goes_out(tool):
         return {}
-    texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
-    measures = [*_measures(tool, arguments)]
-    may_reveal = bool(texts) or _has_unsaid(memory, tool, arguments)
+    all_leaves = tool.coverage.leaves(arguments)
+    texts = [text for _, text in _outgoing(all_leaves) if text.strip()]
+    measures = _measures(all_leaves)
+    may_reveal = bool(texts) or _has_unsaid(memory, all_leaves)
     if not (may_reveal or measures) or _is_to_person(memory, tool, arguments):
         return {}
     carried: Collection[str] = ()
@@ -134,49 +139,49 @@ def _selecting(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iter
             yield (Kind.OBJECT if kind is Kind.TEXT else kind), value
 
 
-def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
+def _outgoing(all_leaves: Iterable[Leaf], *, every: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the texts of a call, each with the path of its argument: declared texts, harmless values, and
     undeclared values of several words. `every`: yield all strings.
     """
-    for leaf in tool.coverage.leaves(arguments):
-        value = leaf.value
-        if not isinstance(value, str) or leaf.rule in (Rule.OFFERED, Rule.LISTED):
+    for path, rule, kind, value, _ in all_leaves:
+        if not isinstance(value, str) or rule is _OFFERED or rule is _LISTED:
             continue
-        is_text = leaf.kind is Kind.TEXT or leaf.rule is Rule.HARMLESS
-        if every or is_text or (leaf.kind in (Kind.OBJECT, Kind.TIME) and len(value.split()) > 1):
-            yield leaf.path, value[:MAX_TEXT]
+        is_text = kind is _TEXT or rule is _HARMLESS
+        if every or is_text or ((kind is _OBJECT or kind is _TIME) and len(value.split(None, 1)) > 1):
+            yield path, value[:MAX_TEXT]
 
 
-def _measures(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the numbers and times of a call that may repeat facts of some content, as texts. Numbers that
+def _measures(all_leaves: Iterable[Leaf]) -> list[str]:
+    """Return the numbers and times of a call that may repeat facts of some content, as texts. Numbers that
     identify something are excluded; so are undeclared words, which usually name an object.
     """
-    for leaf in tool.coverage.leaves(arguments):
-        value = leaf.value
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and leaf.kind in (None, Kind.TEXT):
-            yield from leaves(value)
-        elif isinstance(value, str) and (leaf.kind is Kind.TIME or (leaf.rule is Rule.UNCLAIMED and is_moment(value))):
-            yield value[:MAX_TEXT]
+    measures: list[str] = []
+    for _, rule, kind, value, _ in all_leaves:
+        if isinstance(value, str):
+            if kind is _TIME or (rule is _UNCLAIMED and is_moment(value)):
+                measures.append(value[:MAX_TEXT])
+        elif (kind is None or kind is _TEXT) and isinstance(value, int | float) and not isinstance(value, bool):
+            measures += leaves(value)
+    return measures
 
 
-def _has_unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+def _has_unsaid(memory: Memory, all_leaves: Iterable[Leaf]) -> bool:
     """Return whether a call has a value that may contain content of any kind and is not the person's. Declared
     names and amounts are excluded, because policies judge their origins; so are values that the schema lists.
     """
     return any(
-        of_value(memory, Kind.TIME if leaf.kind is Kind.TIME else Kind.OBJECT, leaf.value) > Origin.ENDORSED
-        for leaf in tool.coverage.leaves(arguments)
-        if leaf.rule not in (Rule.OFFERED, Rule.LISTED, Rule.SWITCH)
-        and (leaf.rule is Rule.UNCLAIMED or leaf.kind in (None, Kind.TEXT, Kind.TIME))
-        and str(leaf.value).strip()
+        of_value(memory, _TIME if kind is _TIME else _OBJECT, value) > Origin.ENDORSED
+        for _, rule, kind, value, _ in all_leaves
+        if (rule is _UNCLAIMED or kind is None or kind is _TEXT or kind is _TIME)
+        and not (rule is _OFFERED or rule is _LISTED or rule is _SWITCH)
+        and str(value).strip()
     )
 
 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
     """Yield the texts of a call, each with a hash of its tool, its argument and the recipients of the call."""
     to = "\0".join(_recipients(memory, tool, arguments)).casefold()
-    for path, text in _outgoing(tool, arguments):
+    for path, text in _outgoing(tool.coverage.leaves(arguments)):
         if text.strip():
             yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to}"), text
 
@@ -212,14 +217,12 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     classes: set[str] = set()
     scribe = Scribe(memory.key)
     for recipient, text in texts:
-        before = _tail(memory, recipient) if recipient else []
-        # The readings of a text share most phrases.
-        phrases = dict.fromkeys(
-            phrase
-            for plain_words, spoken in _spoken(scribe, text)
-            for phrase in text_phrases(scribe, [*before, *scribe.hashes(plain_words)], spoken)
-        )
-        for one, phrase in text_prints(phrases, marks=memory.marks):
+        phrases = _phrases(scribe, text, _tail(memory, recipient) if recipient else ())
+        checksums = [*map(crc32, phrases)]
+        if memory.fingerprints.isdisjoint(checksums):
+            continue
+        for checksum, phrase in zip(checksums, phrases, strict=True):
+            one = fingerprint(checksum)
             parts = [part for part in memory.labels if holds(part.words, one)]
             if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
                 for part in parts:
@@ -227,20 +230,19 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     return classes
 
 
-def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield, for each reading of a text, its words in order, and these words with other spellings. If
-    punctuation or tags join words, also yield the words of the text without them.
+def _phrases(scribe: Scribe, text: str, before: Sequence[bytes] = ()) -> list[bytes]:
+    """Return each phrase by which a text could be recognised: in each of its readings, with other spellings of its
+    words. If punctuation or tags join words, the text is also read without them. `before`: the words before the text.
     """
+    phrases: list[bytes] = []
     for reading, plain_words in scribe.spoken((text,)):
-        yield plain_words, [*plain_words, *scribe.otherwise(reading)]
+        hashes = [*before, *scribe.hashes(plain_words)]
+        phrases += list_phrases(hashes)
+        phrases += [scribe.word(word) for word in scribe.otherwise(reading) if not word.isalpha() and is_telling(word)]
         if _JOINED.search(reading):
-            yield scribe.words(_BETWEEN.sub(" ", reading)), []
-
-
-def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
-    for plain_words, spoken in _spoken(scribe, text):
-        for fingerprint, _ in text_prints(text_phrases(scribe, scribe.hashes(plain_words), spoken)):
-            yield fingerprint
+            apart = [*before, *scribe.hashes(scribe.words(_BETWEEN.sub(" ", reading)))]
+            phrases += list_phrases(apart, without=hashes)
+    return phrases
 
 
 def _tail(memory: Memory, recipient: bytes) -> list[bytes]:

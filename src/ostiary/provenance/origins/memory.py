@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import islice
+from itertools import chain, islice
+from struct import iter_unpack
 from typing import Annotated
 from zlib import crc32
 
@@ -156,9 +157,14 @@ class Memory:
     """true if the task has read something that untrusted content may have requested"""
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
+    fingerprints: frozenset[int] = field(init=False, compare=False, repr=False)
+    """checksums of the labelled phrases (`prints`)"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
+        labels = tuple(part for part in self.parts if part.kinds == LABEL)
+        object.__setattr__(self, "labels", labels)
+        pairs = chain.from_iterable(iter_unpack(">IH", part.words) for part in labels)
+        object.__setattr__(self, "fingerprints", frozenset(checksum for checksum, tag in pairs if tag))
         object.__setattr__(self, "is_unrequested", any(part.kinds == UNREQUESTED for part in self.parts))
         object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
 
@@ -174,10 +180,13 @@ class Memory:
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
-        """Return a memory in which endorsed documents count only for the kinds of arguments in `kinds` (bits)."""
+        """Return a memory without labels, in which endorsed documents count only for the kinds of arguments in
+        `kinds` (bits).
+        """
         lent = (
             part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
             for part in self.parts
+            if part.kinds not in LABEL_ROOM
         )
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 

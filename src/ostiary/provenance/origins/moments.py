@@ -38,8 +38,8 @@ def moments(words: Sequence[str]) -> list[str]:
     """Return the dates and times among `words` (as the function `words` returns them), in normal form."""
     spelled: list[str] = []
     for place, word in enumerate(words):
-        if not word[:1].isdigit():
-            continue
+        if not word[:1].isdigit() or (len(word) > 2 and word.replace(".", "", 1).isdigit()):
+            continue  # no date and no time is a number of three characters or more
         if (match := _ISO.fullmatch(word)) is not None:
             year, month, day, time = match.groups()
             spelled += _date(year, month, day) + (_time(time, "") if time else [])

@@ -84,11 +84,12 @@ MIN_ENCODED = 12
 """length in characters from which a word may be encoded text (`links`)"""
 _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
 _MOMENT = re.compile(r"[\d:T .Z+-]+")
-_NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
+_NAME = re.compile(r"[\w'’&+#-]++(?: [\w'’&+#-]++)?")
 _DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """RFC 9562 section 4"""
+MAX_IDENTIFIER = 36
 _OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
 """An opaque identifier: letters and digits, at most 25 characters, because addresses of cryptocurrencies have
 26 or more.
@@ -138,7 +139,7 @@ def observe_output(
         groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
     elif kinds and tool.is_outside:
         # For kinds that it is not endorsed for, the document is untrusted content that the person named.
-        groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups[Origin.ENDORSED, kinds]
+        groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups.get((Origin.ENDORSED, kinds), [])
     if is_effect(tool):
         if kinds & BIT[Kind.ADDRESS] and (texts := groups.pop((Origin.ENDORSED, kinds), [])):
             groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts
@@ -272,7 +273,7 @@ def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
     """Yield each text in a value with its origin. If `is_data`, fields that only the system writes are known;
     all other texts are untrusted.
     """
-    for name, text in islice(_named(opened), MAX_LEAVES):
+    for name, text in _named(opened):
         yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
 
 
@@ -301,6 +302,8 @@ def _is_identifier(text: str) -> bool:
     """Return whether the text of a field is an opaque identifier, which can name an object but cannot reach or
     pay a recipient.
     """
+    if len(text) > MAX_IDENTIFIER:
+        return False
     if _UUID.fullmatch(text):
         return True
     if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
@@ -308,17 +311,28 @@ def _is_identifier(text: str) -> bool:
     return not is_odd(text) or len(list(readings(text))) == 1
 
 
-def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield the texts in a value as (name of the field, text)."""
-    if isinstance(value, dict) and depth:
+def _named(value: object) -> list[tuple[str, str]]:
+    """Return the texts in a value as (name of the field, text), at most MAX_LEAVES."""
+    collected: list[tuple[str, str]] = []
+    _collect(value, "", MAX_DEPTH, collected)
+    return collected[:MAX_LEAVES]
+
+
+def _collect(value: object, name: str, depth: int, collected: list[tuple[str, str]]) -> None:
+    if isinstance(value, str):
+        collected.append((name, value))
+    elif isinstance(value, dict) and depth:
         for inner, item in value.items():
-            yield from _named(item, str(inner), depth - 1)
+            if len(collected) >= MAX_LEAVES:
+                return
+            _collect(item, str(inner), depth - 1, collected)
     elif isinstance(value, list | tuple) and depth:
         for item in value:
-            yield from _named(item, name, depth - 1)
+            if len(collected) >= MAX_LEAVES:
+                return
+            _collect(item, name, depth - 1, collected)
     else:
-        for text in leaves(value, 0):
-            yield name, text
+        collected += [(name, text) for text in leaves(value, 0)]
 
 
 def _is_field(text: str) -> bool:
@@ -329,9 +343,12 @@ def _is_field(text: str) -> bool:
         return False
     if _NUMBER.fullmatch(text):
         return True
-    if sum(map(str.isdigit, text)) > MAX_DIGITS:
+    is_word = text.isalnum()
+    if not is_word and not _NAME.fullmatch(text) and not _MOMENT.fullmatch(text):
+        return False
+    if len(text) > MAX_DIGITS and sum(map(str.isdigit, text)) > MAX_DIGITS:
         return bool(_MOMENT.fullmatch(text) and moments(words(text, is_source=True)))
-    if text.isalnum():
+    if is_word:
         return not is_odd(text) or len(list(readings(text))) == 1
     return all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text))
 

@@ -11,7 +11,7 @@ A fingerprint is a checksum of keyed hashes of words, which reveals nothing with
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from zlib import crc32
 
@@ -28,44 +28,54 @@ MIN_WORD = 3
 """minimum length in characters of a single word that is a fact"""
 MAX_FIELD = 64
 """maximum length in characters of a value of a layout that is a fact"""
+_ALNUM = re.compile(r"[^\W_]")
 _DIGITS = re.compile(r"\d")
+_MAY_TELL = re.compile(r"[@:]|(?:\d\D*){4}")
 _OPENING = "(\"'[{*_<“„«"
 _CLOSING = frozenset(".,;:!?")
 
 
-def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[bytes]:
-    """Return at most `room` fingerprints of a source: of its facts first, then of its spans. `fields`: values
+def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[int]:
+    """Return at most `room` checksums of phrases of a source: of its facts first, then of its spans. `fields`: values
     of a layout in the source's texts.
     """
-    facts: dict[bytes, None] = {}
+    facts: dict[int, None] = {}
     runs: list[bytes] = []
+    examined: set[str] = set()
     for reading, phrase in scribe.spoken(texts):
-        for word in (*phrase, *scribe.otherwise(reading)):
-            if not word.isalpha() and _tells(word):
-                facts[_print(scribe.word(word))] = None
-        if _is_name(phrase):
-            facts[_print(scribe.phrase(reading))] = None
-        elif len(phrase) > 1:
-            facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
+        other = scribe.otherwise(reading)
+        for word in phrase + other if other else phrase:
+            if word not in examined:
+                examined.add(word)
+                if not word.isalpha() and is_telling(word):
+                    facts[crc32(scribe.word(word))] = None
+        if len(phrase) == 1:
+            if _is_name(phrase):
+                facts[crc32(scribe.phrase(reading))] = None
+        elif phrase:
+            if not reading.islower():
+                facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
             if len(phrase) < SPAN:
-                facts[_print(scribe.phrase(reading))] = None
+                facts[crc32(scribe.phrase(reading))] = None
             else:
                 runs.append(scribe.phrase(reading))
     for field in fields:
         phrase = scribe.words(field[:MAX_FIELD])
         if 1 < len(phrase) < SPAN or _is_name(phrase):
-            facts[_print(scribe.phrase(field[:MAX_FIELD]))] = None
+            facts[crc32(scribe.phrase(field[:MAX_FIELD]))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
     spans = dict.fromkeys(
-        _print(run[at * WIDTH : (at + SPAN) * WIDTH]) for run in runs for at in _places(len(run) // WIDTH, stride)
+        crc32(run[at * WIDTH : (at + SPAN) * WIDTH]) for run in runs for at in _places(len(run) // WIDTH, stride)
     )
     return [*islice(facts, room - min(len(spans), left)), *islice(spans, left)]
 
 
 def _is_name(phrase: Sequence[str]) -> bool:
     """Return whether a text is a single word with a letter, of at least MIN_WORD characters."""
-    return len(phrase) == 1 and len(phrase[0]) >= MIN_WORD and any(map(str.isalpha, phrase[0]))
+    if len(phrase) != 1 or len(phrase[0]) < MIN_WORD:
+        return False
+    return phrase[0].isalpha() or any(map(str.isalpha, phrase[0]))
 
 
 def _places(count: int, stride: int) -> Iterator[int]:
@@ -75,35 +85,36 @@ def _places(count: int, stride: int) -> Iterator[int]:
     yield last
 
 
-def text_phrases(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) -> list[bytes]:
-    """Return each phrase by which a text could be recognised, as concatenated hashes of words.
+def list_phrases(hashes: Sequence[bytes], *, without: Sequence[bytes] = ()) -> list[bytes]:
+    """Return each phrase of at most SPAN words of a text, as concatenated hashes of words.
 
-    `hashes`: hashes of the words of the text in their order; `spoken`: these words, with other spellings.
+    `hashes`: hashes of the words of the text in their order; `without`: those of another reading of the text. Phrases
+    that are in the common beginning or in the common end of both readings are omitted.
     """
+    if without:
+        if hashes == without:
+            return []
+        start, rest, most = 0, 0, min(len(hashes), len(without))
+        while start < most and hashes[start] == without[start]:
+            start += 1
+        while rest < most - start and hashes[-1 - rest] == without[-1 - rest]:
+            rest += 1
+        hashes = hashes[max(start - SPAN + 1, 0) : len(hashes) - rest + SPAN - 1]
     whole = b"".join(hashes)
-    phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
-    return phrases + scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word))
+    return [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
 
 
-def text_prints(phrases: Collection[bytes], *, marks: bytes = b"") -> list[tuple[bytes, bytes]]:
-    """Return (fingerprint, phrase) for each phrase. `marks`: marks of a memory (`with_marks`); fingerprints
-    that have no mark there are omitted.
-    """
-    return [
-        (made.to_bytes(4, "big") + _TAG, phrase)
-        for made, phrase in zip(map(crc32, phrases), phrases, strict=True)
-        if not marks or marks[made >> 24 | (made >> 19 & 31) << 8] >> (made >> 16 & 7) & 1
-    ]
+def fingerprint(checksum: int) -> bytes:
+    """Return the stored form of the checksum of a phrase."""
+    return checksum.to_bytes(4, "big") + _TAG
 
 
-def _print(phrase: bytes) -> bytes:
-    return crc32(phrase).to_bytes(4, "big") + _TAG
-
-
-def _tells(word: str) -> bool:
+def is_telling(word: str) -> bool:
     """Return whether a single word has meaning alone: a mail address, a link, or a word with enough digits that
     is no year.
     """
+    if not _MAY_TELL.search(word):
+        return False
     if "@" in word[1:] or "://" in word:
         return True
     digits = len(_DIGITS.findall(word))
@@ -114,15 +125,22 @@ def _is_year(word: str) -> bool:
     return len(word) == MIN_DIGITS and 1900 <= int(word) <= MAX_YEAR
 
 
-def _named_pairs(scribe: Scribe, text: str) -> Iterator[bytes]:
-    """Yield the fingerprints of two neighbouring words that each begin with a capital letter or a digit, at
+def _is_tagged(run: str) -> bool:
+    """Return whether markup divides a run of characters into three words or more."""
+    return "<" in run and sum(map(bool, map(_ALNUM.search, run.replace(">", "<").split("<")))) > 2
+
+
+def _named_pairs(scribe: Scribe, text: str) -> Iterator[int]:
+    """Yield the checksums of two neighbouring words that each begin with a capital letter or a digit, at
     least one with a letter.
     """
     for one, two in pairwise(text.split()):
         if two[0].islower() or one[-1] in _CLOSING:
             continue
         begins = one.lstrip(_OPENING)[:1], two.lstrip(_OPENING)[:1]
-        if all(first.isupper() or first.isdigit() for first in begins) and any(map(str.isupper, begins)):
+        if not all(first.isupper() or first.isdigit() for first in begins) or not any(map(str.isupper, begins)):
+            continue
+        if not _is_tagged(one) and not _is_tagged(two):
             hashes = scribe.hashes(scribe.words(f"{one} {two}"))
             if len(hashes) == 2:
-                yield _print(b"".join(hashes))
+                yield crc32(b"".join(hashes))

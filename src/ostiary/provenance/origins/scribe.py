@@ -28,39 +28,47 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 class _Hashes(dict[str, bytes]):
     """Cache of the hashes of words. Each hash is computed at first use."""
 
-    __slots__ = ("_hasher",)
+    __slots__ = ("_begin",)
 
     def __init__(self, key: bytes) -> None:
         super().__init__()
-        self._hasher = _hasher(key)
+        self._begin = _hasher(key).copy
 
     def __missing__(self, word: str) -> bytes:
-        made = self._hasher.copy()
-        made.update(word.encode("utf-8", "surrogatepass"))
+        made = self._begin()
+        made.update(word.encode() if word.isascii() else word.encode("utf-8", "surrogatepass"))
         word_hash = self[word] = made.digest()
         return word_hash
+
+
+class _Text:
+    """The words of a text, and what was computed of them: the hashes of the words, and other spellings."""
+
+    __slots__ = ("other", "phrase", "words")
+
+    def __init__(self, spoken: list[str]) -> None:
+        self.words = spoken
+        self.phrase: bytes | None = None
+        self.other: list[str] | None = None
 
 
 class Scribe:
     """Writer of the stored form of texts. It caches readings, words and hashes."""
 
-    __slots__ = ("_hashes", "_other", "_phrases", "_read", "_spoken", "word")
+    __slots__ = ("_read", "_texts", "word")
 
     def __init__(self, key: bytes) -> None:
-        self._hashes = _Hashes(key)
-        self.word = self._hashes.__getitem__
+        self.word = _Hashes(key).__getitem__
         """returns the hash of a word"""
-        self._other: dict[str, list[str]] = {}
-        self._phrases: dict[str, bytes] = {}
         self._read: dict[str, list[str]] = {}
-        self._spoken: dict[str, list[str]] = {}
+        self._texts: dict[str, _Text] = {}
 
     def phrase(self, text: str) -> bytes:
         """Return the concatenated hashes of the words of a text, without other spellings."""
-        phrase_hash = self._phrases.get(text)
-        if phrase_hash is None:
-            phrase_hash = self._phrases[text] = b"".join(map(self.word, self.words(text)))
-        return phrase_hash
+        one = self._text(text)
+        if one.phrase is None:
+            one.phrase = b"".join([*map(self.word, one.words)])
+        return one.phrase
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
         """Return the stored form of texts: each text, with its decoded forms, is a separate source. The result
@@ -89,7 +97,7 @@ class Scribe:
         """Yield each reading of each text, including decoded ones, with its words."""
         for text in dict.fromkeys(texts):
             for reading in self._readings(text[:MAX_TEXT]):
-                yield reading, self.words(reading)
+                yield reading, self._text(reading).words
 
     def _readings(self, text: str) -> list[str]:
         forms = self._read.get(text)
@@ -103,17 +111,20 @@ class Scribe:
 
     def otherwise(self, reading: str) -> list[str]:
         """Return other spellings of the words of a text: amounts, account numbers and dates in normal form."""
-        other = self._other.get(reading)
-        if other is None:
-            other = self._other[reading] = _otherwise(self.words(reading)) if _DIGIT.search(reading) else []
-        return other
+        one = self._text(reading)
+        if one.other is None:
+            one.other = _otherwise(one.words) if _DIGIT.search(reading) else []
+        return one.other
 
     def words(self, text: str) -> list[str]:
         """Return the words of a text, read as the text of a source (see the function `words`)."""
-        spoken = self._spoken.get(text)
-        if spoken is None:
-            spoken = self._spoken[text] = words(text, is_source=True)
-        return spoken
+        return self._text(text).words
+
+    def _text(self, text: str) -> _Text:
+        one = self._texts.get(text)
+        if one is None:
+            one = self._texts[text] = _Text(words(text, is_source=True))
+        return one
 
 
 def hashed(key: bytes, word: str) -> bytes:

@@ -42,6 +42,7 @@ _VALUE = b"\0\0"
 """prefix of a fact about a named value, in place of a field (see also `NUMBER`)"""
 _SUM = b"\0\2" + _ANY
 """the fact that an endorsed document states an amount"""
+_PERSON, _ENDORSED = Origin.PERSON, Origin.ENDORSED
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = "0123456789+-"
 Scalar = tuple[str, str, bool]
@@ -57,7 +58,7 @@ def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named:
     rivals: dict[bytes, None] = {}
     scalars: list[Scalar] = []
     reader.scalars(output, "", is_named, MAX_DEPTH, scalars)
-    for path, text, named in scalars:
+    for path, text, named in dict.fromkeys(scalars):
         field, value = reader.field(path), reader.value(text)
         if named or reader.is_said(text):
             marks[field + _ANY] = marks[_VALUE + value] = None
@@ -122,8 +123,8 @@ class _Reader:
         """
         stated = self._stated.get(text)
         if stated is None:
-            origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
-            stated = self._stated[text] = origin in (Origin.PERSON, Origin.ENDORSED)
+            origin = self._memory.find(self._scribe.phrase(text), least=_ENDORSED)
+            stated = self._stated[text] = origin is _PERSON or origin is _ENDORSED
         return stated
 
     def scalars(self, value: object, path: str, is_named: bool, depth: int, collected: list[Scalar]) -> None:
@@ -132,15 +133,9 @@ class _Reader:
         """
         if len(collected) >= MAX_SCALARS:
             return
-        if isinstance(value, str):
-            text = value.strip()
-            if 0 < len(text) <= MAX_VALUE and text.count(" ") <= MAX_SPACES:
+        if isinstance(value, str | int | float):
+            if text := _scalar(value):
                 collected.append((path, text, is_named))
-        elif isinstance(value, int | float):
-            if not isinstance(value, bool) and abs(value) < LARGEST:
-                text = repr(int(value) if isinstance(value, float) and value.is_integer() else value)
-                if len(text) <= MAX_VALUE:
-                    collected.append((path, text, is_named))
         elif depth and isinstance(value, dict):
             if (records := rows(value)) is not value:
                 self.scalars(records, path, is_named, depth, collected)
@@ -149,10 +144,21 @@ class _Reader:
                 self.scalars(one, f"{path}/{name}", is_named, depth - 1, collected)
         elif depth and isinstance(value, list | tuple):
             names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
-            among = Counter(text for each in names for text in each if self.is_said(text))
+            among = Counter([text for each in names for text in each if self.is_said(text)])
             for one, each in zip(value, names, strict=True):
                 named = any(among[text] == 1 for text in each) if among else False
                 self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, collected)
+
+
+def _scalar(value: str | float) -> str:
+    """Return the text of a scalar; empty for prose, for true and false, and for a number that is not compared."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text if len(text) <= MAX_VALUE and text.count(" ") <= MAX_SPACES else ""
+    if isinstance(value, bool) or abs(value) >= LARGEST:
+        return ""
+    text = repr(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return text if len(text) <= MAX_VALUE else ""
 
 
 def rows(value: object) -> object:

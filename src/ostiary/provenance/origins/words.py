@@ -20,6 +20,8 @@ from ostiary.provenance.origins.links import MAIL, link, mail
 
 _CLOSED = r"\s\"'`´‘’‚“”„«»<>()\[\]{},;|=!?…¡¿。，、；！？（）「」"
 _BETWEEN = re.compile(f"[{_CLOSED}]+")
+_CLOSED_ASCII = {code: " " for code in range(128) if _BETWEEN.match(chr(code))}
+_ALNUM = re.compile(r"[^\W_]")
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
 _SIGILS = "#@$€£¥₹"
 _MARKS = "*_~"
@@ -44,6 +46,8 @@ _ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}
 """letters and digits, or a common mail address; without hyphens, so that no part of the text is grouped"""
 _DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
 """a number that is a single word in this form"""
+_NORMAL = re.compile(r"[1-9][0-9]*(?:\.[0-9]*[1-9])?")
+"""a number in the form in which `decimal` returns it"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
@@ -74,10 +78,15 @@ def words(text: str, *, is_source: bool) -> list[str]:
         text = unicodedata.normalize("NFC", text)
     elif is_alone(text):
         return [text.lower()]
+    elif text[:1].isdigit() and _DECIMAL.fullmatch(text):
+        return [text]
+    runs = text.split()
+    if text.isascii() and "".join(runs).isalpha():
+        return [run.lower() for run in runs]
     if _MAYBE_GROUPED.search(text):
-        text = _GROUPED.sub(_joined, text)
+        runs = _GROUPED.sub(_joined, text).split()
     pieces: list[str] = []
-    for run in text.split():
+    for run in runs:
         if not run.isascii():
             pieces += _pieces(run, is_source=is_source)
         elif run.isalnum() or ("@" in run and _PLAIN_MAIL.fullmatch(run)):
@@ -135,15 +144,18 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
     if _NUMBER.fullmatch(number) and decimal(number) is not None:
         return [number]
     pieces: list[str] = []
-    for part in _BETWEEN.split(run):
+    for part in run.translate(_CLOSED_ASCII).split() if run.isascii() else _BETWEEN.split(run):
+        if part.isalnum() and part.isascii():
+            pieces.append(part.lower())
+            continue
         word = _strip(part, is_source=is_source)
-        if (domain := _DOMAIN.fullmatch(word)) is not None:
+        if "/" in word and (domain := _DOMAIN.fullmatch(word)) is not None:
             word = domain[1].casefold() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
         elif word:
             word = word.casefold()
         if not word.isascii() and _UNSPACED.search(word):
             pieces += _PARTS.findall(word)
-        elif word and (not is_source or any(map(str.isalnum, word))):
+        elif word and (not is_source or _ALNUM.search(word)):
             pieces.append(word)
     return pieces
 
@@ -160,6 +172,8 @@ def decimal(text: str) -> str | None:
     """Return a number with any grouping in plain digits, such as `-1200.5`; None for other text and for an
     ambiguous number.
     """
+    if len(text) <= MAX_NUMBER and _NORMAL.fullmatch(text):
+        return text
     text = text.strip().lstrip(_SIGILS).rstrip("€$£¥₹%").strip()
     sign = "-" if text.startswith("-") else ""
     text = text.lstrip("+-") if text[:1] in "+-" and text[1:2].isdigit() else text
