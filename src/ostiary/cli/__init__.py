@@ -1,6 +1,7 @@
-"""The command line. `--data-dir`, `--json` and `--wide` may stand anywhere; every other option belongs to its command.
+"""The command line: `ostiary`. `--data-dir`, `--json` and `--wide` may be written anywhere; every other option belongs
+to its command.
 
-A command is imported when it runs: `ostiary --help` imports none of them.
+The module of a command is imported when the command runs: `ostiary --help` imports none of them.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ COMMANDS = (
     ("signal", "ostiary.cli.signals:signal", "Exchange security events with other systems.", HISTORY),
     ("audit", "ostiary.cli.audit:audit", "Search, export and verify the ledger.", HISTORY),
 )
-"""Name, place, help, and group of each command."""
+"""Name, module and function, help, and help group of each command."""
 
 
 def _version() -> str:
@@ -210,7 +211,7 @@ def _launch(
     json: Annotated[bool, Parameter(group=EVERYWHERE, help="Print JSON, errors too.")] = False,
     wide: Annotated[bool, Parameter(group=EVERYWHERE, help="Print whole tables, wider than the terminal.")] = False,
 ) -> Any:
-    """Run a command with its session."""
+    """Run a command with a session."""
     command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if "session" not in ignored:
         return command(*bound.args, **bound.kwargs)
@@ -224,7 +225,9 @@ def _launch(
 
 
 def _everywhere_first(words: list[str]) -> list[str]:
-    """Return `words` with the options of every command first: an argument may begin with a hyphen, and take them."""
+    """Return `words` with `--data-dir`, `--json` and `--wide` first. Otherwise an argument that may begin with
+    a hyphen could consume such an option.
+    """
     first: list[str] = []
     rest: list[str] = []
     left = iter(words)
@@ -241,7 +244,7 @@ def _everywhere_first(words: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the console script."""
+    """Run the console script `ostiary`."""
     if sys.argv[1:2] == ["complete"]:  # asked by a completion script, whose words are no command line yet
         from ostiary.cli.completion import complete
 

@@ -33,7 +33,7 @@ ACTIONS = (
     "task",
     "webhook",
 )
-"""First words of the actions of entries that are shown as actions."""
+"""First words of the ledger actions whose entries are shown as actions."""
 
 
 def activity(*, all: bool = False, once: bool = False, limit: int = LINES, session: Here) -> None:
@@ -78,7 +78,7 @@ def kind_of(entry: Mapping[str, Any]) -> str:
 
 
 def _follow(session: Session, names: Names, after: int, *, all: bool) -> int:
-    """Print the entries behind `after`, and return the index of the last."""
+    """Print the entries after the index `after`, and return the index of the last entry."""
     time.sleep(EVERY_S)
     fresh = _fresh(session, after)
     shown = [entry for entry in fresh if all or kind_of(entry)]
@@ -148,5 +148,7 @@ def _line(entry: Mapping[str, Any], names: Names) -> Text:
 
 
 def _plain(value: object) -> str:
-    """Return a value on one line: third parties choose names, which could move the cursor."""
+    """Return a value on one line, without control characters: third parties choose some names, which could move
+    the cursor.
+    """
     return spell_out(str(value))

@@ -268,7 +268,7 @@ def mutual_tls(
         email: Its only alternative mail address.
         certificate: PEM file of a self-signed certificate; may be given several times.
         bound: Bind every token to the certificate, also where a DPoP proof is sent.
-        remove: Let the agent authenticate by certificate no longer.
+        remove: Remove the method: the agent can no longer authenticate by certificate.
     """
     path = f"/agents/{name}/mutual-tls"
     names = {"subject_dn": subject_dn, "san_dns": dns, "san_uri": uri, "san_ip": ip, "san_email": email}
@@ -439,7 +439,7 @@ def forbid_words(name: str, /, *, session: Here) -> None:
 
 
 def words(texts: Iterable[str]) -> list[str]:
-    """Split each text at white space: `a b` and `c` are a, b and c."""
+    """Split each text at white space: `a b` and `c` become `a`, `b`, `c`."""
     return [word for text in texts for word in text.split()]
 
 

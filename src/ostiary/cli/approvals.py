@@ -1,7 +1,8 @@
-"""`ostiary approvals`: the questions that agents ask people, and the answers.
+"""`ostiary approvals`: the questions of agents to people, and the answers.
 
-Text that an agent may have chosen is shown with each character spelled out that would move the cursor, hide, or change
-the direction of writing, and with each line end spelled out. No such text can look like a line of the command.
+Text that an agent may have chosen is printed safely: a character that would move the cursor, be invisible, change the
+direction of writing or begin a new line is printed as its escape sequence. No such text can look like a line of the
+command.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ostiary.provenance.origins.links import links
 approvals = App(name="approvals", help="List, show, approve and deny the requests of agents.")
 EVERY_S = 1.0
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters that are printed as blanks."""
+"""Letters that terminals print as a blank."""
 ANSWERED = {"approval_id": "ID", "state": "STATE", "tool": "TOOL", "error": "ERROR", "message": "WHY"}
 COLUMNS = {
     "approval_id": "ID",
@@ -164,7 +165,7 @@ def _post(session: Session, path: str, body: dict[str, Any], credential: Path | 
 
 
 def _coming(session: Session) -> Iterator[Any]:
-    """Yield each open approval once, when it arrives."""
+    """Yield each open approval once, as soon as the server lists it."""
     shown: set[str] = set()
     while True:
         rows = session.pages("/approvals", "approvals", limit=PAGE, query={"state": "open"})
@@ -243,7 +244,9 @@ def _show(question: Mapping[str, Any]) -> None:
 
 
 def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
-    """Print the whole text, and mark each line with a link or an address that is neither the person's nor recorded."""
+    """Print the whole text. Mark each line with a link or an address that is neither from the person's words
+    nor recorded.
+    """
     others = {one for path, listed in foreign.items() if path.partition(".")[0] == name for one in listed}
     _heading(f"{name} leaves as this text")
     for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
@@ -273,5 +276,5 @@ def _line(name: str, text: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return `text` on one line, with each character that cannot be seen spelled out."""
+    """Return `text` on one line, with each invisible character as its escape sequence."""
     return "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)

@@ -241,18 +241,18 @@ def verify(
 
 
 def _complete(entries: R) -> R:
-    """Add the default outcome, which the ledger leaves out, to each entry."""
+    """Add the outcome to each entry without one: the ledger leaves the default outcome out."""
     entries[:] = [{"outcome": "ok", **entry} for entry in entries]
     return entries
 
 
 def _reads(are_shown: bool) -> str | None:
-    """Return the filter for reads; None, the default of the server, includes them."""
+    """Return the value of the filter for reads; None, the server's default, includes reads."""
     return None if are_shown else "no"
 
 
 def _export(session: Session, folder: Path) -> int:
-    """Fetch the files of the present checkpoint, and return the number of entries."""
+    """Fetch the files of the present checkpoint into a folder, and return the number of entries."""
 
     def fetch(path: str) -> bytes:
         response = session.request("GET", f"/ledger/v1/{path}")
@@ -269,7 +269,7 @@ def _export(session: Session, folder: Path) -> int:
 
 
 def _key(key_or_file: str) -> str:
-    """Return a verification key, or the one in a file. Raises Usage."""
+    """Return the verification key that a text is, or the one in the file that the text names. Raises Usage."""
     is_key = "+" in key_or_file and not Path(key_or_file).exists()
     text = key_or_file if is_key else read_text(Path(key_or_file))
     try:
@@ -307,7 +307,7 @@ def _print_entries(entries: list[dict[str, Any]], names: Names) -> None:
 
 
 def _answers(session: Session, entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return for each approval that the entry names the persons who answered, and their reasons."""
+    """Return the persons who answered each approval in the entry, with their reasons, by approval."""
     shown: dict[str, str] = {}
     for id in sorted(set(_APPROVAL.findall(json.dumps(entry)))):
         try:
@@ -323,7 +323,9 @@ def _answers(session: Session, entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_entry(entry: Mapping[str, Any], names: Names, answers: Mapping[str, str]) -> None:
-    """Print an entry: a line for each member, names before ids, reasons in words, arguments and details one by one."""
+    """Print an entry: a line for each member, names before ids, reasons in words, one line for each argument
+    and detail.
+    """
     simple: dict[str, Any] = {"entry": entry["index"], "time": f"{moment(entry['at'] / 1e6)}Z"}
     nested = ("reasons", "arguments", "result", "detail", "rows")
     for name, value in entry.items():

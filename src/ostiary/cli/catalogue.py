@@ -88,7 +88,9 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
 
 
 def _flows(session: Session, name: str) -> dict[str, dict[str, Flow]]:
-    """Return the recorded sources of arguments, by tool and argument; the most frequent source counts."""
+    """Return the recorded source of the values of each argument, by tool and argument: of several sources, the
+    most frequent one.
+    """
     try:
         listed = session.api("GET", f"/resources/{name}/flows")["flows"]
     except ServerRefused as refusal:
@@ -113,7 +115,7 @@ def _usage(calls: Sequence[Mapping[str, Any]]) -> dict[str, Usage]:
 
 
 def _parsed(unverified: object) -> dict[str, dict[str, str]]:
-    """Return answers by tool and member. Raises Usage."""
+    """Return the answers in a file by tool and member. Raises Usage."""
     if not isinstance(unverified, dict) or not all(
         isinstance(answers, dict) and all(isinstance(one, str) for one in answers.values())
         for answers in unverified.values()
@@ -123,7 +125,7 @@ def _parsed(unverified: object) -> dict[str, dict[str, str]]:
 
 
 def _interview(name: str, reviews: Sequence[ToolReview]) -> dict[str, dict[str, str]]:
-    """Ask about each tool, and return the answers by tool."""
+    """Ask the questions about each tool, and return the answers by tool."""
     answered = dict[str, dict[str, str]]()
     for number, one in enumerate(reviews, 1):
         out.rule(f"[bold]{escape(one.tool.name)}[/bold]  {number} of {len(reviews)}, {escape(name)}", align="left")
@@ -153,7 +155,7 @@ def _print_tool(one: ToolReview) -> None:
 
 
 def _ask(question: Question) -> str:
-    """Ask a question, and return one of its choices, SKIP or STOP."""
+    """Ask one question, and return one of its choices, SKIP or STOP."""
     out.print()
     out.print(escape(question.text), style="bold")  # a server names arguments: with markup, a name begins no line
     if question.why:

@@ -21,7 +21,7 @@ Reason = Literal[
     "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
 ]
 BATCH = 100
-"""Certificates of one request."""
+"""Number of certificates in one request."""
 Folder = Annotated[Path, Parameter(name="--dir")]
 Credential = Annotated[Path | None, Parameter(name="--as")]
 
@@ -170,7 +170,7 @@ def list_certificates(*, holder: str | None = None, limit: int = PAGE, session: 
 
     Args:
         holder: Agent or person, by name or id.
-        limit: Most rows to show.
+        limit: Largest number of rows.
     """
     columns = {"state": "STATE", "holder": "HOLDER", "names": "NAMES", "ends": "ENDS", "serial": "SERIAL"}
     rows = session.pages("/certificates", "certificates", limit=limit, query={"holder": holder})
@@ -200,7 +200,9 @@ def revoke(serial: str, /, *, reason: Reason = "unspecified", session: Here) -> 
 
 
 def _run(session: Session, words: list[str]) -> None:
-    """Run the command that tells a service of new files; a failure is a warning, since the files are good."""
+    """Run the command that reloads a service after a change of its files. If the command fails, print a
+    warning: the files are in place.
+    """
     try:
         code = subprocess.run(words, timeout=60, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -76,6 +76,6 @@ def invite(*, days: int = 1, uses: int = 1, session: Here) -> None:
 
     Args:
         days: Days until the token expires, at most 90.
-        uses: Number of registrations that it is good for.
+        uses: Number of registrations for which the token can be used.
     """
     session.show(session.api("POST", "/client-invitations", {"ttl": days * 86_400, "uses": uses}), facts)

@@ -1,8 +1,8 @@
-"""`ostiary completion`: scripts that complete commands, options, choices, and the names that the server knows.
+"""`ostiary completion`: scripts that complete commands, options, choices, and names of registered objects.
 
 At each Tab a script runs `ostiary` with the word `complete` and the words of the command line. Each line of the answer
-is a candidate; no line means that the shell completes file names. Shells insert candidates into the command line, and
-bash does not quote them, so only names that no shell interprets are candidates.
+is a candidate; without a line, the shell completes file names. Shells insert candidates into the command line, and bash
+does not quote them, so only names that no shell interprets are candidates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ostiary.cli.session import Session
 from ostiary.protocol.errors import Refused
 
 WAIT_S = 1.0
-"""Seconds in which the server must answer; without an answer, a shell completes nothing."""
+"""Time in seconds within which the server must answer; without an answer, the shell completes no names."""
 MAX_NAMES = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""A name that a shell takes literally, and that is not an option."""
+"""A name without characters that a shell interprets; it does not begin with a hyphen."""
 SCRIPTS = {
     "bash": """_ostiary() {
     mapfile -t COMPREPLY < <(ostiary complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
@@ -64,8 +64,8 @@ _KINDS = {
     "tk": ("task", "parent"),
     "wh": ("webhook_id",),
 }
-"""Parameters by the kind of object that they name; `name` and `id` name an object of the kind of their group of
-commands.
+"""Names of parameters by the kind of object that they name. `name` and `id` name an object of the kind of their
+group of commands.
 """
 _GROUPS = {
     "agent": "ag",
@@ -97,7 +97,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 
 def complete(words: list[str]) -> list[str]:
-    """Return the candidates for the last of `words`; none if the shell should complete a file name."""
+    """Return the candidates for the last of `words`; none if the shell should complete the name of a file."""
     from ostiary.cli import app
 
     place = _Place(app)
@@ -110,7 +110,7 @@ def complete(words: list[str]) -> list[str]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the main thread when the time is over."""
+    """Raise TimeoutError in the main thread after `seconds`."""
 
     def interrupt(*_: object) -> None:
         raise TimeoutError("the server has not answered in time")
@@ -126,7 +126,9 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Place:
-    """The place in a command line: the command, the option that waits for a value, the number of arguments."""
+    """The position in a command line: the command, the option that waits for its value, the number of arguments
+    so far.
+    """
 
     command: App
     path: tuple[str, ...] = ()
@@ -135,7 +137,7 @@ class _Place:
     data_dir: Path | None = None
 
     def take(self, word: str) -> None:
-        """Go on behind `word`."""
+        """Move the position behind `word`."""
         if self.option:
             if self.option == "--data-dir":
                 self.data_dir = Path(word)
@@ -175,13 +177,13 @@ class _Place:
         }
 
     def _positional(self) -> Any:
-        """Return the argument that comes next, if there is one; the last one may be repeated."""
+        """Return the next positional argument, if there is one; the last one may accept several values."""
         listed = [one for one in self._arguments() if one.index is not None]
         rest = [one for one in listed if one.index >= self.arguments]
         return (rest or [one for one in listed if one.is_var_positional] or [None])[0]
 
     def _values(self, argument: Any) -> Iterator[str]:
-        """Yield the choices of an argument, or the names that the server knows."""
+        """Yield the choices of an argument, or the names of registered objects."""
         if argument is None:
             return
         hint = argument.hint
@@ -208,7 +210,7 @@ class _Place:
 
 
 def _kind(parameter: str, path: tuple[str, ...]) -> str | None:
-    """Return the kind of id that a parameter names, if it names anything."""
+    """Return the kind of id that a parameter takes; None if it takes no id."""
     if parameter in ("name", "id") and path:
         return None if path[-1] == "create" else _GROUPS.get(path[0])
     return next((kind for kind, names in _KINDS.items() if parameter in names), None)

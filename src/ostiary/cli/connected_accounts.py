@@ -28,7 +28,7 @@ def list_accounts(*, person: str | None = None, limit: int = PAGE, session: Here
     """List the connected accounts. A person connects accounts in a browser, on the page /accounts.
 
     Args:
-        person: Only those of this person.
+        person: Name or id of a person; without, the accounts of all persons.
         limit: Largest number of rows.
     """
     query = {} if person is None else {"person": person}

@@ -18,7 +18,7 @@ def list_consents(*, person: str | None = None, limit: int = 100, session: Here)
 
     Args:
         person: Name or id of the person; all people by default.
-        limit: Number of rows at most.
+        limit: Largest number of rows.
     """
     query = {"person": person} if person is not None else {}
     rows = session.pages("/consents", "consents", limit=limit, query=query)

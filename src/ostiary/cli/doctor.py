@@ -1,4 +1,6 @@
-"""`ostiary doctor`: experiments that check the server as a client and inside. Exits with 5 if one fails."""
+"""`ostiary doctor`: experiments that check the server as a client and from inside. Exits with 5 if an
+experiment fails.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def doctor(*, deep: bool = False, session: Here) -> None:
 
 
 def examine(session: Session, *, now: Callable[[], int] = ambient.now, deep: bool = False) -> list[Line]:
-    """Return a line for each experiment: name, state (ok, weak, fail), observation, hint, milliseconds."""
+    """Run each experiment, and return a row for each: name, state (ok, weak, fail), observation, hint, milliseconds."""
     url = session.url
     lines = [_perform("server", lambda: _answers(session))]
     if lines[0]["state"] == "fail":
@@ -87,7 +89,9 @@ def _answers(session: Session) -> str:
 
 
 def _clock(url: str, now: Callable[[], int]) -> str:
-    """Compare clocks by the `Date` of an answer, which is 0 to 2 seconds old: it has no fractions."""
+    """Compare the clocks by the `Date` header of an answer. `Date` has no fractions of a second, so it is 0 to
+    2 seconds old.
+    """
     before = now()
     try:
         date = parsedate_to_datetime(httpx2.get(f"{url}/jwks").headers.get("date", "")).timestamp()
@@ -131,7 +135,7 @@ def _stolen(session: Session) -> str:
 
 
 def _replayed(session: Session) -> str:
-    """Send an answered request again, as an eavesdropper would."""
+    """Send a request again that was answered already, as an eavesdropper would."""
     answered = session.request("GET", "/api/v1/agents", query={"limit": 1})
     decoded(answered)
     headers = {name: answered.request.headers[name] for name in ("authorization", "dpop")}
@@ -148,7 +152,7 @@ def _default_deny(session: Session) -> str:
 
 
 def _separation() -> Line:
-    """State whether this user can start a program that cannot read the keys of its egress proxy."""
+    """Report whether this user can start a program that cannot read the keys of the user's egress proxy."""
     line = {"name": "egress", "state": "ok", "hint": "", "ms": 0.0}
     if os.geteuid() == 0:
         return line | {"saw": "`ostiary run --egress --user` hides secrets from a program"}

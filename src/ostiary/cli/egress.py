@@ -185,7 +185,7 @@ async def _serve(proxy: EgressProxy, listen: Listen, say: Any) -> None:
 
 
 def _close_descriptor(path: Path) -> bool:
-    """Close the descriptor that a path names; return whether the path names one."""
+    """Close the file descriptor that a path such as /dev/fd/3 names; return whether the path names one."""
     match = DESCRIPTOR.fullmatch(str(path))
     if match is None:
         return False

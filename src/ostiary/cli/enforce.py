@@ -25,7 +25,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.run.enlist import is_own
 
 MAX_ASKED = 10_000
-"""Largest number of different calls that are evaluated again; the newest count."""
+"""Maximum number of different calls that are evaluated again; the newest ones are evaluated."""
 BATCH = 500
 MAX_STAND_IN = 1000
 
@@ -68,7 +68,9 @@ def enforce(
 
 
 def _targets(session: Session, name: str) -> list[Resource]:
-    """Return the resources that `name` stands for. Raises Usage for a name that is unknown or ambiguous."""
+    """Return the resources for `name`: one resource, or those of an agent. Raises Usage for a name that is
+    unknown or ambiguous.
+    """
     candidates = _find(session, f"/resources/{name}"), _find(session, f"/agents/{name}")
     match candidates:
         case None, None:
@@ -99,7 +101,7 @@ def _find(session: Session, path: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Equal calls: the same agent, tool and known arguments."""
+    """A group of equal calls: the same agent, tool and recorded arguments."""
 
     agent: str
     target: Resource
@@ -110,13 +112,15 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether every argument is known."""
+        """Return whether the value of every argument was recorded."""
         return not any(isinstance(value, dict) for value in self.arguments.values())
 
 
 @dataclass(slots=True)
 class _Report:
-    """The calls that would be allowed, denied, or that depend on values that were not recorded."""
+    """The result of the evaluation: calls that would be allowed, calls that would be denied, and calls whose
+    verdict depends on values that were not recorded.
+    """
 
     calls: int = 0
     allowed: int = 0
@@ -195,7 +199,9 @@ def _question(call: _Call) -> dict[str, Any]:
 
 
 def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by path as nested objects; a text that was not recorded becomes one of the same length."""
+    """Return arguments by path as nested objects. In place of a text that was not recorded, use a text of the
+    same length.
+    """
     whole: dict[str, Any] = {}
     for path, value in arguments.items():
         match value:
@@ -214,7 +220,7 @@ def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
-    """Return why the bounds do not allow the call; an empty text if they allow it, or there are none."""
+    """Return why the bounds do not allow the call; empty text if they allow the call, or there are no bounds."""
     if not details:
         return ""
     catalogue, arguments = call.target.catalogue, _nested(call.arguments)
@@ -229,7 +235,7 @@ def _reason(answer: Mapping[str, Any]) -> str:
 
 
 def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ...]) -> bool:
-    """Return whether unknown arguments might change the verdict."""
+    """Return whether values that were not recorded could change the verdict."""
     codes = {reason["code"] for reason in answer.get("context", {}).get("reasons", ())}
     return bool(details) or not codes <= {"outside_task", "unknown_tool", "agent_not_active"}
 

@@ -1,6 +1,6 @@
-"""The end of a command that fails: one line with the error, and one with the next step.
+"""The output of a command that fails: one line with the error, and one with the next step.
 
-An error that is not foreseen is a defect of Ostiary: it is raised again, with its traceback.
+An unexpected exception is a defect of Ostiary: it is raised again, with its traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiary.protocol.errors import Refused, Unavailable
 
 
 def end(error: BaseException, *, as_json: bool) -> NoReturn:
-    """Print the error on standard error, and exit with the code of its kind."""
+    """Print the error on standard error, and exit with the exit code for its kind."""
     if isinstance(error, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     refusal = _refusal_of(error)
@@ -40,7 +40,7 @@ def end(error: BaseException, *, as_json: bool) -> NoReturn:
 
 
 def _refusal_of(error: BaseException) -> Refused | None:
-    """Return a foreseen error as a refusal; None for a defect."""
+    """Return an expected error as a refusal; None for a defect."""
     match error:
         case Refused():
             return error
@@ -69,5 +69,5 @@ def _refusal_of(error: BaseException) -> Refused | None:
 
 
 def _help_of(error: CycloptsError) -> str:
-    """Return the command that shows the help of the command in error."""
+    """Return the command that shows the help of the command that failed."""
     return " ".join(("ostiary", *(error.command_chain or ()), "--help"))

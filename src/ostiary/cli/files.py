@@ -1,4 +1,4 @@
-"""Files that commands read and write. A file is checked before any request to the server."""
+"""Files that commands read and write. A file is checked before the first request to the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BYTES = 4 << 20
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; `-` is standard input. Raises Usage."""
+    """Return the content of a file; for `-`, the content of standard input. Raises Usage."""
     try:
         with open(0 if str(path) == "-" else path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON value in a file; a repeated member is an error. Raises Usage."""
+    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage."""
     data = read_bytes(path)
     try:
         return canonical.parse(data, max_bytes=MAX_BYTES)
@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file. Raises Usage for a file that exists or cannot be written."""
+    """Write a new file. Raises Usage if the file exists or cannot be written."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -57,14 +57,14 @@ def write_new(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that is generated here, and written after its registration."""
+    """A key pair that this command generates; the private key is written after the registration of the public key."""
 
     path: Path
     private: jose.PrivateKey
 
     @classmethod
     def generate(cls, path: Path) -> NewKey:
-        """Generate a key for a file. Raises Usage if the file could not be written after the registration."""
+        """Generate a key pair. Raises Usage if the file could not be written after the registration."""
         if os.path.lexists(path):
             raise Usage(f"{path} exists", hint="name another file; keys are never overwritten")
         if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -83,13 +83,13 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key that was generated elsewhere."""
+    """The public key of a key pair that was generated elsewhere."""
 
     public: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> PublicKey:
-        """Read the public members of a JWK file. Raises Usage."""
+        """Read the public key from a JWK file. Raises Usage."""
         value = read_json(path)
         try:
             if isinstance(value, dict) and "d" in value:
@@ -99,11 +99,11 @@ class PublicKey:
             raise Usage(f"{path}: {refusal.message}", hint=refusal.hint) from None
 
     def save(self, client_id: str, *, issuer: str) -> None:
-        """Write nothing: the private key is where it was generated."""
+        """Write no file: the private key stays where it was generated."""
 
 
 def key_of(*, generate: Path | None, jwk: Path | None) -> NewKey | PublicKey:
-    """Return the key that `--generate-key` or `--jwk` names. Raises Usage."""
+    """Return the key for the options `--generate-key` and `--jwk`. Raises Usage."""
     if generate is not None and jwk is None:
         return NewKey.generate(generate)
     if jwk is not None and generate is None:

@@ -1,6 +1,6 @@
-"""Ids on the command line: a prefix is enough if only one id begins with it.
+"""Ids on the command line: the beginning of an id is enough if only one id begins with it.
 
-A prefix is looked up in the list of its kind, as the same caller may read it. It therefore never shows more than the
+A prefix is searched in the list of its kind, with the rights of the caller. The search therefore shows no more than the
 list command does.
 """
 
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 ID_DIGITS = 32
 MIN_DIGITS = 4
-"""Hexadecimal digits from which on a text is taken for a prefix of an id."""
+"""Minimum number of hexadecimal digits of a prefix; shorter text is never taken for a prefix of an id."""
 MAX_CANDIDATES = 10
 _PREFIX = re.compile(rf"([a-z]{{2,3}})_[0-9a-f]{{{MIN_DIGITS},{ID_DIGITS - 1}}}")
 _MEMBERS = ("agent", "approve", "deny", "id", "name", "on_behalf_of", "owner", "parent", "person", "resource", "task")
-"""Members of a request that name something, by name or by id; every other member is text that stays as it is."""
+"""Members of a request body that contain a name or an id. All other members are sent unchanged."""
 
 
 class IdList(NamedTuple):
-    """A list of the admin API: its path, the member with the rows, the member with the id, the order, the query."""
+    """A list of the admin API in which ids of one kind are searched: its path, the member with the rows, the
+    member with the id, the order of the rows, and the query.
+    """
 
     path: str
     kind: str
@@ -52,7 +54,9 @@ LISTS = {
     "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
     "wl": IdList("/workloads", "workloads", "workload_id"),
 }
-"""The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
+"""The list for each kind of id, by the two letters with which the ids begin. A list in the order of its ids is
+read from the prefix on; a `short` list is read as a whole.
+"""
 _UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh", "wl"})
 """Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
 prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
@@ -61,7 +65,9 @@ kinds.
 
 
 def _list_of(text: str, before: str) -> IdList | None:
-    """Return the list in which `text` is a prefix of an id, behind the path segment `before`; None for other text."""
+    """Return the list in which to search the id that begins with `text`; None if `text` is not a prefix of an
+    id. `before`: the segment of the path before `text`.
+    """
     match = _PREFIX.fullmatch(text)
     listed = LISTS.get(match[1]) if match is not None else None
     if match is None or listed is None or (match[1] in _UNNAMED and listed.path != f"/{before}"):
@@ -70,9 +76,10 @@ def _list_of(text: str, before: str) -> IdList | None:
 
 
 def resolve_id(session: Session, text: str, *, before: str = "") -> str:
-    """Return the id that begins with `text`; any other text as it is. `before` is the segment of a path before `text`.
+    """Return the id that begins with `text`; text that is no prefix of an id is returned unchanged. `before`: the
+    segment of the path before `text`.
 
-    Raises Usage if several ids begin with it, NotFound if there is none.
+    Raises Usage if several ids begin with `text`, NotFound if there is none.
     """
     listed = _list_of(text, before)
     if listed is None:
@@ -88,18 +95,18 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
 
 
 def resolve_path(session: Session, path: str) -> str:
-    """Return `path` with each segment that is a prefix of an id as the whole id."""
+    """Return `path` with whole ids in place of prefixes."""
     segments = path.split("/")
     return "/".join(resolve_id(session, text, before=before) for before, text in pairwise(["", *segments]))
 
 
 def resolve_query(session: Session, query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `query` with whole ids."""
+    """Return `query` with whole ids in place of prefixes."""
     return {name: _resolve_member(session, name, value) for name, value in query.items()}
 
 
 def resolve_body(session: Session, body: Any) -> Any:
-    """Return the body of a request with whole ids in the members that name something."""
+    """Return the body of a request with whole ids in place of prefixes, in the members that contain ids."""
     if not isinstance(body, dict):
         return body
     return {name: _resolve_member(session, name, value) for name, value in body.items()}
@@ -114,7 +121,9 @@ def _resolve_member(session: Session, name: str, value: Any) -> Any:
 
 
 def _read(session: Session, listed: IdList, prefix: str) -> list[dict[str, Any]]:
-    """Return the rows among which those with the prefix are: of a list in the order of its ids, a page is enough."""
+    """Return the rows of a list that may contain the prefix: one page of a list in the order of its ids, else
+    all rows.
+    """
     query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
     match listed.order:
         case "short":

@@ -194,7 +194,7 @@ def _rules(role: tuple[str, ...], team: tuple[str, ...]) -> list[dict[str, str]]
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    """Return both sides of the last `=`: a group may have one in its name."""
+    """Divide `GROUP=ROLE` at the last `=`: the name of a group may contain one."""
     first, separator, second = text.rpartition("=")
     if not separator or not first or not second:
         raise Usage(f"`{option} {text[:60]}` is not {form}", hint=f"{option} {form}")

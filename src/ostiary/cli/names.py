@@ -1,4 +1,4 @@
-"""Names behind ids: the ledger keeps ids, and people use names."""
+"""Names for ids: the ledger contains ids, and people use names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MEMBERS = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"),
 
 
 class Names:
-    """Names by id. Each name is looked up once, when it is first needed."""
+    """The names of ids. Each name is requested from the server once, when it is first needed."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._known = session, dict[str, str]()
 
     def __call__(self, word: str) -> str:
-        """Return the name behind an id; any other word as it is."""
+        """Return the name of an id; any other text unchanged."""
         id = _ID.fullmatch(word)
         if id is None:
             return word
@@ -31,7 +31,7 @@ class Names:
         return self._known[word]
 
     def with_id(self, id: str | None) -> str:
-        """Return `name (id)`; the id alone if it has no name that the caller may read."""
+        """Return `name (id)`; the id alone if the caller may not read its name, or there is none."""
         name = self(id or "")
         return name if name == (id or "") else f"{name} ({id})"
 
@@ -41,9 +41,10 @@ class Names:
 
 
 def id_of(session: Session, kind: str, name: str | None) -> str | None:
-    """Return the ledger's term for an agent, a person or a resource: its id, or a resource's URI. Raises ServerRefused.
+    """Return the id that the ledger records for an agent or a person, or the URI that it records for a resource. Raises
+    ServerRefused.
 
-    A prefix of an id stays as it is: the request completes it.
+    A prefix of an id is returned unchanged: the request that follows completes it.
     """
     if name is None or name.startswith(("ag_", "pe_")) or "://" in name:
         return name

@@ -1,6 +1,6 @@
 """Output for people: tables, facts, trees and progress bars, fitted to the width of the terminal.
 
-Piped output is made for `cut` and `grep`: cells are separated by tabs, without padding, and no value is shortened.
+Piped output is made for `cut` and `grep`: tabs separate cells, cells are not padded, and values are not shortened.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from rich.tree import Tree
 from ostiary import ambient
 
 UNLIMITED = 10_000
-"""Columns of output that is not a terminal, and of `--wide`."""
+"""Width, in columns, of piped output and of output with `--wide`."""
 GAP = 2
-"""Columns between two cells."""
+"""Number of blank columns between two cells."""
 LINES = 2
-"""Lines of a cell in a table that does not fit the terminal. The last column, `--wide` and pipes print the whole
-text.
+"""Maximum number of lines of a cell in a table that is too wide for the terminal. The last column has no
+maximum; `--wide` and pipes print the whole text.
 """
 MIN_WIDTH = 8
 """Columns to which a table may shrink a cell with longer words."""
 DATE_WIDTH = 10
-"""Columns of a date, which is not cut, nor is another word of that length."""
+"""Width of a date, in columns. Dates and words up to this width are not cut."""
 FIRST_WIDTH = 16
-"""Columns to which a table may shrink its first cell, which is never cut: a longer one gets a line of its own."""
+"""Columns to which a table may shrink its first column, which is never cut: a longer cell gets a line of its own."""
 SHORT_ID = 19
-"""Characters of a shortened id: the time in milliseconds and 12 random bits."""
+"""Minimum number of characters of a shortened id: the time in milliseconds and 12 random bits."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 _SHORT = re.compile(r"\d\d-\d\d \d\d:\d\dZ")
 _ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
@@ -52,7 +52,7 @@ class _Output(Console):
     """
 
     is_wide = False
-    """`--wide`: tables and trees may be wider than the terminal."""
+    """True with `--wide`: tables and trees may be wider than the terminal."""
 
     @property
     def size(self) -> ConsoleDimensions:
@@ -66,7 +66,7 @@ class _Output(Console):
         return super().render_str(spell_out(text, keep="\n\t" if markup is False else ""), markup=markup, **options)
 
     def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError, which `main` turns into a silent end."""
+        """Raise BrokenPipeError, for which `main` exits without a message."""
         raise BrokenPipeError
 
 
@@ -75,19 +75,20 @@ err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def spell_out(text: str, *, keep: str = "") -> str:
-    """Return `text` with each character that is not printable, and is not in `keep`, as its escape sequence."""
+    """Return `text` with the escape sequence of each character that is not printable and not in `keep`."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str, console: _Output | None = None
 ) -> None:
-    """Print a line for each row; `columns` maps a member to its heading, and the first column identifies the row.
+    """Print a line for each row. `columns` maps a member of the rows to the heading of its column; the first column
+    identifies the row.
 
-    On a terminal the table fits the width: ids are cut to a prefix that commands accept, times of this year lose year
-    and seconds (`11-28 19:10Z`), text wraps to two lines (in the last column, to all), a longer word ends in `…`, and a
-    list that is too long shows its first item and the number of the others (`mail:read +2`). The first column is never
-    cut otherwise. `empty` is printed if there are no rows.
+    On a terminal the table fits the width. Ids are cut to a prefix that commands accept. Times of this year lose year
+    and seconds (`11-28 19:10Z`). Text wraps to two lines, in the last column to any number, and a longer word ends in
+    `…`. A list that is too long shows its first item and the number of the others (`mail:read +2`). Only ids of the
+    first column are cut. `empty` is printed if there are no rows.
     """
     console = console or out
     if not rows:
@@ -108,7 +109,7 @@ def table(
 def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, this_year: str) -> list[str]:
     """Return the heading and the lines of a table, each at most `limit` columns wide if that is possible.
 
-    `this_year`: the beginning of times of this year, `2026-`.
+    `this_year`: the text with which times of this year begin, such as `2026-`.
     """
     lines = [list(line) for line in cells]
     if _total(_natural([headings, *lines])) > limit:
@@ -133,12 +134,12 @@ def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, 
 
 
 def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
-    """Return the width of each column as it is."""
+    """Return the width of the widest cell of each column."""
     return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
 def _least(lines: Sequence[Sequence[str]], *, whole_times: bool) -> list[int]:
-    """Return the width to which each column may shrink: that of its ids, of its times, of its words, or MIN_WIDTH."""
+    """Return the minimum width of each column: that of its ids, of its times and of its words, or MIN_WIDTH."""
     least: list[int] = []
     for place, column in enumerate(zip(*lines, strict=True)):
         unbroken = [
@@ -158,7 +159,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[int]:
-    """Return column widths that together fit `limit`, or the least widths. The widest columns shrink first."""
+    """Return column widths whose total is within `limit`, or the minimum widths. The widest columns shrink first."""
     widths = list(natural)
     while _total(widths) > limit:
         shrinkable = [place for place, width in enumerate(widths) if width > least[place]]
@@ -170,7 +171,7 @@ def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[in
 
 
 class _Items(str):
-    """The cell of a list, whose items are separated by spaces."""
+    """The cell of a list; spaces separate the items."""
 
 
 def _cut(word: str, width: int) -> str:
@@ -195,12 +196,12 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _cut_lines(lines: list[str], width: int) -> list[str]:
-    """Return at most LINES lines; the last ends in `…` if there are more."""
+    """Return at most LINES lines; if there are more, the last line ends in `…`."""
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(" ".join(lines[LINES - 1 :]), width)]
 
 
 def _shorten_ids(lines: list[list[str]]) -> None:
-    """Cut the ids of each column to one length at which different ids still differ."""
+    """Cut the ids of each column to one length at which they still differ."""
     for place in range(len(lines[0])):
         ids = {line[place] for line in lines if _ID.fullmatch(line[place])}
         length = next((n for n in range(SHORT_ID, 36) if len({id[:n] for id in ids}) == len(ids)), 36)
@@ -210,7 +211,7 @@ def _shorten_ids(lines: list[list[str]]) -> None:
 
 
 def _shorten_times(lines: list[list[str]], this_year: str) -> None:
-    """Cut each time to `11-28 19:10Z`, or outside of this year to its date."""
+    """Cut each time of this year to `11-28 19:10Z`, and any other time to its date."""
     for line in lines:
         for place, text in enumerate(line):
             if _TIME.fullmatch(text):
@@ -218,7 +219,7 @@ def _shorten_times(lines: list[list[str]], this_year: str) -> None:
 
 
 def facts(value: Mapping[str, Any]) -> None:
-    """Print a line for each member of `value` that is not empty."""
+    """Print a line for each member of `value` that has a value."""
     shown = [(spell_out(key), _text(key, item)) for key, item in value.items() if item not in (None, "", [], {})]
     if not out.is_terminal:
         for pair in shown:
@@ -233,7 +234,9 @@ def facts(value: Mapping[str, Any]) -> None:
 
 
 def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: str, key: str = "task_id") -> None:
-    """Print a line for each row below the row that its member `of` names; no row is before the row that it is below."""
+    """Print the rows as a tree. The member `of` of a row names its parent; the parent comes before its children
+    in `rows`.
+    """
     first, *rest = rows
     drawn = {first[key]: Tree(escape(line(first)))}
     for row in rest:
@@ -247,12 +250,12 @@ def progress() -> Progress:
 
 
 def moment(seconds: float) -> str:
-    """Return seconds since the epoch as `2026-01-31 12:00:00`, in UTC."""
+    """Return a time in seconds since the epoch as `2026-01-31 12:00:00`, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def value_text(value: Any) -> str:
-    """Return a JSON value as people write it: `a b` for a list of words, `name=value, ...` for an object."""
+    """Return a JSON value as text for people: `a b` for a list of words, `name=value, ...` for an object."""
     match value:
         case None:
             return ""
@@ -272,7 +275,7 @@ def value_text(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """Return a value inside an object: nested values in brackets, and text that could be misread as JSON."""
+    """Return the text of a value inside an object: nested values in brackets, and ambiguous text in quotes."""
     if isinstance(value, dict):
         return f"({value_text(value)})"
     if isinstance(value, list):

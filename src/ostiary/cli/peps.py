@@ -82,7 +82,7 @@ def _print_issued(made: dict[str, Any]) -> None:
 
 
 def _row(one: dict[str, Any]) -> dict[str, str]:
-    """Return a PEP as a row: the newest key counts."""
+    """Return a PEP as a row of the table, with the end and the last use of its newest key."""
     newest = one["keys"][-1] if one["keys"] else None
     used = [key["used_at"] for key in one["keys"] if key["used_at"] is not None]
     return {

@@ -89,7 +89,7 @@ def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
 
     Args:
         name: Name or id.
-        hours: How long the link can be used: 1 to 168.
+        hours: Hours for which the link can be used, 1 to 168.
     """
     made = session.api("POST", f"/persons/{name}/invite", {"hours": hours})
     session.show(made, lambda made: facts({"url": made["url"], "expires_at": made["expires_at"]}))

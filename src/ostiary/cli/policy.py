@@ -207,7 +207,7 @@ def _print(shown: dict[str, Any]) -> None:
 def _switch(
     session: Session, plan: dict[str, Any], path: str, body: dict[str, Any], *, query: dict[str, Any], yes: bool
 ) -> Any:
-    """Show the plan, ask before safeguards are removed, and switch if the active set is still the plan's.
+    """Show the plan, ask before safeguards are removed, and switch if the active set is still the set of the plan.
 
     Raises Usage, ServerRefused.
     """
@@ -270,12 +270,12 @@ def _fetch(session: Session, hash: str | None) -> Any:
 
 
 def active_set(session: Session) -> Any:
-    """Return the active set: its files, and the safeguards that it extends."""
+    """Return the active set: its files, and the safeguards of the server that it extends."""
     return _fetch(session, None)
 
 
 def active_files(session: Session) -> dict[str, str]:
-    """Return the files of the active set by name. Raises Usage for a name outside of the folder."""
+    """Return the files of the active set by name. Raises Usage for a name that leads outside of a folder."""
     files: dict[str, str] = active_set(session)["files"]
     for name in files:
         if not Path("/set", name).resolve().is_relative_to("/set"):
@@ -284,7 +284,7 @@ def active_files(session: Session) -> dict[str, str]:
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """Return the policy files of a folder, by their path in it. Raises Usage."""
+    """Return the policy files in a folder, by their path in the folder. Raises Usage."""
     if not folder.is_dir():
         raise Usage(f"{folder} is not a folder", hint="name the folder of a policy set: ostiary policy export DIR")
     paths = [path for path in sorted(folder.rglob("*")) if path.name.endswith(SUFFIXES) and path.is_file()]

@@ -1,4 +1,4 @@
-"""Recorded calls and registered resources, as `suggest`, `enforce` and `catalogue` read them."""
+"""Recorded calls and registered resources, for `suggest`, `enforce` and `catalogue`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Resource:
 
 
 def entries(session: Session, *, since: int, **filters: str | None) -> list[dict[str, Any]]:
-    """Return the entries of calls since `since` (microseconds), newest first. Raises Usage for too many."""
+    """Return the ledger entries of calls since `since` (microseconds), newest first. Raises Usage if there are
+    too many.
+    """
     calls = list[dict[str, Any]]()
     with progress() as shown:
         bar = shown.add_task("reading calls", total=None)
@@ -58,7 +60,7 @@ def entries(session: Session, *, since: int, **filters: str | None) -> list[dict
 
 
 def resources(session: Session, uris: Iterable[str]) -> dict[str, Resource]:
-    """Return the registered resources among `uris`, by URI."""
+    """Return the registered resources with these URIs, by URI."""
     selected = set(uris)
     listed = session.pages("/resources", "resources", limit=100 * PAGE)
     return {one["uri"]: resource(session, one["name"]) for one in listed if one["uri"] in selected}

@@ -1,4 +1,4 @@
-"""`ostiary revoke`: end access with everything derived from it, and measure when each guard denied it."""
+"""`ostiary revoke`: end access with everything derived from it, and measure when each guard denied the access."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000
 STATES = {"task": "cancelled", "owner": "left"}
-"""The state of a revoked thing; all others are revoked."""
+"""The state after a revocation, by kind of thing; a thing of any other kind is `revoked`."""
 FINAL = {
     "agent": "a decommissioned agent cannot be resumed",
     "task": "an ended task cannot be resumed; start another: ostiary task start",
@@ -21,7 +21,7 @@ FINAL = {
     "key": "a revoked key cannot be used again; add another: ostiary key add AGENT",
     "owner": "the owner's agents continue under their deputies; see ostiary agent list",
 }
-"""The next step after a revocation that cannot be undone."""
+"""The next step after a revocation that cannot be undone, by kind of thing."""
 
 
 def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:

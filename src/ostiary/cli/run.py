@@ -1,4 +1,4 @@
-"""`ostiary run`: an agent that exists already, with a guard in front of each of its MCP servers."""
+"""`ostiary run`: an existing agent, with a guard in front of each of its MCP servers."""
 
 from __future__ import annotations
 
@@ -75,11 +75,12 @@ def run(
 ) -> None:
     """Run an agent that you have, with a guard in front of its MCP servers.
 
-    Registers the agent if it is missing, with a key and a resource per server, in watch mode: every call passes, and a
-    line shows the verdict that would apply. Your files stay unchanged. COMMAND gets a copy of its configuration of MCP
-    servers: in place of `{mcp_config}` in its words, or of the file after its `--mcp-config`, or by --config-env, or by
-    the option that a known program has for it. HTTP APIs are guarded as well: COMMAND finds the local address of one in
-    the variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with COMMAND's code.
+    Registers a missing agent with a key, and a resource for each server, in watch mode: every call passes, and a line
+    shows the verdict that enforcement would give. Your files stay unchanged: COMMAND gets a copy of its configuration
+    of MCP servers. The path of the copy replaces `{mcp_config}` in the words of COMMAND, or the file after its option
+    `--mcp-config`, or goes into the variable of --config-env, or into the option that a known program has. HTTP APIs
+    are guarded as well: COMMAND gets the local address of an API in the variable NAME_URL, and in place of
+    `{http:NAME}` in its words. Exits with the exit code of COMMAND.
 
         ostiary run -- claude
         ostiary run -- python my_agent.py --mcp-config mcp.json
@@ -90,18 +91,18 @@ def run(
 
     Args:
         command: The program and its words, after `--`.
-        config: Its configuration of MCP servers. Default: .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
+        config: Configuration of its MCP servers. Default: .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
         config_env: Environment variable in which COMMAND expects the path of its configuration.
-        agent: Name of the agent. Default: after the program.
+        agent: Name of the agent. Default: the name of the program.
         owner: Name of the person or team that is responsible for the agent, when it is registered.
         purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
-        http: NAME=URL of an HTTP API that it calls; may be repeated.
-        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method is.
-        secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND finds in the variable NAME; may be repeated.
-        secret_fd: The same, but NAME is the path of a file in memory, which no other program gets with the environment.
-        refresh: Read the tools of its servers again; they must be in mode watch.
-        quiet: Print no line per call and no summary.
+        http: NAME=URL of an HTTP API that COMMAND calls; may be repeated.
+        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method.
+        secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be repeated.
+        secret_fd: Like --secret, but NAME is the path of a file in memory: the environment does not have the value.
+        refresh: Read the tools of the servers again. The servers must be in watch mode.
+        quiet: Print neither a line for each call nor a summary.
         egress: Options of the egress proxy.
     """
     if not command:
@@ -179,7 +180,9 @@ def _prepare(
     command: Sequence[str],
     paper: Paper,
 ) -> str:
-    """Register missing objects and return the URL of the control plane. A registered agent also runs without it."""
+    """Register missing objects and return the URL of the control plane. If the server is unreachable, an agent
+    that is registered runs all the same.
+    """
     try:
         enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))
         return session.url
@@ -205,7 +208,7 @@ def _read_secrets(
 
 
 def _say_visibility(paper: Paper, user: CommandUser | None, files: Sequence[Path]) -> None:
-    """State whether the command could read the secrets that the egress proxy uses."""
+    """Report whether the command could read the secrets that the egress proxy uses."""
     is_sealed = forbid_dumps()
     why = explain_visibility(user, files) or ("" if is_sealed else "the system lets processes read each other's memory")
     if why:
@@ -215,13 +218,15 @@ def _say_visibility(paper: Paper, user: CommandUser | None, files: Sequence[Path
 
 
 def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables of Ostiary: an agent does not get the administrator's credential."""
+    """Return the environment without the variables of Ostiary, so that the agent does not get the
+    administrator's credential.
+    """
     return {name: value for name, value in environment.items() if not name.startswith("OSTIARY_")}
 
 
 def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> None:
-    """Check that each server has the command that it was registered with: access of one server must not pass to
-    another. Warns in watch mode; raises Usage otherwise.
+    """Check that each server is started by the command with which it was registered: the access of one server
+    must not pass to another. Warns in watch mode; raises Usage otherwise.
     """
     for server in list_changed_servers(place, servers):
         problem = f"`{place.resource(server)}` was registered with another command"
@@ -236,7 +241,7 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
 def declared_task(
     credential: Credential, url: str | None, *, purpose: str | None, bounds: Path | None
 ) -> Iterator[str | None]:
-    """Declare a task that lives as long as the block, and give its id; None, the standing task, without arguments."""
+    """Declare a task that ends with the block, and yield its id; without arguments, yield None (the standing task)."""
     if purpose is None and bounds is None:
         yield None
         return
@@ -261,7 +266,7 @@ def declared_task(
 
 
 def _write(folder: Path, source: Config, plan_of: Callable[[Server], Plan], local: Mapping[str, str]) -> Path:
-    """Write the copy of the configuration, and a plan for the proxy of each stdio server."""
+    """Write the copy of the configuration of MCP servers, and a plan for the proxy of each stdio server."""
 
     def front(server: Server) -> list[str]:
         plan = folder / f"{server.word}.plan"
@@ -276,7 +281,7 @@ def _write(folder: Path, source: Config, plan_of: Callable[[Server], Plan], loca
 def _start(
     words: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int], user: CommandUser | None
 ) -> int:
-    """Run the command to its end with our own terminal; its exit code, or 128 and the signal that ended it."""
+    """Run the command with this terminal until it ends; return its exit code, or 128 plus the signal that ended it."""
     other: dict[str, Any] = {}
     if user is not None:
         environment = {**environment, **user.variables}

@@ -76,7 +76,7 @@ def _entity(text: str) -> dict[str, str]:
 def _search(
     session: Session, kind: str, question: dict[str, Any], context: Source | None, limit: int
 ) -> dict[str, Any]:
-    """Return the first `limit` results, page by page; `more` says that there may be others. Raises NotFound."""
+    """Return the first `limit` results; `more` is true if there may be other results. Raises NotFound."""
     if limit < 1:
         raise Usage("`--limit` must be 1 or more", hint=f"leave `--limit` out for {PAGE}")
     if context is not None:
@@ -114,6 +114,6 @@ def _show(session: Session, answer: dict[str, Any], limit: int) -> None:
 
 
 def _condition(inputs: list[str]) -> str:
-    """Return the arguments on which a result depends, in words."""
+    """Return in words the arguments on which a result depends."""
     names = ", ".join(f"`{name.removeprefix('arguments.')}`" for name in inputs)
     return f" (may, depending on {names})" if names else ""

@@ -93,9 +93,9 @@ def list_secrets(
     Args:
         folder: Folder with its mount.
         details: List the secrets below the folder with their last reads and rotations.
-        never_read: List those whose value was never read.
-        read_by: List those whose value this agent or person read last.
-        not_rotated_for: List those whose value has not changed for so many days.
+        never_read: List secrets whose value was never read.
+        read_by: List secrets whose value this agent or person read last.
+        not_rotated_for: List secrets whose value has not changed for this number of days.
         limit: Largest number of rows with their details.
     """
     query = {"never_read": "true" if never_read else None, "read_by": read_by, "not_rotated_for": not_rotated_for}
@@ -306,7 +306,7 @@ def remove_backend(name: str, /, *, session: Here) -> None:
 
 
 def _parse_members(members: Sequence[str]) -> dict[str, Any]:
-    """Return the members of a value. Raises Usage; no message contains a value."""
+    """Return the object that the `NAME=VALUE` words describe. Raises Usage; no message contains a value."""
     data: dict[str, Any] = {}
     for word in members:
         name, sign, value = word.partition("=")
@@ -318,7 +318,9 @@ def _parse_members(members: Sequence[str]) -> dict[str, Any]:
 
 
 def _unseal_key(path: Path) -> X25519PrivateKey:
-    """Return the unseal key in a file, or a new one, which the file has durably. Raises Usage."""
+    """Return the unseal key in a file. If the file does not exist, create a key and write it durably to the
+    file. Raises Usage.
+    """
     if path.exists():
         return _read_key(path)
     key = X25519PrivateKey.from_private_bytes(ambient.random(KEY_BYTES))
@@ -334,7 +336,7 @@ def _unseal_key(path: Path) -> X25519PrivateKey:
 
 
 def _read_key(path: Path) -> X25519PrivateKey:
-    """Return the unseal key in a file. Raises Usage."""
+    """Return the unseal key in an existing file. Raises Usage."""
     try:
         raw = unb64u(read_text(path).strip())
     except Malformed:

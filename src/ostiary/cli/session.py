@@ -41,13 +41,13 @@ from ostiary.protocol.errors import Unavailable
 REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
 ALL = 1 << 62
-"""The limit of a list that is read to its end."""
+"""The limit for a list that is read to its end."""
 COUNTED = 10
-"""Pages that are read to count the rows behind a limit."""
+"""Maximum number of pages that are read to count the rows after a limit."""
 MAX_COUNTED = 100_000
-"""Rows up to which the server counts a search of the ledger."""
+"""Maximum number of rows that the server counts for a search of the ledger."""
 SILENCE_S = 5
-"""Seconds without an answer after which a command says that the server is silent."""
+"""Seconds without an answer after which a command warns that the server has not answered."""
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
@@ -56,15 +56,15 @@ def _singular(kind: str) -> str:
 
 
 class Rows(list[Any]):
-    """Rows of a list. If there are more, `count_rest` returns their number, and whether that number is exact."""
+    """Rows of a list. If the list has more rows, `count_rest` returns their number, and whether the number is exact."""
 
     count_rest: Callable[[], tuple[int, bool]] | None = None
     kind = "rows"
-    """Kind of the rows, in the plural."""
+    """Kind of the rows, a plural noun."""
 
     @property
     def total(self) -> str:
-        """The number of all rows, as `12` or `at least 12`."""
+        """The number of all rows of the list, as `12` or `at least 12`."""
         rest, is_exact = self.count_rest() if self.count_rest is not None else (0, True)
         return f"{len(self) + rest}" if is_exact else f"at least {len(self) + rest}"
 
@@ -78,16 +78,16 @@ class Rows(list[Any]):
 
     @property
     def is_cut(self) -> bool:
-        """Return whether the list goes on behind these rows."""
+        """Return whether the list has more rows."""
         return self.count_rest is not None and self.total != str(len(self))
 
 
 class Session:
-    """A run of the command line, at the server of the data folder, or at OSTIARY_URL with OSTIARY_CREDENTIAL."""
+    """A run of the command line, with the server of the data folder, or with OSTIARY_URL and OSTIARY_CREDENTIAL."""
 
     def __init__(self, data_dir: Path | None, as_json: bool, *, is_wide: bool = False) -> None:
         self.data_dir, self.as_json = data_dir, as_json
-        """`data_dir` is the option alone; `serve` reads the environment itself"""
+        """`data_dir`: the value of the option; `serve` reads the environment variable itself"""
         out.is_wide = is_wide
         self._token_file: TokenFile | None = None
 
@@ -100,12 +100,12 @@ class Session:
 
     @property
     def is_named(self) -> bool:
-        """Return whether an option or the environment names the server; a credential may name it as well."""
+        """Return whether an option or the environment names the server. A credential may name the server as well."""
         return self._folder is not None or bool(ambient.environ("OSTIARY_URL"))
 
     @property
     def url(self) -> str:
-        """The URL of the server: as `serve` wrote it into the data folder, or OSTIARY_URL. Raises Usage."""
+        """The URL of the server: the URL that `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage."""
         if (folder := self._folder) is not None:
             try:
                 return str(json.loads((folder / "server.json").read_text("utf-8"))["url"])
@@ -143,13 +143,13 @@ class Session:
         return agent
 
     def act_as(self, credential: Path | None) -> None:
-        """Use another credential from now on, if one is named. Raises Invalid."""
+        """Use another credential from now on; None changes nothing. Raises Invalid."""
         if credential is not None:
             self.close()
             self.__dict__["agent"] = self._open(credential, self.url)
 
     def close(self) -> None:
-        """Keep the tokens for the next command, and close the connections."""
+        """Store the tokens for the next command, and close the connections."""
         try:
             if self._token_file is not None:
                 self._token_file.save()
@@ -167,7 +167,9 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Call the admin API and return the JSON of its answer. Raises ServerRefused with its words, Unavailable."""
+        """Call the admin API and return the JSON of the answer. Raises ServerRefused with the server's message,
+        Unavailable.
+        """
         return decoded(self.request(method, f"/api/v1{path}", body, query=query, headers=headers))
 
     def request(
@@ -179,9 +181,10 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
-        """Send a request as this agent or person, and return any answer. Raises Usage for a path with a malformed name.
+        """Send a request as this agent or person, and return the answer, whatever its status. Raises Usage for a path
+        with a malformed name.
 
-        An id in the path, the query or the body may be a prefix that no other id has.
+        The beginning of an id is enough in the path, the query and the body, if no other id has the same beginning.
         """
         path, body = resolve_path(self, path), resolve_body(self, body)
         _check_path(path)
@@ -192,10 +195,11 @@ class Session:
         return response
 
     def _is_stale(self, response: httpx2.Response) -> bool:
-        """Return whether a stored token was refused that is older than a change of its agent's scopes or state.
+        """Return whether the server refused a stored token that may be older than a change of its agent's scopes or
+        state.
 
-        With another token the request may pass; and if the agent gets none, the server says why. Any other refusal is
-        not repeated: each leaves an entry in the ledger.
+        The request is then repeated with a new token; if the agent gets none, the server says why. Any other refused
+        request is not repeated: each leaves an entry in the ledger.
         """
         challenge = response.headers.get("www-authenticate", "")
         lacks_scope = response.status_code == 403 and "insufficient_scope" in challenge
@@ -217,7 +221,7 @@ class Session:
 
     @contextmanager
     def _watch_silence(self) -> Iterator[None]:
-        """Say on standard error that the server has not answered, if it takes longer than SILENCE_S."""
+        """Warn on standard error if the server has not answered within SILENCE_S."""
         timer = threading.Timer(SILENCE_S, self._report_silence)
         timer.daemon = True
         timer.start()
@@ -237,9 +241,9 @@ class Session:
             err.print(f"warning: {message}", style="yellow", markup=False)
 
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
-        """Post to the admin API, and yield each line of the answer as it comes; an error among them is raised.
+        """Post to the admin API, and yield each line of the streamed answer; raise an error that is among the lines.
 
-        Raises ServerRefused with the server's words, Unavailable.
+        Raises ServerRefused with the server's message, Unavailable.
         """
         _check_path(path)
         with self._watch_silence():
@@ -273,10 +277,10 @@ class Session:
         progress: Callable[[int], None] | None = None,
         counts: bool = False,
     ) -> Rows:
-        """Return the first `limit` rows of a list of the admin API; `cursor` names the parameter of the next page.
+        """Return the first `limit` rows of a list of the admin API. `cursor` names the parameter of the next page.
 
-        `progress` is called with the number of rows after each page. With `counts`, the server counts all rows of a cut
-        list. Raises Usage for a limit below 1.
+        `progress` is called with the number of rows after each page. With `counts`, the server counts the rows of a
+        list that is longer than `limit`. Raises Usage for a limit below 1.
         """
         if limit < 1:
             raise Usage("`--limit` must be 1 or more", hint="leave `--limit` out for the default")
@@ -300,7 +304,9 @@ class Session:
         return rows
 
     def _count(self, path: str, query: Mapping[str, Any] | None, shown: int) -> tuple[int, bool]:
-        """Return the number of rows behind the shown rows, and whether it is exact, as the server counts."""
+        """Return the number of rows after the `shown` rows, as the server counts them, and whether the number
+        is exact.
+        """
         total = self._page(path, {**(query or {}), "total": "true"}, 1)["total"]
         return (MAX_COUNTED - shown, False) if total is None else (int(total) - shown, True)
 
@@ -310,7 +316,7 @@ class Session:
     def _count_rest(
         self, path: str, kind: str, query: Mapping[str, Any] | None, cursor: dict[str, Any], *, pages: int, size: int
     ) -> tuple[int, bool]:
-        """Return the number of rows on the next pages, and whether there are no others."""
+        """Return the number of rows on the next pages, and whether these are all rows."""
         rest, [name] = 0, cursor
         for _ in range(pages):
             page = self._page(path, query, size, **cursor)
@@ -320,9 +326,9 @@ class Session:
         return rest, False
 
     def show(self, value: Any, render: Callable[[Any], None]) -> None:
-        """Print the value, as one line of JSON or for people, and on standard error how many rows a list has in all.
+        """Print the value, as one line of JSON or for people. Print the number of rows of a list on standard error.
 
-        Scripts hear of the number only if the list is cut.
+        If the output is not for a terminal, the number is printed only if the list has more rows.
         """
         if self.as_json:
             print(json.dumps(value), flush=True)
@@ -340,15 +346,15 @@ def _check_path(path: str) -> None:
 
 
 Here = Annotated[Session, Parameter(parse=False)]
-"""The parameter through which a command receives the session."""
+"""The type of the parameter through which a command receives the session."""
 Word = Annotated[str, Parameter(allow_leading_hyphen=True)]
-"""Base64url text, which may begin with a hyphen."""
+"""Base64url text as an argument; it may begin with a hyphen."""
 Source = Annotated[Path, Parameter(allow_leading_hyphen=True)]
-"""A file to read, or `-` for standard input."""
+"""A file to read as an argument, or `-` for standard input."""
 
 
 def decoded(response: httpx2.Response) -> Any:
-    """Return the JSON of an answer. Raises ServerRefused with the server's words, Unavailable."""
+    """Return the JSON of an answer. Raises ServerRefused with the server's message, Unavailable."""
     try:
         value = json.loads(response.content) if response.content else None
     except ValueError:

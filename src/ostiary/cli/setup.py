@@ -1,7 +1,8 @@
 """`ostiary init` and `ostiary protect`: registration of the first objects.
 
-Both compare the requested objects with the registered ones. They show each object, its changes and how to undo them,
-and leave other objects unchanged. A change that gives an agent more access is shown as such and confirmed.
+Both commands compare the requested objects with the registered ones. They show each object, its changes and the command
+that undoes them, and leave other objects unchanged. A change that gives an agent more access is shown and must be
+confirmed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Verdict = Literal["create", "change", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The registration of one object. `widens`: the access that an agent gains by it."""
+    """The registration or the change of one object. `widens`: the access that an agent gains by it; empty for none."""
 
     kind: str
     name: str
@@ -39,7 +40,7 @@ class Step:
     undo: str = ""
     widens: str = ""
     key: Path | None = None
-    """The file of the new key."""
+    """The file to which the new private key is written."""
     carry_out: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -170,7 +171,7 @@ def protect(
 
 
 def _stem(target: str) -> str:
-    """`shop` of `shop:api`, `shop.json` and `https://shop.example/mcp`."""
+    """Return a name for a target: `shop` for `shop:api`, `shop.json` and `https://shop.example/mcp`."""
     if "://" in target:
         return target.partition("://")[2].partition("/")[0].partition(":")[0].partition(".")[0]
     return Path(target).stem if target.endswith(".json") else target.partition(":")[0].rpartition(".")[2]
@@ -225,7 +226,7 @@ def _new_resource(
 def _other_tools(
     session: Session, name: str, approved: Catalogue | None, listed: Catalogue, was: str | None, *, folder: Path
 ) -> Step:
-    """The tools differ from the approved definitions."""
+    """Return the step for a resource whose tools differ from the approved definitions."""
     merged = listed if approved is None else accept(approved, listed)
     changes = [] if approved is None else diff(approved, listed)
     new = sorted({one.tool for one in changes if one.verdict == "new"} or (listed.tools if approved is None else ()))
@@ -289,7 +290,7 @@ def _agent(
 
 
 def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
-    """Show the steps, have changes of existing objects confirmed, and carry them out.
+    """Show the steps, ask for confirmation of changes to existing objects, and perform the steps.
 
     Raises Usage, before any step, if two new keys have the same file.
     """
@@ -348,7 +349,7 @@ def _fetch(session: Session, path: str) -> dict[str, Any] | None:
 
 
 def _ask(question: str, default: str) -> str:
-    """Ask a person at the terminal; the end of input is the default."""
+    """Ask the person at the terminal; return the default at the end of the input."""
     try:
         answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
     except EOFError:

@@ -26,7 +26,7 @@ def parse_time(text: str, *, now: int) -> int:
 
 
 def parse_span(text: str) -> int:
-    """Return a span such as `90d` or `1h30m` in microseconds. Raises Usage."""
+    """Return the length of a span such as `90d` or `1h30m` in microseconds. Raises Usage."""
     if not _SPAN.fullmatch(text):
         raise Usage(f"cannot read {text!r} as a span of time", hint="try 15m, 24h or 90d")
     return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([smhdw])", text))

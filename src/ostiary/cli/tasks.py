@@ -218,7 +218,7 @@ def token(
 
 
 def _accepted(path: Path) -> dict[str, Any]:
-    """Return the members of a draft that a task takes. Raises Usage."""
+    """Return the members of a draft that the request for a task accepts. Raises Usage."""
     draft = read_json(path)
     if not isinstance(draft, dict) or not {"intent", "bounds"} <= draft.keys():
         raise Usage(f"{path} is not a draft", hint="ostiary task draft WORDS --agent NAME --write FILE")
@@ -251,7 +251,8 @@ def _own(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _document(text: str) -> dict[str, Any]:
-    """Parse `TOOL:VALUE[:KINDS]`. VALUE may contain colons: the text behind the last colon is KINDS if each word is.
+    """Parse `TOOL:VALUE[:KINDS]`. VALUE may contain colons: the text after the last colon is KINDS if each of its words
+    is a kind.
 
     Raises Usage.
     """
@@ -280,7 +281,7 @@ def _read_key(path: Path) -> Credential:
 
 
 def _id_of(agent: str, session: Session, *, id_in_file: str) -> str:
-    """Return the id of an agent. Raises Usage, with the id in the key file, if the name cannot be looked up."""
+    """Return the id of an agent. If the name cannot be looked up, raises Usage with the id in the key file."""
     if agent.startswith("ag_"):
         return agent
     try:

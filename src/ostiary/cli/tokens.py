@@ -1,9 +1,9 @@
-"""The token file of the command line: access tokens that a later command can use again.
+"""The token file of the command line: access tokens that later commands reuse.
 
-Each token request leaves an entry in the ledger, so without the file the ledger would fill with the reads of its
-readers. The file lies beside the credential (mode 0600). It holds only tokens that are bound to the key of the
-credential, so a thief needs the credential too. A file that cannot be read or written is ignored: the command gets a
-token as if there were none.
+Each token request leaves an entry in the ledger, so without the file every command that only reads would add an entry.
+The file is beside the credential (mode 0600). The file contains only tokens that are bound to the key of the
+credential, so a thief needs the credential too. A file that cannot be read or written is ignored, and the command
+requests a new token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TokenFile:
-    """The tokens of one credential at one server, between two commands."""
+    """The stored tokens of one credential at one server."""
 
     def __init__(self, path: Path, client: Client, *, url: str) -> None:
         self._path = path.with_name(path.name + SUFFIX)
@@ -52,7 +52,7 @@ class TokenFile:
         self._loaded = dict[Target, str]()
 
     def load(self) -> None:
-        """Give the client each stored token that is of this credential and server, and is fresh."""
+        """Add the stored tokens of this credential and server to the client, except tokens that must be renewed."""
         for row in self._rows:
             token = self._token(row)
             if token is not None and self._client.is_fresh(token):
@@ -60,7 +60,9 @@ class TokenFile:
         self._loaded = {target: token.text for target, token in self._client.tokens().items()}
 
     def save(self) -> None:
-        """Write the fresh tokens of the client, and fresh rows of other servers and keys, if a token changed."""
+        """Write the current tokens of the client, and the current rows of other servers and keys, if a token
+        changed.
+        """
         mine = [
             self._row(target, token)
             for target, token in self._client.tokens().items()
@@ -74,10 +76,11 @@ class TokenFile:
             self._write(msgspec.json.encode(_File(rows)))
 
     def forget(self, resource: str) -> bool:
-        """Drop the client's token for `resource` if it came from the file; return whether the client now has none.
+        """Remove the client's token for `resource` if the token came from the file; return whether the client now has
+        no token for `resource`.
 
-        Such a token may be older than the last change of the agent's scopes or state. The client itself may have
-        dropped it, and have got no other.
+        Such a token may be older than the last change of the agent's scopes or state. The result is true also if the
+        client itself has removed the token and got no new one.
         """
         target = Target(resource)
         stored, token = self._loaded.pop(target, None), self._client.tokens().get(target)
@@ -87,7 +90,9 @@ class TokenFile:
         return True
 
     def _is_kept(self, target: Target, token: Token) -> bool:
-        """Return whether the token is bound to the credential's key and asked for by resource, scope and task alone."""
+        """Return whether the token may be stored: bound to the credential's key, and requested with nothing but
+        resource, scope and task.
+        """
         return token.key is self._key and target == Target(target.resource, target.scope, target.task)
 
     def _row(self, target: Target, token: Token) -> _Row:
@@ -107,7 +112,9 @@ class TokenFile:
         return Token(row.answer["access_token"], row.answer, row.got_at, row.renew_at, self._key)
 
     def _read(self) -> list[_Row]:
-        """Return the rows of a file that is plain, ours, and closed to others; no rows for any other file."""
+        """Return the rows of the file; no rows unless the file is a regular file of this user (mode 0600) in
+        the right format.
+        """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
@@ -126,7 +133,7 @@ class TokenFile:
         return [row for row in rows if _is_complete(row.answer)]
 
     def _write(self, text: bytes) -> None:
-        """Replace the file as a whole; mkstemp makes it 0600."""
+        """Replace the file atomically; mkstemp creates it with mode 0600."""
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(descriptor, "wb") as file:

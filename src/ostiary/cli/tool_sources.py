@@ -36,7 +36,7 @@ ADAPTERS = {
 
 
 def read_listing(target: str) -> dict[str, Any]:
-    """Return the tools of a target as MCP's `tools/list` lists them. Raises Usage, Refused."""
+    """Return the tools of a target in the form of MCP's `tools/list`. Raises Usage, Refused."""
     if target.startswith(("http://", "https://")):
         return probe_http(target)
     if target.endswith(".json"):
@@ -55,7 +55,7 @@ def read_listing(target: str) -> dict[str, Any]:
 
 
 def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
-    """Return a module, which may be in the present folder, and the object of that name. Raises Usage."""
+    """Import a module, also from the present folder, and return the object of that name in it. Raises Usage."""
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
@@ -103,9 +103,10 @@ def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]
 
 
 def _adapter_of(source: Any, tools: Sequence[Any], program: ModuleType) -> str | None:
-    """Return the adapter of the framework that an agent, its tools, or else the imports of the program are of.
+    """Return the adapter for the framework of an agent or its tools, or else of the packages that the program imports.
 
-    Frameworks take plain functions as tools. None if the program imports several frameworks, or none.
+    Plain functions can be tools of every framework, so the imports decide. None if the program imports several
+    frameworks, or none.
     """
     for value in (source, *tools):
         if (adapter := ADAPTERS.get(type(value).__module__.partition(".")[0])) is not None:
@@ -116,7 +117,7 @@ def _adapter_of(source: Any, tools: Sequence[Any], program: ModuleType) -> str |
 
 
 def _listed_by_mcp(tool: Any) -> dict[str, Any]:
-    """A tool of the official SDK or of FastMCP, as it goes out."""
+    """Return a tool of the official SDK or of FastMCP in the form of MCP's `tools/list`."""
     if hasattr(tool, "to_mcp_tool"):
         tool = tool.to_mcp_tool(name=tool.name)
     listed: dict[str, Any] = tool.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -76,7 +76,7 @@ STOPPING = (
         "undo": "owner return, then agent resume",
     },
 )
-"""Every command that stops something: effect, the state afterwards, and the command that undoes it."""
+"""Every command that stops something: its effect, the state afterwards, and the command that undoes it."""
 TOPICS = {"stopping": "Compare the commands that stop agents, tasks, tokens and other things."}
 
 

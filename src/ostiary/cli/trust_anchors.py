@@ -37,7 +37,7 @@ def list_anchors(*, session: Here) -> None:
 
 @anchor.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Trust an authority no longer: its certificates get no further tokens.
+    """Remove a trust anchor: certificates of this authority get no further tokens.
 
     Args:
         name: Name or thumbprint of the trust anchor.

@@ -1,4 +1,4 @@
-"""The error of a command line that cannot be carried out."""
+"""The error for a command line that is wrong: an option, a file or a setting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from ostiary.protocol.errors import Invalid
 
 
 class Usage(Invalid):
-    """The arguments of the command are invalid."""
+    """The command line is wrong: an option, an argument, a file or a setting."""
 
     code = "usage"

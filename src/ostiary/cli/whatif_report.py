@@ -10,7 +10,7 @@ from ostiary.cli.session import Session
 from ostiary.protocol.errors import Unavailable
 
 SHOWN = 50
-"""Largest number of groups in the table; JSON has all."""
+"""Maximum number of groups in the table; `--json` prints all."""
 _COLUMNS = {
     "direction": "VERDICT",
     "count": "COUNT",
@@ -26,7 +26,7 @@ _COLUMNS = {
 def fetch_report(
     session: Session, files: Mapping[str, str], *, since: int, until: int | None = None, by: str = ""
 ) -> dict[str, Any]:
-    """Return the report of the server with its ticket. Raises ServerRefused, Unavailable."""
+    """Return the report of the server with its ticket, and show the progress. Raises ServerRefused, Unavailable."""
     question = {"files": files, "since": since, "until": until, "by": by}
     with progress() as shown:
         bar = shown.add_task("replaying", total=None)
@@ -38,7 +38,7 @@ def fetch_report(
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print the groups, largest first, then the decisions that could not be replayed, then the totals."""
+    """Print the groups, the largest first, then the decisions that could not be replayed, then the totals."""
     changes = report["changes"]
     rows = [{**change, "after": change["after"] or change["because"]} for change in changes[:SHOWN]]
     if rows:
