@@ -100,6 +100,8 @@ def _receive(connection: _Connection) -> bool:
         return False
     if connection.wanted < 0:
         head = received[:end].lower() + b"\r\n"
+        if b"\r\ntransfer-encoding: chunked\r\n" in head:
+            return received.endswith(b"\r\n0\r\n\r\n")
         at = head.index(b"\r\ncontent-length:") + 17
         connection.wanted = int(head[at : head.index(b"\r\n", at)])
     return len(received) - end - 4 >= connection.wanted

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,10 +16,12 @@ from harness.clock import START, Clock
 from harness.registry_fixtures import SECOND, create_person, newest_entry, register_agent
 from ostiary.decision.access.stops import What
 from ostiary.protocol.errors import Forbidden, Refused
+from ostiary.protocol.jose import render_public_jwk
 from ostiaryd.certs import flows
 from ostiaryd.certs.model import Reason, holding_id
-from ostiaryd.certs.model.keys import jwk_thumbprint
+from ostiaryd.certs.model.keys import check_public_key, encode_public_key
 from ostiaryd.certs.store import certificates
+from ostiaryd.ground.database import Sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -137,7 +142,7 @@ async def test_a_certificate_ends_with_its_own_key_and_with_the_key_that_obtaine
         flows.find_certificate(world.db.read(), one.certificate.serial, now=world.now()) for one in (by_client, of_key)
     )
     assert (ended.revoked_at, ended.reason, stays.revoked_at) == (START, "revoked", None)
-    jkt = jwk_thumbprint(certified.public_key())
+    jkt = check_public_key(encode_public_key(certified.public_key())).jkt
     await act(world, "test", lambda a: registry.end_holdings(a, Root.KEY, jkt, why="test"))
     assert flows.find_certificate(world.db.read(), of_key.certificate.serial, now=world.now()).reason == "test"
 
@@ -244,6 +249,64 @@ async def test_a_key_is_of_one_identity(world: World) -> None:
     with pytest.raises(Refused) as refused:
         await issue(world, agent="other", key=key)
     assert refused.value.code == "key_taken"
+
+
+async def test_a_key_is_of_one_identity_among_acts_of_one_commit(world: World) -> None:
+    await register_agent(world)
+    await register_agent(world, "other")
+    key, fresh = new_key(), new_key()
+    orders = [("bot", key), ("other", key), ("other", fresh), ("bot", key), ("bot", fresh)]
+    results = await asyncio.gather(
+        *(issue(world, agent=agent, key=one) for agent, one in orders), return_exceptions=True
+    )
+    refused = [one.code if isinstance(one, Refused) else "" for one in results]
+    assert refused == ["", "key_taken", "", "", "key_taken"]
+    assert len(certificates.page(world.db.read(), Page(10, ""))) == 3
+
+
+async def test_a_registered_key_is_certified_for_its_owner_alone(world: World) -> None:
+    await register_agent(world)
+    await register_agent(world, "other")
+    await put_policies(world)
+    key, own, guards = new_key(), new_key(), new_key()
+    first, second, third = (render_public_jwk(one.public_key()) for one in (key, own, guards))
+    await create_person(world, "ann")
+    await act(world, "key.add", lambda a: registry.add_key(a, "bot", first))
+    await act(world, "person.add_key", lambda a: registry.add_person_key(a, "ann", second))
+    await act(world, "test", lambda a: registry.create_resource(a, name="f", uri="https://f.example", jwk=third))
+    for agent, one, is_own in (("bot", key, True), ("other", key, False), ("bot", own, False), ("bot", guards, False)):
+        if is_own:
+            await issue(world, agent=agent, key=one)
+            continue
+        with pytest.raises(Refused) as refused:
+            await issue(world, agent=agent, key=one)
+        assert refused.value.code == "key_taken"
+
+
+async def test_issues_of_one_commit_read_twice_each_and_write_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    statements: list[str] = []
+    connection = type(world.writer._connection)
+
+    def count(run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(self: Any, statement: Sql, *values: Any) -> Any:
+            if self is world.writer._connection:
+                statements.append(statement.sqlite.split()[0])
+            return run(self, statement, *values)
+
+        return counted
+
+    monkeypatch.setattr(connection, "execute", count(connection.execute))
+    monkeypatch.setattr(connection, "many", count(connection.many))
+    await asyncio.gather(*(issue(world, agent="bot") for _ in range(20)))
+    commits = (statements.count("insert") + 4) // 5
+    assert statements.count("insert") == 5 * commits, "certificates, holdings, entries, facts, the head of the ledger"
+    assert commits < 10
+    assert statements.count("select") - 2 * 20 <= 2 * commits, "the use of the key, and its registered owner"
+    assert set(statements) <= {"select", "insert"}
 
 
 async def test_a_compromised_key_is_never_certified_again(world: World) -> None:

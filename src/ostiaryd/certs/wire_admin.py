@@ -356,7 +356,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
     chain = flows.chain_of(reader, flows.find_authority(reader, certificate.authority))
     return {
         **_render(reader, certificate, now=now),
-        "certificate": encode_pem([certificate.der]).decode(),
+        "certificate": encode_pem((certificate.der,)).decode(),
         "chain": encode_pem(chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
     }
@@ -366,7 +366,7 @@ def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail
     """Return the body of a certificate that the present act has issued, so that its state is live."""
     return {
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
-        "certificate": encode_pem([issued.certificate.der]).decode(),
+        "certificate": encode_pem((issued.certificate.der,)).decode(),
         "chain": encode_pem(issued.chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
     }

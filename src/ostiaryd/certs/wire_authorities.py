@@ -207,7 +207,7 @@ def _render_authority(authority: Authority) -> AuthorityBody:
         "active_from": None if authority.active_from is None else authority.active_from // SECOND,
         "revoked_at": None if authority.revoked_at is None else authority.revoked_at // SECOND,
         "reason": authority.reason,
-        "certificate": encode_pem([authority.certificate]).decode() if authority.certificate else "",
+        "certificate": encode_pem((authority.certificate,)).decode() if authority.certificate else "",
     }
 
 

@@ -38,7 +38,7 @@ from ostiaryd.certs.model.acme import (
     parse_certificate_id,
 )
 from ostiaryd.certs.model.certificate import Certificate, CertificateRequest, Reason, serial_text
-from ostiaryd.certs.model.keys import BadKey, encode_public_key, jwk_thumbprint, parse_public_key
+from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
 from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowed
 from ostiaryd.certs.model.profiles import find_profile
 from ostiaryd.certs.model.requests import CertificateSigningRequest
@@ -606,7 +606,7 @@ def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningReq
 
 def is_account_key(reader: Reader, public_key: bytes) -> bool:
     """Return whether a public key (SubjectPublicKeyInfo in DER) is the key of an account."""
-    return store.get_account_of_key(reader, jwk_thumbprint(parse_public_key(public_key))) is not None
+    return store.get_account_of_key(reader, check_public_key(public_key).jkt) is not None
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
@@ -661,7 +661,7 @@ def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: Reason) -> 
     act.entry.key = key.thumbprint
     certificate = _find_presented(act, der)
     own = x509.load_der_x509_certificate(certificate.der).public_key()
-    if jwk_thumbprint(parse_public_key(encode_public_key(own))) != key.thumbprint:  # type: ignore[arg-type]
+    if check_public_key(encode_public_key(own)).jkt != key.thumbprint:  # type: ignore[arg-type]
         raise Unauthorized("the request is not signed with the key of the certificate")
     _revoke(act, certificate, reason)
 

@@ -364,6 +364,7 @@ def parsed(der: bytes) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
-def encode_pem(certificates: Iterable[bytes]) -> bytes:
-    """Return certificates in DER as concatenated PEM."""
+@lru_cache(maxsize=256)
+def encode_pem(certificates: tuple[bytes, ...]) -> bytes:
+    """Return certificates in DER as concatenated PEM. Cached, since many certificates have the same chain."""
     return "".join(map(DER_cert_to_PEM_cert, certificates)).encode()

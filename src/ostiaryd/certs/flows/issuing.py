@@ -19,13 +19,14 @@ from ostiaryd.certs.model.certificate import (
     CertificateRequest,
     IssuedCertificate,
     build_certificate,
+    encode_extension,
     encode_names,
     holding_id,
     make_serial,
     parse_serial,
     shard_of,
 )
-from ostiaryd.certs.model.keys import BadKey, check_key, jwk_thumbprint, key_digest, parse_public_key
+from ostiaryd.certs.model.keys import BadKey, CheckedKey, check_public_key
 from ostiaryd.certs.model.names import CertificateName
 from ostiaryd.certs.model.profiles import (
     ForeignName,
@@ -87,9 +88,9 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     registry.note(act, object=serial, profile=request.profile[:64], names=encode_names(request.names)[:500])
     profile = find_profile(load_profiles(config.certificate_profiles), request.profile)
     holder = _find_holder(act, agent=request.agent, person=request.person, task=request.task)
-    jkt, digest, key_type = _check_key(act.tx, request.public_key, profile, holder)
-    registry.note(act, object=serial, key=digest, key_type=key_type)
-    names, lifetime_s = _decide(act, profile, holder, request.names, key_type, request.lifetime_s, config=config)
+    key = _check_key(act.tx, request.public_key, profile, holder)
+    registry.note(act, object=serial, key=key.digest, key_type=key.key_type)
+    names, lifetime_s = _decide(act, profile, holder, request.names, key.key_type, request.lifetime_s, config=config)
     registry.note(act, object=serial, names=encode_names(names)[:500])
     _check_replaced(act, request.replaces, holder)
     issuer = ready_issuer(act, config=config)
@@ -110,7 +111,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         usages=profile.usages,
         not_before=not_before,
         not_after=not_after,
-        locations=_locations(config.public_url, issuer.authority.authority_id, shard_of(serial)),
+        locations=_encode_locations(config.public_url, issuer.authority.authority_id, shard_of(serial)),
     )
     certificate = Certificate(
         serial=serial,
@@ -119,14 +120,14 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         holder=holder.id or None,
         task=holder.task,
         names=names,
-        key_type=key_type,
-        key_digest=digest,
+        key_type=key.key_type,
+        key_digest=key.digest,
         der=der,
         not_before=not_before,
         not_after=not_after,
         issued_at=act.now,
     )
-    _store(act, certificate, jkt=jkt, request=request)
+    _store(act, certificate, jkt=key.jkt, request=request)
     registry.note(
         act, object=serial, thumbprint=certificate.thumbprint, not_after=not_after // SECOND, replaces=request.replaces
     )
@@ -246,45 +247,38 @@ def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
     """Check that the certificate to renew belongs to the holder; a deleted certificate passes. Raises Invalid,
     Forbidden.
     """
-    old = None if replaces is None else store.get(act.tx, parse_serial(replaces), now=act.now)
-    if old is not None and (old.holder or "") != holder.id:
+    old = None if replaces is None else store.find_holder(act.tx, parse_serial(replaces), now=act.now)
+    if old not in (None, holder.id):
         raise Forbidden("the certificate to renew belongs to another holder")
 
 
-def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> tuple[str, str, str]:
-    """Check a key, and return its JWK thumbprint, digest and type. Raises BadKey, or Conflict if the key
-    belongs to another identity.
-    """
-    key = parse_public_key(public_key)
-    key_type = check_key(key)
-    if key_type not in profile.key_types:
+def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> CheckedKey:
+    """Return the properties of a key. Raises BadKey, or Conflict if the key belongs to another identity."""
+    key = check_public_key(public_key)
+    if key.key_type not in profile.key_types:
         raise BadKey(
-            f"the profile `{profile.name}` has no keys of the type {key_type}",
+            f"the profile `{profile.name}` has no keys of the type {key.key_type}",
             hint=f"use {' '.join(profile.key_types)}",
         )
-    digest = key_digest(public_key)
-    if (why := store.why_blocked(reader, digest)) is not None:
-        raise BadKey(f"the key is blocked: {why}", hint="generate a new key")
-    jkt = jwk_thumbprint(key)
-    registered = registry.get_key(reader, jkt)
-    is_own = registered is not None and registered.agent == holder.id
-    if (not is_own and registry.is_known_key(reader, jkt)) or store.has_other_holder(reader, digest, holder=holder.id):
+    why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder.id)
+    if why_blocked is not None:
+        raise BadKey(f"the key is blocked: {why_blocked}", hint="generate a new key")
+    if has_other_holder or registry.find_key_owner(reader, key.jkt) not in (None, holder.id):
         raise Conflict("the key belongs to another identity", hint="generate a new key", code="key_taken")
-    return jkt, digest, key_type
+    return key
 
 
 @lru_cache(maxsize=256)
-def _locations(public_url: str, authority: str, shard: int) -> tuple[x509.ExtensionType, ...]:
+def _encode_locations(public_url: str, authority: str, shard: int) -> bytes:
     """Return the extensions with the URLs of the issuer's certificate, the OCSP responder and the revocation list."""
-    return (
-        x509.AuthorityInformationAccess(
-            [
-                _access(AuthorityInformationAccessOID.OCSP, f"{public_url}/ocsp"),
-                _access(AuthorityInformationAccessOID.CA_ISSUERS, f"{public_url}/ca/{authority}.crt"),
-            ]
-        ),
-        x509.CRLDistributionPoints([distribution_point(public_url, authority, shard)]),
+    access = x509.AuthorityInformationAccess(
+        [
+            _access(AuthorityInformationAccessOID.OCSP, f"{public_url}/ocsp"),
+            _access(AuthorityInformationAccessOID.CA_ISSUERS, f"{public_url}/ca/{authority}.crt"),
+        ]
     )
+    points = x509.CRLDistributionPoints([distribution_point(public_url, authority, shard)])
+    return encode_extension(access) + encode_extension(points)
 
 
 def distribution_point(public_url: str, authority: str, shard: int) -> x509.DistributionPoint:

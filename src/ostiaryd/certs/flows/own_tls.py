@@ -98,7 +98,7 @@ async def renew_tls(world: World) -> bool:
     password = BestAvailableEncryption(tls_password(world.keys).encode())
     _replace(files.roots, encode_pem(trust_bundle(world.db.read())), mode=0o644)
     _replace(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, password), mode=0o600)
-    _replace(files.certificate, encode_pem([issued.certificate.der, *issued.chain]), mode=0o644)
+    _replace(files.certificate, encode_pem((issued.certificate.der, *issued.chain)), mode=0o644)
     return True
 
 

@@ -18,7 +18,7 @@ from typing import NewType
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -119,6 +119,34 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
         if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size == 384
         else hashes.SHA256()
     )
+
+
+def sign(key: PrivateKey, text: bytes) -> bytes:
+    """Return a signature by the key of an authority, in the form that X.509 has for it."""
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return key.sign(text, ec.ECDSA(hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA256()))
+        case rsa.RSAPrivateKey():
+            return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
+        case ed25519.Ed25519PrivateKey():
+            return key.sign(text)
+
+
+def signature_algorithm(key: PrivateKey) -> bytes:
+    """Return the AlgorithmIdentifier of `sign` in DER (RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410)."""
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return _ECDSA_SHA384 if key.curve.key_size == 384 else _ECDSA_SHA256
+        case rsa.RSAPrivateKey():
+            return _RSA_SHA256
+        case ed25519.Ed25519PrivateKey():
+            return _ED25519
+
+
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+_ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_RSA_SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")
+_ED25519 = bytes.fromhex("300506032b6570")
 
 
 def subject_of(text: str) -> x509.Name:

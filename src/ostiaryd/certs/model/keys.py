@@ -6,10 +6,12 @@ Ed25519 keys are refused if they are points of small order, for which a signatur
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from math import gcd, isqrt, prod
+from typing import NamedTuple
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -57,6 +59,31 @@ class BadKey(Invalid):
     """The public key cannot be certified."""
 
     code = "bad_public_key"
+
+
+class CheckedKey(NamedTuple):
+    """The properties of a public key that can be certified.
+
+    `jkt` is its RFC 7638 thumbprint, which the registry uses as its id; `digest` is the SHA-256 of its
+    SubjectPublicKeyInfo in base64url; `key_id` is its subject key identifier (RFC 5280 section 4.2.1.2).
+    """
+
+    key_type: str
+    jkt: str
+    digest: str
+    key_id: bytes
+
+
+@lru_cache(maxsize=1024)
+def check_public_key(der: bytes) -> CheckedKey:
+    """Return the properties of the key in a SubjectPublicKeyInfo. Raises BadKey for a key that cannot be read, a weak
+    key, or a key known to be bad.
+
+    Cached: an issue asks while it reads the request, decides, and builds the certificate.
+    """
+    key = parse_public_key(der)
+    key_type, jkt = check_key(key), canonical.digest(render_public_jwk(key))
+    return CheckedKey(key_type, jkt, key_digest(der), x509.SubjectKeyIdentifier.from_public_key(key).digest)
 
 
 def generate_key(key_type: str) -> PrivateKey:
@@ -137,11 +164,6 @@ def check_key(key: PublicKey) -> str:
 def key_digest(public_key: bytes) -> str:
     """Return the SHA-256 of a SubjectPublicKeyInfo, in base64url."""
     return b64u(sha256(public_key).digest())
-
-
-def jwk_thumbprint(key: PublicKey) -> str:
-    """Return the RFC 7638 thumbprint of a key, which the registry uses as its id."""
-    return canonical.digest(render_public_jwk(key))
 
 
 def _check_rsa(n: int, e: int) -> None:

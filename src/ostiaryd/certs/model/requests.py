@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.certs.model.keys import BadKey, check_key, encode_public_key, parse_public_key
+from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name, read_names
 
 T = TypeVar("T")
@@ -59,8 +59,8 @@ def parse_csr(der: bytes) -> CertificateSigningRequest:
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
     csr = _read("the request is not a PKCS #10 request in DER", lambda: x509.load_der_x509_csr(der))
     unverified_key = _read("the public key of the request cannot be read", csr.public_key)
-    key = parse_public_key(_read("the public key cannot be read", lambda: encode_public_key(unverified_key)))  # type: ignore[arg-type]
-    key_type = check_key(key)
+    public_key = _read("the public key cannot be read", lambda: encode_public_key(unverified_key))  # type: ignore[arg-type]
+    key_type = check_public_key(public_key).key_type
     _check_signature(csr)
     extensions = _read("the extensions of the request cannot be read", lambda: csr.extensions)
     for extension in extensions:
@@ -70,9 +70,7 @@ def parse_csr(der: bytes) -> CertificateSigningRequest:
             raise BadRequest("a request for the certificate of an authority is not served here")
     subject = _read("the subject of the request cannot be read", lambda: csr.subject)
     try:
-        return CertificateSigningRequest(
-            public_key=encode_public_key(key), key_type=key_type, names=_names(subject, extensions)
-        )
+        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=_names(subject, extensions))
     except BadKey:
         raise
     except Invalid as error:

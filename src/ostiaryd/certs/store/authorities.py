@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ostiaryd.certs.model.authority import Authority, AuthorityId, AuthorityKind, AuthorityState
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
@@ -97,6 +99,7 @@ def delete(tx: Tx, id: AuthorityId) -> None:
     tx.run(_DELETE, id=id)
 
 
+@lru_cache(maxsize=256)
 def _authority(row: Row) -> Authority:
     id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, *times = row
     not_before, not_after, created_at, retired_at, active_from, revoked_at, reason, hsm_key = times

@@ -29,14 +29,20 @@ _INSERT = sql(
     """insert into certificate (serial, authority, profile, holder, task, names, key_type, key_digest, der, not_before,
         not_after, issued_at, replaces)
        values (:serial, :authority, :profile, :holder, :task, :names, :key_type, :key_digest, :der, :not_before,
-        :not_after, :issued_at, :replaces)"""
+        :not_after, :issued_at, :replaces)""",
+    keys="serial key_digest",
 )
 _REVOKE = sql(
     "update certificate set revoked_at = :now, reason = :reason where serial = :serial and revoked_at is null"
 )
-_OTHER_HOLDER = sql(
-    """select 1 where exists (select 1 from certificate where key_digest = :digest and coalesce(holder, '') < :holder)
-        or exists (select 1 from certificate where key_digest = :digest and coalesce(holder, '') > :holder)"""
+_HOLDER = sql(
+    "select coalesce(holder, '') from certificate where serial = :serial and not_after > :since", keys="serial"
+)
+_KEY_USE = sql(
+    """select (select reason from blocked_key where digest = :key_digest),
+        exists (select 1 from certificate where key_digest = :key_digest and coalesce(holder, '') < :holder)
+        or exists (select 1 from certificate where key_digest = :key_digest and coalesce(holder, '') > :holder)""",
+    keys="key_digest",
 )
 _STATUS = sql(
     f"select authority, holder, certificate.task, {_ENDED}, coalesce(reason, ended_why) {_FROM} where serial = :serial"
@@ -100,7 +106,6 @@ _BY_PROFILE = sql(
 _BLOCK = sql(
     "insert into blocked_key (digest, reason, blocked_at) values (:digest, :reason, :now) on conflict do nothing"
 )
-_BLOCKED = sql("select reason from blocked_key where digest = :digest")
 _LAST = "g"
 """a text that sorts after all serial numbers, which are hexadecimal"""
 ALL = 1 << 62
@@ -167,11 +172,19 @@ def revoke(tx: Tx, serial: str, *, reason: str) -> int:
     return tx.run(_REVOKE, serial=serial, reason=reason, now=tx.now)
 
 
-def has_other_holder(reader: Reader, key_digest: str, *, holder: str) -> bool:
-    """Return whether a certificate with the key belongs to a holder other than `holder`, which is empty for the
-    server.
+def find_holder(reader: Reader, serial: str, *, now: int) -> str | None:
+    """Return the holder of a certificate, empty for the server; None if `get` would return None."""
+    row = reader.one(_HOLDER, serial=serial, since=now - KEPT)
+    return None if row is None else str(row[0])
+
+
+def find_key_use(reader: Reader, key_digest: str, *, holder: str) -> tuple[str | None, bool]:
+    """Return the reason why a key is blocked (None if it is not), and whether a certificate with the key belongs to a
+    holder other than `holder`, which is empty for the server.
     """
-    return reader.one(_OTHER_HOLDER, digest=key_digest, holder=holder) is not None
+    row = reader.one(_KEY_USE, key_digest=key_digest, holder=holder)
+    assert row is not None
+    return row[0], bool(row[1])
 
 
 def status(reader: Reader, serial: str) -> CertificateStatus | None:
@@ -256,12 +269,6 @@ def count_in_force(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
 def block_key(tx: Tx, digest: str, *, reason: str) -> None:
     """Block a key, so that it is never certified again."""
     tx.run(_BLOCK, digest=digest, reason=reason, now=tx.now)
-
-
-def why_blocked(reader: Reader, digest: str) -> str | None:
-    """Return the reason why a key is blocked; None if it is not."""
-    row = reader.one(_BLOCKED, digest=digest)
-    return None if row is None else str(row[0])
 
 
 def _certificate(row: Row) -> Certificate:

@@ -35,7 +35,7 @@ from ostiaryd.registry.flows.find import (
     speakers,
 )
 from ostiaryd.registry.flows.holdings import add_holding, end_holdings
-from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
+from ostiaryd.registry.flows.keys import add_key, find_key_owner, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, resume_person, return_person, revoke_owner, suspend_person
 from ostiaryd.registry.flows.owners import (
     active_person,
@@ -98,6 +98,7 @@ __all__ = [
     "expire_due",
     "expire_key",
     "find_agent",
+    "find_key_owner",
     "find_owner",
     "find_person",
     "find_resource",
@@ -105,7 +106,6 @@ __all__ = [
     "forget_restrictions",
     "grant_role",
     "has_agents",
-    "is_known_key",
     "is_privileged",
     "is_revoked_key",
     "leaving",

@@ -14,7 +14,7 @@ from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
-from ostiaryd.registry.store import keys, person_keys, resources
+from ostiaryd.registry.store import keys
 
 MAX_KEYS = 10
 MAX_OVERLAP_S = 30 * 86_400
@@ -84,17 +84,14 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     return key
 
 
-def is_known_key(reader: Reader, jkt: str) -> bool:
-    """Return whether the key is or was registered."""
-    return any(
-        owner is not None
-        for owner in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))
-    )
+def find_key_owner(reader: Reader, jkt: str) -> str | None:
+    """Return the id of the agent, the guard or the person whose registered key it is or was; None for other keys."""
+    return keys.find_owner(reader, jkt)
 
 
 def check_unknown_key(act: Act, jkt: str) -> None:
     """Check that no agent, guard or person has or had the key: a key is one identity. Raises Conflict."""
-    if is_known_key(act.tx, jkt):
+    if find_key_owner(act.tx, jkt) is not None:
         raise Conflict(
             "this key is registered already", hint="generate a new key; keys are never shared", code="key_taken"
         )

@@ -8,6 +8,11 @@ from ostiaryd.registry.model import AgentId, AgentKey
 
 _SELECT = "select jkt, agent, alg, jwk, added_at, not_after, revoked_at from agent_key "
 _BY_JKT = sql(_SELECT + "where jkt = :jkt")
+_OWNER = sql(
+    """select agent from agent_key where jkt = :jkt
+       union all select resource_id from resource where jkt = :jkt
+       union all select person from person_key where jkt = :jkt"""
+)
 _OF_AGENT = sql(_SELECT + "where agent = :agent order by added_at, jkt")
 _ACTIVE = sql(
     _SELECT
@@ -38,6 +43,12 @@ def get(reader: Reader, jkt: str) -> AgentKey | None:
     """Return a key by its thumbprint; None if it was never registered."""
     row = reader.one(_BY_JKT, jkt=jkt)
     return None if row is None else _key(row)
+
+
+def find_owner(reader: Reader, jkt: str) -> str | None:
+    """Return the id of the agent, the guard's resource or the person whose key it is or was; None if there is none."""
+    row = reader.one(_OWNER, jkt=jkt)
+    return None if row is None else str(row[0])
 
 
 def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:

@@ -132,7 +132,7 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
     possession = Possession()
     if unverified_proof is not None:
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
-        if registry.is_known_key(act.tx, str(possession.jkt)):
+        if registry.find_key_owner(act.tx, str(possession.jkt)) is not None:
             raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
@@ -203,7 +203,7 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client.id and registered.is_active(act.now)
-    if not is_own and registry.is_known_key(act.tx, jkt):
+    if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
         raise dpop.InvalidProof(
             "the key of the DPoP proof belongs to another client, or was revoked", hint="generate a new key"
         )

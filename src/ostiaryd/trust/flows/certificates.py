@@ -254,7 +254,7 @@ def check_key(act: Act, client_id: str, jkt: str) -> bool:
     """
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
-    if not is_own and registry.is_known_key(act.tx, jkt):
+    if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
         hint = "generate a new key"
         raise InvalidClient("mutual TLS: the key of the certificate is another client's, or was revoked", hint=hint)
     return is_own
