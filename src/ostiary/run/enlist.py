@@ -162,7 +162,7 @@ def enlist(
 
 def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]) -> None:
     """List the tools of the servers again, and propose the new catalogues. Raises Usage for a server that is
-    not in mode `watch`.
+    not in mode `watch`, before any server is listed.
     """
     for server in servers:
         name = place.resource(server)
@@ -170,11 +170,13 @@ def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: C
             raise Usage(
                 f"`{name}` is enforced, and its listing would take effect at once", hint=f"ostiary enforce {name} --off"
             )
-        place.command(server).write_text(json.dumps(server.command), "utf-8")
+    for server in servers:
+        name = place.resource(server)
         if (catalogue := _catalogue(name, server, say)) is not None:
             proposal = {"catalogue": catalogue.render(), "proposed": True}
             session.api("PUT", f"/resources/{name}/catalogue", proposal)
             say(f"`{name}` has {len(catalogue.tools)} tools, from its own listing")
+        place.command(server).write_text(json.dumps(server.command), "utf-8")
 
 
 def _recall(session: Session, place: Place, server: Server) -> None:
