@@ -29,6 +29,7 @@ BROWSER := .browser/.setup
 CERTBOT := .certbot/.setup
 GO := .go/.setup
 SOFTHSM := .softhsm/.setup
+MARIADB := .mariadb/.setup
 OPENBAO := .openbao/.setup
 PEBBLE := .pebble/.setup
 CONSOLE := src/ostiaryd/console/dist/index.html
@@ -46,7 +47,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) ## make .venv and every environment of the tests from the lock files
+setup: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## make .venv and every environment of the tests from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -79,7 +80,7 @@ demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what t
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## everything: check, then all tests on SQLite and on PostgreSQL
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
@@ -125,7 +126,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -148,7 +149,7 @@ docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares
 .PHONY: lock
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
-	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra saml --extra workload --extra hsm --extra mcp --group dev --output-file requirements/dev.lock
+	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra mysql --extra saml --extra workload --extra hsm --extra mcp --group dev --output-file requirements/dev.lock
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) requirements/proxies.in --output-file requirements/proxies.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
@@ -165,7 +166,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .openbao .pebble docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .mariadb .openbao .pebble docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -256,6 +257,15 @@ $(PEBBLE):
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends pebble >/dev/null \
 			|| echo "Pebble cannot be installed: our ACME server is measured without it."; \
 	else echo "Pebble is not installed and this user may not install it: our ACME server is measured without it."; fi
+	mkdir -p $(@D) && touch $@
+
+# MariaDB of Debian, in which accounts of agents are tested: those tests are skipped, with this message, where it is missing.
+$(MARIADB):
+	if [ -x /usr/sbin/mariadbd ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends mariadb-server >/dev/null \
+			|| echo "MariaDB cannot be installed: accounts in MySQL are tested without a server."; \
+	else echo "MariaDB is not installed and this user may not install it: accounts in MySQL are tested without a server."; fi
 	mkdir -p $(@D) && touch $@
 
 # SoftHSM of Debian: tests of keys in an HSM are skipped, with this message, where it is missing.

@@ -19,7 +19,7 @@ from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ground.http.edge import Call
-from ostiaryd.ground.outbound.postgres_client import PostgresClient
+from ostiaryd.ground.outbound.database_client import DatabaseClient
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import incidents
 from ostiaryd.ledger import store as ledger
@@ -459,7 +459,7 @@ async def test_a_password_is_kept_for_the_same_receiver_alone(
 async def test_no_password_and_no_connection_outlives_the_seal(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
-    world, client = permit(world, shop.folder), world.keep(PostgresClient)
+    world, client = permit(world, shop.folder), world.keep(DatabaseClient)
     await wire_leases._create_account(waiting(world), await begin_lease(world, bot, shop))
     await wire_leases.revoke_due(world)
     assert client.targets != []

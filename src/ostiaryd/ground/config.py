@@ -319,8 +319,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret_databases: Annotated[
         str,
         Meta(
-            description="Database servers on which the vault may create accounts for agents: HOST:PORT, or the folder"
-            " of a Unix socket, separated by spaces; empty: none"
+            description="Database servers on which the vault may create accounts for agents: HOST:PORT, or a Unix"
+            " socket (PostgreSQL: its folder; MySQL: its path), separated by spaces; empty: none"
         ),
     ] = ""
     secret_backends: Annotated[

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -19,7 +19,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
-from ostiaryd.ground.outbound.postgres_client import IDLE_S, DatabaseConflict, DatabaseDown, PostgresClient
+from ostiaryd.ground.outbound.database_client import IDLE_S, DatabaseClient
+from ostiaryd.ground.outbound.database_driver import DatabaseConflict, DatabaseDown
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -41,13 +42,10 @@ from ostiaryd.secrets.model.upstream import (
     RotateRoot,
     Upstream,
 )
-from ostiaryd.secrets.store import accounts
 from ostiaryd.secrets.store import databases as database_store
 from ostiaryd.secrets.store import leases as lease_store
+from ostiaryd.secrets.store.accounts import statements_of
 from ostiaryd.secrets.wire_backends import answer_from_backend
-
-if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import BoundedConnection
 
 log = logging.getLogger("ostiary")
 ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
@@ -96,7 +94,7 @@ async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
     password = body.password or databases.present_password(world.db.read(), name, config, keys=world.keys)
     if body.verify_connection:
         target = databases.target_of(config, password)
-        await world.keep(PostgresClient).run(target, lambda raw: raw.execute("select 1"))
+        await world.keep(DatabaseClient).run(target, statements_of(config).verify)
     await _follow(call, "lease.connect", partial(databases.put_connection, name=name, config=config, password=password))
 
 
@@ -108,10 +106,10 @@ async def _follow(call: Call, action: str, flow: Any) -> Any:
 async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     world, lease, password = call.world, upstream.lease, upstream.password
     stored = databases.find_connection(world.db.read(), lease.database)
-
+    accounts = statements_of(stored.config)
     contended, loop = world.keep(Revokers).contended, asyncio.get_running_loop()
 
-    def create(raw: BoundedConnection) -> None:
+    def create(raw: Any) -> None:
         accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
@@ -141,9 +139,10 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
 async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     world = call.world
     stored = databases.find_connection(world.db.read(), lease.database)
+    accounts = statements_of(stored.config)
     statements = lease.statements.renewal or accounts.EXTEND
 
-    def extend(raw: BoundedConnection) -> None:
+    def extend(raw: Any) -> None:
         accounts.execute(raw, statements, stored.config, lease.username, expires_at=expires_at)
 
     await _at_database(world, lease.database, extend)
@@ -169,7 +168,7 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
     check_address(target.address, permitted=world.config.secret_databases.split())
     for left in reversed(range(tries)):
         try:
-            return await world.keep(PostgresClient).run(target, work, hidden=hidden)
+            return await world.keep(DatabaseClient).run(target, work, hidden=hidden)
         except DatabaseConflict:
             if not left:
                 raise
@@ -207,7 +206,7 @@ async def revoke_due(world: World) -> None:
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))
     is_sealed = seal.read_status(world.db.read()).is_sealed
-    await world.keep(PostgresClient).close_idle(within_s=0 if is_sealed else IDLE_S)
+    await world.keep(DatabaseClient).close_idle(within_s=0 if is_sealed else IDLE_S)
 
 
 async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
@@ -261,12 +260,13 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
     ours = [lease.username for lease in doomed if not lease.statements.revocation]
     usernames = [lease.username for lease in doomed]
     stored = databases.find_connection(world.db.read(), name)
+    accounts = statements_of(stored.config)
 
-    def disable(raw: BoundedConnection) -> None:
+    def disable(raw: Any) -> None:
         accounts.lock(raw, usernames)
         accounts.disable(raw, ours)
 
-    def remove(raw: BoundedConnection) -> None:
+    def remove(raw: Any) -> None:
         accounts.lock(raw, usernames, is_alone=True)
         if ours:
             accounts.remove(raw, ours)
@@ -301,8 +301,9 @@ async def rotate_due(world: World) -> None:
 async def _rotate(world: World, name: str, *, request: str | None = None) -> None:
     role, password = databases.pending_static(world.db.read(), name, keys=world.keys)
     stored = databases.find_connection(world.db.read(), role.database)
+    accounts = statements_of(stored.config)
 
-    def rotate(raw: BoundedConnection) -> None:
+    def rotate(raw: Any) -> None:
         if not accounts.has_account(raw, role.username):
             raise Invalid(f"the database has no user {role.username!a}", code="no_user")
         accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password)
@@ -317,14 +318,11 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
 
 
 async def _rotate_root(world: World, name: str) -> None:
-    stored = databases.find_connection(world.db.read(), name)
-    password = databases.pending_root(world.db.read(), name, keys=world.keys)
-
-    def rotate(raw: BoundedConnection) -> None:
-        config = stored.config
-        accounts.execute(raw, config.rotation or accounts.ROTATE, config, config.username, password)
-
-    await _at_database(world, name, rotate, hidden=password)
+    config = databases.find_connection(world.db.read(), name).config
+    password, accounts = databases.pending_root(world.db.read(), name, keys=world.keys), statements_of(config)
+    await _at_database(world, name, lambda raw: accounts.rotate_own(raw, config, password), hidden=password)
+    # Statements that changed nothing would lock this server out: the new password must open a connection.
+    await world.keep(DatabaseClient).run(databases.target_of(config, password), accounts.verify, hidden=password)
 
 
 # --- the admin API

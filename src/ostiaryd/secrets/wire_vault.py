@@ -47,7 +47,7 @@ from ostiaryd.ground.http.edge import (
 )
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.routes import Content, Query, Route, RouteProtocol
-from ostiaryd.ground.outbound.postgres_client import DatabaseDown
+from ostiaryd.ground.outbound.database_driver import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows

@@ -1,4 +1,4 @@
-"""Accounts in PostgreSQL (HashiCorp Vault, "Database secrets engine (API)").
+"""Accounts in PostgreSQL, MySQL and MariaDB (HashiCorp Vault, "Database secrets engine (API)").
 
 config/NAME                   GET, POST, DELETE; LIST config
 roles/NAME                    GET, POST, DELETE; LIST roles
@@ -23,7 +23,7 @@ from ostiaryd.secrets.flows import databases as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.leases import begin_lease
 from ostiaryd.secrets.model.database import (
-    PLUGIN,
+    PLUGINS,
     SHORTEST_ROTATION_S,
     ConnectionBody,
     DynamicRole,
@@ -51,7 +51,7 @@ from ostiaryd.secrets.store import databases as store
 
 T = TypeVar("T")
 TYPE = "database"
-DESCRIPTION = "accounts in PostgreSQL, with leases"
+DESCRIPTION = "accounts in databases, with leases"
 OPTIONS: dict[str, str] | None = None
 MAX_LISTED = 10_000
 EMPTY = Answer(status=204)
@@ -152,7 +152,7 @@ def _read_config(act: Act, name: str) -> Answer:
                 "password_authentication": config.password_form,
                 "username": config.username,
             },
-            "plugin_name": PLUGIN,
+            "plugin_name": next(plugin for plugin, kind in PLUGINS.items() if kind == config.kind),
             "root_credentials_rotate_statements": list(config.rotation),
         }
     )

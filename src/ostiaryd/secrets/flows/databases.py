@@ -7,7 +7,7 @@ from __future__ import annotations
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.outbound.postgres_client import PostgresTarget
+from ostiaryd.ground.outbound.database_driver import DatabaseTarget
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.seal import open_value, seal_value
@@ -17,6 +17,7 @@ from ostiaryd.secrets.model.database import (
     DatabaseConfig,
     DynamicRole,
     StaticRole,
+    check_account,
     make_password,
     may_use,
 )
@@ -54,8 +55,8 @@ def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys:
     return _open(reader, keys, f"config/{name}", stored.password)
 
 
-def _server_of(config: DatabaseConfig) -> tuple[str, str]:
-    return config.address, config.database
+def _server_of(config: DatabaseConfig) -> tuple[str, str, str]:
+    return config.kind, config.address, config.database
 
 
 def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
@@ -79,7 +80,7 @@ def find_connection(reader: Reader, name: str) -> StoredDatabase:
     return stored
 
 
-def find_target(reader: Reader, name: str, *, keys: Keyring) -> PostgresTarget:
+def find_target(reader: Reader, name: str, *, keys: Keyring) -> DatabaseTarget:
     """Return the server of a connection, with the passwords that may be valid for its user. Raises Invalid,
     Conflict.
     """
@@ -88,9 +89,10 @@ def find_target(reader: Reader, name: str, *, keys: Keyring) -> PostgresTarget:
     return target_of(stored.config, *(_open(reader, keys, f"config/{name}", one) for one in sealed))
 
 
-def target_of(config: DatabaseConfig, *passwords: str) -> PostgresTarget:
+def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
     """Return the server of a connection, with these passwords."""
-    return PostgresTarget(
+    return DatabaseTarget(
+        config.kind,
         config.address,
         config.database,
         config.username,
@@ -137,7 +139,9 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     Raises Invalid.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
-    check_permitted(find_connection(act.tx, role.database), name)
+    stored = find_connection(act.tx, role.database)
+    check_permitted(stored, name)
+    check_account(role.username, stored.config.kind)
     present = store.static(act.tx, name)
     if present is None:
         if len(store.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:

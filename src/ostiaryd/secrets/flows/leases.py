@@ -51,7 +51,8 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     role = databases.role(act.tx, role_name)
     if role is None:
         raise Invalid(f"unknown role: {role_name}", code="no_role")
-    check_permitted(find_connection(act.tx, role.database), role_name)
+    stored = find_connection(act.tx, role.database)
+    check_permitted(stored, role_name)
     agent = act.entry.agent
     assert agent is not None  # the caller was authenticated in this act
     lease = add_lease(
@@ -59,7 +60,13 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
         f"{MOUNT}/creds/{role_name}",
         database=role.database,
         role=role_name,
-        username=make_account(registry.find_agent(act.tx, agent).name, role_name, now=act.now, random=act.tx.random),
+        username=make_account(
+            registry.find_agent(act.tx, agent).name,
+            role_name,
+            kind=stored.config.kind,
+            now=act.now,
+            random=act.tx.random,
+        ),
         statements=LeaseStatements(revocation=role.revocation, renewal=role.renewal),
         default_ttl=role.default_ttl,
         max_ttl=role.max_ttl,

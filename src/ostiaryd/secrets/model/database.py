@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import ip_address
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.ground.outbound.database_driver import DatabaseKind
 from ostiaryd.secrets.model.request import SECOND
 
 MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
@@ -25,26 +26,33 @@ MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4
 MAX_DATABASES, MAX_ROLES = 100, 10_000
 MAX_URL, MAX_CA = 2048, 32 << 10
-MAX_ACCOUNT = 63
-"""Bytes of a name in PostgreSQL; a longer one would be cut, and mean another account."""
+MAX_ACCOUNT: Mapping[DatabaseKind, int] = {"postgresql": 63, "mysql": 32}
+"""Bytes of the name of an account. PostgreSQL would cut a longer one, which then means another account."""
 SHORTEST_ROTATION_S = 5
-PLUGIN = "postgresql-database-plugin"
+POSTGRES_PLUGIN = "postgresql-database-plugin"
+PLUGINS: Mapping[str, DatabaseKind] = {POSTGRES_PLUGIN: "postgresql", "mysql-database-plugin": "mysql"}
+"""The kind of a server by the plug-in of the Vault API."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SLOT = re.compile(r"\{\{\s*([a-z]+)\s*\}\}")
 _SLOTS = frozenset({"name", "username", "password", "expiration"})
+_HOST = re.compile(r"[a-z0-9._:-]{1,253}")
+_QUOTING = frozenset("\"'`\\")
 _UNFIT = re.compile(r"[^a-z0-9]+")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,63}")
+_MYSQL_URL = re.compile(r"(\{\{username\}\}:\{\{password\}\}@)?(tcp|unix)\(([^()]+)\)/([^/?]*)(?:\?tls=(true|false))?")
 
 PasswordForm = Literal["password", "scram-sha-256"]
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection to a PostgreSQL server without its password. `address` is HOST:PORT, or the folder of a Unix socket.
+    """A connection to a database server without its password. `address` is HOST:PORT, or a Unix socket: the folder of
+    that of PostgreSQL, the path of that of MySQL.
 
-    `password_form` says how a statement carries a password: as itself, or as a SCRAM verifier, from which the password
-    cannot be computed.
+    `password_form` says how a statement carries a password: as itself, or as a SCRAM verifier of PostgreSQL, from which
+    the password cannot be computed.
     """
 
+    kind: DatabaseKind = "postgresql"
     address: str
     database: str
     username: str
@@ -83,14 +91,14 @@ class ConnectionBody(msgspec.Struct):
     """The body of a connection, in the words of the Vault API. Without a password, that of the connection stays."""
 
     connection_url: str
-    plugin_name: str = PLUGIN
+    plugin_name: str = POSTGRES_PLUGIN
     username: str = ""
     password: str = ""
     allowed_roles: list[str] | str = []
     verify_connection: bool = True
     root_rotation_statements: list[str] | str | None = None
     max_open_connections: int | str = DEFAULT_CONNECTIONS
-    password_authentication: str = "scram-sha-256"
+    password_authentication: str | None = None
     tls_ca: str = ""
 
     def __repr__(self) -> str:
@@ -113,48 +121,89 @@ def check_name(name: str, *, of: str) -> str:
     return name
 
 
-def check_account(username: str) -> str:
+def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
     """Return the name of an account that exists. Raises Invalid."""
-    if not _TEXT.fullmatch(username) or len(username.encode()) > MAX_ACCOUNT or '"' in username or "'" in username:
-        raise Invalid(f"`username` has 1 to {MAX_ACCOUNT} bytes and no quotation marks or control characters")
+    longest = MAX_ACCOUNT[kind]
+    if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
+        raise Invalid(f"`username` has 1 to {longest} bytes and no quotation marks, backslashes or control characters")
     return username
 
 
 def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
     """Return the connection of a body. Raises Invalid, Forbidden for a server that the configuration does not name."""
-    if body.plugin_name != PLUGIN:
-        raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {PLUGIN}")
+    kind = PLUGINS.get(body.plugin_name)
+    if kind is None:
+        raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {' or '.join(PLUGINS)}")
     count = body.max_open_connections
     if not str(count).isdecimal() or not 1 <= int(count) <= MAX_CONNECTIONS:
         raise Invalid(f"`max_open_connections` must be 1 to {MAX_CONNECTIONS}")
-    forms: dict[str, PasswordForm] = {"password": "password", "scram-sha-256": "scram-sha-256"}
-    if body.password_authentication not in forms:
-        raise Invalid("`password_authentication` must be password or scram-sha-256")
     if len(body.tls_ca) > MAX_CA:
         raise Invalid(f"`tls_ca` has at most {MAX_CA} characters")
-    parts = parse_connection_url(body.connection_url, permitted=permitted, tls_ca=body.tls_ca)
+    if len(body.connection_url) > MAX_URL:
+        raise Invalid(f"`connection_url` has at most {MAX_URL} characters")
+    parts = (parse_mysql_url if kind == "mysql" else parse_postgres_url)(body.connection_url, tls_ca=body.tls_ca)
+    check_address(parts.address, permitted=permitted)
     return DatabaseConfig(
+        kind=kind,
         address=parts.address,
         database=parts.database,
-        username=check_account(body.username),
+        username=check_account(body.username, kind),
         url=body.connection_url,
         is_verified=parts.is_verified,
         tls_ca=body.tls_ca,
         allowed_roles=parse_allowed_roles(body.allowed_roles),
         max_connections=int(count),
         rotation=parse_statements(body.root_rotation_statements, field="root_rotation_statements"),
-        password_form=forms[body.password_authentication],
+        password_form=_parse_password_form(body.password_authentication, kind),
     )
 
 
-def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL whose server the configuration names.
+def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
+    """Return the form of passwords in statements; the default is the verifier, where the server knows it."""
+    match text or ("scram-sha-256" if kind == "postgresql" else "password"):
+        case "password":
+            return "password"
+        case "scram-sha-256" if kind == "postgresql":
+            return "scram-sha-256"
+    raise Invalid("`password_authentication` must be password, or scram-sha-256 for PostgreSQL")
+
+
+def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
+    """Return the parts of a connection URL in the form of Go's driver of MySQL, which Vault has. Raises Invalid."""
+    match = _MYSQL_URL.fullmatch(url)
+    if match is None:
+        raise Invalid(
+            "`connection_url` must have the form {{username}}:{{password}}@tcp(HOST:PORT)/DATABASE[?tls=true]",
+            hint="or @unix(PATH) for a Unix socket; give `username` and `password` beside it",
+        )
+    _, network, place, name, mode = match.groups()
+    database = unquote(name)
+    if database and not _TEXT.fullmatch(database):
+        raise Invalid("`connection_url` names no database")
+    if network == "unix":
+        if not place.startswith("/"):
+            raise Invalid("the Unix socket of `connection_url` is not an absolute path")
+        address, is_local = place, True
+    else:
+        try:
+            parts = urlsplit(f"mysql://{place}")
+            host, port = parts.hostname or "", parts.port or 3306
+        except ValueError:
+            host, port = "", 0
+        if not _HOST.fullmatch(host) or parts.netloc != place or "@" in place:
+            raise Invalid("`connection_url` has no host, or more than one")
+        address, is_local = _join(host, port), _is_loopback(host)
+    if mode == "false" and not is_local:
+        raise Invalid("`tls` must be true, or false for a loopback address or a Unix socket")
+    return ConnectionParts(address, database, network == "tcp" and (mode == "true" or bool(tls_ca) or not is_local))
+
+
+def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
+    """Return the parts of a connection URL.
 
     User and password are the templates of Vault, so no password is in the URL. Options besides `sslmode` and `host`
-    (the folder of a socket) are refused: they make libpq read files, or connect elsewhere. Raises Invalid, Forbidden.
+    (the folder of a socket) are refused: they make libpq read files, or connect elsewhere. Raises Invalid.
     """
-    if len(url) > MAX_URL:
-        raise Invalid(f"`connection_url` has at most {MAX_URL} characters")
     try:
         parts = urlsplit(url.replace("{{", "%7B%7B").replace("}}", "%7D%7D"))
         port = parts.port or 5432
@@ -179,10 +228,8 @@ def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> 
     if socket and not socket.startswith("/"):
         raise Invalid("the option `host` of `connection_url` is not the folder of a Unix socket")
     host = parts.hostname or ""
-    if not socket and not re.fullmatch(r"[a-z0-9._:-]{1,253}", host):
+    if not socket and not _HOST.fullmatch(host):
         raise Invalid("`connection_url` has no host, or more than one")
-    address = socket or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    check_address(address, permitted=permitted)
     mode = chosen.get("sslmode", "")
     is_local = bool(socket) or _is_loopback(host)
     if mode not in ("", "disable", "verify-full") or (mode == "disable" and not is_local):
@@ -190,7 +237,12 @@ def parse_connection_url(url: str, *, permitted: Sequence[str], tls_ca: str) -> 
     database = unquote(parts.path.removeprefix("/"))
     if not _TEXT.fullmatch(database):
         raise Invalid("`connection_url` names no database")
-    return ConnectionParts(address, database, mode == "verify-full" or bool(tls_ca) or not is_local)
+    is_verified = mode == "verify-full" or bool(tls_ca) or not is_local
+    return ConnectionParts(socket or _join(host, port), database, is_verified)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_address(address: str, *, permitted: Sequence[str]) -> None:
@@ -245,10 +297,14 @@ def render_statement(statement: str, *, name: str, password: str = "", expires_a
     return _SLOT.sub(lambda match: values[match[1]], statement)
 
 
-def make_account(agent: str, role: str, *, now: int, random: Callable[[int], bytes]) -> str:
-    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`, at most 63 bytes."""
-    parts = [_UNFIT.sub("-", text.lower()).strip("-")[:10] or "x" for text in (agent, role)]
-    return f"v-{parts[0]}-{parts[1]}-{random(10).hex()}-{now // SECOND}"
+def make_account(
+    agent: str, role: str, *, kind: DatabaseKind = "postgresql", now: int, random: Callable[[int], bytes]
+) -> str:
+    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`; MySQL has no room for the seconds."""
+    longest = 4 if kind == "mysql" else 10
+    parts = [_UNFIT.sub("-", text.lower()).strip("-")[:longest] or "x" for text in (agent, role)]
+    name = f"v-{parts[0]}-{parts[1]}-{random(10).hex()}"
+    return name if kind == "mysql" else f"{name}-{now // SECOND}"
 
 
 def make_password(random: Callable[[int], bytes]) -> str:

@@ -1,122 +1,63 @@
-"""Accounts of agents at a PostgreSQL of the organisation: the statements that create, extend, disable and remove them.
-
-Each function runs in the transaction of the connection that it gets.
-"""
+"""Accounts of agents at databases of the organisation: one module of statements for each kind of server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from ostiary.protocol.errors import Invalid
-from ostiaryd.secrets.model.database import DatabaseConfig, lock_number, render_statement
+from ostiaryd.ground.outbound.database_driver import DatabaseKind
+from ostiaryd.secrets.model.database import DatabaseConfig
 from ostiaryd.secrets.model.lease import Lease
-
-if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import BoundedConnection
-
-_LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
-_ALONE = "select pg_advisory_xact_lock(91757140)"
-"""Held while the rights of a table change: PostgreSQL refuses two transactions that change them at once. Creations take
-the lock after the first conflict of their role.
-"""
-_ACCOUNT = "select rolcanlogin from pg_roles where rolname = %s"
-EXTEND = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
-ROTATE = ("""ALTER ROLE "{{name}}" PASSWORD '{{password}}'""",)
-_DISABLE = """do $ostiary$ declare account text; begin
-    foreach account in array {}::text[] loop
-        if exists (select from pg_roles where rolname = account) then
-            execute format('alter role %I nologin', account);
-        end if;
-    end loop;
-end $ostiary$"""
-_REMOVE = """do $ostiary$ declare account text; declare made text; declare holder oid;
-    declare is_super bool; begin
-    select rolsuper into is_super from pg_roles where rolname = current_user;
-    foreach account in array {}::text[] loop
-        select oid into holder from pg_roles where rolname = account;
-        continue when not found;
-        if not is_super then execute format('grant %I to current_user', account); end if;
-        perform pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = account;
-        foreach made in array (
-            select coalesce(array_agg(one), '{{}}') from (
-                select format('routine if exists %s cascade', oid::regprocedure) as one
-                    from pg_proc where proowner = holder
-                union all
-                select format('%s if exists %s cascade', kinds.word, oid::regclass)
-                    from pg_class join (values ('v', 'view'), ('m', 'materialized view'), ('f', 'foreign table'))
-                        as kinds (kind, word) on relkind = kinds.kind::"char"
-                    where relowner = holder
-                union all
-                select format('rule if exists %I on %s', rulename, pg_class.oid::regclass)
-                    from pg_rewrite join pg_class on ev_class = pg_class.oid
-                    where relowner = holder and relkind in ('r', 'p')
-                union all
-                select format('statistics if exists %s.%I', stxnamespace::regnamespace, stxname)
-                    from pg_statistic_ext where stxowner = holder
-            ) as code
-        ) loop
-            execute 'drop ' || made;
-        end loop;
-        execute format('reassign owned by %I to current_user', account);
-        execute format('drop owned by %I', account);
-        execute format('drop role %I', account);
-    end loop;
-end $ostiary$"""
-"""Drop the code of an account, which would run with the rights of its next owner. Give its tables to the user of the
-connection. Then drop the account.
-"""
+from ostiaryd.secrets.store import mysql_accounts, postgres_accounts
 
 
-def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Hold the locks of accounts until the end of the transaction; `is_alone` adds the lock of the rights of tables."""
-    raw.execute(_LOCK, ([lock_number(username) for username in usernames],))
-    if is_alone:
-        raw.execute(_ALONE)
+class AccountStatements(Protocol):
+    """The statements of a kind of server. `raw` is a connection of its driver.
+
+    Default statements: EXTEND moves the end of an account, ROTATE changes the password of another user.
+    """
+
+    EXTEND: tuple[str, ...]
+    ROTATE: tuple[str, ...]
+
+    def verify(self, raw: Any) -> None:
+        """Check that the server answers, and that the user of the connection can remove accounts."""
+
+    def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
+        """Hold the locks of accounts until the end of the work; `is_alone` adds the lock of the rights of tables."""
+
+    def has_account(self, raw: Any, username: str) -> bool:
+        """Return whether an account exists."""
+
+    def execute(
+        self,
+        raw: Any,
+        statements: Sequence[str],
+        config: DatabaseConfig,
+        username: str,
+        password: str = "",
+        expires_at: int = 0,
+    ) -> None:
+        """Execute statements with their values."""
+
+    def rotate_own(self, raw: Any, config: DatabaseConfig, password: str) -> None:
+        """Change the password of the user of the connection, by its own statements if it has some."""
+
+    def disable(self, raw: Any, usernames: Sequence[str]) -> None:
+        """Refuse logins of accounts that exist."""
+
+    def remove(self, raw: Any, usernames: Sequence[str]) -> None:
+        """End the sessions of accounts, and drop the accounts with their rights."""
+
+    def revoke_by_statements(self, raw: Any, lease: Lease, config: DatabaseConfig) -> None:
+        """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log
+        in.
+        """
 
 
-def has_account(raw: BoundedConnection, username: str) -> bool:
-    """Return whether an account exists."""
-    return raw.execute(_ACCOUNT, (username,)).fetchone() is not None
+_STATEMENTS: Mapping[DatabaseKind, AccountStatements] = {"postgresql": postgres_accounts, "mysql": mysql_accounts}
 
 
-def execute(
-    raw: BoundedConnection,
-    statements: Sequence[str],
-    config: DatabaseConfig,
-    username: str,
-    password: str = "",
-    expires_at: int = 0,
-) -> None:
-    """Execute statements with their values, and the password in the form that is configured."""
-    if password and config.password_form == "scram-sha-256":
-        verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
-        password = verifier.decode()
-    for one in statements:
-        raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at).encode())
-
-
-def disable(raw: BoundedConnection, usernames: Sequence[str]) -> None:
-    """Refuse logins of accounts that exist."""
-    _execute_for(raw, _DISABLE, usernames)
-
-
-def remove(raw: BoundedConnection, usernames: Sequence[str]) -> None:
-    """End the sessions of accounts, and drop the accounts with their rights."""
-    _execute_for(raw, _REMOVE, usernames)
-
-
-def _execute_for(raw: BoundedConnection, block: str, usernames: Sequence[str]) -> None:
-    from psycopg import sql
-
-    raw.execute(sql.SQL(block).format(sql.Literal(list(usernames))))
-
-
-def revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseConfig) -> None:
-    """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in."""
-    if not has_account(raw, lease.username):
-        return
-    execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
-    left = raw.execute(_ACCOUNT, (lease.username,)).fetchone()
-    if left is not None and left[0]:
-        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
+def statements_of(config: DatabaseConfig) -> AccountStatements:
+    """Return the statements for the server of a connection."""
+    return _STATEMENTS[config.kind]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ostiaryd.ground.outbound.postgres_client import PostgresTarget, _Pool
+from ostiaryd.ground.outbound.database_client import _Pool
+from ostiaryd.ground.outbound.database_driver import DatabaseTarget
 
 ROUNDS = 20_000
 
@@ -27,7 +28,7 @@ def hasty_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("hasty_threads")
 def test_a_connection_has_one_user_at_a_time_and_none_is_lost() -> None:
     """Jobs take connections and give them back, while another thread closes the idle ones."""
-    pool = _Pool(PostgresTarget("/tmp", "shop", "root", (), False, "", 4))
+    pool = _Pool(DatabaseTarget("postgresql", "/tmp", "shop", "root", (), False, "", 4))
     in_use, opened, closed = set[int](), list[Any](), list[Any]()
     wrong = list[str]()
     working = threading.Event()

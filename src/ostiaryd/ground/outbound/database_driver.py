@@ -1,0 +1,92 @@
+"""The contract of a driver of databases of the organisation: targets and refusals.
+
+A driver is a module for one kind of server. Messages of a server are shortened, and have no text of a statement, which
+may contain a password.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ostiary.protocol.errors import Invalid, Unavailable
+
+CONNECT_S, STATEMENT_S, LOCK_S = 5, 10, 5
+"""Seconds for connecting, for a statement, and for the wait of a statement for a lock."""
+SILENCE_S = 15.0
+"""Seconds without an answer after which a connection counts as lost."""
+MAX_MESSAGE = 200
+
+DatabaseKind = Literal["postgresql", "mysql"]
+
+
+class DatabaseRefused(Invalid):
+    """The server refused a statement, and rolled its transaction back if it has transactions of such statements."""
+
+    code = "database_refused"
+
+
+class DatabaseConflict(DatabaseRefused):
+    """Another transaction changed the same row; the transaction can be tried again."""
+
+    code = "database_conflict"
+
+
+class DatabaseDown(Unavailable):
+    """The server cannot be reached, refuses the login, or was lost: then the outcome of a transaction is unknown."""
+
+    code = "database_down"
+
+
+class DatabaseTarget(NamedTuple):
+    """A server, a database, a user and the passwords that the user may have.
+
+    `address` is HOST:PORT, or the Unix socket: its folder for PostgreSQL, its path for MySQL. `tls_ca` is PEM, empty
+    for the authorities of the system.
+    """
+
+    kind: DatabaseKind
+    address: str
+    database: str
+    username: str
+    passwords: tuple[str, ...]
+    is_verified: bool
+    tls_ca: str
+    max_connections: int
+
+    def __repr__(self) -> str:
+        """Return the target without its passwords."""
+        return f"DatabaseTarget({self.username}@{self.address}/{self.database})"
+
+
+class DatabaseDriver(Protocol):
+    """A kind of server. Connections have `commit` and `close`, and are used by one thread at a time."""
+
+    def connect(self, target: DatabaseTarget) -> Any:
+        """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+
+    def is_working(self, raw: Any) -> bool:
+        """Return whether a connection that was idle still works."""
+
+    def reset(self, raw: Any) -> bool:
+        """End the transaction and the locks of a connection; return False if the connection is lost."""
+
+    def explain(self, raw: Any, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
+        """Return the refusal for an error of the driver; None for another error. `hidden` is a text that no message
+        shows.
+        """
+
+
+def cannot_connect(failure: str) -> DatabaseDown:
+    """Return the refusal for a server that cannot be reached, or that refuses the login."""
+    return DatabaseDown(f"cannot connect to the database: {failure}", hint="check the connection and its user")
+
+
+def was_lost(message: str) -> DatabaseDown:
+    """Return the refusal for a server that was lost."""
+    return DatabaseDown(f"the database failed: {message}", hint="see the log of the database")
+
+
+def was_refused(message: str, *, is_conflict: bool) -> DatabaseRefused:
+    """Return the refusal for a statement that the server refused."""
+    kind = DatabaseConflict if is_conflict else DatabaseRefused
+    return kind(f"the database refused: {message}", hint="see the statements of the role")

@@ -1,0 +1,217 @@
+"""MySQL and MariaDB servers of the organisation, by PyMySQL."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Timer
+from typing import Any
+
+from ostiaryd.ground.outbound.database_driver import (
+    CONNECT_S,
+    LOCK_S,
+    MAX_MESSAGE,
+    SILENCE_S,
+    STATEMENT_S,
+    DatabaseDown,
+    DatabaseRefused,
+    DatabaseTarget,
+    cannot_connect,
+    was_lost,
+    was_refused,
+)
+
+CONFLICTS = frozenset({1205, 1213, 3058})
+"""ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK and ER_USER_LOCK_DEADLOCK."""
+ENDED = frozenset({1053, 1927})
+"""ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
+SHOWN = 11
+"""Letters of a hidden text by which it is found in a message that cuts it off."""
+INSTALL = "pip install 'ostiary[mysql]'"
+LIMITS = f"set session lock_wait_timeout = {LOCK_S}, innodb_lock_wait_timeout = {LOCK_S}, wait_timeout = 300"
+LIMIT_OF_MARIADB = f"set session max_statement_time = {STATEMENT_S}"
+"""MySQL has no such limit; there, the connection ends after `SILENCE_S`."""
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""Errors of PyMySQL for packets that are none of the protocol."""
+
+
+class MysqlConnection:
+    """A connection whose statements end within `SILENCE_S`, however slowly the server answers."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the connection was neither closed nor lost."""
+        return bool(self._raw.open)
+
+    def execute(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Execute statements, separated by semicolons; return the rows of the first one. Raises `pymysql.Error`."""
+        with self._bounded(), self._raw.cursor() as cursor:
+            cursor.execute(statement, values)
+            rows = list(cursor.fetchall())
+            while cursor.nextset():
+                pass
+        return rows
+
+    def open_at(self, sock: socket.socket) -> None:
+        """Log in at a socket that is connected. Raises `pymysql.Error`, OSError."""
+        self._raw._sock = sock
+        with self._bounded():
+            self._raw.connect(sock)
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        with self._bounded():
+            self._raw.commit()
+
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        with self._bounded():
+            self._raw.rollback()
+
+    def close(self) -> None:
+        """Close the connection, whatever its state."""
+        if self._raw.open:
+            self._raw._force_close()
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """End the socket if the block takes too long: a limit for each read would let a server answer for ever."""
+        from pymysql.err import InterfaceError
+
+        limit = Timer(SILENCE_S, self._abort)
+        limit.daemon = True
+        limit.start()
+        try:
+            yield
+        except MALFORMED:
+            raise InterfaceError("the server does not speak the protocol") from None
+        finally:
+            limit.cancel()
+
+    def _abort(self) -> None:
+        with suppress(OSError, AttributeError):  # closed meanwhile
+            self._raw._sock.shutdown(socket.SHUT_RDWR)
+
+
+class _RefusedLogin:
+    """A way to log in that shows the password to the server, or an old hash of it."""
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    def authenticate(self, _: object) -> None:
+        from pymysql.err import OperationalError
+
+        raise OperationalError(2059, "the server asks for the password in clear text")
+
+
+def connect(target: DatabaseTarget) -> MysqlConnection:
+    """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+    try:
+        import pymysql
+    except ImportError:
+        raise DatabaseDown("the MySQL driver is not installed", hint=INSTALL) from None
+    failure = "the user has no password"
+    for password in target.passwords:
+        try:
+            return _login(target, password)
+        except (pymysql.Error, OSError) as error:
+            failure = _message(error, password)
+    raise cannot_connect(failure)
+
+
+def _login(target: DatabaseTarget, password: str) -> MysqlConnection:
+    import pymysql
+    from pymysql.constants.CLIENT import MULTI_STATEMENTS
+
+    host, _, port = target.address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    raw = MysqlConnection(
+        pymysql.connect(
+            user=target.username,
+            password=password,
+            host=host or "localhost",
+            unix_socket=target.address if target.address.startswith("/") else None,
+            database=target.database or None,
+            charset="utf8mb4",
+            client_flag=MULTI_STATEMENTS,
+            read_timeout=SILENCE_S,
+            write_timeout=SILENCE_S,
+            program_name="ostiary",
+            auth_plugin_map=dict.fromkeys(("mysql_clear_password", "mysql_old_password", "dialog"), _RefusedLogin),
+            ssl=ssl.create_default_context(cadata=target.tls_ca or None) if target.is_verified else None,
+            ssl_disabled=not target.is_verified,
+            defer_connect=True,
+        )
+    )
+    try:
+        raw.open_at(_open_socket(target.address, host, port))
+        raw.execute(LIMITS)
+        with suppress(pymysql.err.OperationalError):  # 1193, "Unknown system variable", of MySQL
+            raw.execute(LIMIT_OF_MARIADB)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _open_socket(address: str, host: str, port: str) -> socket.socket:
+    if not address.startswith("/"):
+        return socket.create_connection((host, int(port)), CONNECT_S)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_S)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def is_working(raw: MysqlConnection) -> bool:
+    """Return whether a connection that was idle still works."""
+    return _works(raw, "select 1")
+
+
+def reset(raw: MysqlConnection) -> bool:
+    """End the transaction and the locks of a connection; return False if the connection is lost."""
+    return _works(raw, "rollback; do release_all_locks()")
+
+
+def _works(raw: MysqlConnection, statement: str) -> bool:
+    import pymysql
+
+    try:
+        raw.execute(statement)
+    except (pymysql.Error, OSError):
+        return False
+    return True
+
+
+def explain(raw: MysqlConnection, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
+    """Return the refusal for an error of PyMySQL; None for another error."""
+    import pymysql
+
+    if not isinstance(error, pymysql.Error):
+        return None
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    message = _message(error, hidden)
+    is_lost = not raw.is_open or 2000 <= number < 3000 or number in ENDED
+    if is_lost or isinstance(error, pymysql.err.InterfaceError):
+        return was_lost(message)
+    return was_refused(message, is_conflict=number in CONFLICTS)
+
+
+def _message(error: Exception, hidden: str) -> str:
+    """Return the message of a server up to the place where it quotes a statement, which may contain the hidden text."""
+    text = " ".join(str(error.args[-1] if error.args else error).split())
+    text = text.partition(" near '")[0]
+    if hidden and hidden[:SHOWN] in text:
+        text = text.partition(hidden[:SHOWN])[0] + "***"
+    return text[:MAX_MESSAGE]

@@ -1,0 +1,122 @@
+"""PostgreSQL servers of the organisation, by psycopg."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from ostiaryd.ground.outbound.database_driver import (
+    CONNECT_S,
+    LOCK_S,
+    MAX_MESSAGE,
+    SILENCE_S,
+    STATEMENT_S,
+    DatabaseDown,
+    DatabaseRefused,
+    DatabaseTarget,
+    cannot_connect,
+    was_lost,
+    was_refused,
+)
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.database.postgres_server import BoundedConnection
+
+IDLE_IN_TRANSACTION_S = 10
+CONFLICTS = frozenset({"40001", "40P01"})
+"""SQLSTATE serialization_failure and deadlock_detected."""
+CATALOG_CONFLICT = "tuple concurrently updated"
+"""Two transactions changed the rights of one table; this has the SQLSTATE of an internal error."""
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
+"""A verifier of a password, which replaces the password in statements."""
+INSTALL = "pip install 'ostiary[postgres]'"
+
+
+def connect(target: DatabaseTarget) -> BoundedConnection:
+    """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+    try:
+        import psycopg
+
+        from ostiaryd.ground.database.postgres_server import BoundedConnection
+    except ImportError:
+        raise DatabaseDown("the PostgreSQL driver is not installed", hint=INSTALL) from None
+    failure = "the user has no password"
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca_file:
+        ca_file.write(target.tls_ca)
+        ca_file.flush()
+        options = _options(target, ca_file.name)
+        for password in target.passwords:
+            try:
+                raw = BoundedConnection.connect(password=password, **options)
+            except (psycopg.Error, OSError) as error:
+                failure = " ".join(str(error).replace(password, "***").split())[-MAX_MESSAGE:]
+                continue
+            raw.limit_s = SILENCE_S
+            return raw
+    raise cannot_connect(failure)
+
+
+def _options(target: DatabaseTarget, ca_file: str) -> dict[str, Any]:
+    host, _, port = (target.address, "", "") if target.address.startswith("/") else target.address.rpartition(":")
+    tls = {"sslmode": "verify-full", "sslrootcert": ca_file if target.tls_ca else "system"}
+    limits = {
+        "statement_timeout": STATEMENT_S,
+        "lock_timeout": LOCK_S,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_S,
+    }
+    return {
+        "host": host.removeprefix("[").removesuffix("]"),
+        **({"port": port} if port else {}),
+        "dbname": target.database,
+        "user": target.username,
+        **(tls if target.is_verified else {"sslmode": "disable"}),
+        "gssencmode": "disable",
+        "connect_timeout": CONNECT_S,
+        "tcp_user_timeout": round(SILENCE_S * 1000),
+        "application_name": "ostiary",
+        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+    }
+
+
+def is_working(raw: BoundedConnection) -> bool:
+    """Return whether a connection that was idle still works."""
+    import psycopg  # installed, since there is a connection
+
+    try:
+        raw.execute("select 1")
+        raw.rollback()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def reset(raw: BoundedConnection) -> bool:
+    """End the transaction of a connection; return False if the connection is lost."""
+    import psycopg
+
+    try:
+        raw.rollback()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def explain(raw: BoundedConnection, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
+    """Return the refusal for an error of psycopg; None for another error."""
+    import psycopg
+
+    if not isinstance(error, psycopg.Error):
+        return None
+    message = _message(error, hidden)
+    if raw.broken or raw.closed or isinstance(error, psycopg.InterfaceError):
+        return was_lost(message)
+    return was_refused(message, is_conflict=error.sqlstate in CONFLICTS or message == CATALOG_CONFLICT)
+
+
+def _message(error: Exception, hidden: str) -> str:
+    """Return the first line of a server's message without the hidden text; the other lines quote the statement."""
+    diagnosis = getattr(error, "diag", None)
+    primary = getattr(diagnosis, "message_primary", None) or str(error).partition("\n")[0]
+    primary = _VERIFIER.sub("***", primary.replace(hidden, "***") if hidden else primary)
+    return " ".join(primary.split())[:MAX_MESSAGE]

@@ -1,0 +1,120 @@
+"""Accounts of agents at a MySQL or MariaDB of the organisation: the statements that create, disable and remove them.
+
+Statements on accounts commit at once there. So an act at the server may be done in part when it fails, and is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.outbound.database_driver import LOCK_S, was_refused
+from ostiaryd.secrets.model.database import DatabaseConfig, render_statement
+from ostiaryd.secrets.model.lease import Lease
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.outbound.mysql_driver import MysqlConnection
+
+_LOCK = f"select get_lock(concat('ostiary ', %s), {LOCK_S})"
+_HOSTS = "select host from mysql.user where user = %s"
+_MAY_SEE_SESSIONS = "select 1 from information_schema.innodb_trx limit 1"
+"""A table that needs the right PROCESS. Without that right, the list of sessions is incomplete, and is no error."""
+_SESSIONS = "select id from information_schema.processlist where user = %s"
+_PAUSE = "do sleep(0.02)"
+PAUSES = 200
+UNKNOWN_THREAD = 1094
+"""ER_NO_SUCH_THREAD: the session has ended meanwhile."""
+EXTEND: tuple[str, ...] = ()
+"""Accounts have no end at the server; the end of the lease removes the account."""
+ROTATE: tuple[str, ...] = ("""ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'""",)
+
+
+def verify(raw: MysqlConnection) -> None:
+    """Check that the user of the connection sees accounts and sessions, without which no account can be removed."""
+    raw.execute(_HOSTS, ("",))
+    raw.execute(_MAY_SEE_SESSIONS)
+
+
+def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
+    """Hold the locks of accounts until the connection is given back. Raises DatabaseConflict."""
+    for username in sorted(usernames):
+        if raw.execute(_LOCK, (username,)) != [(1,)]:
+            raise was_refused("another act on the account is under way", is_conflict=True)
+
+
+def has_account(raw: MysqlConnection, username: str) -> bool:
+    """Return whether an account exists, for logins from any host."""
+    return bool(raw.execute(_HOSTS, (username,)))
+
+
+def execute(
+    raw: MysqlConnection,
+    statements: Sequence[str],
+    config: DatabaseConfig,
+    username: str,
+    password: str = "",
+    expires_at: int = 0,
+) -> None:
+    """Execute statements with their values."""
+    for one in statements:
+        raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at))
+
+
+def rotate_own(raw: MysqlConnection, config: DatabaseConfig, password: str) -> None:
+    """Change the password of the user of the connection, whom the statement names: MariaDB answers to
+    `ALTER USER CURRENT_USER()` without an error, and changes nothing.
+    """
+    if config.rotation:
+        execute(raw, config.rotation, config, config.username, password)
+        return
+    [(account,)] = raw.execute("select current_user()")
+    username, _, host = account.rpartition("@")
+    raw.execute("alter user %s@%s identified by %s", (username, host, password))
+
+
+def disable(raw: MysqlConnection, usernames: Sequence[str]) -> None:
+    """Refuse logins of accounts that exist."""
+    for username, host in _find(raw, usernames):
+        raw.execute("alter user if exists %s@%s account lock", (username, host))
+
+
+def remove(raw: MysqlConnection, usernames: Sequence[str]) -> None:
+    """Drop accounts with their rights, then end their sessions."""
+    for username, host in _find(raw, usernames):
+        raw.execute("drop user if exists %s@%s", (username, host))
+    for username in usernames:
+        _end_sessions(raw, username)
+
+
+def revoke_by_statements(raw: MysqlConnection, lease: Lease, config: DatabaseConfig) -> None:
+    """Run the revocation statements of a lease whose account exists, then end its sessions. Raises Invalid if the
+    account is left.
+    """
+    if has_account(raw, lease.username):
+        execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
+    _end_sessions(raw, lease.username)
+    if has_account(raw, lease.username):
+        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
+
+
+def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str]]:
+    return [(username, host) for username in usernames for (host,) in raw.execute(_HOSTS, (username,))]
+
+
+def _end_sessions(raw: MysqlConnection, username: str) -> None:
+    """End the sessions of an account, which outlive the account, and wait until none is left. Raises Invalid."""
+    import pymysql
+
+    raw.execute(_MAY_SEE_SESSIONS)
+    for _ in range(PAUSES):
+        if not (sessions := raw.execute(_SESSIONS, (username,))):
+            return
+        for (number,) in sessions:
+            try:
+                raw.execute(f"kill connection {int(number)}")
+            except pymysql.err.Error as error:
+                if error.args[0] != UNKNOWN_THREAD:
+                    raise
+        raw.execute(_PAUSE)
+    raise Invalid("sessions of the account do not end", code="sessions_left")
