@@ -1,16 +1,23 @@
-"""Secrets beside OpenBao: `python -m benchmarks.vault`.
+"""Secrets beside OpenBao: `python -m benchmarks.vault`. `--live N` measures our server beside N secrets and N leases.
 
 The same requests from the same client to both servers, one after the other, each on the same core: reads of a key-value
 secret, encryptions with a transit key, accounts in PostgreSQL, and the removal of 1,000 accounts when their agent or
 their token ends. Ostiary answers behind an fsync of its entry; OpenBao writes its file audit without one, and keeps its
 data in memory. Enforced: each answer is 200, each request leaves its entries, and no account is left.
+
+With `--live`, the server holds first 1,000 and then N secrets and leases; values are encrypted, and leases have their
+holdings. Enforced: reads of values that are spread over all secrets, lists of folders and lists of leases are at most a
+third slower, values are those that were stored, and an agent with 1,000 leases ends as quickly.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import base64
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -18,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +38,22 @@ from harness.live_server import ServerFixture, free_socket
 from harness.patience import eventually
 from harness.postgres_cluster import Cluster, cluster
 from harness.server import running
+from ostiaryd.ground.config import load_config
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import open_world
+from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.store import holdings
+from ostiaryd.secrets.flows.seal import seal_value
+from ostiaryd.secrets.model.keyvalue import Secret, Version
+from ostiaryd.secrets.model.lease import KIND, Lease, LeaseState, LeaseStatements
+from ostiaryd.secrets.store import keyvalue, leases
+from ostiaryd.tasks.model import standing_id
 
 READS, ACCOUNTS, RUNS = 4000, 250, 3
+FEW, ENDED, ROWS = 1000, 1000, 2000
+"""Secrets and leases of the first measurement, leases of the agent that ends, and rows of one transaction."""
+SLOWER, LISTED = 1 / 3, 600
+"""Part by which rates may fall beside many secrets, and number of lists that are measured."""
 POLICY = """
 @id("all") permit (principal is Agent, action, resource is Secret);
 @id("issue-token") permit (principal is Agent, action == Action::"issue_token", resource is Resource);
@@ -89,11 +111,16 @@ class VaultServer:
 
     def measure(self, name: str, request: bytes, count: int, *, connections: int) -> float:
         """Print and return the median of requests a second of the server's processor."""
+        return self.measure_all(name, [request] * count, connections=connections)
+
+    def measure_all(self, name: str, requests: list[bytes], *, connections: int) -> float:
+        """Do the same for requests that differ."""
+        count = len(requests)
         wall, cpu, middle = [], [], []
         for number in range(RUNS + 1):
             with on_core(CLIENT_CORE):
                 before = cpu_seconds(self.pid)
-                ran = drive(self.port, [request] * count, connections=connections)
+                ran = drive(self.port, requests, connections=connections)
                 spent = cpu_seconds(self.pid) - before
             wrong = next((body for status, body in zip(ran.statuses, ran.bodies, strict=True) if status != 200), None)
             assert wrong is None, f"{self.name} {name}: {wrong!r}"
@@ -113,21 +140,38 @@ class VaultServer:
 @contextmanager
 def ostiary(folder: Path, database: str) -> Iterator[tuple[VaultServer, ServerFixture, str]]:
     """Our server, with an agent that has logged in; and the name of the agent."""
-    folder.mkdir()
+    with started(folder, database) as live_server:
+        live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICY}})
+        name, _ = live_server.agent()
+        yield VaultServer("ostiary", *place_of(live_server), log_in(live_server, name)), live_server, name
+
+
+@contextmanager
+def started(folder: Path, database: str) -> Iterator[ServerFixture]:
+    """Our server, on its core."""
+    folder.mkdir(exist_ok=True)
     settings = folder / "ostiary.toml"
     settings.write_text(f'data_dir = "{folder}/data"\nsecret_databases = "{database}"\n')
     with ExitStack() as stack:
         with on_core(SERVER_CORE):
             server = stack.enter_context(running(folder / "data", "--config", str(settings)))
-        live_server = stack.enter_context(ServerFixture(server, folder))
-        live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICY}})
-        name, _ = live_server.agent()
-        server.ostiary("agent", "allow-bearer", name, "--resource", "ostiary")
-        made = server.ostiary("agent", "create-secret", name)
-        login = {"role_id": made["client_id"], "secret_id": made["client_secret"]}
-        token = httpx2.post(f"{server.url}/v1/auth/approle/login", json=login).json()["auth"]["client_token"]
-        pid = int(json.loads((folder / "data" / "server.json").read_text("utf-8"))["pid"])
-        yield VaultServer("ostiary", int(server.url.rpartition(":")[2]), pid, token), live_server, name
+        yield stack.enter_context(ServerFixture(server, folder))
+
+
+def place_of(live_server: ServerFixture) -> tuple[int, int]:
+    """Return the port and the process of a server."""
+    pid = int(json.loads((live_server.server.folder / "server.json").read_text("utf-8"))["pid"])
+    return int(live_server.server.url.rpartition(":")[2]), pid
+
+
+def log_in(live_server: ServerFixture, name: str) -> str:
+    """Return a Vault token of an agent."""
+    live_server.server.ostiary("agent", "allow-bearer", name, "--resource", "ostiary")
+    made = live_server.server.ostiary("agent", "create-secret", name)
+    login = {"role_id": made["client_id"], "secret_id": made["client_secret"]}
+    return str(
+        httpx2.post(f"{live_server.server.url}/v1/auth/approle/login", json=login).json()["auth"]["client_token"]
+    )
 
 
 @contextmanager
@@ -202,7 +246,133 @@ def measure_all(server: VaultServer, shop: Shop) -> None:
     server.measure("accounts in PostgreSQL", create, ACCOUNTS, connections=8)
 
 
-def main() -> None:
+# --- beside many secrets and leases
+
+
+def path_of(number: int) -> str:
+    """Return the path of a secret: a hundred in each folder."""
+    return f"agents/bench/{number // 100:05d}/{number:07d}"
+
+
+def value_of(number: int) -> dict[str, str]:
+    return {"user": "shop", "password": f"{number:032d}"}
+
+
+def store_rows(tx: Tx, numbers: range, agent: str) -> None:
+    """Store secrets and leases, with which the server has nothing to do before their end.
+
+    Leases of `agent` have a role of their own; without it, each thousand leases are of another agent.
+    """
+    role = agent or "reader"
+    end = tx.now + 86_400_000_000
+    for number in numbers:
+        path = path_of(number)
+        envelope = seal_value(tx, json.dumps(value_of(number)).encode(), ("secret", path, 1))
+        keyvalue.insert_version(
+            tx, "secret", path, Version(version=1, created_at=tx.now, deleted_at=None, **envelope._asdict())
+        )
+        keyvalue.put(
+            tx, "secret", path, Secret(current_version=1, oldest_version=1, created_at=tx.now, updated_at=tx.now)
+        )
+        holder = AgentId(agent or f"ag_bench{number // 1000:06d}")
+        lease = Lease(
+            lease_id=f"database/creds/{role}/{number:032x}",
+            holding=f"le_{number:026d}",
+            agent=holder,
+            task=standing_id(holder),
+            database="none",
+            role=role,
+            username=f"v-{number}",
+            statements=LeaseStatements(),
+            state=LeaseState.LIVE,
+            issued_at=tx.now,
+            renewed_at=None,
+            expires_at=end,
+            max_at=end,
+            due_at=tx.now,
+        )
+        leases.insert(tx, lease)
+        holdings.insert(
+            tx, Holding(id=HoldingId(lease.holding), kind=KIND, agent=holder, task=lease.task, expires_at=end)
+        )
+
+
+async def fill(folder: Path, numbers: range, agent: str) -> None:
+    """Store secrets and leases in the database of a server that is stopped; the first leases are of the agent."""
+    async with open_world(load_config(environ={}, data_dir=str(folder))) as world:
+        for start in range(numbers.start, numbers.stop, ROWS):
+            ours = range(start, min(start + ENDED, numbers.stop)) if start == numbers.start else range(0)
+            rest = range(ours.stop if ours else start, min(start + ROWS, numbers.stop))
+            await world.writer.submit(partial(store_rows, numbers=ours, agent=agent))
+            await world.writer.submit(partial(store_rows, numbers=rest, agent=""))
+
+
+def measure_beside(live_server: ServerFixture, token: str, count: int, agent: str) -> dict[str, float]:
+    """Print and return the rates of reads and lists beside that many secrets."""
+    server = VaultServer(f"{count:,}", *place_of(live_server), token)
+    dice = random.Random(count)
+    numbers = [dice.randrange(count) for _ in range(READS)]
+    for number in numbers[:50]:
+        assert server.ask("GET", f"secret/data/{path_of(number)}")["data"]["data"] == value_of(number)
+    reads = [server.request("GET", f"secret/data/{path_of(number)}") for number in numbers]
+    folders = [f"secret/metadata/{path_of(number).rpartition('/')[0]}?list=true" for number in numbers[:LISTED]]
+    listed = [server.request("GET", folder) for folder in folders]
+    found = [server.request("LIST", f"sys/leases/lookup/database/creds/{agent}")] * 20
+    return {
+        "key-value reads": server.measure_all("key-value reads", reads, connections=32),
+        "lists of a folder of 100": server.measure_all("lists of a folder of 100", listed, connections=8),
+        "lists of 1,000 leases of a role": server.measure_all("lists of 1,000 leases", found, connections=1),
+    }
+
+
+def end_agent(live_server: ServerFixture, name: str, agent: str) -> float:
+    """Print and return the seconds until the server owes the removal of all accounts of an agent that is suspended."""
+    began = time.perf_counter()
+    live_server.api("POST", f"/agents/{name}/suspend", {})
+    refused = time.perf_counter() - began
+
+    def are_owed() -> bool:
+        rows = live_server.api("GET", "/leases", limit=1000, after=f"database/creds/{agent}/")["leases"]
+        ours = [row for row in rows if row["agent"] == agent]
+        return len(ours) == ENDED and all(row["state"] == "revoking" for row in ours)
+
+    eventually(are_owed)
+    took = time.perf_counter() - began
+    print(f"  agent with {ENDED:,} leases: ended {refused:.2f} s, every removal owed {took:.2f} s", flush=True)
+    return took
+
+
+def measure_live(folder: Path, count: int) -> int:
+    """Measure beside few secrets and leases, then beside `count`. Return 1 if a rate fell by more than a third."""
+    with started(folder, "127.0.0.1:1") as live_server:
+        live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICY}})
+        token = log_in(live_server, live_server.agent()[0])
+        names = [live_server.agent()[0] for _ in range(2)]
+        agents = [str(live_server.api("GET", f"/agents/{name}")["agent_id"]) for name in names]
+    found: list[dict[str, float]] = []
+    ends: list[float] = []
+    stored = 0
+    for name, agent, until in zip(names, agents, (FEW, count), strict=True):
+        began = time.perf_counter()
+        asyncio.run(fill(folder / "data", range(stored, until), agent))
+        print(f"  {until - stored:,} secrets and leases stored in {time.perf_counter() - began:.0f} s", flush=True)
+        stored = until
+        with started(folder, "127.0.0.1:1") as live_server:
+            found.append(measure_beside(live_server, token, until, agent))
+            ends.append(end_agent(live_server, name, agent))
+    slower = {what: 1 - found[1][what] / rate for what, rate in found[0].items()}
+    for what, part in slower.items():
+        print(f"  {what:40}{part:>+8.0%} slower beside {count:,} (at most {SLOWER:.0%})")
+    return int(any(part > SLOWER for part in slower.values()) or ends[1] > max(2 * ends[0], 5))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--live", type=int, default=0)
+    live = parser.parse_args().live
+    if live:
+        with tempfile.TemporaryDirectory() as name:
+            return measure_live(Path(name), live)
     with tempfile.TemporaryDirectory() as name, cluster() as server:
         folder, shop = Path(name), Shop(server)
         print_ceilings(folder / "ceilings")
@@ -219,7 +389,8 @@ def main() -> None:
             began = time.perf_counter()
             theirs.ask("POST", "sys/leases/revoke-prefix/database/creds", {})
             shop.wait_for_removal("openbao", began)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
