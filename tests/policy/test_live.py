@@ -84,10 +84,22 @@ def parse(chunk: bytes) -> list[Event]:
 async def hear(stream: AsyncGenerator[bytes, None], last: int) -> list[Event]:
     """Return the events up to the one whose id is that of the entry `last`."""
     events: list[Event] = []
-    async for chunk in stream:
-        events += parse(chunk)
-        if any(id.startswith(f"{last}-") for id, _, _ in events):
-            return events
+    async with asyncio.timeout(PATIENCE_S):
+        async for chunk in stream:
+            events += parse(chunk)
+            if any(id.startswith(f"{last}-") for id, _, _ in events):
+                return events
+    raise AssertionError("the stream has ended")
+
+
+async def hear_changes(stream: AsyncGenerator[bytes, None], families: int) -> list[Event]:
+    """Return the events of a caller who may not read the ledger, up to a number of events with data."""
+    events: list[Event] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for chunk in stream:
+            events += parse(chunk)
+            if sum(kind != "" for _, kind, _ in events) >= families:
+                return events
     raise AssertionError("the stream has ended")
 
 
@@ -132,22 +144,19 @@ async def test_an_event_has_the_entry_as_the_ledger_has_it(world: World) -> None
 async def test_each_person_hears_what_the_person_may_read(world: World) -> None:
     callers = {role: await person(world, role, role) for role in ("viewer", "auditor")}
     place = f"{size_of(world) - 1}-{ledger.present_history(world.db.read())[:8]}"
-    for action in ("task.start", "clock.step", "task.end", "agent.create"):
-        await leave(world, action)
-    last = size_of(world) - 1
-    async with aclosing(follow(world, callers["auditor"], place)) as stream:
-        kinds = [kind for _, kind, _ in await hear(stream, last)]
-    assert kinds == ["", "entry", "entry", "entry", "entry"]
     async with aclosing(follow(world, callers["viewer"], place)) as stream:
-        events = [(kind, data) for _, kind, data in await hear(stream, last) if kind]
-    assert events == [
-        ("change", {"index": last - 1, "family": "task"}),
-        ("change", {"index": last, "family": "agent"}),
-    ]
+        assert parse(await anext(stream)) == [("", "reset", {})]
+        for action in ("task.start", "clock.step", "task.end", "agent.create"):
+            await leave(world, action)
+        events = [one for one in await hear_changes(stream, 2) if one[1]]
+    assert events == [("", "change", {"family": "task"}), ("", "change", {"family": "agent"})]
+    async with aclosing(follow(world, callers["auditor"], place)) as stream:
+        kinds = [kind for _, kind, _ in await hear(stream, size_of(world) - 1)]
+    assert kinds == ["", "entry", "entry", "entry", "entry"]
 
 
 async def test_a_person_without_a_role_hears_of_the_agents_for_which_the_person_answers(world: World) -> None:
-    owner, member, stranger = [await person(world, name) for name in ("olga", "mo", "sam")]
+    owner, member = [await person(world, name) for name in ("olga", "mo")]
 
     def make(act: ledger.Act) -> None:
         registry.create_team(act, name="crew", members=["mo"])
@@ -156,33 +165,48 @@ async def test_a_person_without_a_role_hears_of_the_agents_for_which_the_person_
 
     await act(world, "agent.create", make)
     ids = [registry.find_agent(world.db.read(), name).agent_id for name in ("hers", "theirs")]
-    place = f"{size_of(world) - 1}-{ledger.present_history(world.db.read())[:8]}"
 
     def about(agent: str) -> Callable[[ledger.Act], None]:
         return lambda act: setattr(act.entry, "agent", agent)
 
-    for action in ("approval.ask", "task.start", "incident.open"):
-        for id in ids:
-            await act(world, action, about(id))
-    last = size_of(world) - 1
-    heard = {}
-    for caller in (owner, member, stranger):
-        async with aclosing(follow(world, caller, place)) as stream:
-            heard[caller.name] = [data for _, kind, data in await hear(stream, last) if kind]
-    assert heard == {
-        "olga": [{"index": last - 5, "family": "approval"}, {"index": last - 1, "family": "incident"}],
-        "mo": [{"index": last - 4, "family": "approval"}, {"index": last, "family": "incident"}],
-        "sam": [],
-    }
+    changes = [("approval.ask", ids[0]), ("approval.ask", ids[1]), ("incident.open", ids[1]), ("incident.open", ids[0])]
+    for caller, own in ((owner, ids[0]), (member, ids[1])):
+        async with aclosing(follow(world, caller)) as stream:
+            await anext(stream)
+            for action, agent in changes:
+                await act(world, action, about(agent))
+                await leave(world, "task.start")
+                if agent == own:
+                    [heard] = [one for one in await hear_changes(stream, 1) if one[1]]
+                    assert heard == ("", "change", {"family": action.partition(".")[0]})
+
+
+async def test_a_caller_who_may_not_read_the_ledger_learns_neither_its_size_nor_its_rhythm(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BEAT_S", 0.2)
+    stranger = await person(world, "sam")
+    async with aclosing(follow(world, stranger)) as quiet:
+        silence = [await anext(quiet) for _ in range(6)]
+    async with aclosing(follow(world, stranger)) as stream:
+        busy = [await anext(stream)]
+        for _ in range(5):
+            beat = asyncio.create_task(anext(stream))
+            await leave(world, "tool.call", count=3)
+            await leave(world, "incident.open")
+            busy.append(await beat)
+    assert busy == silence == [b"retry: 1000\nevent: reset\ndata: {}\n\n", *[b":\n\n"] * 5]
 
 
 async def test_a_stream_hears_less_without_the_role_and_ends_with_the_session(world: World) -> None:
     viewer, is_live = await person(world, "vera", "viewer"), True
     stream = follow(world, viewer)
     await anext(stream)
+    await leave(world, "agent.create")
+    assert [one for one in await hear_changes(stream, 1) if one[1]] == [("", "change", {"family": "agent"})]
     await act(world, "role.revoke", lambda act: registry.revoke_role(act, viewer.id, "viewer"))
     await leave(world, "agent.create")
-    assert {kind for _, kind, _ in await hear(stream, size_of(world) - 1)} == {""}
+    assert [await anext(stream) for _ in range(3)] == [b":\n\n"] * 3
     await stream.aclose()
     stream = follow(world, is_live=lambda _: is_live)
     await anext(stream)
@@ -221,23 +245,62 @@ async def test_a_stream_that_missed_too_much_resets(world: World, monkeypatch: p
             assert parse(await anext(stream))[0][1] == kind, missed
 
 
+def agents(owner: str, count: int) -> list[Caller]:
+    scopes = frozenset({READ})
+    return [Caller(kind="agent", id=f"ag_{owner}_{n}", name="x", owner=owner, scopes=scopes) for n in range(count)]
+
+
 async def test_streams_are_bounded_per_caller_and_per_server(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MAX_OF_CALLER", 2)
     monkeypatch.setattr(live, "MAX_STREAMS", 3)
-    others = [Caller(kind="agent", id=f"ag_{n}", name="x", owner=None, scopes=frozenset({READ})) for n in (2, 3)]
-    opened = [follow(world), follow(world)]
+    monkeypatch.setattr(live, "BEAT_S", 60.0)
+    first, second, *_ = agents("pe_1", 2)
+    opened = [follow(world, first), follow(world, first)]
     for stream in opened:
         await anext(stream)
     with pytest.raises(Conflict):
-        follow(world)
-    opened.append(follow(world, others[0]))
+        follow(world, first)
+    opened.append(follow(world, second))
     await anext(opened[2])
     with pytest.raises(Conflict):
-        follow(world, others[1])
+        follow(world, second)  # another agent of the owner who has all streams
     await opened[0].aclose()
-    late = follow(world)
+    late = follow(world, first)
     await anext(late)
     for stream in (*opened[1:], late):
+        await stream.aclose()
+    assert world.keep(LiveEntries).count == 0
+
+
+async def test_a_holder_of_every_stream_leaves_a_fair_share_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_OF_CALLER", 2)
+    monkeypatch.setattr(live, "MAX_STREAMS", 4)
+    monkeypatch.setattr(live, "BEAT_S", 60.0)
+    olga = await person(world, "olga")
+    greedy = [follow(world, caller) for caller in agents("pe_1", 2) for _ in range(2)]
+    for stream in greedy:
+        await anext(stream)
+    held = [asyncio.ensure_future(anext(stream, b"")) for stream in greedy]
+    person_streams = [follow(world, olga), follow(world, agents("pe_2", 1)[0])]
+    for stream in person_streams:
+        await anext(stream)
+        assert world.keep(LiveEntries).count == 4
+    await eventually_async(lambda: [task.done() for task in held] == [True, True, False, False])
+    assert [await task for task in held[:2]] == [b"", b""], "they have ended"
+    with pytest.raises(Conflict):
+        follow(world, agents("pe_1", 1)[0])  # its owner has two, others one each
+    with pytest.raises(Conflict):
+        follow(world, agents("pe_2", 2)[1])  # its owner would have two, as the largest holder has
+    third = follow(world, agents("pe_3", 1)[0])
+    await anext(third)
+    await eventually_async(held[2].done)
+    with pytest.raises(Conflict):
+        follow(world, agents("pe_4", 1)[0])  # every holder has one
+    held[3].cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+    for stream in (*greedy, *person_streams, third):
         await stream.aclose()
     assert world.keep(LiveEntries).count == 0
 

@@ -20,8 +20,9 @@ async def stream_events(call: Call) -> Reply:
 
     `entry` has an entry in the form of `GET /api/v1/audit`. A person who may not read the ledger receives `change`
     instead, with the family of a changed list: of lists that the person may read, and of approvals and incidents of the
-    agents that the person or a team of the person owns. `reset` means that the place is unknown, or more than 10,000
-    entries old: read the lists again. A stream ends after five minutes, or when the caller loses the right.
+    agents that the person or a team of the person owns. These events have no ids, and each stream begins with `reset`.
+    `reset` means that the place is unknown, or more than 10,000 entries old: read the lists again. A stream ends after
+    five minutes, when the caller loses the right, or when a caller with fewer streams needs its place.
     """
     place = call.header(b"last-event-id") or call.query_one("place")
     if place is not None and len(place) > MAX_PLACE:

@@ -3,6 +3,10 @@
 Each stream has a position in the ledger and reads from there. A stream that was interrupted therefore continues at its
 `Last-Event-ID` without a lost or repeated entry, and a slow reader costs no memory. All streams read the newest entries
 from one buffer. The rights of the caller are checked again before each batch and each heartbeat.
+
+A caller who may not read the ledger learns from the stream neither its size nor when entries are made: the events have
+no ids, entries that do not concern the caller send nothing, heartbeats keep their own time, and each stream begins with
+`reset` instead of a place.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller, OwnerId
 
 MAX_STREAMS, MAX_OF_CALLER = 200, 10
-"""Maximum number of open streams of the server, and of one caller."""
+"""Maximum number of open streams of the server, and of one caller. On a full server, a new stream replaces one of the
+holder with the most streams, if its own holder has at least two fewer.
+"""
 MAX_MISSED = 10_000
 """Maximum number of missed entries after which a stream can still continue."""
 BATCH = 500
@@ -87,12 +93,21 @@ class Line:
     event: bytes
 
 
+@dataclass(eq=False, slots=True)
+class OpenStream:
+    """An open stream. `holder`: the owner of the agent that reads it, or the person."""
+
+    caller: str
+    holder: str
+    is_replaced: bool = False
+
+
 class LiveEntries:
     """The event streams of this process. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._callers = Counter[str]()
+        self._streams: list[OpenStream] = []
         self._lines: list[Line] = []
         self._history = ledger.present_history(world.db.read())[:8]
         self._moved = asyncio.Event()
@@ -102,7 +117,7 @@ class LiveEntries:
     @property
     def count(self) -> int:
         """Return the number of open streams."""
-        return self._callers.total()
+        return len(self._streams)
 
     def follow(
         self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
@@ -111,7 +126,7 @@ class LiveEntries:
 
         `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`).
         """
-        if self._is_full(caller):
+        if not self._has_room(caller):
             raise Conflict(
                 f"{MAX_STREAMS} streams of the server or {MAX_OF_CALLER} of the caller are open",
                 hint="close another page of the console",
@@ -119,40 +134,65 @@ class LiveEntries:
             )
         return self._events(caller, place, is_live)
 
-    def _is_full(self, caller: Caller) -> bool:
-        return self.count >= MAX_STREAMS or self._callers[caller.id] >= MAX_OF_CALLER
+    def _has_room(self, caller: Caller) -> bool:
+        if sum(stream.caller == caller.id for stream in self._streams) >= MAX_OF_CALLER:
+            return False
+        return self.count < MAX_STREAMS or self._find_replaced(_holder(caller)) is not None
+
+    def _find_replaced(self, holder: str) -> OpenStream | None:
+        """Return the oldest stream of the holder with the most streams; None unless `holder` has at least two fewer."""
+        counts = Counter(stream.holder for stream in self._streams)
+        largest, number = counts.most_common(1)[0]
+        if number <= counts[holder] + 1:
+            return None
+        return next(stream for stream in self._streams if stream.holder == largest)
+
+    def _enter(self, caller: Caller) -> OpenStream:
+        if self.count >= MAX_STREAMS and (replaced := self._find_replaced(_holder(caller))) is not None:
+            replaced.is_replaced = True
+            self._streams.remove(replaced)
+            self._wake()
+        stream = OpenStream(caller.id, _holder(caller))
+        self._streams.append(stream)
+        return stream
 
     async def _events(
         self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
     ) -> AsyncGenerator[bytes, None]:
-        if self._is_full(caller):  # others have opened since
+        if not self._has_room(caller):  # others have opened since
             return
         loop = asyncio.get_running_loop()
-        until = loop.time() + MAX_LIFE_S
-        self._callers[caller.id] += 1
+        until, beat_at = loop.time() + MAX_LIFE_S, loop.time() + BEAT_S
+        stream = self._enter(caller)
         try:
-            position, opening = self._open(place)
-            yield opening
-            while loop.time() < until and not self._world.pin.is_lost:
-                try:
+            try:
+                position, opening = self._open(place, self._rights(caller, is_live))
+                yield opening
+                while loop.time() < until and not (stream.is_replaced or self._world.pin.is_lost):
                     rights = self._rights(caller, is_live)
-                except Forbidden:
-                    return
-                if lines := await self._read(position):
-                    position = lines[-1].index + 1
-                    yield b"".join(self._render(lines, caller, rights))
-                    await asyncio.sleep(PAUSE_S)
-                elif not await self._wait(position, within_s=BEAT_S):
-                    yield b":\n\n"
+                    if lines := await self._read(position):
+                        position = lines[-1].index + 1
+                        if events := self._render(lines, caller, rights):
+                            yield b"".join(events)
+                        await asyncio.sleep(PAUSE_S)
+                    else:
+                        await self._wait(position, stream, until=beat_at)
+                    if loop.time() >= beat_at:
+                        beat_at += BEAT_S * (1 + (loop.time() - beat_at) // BEAT_S)
+                        yield b":\n\n"
+            except Forbidden:
+                return
         finally:
-            self._callers[caller.id] -= 1
-            self._callers += Counter()  # callers without a stream leave
+            if not stream.is_replaced:
+                self._streams.remove(stream)
 
-    def _open(self, place: str | None) -> tuple[int, bytes]:
+    def _open(self, place: str | None, rights: Rights) -> tuple[int, bytes]:
         """Return the index at which a stream starts, and its first event: `reset` if the place is unknown or
-        too old.
+        too old, and for a caller who gets no places.
         """
         size = self._read_size()
+        if rights is not None:
+            return size, b"retry: 1000\nevent: reset\ndata: {}\n\n"
         match = _PLACE.fullmatch(place) if place else None
         start = int(match[1]) + 1 if match and match[2] == self._history else size
         is_known = not place or (match is not None and match[2] == self._history and size - MAX_MISSED <= start <= size)
@@ -183,12 +223,8 @@ class LiveEntries:
             for line in lines
             if line.family in rights or (line.owner is not None and _answers_for(reader, line.owner, caller.id))
         }
-        events = [
-            b"id: %b\nevent: change\ndata: %b\n\n"
-            % (self._place(index), msgspec.json.encode({"index": index, "family": family}))
-            for family, index in sorted(last.items(), key=lambda one: one[1])
-        ]
-        return [*events, b"id: %b\n\n" % self._place(lines[-1].index)]
+        families = sorted(last, key=lambda family: last[family])
+        return [b"event: change\ndata: %b\n\n" % msgspec.json.encode({"family": family}) for family in families]
 
     async def _read(self, position: int) -> list[Line]:
         """Return the next entries from `position` on: from the buffer, or in a thread if the stream is behind
@@ -218,16 +254,12 @@ class LiveEntries:
         event = b'id: %b\nevent: entry\ndata: {"index":%d,%b\n\n' % (self._place(index), index, body[1:])
         return Line(index, family, None if agent is None else agent.owner, event)
 
-    async def _wait(self, position: int, *, within_s: float) -> bool:
-        """Wait up to `within_s` seconds for an entry at `position`; return whether there is one."""
+    async def _wait(self, position: int, stream: OpenStream, *, until: float) -> None:
+        """Wait for an entry at `position`, or for the end of the stream, until a time of the event loop."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
-        while position >= self._read_size():
-            if (left := until - loop.time()) <= 0:
-                return False
+        while position >= self._read_size() and not stream.is_replaced and (left := until - loop.time()) > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), left if self._world.db.is_sqlite else min(left, POLL_S))
-        return True
 
     def _read_size(self) -> int:
         """Return the size of the ledger, which is read again after each commit of this server and every
@@ -241,8 +273,15 @@ class LiveEntries:
     def _on_commit(self, topics: set[str]) -> None:
         if ledger.TOPIC in topics:
             self._size_at = float("-inf")
-            self._moved.set()
-            self._moved = asyncio.Event()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+def _holder(caller: Caller) -> str:
+    return caller.id if caller.owner is None else caller.owner
 
 
 def _answers_for(reader: Reader, owner: OwnerId, person: str) -> bool:
