@@ -23,15 +23,17 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import READ
 from ostiaryd.secrets.flows import connected_accounts as flows
 from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, AccountState
 from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.tasks import flows as tasks
 from tests.secrets.account_fixtures import NAME, SCOPES, AccountStage, second_server, stage_of, token_of
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, permit_all, seal_all, unseal
-from tests.support.api_fixtures import reconfigured
+from tests.support.api_fixtures import Client, reconfigured, register
 from tests.support.certificate_fixtures import put_policies
 from tests.support.page_client import signed_in
+from tests.support.role_fixtures import ask
 from tests.support.token_provider import SECRET, TokenProvider, token_provider
 from tests.support.trust_fixtures import API
 
@@ -489,3 +491,27 @@ async def test_the_recovery_of_a_lost_history_breaks_each_connection(stage: Acco
     assert (await token_of(bot)).status == 403
     await stage.connect()
     assert (await token_of(bot)).status == 200
+
+
+async def test_the_person_and_the_administrator_see_which_agents_have_access(stage: AccountStage, world: World) -> None:
+    await stage.connect()
+    bot, other = await stage.agent(), await stage.agent("other")
+    first = (await token_of(bot)).json
+    assert (await token_of(other)).status == 200
+    agent, key = await register(world, name="reader", scopes=(READ,))
+    reader = Client(stage.app, world, agent.agent_id, key)
+
+    async def shown() -> list[str]:
+        answer = await ask(reader, "GET", "/api/v1/connected-accounts")
+        assert answer.status == 200, answer.body
+        [account] = answer.json["accounts"]
+        await stage.browser.get("/accounts")
+        assert (", ".join(account["agents"]) or "none") in stage.browser.text
+        return list(account["agents"])
+
+    assert await shown() == ["bot", "other"]
+    leases = (await ask(reader, "GET", "/api/v1/leases")).json["leases"]
+    assert {one["agent_name"] for one in leases} == {"bot", "other"}
+    assert await bot.status("POST", "sys/leases/revoke", {"lease_id": first["lease_id"]}) == 204
+    await stage.settle()
+    assert await shown() == ["other"]

@@ -779,9 +779,13 @@ export type Confirmation = {
   wall: number;
 };
 
-/** A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last. */
+/**
+ * A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last. `agents`:
+ * names of agents that hold an access token of the account now, at most 20.
+ */
 export type ConnectedAccountBody = {
   account_id: string;
+  agents: string[];
   attempts: number;
   connected_at: number;
   error: string;
@@ -1313,6 +1317,7 @@ export type KillBody = {
 /** A lease. `attempts` counts failed revocations, of which `error` is the last. */
 export type LeaseBody = {
   agent: string;
+  agent_name: string;
   attempts: number;
   database: string;
   error: string;

@@ -74,6 +74,7 @@ async def _show_accounts(call: Call, session: Session) -> Reply:
         call,
         "secrets/accounts.html",
         accounts=list(accounts.values()),
+        agents={name: flows.list_using_agents(reader, account) for name, account in accounts.items()},
         labels=labels,
         free=free,
         form_token=sessions.form_token(call, session),

@@ -90,7 +90,10 @@ class AccountProvidersBody(TypedDict):
 
 
 class ConnectedAccountBody(TypedDict):
-    """A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last."""
+    """A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last.
+
+    `agents`: names of agents that hold an access token of the account now, at most 20.
+    """
 
     account_id: str
     provider: str
@@ -101,6 +104,7 @@ class ConnectedAccountBody(TypedDict):
     refreshed_at: int
     attempts: int
     error: str
+    agents: list[str]
 
 
 class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
@@ -264,6 +268,7 @@ def _show_account(reader: Reader, account: ConnectedAccount) -> ConnectedAccount
         "refreshed_at": account.refreshed_at // SECOND,
         "attempts": account.attempts,
         "error": account.error,
+        "agents": flows.list_using_agents(reader, account),
     }
 
 

@@ -24,6 +24,7 @@ from ostiaryd.ground.outbound.database_driver import DatabaseConflict, DatabaseD
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases, seal
@@ -333,6 +334,7 @@ class LeaseBody(TypedDict):
 
     lease_id: str
     agent: str
+    agent_name: str
     task: str
     database: str
     username: str
@@ -375,10 +377,12 @@ async def revoke_lease(call: Call) -> Reply:
     return reply({})
 
 
-def _show(_: Reader, lease: Lease) -> LeaseBody:
+def _show(reader: Reader, lease: Lease) -> LeaseBody:
+    agent = registry.get_agent(reader, lease.agent)
     return {
         "lease_id": lease.lease_id,
         "agent": lease.agent,
+        "agent_name": lease.agent if agent is None else agent.name,
         "task": lease.task,
         "database": lease.database,
         "username": lease.username,

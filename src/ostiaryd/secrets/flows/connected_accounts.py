@@ -39,6 +39,7 @@ from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.secrets.store import leases as lease_store
 
 ENDED_AT_ONCE = 1000
+MAX_SHOWN_AGENTS = 20
 ROLE_PREFIX = f"{MOUNT}/"
 """The column `role` of a lease of a token is this prefix and the provider; the role of a database has no slash."""
 
@@ -347,6 +348,12 @@ def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> l
 def list_accounts(reader: Reader, person: str) -> list[ConnectedAccount]:
     """Return the connected accounts of a person."""
     return store.of_person(reader, person)
+
+
+def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
+    """Return the names of agents that hold an access token of an account now, at most 20, in order."""
+    ids = store.agents_of(reader, account.account_id, limit=MAX_SHOWN_AGENTS)
+    return sorted(agent.name for id in ids if (agent := registry.get_agent(reader, id)) is not None)
 
 
 def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:

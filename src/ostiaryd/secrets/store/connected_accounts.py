@@ -94,6 +94,10 @@ _SET_TOKEN = sql(
        where lease_id = :id"""
 )
 _LEASES = sql("select lease_id from account_token where account = :account and lease_id > :after limit :limit")
+_AGENTS = sql(
+    """select distinct lease.agent from account_token join lease on lease.lease_id = account_token.lease_id
+       where account_token.account = :account and lease.state = 'live' order by lease.agent limit :limit"""
+)
 _decode_provider = json_decoder(AccountProvider)
 
 
@@ -310,6 +314,11 @@ def token(reader: Reader, lease_id: str) -> LeasedToken | None:
 def leases_of(reader: Reader, account_id: str, *, after: str = "", limit: int) -> list[str]:
     """Return ids of the leases of an account behind `after`."""
     return [str(id) for (id,) in reader.all(_LEASES, account=account_id, after=after, limit=limit)]
+
+
+def agents_of(reader: Reader, account_id: str, *, limit: int) -> list[str]:
+    """Return ids of agents that hold an access token of an account."""
+    return [str(id) for (id,) in reader.all(_AGENTS, account=account_id, limit=limit)]
 
 
 def _present(reader: Reader, query: Sql, account_id: str) -> Envelope:
