@@ -33,7 +33,7 @@ class AccessKeyBody(TypedDict):
 
 
 class NewAccessKeyBody(AccessKeyBody):
-    """An access key with its secret key, which is shown here only."""
+    """An access key with its secret key. Only this answer contains the secret key."""
 
     secret_access_key: str
     region: str
@@ -47,7 +47,7 @@ class AccessKeysBody(TypedDict):
 
 
 async def create_access_key(call: Call) -> Reply:
-    """Create an access key for the API of AWS Secrets Manager. The secret key is shown here only."""
+    """Create an access key for the API of AWS Secrets Manager. Only this answer contains the secret key."""
     body, config = call.json(AccessKeyRequest), call.world.config
     made = await act_as(
         call,

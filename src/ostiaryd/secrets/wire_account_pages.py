@@ -46,7 +46,7 @@ Signed = Callable[[Call, Session], Awaitable[Reply]]
 
 
 def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return the wire for a person who is signed in; any other browser goes to the login page."""
+    """Return the page for a person who is signed in; other browsers are redirected to the login page."""
 
     async def run(call: Call) -> Reply:
         if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
@@ -100,7 +100,7 @@ async def _show_question(call: Call, session: Session) -> Reply:
 
 
 async def _begin(call: Call, session: Session) -> Reply:
-    """Send the person to the provider, with the scopes that the person chose."""
+    """Redirect the person to the provider, with the scopes that the person chose."""
     form, world = sessions.read_form(call, session), call.world
     scopes = frozenset(value for name, value in form.items() if name.startswith("scope-"))
     begin = partial(flows.begin_connection, name=call.params["provider"], person=session.person, scopes=scopes)

@@ -55,16 +55,18 @@ FETCH_S = 10
 MAX_METADATA = 256 << 10
 ASSERTION_S = 60
 WAIT_S = 30
-"""Seconds for which a request waits for the refresh of another one."""
+"""Seconds for which a request waits for a refresh that another request has started."""
 POLL_S = 0.1
 STORE_DELAYS_S = (0.2, 1, 2, 5, 10)
 REVOKED_AT_ONCE, RUNNING = 100, 8
 OVERLAP = 600 * SECOND
-"""Persons who left so long before the last search are looked at again: other servers commit later than they read."""
+"""Time before the last search from which departed persons are searched again, because other servers may have
+committed meanwhile.
+"""
 
 
 class AccountRefreshes:
-    """The running refreshes by account, and the running revocations; lives on the event loop."""
+    """The running refreshes by account, and the running revocations. Used only on the event loop."""
 
     def __init__(self, _: World) -> None:
         self.locks: dict[str, asyncio.Lock] = {}
@@ -79,7 +81,9 @@ class AccountRefreshes:
         return self.locks.setdefault(account_id, asyncio.Lock())
 
     async def close(self) -> None:
-        """Wait for the refreshes, whose answers are not to be lost, and end the revocations, which are due again."""
+        """Wait for the running refreshes, whose answers must be stored, and cancel the revocations, which run
+        again later.
+        """
         if self.revoking is not None:
             self.revoking.cancel()
         await asyncio.gather(*self.running, *filter(None, [self.revoking]), return_exceptions=True)
@@ -91,7 +95,7 @@ def callback_uri(world: World, provider: AccountProvider) -> str:
 
 
 async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
-    """Return the metadata of an authorization server. Raises Invalid, Unavailable."""
+    """Fetch and return the metadata of an authorization server. Raises Invalid, Unavailable."""
     check_named(issuer, of="the issuer", private=world.config.private)
     answers = []
     for url in metadata_urls(issuer):
@@ -133,8 +137,8 @@ async def _ask(world: World, provider: AccountProvider, form: dict[str, str]) ->
 
 
 async def _post(world: World, provider: AccountProvider, url: str, form: dict[str, str]) -> tuple[int, bytes]:
-    """Send a form with the authentication of this server (RFC 6749 section 2.3, RFC 7523). Raises ProviderDown,
-    Sealed, Conflict.
+    """Send a form with the client authentication of this server (RFC 6749 section 2.3, RFC 7523). Raises
+    ProviderDown, Sealed, Conflict.
     """
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     match provider.authentication:
@@ -171,7 +175,7 @@ def _secret(world: World, provider: AccountProvider) -> str:
 
 
 def _assertion(world: World, provider: AccountProvider) -> str:
-    """Return a client assertion by a key that `/jwks` of this server publishes."""
+    """Return a client assertion, signed with a key that this server publishes at `/jwks`."""
     now = world.now()
     claims = {
         "iss": provider.client_id,
@@ -189,7 +193,7 @@ def _assertion(world: World, provider: AccountProvider) -> str:
 
 
 async def issue_token(call: Call, issue: account_tokens.IssueToken) -> Answer:
-    """Fetch the access token of a lease. Raises Refused; then the lease has ended."""
+    """Fetch the access token for a lease. Raises Refused; the lease has then ended."""
     refreshes = call.world.keep(AccountRefreshes)
     task = asyncio.create_task(_issue(call.world, issue, request_id=call.request_id))
     refreshes.running.add(task)
@@ -239,7 +243,7 @@ async def _store_answer(
     *,
     request_id: str,
 ) -> account_tokens.Outcome:
-    """Store the provider's response to a refresh, by several attempts. Raises Unavailable."""
+    """Store the provider's response to a refresh; repeat failed attempts. Raises Unavailable."""
     end = partial(account_tokens.end_refresh, issue=issue, refresh=refresh, answer=answer)
     for delay in STORE_DELAYS_S:
         try:
@@ -282,7 +286,7 @@ def _busy(issue: account_tokens.IssueToken) -> ProviderDown:
 async def _fail(
     world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh | None, refusal: Refused
 ) -> account_tokens.Outcome:
-    """End the lease of a token that was not fetched."""
+    """End the lease of a token that could not be fetched."""
     fail = partial(account_tokens.fail_refresh, issue=issue, refresh=refresh, refusal=refusal)
     await act(world, "account.break" if refusal.code == "grant_ended" else "account.refresh_fail", fail)
     if refusal.code == "grant_ended":
@@ -294,7 +298,7 @@ async def _fail(
 
 
 async def end_due(world: World) -> None:
-    """Start the revocation of tokens whose leases and accounts have ended, unless it runs."""
+    """Start the revocation of tokens whose leases or accounts have ended, unless the revocation runs already."""
     refreshes = world.keep(AccountRefreshes)
     if refreshes.revoking is None or refreshes.revoking.done():
         refreshes.revoking = asyncio.create_task(_end_due(world))
@@ -322,7 +326,7 @@ async def _end_due(world: World) -> None:
 
 
 async def _in_turns(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Do all works, at most `RUNNING` at a time. Raises the first error, once all have ended."""
+    """Run all works, at most `RUNNING` at the same time. Raises the first error after all works have ended."""
     places = asyncio.Semaphore(RUNNING)
 
     async def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -336,7 +340,7 @@ async def _in_turns(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) ->
 
 
 async def _revoke_token(world: World, lease: Lease) -> None:
-    """Revoke the access token of a lease that has ended, if the provider revokes single tokens, and forget it."""
+    """Revoke the access token of an ended lease if the provider can revoke single tokens, and delete the token."""
     check_open(world.db.read())
     [*claimed] = await world.writer.submit(lambda tx: leases.claim_leases(tx, [lease]))
     if not claimed:
@@ -360,7 +364,7 @@ async def _postpone(world: World, lease: Lease, why: str) -> None:
 
 
 async def _revoke_account(world: World, account: ConnectedAccount) -> None:
-    """Revoke the refresh token of an account that has ended, and delete the account."""
+    """Revoke the refresh token of an ended account, and delete the account."""
     text = await world.writer.submit(lambda tx: flows.claim_end(tx, account))
     provider = flows.get_provider(world.db.read(), account.provider)
     if text is None or provider is None:
@@ -379,7 +383,7 @@ async def _revoke_account(world: World, account: ConnectedAccount) -> None:
 
 
 async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAnswer) -> None:
-    """Revoke the tokens of a connection that is refused, as far as the provider answers."""
+    """Revoke the tokens of a connection that was refused. If the provider does not answer, the tokens stay in force."""
     for token, hint in ((answer.refresh_token, "refresh_token"), (answer.access_token, "access_token")):
         try:
             if token:
@@ -389,7 +393,7 @@ async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAn
 
 
 async def _revoke(world: World, provider: AccountProvider, token: str, *, hint: str) -> None:
-    """Revoke a token (RFC 7009 section 2) where the provider can. Raises ProviderDown, Sealed."""
+    """Revoke a token (RFC 7009 section 2) if the provider supports revocation. Raises ProviderDown, Sealed."""
     if not provider.revocation_endpoint:
         return
     form = {"token": token, "token_type_hint": hint}

@@ -34,7 +34,7 @@ UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
 
 class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
-    """`cas`: the version that the writer expects to be current; 0 for none."""
+    """A value to store. `cas`: the version that must be current; 0 if the secret must be new."""
 
     path: str
     data: dict[str, Any]
@@ -42,34 +42,38 @@ class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SecretReading(msgspec.Struct, forbid_unknown_fields=True):
-    """`version`: 0 for the current one."""
+    """A request for a value. `version`: number of the version; 0 for the current one."""
 
     path: str
     version: int = 0
 
 
 class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
-    """`versions`: `current` deletes the current version, which can be restored; `all` deletes the secret for good."""
+    """A request to delete. `versions`: `current` deletes the current version, which can be restored; `all`
+    deletes the secret permanently.
+    """
 
     path: str
     versions: Literal["current", "all"] = "current"
 
 
 class CanaryMark(msgspec.Struct, forbid_unknown_fields=True):
-    """`is_canary`: whether the secret is a canary, whose reading quarantines the agent."""
+    """A request to mark a secret. `is_canary`: true for a canary, whose readers are quarantined."""
 
     path: str
     is_canary: bool = True
 
 
 class SealOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """`unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, that of the last seal."""
+    """A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); without
+    it, the key of the last seal.
+    """
 
     unseal_public_key: str | None = None
 
 
 class UnsealOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """`unseal_key`: the unseal key (X25519, base64url)."""
+    """A request to unseal. `unseal_key`: the unseal key (X25519, base64url)."""
 
     unseal_key: str
 
@@ -89,15 +93,15 @@ class SecretValueBody(SecretVersionBody):
 
 
 class SecretNamesBody(TypedDict):
-    """The names in a folder; those of folders end with a slash."""
+    """The names in a folder; names of folders end with a slash."""
 
     folder: str
     names: list[str]
 
 
 class SecretUseBody(TypedDict):
-    """The last use of a secret. `rotated_at` is the time of its current version; `read_by` the last reader, an agent or
-    a person, and `null` if no value was ever read.
+    """The last read and change of a secret. `rotated_at`: the time of the current version. `read_by`: the last reader,
+    an agent or a person; `null` if no value was ever read.
     """
 
     path: str
@@ -109,7 +113,7 @@ class SecretUseBody(TypedDict):
 
 
 class WrappingKeyBody(TypedDict):
-    """A wrapping key: `active` for new values, or `retired` until each value under it is renewed."""
+    """A wrapping key: `active` for new values, or `retired` until all its values are encrypted under a newer key."""
 
     number: int
     state: str
@@ -117,7 +121,7 @@ class WrappingKeyBody(TypedDict):
 
 
 class SealBody(TypedDict):
-    """The state of the seal; `unseal_key` is the fingerprint of the unseal key, `null` if none was given."""
+    """The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is none."""
 
     sealed: bool
     sealed_at: int | None
@@ -187,7 +191,7 @@ def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[LastSecretU
 
 
 def _find_reader(call: Call, name: str | None) -> str:
-    """Return the id of an agent or a person; empty without a name. Raises NotFound."""
+    """Return the id of an agent or a person by name; empty text without a name. Raises NotFound."""
     if name is None:
         return ""
     agent = registry.get_agent(call.world.db.read(), name)
@@ -203,7 +207,7 @@ def _parse_days(text: str | None) -> int:
 
 
 def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
-    """Return the JSON of a use, with the name of the reader."""
+    """Return the JSON for the last read and change of a secret, with the name of the reader."""
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)
     holder = agent or person
@@ -225,8 +229,8 @@ async def show_seal(call: Call) -> Reply:
 async def seal_secrets(call: Call) -> Reply:
     """Seal the secrets: no value can be read or written until the unseal key is given.
 
-    The server keeps nothing that opens them. Everything else goes on. A person whose roles permit sealing and not
-    unsealing seals for the unseal key of the last time alone.
+    The server keeps nothing that decrypts the values. Everything else continues. A person whose roles permit sealing
+    but not unsealing can only seal for the unseal key of the previous seal.
     """
     order, caller, world = call.json(SealOrder), call.caller, call.world
     may_choose = caller.kind != "person" or bool(
@@ -240,13 +244,13 @@ async def seal_secrets(call: Call) -> Reply:
 
 
 async def unseal_secrets(call: Call) -> Reply:
-    """Open the secrets by the unseal key."""
+    """Unseal the secrets with the unseal key."""
     unverified_key = decode_key(call.json(UnsealOrder).unseal_key, field="unseal_key")
     return reply(_show_seal(await act_as(call, "vault.unseal", lambda act: flows.unseal_secrets(act, unverified_key))))
 
 
 async def rotate_keys(call: Call) -> Reply:
-    """Create a new wrapping key; each value is then renewed under it, with a new data key, while requests run."""
+    """Create a new wrapping key. Each value is then encrypted again with a new data key, while requests run."""
     return reply(_show_seal(await act_as(call, "vault.rotate", flows.rotate_keys)), status=201)
 
 

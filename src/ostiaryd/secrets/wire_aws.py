@@ -1,7 +1,7 @@
-"""The JSON API of AWS Secrets Manager at /aws; each request is signed with Signature Version 4.
+"""The JSON API of AWS Secrets Manager at /aws. Each request is signed with Signature Version 4.
 
-A secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and entries. Actions and
-members that are not supported are refused with an error of the API.
+A secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and entries. An
+unsupported action or member is refused with an error of the API.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ MEDIA_TYPE = "application/x-amz-json-1.1"
 DEFAULT_PAGE, LONGEST_PAGE = 100, 100
 MOST_AT_ONCE = 20
 MOST_TOKENS = 20
-"""Tokens of a secret; an older version has a computed id."""
+"""Maximum number of stored tokens of a secret. An older version has a computed id."""
 
 
 class UnknownAction(Invalid):
@@ -72,7 +72,7 @@ class UnknownAction(Invalid):
 
 
 class AwsError(TypedDict):
-    """A refusal of the API of AWS."""
+    """The error answer of the AWS API."""
 
     __type: str
     Message: str
@@ -98,7 +98,7 @@ TYPES: tuple[tuple[type[Refused], str, int], ...] = (
 
 
 def render(refusal: Refused) -> Reply:
-    """Render a refusal as AWS does: the type of the error, and its message."""
+    """Return a refusal in the format of AWS: the type of the error, and its message."""
     kind, status = next((name, status) for one, name, status in TYPES if isinstance(refusal, one))
     message = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
     return _json({"__type": kind, "Message": message}, status=status, headers=[(b"x-amzn-errortype", kind.encode())])
@@ -112,7 +112,7 @@ AWS = RouteProtocol("AWS", render, AwsError, refuses_methods=True)
 
 
 class _Place(NamedTuple):
-    """The world of a request, and its region."""
+    """The server state and the AWS region of a request."""
 
     region: str
     random: Callable[[int], bytes]
@@ -129,7 +129,7 @@ class _Filter(msgspec.Struct):
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The members that the actions have; any other is refused."""
+    """The members of all supported actions; any other member is refused."""
 
     SecretId: str | None = None
     Name: str | None = None
@@ -152,12 +152,14 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     SecretIdList: Annotated[list[str], Meta(min_length=1, max_length=MOST_AT_ONCE)] | None = None
 
     def __repr__(self) -> str:
-        """Return nothing of the body, which is secret."""
+        """Return a text without members of the body, which are secret."""
         return "_Body()"
 
 
 class _Action(NamedTuple):
-    """An action: its act in policies, its name in entries, and the flow, which gets act, name, body and place."""
+    """An action: its name in policies, its name in ledger entries, and its flow, which gets act, name, body and
+    place.
+    """
 
     kind: SecretAction
     operation: str
@@ -182,7 +184,7 @@ async def answer_aws(call: Call) -> Reply:
 
 
 async def answer_aws_with_slash(call: Call) -> Reply:
-    """Answer a request of AWS Secrets Manager, for SDKs that append a slash to the path of an endpoint."""
+    """Answer a request of AWS Secrets Manager at the path with a slash at its end, which some SDKs use."""
     return await answer_aws(call)
 
 
@@ -214,7 +216,7 @@ def _note_random(act: Act) -> None:
 
 
 async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) -> dict[str, Any]:
-    """Run an action on one secret as one act, decided as a request of the Vault API would be."""
+    """Run an action on one secret in one act, decided as the same request to the Vault API would be."""
     place = _Place(call.world.config.aws_region, call.world.random)
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any] | ReadBackend:
@@ -244,7 +246,7 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
 
 
 async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dict[str, Any]:
-    """Return the present value of a secret of a back end; its version is a keyed hash of the value."""
+    """Return the present value of a secret in a back end. Its version is a keyed hash of the value."""
     value, name = await read_value(call, upstream), f"{BACKENDS}/{upstream.name}/{upstream.path}"
     return {
         "ARN": aws.make_arn(name, region=place.region),
@@ -256,7 +258,9 @@ async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dic
 
 
 async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, flows.VaultCaller], Any]) -> Any:
-    """Run an act of the agent that signed the request, again with the verdicts of remote policies."""
+    """Run an act of the agent that signed the request; if remote policies are needed, run it again with their
+    verdicts.
+    """
     config, now = call.world.config, call.world.now()
     public = urlsplit(call.uri)
     signed = read_request(
@@ -283,7 +287,7 @@ async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, 
 
 
 def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
-    """Return a secret. Raises NothingStored, SecretState if it is scheduled for deletion."""
+    """Return a secret. Raises NothingStored, and SecretState if the secret is scheduled for deletion."""
     secret = store.get(act.tx, MOUNT, name)
     if secret is None or secret.current_version == 0 or _is_purged(secret, act.now):
         raise NothingStored("Secrets Manager can't find the specified secret.")
@@ -343,7 +347,7 @@ def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 
 def _put(act: Act, name: str, value: Mapping[str, Any], token: str) -> Secret:
-    """Store a value as a new version, and its token; tokens of versions that are gone or old are deleted."""
+    """Store a value as a new version with its token, and delete the tokens of deleted and old versions."""
     secret, version = keyvalue.put_value(act, MOUNT, name, value)
     oldest = max(secret.oldest_version, version.version - MOST_TOKENS + 1)
     numbers = {key: aws.token_version(key) for key in secret.custom}
@@ -401,7 +405,7 @@ def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
 
 
 def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
-    """Return the number of the version that is asked for. Raises NothingStored, Invalid."""
+    """Return the number of the requested version. Raises NothingStored, Invalid."""
     by_stage = {aws.CURRENT: secret.current_version, aws.PREVIOUS: secret.current_version - 1}
     if body.VersionId is None:
         number = by_stage.get(body.VersionStage or aws.CURRENT, 0)
@@ -503,7 +507,7 @@ def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
 _DELETE_ALL = _Action(SecretAction.DELETE, "metadata", _delete)
-"""Deletion without recovery, which the Vault API has at `metadata/PATH`."""
+"""The deletion without recovery, which is the deletion of `metadata/PATH` in the Vault API."""
 _ACTIONS = {
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
     "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
@@ -522,7 +526,7 @@ _ACTIONS = {
 
 
 async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
-    """Return several values, each by an act of its own; a refusal of one is a member of `Errors`."""
+    """Return several values, each read in a separate act. A refused read becomes an item of `Errors`."""
     if body.SecretIdList is None or body.Filters is not None:
         raise Invalid("`SecretIdList` is required, and `Filters` are not supported")
     values: list[dict[str, Any]] = []
@@ -539,7 +543,9 @@ async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
 
 
 async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
-    """List the secrets whose names begin with the filter; decided as a list of its folder, and of each folder below."""
+    """List the secrets whose names begin with the filter. The decision is that for a list of their folder and
+    each folder below.
+    """
     folder = ""
     for one in body.Filters or ():
         if one.Key != "name":

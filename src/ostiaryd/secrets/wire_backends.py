@@ -1,7 +1,7 @@
-"""Reading from back ends, their configuration in the admin API, and synchronisation with the key-value store.
+"""Reading from back ends, their configuration in the admin API, and a cache of values in memory.
 
-The act of a request decides and records the read. Then the value comes from the back end, or from a bounded cache in
-memory; the cache is emptied when the secrets are sealed, and a replaced back end has none of its values.
+The act of a request decides and records the read. Afterwards the value is read from the back end, or from the bounded
+cache. The cache is emptied when the secrets are sealed. A back end that is replaced starts with an empty cache.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from ostiaryd.secrets.store.backends import StoredBackend
 T = TypeVar("T")
 MAX_CACHED, MAX_CACHED_BYTES = 1000, 4 << 20
 AT_ONCE = 16
-"""Requests to one back end at a time; the next ones wait."""
+"""Maximum number of concurrent requests to one back end; further requests wait."""
 WITHIN_S = 10.0
-"""Seconds for a request to a back end with its wait."""
+"""Time limit in seconds for a request to a back end, including the wait for its turn."""
 
 
 # --- values
@@ -63,7 +63,7 @@ class _Cached(NamedTuple):
 
 
 class BackendReader:
-    """The values that were read lately, and the requests under way; lives on the event loop."""
+    """The cached values of back ends, and a limit for concurrent requests to each. Used only on the event loop."""
 
     def __init__(self, _: World) -> None:
         self._values: OrderedDict[tuple[str, int, str], _Cached] = OrderedDict()
@@ -71,7 +71,7 @@ class BackendReader:
         self._rooms: dict[str, asyncio.Semaphore] = {}
 
     def find(self, stored: StoredBackend, path: str) -> BackendValue | None:
-        """Return a value that was read at most `cache_s` seconds ago."""
+        """Return the cached value of a path; None unless the value was read within `cache_s` seconds."""
         key = (stored.name, stored.updated_at, path)
         cached = self._values.get(key)
         if cached is not None and cached.ends_at <= asyncio.get_running_loop().time():
@@ -80,7 +80,7 @@ class BackendReader:
         return None if cached is None else cached.value
 
     def keep(self, stored: StoredBackend, path: str, value: BackendValue) -> None:
-        """Keep a value for `cache_s` seconds; the oldest values make room."""
+        """Cache a value for `cache_s` seconds; if the cache is full, the oldest values are removed."""
         if not stored.config.cache_s:
             return
         key, size = (stored.name, stored.updated_at, path), len(value.json)
@@ -91,12 +91,12 @@ class BackendReader:
             self._drop(next(iter(self._values)))
 
     def clear(self) -> None:
-        """Forget all values."""
+        """Remove all values from the cache."""
         self._values.clear()
         self._bytes = 0
 
     def forget_old(self) -> None:
-        """Forget values that are too old to be handed out."""
+        """Remove the values from the cache whose time is over."""
         now = asyncio.get_running_loop().time()
         for key in [key for key, cached in self._values.items() if cached.ends_at <= now]:
             self._drop(key)
@@ -106,7 +106,9 @@ class BackendReader:
             self._bytes -= cached.size
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer to a request, in turn with others at that back end. Raises BackendFailed."""
+        """Send a request when the back end has less than AT_ONCE of them, and return the answer. Raises
+        BackendFailed.
+        """
         room = self._rooms.setdefault(name, asyncio.Semaphore(AT_ONCE))
         try:
             async with asyncio.timeout(WITHIN_S), room:
@@ -116,12 +118,12 @@ class BackendReader:
 
 
 def forget_values(world: World) -> None:
-    """Forget all values of back ends, since the secrets are sealed."""
+    """Empty the cache of all back ends, because the secrets are sealed."""
     world.keep(BackendReader).clear()
 
 
 async def forget_sealed(world: World) -> None:
-    """Forget values that are old, and all of them when the secrets were sealed, also by another server."""
+    """Remove old values from the cache; remove all values if this or another server has sealed the secrets."""
     reader = world.keep(BackendReader)
     if flows.read_status(world.db.read()).is_sealed:
         reader.clear()
@@ -129,7 +131,7 @@ async def forget_sealed(world: World) -> None:
 
 
 async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -> Answer:
-    """Return the answer of a permitted request, which the back end gives. Raises Refused, which has an entry."""
+    """Return the answer of the back end to a permitted request. Raises Refused after a ledger entry is made."""
     if isinstance(upstream, ListBackend):
         names = await list_names(call, upstream)
         if not names:
@@ -147,7 +149,7 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
-    """Return the value of a permitted read. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
+    """Return the value for a permitted read. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
     world = call.world
     reader, stored = world.keep(BackendReader), backends.find_backend(world.db.read(), upstream.name)
     value = reader.find(stored, upstream.path)
@@ -163,7 +165,7 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
 
 
 async def list_names(call: Call, upstream: ListBackend) -> list[str]:
-    """Return the names of a permitted list. Raises BackendFailed, TokenRefused, Sealed."""
+    """Return the names for a permitted list. Raises BackendFailed, TokenRefused, Sealed."""
     world = call.world
     stored = backends.find_backend(world.db.read(), upstream.name)
     try:
@@ -176,7 +178,7 @@ async def list_names(call: Call, upstream: ListBackend) -> list[str]:
 
 
 async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
-    """Raise a refusal that came after the act of its request, once it has an entry."""
+    """Make a ledger entry for a request that failed after its act, and raise the refusal."""
 
     def refuse(act: Act) -> NoReturn:
         act.entry.object = path[:200]
@@ -187,7 +189,9 @@ async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
 
 
 def open_backend(world: World, stored: StoredBackend) -> Backend:
-    """Return the back end at an address that the configuration still names. Raises Forbidden, Sealed, Conflict."""
+    """Return the client of a back end whose address the configuration still names. Raises Forbidden, Sealed,
+    Conflict.
+    """
     config = stored.config
     check_address(config.address, permitted=world.config.secret_backends.split())
     credentials = backends.open_credentials(world.db.read(), stored, keys=world.keys)
@@ -209,9 +213,11 @@ def open_backend(world: World, stored: StoredBackend) -> Backend:
 
 
 class NewBackend(msgspec.Struct, forbid_unknown_fields=True):
-    """A back end. `credentials`: `token` of a Vault; `access_key_id` and `secret_access_key` of AWS.
+    """The configuration of a back end. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for
+    AWS.
 
-    `mount`: the mount at the Vault. `region`: that of AWS. `cache_s`: seconds for which a value is kept in memory.
+    `mount`: the mount at the Vault. `region`: the region of AWS. `cache_s`: seconds for which a value is cached in
+    memory.
     """
 
     name: str
@@ -223,7 +229,7 @@ class NewBackend(msgspec.Struct, forbid_unknown_fields=True):
     credentials: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        """Return the kind alone: the credentials are secret."""
+        """Return only the kind: the credentials are secret."""
         return f"NewBackend({self.kind})"
 
 

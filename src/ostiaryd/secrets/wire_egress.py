@@ -24,14 +24,14 @@ from ostiaryd.secrets.store.destinations import StoredDestination
 
 
 class NewDestination(Destination, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A destination with the path of its secret, and the member ("" for the only one)."""
+    """A destination with the path of its secret, and a member of the secret; empty for the only member."""
 
     secret: str
     member: str = ""
 
 
 class DestinationBody(TypedDict):
-    """A destination, and the place of its secret."""
+    """A destination with the path and the member of its secret."""
 
     name: str
     origin: str
@@ -45,7 +45,7 @@ class DestinationBody(TypedDict):
 
 
 class ProxyDestination(TypedDict):
-    """A destination as a proxy needs it."""
+    """A destination as an egress proxy receives it."""
 
     name: str
     origin: str
@@ -62,7 +62,7 @@ class ProxyDestinations(TypedDict):
 
 
 class UsedSecret(TypedDict):
-    """The secret for one request."""
+    """The value of a secret for one request."""
 
     secret: str
 
@@ -91,7 +91,7 @@ async def delete_destination(call: Call) -> Reply:
 
 
 async def list_for_proxy(call: Call) -> Reply:
-    """List the destinations for an egress proxy, without the places of secrets."""
+    """List the destinations for an egress proxy, without the paths of secrets."""
     stored = flows.list_destinations(call.world.db.read(), Page(destinations.MOST, ""))
     return reply({"destinations": [msgspec.to_builtins(one.destination) for one in stored]}, headers=[NO_STORE])
 

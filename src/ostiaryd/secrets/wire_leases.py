@@ -51,7 +51,9 @@ from ostiaryd.secrets.wire_backends import answer_from_backend
 log = logging.getLogger("ostiary")
 ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
 OVERLAP = 600 * SECOND
-"""Holdings that ended so long before the last search are looked at again: other servers commit later than they read."""
+"""Time before the last search from which ended holdings are searched again, because other servers may have
+committed meanwhile.
+"""
 TRIES = 8
 
 
@@ -59,7 +61,7 @@ TRIES = 8
 
 
 async def carry_out(call: Call, upstream: Upstream) -> Answer:
-    """Perform the act at another system that follows the act of a request. Raises Refused; then nothing is in force."""
+    """Perform the act at another system that follows the act of a request. Raises Refused; nothing is then in force."""
     world = call.world
     match upstream:
         case CreateAccount():
@@ -100,7 +102,7 @@ async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
 
 
 async def _follow(call: Call, action: str, flow: Any) -> Any:
-    """Run the act that follows an act of the same request."""
+    """Run the second act of a request, after the act at the other system."""
     return await act(call.world, action, flow, request=call.request_id, network=call.network)
 
 
@@ -156,7 +158,7 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
 
 
 async def _revoke_role(call: Call, role: str, *, is_forgotten: bool) -> None:
-    """End all leases of a role, in acts that are short enough for others to be done between them."""
+    """End all leases of a role in several short acts, so that other acts can run between them."""
     after: str | None = ""
     while after is not None:
         flow = partial(leases.revoke_leases_of, role=role, after=after, is_forgotten=is_forgotten)
@@ -164,7 +166,9 @@ async def _revoke_role(call: Call, role: str, *, is_forgotten: bool) -> None:
 
 
 async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
-    """Run work at a database that the configuration names now, again after a conflict with another transaction."""
+    """Run work at a database that the configuration names at present; repeat the work after a conflict with
+    another transaction.
+    """
     target = databases.find_target(world.db.read(), name, keys=world.keys)
     check_address(target.address, permitted=world.config.secret_databases.split())
     for left in reversed(range(tries)):
@@ -182,7 +186,8 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
 class Revokers(RunningTasks):
     """The running revocations, by database.
 
-    `since`: up to there ended holdings are known. `contended`: roles whose statements change rows that others change.
+    `since`: the time up to which ended holdings were searched. `contended`: roles whose statements conflicted with
+    other transactions.
     """
 
     def __init__(self, world: World) -> None:
@@ -219,7 +224,7 @@ async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
 
 
 async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
-    """Remove the accounts of leases, all in one transaction, or each in its own where that fails."""
+    """Remove the accounts of leases in one transaction; if that fails, in one transaction each."""
     claimed = await world.writer.submit(lambda tx: leases.claim_leases(tx, due))
     if not claimed:
         return
@@ -284,7 +289,7 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
 
 
 async def rotate_due(world: World) -> None:
-    """Rotate the passwords of static roles that are due; a failed rotation leaves the present password in force."""
+    """Change the passwords of static roles that are due. If a rotation fails, the present password stays in force."""
     now = world.now()
     for name in await world.db.scan(lambda reader: database_store.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):
         until = now + TAKEOVER_S * SECOND
@@ -330,7 +335,7 @@ async def _rotate_root(world: World, name: str) -> None:
 
 
 class LeaseBody(TypedDict):
-    """A lease. `attempts` counts failed revocations, of which `error` is the last."""
+    """A lease. `attempts`: number of failed revocations. `error`: the error of the last one."""
 
     lease_id: str
     agent: str
@@ -366,7 +371,7 @@ async def list_leases(call: Call) -> Reply:
 
 
 async def revoke_lease(call: Call) -> Reply:
-    """Revoke a lease: its account is removed at once, and again and again until that succeeds."""
+    """Revoke a lease: its account is removed now. If that fails, the server tries again until it succeeds."""
     body = call.json(LeaseToRevoke)
     await act_as(
         call,

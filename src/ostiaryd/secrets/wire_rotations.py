@@ -1,4 +1,4 @@
-"""Rotation of stored values: the loop that makes due calls, and rotations in the admin API.
+"""Rotation of stored values: the loop that sends due calls, and rotations in the admin API.
 
 Static roles of the database engine rotate in `wire_leases`, and are not listed here.
 """
@@ -45,7 +45,7 @@ class ServiceRefused(Unavailable):
 
 
 async def rotate_due(world: World) -> None:
-    """Make the calls that are due; a failed call leaves the value in force."""
+    """Send the calls that are due. If a call fails, the value stays in force."""
     now = world.now()
     if flows.read_status(world.db.read()).is_sealed:
         return
@@ -64,7 +64,7 @@ async def _try(world: World, path: str) -> None:
 
 
 async def _make_call(world: World, path: str) -> None:
-    """Make the call that a service is owed, and note its outcome. Raises Refused."""
+    """Send a due call to its service, and record the result. Raises Refused."""
     await act(world, "rotation.begin", partial(rotations.begin_call, path=path))
     owed = rotations.owed_call(world.db.read(), path, keys=world.keys)
     body, headers = render_call(owed.kind, owed.data, id=owed.id, now=world.now(), key=owed.key)
@@ -99,9 +99,9 @@ class RotationPath(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RotationBody(TypedDict):
-    """A rotation. Times in seconds: `next_at` is the time of the next call, `retire_at` the end of the present grace.
+    """A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace. Times in seconds.
 
-    `attempts` counts failed calls, of which `error` is the last.
+    `attempts`: number of failed calls. `error`: the error of the last one.
     """
 
     path: str
@@ -117,7 +117,7 @@ class RotationBody(TypedDict):
 
 
 class NewRotationBody(RotationBody):
-    """A rotation with its signing key, which is shown here only."""
+    """A rotation with its signing key. Only this answer contains the signing key."""
 
     signing_key: str
 
@@ -125,7 +125,7 @@ class NewRotationBody(RotationBody):
 async def put_rotation(call: Call) -> Reply:
     """Configure the rotation of a member of a secret: a schedule, and the service that accepts new values.
 
-    The signing key of the calls is shown here only (Standard Webhooks).
+    Only this answer contains the signing key of the calls (Standard Webhooks).
     """
     body, world = call.json(NewRotation), call.world
     config = RotationConfig(member=body.member, url=body.url, period=body.period, grace=body.grace)

@@ -25,13 +25,14 @@ from ostiaryd.secrets.wire_backends import BackendReader, forget_values, open_ba
 
 MAX_BYTES = 4 << 20
 WITHIN_S = 60.0
-"""Seconds for a synchronisation."""
+"""Time limit for a synchronisation, in seconds."""
 
 
 class SyncOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Paths to copy between: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`; a folder ends with a slash.
+    """A request to copy between two paths: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`. A folder ends with a
+    slash.
 
-    `dry_run`: only say which values would change.
+    `dry_run`: report the changes without making them.
     """
 
     source: str
@@ -54,11 +55,11 @@ class SyncBody(TypedDict):
 
 
 async def sync_secrets(call: Call) -> Reply:
-    """Copy values from a back end to the key-value store, or from there to a back end.
+    """Copy values from a back end to the key-value store, or from the key-value store to a back end.
 
-    A value that is equal stays as it is. From a back end, all changes are one act. To a back end, each value is written
-    alone; after a failure the rest is skipped. A Vault with versions refuses to replace a value that has changed since
-    the comparison; other stores replace it.
+    Equal values are not written. Changes of the key-value store are made in one act. Values are written to a back end
+    one by one; after a failure, the remaining ones are skipped. A Vault with versions refuses to replace a value that
+    has changed since the comparison; other stores replace the value.
     """
     order = call.json(SyncOrder)
     source, target = parse_place(order.source), parse_place(order.target)
@@ -133,7 +134,7 @@ async def _write(backend: Backend, path: str, value: Mapping[str, Any], *, is_dr
 
 
 async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, Any]]:
-    """Return all values of a back end, by their paths below. Raises BackendFailed, Conflict, NothingStored."""
+    """Return all values below a folder of a back end, by path. Raises BackendFailed, Conflict, NothingStored."""
     stored = backends.find_backend(world.db.read(), source.mount)
     reader, backend = world.keep(BackendReader), open_backend(world, stored)
     paths, folders = ([], [source.path]) if source.is_folder else ([source.path], [])

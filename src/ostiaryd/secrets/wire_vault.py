@@ -82,20 +82,20 @@ DEFAULT_WRAP_S = 300
 VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
 POLICY = "ostiary"
-"""The name in the lists of policies: the policies of this server decide."""
+"""The only name in lists of policies: the policies of this server decide."""
 MERGE_PATCH = "application/merge-patch+json"
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""An escaped null character in JSON, and no backslash that is escaped itself."""
+"""An escaped null character in JSON whose backslash is not escaped itself."""
 
 
 class VaultErrors(TypedDict):
-    """A refusal of the Vault API."""
+    """The error answer of the Vault API."""
 
     errors: list[str]
 
 
 class VaultEnvelope(TypedDict):
-    """An answer of the Vault API."""
+    """The answer of the Vault API."""
 
     request_id: str
     lease_id: str
@@ -130,9 +130,9 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
 
 
 def render(refusal: Refused) -> Reply:
-    """Render a refusal as Vault does: the status says its kind, `errors` the message and the next step.
+    """Return a refusal in the format of Vault: its kind as the status, and message and next step in `errors`.
 
-    Vault knows no proofs; a refused proof has the status of RFC 9449.
+    Vault has no proofs; a refused proof gets the status of RFC 9449.
     """
     status = next(status for kind, status in STATUS if isinstance(refusal, kind))
     messages = [] if type(refusal) is NothingStored and refusal.code == "nothing_stored" else [refusal.message]
@@ -241,7 +241,9 @@ async def _answer(call: Call, path: str) -> Reply:
 
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
-    """Run an operation of an authenticated caller as one act, again with the verdicts of remote policies."""
+    """Run an operation of an authenticated caller as one act; if remote policies are needed, run it again with
+    their verdicts.
+    """
     credentials, seconds = _credentials_of(call), _wrap_seconds(call)
 
     def flow(act: Act) -> Answer:
@@ -262,7 +264,7 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
 
 
 def _check_headers(call: Call) -> None:
-    """Refuse headers that would change the meaning of the request, and are not supported. Raises Invalid."""
+    """Check that the request has no unsupported header that would change its meaning. Raises Invalid."""
     if (call.header(b"x-vault-namespace") or "").strip("/"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
     if call.header(b"x-vault-wrap-ttl") and call.params["path"] in _UNWRAPPED:
@@ -270,7 +272,7 @@ def _check_headers(call: Call) -> None:
 
 
 def _wrap_seconds(call: Call) -> int | None:
-    """Return how long the answer of a request is wrapped; None without the header. Raises Invalid."""
+    """Return the requested lifetime of a wrapped answer in seconds; None without the header. Raises Invalid."""
     text = call.header(b"x-vault-wrap-ttl")
     if not text:
         return None
@@ -295,7 +297,9 @@ def _method_of(call: Call) -> VaultMethod:
 
 
 def _body_of(call: Call) -> dict[str, Any]:
-    """Return the members of the body, which is JSON whatever its content type says, as in Vault. Raises Malformed."""
+    """Return the members of the body. As in Vault, the body is JSON, independent of its content type. Raises
+    Malformed.
+    """
     if not call.body or call.method in ("GET", "HEAD", "LIST"):
         return {}
     if _NULL.search(call.body):
@@ -358,7 +362,7 @@ def _render(call: Call, answer: Answer) -> VaultEnvelope:
 
 
 def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, seconds: int) -> Answer:
-    """Return the wrapping token of an answer in place of the answer. Raises Invalid."""
+    """Wrap an answer, and return the answer with its wrapping token. Raises Invalid."""
     if answer.upstream is not None:
         raise Invalid("an answer that is made at another system cannot be wrapped", code="no_wrapping")
     path, config = call.params["path"], call.world.config
@@ -382,7 +386,7 @@ def _show_wrapping(wrapping: flows.Wrapping) -> Answer:
 
 
 def _wrap_body(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the body, which is wrapped for five minutes unless the header names another time."""
+    """Wrap the body of the request, for five minutes unless the header states another time."""
     answer = Answer(data=dict(request.body))
     return answer if _wrap_seconds(call) else _wrap(call, act, caller, answer, DEFAULT_WRAP_S)
 
@@ -390,7 +394,7 @@ def _wrap_body(call: Call, request: VaultRequest, act: Act, caller: flows.VaultC
 async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
     """Unwrap, look up or replace a wrapping token: the token of the request itself, or `token` in the body.
 
-    The wrapping token is the authentication. A token beside it is checked as well.
+    The wrapping token authenticates the request. Another token in the request is verified as well.
     """
     if request.method not in (VaultMethod.WRITE, VaultMethod.READ):
         raise UnsupportedOperation("unsupported operation")
@@ -524,7 +528,7 @@ _LOGINS = {"auth/jwt/login": _login_by_token, "auth/approle/login": _login_by_se
 
 
 def _show_health(call: Call) -> dict[str, object]:
-    """Return whether the server serves secrets."""
+    """Return whether the server can return secrets."""
     return {
         "initialized": True,
         "sealed": flows.read_status(call.world.db.read()).is_sealed,
@@ -540,7 +544,7 @@ def _show_health(call: Call) -> dict[str, object]:
 
 
 def _show_seal(call: Call) -> dict[str, object]:
-    """Return whether the secrets are sealed. One key unseals them."""
+    """Return the seal status in the format of Vault. One key unseals the secrets."""
     return {
         "type": "ostiary",
         "initialized": True,
@@ -558,7 +562,7 @@ def _show_seal(call: Call) -> dict[str, object]:
 
 
 def _show_init(call: Call) -> dict[str, object]:
-    """Return that the server is initialized: it makes its keys when it starts."""
+    """Return that the server is initialized: the server makes its keys at its start."""
     return {"initialized": True}
 
 
@@ -571,7 +575,9 @@ _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
 
 
 async def _unseal(call: Call, request: VaultRequest) -> Reply:
-    """Unseal the secrets by the unseal key, which is the authentication. The answer is that of `sys/seal-status`."""
+    """Unseal the secrets with the unseal key, which authenticates the request. Return the answer of
+    `sys/seal-status`.
+    """
     body = request.read_body(_UnsealKey)
     if flows.read_status(call.world.db.read()).is_sealed:
         unverified_key = decode_key(body.key, field="key")
@@ -586,7 +592,7 @@ async def _unseal(call: Call, request: VaultRequest) -> Reply:
 
 
 def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Seal the secrets for the unseal key that an administrator gave."""
+    """Seal the secrets for the unseal key that an administrator has set."""
     flows.authorize(act, caller, "sys", "seal", SecretAction.SEAL, "seal", config=call.world.config)
     flows.seal_secrets(act, None)
     return Answer(status=204)
@@ -599,7 +605,7 @@ def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
 
 
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the mount of a path: the Vault command line asks for the version of a key-value store."""
+    """Return the mount of a path: the Vault command line reads the version of a key-value store from it."""
     mount, _, rest = request.path.removeprefix("sys/internal/ui/mounts/").partition("/")
     is_known = mount in flows.MOUNTS
     if mount == BACKENDS:
@@ -643,7 +649,7 @@ _CAPABILITIES = {
 
 
 def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
-    """Return the capabilities of the caller at a path, by the decisions that its requests would get."""
+    """Return the capabilities of the caller at a path, from the decisions on possible requests."""
     allowed: list[str] = []
     for method, names in _CAPABILITIES.items():
         request = VaultRequest(method=method, path=path, body=_ANY_BODY, query={})
@@ -669,11 +675,11 @@ _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
     "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
 }
 _WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})
-"""Paths whose authentication is a wrapping token."""
+"""Paths that a wrapping token authenticates."""
 _UNWRAPPED = frozenset({*_LOGINS, *_WRAPPINGS, "sys/unseal", "sys/seal"})
-"""Paths whose answer is not wrapped."""
+"""Paths whose answer is never wrapped."""
 _WHILE_SEALED = frozenset({"auth/token/revoke-self", "sys/seal"})
-"""Paths that work while the secrets are sealed: they stop something."""
+"""Paths that work while the secrets are sealed, because they stop something."""
 _ANSWERS = {200: VaultEnvelope, 204: None}
 _ERRORS: tuple[Refused, ...] = (
     flows.Sealed("the secrets are sealed"),

@@ -1,1 +1,1 @@
-"""Existing stores of secrets: one module for each kind, which implements `Backend` of `model/backend.py`."""
+"""Existing stores of secrets: one module for each kind. Each module implements `Backend` of `model/backend.py`."""

@@ -34,7 +34,7 @@ _MISSING = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
 
 
 class AwsBackend:
-    """The secrets of an account in a region; a name is a path."""
+    """The secrets of an AWS account in a region. The name of a secret is its path."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class AwsBackend:
             raise BackendFailed("the answer of the back end has no `SecretString` and no `SecretBinary`") from None
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder: names of secrets up to the next slash. Raises BackendFailed."""
+        """Return the names in a folder: the next segment of each secret's name. Raises BackendFailed."""
         names: set[str] = set()
         body: dict[str, Any] = {"MaxResults": 100}
         if folder:
@@ -84,7 +84,7 @@ class AwsBackend:
         raise BackendFailed(f"the back end lists more than {MAX_NAMES} secrets")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value. Raises Conflict for a secret that appeared meanwhile, BackendFailed, Invalid."""
+        """Write a value. Raises Conflict if a new secret exists already, BackendFailed, Invalid."""
         body = {"ClientRequestToken": self._random(16).hex(), **aws.render_value(msgspec.json.encode(data))}
         if present is None:
             await self._ask("CreateSecret", {"Name": aws.check_name(path), **body})
@@ -122,7 +122,7 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
 
 
 def _members(text: str) -> dict[str, Any] | None:
-    """Return the members of a text that is a JSON object; None for any other text."""
+    """Return the members if a text is a JSON object; None for any other text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,6 @@
-"""The environment of the server: a secret NAME is the variable PREFIX_NAME, and its text is the member `value`."""
+"""The environment of the server as a back end: a secret NAME is the variable PREFIX_NAME, and the text of the
+variable is the member `value`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class EnvironmentBackend:
-    """The variables with a prefix, as they were when the server started."""
+    """The environment variables with a prefix, as they were when the server started."""
 
     def __init__(self, config: BackendConfig) -> None:
         variables = read_environment(config.address.removeprefix("env:"))
@@ -28,7 +30,7 @@ class EnvironmentBackend:
         return check_value({"value": self._variables[path]})
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the variables without the prefix. Raises BackendFailed."""
+        """Return the names of the secrets: variables without the prefix. Raises BackendFailed."""
         return [] if folder else check_names(list(self._variables), "")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:

@@ -1,7 +1,8 @@
-"""Folders: mounted secrets of Kubernetes, and single files.
+"""Folders as back ends: mounted secrets of Kubernetes, and single files.
 
-Of Kubernetes, a secret NAME is the folder NAME, and each file in it is a member. The kubelet replaces a secret by one
-change of the link `..data`, so all members are read below the folder to which the link led at the beginning.
+In a Kubernetes mount, a secret NAME is the folder NAME, and each file in the folder is a member. The kubelet replaces a
+secret by one change of the link `..data`. All members are therefore read below the folder to which the link leads at
+the start of the read.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ T = TypeVar("T")
 WITHIN_S = 5.0
 MAX_MEMBERS = 256
 SWAPS = 5
-"""Replacements of a secret during one read, after which the read fails."""
+"""Maximum number of replacements of a secret during one read; after more, the read fails."""
 DATA = "..data"
 _THREADS = ThreadPoolExecutor(8, "ostiary-folders")
-"""threads of their own: a disk that hangs keeps them, and the server needs its other ones"""
+"""separate threads for these reads: if a disk hangs, the other threads of the server stay free"""
 
 
 class _Folder:
-    """A folder of secrets, which this server only reads. `kept` is the data folder of the server itself."""
+    """A folder of secrets, which the server only reads. `kept`: the data folder of the server itself, which
+    must not be read.
+    """
 
     def __init__(self, config: BackendConfig, kept: Path) -> None:
         self._address, self._kept = Path(config.address), kept
@@ -41,7 +44,9 @@ class _Folder:
         raise Conflict("a folder of secrets is only read", hint="synchronise from it, or into a Vault")
 
     def root(self) -> Path:
-        """Return the folder without links. Raises BackendFailed if it is missing, or holds the server's own keys."""
+        """Return the folder with its links resolved. Raises BackendFailed if the folder is missing, or contains
+        the server's own keys.
+        """
         try:
             root, kept = self._address.resolve(strict=True), self._kept.resolve()
         except OSError as error:
@@ -108,7 +113,7 @@ class FilesBackend(_Folder):
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Return the result of work in a thread. Raises BackendFailed if the disk is too slow."""
+    """Return the result of work that runs in a separate thread. Raises BackendFailed if the disk is too slow."""
     try:
         async with asyncio.timeout(WITHIN_S):
             return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
@@ -117,13 +122,17 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _check_visible(path: str) -> None:
-    """Check that no name begins with a dot: `..data` is a second path of a mounted secret. Raises NothingStored."""
+    """Check that no name begins with a dot, because `..data` is a second path to a mounted secret. Raises
+    NothingStored.
+    """
     if any(name.startswith(".") for name in path.split("/")):
         raise NothingStored("no value is stored at this path")
 
 
 def _resolve(root: Path, path: str) -> Path:
-    """Return a path below a folder without links. Raises NothingStored, also for a link that leads elsewhere."""
+    """Return a path below a folder with its links resolved. Raises NothingStored, also for a link that leads
+    out of the folder.
+    """
     try:
         resolved = (root / path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError):

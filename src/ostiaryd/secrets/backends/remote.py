@@ -1,4 +1,6 @@
-"""Requests to the server of a back end, by the fetcher: bounded in time and size, and no redirect is followed."""
+"""Requests to the server of a back end by the SSRF-safe fetcher. Time and size are bounded, and redirects are
+not followed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ WITHIN_S = 5.0
 
 
 class Remote(NamedTuple):
-    """A server whose address the configuration names; so a private address is open as well."""
+    """A server whose address the configuration names; therefore its address may be private."""
 
     address: str
     ca_file: str = ""

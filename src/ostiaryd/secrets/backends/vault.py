@@ -47,14 +47,14 @@ class VaultBackend:
         return check_names(data.get("keys"), folder)
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value; in version 2 only over the version that was present. Raises Conflict, BackendFailed."""
+        """Write a value; in version 2, only if the present version is unchanged. Raises Conflict, BackendFailed."""
         body: dict[str, Any] = dict(data)
         if self._is_versioned:
             body = {"data": data, "options": {"cas": 0 if present is None else present.version}}
         await self._ask("POST", "data", path, body=msgspec.json.encode(body))
 
     async def _ask(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> dict[str, Any]:
-        """Return `data` of an answer. Raises NothingStored, Conflict, BackendFailed."""
+        """Send a request and return `data` of the answer. Raises NothingStored, Conflict, BackendFailed."""
         below = f"{self._mount}/{kind}/{path}" if self._is_versioned else f"{self._mount}/{path}"
         answer = await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
         match answer.status:

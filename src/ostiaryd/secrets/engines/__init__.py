@@ -1,1 +1,1 @@
-"""Secret engines: a module for each kind of secret. Its name is the type of the engine."""
+"""Secret engines: one module for each kind of secret. The name of the module is the type of the engine."""

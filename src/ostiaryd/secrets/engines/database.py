@@ -134,7 +134,7 @@ def _make_write_static(name: str, request: VaultRequest) -> _Made:
 
 
 def check_period(value: int | str) -> int:
-    """Return the time between two rotations in microseconds. Raises Invalid."""
+    """Return a valid time between two rotations, in microseconds. Raises Invalid."""
     period = parse_duration(value, field="rotation_period")
     if period < SHORTEST_ROTATION_S * SECOND:
         raise Invalid(f"`rotation_period` is at least {SHORTEST_ROTATION_S} seconds")
@@ -246,7 +246,7 @@ def _list(act: Act, kind: str) -> Answer:
 
 
 def _plain(action: SecretAction, operation: str, run: Callable[..., Answer]) -> Callable[[str, VaultRequest], _Made]:
-    """Return the maker of an operation that reads nothing but the name."""
+    """Return the function that makes an operation for which only the name in the path matters."""
     return lambda name, request: (action, operation, partial(run, name=name))
 
 

@@ -26,7 +26,7 @@ TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
 OPTIONS: dict[str, str] | None = {"version": "1"}
 LEASE_S = 2_764_800
-"""Seconds after which a reader should read again; no lease is kept."""
+"""Seconds after which a client should read the value again. The server stores no lease."""
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:

@@ -82,13 +82,13 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
 
 
 class _Prefix(NamedTuple):
-    """The leases of a mount, or of one role."""
+    """A prefix of lease ids: the leases of a mount, or of one role."""
 
     mount: str
     role: str
 
     def roles(self, act: Act) -> list[str]:
-        """Return the names of the roles, as leases have them."""
+        """Return the values of `role` in the leases with this prefix."""
         start = _MOUNTS[self.mount]
         if self.role:
             return [start + self.role]
@@ -97,7 +97,7 @@ class _Prefix(NamedTuple):
 
 
 _MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX}
-"""The mounts with leases, and the beginning of `role` in their leases."""
+"""The mounts with leases, each with the text with which `role` begins in its leases."""
 
 
 def _parse_prefix(prefix: str) -> _Prefix:

@@ -43,10 +43,10 @@ DESCRIPTION = "encryption with keys that stay in the server"
 OPTIONS: dict[str, str] | None = None
 MAX_BATCH = 250
 MAX_CURVE_BATCH = 25
-"""Items of a batch with a key on an elliptic curve of NIST; P-384 takes over a millisecond for each."""
+"""Maximum number of items in a batch with a key on a NIST curve: P-384 takes more than a millisecond for each item."""
 MAX_RANDOM = 1 << 15
 _RANDOM_SOURCES = ("platform", "seal", "all")
-"""Sources that Vault knows; here each is the random generator of the system."""
+"""Names of Vault's random sources; all of them are the random generator of the system."""
 DATA_KEY_BITS = (128, 256, 512)
 _UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived", "exportable", "allow_plaintext_backup")
 
@@ -62,7 +62,7 @@ class _Config(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """A use of a key: the members of one request, or of one item of a batch."""
+    """A use of a key: the members of a single request, or of an item of a batch."""
 
     plaintext: str | None = None
     ciphertext: str | None = None
@@ -92,7 +92,7 @@ class _Hash(msgspec.Struct):
 
 
 class OpenKey(NamedTuple):
-    """A key within an act, with the function that opens the material of a version."""
+    """A key inside an act, with the function that decrypts the material of a version."""
 
     key: TransitKey
     open: Callable[[int], bytes]
@@ -238,8 +238,8 @@ def _use(
     body: Mapping[str, Any],
     algorithm: str,
 ) -> Answer:
-    """Use a key for one item or for a batch, in the order of the items. A failed item has `error` and makes the status
-    of the batch 400.
+    """Use a key for one item or for a batch, in the order of the items. A failed item gets the member `error`,
+    and the status of the batch becomes 400.
     """
     key = flows.find_key(act, mount, name)
     opened: dict[int, bytes] = {}
@@ -384,7 +384,7 @@ _USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
     "hmac": _hmac,
 }
 _HASHING = frozenset({"sign", "verify", "hmac"})
-"""Uses whose path may end with a hash algorithm."""
+"""Operations whose path may end with the name of a hash algorithm."""
 
 
 # --- without a key

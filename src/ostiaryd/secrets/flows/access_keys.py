@@ -1,6 +1,7 @@
-"""Access keys: credentials of agents for the API of AWS Secrets Manager, bound to networks and to an end.
+"""Access keys: credentials of agents for the API of AWS Secrets Manager. A key is limited to networks, and expires.
 
-A key is a holding of its agent. Its secret key signs requests and is never sent, so it is stored sealed, not hashed.
+An access key is a holding of its agent. Its secret key verifies signatures and is never sent, so it is stored
+encrypted, not hashed.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ from ostiaryd.trust.model import DIGEST_BYTES, Spend
 
 KIND = "access_key"
 MOST = 2
-"""Access keys of an agent at a time: a new one is in use before the old one is revoked."""
+"""Maximum number of access keys of an agent, so that a new key can be in use before the old one is revoked."""
 LONGEST_S = 90 * 86_400
 MAX_NETWORKS = 16
 
 
 class NewAccessKey(NamedTuple):
-    """An access key with its secret key, which is shown once."""
+    """An access key with its secret key, which is shown only once."""
 
     key: AccessKey
     secret: str
 
     def __repr__(self) -> str:
-        """Return the id alone."""
+        """Return only the id: the secret key is secret."""
         return f"NewAccessKey({self.key.id})"
 
 
 def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, config: Config) -> NewAccessKey:
-    """Create an access key for an agent that may have bearer credentials at this server.
+    """Create an access key for an agent that may use bearer credentials at this server.
 
     Raises NotFound, Invalid, Conflict.
     """
@@ -85,12 +86,12 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
 
 
 def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
-    """Return the access keys of an agent (id or name). Raises NotFound."""
+    """Return the access keys of an agent, given by id or name. Raises NotFound."""
     return store.of_agent(reader, registry.find_agent(reader, agent).agent_id)
 
 
 def revoke_access_key(act: Act, agent: str, id: str) -> None:
-    """Revoke an access key of an agent (id or name). Raises NotFound, also for a key of another agent."""
+    """Revoke an access key of an agent, given by id or name. Raises NotFound, also for a key of another agent."""
     act.entry.object = id[:64]
     key = store.get(act.tx, id)
     if key is None or key.agent != registry.find_agent(act.tx, agent).agent_id:
@@ -103,10 +104,10 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
 def authenticate_signed(
     act: Act, request: SignedRequest, *, address: str, is_change: bool, config: Config
 ) -> VaultCaller:
-    """Return the agent that signed a request, and record it in the entry.
+    """Return the agent that signed a request, and record the agent in the ledger entry.
 
-    A request that changes something is accepted once. A request that reads may be repeated while its time is valid,
-    since two equal requests of one second have one signature.
+    A request that changes something is accepted once. A read may be repeated while its time is valid, because two equal
+    reads in one second have the same signature.
 
     Raises SignatureRefused, TokenRefused, Forbidden, NotFound.
     """

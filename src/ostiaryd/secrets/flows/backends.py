@@ -1,4 +1,4 @@
-"""Operations on back ends: the configuration, and the checks before and after a read."""
+"""Operations on back ends: their configuration, and the checks before and after a read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _decode_credentials = json_decoder(dict[str, str])
 
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
-    """Store a back end, or replace it. Raises Conflict, Sealed."""
+    """Store a back end, or replace its configuration. Raises Conflict, Sealed."""
     registry.note(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
     if store.get(act.tx, name) is None and len(store.get_all(act.tx)) >= MAX_BACKENDS:
         raise Conflict(f"there are {MAX_BACKENDS} back ends", hint="remove one")
@@ -54,9 +54,10 @@ def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) ->
 
 
 def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
-    """Check that a value may be handed out that was read meanwhile. Raises Sealed, TokenRefused, BackendFailed.
+    """Check that a value that was read from a back end may still be returned. Raises Sealed, TokenRefused,
+    BackendFailed.
 
-    `holding`: that of the caller, which a stop may have ended; None for an administrator.
+    `holding`: the holding of the caller, which may have ended during the read; None for an administrator.
     """
     check_open(reader)
     if holding is not None:

@@ -1,4 +1,6 @@
-"""Callers of the Vault API: an agent under a task, by a Vault token or by an access token; and its access."""
+"""Callers of the Vault API and their access. A caller is an agent under a task, and uses a Vault token or an
+access token.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,21 @@ from ostiaryd.tasks.model import Task, standing_id, standing_task
 from ostiaryd.trust import flows as trust
 
 FOLDER = "agents"
-"""`agents/NAME/` of each mount is the folder of the agent NAME."""
+"""First segment of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
 _READING = frozenset({SecretAction.READ, SecretAction.LIST})
-"""Actions of an agent that is narrowed to reading. A token of an account may write at its provider."""
+"""Actions that an agent may use while it is restricted to reads. A token of a connected account is not among
+them, since it may write at its provider.
+"""
 
 
 class TokenRefused(Forbidden):
-    """The token is missing, unknown, expired or revoked, or used from another address."""
+    """The token is missing, unknown, expired or revoked, or is used from another address."""
 
     code = "token_refused"
 
 
 class VaultCredentials(NamedTuple):
-    """The credentials of a request, all unchecked: a Vault token, or an access token with its proof."""
+    """The unverified credentials of a request: a Vault token, or an access token with its proof."""
 
     unverified_token: str | None
     request: trust.Request
@@ -49,7 +53,7 @@ class VaultCredentials(NamedTuple):
 
 
 class VaultCaller(NamedTuple):
-    """An agent that is proved, active and under a live task. `details` are the bounds of its access token."""
+    """An authenticated, active agent under a live task. `details`: the bounds of its access token."""
 
     agent: Agent
     task: Task
@@ -62,13 +66,13 @@ class VaultCaller(NamedTuple):
 
 
 def token_digest(keys: Keyring, unverified_token: str) -> bytes:
-    """Return the keyed hash by which a Vault token is stored."""
+    """Return the keyed hash under which a Vault token is stored."""
     return hmac.digest(keys.derive("vault token"), unverified_token.encode(), "sha256")
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
-    """Return the caller of a request, and record the caller in the entry. Raises TokenRefused, AccessRefused,
-    Forbidden, NotFound.
+    """Return the caller of a request, and record the caller in the ledger entry. Raises TokenRefused,
+    AccessRefused, Forbidden, NotFound.
     """
     unverified_token = credentials.unverified_token
     if unverified_token is None:
@@ -113,9 +117,9 @@ def _authenticate_access(act: Act, request: trust.Request, *, config: Config) ->
 
 
 def verify_claims(act: Act, request: trust.Request, *, config: Config) -> AccessClaims:
-    """Return the claims of an access token of an agent for this server's API, with its proof used up.
+    """Verify an access token of an agent for this server's API, and use up its proof; return the claims.
 
-    Raises AccessRefused, InvalidProof, NonceNeeded, TokenRefused for a token of another caller than an agent.
+    Raises AccessRefused, InvalidProof, NonceNeeded, and TokenRefused if the token does not belong to an agent.
     """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
@@ -128,7 +132,7 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
 
 
 def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
-    """Return an agent that may act now, and its task with the chain. Raises NotFound, Forbidden."""
+    """Return an agent that may act now, and its task with the delegation chain. Raises NotFound, Forbidden."""
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_id(agent.agent_id)
     if not task_id or task_id == standing:
@@ -156,10 +160,11 @@ def authorize(
     config: Config,
     token_scopes: frozenset[str] | None = None,
 ) -> None:
-    """Check that a caller may act on a path: restrictions, then the bounds of task and token, then the policies.
+    """Check that a caller may act on a path: first restrictions, then the bounds of task and token, then the policies.
 
-    `request` describes the request into which the secret is put: bounds see it as arguments, policies in the context.
-    `token_scopes` are those of the access token that the operation issues. Raises Forbidden, RemotePoliciesNeeded.
+    `request`: the request into which the secret is put; bounds see the request as arguments, policies see it in the
+    context. `token_scopes`: scopes of the access token that the operation issues. Raises Forbidden,
+    RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
     arguments: dict[str, object] = {f"request_{name}": value for name, value in request.items()}
@@ -193,8 +198,8 @@ def authorize(
 
 
 def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
-    """Check that a caller may carry out an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the
-    refusals of `find_scopes` of the operation.
+    """Check that a caller may run an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the
+    refusals of the operation's `find_scopes`.
     """
     scopes = None if operation.find_scopes is None else operation.find_scopes(act)
     authorize(
@@ -210,8 +215,8 @@ def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Op
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
-    """Check the restrictions of all agents through which the request comes. A throttled agent gets no secret, since its
-    calls are counted at guards. Raises Forbidden.
+    """Check the restrictions of every agent in the delegation chain. A throttled agent gets no secret, because
+    only guards count calls. Raises Forbidden.
     """
     for agent in dict.fromkeys((caller.agent.agent_id, *caller.task.restricted)):
         for one in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
@@ -223,7 +228,7 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
 
 
 def _folder_owner(reader: Reader, path: str) -> str:
-    """Return the id of the agent in whose folder a path is; empty elsewhere."""
+    """Return the id of the agent to whose folder a path belongs; empty text for any other path."""
     parts = path.split("/", 2)
     if len(parts) < 3 or parts[0] != FOLDER:
         return ""
@@ -234,12 +239,12 @@ def _folder_owner(reader: Reader, path: str) -> str:
 def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
-    """Return whether a caller may act on a path; the answer `deny` is no refusal of the act."""
+    """Return whether a caller may act on a path. A verdict `deny` does not count as a refusal of the act."""
     return _is_granted(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
-    """Return whether a caller may carry out an operation; the answer `deny` is no refusal of the act."""
+    """Return whether a caller may run an operation. A verdict `deny` does not count as a refusal of the act."""
     return _is_granted(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 

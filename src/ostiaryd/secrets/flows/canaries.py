@@ -1,4 +1,4 @@
-"""Canary secrets: values that no honest agent reads. The act that reads one quarantines its agent."""
+"""Canary secrets: secrets that no honest agent reads. The act that reads a canary quarantines the agent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ostiaryd.registry.model import ADMIN, State, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent of the entry at the end of the act, and mark the entry for the detectors, which raise a
-    finding. The rest of the act answers as for any other secret.
+    """Quarantine the agent of the ledger entry at the end of the act, and mark the entry, so that the detectors raise a
+    finding. The answer is the same as for any other secret.
 
-    The last way to administer the server stays: an agent with the administrator scope is not quarantined while no
-    person has a key.
+    An agent with the administrator scope is not quarantined while no person has a key, because the
+    server must stay under control.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
     registry.note(act, object=act.entry.object or "", canary=True)

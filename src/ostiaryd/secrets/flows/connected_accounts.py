@@ -41,7 +41,9 @@ from ostiaryd.secrets.store import leases as lease_store
 ENDED_AT_ONCE = 1000
 MAX_SHOWN_AGENTS = 20
 ROLE_PREFIX = f"{MOUNT}/"
-"""The column `role` of a lease of a token is this prefix and the provider; the role of a database has no slash."""
+"""Beginning of the column `role` in the lease of a token; the provider follows. The role of a database lease
+has no slash.
+"""
 
 
 # --- providers
@@ -69,7 +71,9 @@ def change_provider(
     scopes: tuple[str, ...] | None = None,
     roles: tuple[str, ...] | None = None,
 ) -> AccountProvider:
-    """Change settings of a provider; accounts keep at most the scopes that stay. Raises NotFound, Invalid, Sealed."""
+    """Change settings of a provider. A connected account keeps only the scopes that the provider still has.
+    Raises NotFound, Invalid, Sealed.
+    """
     provider = find_provider(act.tx, name)
     changed = replace(
         provider,
@@ -87,8 +91,8 @@ def change_provider(
 
 
 def remove_provider(act: Act, name: str) -> None:
-    """Remove a provider: its accounts end, and the provider is deleted once their tokens are revoked. Raises
-    NotFound.
+    """Remove a provider: end its connected accounts, and delete the provider after their tokens are revoked.
+    Raises NotFound.
     """
     provider = find_provider(act.tx, name)
     _note_provider(act, provider)
@@ -97,7 +101,7 @@ def remove_provider(act: Act, name: str) -> None:
 
 
 def end_removed(act: Act, provider: AccountProvider) -> None:
-    """End accounts of a removed provider; delete the provider if it has none."""
+    """End the connected accounts of a removed provider, or delete the provider if it has none."""
     _note_provider(act, provider)
     accounts = store.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
     for account in accounts:
@@ -116,7 +120,7 @@ def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:
-    """Return a provider that is not being removed. Raises NotFound."""
+    """Return a provider that is not under removal. Raises NotFound."""
     provider = store.provider(reader, name)
     if provider is None or provider.removed_at is not None:
         raise NotFound(f"there is no account provider {name[:64]!a}", hint="ostiary account-provider list")
@@ -124,17 +128,17 @@ def find_provider(reader: Reader, name: str) -> AccountProvider:
 
 
 def get_provider(reader: Reader, name: str) -> AccountProvider | None:
-    """Return a provider, also during its removal; None if there is none."""
+    """Return a provider, also while it is under removal; None if there is none."""
     return store.provider(reader, name)
 
 
 def list_providers(reader: Reader) -> list[AccountProvider]:
-    """Return the providers by name."""
+    """Return the providers in the order of their names."""
     return [provider for provider in store.providers(reader) if provider.removed_at is None]
 
 
 def list_removed(reader: Reader) -> list[AccountProvider]:
-    """Return the providers that are being removed."""
+    """Return the providers under removal."""
     return store.providers(reader, is_removed=True)
 
 
@@ -151,7 +155,7 @@ def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyri
 
 
 def _check_same(present: AccountProvider | None, provider: AccountProvider) -> None:
-    """Check that a provider was not removed and added again under its name. Raises Conflict."""
+    """Check that the provider is not another one, added under the same name after a removal. Raises Conflict."""
     if present is None or present.added_at != provider.added_at:
         raise Conflict("the provider was removed meanwhile", hint="begin again")
 
@@ -167,12 +171,12 @@ def _secret_place(name: str) -> Place:
 
 
 def refresh_place(account_id: str) -> Place:
-    """Return the place of the refresh token of an account."""
+    """Return the place of an account's refresh token, to which its encryption is bound."""
     return MOUNT, f"refresh/{account_id}", 1
 
 
 def shared_place(account_id: str) -> Place:
-    """Return the place of the access token that agents share."""
+    """Return the place of an account's shared access token, to which its encryption is bound."""
     return MOUNT, f"shared/{account_id}", 1
 
 
@@ -192,7 +196,7 @@ def _note_provider(act: Act, provider: AccountProvider) -> None:
 
 
 def check_may_connect(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person may connect an account, and use one. Raises AccountRefused."""
+    """Check that a person may connect an account at a provider, and use the account. Raises AccountRefused."""
     if not may_connect(reader, provider, person):
         raise AccountRefused(
             f"accounts at {provider.label} are for people with another role",
@@ -207,7 +211,7 @@ def may_connect(reader: Reader, provider: AccountProvider, person: str) -> bool:
 
 
 def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -> AccountProvider:
-    """Record that a person consents to the connection of an account with these scopes, and goes to the provider.
+    """Record that a person starts to connect an account with these scopes, and is redirected to the provider.
 
     Raises NotFound, AccountRefused, Invalid, Conflict, Sealed.
     """
@@ -223,7 +227,7 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
 
 
 def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person has no connection at a provider that is in force or ending. Raises Conflict, Sealed."""
+    """Check that a person has no active or ending connection at a provider. Raises Conflict, Sealed."""
     check_open(reader)
     present = store.find(reader, person, provider.name)
     if present is not None and present.state is AccountState.ACTIVE:
@@ -235,7 +239,7 @@ def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
 def connect_account(
     act: Act, provider: AccountProvider, person: str, answer: TokenAnswer, *, requested: frozenset[str]
 ) -> ConnectedAccount:
-    """Connect an account of a person at the provider of the attempt, in the place of a broken connection.
+    """Connect an account of a person at the provider of the attempt; replace a broken connection.
 
     Raises NotFound, AccountRefused, Conflict, Sealed.
     """
@@ -278,10 +282,10 @@ def connect_account(
 
 
 def end_account(act: Act, account_id: str, *, person: str | None = None, is_forgotten: bool = False) -> None:
-    """End a connection: its access tokens end now, and its refresh token is revoked at the provider.
+    """End a connection: its access tokens end now, and the refresh token is then revoked at the provider.
 
-    `person`: only if it is theirs. `is_forgotten` deletes the account although the provider has not revoked its token.
-    Raises NotFound.
+    `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account although the
+    provider has not revoked its token. Raises NotFound.
     """
     act.entry.object = account_id[:200]
     account = store.get(act.tx, account_id)
@@ -303,7 +307,7 @@ def end_own_account(act: Act, name: str, person: str) -> None:
 
 
 def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
-    """End the connections of persons who have left."""
+    """End the connections of persons who left."""
     for account in accounts:
         _end(act, account, why="the person left")
     registry.note(act, object="connected accounts", accounts=[account.account_id for account in accounts[:100]])
@@ -328,7 +332,9 @@ def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
 
 
 def break_all_accounts(act: Act) -> int:
-    """Break every connection; return how many. After a loss of history, each may have ended in the lost part."""
+    """Mark every connection as broken after a loss of history, since the lost part may have ended connections;
+    return the number.
+    """
     count, page = 0, Page(ENDED_AT_ONCE, "")
     while accounts := store.page(act.tx, page):
         for account in accounts:
@@ -341,7 +347,7 @@ def break_all_accounts(act: Act) -> int:
 
 
 def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
-    """Return a page of the connected accounts, of one person if given."""
+    """Return a page of all connected accounts, or of those of a person."""
     return store.page(reader, page, person=person)
 
 
@@ -357,7 +363,7 @@ def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
 
 
 def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
-    """Record an account and its person in the entry of an act."""
+    """Record an account and its person in a ledger entry."""
     act.entry.person = act.entry.person or account.person
     registry.note(act, object=account.account_id, provider=account.provider, **more)
 
@@ -366,18 +372,18 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
-    """Return accounts of persons who have left since a time."""
+    """Return connected accounts of persons who left after a time."""
     return store.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
 
 
 def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts whose refresh token is to be revoked now."""
+    """Return accounts whose refresh token must be revoked now."""
     return store.due(reader, now=now, limit=limit)
 
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
-    """Return the refresh token of an account that is ending, claimed for a while; None if another process has it.
-    Raises Sealed, Conflict.
+    """Claim the revocation of an account's refresh token, and return the token; None if another process has
+    claimed it. Raises Sealed, Conflict.
     """
     if not store.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None
@@ -386,19 +392,19 @@ def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
 
 
 def delete_account(act: Act, account: ConnectedAccount, *, is_revoked: bool) -> None:
-    """Delete an account whose refresh token was revoked, or whose provider revokes none."""
+    """Delete an account whose refresh token is revoked, or whose provider cannot revoke tokens."""
     note_account(act, account, revoked=is_revoked)
     if store.get(act.tx, account.account_id) is not None:
         store.delete(act.tx, account.account_id)
 
 
 def postpone_end(tx: Tx, account: ConnectedAccount, why: str) -> None:
-    """Plan another attempt of a revocation that failed."""
+    """Schedule the next attempt of a failed revocation."""
     attempts = account.attempts + 1
     due_at = next_try(attempts, now=tx.now)
     store.postpone(tx, account.account_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
 
 
 def tell_stuck(act: Act, account: ConnectedAccount, why: str) -> None:
-    """Record that the refresh token of an account could not be revoked."""
+    """Record in a ledger entry that the refresh token of an account could not be revoked."""
     note_account(act, account, why=why[:MAX_ERROR])

@@ -1,8 +1,8 @@
 """Destinations of secrets, and the use of a secret by an egress proxy.
 
-An egress proxy is the guard of the resource `http://localhost/egress/AGENT`, and uses secrets for that agent alone.
-The proxy shows the id of a live token that the agent got for that resource. So a secret goes to a proxy only while the
-agent and its task live, and the agent itself, which has another key, cannot ask for it.
+An egress proxy is the guard of the resource `http://localhost/egress/AGENT`, and may use secrets only for that agent.
+With each request, the proxy sends the id of a live token that the agent got for that resource. Therefore a proxy gets a
+secret only while the agent and its task are live. The agent itself has another key, and cannot request the secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ostiaryd.secrets.store.destinations import StoredDestination
 
 MOST = 1000
 PROXY_URI = "http://localhost/egress/"
-"""Prefix of the identifier of an egress proxy; the name of its agent follows."""
+"""Beginning of the URI of an egress proxy; the name of its agent follows."""
 MAX_MEMBER = 128
 
 
@@ -81,10 +81,11 @@ def delete_destination(act: Act, name: str) -> None:
 
 
 def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> str:
-    """Return the secret of a destination to an egress proxy (the id of its resource), for one request of an agent.
+    """Return the secret of a destination to an egress proxy for one request of an agent. `proxy`: the id of the proxy's
+    resource.
 
-    The entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored, Sealed,
-    Invalid, RemotePoliciesNeeded.
+    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
+    Sealed, Invalid, RemotePoliciesNeeded.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry
@@ -130,7 +131,7 @@ def _host(destination: Destination) -> str:
 
 
 def _member(data: dict[str, object], member: str) -> object:
-    """Return a member of a secret, "" the only one. Raises Invalid."""
+    """Return a member of a secret; for an empty name, its only member. Raises Invalid."""
     if not member and len(data) != 1:
         raise Invalid("the secret has several members", hint="name one in the destination", code="unusable_secret")
     return data.get(member or next(iter(data)))

@@ -1,7 +1,7 @@
 """The contract of a secret engine, and the mounts.
 
-An engine is a module of the folder `engines/`, whose name is the type of the engine. `find_operation` reads a request;
-the operation runs in an act once task and policies permit its action.
+An engine is a module in the folder `engines/`. `find_operation` parses a request and returns the operation. The
+operation runs in an act after task and policies have permitted its action.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PACKAGE = "ostiaryd.secrets.engines"
 
 
 class Operation(NamedTuple):
-    """An operation on a secret: the path and the action that policies see, the operation in detail, and the flow.
+    """An operation on a secret: the path and the action that policies see, a detailed name, and the flow.
 
-    `find_scopes` returns the scopes of the access token that the operation issues, which policies see too.
+    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes too.
     """
 
     action: SecretAction
@@ -31,12 +31,12 @@ class Operation(NamedTuple):
 
 
 class SecretEngine(Protocol):
-    """A module that serves the requests below a mount."""
+    """A module that handles the requests below a mount."""
 
     TYPE: str
     DESCRIPTION: str
     OPTIONS: dict[str, str] | None
-    """`options` of the mount in the Vault API"""
+    """the member `options` of the mount in the Vault API"""
 
     def find_operation(self, mount: str, request: VaultRequest) -> Operation:
         """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
@@ -50,7 +50,7 @@ MOUNTS = {
     "secret": "kv_v2",
     "transit": "transit",
 }
-"""The mounts and their engines. Mounts are fixed, so a path means one thing on every server."""
+"""The mounts and their engines. Mounts cannot be changed, so a path has the same meaning on every server."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Operations on stored values: put, read, list, delete, restore, destroy, and their metadata."""
+"""Operations on stored values and their metadata: put, read, list, delete, restore, destroy."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import keyvalue as store
 
 READ_EVERY = 60 * SECOND
-"""Reads of the same reader within this time are one in `read_at`, so that a secret in constant use costs no write."""
+"""Minimum time between two updates of `read_at` for the same reader, so that a secret in constant use causes
+few writes.
+"""
 PATHS_AT_ONCE = 200
 MAX_KEYS = 10_000
 _AFTER = b"\x01"
-"""Follows a path directly in the order of the bytes, since no path contains a control character."""
+"""Suffix that sorts directly after a path and before every longer path: no path contains a control character."""
 
 
 def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None = None) -> tuple[Secret, Version]:
-    """Store a value as a new version, and forget the versions beyond the limit.
+    """Store a value as a new version, and delete the oldest versions beyond the limit.
 
     Raises Invalid (`cas_required`, `cas_mismatch`, `too_large`).
     """
@@ -64,7 +66,7 @@ def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
-    """Return a secret and a version of it; 0 is the current one. Raises NothingStored."""
+    """Return a secret and one of its versions; 0 is the current version. Raises NothingStored."""
     secret = store.get(reader, mount, path)
     version = None
     if secret is not None:
@@ -83,9 +85,9 @@ def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
 
 
 def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, a version, and its value as JSON, for an agent; a canary quarantines the agent.
+    """Return a secret, a version, and the value as JSON, for an agent. If the secret is a canary, quarantine the agent.
 
-    There is no value if the version is deleted or destroyed. Raises NothingStored, Conflict.
+    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
     """
     secret, version, value = examine_value(act, mount, path, number)
     if secret.is_canary:
@@ -94,8 +96,8 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return the same as `read_value`, for an administrator or for this server: a canary has no effect. Raises
-    NothingStored, Conflict.
+    """Return a secret, a version, and the value as JSON, for an administrator or for this server; a canary has
+    no effect. Raises NothingStored, Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)
     secret, version = find_version(act.tx, mount, path, number)
@@ -109,9 +111,9 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
 
 
 def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
-    """Return the names in a folder, which ends with a slash or is empty; the names of folders end with a slash.
+    """Return the names in a folder. `folder` ends with a slash or is empty; names of folders end with a slash.
 
-    Raises NothingStored for an empty folder, Conflict for more than `MAX_KEYS` names.
+    Raises NothingStored for an empty folder, and Conflict for more than `MAX_KEYS` names.
     """
     prefix = folder.encode()
     first, end = prefix, prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
@@ -131,7 +133,7 @@ def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
 
 
 def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | None = None) -> None:
-    """Delete versions, or the current one, so that they can be restored; unknown ones are no error."""
+    """Delete versions, or the current version, so that they can be restored. Unknown versions are ignored."""
     secret = store.get(act.tx, mount, path)
     if numbers is None:
         numbers = [] if secret is None else [secret.current_version]
@@ -143,39 +145,39 @@ def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | 
 
 
 def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Restore deleted versions; unknown ones are no error."""
+    """Restore deleted versions. Unknown versions are ignored."""
     for number in numbers:
         store.set_deleted(act.tx, mount, path, number, None)
     _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
 
 
 def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Delete the values of versions for good; unknown ones are no error."""
+    """Delete the values of versions permanently. Unknown versions are ignored."""
     for number in numbers:
         store.destroy(act.tx, mount, path, number)
     _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
 
 
 def delete_secret(act: Act, mount: str, path: str) -> None:
-    """Delete a secret with all its versions and metadata; an unknown one is no error."""
+    """Delete a secret with all its versions and metadata. An unknown secret is ignored."""
     registry.note(act, object=f"{mount}/{path}")
     store.delete(act.tx, mount, path)
 
 
 def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
-    """Replace the metadata of a secret; a lower number of versions counts at the next write."""
+    """Replace the metadata of a secret. A lower number of versions takes effect at the next write."""
     registry.note(act, object=f"{mount}/{path}")
     store.put(act.tx, mount, path, replace(changed, updated_at=act.now))
 
 
 def set_config(act: Act, mount: str, config: MountConfig) -> None:
-    """Replace the defaults of the secrets of a mount."""
+    """Replace the default settings for the secrets of a mount."""
     registry.note(act, object=f"{mount}/")
     store.set_config(act.tx, mount, config)
 
 
 def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Collection[int]) -> None:
-    """Note the versions that changed, in the secret and in the entry."""
+    """Record in the secret and in the ledger entry that versions changed."""
     if secret is not None:
         store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
     registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))

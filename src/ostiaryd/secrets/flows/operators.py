@@ -1,4 +1,6 @@
-"""Operations of administrators on stored values, by the path that policies and entries show: `secret/app/db`."""
+"""Operations of administrators on stored values. A path includes its mount, as in policies and entries:
+`secret/app/db`.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,19 @@ from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path,
 from ostiaryd.secrets.store import keyvalue as store
 
 ONE_VERSION = "kv"
-"""The mount that keeps one version of a value."""
+"""The mount that stores only one version of a value."""
 KEY_VALUE_MOUNTS = (ONE_VERSION, "secret")
 
 
 class StoredSecret(NamedTuple):
-    """A secret, one of its versions, and the value of that version as JSON; None: the version is deleted."""
+    """A secret, one of its versions, and the value of that version as JSON; None if the version is deleted."""
 
     secret: Secret
     version: Version
     value: bytes | None
 
     def __repr__(self) -> str:
-        """Return the number of the version alone: the value is secret."""
+        """Return only the number of the version: the value is secret."""
         return f"StoredSecret({self.version.version})"
 
 
@@ -55,7 +57,7 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
 
 
 def list_names(reader: Reader, folder: str) -> list[str]:
-    """Return the names in a folder; those of folders end with a slash. Raises NothingStored, Malformed, Sealed."""
+    """Return the names in a folder; names of folders end with a slash. Raises NothingStored, Malformed, Sealed."""
     check_open(reader)
     mount, rest = split_path(check_path(folder if folder.endswith("/") else f"{folder}/"))
     _check_mount(mount)
@@ -63,10 +65,10 @@ def list_names(reader: Reader, folder: str) -> list[str]:
 
 
 def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
-    """Mark a secret as a canary, or as an ordinary secret again.
+    """Mark a secret as a canary, or as an ordinary secret.
 
-    A secret that was read is in use: marked, it would stop its honest readers. Raises NothingStored, Conflict
-    (`secret_in_use`), Invalid, Malformed.
+    A secret that was read cannot become a canary, because its honest readers would be quarantined. Raises
+    NothingStored, Conflict (`secret_in_use`), Invalid, Malformed.
     """
     act.entry.object = path
     registry.note(act, object=path, marked=is_canary)
@@ -79,13 +81,13 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
 
 
 def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUse]:
-    """Return a page of secrets with their last uses. Raises Invalid."""
+    """Return a page of secrets with their last reads and rotations. Raises Invalid."""
     _check_mount(where.mount)
     return store.uses(reader, where, after=page.after, limit=page.limit)
 
 
 def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
-    """Return the last uses of the key-value secrets among these paths, which begin with their mounts."""
+    """Return the last reads and rotations of the key-value secrets among these paths. A path begins with its mount."""
     uses: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
@@ -107,7 +109,7 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
-    """Delete the current version, so that it can be restored, or the secret with all versions. Raises NothingStored,
+    """Delete the current version, which can be restored, or the secret with all versions. Raises NothingStored,
     Sealed.
     """
     act.entry.object = path
@@ -122,7 +124,7 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
 
 
 def _find_place(path: str) -> PathParts:
-    """Return the mount and the path below. Raises Malformed, Invalid."""
+    """Return the mount, and the path below the mount. Raises Malformed, Invalid."""
     place = split_path(check_path(path))
     _check_mount(place.head)
     if not place.rest or place.rest.endswith("/"):

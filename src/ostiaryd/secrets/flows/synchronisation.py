@@ -1,4 +1,4 @@
-"""Synchronisation of stored values with a back end: the comparison, and the changes in one act."""
+"""Synchronisation of stored values with a back end: the comparison of values, and all changes in one act."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
 from ostiaryd.secrets.store import keyvalue as store
 
 MAX_SECRETS = 500
-"""Secrets of one synchronisation."""
+"""Maximum number of secrets in one synchronisation."""
 NAMED = 100
-"""Changes that an entry names."""
+"""Maximum number of changes whose paths a ledger entry names."""
 
 
 class Change(StrEnum):
@@ -43,7 +43,9 @@ class PathChange(NamedTuple):
 
 
 class SyncPlace(NamedTuple):
-    """A secret, or a folder with all below it: a key-value mount or the name of a back end, and the path there."""
+    """A secret, or a folder with everything below: the key-value mount or the name of a back end, and the path
+    there.
+    """
 
     mount: str
     path: str
@@ -51,16 +53,16 @@ class SyncPlace(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
-        """Return whether the path is that of a folder."""
+        """Return whether the place is a folder."""
         return not self.path or self.path.endswith("/")
 
     def full(self, below: str = "") -> str:
-        """Return the path with its mount, as policies and entries show it."""
+        """Return the path with its mount, in the form that policies and entries show."""
         return f"{f'{MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
 
 
 def parse_place(path: str) -> SyncPlace:
-    """Return the place that a path names, such as `secret/app/` and `backend/NAME/app/`. Raises Malformed, Invalid."""
+    """Return the place that a path such as `secret/app/` or `backend/NAME/app/` names. Raises Malformed, Invalid."""
     mount, rest = split_path(check_path(path))
     if mount == MOUNT:
         name, below = split_path(rest)
@@ -73,7 +75,9 @@ def parse_place(path: str) -> SyncPlace:
 def write_values(
     act: Act, target: SyncPlace, values: Mapping[str, Mapping[str, Any]], *, is_dry: bool
 ) -> list[PathChange]:
-    """Store values, by their paths below the target, that differ from the present ones. Raises Invalid, Sealed."""
+    """Store the values that differ from the present ones; `values` are by path below the target. Raises
+    Invalid, Sealed.
+    """
     check_open(act.tx)
     changes = []
     for below, value in sorted(values.items()):
@@ -89,7 +93,7 @@ def write_values(
 
 
 def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
-    """Return the present values at a place, by their paths below it. Raises NothingStored, Conflict, Sealed."""
+    """Return the present values at a place, by path below the place. Raises NothingStored, Conflict, Sealed."""
     check_open(act.tx)
     paths = list(_list_paths(act, source))
     start = len(source.path)
@@ -102,7 +106,7 @@ def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
 def note_changes(
     act: Act, source: SyncPlace, target: SyncPlace, changes: Iterable[PathChange], *, is_dry: bool
 ) -> None:
-    """Record a synchronisation in its entry: how many changes of each kind, and the paths of the first ones."""
+    """Record a synchronisation in its ledger entry: the number of changes of each kind, and the first paths."""
     changed = [one for one in changes if one.change is not Change.SAME]
     counts = {change.value: sum(one.change is change for one in changed) for change in Change}
     act.entry.object = target.full()
@@ -115,7 +119,7 @@ def note_changes(
 
 
 def compare(present: bytes | None, new: bytes) -> Change:
-    """Return the change from a present value to a new one, both as canonical JSON."""
+    """Return the kind of change from a present value to a new one; both are canonical JSON."""
     return Change.CREATE if present is None else Change.SAME if present == new else Change.UPDATE
 
 
@@ -131,7 +135,7 @@ def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
 
 
 def _read(act: Act, mount: str, path: str) -> bytes | None:
-    """Return the present value at a path as canonical JSON; None if there is none, or if it is deleted."""
+    """Return the present value at a path as canonical JSON; None if the path has no value, or the value is deleted."""
     try:
         value = keyvalue.examine_value(act, mount, path)[2]
     except NothingStored:

@@ -1,4 +1,6 @@
-"""Vault tokens: login, renewal, revocation. A token is a holding of its agent, and ends with its task and login."""
+"""Vault tokens: login, renewal, revocation. A token is a holding of its agent, and ends with its task and with
+the credential of its login.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class LoginRefused(Invalid):
 
 
 class Login(NamedTuple):
-    """A token as it is shown once, with its record, the name of its agent, and its task."""
+    """A new token in plain text, with its record, the name of its agent, and its task. The token is shown only once."""
 
     text: str
     token: VaultToken
@@ -48,14 +50,14 @@ class Login(NamedTuple):
     task: str
 
     def __repr__(self) -> str:
-        """Return the accessor alone."""
+        """Return only the accessor: the token is secret."""
         return f"Login({self.token.accessor})"
 
 
 def login_by_token(act: Act, request: trust.Request, *, role: str, address: str, config: Config) -> Login:
-    """Log an agent in by an access token for this server's API: a bearer token, or a bound token with its proof.
+    """Log an agent in with an access token for this server's API: a bearer token, or a bound token with its proof.
 
-    The Vault token ends with the access token, and keeps its task, scopes and bounds. Raises LoginRefused.
+    The Vault token ends with the access token, and has its task, scopes and bounds. Raises LoginRefused.
     """
     check_open(act.tx)
     act.check_granting()
@@ -89,7 +91,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
-    """Log an agent in by its id and a client secret. Raises LoginRefused."""
+    """Log an agent in with its id and a client secret. Raises LoginRefused."""
     check_open(act.tx)
     act.check_granting()
     try:
@@ -130,8 +132,8 @@ def _issue(
     end: int | None,
     config: Config,
 ) -> Login:
-    """Issue a token. The agent needs an exemption at this server's API, since a Vault token is bound to no key. Raises
-    LoginRefused.
+    """Issue a token. The agent needs an exemption for bearer tokens at this server's API, since a Vault token
+    is not bound to a key. Raises LoginRefused.
     """
     resource = registry.get_resource_by_uri(act.tx, config.api)
     if resource is None or not trust.may_have_bearer(act.tx, agent, resource.resource_id, registration=""):
@@ -176,7 +178,9 @@ def _issue(
 
 
 def renew_token(act: Act, caller: VaultCaller, unverified_token: str, increment_s: int | None) -> VaultToken:
-    """Extend a token, at most to the end of its holding; return it. Raises TokenRefused for an access token."""
+    """Extend a token, at most to the end of its holding, and return the token. Raises TokenRefused if the
+    caller used an access token.
+    """
     token = _token_of(caller)
     registry.note(act, object=token.holding)
     holding = registry.get_holding(act.tx, token.holding)
@@ -189,7 +193,7 @@ def renew_token(act: Act, caller: VaultCaller, unverified_token: str, increment_
 
 
 def revoke_token(act: Act, caller: VaultCaller) -> None:
-    """End the token of the caller. Raises TokenRefused for an access token."""
+    """Revoke the token of the caller. Raises TokenRefused if the caller used an access token."""
     token = _token_of(caller)
     registry.note(act, object=token.holding)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")

@@ -1,4 +1,4 @@
-"""Operations on keys that stay in the server: create, rotate, configure, delete, and open for one use."""
+"""Operations on keys whose material never leaves the server: create, rotate, configure, delete, and use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_KEY_VERSIONS = 100
 
 
 def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
-    """Create a key, or return the present one of that name and type. Raises Invalid for another type."""
+    """Create a key, or return the existing key with that name and type. Raises Invalid if the name has another type."""
     registry.note(act, object=f"{mount}/{name}", type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
@@ -39,7 +39,7 @@ def create_key(act: Act, mount: str, name: str, kind: str) -> TransitKey:
 
 
 def rotate_key(act: Act, mount: str, name: str) -> TransitKey:
-    """Add a version to a key, which new ciphertexts and signatures use. Raises Invalid."""
+    """Add a version to a key; new ciphertexts and signatures use the new version. Raises Invalid."""
     key = find_key(act, mount, name)
     if key.latest_version >= MAX_KEY_VERSIONS:
         raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="create another key")
@@ -57,7 +57,7 @@ def configure_key(
     min_encryption: int | None = None,
     deletion_allowed: bool | None = None,
 ) -> TransitKey:
-    """Change the versions that count, and whether the key may be deleted. Raises Invalid."""
+    """Set the versions that the key accepts and uses, and whether the key may be deleted. Raises Invalid."""
     key = find_key(act, mount, name)
     if min_decryption is not None:
         key = replace(key, min_decryption_version=max(min_decryption, 1))
@@ -77,7 +77,7 @@ def configure_key(
 
 
 def delete_key(act: Act, mount: str, name: str) -> None:
-    """Delete a key for good. Raises Invalid unless its configuration allows that."""
+    """Delete a key permanently. Raises Invalid unless the configuration of the key permits the deletion."""
     key = find_key(act, mount, name)
     if not key.deletion_allowed:
         raise Invalid("deletion is not allowed for this key", hint="set `deletion_allowed` in its config")
@@ -85,7 +85,7 @@ def delete_key(act: Act, mount: str, name: str) -> None:
 
 
 def find_key(act: Act, mount: str, name: str) -> TransitKey:
-    """Return a key. Raises Invalid, as Vault does for the use of an unknown key."""
+    """Return a key. Raises Invalid for an unknown key, as Vault does."""
     registry.note(act, object=f"{mount}/{name}")
     if (key := store.get(act.tx, name)) is None:
         raise Invalid("encryption key not found", code="key_not_found")
@@ -100,7 +100,7 @@ def list_names(act: Act) -> list[str]:
 
 
 def open_material(act: Act, mount: str, key: TransitKey, version: int) -> bytes:
-    """Return the material of a version of a key. Raises Invalid, Conflict."""
+    """Return the decrypted material of a version of a key. Raises Invalid, Conflict."""
     envelope = store.material(act.tx, key.name, version)
     if envelope is None:
         raise Invalid("the version of the key does not exist")

@@ -1,8 +1,8 @@
 """Secrets of AWS Secrets Manager as values of the key-value store.
 
-A `SecretString` that is a JSON object in the usual form is stored as that object, so that clients of both APIs read the
-same members. Any other text is the one member `SecretString`, bytes are the member `SecretBinary`. Members that the
-key-value store lacks are custom metadata of the secret, under names that begin with `aws:`.
+A `SecretString` with a JSON object in the usual form is stored as that object, so that clients of both APIs read the
+same members. Any other text is stored as the member `SecretString`, and bytes as the member `SecretBinary`. Attributes
+that the key-value store does not have are stored as custom metadata with names that begin with `aws:`.
 """
 
 from __future__ import annotations
@@ -36,32 +36,34 @@ _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 class SecretExists(Conflict):
-    """A secret of that name, or another value with that token, exists."""
+    """A secret with that name exists, or another value with that token."""
 
     code = "secret_exists"
 
 
 class SecretState(Conflict):
-    """The secret is scheduled for deletion, or not scheduled."""
+    """The operation does not fit the state of the secret: scheduled for deletion, or not scheduled."""
 
     code = "secret_state"
 
 
 def check_name(name: str) -> str:
-    """Return the name of a secret. Raises Invalid."""
+    """Return a valid name of a secret. Raises Invalid."""
     if not _NAME.fullmatch(name):
         raise Invalid("`Name` has 1 to 256 letters, digits and characters of /_+=.@-")
     return name
 
 
 def make_arn(name: str, *, region: str) -> str:
-    """Return the ARN of a name; its suffix is computed, so it is the same for every server."""
+    """Return the ARN of a name. Its suffix is computed from the name, so every server returns the same ARN."""
     suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
     return f"arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{name}-{suffix}"
 
 
 def read_id(secret_id: str, *, region: str) -> str:
-    """Return the name that a `SecretId` names: a name, an ARN, or an ARN without its suffix. Raises Invalid."""
+    """Return the name of the secret that a `SecretId` identifies: by a name, an ARN, or an ARN without its
+    suffix. Raises Invalid.
+    """
     match = _ARN.fullmatch(secret_id)
     if match is None:
         return check_name(secret_id)
@@ -73,19 +75,25 @@ def read_id(secret_id: str, *, region: str) -> str:
 
 
 def deletion_time(custom: Mapping[str, str]) -> int | None:
-    """Return the time at which a secret is deleted; None for never. A text that another API stored is no time."""
+    """Return the time at which a secret will be deleted; None if it is not scheduled. Text that is not a time
+    is ignored, since another API may have stored it.
+    """
     text = custom.get(DELETION, "")
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def token_version(key: str) -> int | None:
-    """Return the version whose token is stored under a key of custom metadata; None for any other key."""
+    """Return the number of the version whose token is stored under a name of custom metadata; None for any
+    other name.
+    """
     number = key.removeprefix(VERSION)
     return int(number) if number != key and _NUMBER.fullmatch(number) else None
 
 
 def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
-    """Return the token of a request, which becomes the id of the version; a new one without. Raises Invalid."""
+    """Return the token of a request, which becomes the id of the version; without a token, a new one. Raises
+    Invalid.
+    """
     if token is None:
         return random(16).hex()
     if not _TOKEN.fullmatch(token):
@@ -94,13 +102,15 @@ def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
 
 
 def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
-    """Return the id of a version: the token of its request, or a computed one if another API wrote it."""
+    """Return the id of a version: the token of the request that stored the version; a computed id if another
+    API stored it.
+    """
     computed = sha256(f"version {version} of {name}".encode()).hexdigest()[:32]
     return custom.get(f"{VERSION}{version}", computed)
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
-    """Return the value that is stored for a `SecretString` or a `SecretBinary`. Raises Invalid."""
+    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid."""
     if (text is None) == (binary is None):
         raise Invalid("give either `SecretString` or `SecretBinary`")
     if binary is not None:
@@ -121,7 +131,7 @@ def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
 
 
 def render_value(stored: bytes) -> dict[str, str]:
-    """Return `SecretString` or `SecretBinary` of a stored value, which is JSON."""
+    """Return `SecretString` or `SecretBinary` for a stored value, given as JSON."""
     value = msgspec.json.decode(stored)
     if isinstance(value, dict) and len(value) == 1:
         for name in ("SecretString", "SecretBinary"):
@@ -131,7 +141,7 @@ def render_value(stored: bytes) -> dict[str, str]:
 
 
 def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) -> str:
-    """Return a random password by the options of `GetRandomPassword`. Raises Invalid."""
+    """Return a random password with the options of `GetRandomPassword`. Raises Invalid."""
     length = body.get("PasswordLength", 32)
     classes = [
         letters
@@ -162,7 +172,7 @@ def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) ->
 
 
 def _below(limit: int, random: Callable[[int], bytes]) -> int:
-    """Return a number below a limit of at most 65536, each with the same probability."""
+    """Return a uniformly random number below a limit of at most 65536."""
     while (number := int.from_bytes(random(2))) >= 65536 - 65536 % limit:
         pass
     return number % limit

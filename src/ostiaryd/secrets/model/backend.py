@@ -22,10 +22,10 @@ MOUNT = "backend"
 MAX_BACKENDS = 100
 MAX_CACHE_S = 300
 MAX_ANSWER = 4 * MAX_VALUE
-"""Bytes of an answer of a back end with its envelope."""
+"""Maximum size in bytes of an answer of a back end."""
 MAX_NAMES = 10_000
 RESERVED = "agents"
-"""No name of a back end: `agents/NAME/` of a mount is the folder of the agent NAME."""
+"""A name that no back end may have: `agents/NAME/` of a mount is the folder of the agent NAME."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _PREFIX = re.compile(r"env:[A-Z][A-Z0-9_]{1,100}_")
@@ -33,13 +33,13 @@ _CREDENTIAL = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 class BackendFailed(Unavailable):
-    """The back end cannot be reached, is too slow, denies its credentials, or its answer is wrong."""
+    """The back end is unreachable or too slow, denies its credentials, or sends an invalid answer."""
 
     code = "backend_failed"
 
 
 class BackendKind(StrEnum):
-    """The kind of an existing store."""
+    """The kind of an existing store of secrets."""
 
     VAULT_V2 = "vault-kv2"
     VAULT_V1 = "vault-kv1"
@@ -54,12 +54,12 @@ CREDENTIALS: Mapping[BackendKind, frozenset[str]] = {
     BackendKind.VAULT_V1: frozenset({"token"}),
     BackendKind.AWS: frozenset({"access_key_id", "secret_access_key"}),
 }
-"""The credentials of each kind; the others have none."""
+"""Names of the credentials by kind; other kinds have no credentials."""
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A back end without its credentials. `mount`: the mount at that Vault; `region`: that of AWS. `cache_s`: seconds
-    for which a value is kept in memory.
+    """The configuration of a back end, without its credentials. `mount`: the mount at the Vault. `region`: the
+    region of AWS. `cache_s`: seconds for which a value is cached in memory.
     """
 
     kind: BackendKind
@@ -70,32 +70,34 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendValue(NamedTuple):
-    """A value as the back end has it now; `version` is 0 where the back end counts none."""
+    """The present value at a path of a back end. `version` is 0 if the back end has no versions."""
 
     data: Mapping[str, Any]
     version: int = 0
 
     def __repr__(self) -> str:
-        """Return the version alone: the data is secret."""
+        """Return only the version: the data is secret."""
         return f"BackendValue({self.version})"
 
     @property
     def json(self) -> bytes:
-        """The data as JSON, which is equal for equal values."""
+        """The data as canonical JSON: equal values have equal text."""
         return canonical.encode(self.data, floats=True)
 
 
 class Backend(Protocol):
-    """A store of secrets at another system. Each function raises BackendFailed; a path was checked before."""
+    """A client of an existing store of secrets. Every function raises BackendFailed, and expects a checked path."""
 
     async def read(self, path: str) -> BackendValue:
         """Return the value at a path. Raises NothingStored."""
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder, which is empty or ends with a slash; those of folders end with a slash."""
+        """Return the names in a folder. `folder` is empty or ends with a slash; names of folders end with a slash."""
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Replace the value that was present, or create it. Raises Conflict if the store notices another value."""
+        """Create a value, or replace the value that was present. Raises Conflict if the store notices that
+        another value is present.
+        """
 
 
 def check_name(name: str) -> str:
@@ -109,7 +111,9 @@ def check_name(name: str) -> str:
 
 
 def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendConfig:
-    """Return a configuration. Raises Invalid, Malformed, Forbidden for an address that the setting does not name."""
+    """Return a valid configuration. Raises Invalid, Malformed, and Forbidden for an address that the setting
+    does not name.
+    """
     check_address(config.address, permitted=permitted)
     is_url, is_folder = config.address.startswith(("https://", "http://")), config.address.startswith("/")
     match config.kind:
@@ -136,7 +140,7 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
 
 
 def check_address(address: str, *, permitted: Sequence[str]) -> None:
-    """Check that the configuration names an address. Raises Forbidden."""
+    """Check that the setting `secret_backends` names the address. Raises Forbidden."""
     if address not in permitted:
         raise Forbidden(
             f"the server may not use {address[:100]}",
@@ -146,7 +150,7 @@ def check_address(address: str, *, permitted: Sequence[str]) -> None:
 
 
 def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the credentials of a back end. Raises Invalid; the message contains no value."""
+    """Return valid credentials for a kind of back end. Raises Invalid; the message contains no value."""
     names = CREDENTIALS.get(kind, frozenset())
     if set(credentials) != names:
         raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(names)) or 'none'}")
@@ -167,7 +171,7 @@ def parse_answer(body: bytes) -> dict[str, Any]:
 
 
 def check_value(value: object, version: object = 0) -> BackendValue:
-    """Return the value that a back end sent. Raises BackendFailed for another type or size."""
+    """Return the value in an answer of a back end. Raises BackendFailed for another type or size."""
     if not isinstance(value, dict):
         raise BackendFailed("the value at the back end is no JSON object")
     try:
@@ -182,7 +186,9 @@ def check_value(value: object, version: object = 0) -> BackendValue:
 
 
 def check_names(names: object, folder: str) -> list[str]:
-    """Return names that a back end sent for a folder. Raises BackendFailed for a name that is no single name."""
+    """Return the names in an answer of a back end for a folder. Raises BackendFailed for text that is not a
+    single name.
+    """
     if not isinstance(names, list) or len(names) > MAX_NAMES:
         raise BackendFailed(f"the back end lists no names, or more than {MAX_NAMES}")
     for name in names:

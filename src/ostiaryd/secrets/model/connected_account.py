@@ -37,37 +37,37 @@ MAX_PARAMETERS = 8
 LONGEST_LIFE_S = 10 * 365 * 86_400
 ATTEMPT_LIFETIME = 600 * SECOND
 CLAIM_S = 60
-"""Seconds for which a refresh keeps all other servers from another one."""
+"""Seconds for which a claimed refresh prevents every other server from a refresh of the same account."""
 SEND_S = 20
-"""Seconds after the claim within which the request must be under way."""
+"""Seconds after the claim within which the refresh request must be sent."""
 FRESH_S = 300
-"""A token that agents share is given while it lives so long, in seconds."""
+"""Minimum remaining lifetime, in seconds, of a shared token that an agent still gets."""
 AGAIN = "the person connects the account on the page /accounts"
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}")
 """A scope: RFC 6749 section 3.3."""
 _TOKEN = re.compile(r"[\x20-\x7e]+")
 _IDENTITY = frozenset({"openid", "profile", "email", "address", "phone", "offline_access"})
-"""Scopes about the identity of the person, which some providers state although they were not requested."""
+"""Scopes about the identity of the person, which some providers add although they were not requested."""
 _GRANT_ENDED = frozenset({"invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"})
-"""Errors of a refresh after which the refresh token is of no use: RFC 6749 section 5.2, GitHub, Slack."""
+"""Error codes of a refresh that mean that the refresh token has ended: RFC 6749 section 5.2, GitHub, Slack."""
 
 AccountMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 
 
 class AccountRefused(Forbidden):
-    """The answer of a provider is not accepted, or the person may not connect an account."""
+    """The answer of the provider is not acceptable, or the person may not connect an account."""
 
     code = "account_refused"
 
 
 class NotConnected(Forbidden):
-    """The person has connected no account at the provider, or must connect it again."""
+    """The person has no connected account at the provider, or must connect the account again."""
 
     code = "not_connected"
 
 
 class ProviderDown(Unavailable):
-    """The provider does not answer, or with an error of its own."""
+    """The provider is unreachable, or reports an error of its own."""
 
     code = "provider_down"
 
@@ -75,11 +75,11 @@ class ProviderDown(Unavailable):
 class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A provider at which persons connect accounts, and the registration of this server there.
 
-    A person can consent to each of `scopes`. `parameters` are added to the authorization request. `token_type` is that
-    of its tokens. `separator` divides the scopes in its requests. `shares_tokens`: a refresh ends the access token
-    before it, so all agents get the present one. `revokes_each`: the revocation of an access token leaves the refresh
-    token in force, which RFC 7009 section 2.1 does not promise. `roles`: persons with one of them connect accounts;
-    empty: every person.
+    `scopes`: scopes to which a person can consent. `parameters`: additional parameters of the authorization request.
+    `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests. `shares_tokens`:
+    true if a refresh ends the previous access token, so that all agents must share the present one. `revokes_each`:
+    true if the revocation of an access token leaves the refresh token in force, which RFC 7009 section 2.1 does not
+    promise. `roles`: roles that may connect accounts; empty for every person.
     """
 
     name: str
@@ -105,7 +105,7 @@ class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountPreset(NamedTuple):
-    """The settings of a product. An empty endpoint comes from the metadata of the issuer."""
+    """The settings for a known product. An empty endpoint is taken from the metadata of the issuer."""
 
     label: str
     issuer: str = ""
@@ -145,13 +145,13 @@ PRESETS: Mapping[str, AccountPreset] = {
         shares_tokens=True,
     ),
 }
-"""GitHub and Slack: a refresh ends the token before it. Microsoft gives a refresh token for `offline_access`, and its
-issuer names the tenant.
+"""Settings by product. At GitHub and Slack, a refresh ends the previous access token. Microsoft gives a refresh
+token for the scope `offline_access`, and its issuer contains the tenant.
 """
 
 
 class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """The members of the metadata of an authorization server that are used: RFC 8414 section 2."""
+    """The members of an authorization server's metadata that this server uses: RFC 8414 section 2."""
 
     issuer: str
     authorization_endpoint: str
@@ -164,8 +164,8 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountState(StrEnum):
-    """States of a connected account: `broken` until the person connects it again, `ending` until the provider has
-    revoked the refresh token.
+    """States of a connected account: `broken` until the person connects the account again, `ending` until the
+    provider has revoked the refresh token.
     """
 
     ACTIVE = "active"
@@ -174,7 +174,9 @@ class AccountState(StrEnum):
 
 
 class ConnectedAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of a person at a provider; times in microseconds. `rotation` counts the refresh tokens."""
+    """An account of a person at a provider; times in microseconds. `rotation`: number of the refresh token,
+    which each refresh increases.
+    """
 
     account_id: str
     provider: str
@@ -191,7 +193,9 @@ class ConnectedAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectAttempt(msgspec.Struct, frozen=True):
-    """A connection that has begun in the browser of a person. `state` returns with the answer; `verifier` is PKCE's."""
+    """A connection that a person has started in a browser. `state`: the value that the answer must contain.
+    `verifier`: the code verifier of PKCE.
+    """
 
     provider: str
     token_endpoint: str
@@ -213,7 +217,7 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None = None
 
     def __repr__(self) -> str:
-        """Return the type alone: the tokens are secret."""
+        """Return only the type: the tokens are secret."""
         return f"TokenAnswer({self.token_type[:20]!a})"
 
 
@@ -224,7 +228,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 def check_provider(provider: AccountProvider) -> AccountProvider:
-    """Check the limits of a provider, and return the provider. Raises Invalid."""
+    """Return a valid provider. Raises Invalid."""
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
         raise Invalid("`label` has 1 to 40 printable characters")
@@ -262,7 +266,7 @@ _RESERVED = frozenset(
 
 
 def check_scopes(scopes: tuple[str, ...], *, separator: str = " ") -> None:
-    """Check scopes that are configured or requested. Raises Invalid."""
+    """Check the scopes of a configuration or a request. Raises Invalid."""
     if len(scopes) > MAX_SCOPES or len(" ".join(scopes)) > MAX_SCOPE_TEXT:
         raise Invalid(f"there are at most {MAX_SCOPES} scopes, of {MAX_SCOPE_TEXT} characters")
     for scope in scopes:
@@ -271,12 +275,12 @@ def check_scopes(scopes: tuple[str, ...], *, separator: str = " ") -> None:
 
 
 def parse_scopes(text: str, *, separator: str = " ") -> frozenset[str]:
-    """Return the scopes of a text."""
+    """Return the scopes in a text, separated by spaces or by `separator`."""
     return frozenset(filter(None, text.replace(separator, " ").split(" ")))
 
 
 def check_metadata(metadata: ServerMetadata, *, issuer: str) -> ServerMetadata:
-    """Check that metadata are those of `issuer`, for a client like this server. Raises Invalid."""
+    """Check that the metadata are of `issuer`, and support a client like this server. Raises Invalid."""
     if metadata.issuer != issuer:
         raise Invalid("the metadata are of another issuer", hint="write the issuer exactly as the provider states it")
     if "code" not in metadata.response_types_supported:
@@ -319,15 +323,15 @@ def authorization_url(provider: AccountProvider, attempt: ConnectAttempt, *, red
 
 
 def seal_attempt(attempt: ConnectAttempt, *, secret: bytes, nonce: bytes) -> str:
-    """Return the cookie of an attempt, encrypted."""
+    """Return the cookie with an encrypted attempt."""
     return jose.b64u(nonce + AESGCM(secret).encrypt(nonce, _encode(attempt), _BOUND))
 
 
 def open_attempt(
     unverified_cookie: str | None, provider: AccountProvider, *, person: str, session: str, secret: bytes, now: int
 ) -> ConnectAttempt:
-    """Return the attempt of a cookie. Raises AccountRefused for none, an old one, or one of another provider, person or
-    session.
+    """Return the attempt in a cookie. Raises AccountRefused for a missing or old attempt, or one of another
+    provider, person or session.
     """
     try:
         sealed = jose.unb64u((unverified_cookie or "")[:8192])
@@ -407,22 +411,22 @@ def parse_token_answer(provider: AccountProvider, status: int, body: bytes) -> T
 
 
 class AccessToken(NamedTuple):
-    """An access token of a provider, with its scopes and its end in microseconds."""
+    """An access token of a provider, with its scopes and its expiry in microseconds."""
 
     text: str
     scopes: frozenset[str]
     expires_at: int
 
     def __repr__(self) -> str:
-        """Return the end alone: the token is secret."""
+        """Return only the expiry: the token is secret."""
         return f"AccessToken({self.expires_at})"
 
 
 def check_token_answer(
     provider: AccountProvider, answer: TokenAnswer, *, requested: frozenset[str], now: int
 ) -> AccessToken:
-    """Return the access token of a response. Raises AccountRefused for another type, no end, or scopes that were not
-    requested.
+    """Return the access token in a response. Raises AccountRefused for another token type, a missing expiry, or
+    scopes that were not requested.
     """
     if answer.token_type.lower() != provider.token_type:
         raise AccountRefused(f"{provider.label} gave a token of another type", code="wrong_token_type")
@@ -446,8 +450,8 @@ def check_token_answer(
 
 
 def choose_scopes(account: ConnectedAccount, provider: AccountProvider, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a token: the requested ones, or all scopes of the consent for which the provider is still
-    configured. Raises Invalid, NotConnected.
+    """Return the scopes for a token: the requested scopes, or all scopes of the consent that the provider's
+    configuration still contains. Raises Invalid, NotConnected.
     """
     granted = account.scopes & frozenset(provider.scopes)
     if granted != account.scopes and (provider.shares_tokens or not granted):

@@ -12,13 +12,15 @@ DEFAULT_VERSIONS = 10
 MAX_VERSIONS = 1000
 MAX_NUMBER = (1 << 53) - 1
 MAX_VALUE = 64 << 10
-"""Bytes of a value as JSON. Merge patches could otherwise make a value of any size."""
+"""Maximum bytes of a value as JSON; the limit also applies to the result of a merge patch."""
 MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
 
 
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The defaults of the secrets of a mount. `max_versions` of 0 means the default; `delete_after` in microseconds."""
+    """The default settings for the secrets of a mount. `max_versions` of 0 means the default of the server;
+    `delete_after` in microseconds.
+    """
 
     max_versions: int = 0
     cas_required: bool = False
@@ -28,8 +30,8 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
     """A secret without its values. `current_version` is 0 until a value is stored.
 
-    `reader`: the id of the agent or person that read a value last, about `read_at`. `is_canary`: no honest agent reads
-    the secret.
+    `reader`: the id of the agent or person that last read a value, at about `read_at`. `is_canary`: true if no honest
+    agent reads the secret.
     """
 
     current_version: int = 0
@@ -46,7 +48,7 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
-    """The last use of a secret. `rotated_at`: the time of its current version. Times in microseconds."""
+    """The last read and change of a secret. `rotated_at`: the time of the current version. Times in microseconds."""
 
     mount: str
     path: str
@@ -58,7 +60,7 @@ class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """A search for secrets: below `mount` and `folder`; never read; read last by `reader`; unchanged since a time."""
+    """A search for secrets below `mount` and `folder`: never read, last read by `reader`, or unchanged since a time."""
 
     mount: str
     folder: str = ""
@@ -68,7 +70,7 @@ class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a secret. `deleted_at` may be a time to come; a destroyed version has no value any more."""
+    """A version of a secret. `deleted_at` may be in the future. A destroyed version has no value."""
 
     version: int
     wrapped_key: bytes | None
@@ -77,7 +79,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at: int | None
 
     def __repr__(self) -> str:
-        """Return the number alone."""
+        """Return only the number: the value is secret."""
         return f"Version({self.version})"
 
     @property
@@ -91,18 +93,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept_versions(secret: Secret, mount: MountConfig) -> int:
-    """Return how many versions of a secret are kept."""
+    """Return the number of versions of a secret that are kept."""
     return secret.max_versions or mount.max_versions or DEFAULT_VERSIONS
 
 
 def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None:
-    """Return when a version that is written now will be deleted; None for never."""
+    """Return the time at which a version that is written now will be deleted; None for never."""
     after = min((one for one in (secret.delete_after, mount.delete_after) if one), default=0)
     return now + after if after else None
 
 
 def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
-    """Check the version that a writer expects; 0 means no version. Raises Invalid."""
+    """Check that the current version has the number `cas`; 0 means that there is no version. Raises Invalid."""
     if cas is None:
         if is_required:
             raise Invalid("check-and-set parameter required for this call", code="cas_required")
@@ -112,7 +114,7 @@ def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
 
 
 def parse_number(value: int | str) -> int:
-    """Return the number of a version; 0 is the current one. Raises Invalid."""
+    """Return the number of a version from a request; 0 means the current version. Raises Invalid."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         value = int(value)
     if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
@@ -121,14 +123,14 @@ def parse_number(value: int | str) -> int:
 
 
 def check_max_versions(count: int) -> int:
-    """Return a number of versions to keep. Raises Invalid."""
+    """Return a valid number of versions to keep. Raises Invalid."""
     if not 0 <= count <= MAX_VERSIONS:
         raise Invalid(f"`max_versions` must be 0 to {MAX_VERSIONS}")
     return count
 
 
 def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return custom metadata. Raises Invalid."""
+    """Return valid custom metadata. Raises Invalid."""
     if len(custom) > MAX_CUSTOM:
         raise Invalid(f"`custom_metadata` has at most {MAX_CUSTOM} keys")
     for key, value in custom.items():
@@ -142,7 +144,7 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
 
 
 def merge_patch(target: object, patch: object) -> object:
-    """Return the value to which a merge patch changes `target` (RFC 7396)."""
+    """Return the value that results from a JSON merge patch of `target` (RFC 7396)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

@@ -17,23 +17,27 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets.model.request import SECOND
 
 KIND = "lease"
-"""kind of the holding of a lease"""
+"""kind of a holding that is a lease"""
 DEFAULT_TTL = 3600 * SECOND
 LONGEST_TTL = 86_400 * SECOND
-"""The longest life of a lease, however often it is renewed, in microseconds."""
+"""Maximum lifetime of a lease with all its renewals, in microseconds."""
 CREATE_S = 20
-"""Seconds after the lease was written within which its account must be under way at the other system."""
+"""Seconds after the creation of a lease within which the creation of its account must have started at the other
+system.
+"""
 TAKEOVER_S = 60
-"""Seconds after which an unconfirmed lease is removed, and after which a claimed revocation is tried anew."""
+"""Seconds after which the account of an unconfirmed lease is removed, and after which another process may retry
+a claimed revocation.
+"""
 RETRY_S = (1, 2, 5, 15, 30, 60, 120, 300)
-"""Seconds between the attempts to revoke; the last one repeats without end."""
+"""Seconds between attempts to revoke; the last value repeats until an attempt succeeds."""
 STUCK_ATTEMPTS = 4
-"""Failed attempts after which a revocation counts as stuck: an entry tells of it, once."""
+"""Number of failed attempts after which a revocation counts as stuck, and a ledger entry reports it once."""
 MAX_ERROR = 300
 
 
 class LeaseState(StrEnum):
-    """States of a lease, each of which says which act at the other system is owed."""
+    """States of a lease. The state determines the next act at the other system."""
 
     CREATING = "creating"
     LIVE = "live"
@@ -41,14 +45,14 @@ class LeaseState(StrEnum):
 
 
 class LeaseStatements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The statements of a lease as its role had them at its issue; empty: those of the engine."""
+    """The statements of a lease, copied from its role when the lease was issued. Empty: the default statements."""
 
     revocation: tuple[str, ...] = ()
     renewal: tuple[str, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease. Times in microseconds: `expires_at` moves with each renewal up to `max_at`, `due_at` is the time of the
+    """A lease. Times in microseconds: a renewal moves `expires_at`, up to `max_at`; `due_at` is the time of the
     next act at the other system.
     """
 
@@ -81,19 +85,20 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_stuck(self) -> bool:
-        """Return whether the revocation has failed so often that a person should look."""
+        """Return whether the revocation has failed so often that a person must look at it."""
         return self.state is LeaseState.REVOKING and self.attempts >= STUCK_ATTEMPTS
 
 
 def next_try(attempts: int, *, now: int) -> int:
-    """Return the time of the next attempt after that many failed ones."""
+    """Return the time of the next attempt, by the number of failed attempts."""
     return now + RETRY_S[min(attempts, len(RETRY_S)) - 1] * SECOND
 
 
 def choose_end(lease: Lease, increment_us: int | None, *, default_ttl: int, now: int) -> int:
-    """Return the end of a lease that is renewed now: by the increment, or by the time of its role.
+    """Return the new end of a lease that is renewed now: by the requested increment, or by the default lifetime of its
+    role.
 
-    Raises Invalid for a lease that can be renewed no further.
+    Raises Invalid if the lease has reached its maximum lifetime.
     """
     if now >= lease.max_at:
         raise Invalid("the lease has reached its longest life", hint="request new credentials")

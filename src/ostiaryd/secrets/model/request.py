@@ -1,4 +1,4 @@
-"""Requests of the Vault HTTP API and their answers, apart from HTTP; paths, durations and times of the API."""
+"""Requests and answers of the Vault HTTP API, independent of HTTP; paths, durations and times of the API."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX_PATH = 512
 MAX_DURATION_S = 100 * 365 * 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""The categories of control characters and separators of lines, in Unicode."""
+"""Unicode categories of control characters and line separators."""
 _DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
 
 
 class SecretAction(StrEnum):
-    """An action of policies on a secret or a key."""
+    """An action on a secret or a key, as policies name it."""
 
     READ = "read_secret"
     WRITE = "write_secret"
@@ -47,11 +47,11 @@ ENTRY_ACTIONS = {
     SecretAction.SEAL: "vault.seal",
     SecretAction.TOKEN: "vault.read",
 }
-"""Action of the ledger entry for each action of policies."""
+"""Action of the ledger entry, by the action in policies."""
 
 
 class VaultMethod(StrEnum):
-    """An operation of the API: POST and PUT write, `GET ?list=true` lists as the method LIST does."""
+    """An operation of the API. POST and PUT both write; `GET ?list=true` is the same as the method LIST."""
 
     READ = "read"
     WRITE = "write"
@@ -61,19 +61,19 @@ class VaultMethod(StrEnum):
 
 
 class UnsupportedOperation(Refused):
-    """The path has no such operation."""
+    """The path does not support the operation."""
 
     code = "unsupported_operation"
 
 
 class NothingStored(NotFound):
-    """The path has no value; the answer has no message, as in Vault."""
+    """The path has no value. As in Vault, the answer has no message."""
 
     code = "nothing_stored"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of an engine: `data` of the envelope, or none at all."""
+    """The answer of an engine. `data`: the member `data` of the envelope, or None."""
 
     data: Any = None
     status: int = 200
@@ -81,19 +81,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """`lease_duration` of the envelope"""
     auth: Any = None
     wrap_info: Any = None
-    """the wrapping token, where the answer itself is wrapped"""
+    """the wrapping token, if the answer is wrapped"""
     lease_id: str = ""
     is_renewable: bool = False
     upstream: Any = None
-    """the act at another system that follows, of `model.upstream`; its answer takes the place of this one"""
+    """the act at another system that follows, from `model.upstream`; the answer of the act replaces this one"""
 
     def __repr__(self) -> str:
-        """Return the status alone: the data is secret."""
+        """Return only the status: the data is secret."""
         return f"Answer({self.status})"
 
 
 class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to an engine: the path below its mount, the members of the body, and the query."""
+    """A request to an engine: the path below the mount, the members of the body, and the query."""
 
     method: VaultMethod
     path: str
@@ -101,11 +101,11 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str]
 
     def __repr__(self) -> str:
-        """Return method and path: the body is secret."""
+        """Return only method and path: the body is secret."""
         return f"VaultRequest({self.method} {self.path})"
 
     def read_body(self, kind: type[T]) -> T:
-        """Return the body as a value of that type; unknown members are ignored, as in Vault. Raises Malformed."""
+        """Return the body as a value of a type. As in Vault, unknown members are ignored. Raises Malformed."""
         try:
             return convert(self.body, kind)
         except msgspec.ValidationError as error:
@@ -113,18 +113,18 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathParts(NamedTuple):
-    """A path of an engine, divided at its first slash."""
+    """The path of a request to an engine, divided at the first slash."""
 
     head: str
     rest: str
 
 
 def check_path(path: str) -> str:
-    """Return a path below `/v1/`. A trailing slash stays, since a list has one. Raises Malformed.
+    """Return a valid path below `/v1/`. A slash at the end stays, because a list needs one. Raises Malformed.
 
-    The path was decoded once. A path that readers could understand in two ways is refused: empty segments, `.` and
-    `..`, a segment of dots alone, control characters, backslashes, percent signs, text that is not in
-    Unicode's normal form C, and the character that stands for bytes that were no UTF-8.
+    The path was percent-decoded once. A path that two readers could understand differently is refused: empty segments,
+    `.` and `..`, segments of dots only, control characters, backslashes, percent signs, text that is not in Unicode
+    normal form C, and the character that replaces bytes that are not UTF-8.
     """
     if not 0 < len(path) <= MAX_PATH:
         raise Malformed(f"a path has 1 to {MAX_PATH} characters")
@@ -141,13 +141,13 @@ def check_path(path: str) -> str:
 
 
 def split_path(path: str) -> PathParts:
-    """Return the first segment, and the rest without the slash between."""
+    """Return the first segment of a path, and the rest after the slash."""
     head, _, rest = path.partition("/")
     return PathParts(head, rest)
 
 
 def parse_duration(value: object, *, field: str) -> int:
-    """Return a duration in microseconds: a number of seconds, or text such as `1h30m` and `90s`. Raises Invalid."""
+    """Return a duration in microseconds, from a number of seconds or text such as `1h30m` and `90s`. Raises Invalid."""
     if isinstance(value, int) and not isinstance(value, bool):
         seconds = value
     else:
@@ -162,7 +162,7 @@ def parse_duration(value: object, *, field: str) -> int:
 
 
 def render_duration(microseconds: int) -> str:
-    """Return a duration in the form of the API, `1h30m0s`."""
+    """Return a duration in the format of the API, `1h30m0s`."""
     minutes, seconds = divmod(microseconds // SECOND, 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -171,7 +171,7 @@ def render_duration(microseconds: int) -> str:
 
 
 def render_time(at: int | None) -> str:
-    """Return a time of the API (RFC 3339); empty for none."""
+    """Return a time in the format of the API (RFC 3339); empty text for no time."""
     if at is None:
         return ""
     return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")

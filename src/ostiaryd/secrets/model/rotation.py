@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.secrets.model.request import SECOND, check_path, split_path
 
 MOUNT = "secret"
-"""The key-value store whose secrets rotate: it keeps the previous version."""
+"""The key-value store whose secrets can be rotated: it keeps the previous version."""
 MAX_ROTATIONS = 10_000
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 60, 10 * 365 * 86_400
 KEY_BYTES = 32
@@ -72,7 +72,7 @@ def render_call(kind: str, data: dict[str, Any], *, id: str, now: int, key: byte
 
 
 def replace_member(value: object, member: str, new: str) -> dict[str, Any]:
-    """Return a value with a new member. Raises Malformed for a value that is no object."""
+    """Return a value in which one member is replaced. Raises Malformed if the value is not an object."""
     if not isinstance(value, dict):
         raise Malformed("the secret is no JSON object")
     return {**value, member: new}

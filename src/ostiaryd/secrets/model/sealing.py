@@ -1,8 +1,9 @@
-"""Envelope encryption: each value under a data key of its own, each data key under a wrapping key.
+"""Envelope encryption: each value is encrypted with its own data key, and each data key with a wrapping key.
 
 Values, data keys and wrapping keys are encrypted by AES-256-GCM. The associated data binds a ciphertext to its place,
-so no stored value opens at another one. A key of the keyring encrypts the wrapping keys. While the secrets are sealed,
-they are encrypted for the unseal key instead (HPKE, RFC 9180): the server has its public key alone.
+so a ciphertext that is moved to another place cannot be decrypted. A key of the keyring encrypts the wrapping keys.
+While the secrets are sealed, the unseal key encrypts the wrapping keys instead (HPKE, RFC 9180); the server has only
+the public part of the unseal key.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ NUMBER_BYTES = 4
 PURPOSE = "secret wrapping key"
 """Purpose of the key of the keyring that encrypts the wrapping keys."""
 _UNNUMBERED = NONCE_BYTES + KEY_BYTES + 16
-"""Bytes of a wrapped data key from before wrapping keys had numbers: the key of the keyring wrapped it, and counts as
-wrapping key 0.
+"""Length in bytes of a wrapped data key in the old format without a number. The key of the keyring wrapped such
+data keys; it counts as wrapping key 0.
 """
 _UNSEAL = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -37,7 +38,7 @@ Random = Callable[[int], bytes]
 
 
 class Envelope(NamedTuple):
-    """A wrapped data key, which begins with the number of its wrapping key, and the value under the data key."""
+    """An encrypted value with its encrypted data key, which begins with the number of the wrapping key."""
 
     wrapped_key: bytes
     sealed: bytes
@@ -51,25 +52,25 @@ class Envelope(NamedTuple):
 
 
 class WrappingKey(NamedTuple):
-    """An open wrapping key."""
+    """A decrypted wrapping key."""
 
     number: int
     key: bytes
 
     def __repr__(self) -> str:
-        """Return the number alone: the key is secret."""
+        """Return only the number: the key is secret."""
         return f"WrappingKey({self.number})"
 
 
 class DataKey(NamedTuple):
-    """A new data key for a value at a place, and its wrapped form."""
+    """A new data key for a value at a place, with its encrypted form."""
 
     wrapped_key: bytes
     key: bytes
     place: Place
 
     def __repr__(self) -> str:
-        """Return the place alone: the key is secret."""
+        """Return only the place: the key is secret."""
         return f"DataKey({self.place})"
 
 
@@ -81,17 +82,19 @@ def make_data_key(*, under: WrappingKey, place: Place, random: Random) -> DataKe
 
 
 def seal_under(data_key: DataKey, plain: bytes, *, random: Random) -> Envelope:
-    """Return the envelope of a value under a data key, which is used once."""
+    """Return the encrypted envelope of a value. A data key may be used for one value only."""
     return Envelope(data_key.wrapped_key, _encrypt(data_key.key, plain, _associated_data(data_key.place), random))
 
 
 def seal_value(plain: bytes, *, under: WrappingKey, place: Place, random: Random) -> Envelope:
-    """Return the envelope of a value at a place, under a new data key."""
+    """Return the encrypted envelope of a value at a place, with a new data key."""
     return seal_under(make_data_key(under=under, place=place, random=random), plain, random=random)
 
 
 def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:
-    """Return the value of an envelope. Raises Conflict if the envelope is of another place, or was changed."""
+    """Return the decrypted value of an envelope. Raises Conflict if the envelope is from another place, or was
+    changed.
+    """
     bound = _associated_data(place)
     wrapped = envelope.wrapped_key[NUMBER_BYTES if under.number else 0 :]
     try:
@@ -101,7 +104,7 @@ def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes
 
 
 def damaged() -> Conflict:
-    """Return the refusal of a stored value that does not open."""
+    """Return the refusal for a stored value that cannot be decrypted."""
     return Conflict(
         "a stored secret does not open: it was changed, or is of another server",
         hint="restore the database and the root key from the same backup",
@@ -109,12 +112,12 @@ def damaged() -> Conflict:
 
 
 def close_key(key: WrappingKey, *, under: bytes, random: Random) -> bytes:
-    """Return a wrapping key, encrypted under the key of the keyring."""
+    """Return a wrapping key, encrypted with the key of the keyring."""
     return _encrypt(under, key.key, _key_context(key.number), random)
 
 
 def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
-    """Return a wrapping key that is encrypted under the key of the keyring. Raises Conflict."""
+    """Return a wrapping key, decrypted with the key of the keyring. Raises Conflict."""
     try:
         return WrappingKey(number, _decrypt(under, sealed, _key_context(number)))
     except (InvalidTag, ValueError):
@@ -122,7 +125,7 @@ def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
 
 
 def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
-    """Return a wrapping key that only the unseal key opens, whose public part is given. Raises Invalid."""
+    """Return a wrapping key, encrypted for the unseal key whose public part is given. Raises Invalid."""
     try:
         return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
     except ValueError:  # a point of low order: anyone could compute the shared secret
@@ -130,7 +133,7 @@ def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
 
 
 def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
-    """Return a wrapping key that `lock_key` has locked. Raises Conflict for a changed one."""
+    """Return a wrapping key that `lock_key` has encrypted. Raises Conflict if the ciphertext was changed."""
     private = X25519PrivateKey.from_private_bytes(unseal_key)
     try:
         return WrappingKey(number, _UNSEAL.decrypt(locked, private, info=_key_context(number)))
@@ -147,7 +150,7 @@ def decode_key(text: str, *, field: str) -> bytes:
 
 
 def check_unseal_key(unverified_key: bytes, *, public: bytes) -> bytes:
-    """Return the unseal key if its public part is the given one. Raises Forbidden."""
+    """Return the unseal key if it has the given public part. Raises Forbidden."""
     if len(unverified_key) == KEY_BYTES:
         shown = X25519PrivateKey.from_private_bytes(unverified_key).public_key().public_bytes_raw()
         if shown == public:  # a public key is no secret, so the time of the comparison shows nothing
@@ -158,7 +161,7 @@ def check_unseal_key(unverified_key: bytes, *, public: bytes) -> bytes:
 
 
 def fingerprint(public: bytes) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a public key, by which people know it."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a public key, which people can compare."""
     return sha256(public).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Signature Version 4 of AWS: how a request is read and signed, and which signature it must have."""
+"""Signature Version 4 of AWS: parsing of signed requests, verification of signatures, and signing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Forbidden, Malformed
 
 SERVICE = "secretsmanager"
 WINDOW = 300_000_000
-"""Microseconds by which the time of a request may differ from that of the server."""
+"""Maximum difference between the time of a request and the time of the server, in microseconds."""
 ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_HEADERS = 32
 REQUIRED = frozenset({"host", "x-amz-date", "x-amz-target"})
@@ -27,13 +27,13 @@ _DATE = re.compile(r"\d{8}T\d{6}Z")
 
 
 class SignatureRefused(Forbidden):
-    """The signature is missing, wrong, too old, of another region or service, or was used before."""
+    """The signature is missing, wrong or too old, was used before, or is for another region or service."""
 
     code = "signature_refused"
 
 
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request whose form, time and body hash are checked, and whose signature is not."""
+    """A request whose format, time and body hash are verified. Its signature is not verified yet."""
 
     key_id: str
     day: str
@@ -43,11 +43,11 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     signed_at: int
 
     def __repr__(self) -> str:
-        """Return the id of the key alone."""
+        """Return only the id of the key."""
         return f"SignedRequest({self.key_id})"
 
     def has_signature_of(self, secret: str) -> bool:
-        """Return whether the signature was made with that secret key, in constant time."""
+        """Return whether the signature was made with a secret key; compares in constant time."""
         expected = _signature(secret, self.day, self.region, self.to_sign)
         return hmac.compare_digest(expected, self.unverified_signature)
 
@@ -55,7 +55,7 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 def read_request(
     headers: Sequence[tuple[bytes, bytes]], body: bytes, *, path: str, query: str, host: str, region: str, now: int
 ) -> SignedRequest:
-    """Return a POST request that may be signed: well-formed, for this host, region and service, now, with this body.
+    """Return a POST request that has a well-formed signature for this host, region, service and body, at this time.
 
     Raises SignatureRefused, Malformed.
     """

@@ -1,4 +1,4 @@
-"""Vault tokens: bearer tokens of agents at the Vault API, short-lived and bound to a network address (ADR 108)."""
+"""Vault tokens: short-lived bearer tokens of agents for the Vault API, each bound to a network address (ADR 108)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.secrets.model.request import SECOND
 
 KIND = "vault_token"
-"""kind of the holding of a token"""
+"""kind of a holding that is a token"""
 PREFIX = "hvs."
 DEFAULT_S = 3600
 LONGEST_S = 86_400
-"""Seconds after the login at which a token ends, however often it is renewed."""
+"""Maximum lifetime of a token after its login, in seconds; a renewal cannot exceed it."""
 
 
 class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token. Times in microseconds; `holding` is the id of its holding, `source` the login method."""
+    """A token without its text. `holding`: the id of its holding. `source`: the login method. Times in microseconds."""
 
     holding: str
     accessor: str
@@ -42,7 +42,7 @@ def render_token(random: bytes) -> str:
 
 
 def network_of_address(address: str) -> str:
-    """Return the network of exactly that address. Raises Forbidden for text that is no address."""
+    """Return the network that contains exactly one address. Raises Forbidden for text that is not an address."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -53,6 +53,6 @@ def network_of_address(address: str) -> str:
 
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
-    """Return the end of a token that is renewed now: by the increment, or by its first lifetime."""
+    """Return the new end of a token that is renewed now: by the requested increment, or by its first lifetime."""
     seconds = token.seconds if increment_s is None else increment_s
     return min(now + seconds * SECOND, token.created_at + LONGEST_S * SECOND)

@@ -31,7 +31,7 @@ from ostiary.protocol.errors import Invalid
 
 NONCE_BYTES = 12
 KEY_BYTES = {"aes128-gcm96": 16, "aes256-gcm96": 32, "chacha20-poly1305": 32, "hmac": 32, "ed25519": 32}
-"""Bytes of the material of a key, for types whose material is random."""
+"""Length of the key material in bytes, for key types with random material."""
 ENCRYPTING = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
 CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
     "ecdsa-p256": ec.SECP256R1,
@@ -55,7 +55,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key without its material. `min_encryption_version` of 0 means the latest version."""
+    """A key without its material. A `min_encryption_version` of 0 means the latest version."""
 
     name: str
     kind: str
@@ -74,14 +74,14 @@ class VersionedText(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """Return the name of a key. Raises Invalid."""
+    """Return a valid name of a key. Raises Invalid."""
     if not _NAME.fullmatch(name):
         raise Invalid("the name of a key has 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def make_material(kind: str, *, random: Callable[[int], bytes]) -> bytes:
-    """Return the material of a new key of that type. Raises Invalid for another type."""
+    """Return the material of a new key of a type. Raises Invalid for an unknown type."""
     if kind in CURVES:
         key = ec.generate_private_key(CURVES[kind]())
         return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -96,7 +96,7 @@ def render_text(version: int, content: bytes) -> str:
 
 
 def parse_text(text: str, *, of: str) -> VersionedText:
-    """Return the parts of a text form. Raises Invalid."""
+    """Return version and bytes of a ciphertext, a signature or an HMAC in text form. Raises Invalid."""
     match = _TEXT.fullmatch(text)
     if match is None:
         raise Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
@@ -112,7 +112,7 @@ def decode_base64(text: str, *, field: str) -> bytes:
 
 
 def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, random: Callable[[int], bytes]) -> bytes:
-    """Return nonce and ciphertext. Raises Invalid for a key that does not encrypt."""
+    """Return nonce and ciphertext. Raises Invalid if keys of this type cannot encrypt."""
     nonce = random(NONCE_BYTES)
     return nonce + _cipher(kind, material).encrypt(nonce, plain, bound or None)
 
@@ -132,14 +132,14 @@ def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
 
 
 def hash_of(name: str) -> hashes.HashAlgorithm:
-    """Return a hash algorithm by its name in the API. Raises Invalid."""
+    """Return a hash algorithm by its name in the Vault API. Raises Invalid."""
     if name not in HASHES:
         raise Invalid("unsupported hash algorithm", hint=f"use {' '.join(HASHES)}")
     return HASHES[name]()
 
 
 def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: bool) -> bytes:
-    """Return the signature of data, or of a hash of data; ECDSA in DER. Raises Invalid."""
+    """Return the signature of data, or of a hash of data; ECDSA signatures are in DER. Raises Invalid."""
     if kind == "ed25519":
         if is_hashed:
             raise Invalid("prehashed is not supported for ed25519")
@@ -154,7 +154,7 @@ def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: 
 def has_signature(
     kind: str, material: bytes, data: bytes, signature: bytes, *, algorithm: str, is_hashed: bool
 ) -> bool:
-    """Return whether a signature is of that key. Raises Invalid."""
+    """Return whether a signature was made with a key. Raises Invalid."""
     try:
         if kind == "ed25519":
             if is_hashed:
@@ -178,13 +178,13 @@ def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
-    """Return the HMAC of data under a key of its own, which is derived from the material. Raises Invalid."""
+    """Return the HMAC of data, with a key that is derived from the material. Raises Invalid."""
     name = hash_of(algorithm).name.replace("-", "_")
     return hmac.digest(hmac.digest(material, b"ostiary transit hmac", sha256), data, name)
 
 
 def render_public_key(kind: str, material: bytes) -> str:
-    """Return the public key: PEM, or base64 of 32 bytes for Ed25519."""
+    """Return the public key in PEM; for Ed25519, the base64 of its 32 bytes."""
     if kind == "ed25519":
         raw = Ed25519PrivateKey.from_private_bytes(material).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return base64.b64encode(raw).decode()
@@ -193,7 +193,7 @@ def render_public_key(kind: str, material: bytes) -> str:
 
 
 def usable_version(key: TransitKey, version: int) -> int:
-    """Return the version with which to encrypt or sign: the requested one, or the latest. Raises Invalid."""
+    """Return the version of a key to encrypt or sign with: the requested version, or the latest one. Raises Invalid."""
     if version == 0:
         return key.latest_version
     if version < 0 or version > key.latest_version:
@@ -204,7 +204,7 @@ def usable_version(key: TransitKey, version: int) -> int:
 
 
 def check_readable(key: TransitKey, version: int) -> None:
-    """Check that a ciphertext or signature of that version is still accepted. Raises Invalid."""
+    """Check that the key still accepts ciphertexts and signatures of a version. Raises Invalid."""
     if version > key.latest_version:
         raise Invalid("invalid ciphertext: version is too new")
     if version < key.min_decryption_version:

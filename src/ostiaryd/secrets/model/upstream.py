@@ -1,6 +1,6 @@
-"""Acts at another system that follow the act of a request, which has written the intent.
+"""Acts at another system that follow the act of a request. The act of the request has recorded the intent.
 
-The text of each value leaves out passwords.
+The text form of each value contains no passwords.
 """
 
 from __future__ import annotations
@@ -20,43 +20,45 @@ class CreateAccount(NamedTuple):
     creation: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """Return the lease alone."""
+        """Return only the lease."""
         return f"CreateAccount({self.lease.lease_id})"
 
 
 class ExtendAccount(NamedTuple):
-    """Extend the account of a lease to a time in microseconds."""
+    """Extend the account of a lease to a new end, in microseconds."""
 
     lease: Lease
     expires_at: int
 
 
 class RevokeDue(NamedTuple):
-    """Begin with the revocations that are due, and do not wait for them."""
+    """Start the revocations that are due, without waiting for them."""
 
 
 class RevokeRoles(NamedTuple):
-    """Revoke all leases of roles. `is_forced`: forget the leases although their accounts may still exist."""
+    """Revoke all leases of roles. `is_forced`: delete the leases although their accounts may still exist."""
 
     roles: Sequence[str]
     is_forced: bool
 
 
 class ConnectDatabase(NamedTuple):
-    """Store a connection, once it works."""
+    """Store a connection after a test of the connection succeeds."""
 
     name: str
     body: ConnectionBody
 
 
 class RotateRoot(NamedTuple):
-    """Change the password of a connection to the pending one."""
+    """Change the password of the user of a connection to the pending password."""
 
     name: str
 
 
 class RotateRole(NamedTuple):
-    """Change the password of a static role to the pending one. A new role is deleted again if that fails."""
+    """Change the password of a static role to the pending password. If that fails for a new role, the role is
+    deleted.
+    """
 
     name: str
     is_new: bool = False

@@ -1,4 +1,4 @@
-"""Access keys of agents for the API of AWS, with their sealed secret keys."""
+"""Access keys of agents for the AWS API, with their encrypted secret keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRUNE = sql(
 
 
 class AccessKey(NamedTuple):
-    """An access key; its id is that of its holding too. Times in microseconds."""
+    """An access key. Its id is also the id of its holding. Times in microseconds."""
 
     id: str
     agent: str
@@ -42,7 +42,7 @@ def of_agent(reader: Reader, agent: str) -> list[AccessKey]:
 
 
 def insert(tx: Tx, key: AccessKey) -> None:
-    """Insert an access key, whose id is new."""
+    """Insert an access key with a new id."""
     tx.run(
         _INSERT,
         id=key.id,
@@ -60,7 +60,7 @@ def delete(tx: Tx, id: str) -> None:
 
 
 def prune(tx: Tx) -> int:
-    """Delete access keys that have expired; return how many."""
+    """Delete access keys that have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now)
 
 

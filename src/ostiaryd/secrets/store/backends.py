@@ -1,4 +1,4 @@
-"""Back ends and their sealed credentials."""
+"""Back ends and their encrypted credentials."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _decode_config = json_decoder(BackendConfig)
 
 
 class StoredBackend(NamedTuple):
-    """A back end with its sealed credentials. `updated_at` in microseconds; another value means another back end."""
+    """A back end with its encrypted credentials. `updated_at` in microseconds; it changes when the back end is
+    replaced.
+    """
 
     name: str
     config: BackendConfig

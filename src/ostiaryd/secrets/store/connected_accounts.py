@@ -102,7 +102,7 @@ _decode_provider = json_decoder(AccountProvider)
 
 
 class LeasedToken(NamedTuple):
-    """The access token of a lease; without an envelope, the lease has the token that all agents share."""
+    """The access token of a lease. Without an envelope, the lease uses the token that all agents share."""
 
     account: str
     scopes: frozenset[str]
@@ -155,7 +155,7 @@ def set_secret(tx: Tx, name: str, secret: Envelope) -> None:
 
 
 def remove_provider(tx: Tx, name: str) -> bool:
-    """Mark a provider as removed; return False if it is marked already."""
+    """Mark a provider as removed; return False if the provider is marked already."""
     tx.touch("account_provider", name)
     return tx.run(_REMOVE, name=name, now=tx.now) == 1
 
@@ -185,7 +185,7 @@ def of_person(reader: Reader, person: str) -> list[ConnectedAccount]:
 
 
 def of_provider(reader: Reader, provider: str, *, after: str = "", limit: int) -> list[ConnectedAccount]:
-    """Return accounts at a provider behind `after`, in the order of their ids."""
+    """Return accounts at a provider with ids after `after`, in the order of their ids."""
     return [_account(row) for row in reader.all(_OF_PROVIDER, provider=provider, after=after, limit=limit)]
 
 
@@ -219,32 +219,32 @@ def delete(tx: Tx, account_id: str) -> None:
 
 
 def refresh_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the envelope of the refresh token of an account that exists."""
+    """Return the envelope of the refresh token of an existing account."""
     return _present(reader, _REFRESH_TOKEN, account_id)
 
 
 def shared_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the envelope of the access token that agents share, of an account that exists."""
+    """Return the envelope of the shared access token of an existing account."""
     return _present(reader, _SHARED_TOKEN, account_id)
 
 
 def claim(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the refresh of an active account; return False if another process has."""
+    """Claim the refresh of an active account; return False if another process has claimed it."""
     return tx.run(_CLAIM, id=account_id, now=tx.now, until=until) == 1
 
 
 def release(tx: Tx, account_id: str, *, rotation: int) -> None:
-    """End the claim of a refresh that failed."""
+    """End the claim of a failed refresh."""
     tx.run(_RELEASE, id=account_id, rotation=rotation)
 
 
 def rotate(tx: Tx, account_id: str, secret: Envelope, *, rotation: int) -> bool:
-    """Replace the refresh token; return False if it is another one by now than that of the claim."""
+    """Replace the refresh token; return False if the refresh token has changed since the claim."""
     return tx.run(_ROTATE, id=account_id, wrapped_key=secret.wrapped_key, sealed=secret.sealed, rotation=rotation) == 1
 
 
 def note_refresh(tx: Tx, account_id: str) -> None:
-    """Note that a refresh succeeded, and end its claim."""
+    """Record a successful refresh, and end its claim."""
     tx.run(_REFRESHED, id=account_id, now=tx.now)
 
 
@@ -254,28 +254,28 @@ def share_token(tx: Tx, account_id: str, secret: Envelope, *, expires_at: int) -
 
 
 def set_state(tx: Tx, account_id: str, state: AccountState, *, error: str = "") -> None:
-    """Set the state of an account; the next act at the provider is due now."""
+    """Set the state of an account, and make its next act at the provider due now."""
     tx.touch("connected_account", account_id)
     tx.run(_SET_STATE, id=account_id, state=state.value, error=error, now=tx.now)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts whose refresh token is to be revoked now."""
+    """Return accounts whose refresh token must be revoked now."""
     return [_account(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def claim_end(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the revocation of a refresh token; return False if another process has."""
+    """Claim the revocation of a refresh token; return False if another process has claimed it."""
     return tx.run(_CLAIM_END, id=account_id, now=tx.now, until=until) == 1
 
 
 def postpone(tx: Tx, account_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Note a failed revocation, and the time of the next attempt."""
+    """Record a failed revocation, and the time of the next attempt."""
     tx.run(_POSTPONE, id=account_id, attempts=attempts, due_at=due_at, error=error)
 
 
 def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts of persons who have left since a time."""
+    """Return accounts of persons who left since a time."""
     return [_account(row) for row in reader.all(_LEFT, since=since, limit=limit)]
 
 
@@ -283,7 +283,7 @@ def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAcco
 
 
 def insert_token(tx: Tx, lease_id: str, account: str, scopes: Iterable[str], *, expires_at: int) -> None:
-    """Insert the record of an access token; the token itself follows, unless agents share it."""
+    """Insert the record of an access token. The token is stored later, unless agents share it."""
     tx.run(
         _INSERT_TOKEN,
         lease_id=lease_id,
@@ -312,7 +312,7 @@ def token(reader: Reader, lease_id: str) -> LeasedToken | None:
 
 
 def leases_of(reader: Reader, account_id: str, *, after: str = "", limit: int) -> list[str]:
-    """Return ids of the leases of an account behind `after`."""
+    """Return ids of the leases of an account after `after`."""
     return [str(id) for (id,) in reader.all(_LEASES, account=account_id, after=after, limit=limit)]
 
 

@@ -1,6 +1,7 @@
-"""Connections to databases, their roles, and static roles; passwords are sealed.
+"""Connections to databases, their roles, and static roles. Passwords are stored encrypted.
 
-While a password changes, two are stored: the present password, and the pending password that the database will have.
+While a password changes, two passwords are stored: the present one, and the pending password, which
+replaces the present one.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _decode_config, _decode_role, _decode_static = map(json_decoder, (DatabaseConfig
 
 
 class StoredDatabase(NamedTuple):
-    """A connection with its sealed password, and the password that it may have meanwhile."""
+    """A connection with its encrypted password, and the pending password that the database may have already."""
 
     config: DatabaseConfig
     password: Envelope
@@ -73,7 +74,9 @@ class StoredDatabase(NamedTuple):
 
 
 class StoredStatic(NamedTuple):
-    """A static role with its sealed password, and its rotation. There is no password before the first rotation."""
+    """A static role with its encrypted password, and its rotation. The password is missing before the first
+    rotation.
+    """
 
     name: str
     role: StaticRole
@@ -96,12 +99,12 @@ def put_config(tx: Tx, name: str, config: DatabaseConfig, password: Envelope) ->
 
 
 def set_pending(tx: Tx, name: str, password: Envelope) -> None:
-    """Store the password that a connection is about to get."""
+    """Store the pending password of a connection."""
     tx.run(_SET_PENDING, name=name, **password._asdict())
 
 
 def keep_pending(tx: Tx, name: str) -> None:
-    """Make the pending password that of the connection."""
+    """Replace the password of the connection with the pending password."""
     tx.run(_KEEP_PENDING, name=name, now=tx.now)
 
 
@@ -151,27 +154,27 @@ def put_static(tx: Tx, name: str, role: StaticRole, *, due_at: int) -> None:
 
 
 def set_static_pending(tx: Tx, name: str, password: Envelope) -> None:
-    """Store the password that a static role is about to get."""
+    """Store the pending password of a static role."""
     tx.run(_STATIC_PENDING, name=name, **password._asdict())
 
 
 def keep_static_pending(tx: Tx, name: str, *, due_at: int) -> None:
-    """Make the pending password that of the static role."""
+    """Replace the password of the static role with the pending password."""
     tx.run(_STATIC_KEEP, name=name, now=tx.now, due_at=due_at)
 
 
 def postpone_static(tx: Tx, name: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Note a failed rotation, and the time of the next attempt."""
+    """Record a failed rotation, and the time of the next attempt."""
     tx.run(_STATIC_POSTPONE, name=name, due_at=due_at, attempts=attempts, error=error)
 
 
 def claim_static(tx: Tx, name: str, *, until: int) -> bool:
-    """Claim a rotation that is due; return False if another process has."""
+    """Claim a due rotation; return False if another process has claimed it."""
     return tx.run(_STATIC_CLAIM, name=name, until=until, now=tx.now) == 1
 
 
 def delete_static(tx: Tx, name: str) -> None:
-    """Delete a static role; the account stays at its database."""
+    """Delete a static role. Its account stays at the database."""
     tx.run(_DELETE_STATIC, name=name)
 
 

@@ -24,8 +24,8 @@ _DELETE = sql("delete from egress_destination where name = :name")
 
 
 class StoredDestination(NamedTuple):
-    """A destination, the path of its secret with the mount, the member of the secret ("" for the only one), and the
-    time of its creation in microseconds.
+    """A destination, the path of its secret with the mount, the member of the secret (empty for the only one),
+    and the time of creation in microseconds.
     """
 
     destination: Destination
@@ -52,7 +52,9 @@ def count(reader: Reader) -> int:
 
 
 def find_same_field(reader: Reader, destination: Destination) -> str | None:
-    """Return the name of a destination that sets the same field of requests to the same origin."""
+    """Return the name of a destination that sets the same field in requests to the same origin; None if there
+    is none.
+    """
     row = reader.one(
         _SAME_FIELD, origin=destination.origin, place=destination.place.value, field=destination.field.lower()
     )
@@ -60,7 +62,7 @@ def find_same_field(reader: Reader, destination: Destination) -> str | None:
 
 
 def insert(tx: Tx, stored: StoredDestination) -> None:
-    """Insert a destination, whose name is new."""
+    """Insert a destination with a new name."""
     one = stored.destination
     tx.run(
         _INSERT,

@@ -1,4 +1,6 @@
-"""Key-value secrets and their versions. Paths are stored as bytes, so both databases put them in the same order."""
+"""Key-value secrets and their versions. Paths are stored as bytes, so that both databases sort them in the same
+order.
+"""
 
 from __future__ import annotations
 
@@ -93,12 +95,12 @@ def set_canary(tx: Tx, mount: str, path: str, is_canary: bool) -> None:
 
 
 def set_reader(tx: Tx, mount: str, path: str, reader: str) -> None:
-    """Note who reads a secret now."""
+    """Record who reads a secret now."""
     tx.run(_SET_READER, mount=mount, path=path.encode(), reader=reader, now=tx.now)
 
 
 def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[LastSecretUse]:
-    """Return secrets behind a path, in the order of the bytes of their paths, each with its last use."""
+    """Return secrets with paths after a path, in the order of their bytes, each with its last read and change."""
     rows = reader.all(
         _USES,
         mount=where.mount,
@@ -130,7 +132,7 @@ def delete(tx: Tx, mount: str, path: str) -> int:
 
 
 def paths(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[bytes]:
-    """Return the paths from `first` up to below `end`, in the order of their bytes."""
+    """Return the paths from `first` to below `end`, in the order of their bytes."""
     return [bytes(path) for (path,) in reader.all(_PATHS, mount=mount, first=first, end=end, limit=limit)]
 
 
@@ -145,7 +147,7 @@ def versions(reader: Reader, mount: str, path: str) -> list[Version]:
 
 
 def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
-    """Insert a version, whose number is new."""
+    """Insert a version with a new number."""
     tx.run(
         _INSERT_VERSION,
         mount=mount,
@@ -159,12 +161,12 @@ def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
 
 
 def set_deleted(tx: Tx, mount: str, path: str, number: int, at: int | None) -> None:
-    """Delete a version at `at`, or restore it with None; a destroyed one does not change."""
+    """Mark a version as deleted at `at`; None restores the version. A destroyed version does not change."""
     tx.run(_SET_DELETED, mount=mount, path=path.encode(), version=number, at=at)
 
 
 def destroy(tx: Tx, mount: str, path: str, number: int) -> None:
-    """Delete the value of a version for good."""
+    """Delete the value of a version permanently."""
     tx.run(_DESTROY, mount=mount, path=path.encode(), version=number)
 
 

@@ -1,4 +1,4 @@
-"""Leases, and the acts that they owe to other systems."""
+"""Leases, and the next acts at other systems that they require."""
 
 from __future__ import annotations
 
@@ -71,39 +71,39 @@ def get(reader: Reader, lease_id: str) -> Lease | None:
 
 
 def insert(tx: Tx, lease: Lease) -> None:
-    """Insert a lease, whose id is new."""
+    """Insert a lease with a new id."""
     tx.run(_INSERT, **{**msgspec.structs.asdict(lease), "statements": msgspec.json.encode(lease.statements).decode()})
 
 
 def delete(tx: Tx, lease_id: str) -> None:
-    """Delete a lease whose account is gone, or whose access token is of no use."""
+    """Delete a lease whose account is removed, or whose access token has no use."""
     tx.run(_DELETE, id=lease_id)
     if lease_id.startswith("oauth/"):
         tx.run(_DELETE_TOKEN, id=lease_id)
 
 
 def confirm(tx: Tx, lease_id: str) -> bool:
-    """Make a lease live; return False if it is no longer being created."""
+    """Mark a lease as live; return False unless its account is being created."""
     return tx.run(_CONFIRM, id=lease_id) == 1
 
 
 def confirm_until(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Make a lease live that ends at a time; return False if it is no longer being created."""
+    """Mark a lease as live until a time; return False unless its account is being created."""
     return tx.run(_CONFIRM_UNTIL, id=lease_id, expires_at=expires_at) == 1
 
 
 def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Set another end of a lease; return False if it is not live."""
+    """Set the end of a lease; return False if the lease is not live."""
     return tx.run(_RENEW, id=lease_id, expires_at=expires_at, now=tx.now) == 1
 
 
 def revoke(tx: Tx, lease_id: str) -> bool:
-    """Owe the revocation of a lease; return False if it is owed already, or the lease is unknown."""
+    """Schedule the revocation of a lease; return False if it is scheduled already, or the lease is unknown."""
     return tx.run(_REVOKE, id=lease_id, now=tx.now) == 1
 
 
 def claim(tx: Tx, lease_id: str, *, until: int) -> bool:
-    """Claim the revocation of a lease; return False if another process has."""
+    """Claim the revocation of a lease; return False if another process has claimed it."""
     return tx.run(_CLAIM, id=lease_id, now=tx.now, until=until) == 1
 
 
@@ -113,7 +113,7 @@ def retry(tx: Tx, lease_id: str) -> None:
 
 
 def postpone(tx: Tx, lease_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Note a failed attempt, and the time of the next one."""
+    """Record a failed attempt, and the time of the next one."""
     tx.run(_POSTPONE, id=lease_id, attempts=attempts, due_at=due_at, error=error)
 
 
@@ -124,17 +124,17 @@ def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases of accounts whose removal is due, and leases whose creation was not confirmed in time."""
+    """Return leases with accounts whose removal is due, or whose creation was not confirmed in time."""
     return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def due_tokens(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases of access tokens of connected accounts of which the same holds."""
+    """Return leases with access tokens whose revocation is due, or whose creation was not confirmed in time."""
     return [_lease(row) for row in reader.all(_DUE_TOKENS, now=now, limit=limit)]
 
 
 def of_role(reader: Reader, role: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return leases of a role behind `after`, in the order of their ids."""
+    """Return leases of a role with ids after `after`, in the order of their ids."""
     return [_lease(row) for row in reader.all(_OF_ROLE, role=role, after=after, limit=limit)]
 
 
@@ -156,12 +156,12 @@ def count_of_agent(reader: Reader, agent: str, *, limit: int) -> int:
 
 
 def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return leases of an agent behind `after`, in the order of their ids."""
+    """Return leases of an agent with ids after `after`, in the order of their ids."""
     return [_lease(row) for row in reader.all(_LIST_OF_AGENT, agent=agent, after=after, limit=limit)]
 
 
 def has_any(reader: Reader, database: str) -> bool:
-    """Return whether a lease is of that database."""
+    """Return whether a database has leases."""
     return _number(reader.one(_OF_DATABASE, name=database)) > 0
 
 

@@ -1,4 +1,4 @@
-"""Rotations of stored values, with their sealed signing keys and the sealed values that are about to take effect."""
+"""Rotations of stored values, with their encrypted signing keys and the encrypted pending values."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _decode_config = json_decoder(RotationConfig)
 
 
 class Rotation(NamedTuple):
-    """A rotation. Times in microseconds: `due_at` is that of the next call, `retire_at` the end of the grace.
+    """A rotation. `due_at`: the time of the next call. `retire_at`: the end of the grace. Times in microseconds.
 
-    `attempt` is the id of the calls that carry the pending value.
+    `attempt`: the id of the calls that send the pending value.
     """
 
     path: str
@@ -68,7 +68,7 @@ def get(reader: Reader, path: str) -> Rotation | None:
 
 
 def page(reader: Reader, *, after: str, limit: int) -> list[Rotation]:
-    """Return rotations behind a path, in the order of their paths."""
+    """Return rotations with paths after a path, in the order of their paths."""
     return [_rotation(row) for row in reader.all(_ALL, after=after, limit=limit)]
 
 
@@ -80,27 +80,27 @@ def count(reader: Reader) -> int:
 
 
 def put(tx: Tx, path: str, config: RotationConfig, key: Envelope, *, due_at: int) -> None:
-    """Insert a rotation, or replace its configuration and its key; a pending value stays."""
+    """Insert a rotation, or replace its configuration and its key. A pending value stays."""
     tx.run(_PUT, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at, **key._asdict())
 
 
 def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
-    """Store the value that is about to take effect; a value that is pending already stays."""
+    """Store a pending value; an existing pending value stays."""
     tx.run(_SET_PENDING, path=path, attempt=attempt, **value._asdict())
 
 
 def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
-    """Note that the pending value took effect."""
+    """Record that the pending value is in force."""
     tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
 
 
 def set_retired(tx: Tx, path: str, *, due_at: int) -> None:
-    """Note that the previous value ended."""
+    """Record that the previous value has ended."""
     tx.run(_RETIRED, path=path, due_at=due_at)
 
 
 def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Note a failed call, and the time of the next one."""
+    """Record a failed call, and the time of the next one."""
     tx.run(_POSTPONE, path=path, due_at=due_at, attempts=attempts, error=error)
 
 
@@ -110,17 +110,17 @@ def hasten(tx: Tx, path: str) -> bool:
 
 
 def hasten_call(tx: Tx, path: str) -> bool:
-    """Make the next call due now, also the end of a grace; return False if there is no rotation."""
+    """Make the next call due now, also a call at the end of a grace; return False if there is no rotation."""
     return tx.run(_NEXT_CALL, path=path, now=tx.now) == 1
 
 
 def claim(tx: Tx, path: str, *, until: int) -> bool:
-    """Claim a call that is due; return False if another process has."""
+    """Claim a due call; return False if another process has claimed it."""
     return tx.run(_CLAIM, path=path, until=until, now=tx.now) == 1
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the paths whose next call is due."""
+    """Return the paths of the rotations whose next call is due."""
     return [str(path) for (path,) in reader.all(_DUE, now=now, limit=limit)]
 
 

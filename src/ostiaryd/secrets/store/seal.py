@@ -1,4 +1,4 @@
-"""Wrapping keys, the seal, and the tables whose values are envelopes."""
+"""Wrapping keys, the seal, and the tables whose values are encrypted envelopes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SET_SEAL = sql(
 
 
 class StoredKey(NamedTuple):
-    """A wrapping key as it is stored. `created_at` in microseconds."""
+    """A wrapping key as stored. `created_at` in microseconds."""
 
     number: int
     is_active: bool
@@ -33,16 +33,19 @@ class StoredKey(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """The public part of the unseal key, and since when the secrets are sealed (microseconds); None: not sealed."""
+    """The public part of the unseal key, and the time in microseconds since which the secrets are sealed; None
+    if they are not sealed.
+    """
 
     public_key: bytes
     sealed_at: int | None
 
 
 class EnvelopeTable(NamedTuple):
-    """A table with envelopes: its rows with a value behind a row, the change of one, and the place of a row.
+    """A table with envelopes. `page`: select the rows after a row. `update`: replace the envelope of a row. `place`:
+    return the place of a row.
 
-    The first row is behind `first`. The columns of `page` are those of the key, then `wrapped_key` and `sealed`.
+    `first`: a key before all rows. The columns of `page` are the key columns, then `wrapped_key` and `sealed`.
     """
 
     keys: tuple[str, ...]
@@ -52,7 +55,7 @@ class EnvelopeTable(NamedTuple):
     place: Callable[[Row], Place]
 
     def envelopes(self, tx: Tx, after: tuple[object, ...], *, limit: int) -> list[tuple[Row, Envelope]]:
-        """Return the envelopes behind a row, each with the key of its row."""
+        """Return the envelopes of the rows after a row, each with the key of its row."""
         rows = tx.all(self.page, limit=limit, **dict(zip(self.keys, after, strict=True)))
         return [(row[:-2], Envelope(bytes(row[-2]), bytes(row[-1]))) for row in rows]
 
@@ -63,7 +66,7 @@ class EnvelopeTable(NamedTuple):
 
 
 def _password_table(page: Sql, update: Sql, folder: str) -> EnvelopeTable:
-    """Return a table of passwords of the database engine, each below a folder of that mount."""
+    """Return a table with passwords of the database engine, whose places are below a folder of that mount."""
     return EnvelopeTable(("name",), page, update, ("",), lambda row: ("database", f"{folder}/{row[0]}", 1))
 
 
@@ -209,8 +212,9 @@ ENVELOPE_TABLES = (
         lambda row: ("rotation-value", row[0], 1),
     ),
 )
-"""All tables with envelopes: a value elsewhere would be lost with its wrapping key. Pending passwords come before
-present ones, since the end of a rotation moves them there while values are renewed.
+"""All tables with envelopes. A value in any other table would be lost with its wrapping key. Pending passwords
+come before present ones, because a rotation may end during the renewal and move a pending password to the
+present one.
 """
 
 
@@ -223,7 +227,7 @@ def keys(reader: Reader) -> list[StoredKey]:
 
 
 def insert_key(tx: Tx, number: int, sealed: bytes) -> None:
-    """Insert a wrapping key, which new values use; the present one retires."""
+    """Insert a wrapping key for all new values, and retire the present one."""
     tx.run(_RETIRE)
     tx.run(_INSERT_KEY, number=number, sealed=sealed, now=tx.now)
 
@@ -239,7 +243,7 @@ def forget_key(tx: Tx, number: int) -> int:
 
 
 def seal(reader: Reader) -> Seal | None:
-    """Return the seal; None if no unseal key was ever given."""
+    """Return the seal; None if no unseal key was ever set."""
     row = reader.one(_SEAL)
     return None if row is None else Seal(bytes(row[0]), row[1])
 

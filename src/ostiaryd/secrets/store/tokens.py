@@ -1,4 +1,4 @@
-"""Vault tokens, by the keyed hash of their text."""
+"""Vault tokens, stored under the keyed hash of their text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def get(reader: Reader, digest: bytes) -> VaultToken | None:
 
 
 def insert(tx: Tx, digest: bytes, token: VaultToken) -> None:
-    """Insert a token, whose digest is new."""
+    """Insert a token under a new digest."""
     tx.run(
         _INSERT,
         digest=digest,
@@ -47,12 +47,12 @@ def insert(tx: Tx, digest: bytes, token: VaultToken) -> None:
 
 
 def renew(tx: Tx, digest: bytes, *, expires_at: int) -> None:
-    """Set another end of a token."""
+    """Set the end of a token."""
     tx.run(_RENEW, digest=digest, expires_at=expires_at, now=tx.now)
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete tokens that have expired; return how many."""
+    """Delete tokens that have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now, limit=limit)
 
 

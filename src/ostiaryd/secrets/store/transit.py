@@ -1,4 +1,4 @@
-"""Keys of the transit engine, and their material, which is sealed."""
+"""Keys of the transit engine, and their encrypted material."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ def delete(tx: Tx, name: str) -> None:
 
 
 def material(reader: Reader, name: str, version: int) -> Envelope | None:
-    """Return the sealed material of a version; None if there is none."""
+    """Return the encrypted material of a version; None if there is none."""
     row = reader.one(_MATERIAL, name=name, version=version)
     return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
 
 
 def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
-    """Return the versions of a key, each with the time of its creation (microseconds)."""
+    """Return the versions of a key, each with the time of its creation in microseconds."""
     return [(version, created) for version, created in reader.all(_VERSIONS, name=name)]
 
 
 def insert_version(tx: Tx, name: str, version: int, envelope: Envelope) -> None:
-    """Insert the material of a version, which is new."""
+    """Insert a new version with its material."""
     tx.run(
         _INSERT_VERSION,
         name=name,

@@ -1,4 +1,4 @@
-"""Wrapped answers, by the keyed hash of their wrapping token."""
+"""Wrapped answers, stored under the keyed hash of their wrapping token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRUNE = sql(
 
 
 class WrappedAnswer(NamedTuple):
-    """An answer that its wrapping token opens once. `path`: of the request; times in microseconds."""
+    """An answer that its wrapping token can open once. `path`: the path of the request. Times in microseconds."""
 
     holding: str
     accessor: str
@@ -41,7 +41,7 @@ def get(reader: Reader, digest: bytes) -> WrappedAnswer | None:
 
 
 def insert(tx: Tx, digest: bytes, wrapped: WrappedAnswer) -> None:
-    """Insert a wrapped answer, whose digest is new."""
+    """Insert a wrapped answer under a new digest."""
     facts = wrapped._asdict()
     tx.run(_INSERT, digest=digest, **facts.pop("envelope")._asdict(), **facts)
 
@@ -52,13 +52,13 @@ def delete(tx: Tx, digest: bytes) -> None:
 
 
 def count(reader: Reader, agent: str, *, limit: int) -> int:
-    """Return how many wrapped answers of an agent are stored, counted up to a limit."""
+    """Return the number of stored wrapped answers of an agent, at most `limit`."""
     row = reader.one(_COUNT, agent=agent, limit=limit)
     return 0 if row is None else int(row[0])
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete wrapped answers that have expired; return how many."""
+    """Delete wrapped answers that have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now, limit=limit)
 
 
