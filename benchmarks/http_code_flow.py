@@ -44,7 +44,6 @@ from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, server_und
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.http.edge import Reply
-from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.trust import flows as trust
@@ -381,7 +380,9 @@ async def _time_lookups(world: World, kind: ClientKind, count: int) -> float:
     """Return the processor seconds of an authorization request without a session, for another client each time, in the
     best round.
     """
-    endpoint = endpoints_of(build_app(world).routes)[b"/authorize"]
+    target = build_app(world).router.find_target("GET", b"/authorize")
+    assert target is not None
+    endpoint = target.endpoint
     query = {
         "response_type": "code", "redirect_uri": CALLBACK, "scope": "openid", "prompt": "none",
         "code_challenge": CHALLENGE, "code_challenge_method": "S256",
@@ -433,7 +434,7 @@ async def _count(folder: Path) -> None:
     statements: list[str] = []
     async with open_world(config(folder)) as world:
         applications = await enter_people(world, OSTIARY, applications=count, people=count)
-        endpoints = endpoints_of(build_app(world).routes)
+        router = build_app(world).router
         nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
 
         async def ask(request: bytes) -> Reply:
@@ -441,10 +442,11 @@ async def _count(folder: Path) -> None:
             head, _, body = request.partition(b"\r\n\r\n")
             line, *fields = head.decode("latin-1").split("\r\n")
             method, target, _ = line.split(" ")
-            path, _, query = target.partition("?")
+            found = router.find_target(method, target.encode())
+            assert found is not None
             headers = [(name.encode(), value.encode()) for name, _, value in (one.partition(": ") for one in fields)]
-            reply, _ = await endpoints[path.encode()].answer(
-                method, path, params={}, query=query, headers=headers, body=body
+            reply, _ = await found.endpoint.answer(
+                method, found.path, params=found.params, query=found.query, headers=headers, body=body
             )
             return reply
 

@@ -27,7 +27,6 @@ from benchmarks.load.machine import print_ceilings
 from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, measure, server_under_load
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
-from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
@@ -155,7 +154,9 @@ async def _count(folder: Path) -> None:
     statements: list[str] = []
     async with open_world(config(folder)) as world:
         lines = await _enter(world, count)
-        endpoint = endpoints_of(build_app(world).routes)[b"/token"]
+        target = build_app(world).router.find_target("POST", b"/token")
+        assert target is not None
+        endpoint = target.endpoint
         nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
 
         async def ask(agent: Agent, **fields: str) -> str:

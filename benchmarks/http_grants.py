@@ -19,7 +19,6 @@ from benchmarks.load.machine import print_ceilings
 from benchmarks.load.server_under_load import Wrong, measure, server_under_load
 from ostiary.protocol import dpop
 from ostiaryd.app import build_app
-from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import open_world
 
 AGENTS, GRANTS = 500, 8000
@@ -65,7 +64,9 @@ async def _count(folder: Path) -> None:
     statements: list[str] = []
     async with open_world(config(folder)) as world:
         party = await enter(world, agents=count)
-        endpoint = endpoints_of(build_app(world).routes)[b"/token"]
+        target = build_app(world).router.find_target("POST", b"/token")
+        assert target is not None
+        endpoint = target.endpoint
         nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
 
         async def ask(agent: Agent) -> int:

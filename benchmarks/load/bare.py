@@ -16,7 +16,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin
-from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.protocol import Protocol
+from ostiaryd.ground.http.router import SegmentRouter
 from ostiaryd.ground.process.clock import wall_clock
 
 ANSWER = b'{"access_token":"' + b"x" * 700 + b'","token_type":"DPoP","expires_in":300}'
@@ -52,7 +53,7 @@ def build(kind: str) -> tuple[ASGIApp, Any]:
     routes = [Route("/token", endpoint, methods=["POST"])]
     routes += [Route(f"/api/v1/other{number}/{{id}}", Raw(), methods=["GET"]) for number in range(PATHS)]
     app = Starlette(routes=routes)
-    return app, "httptools" if kind == "starlette" else partial(Protocol, endpoints_of(app.routes))
+    return app, "httptools" if kind == "starlette" else partial(Protocol, SegmentRouter(routes).find_target)
 
 
 if __name__ == "__main__":

@@ -262,7 +262,13 @@ ROUTES: tuple[Route, ...] = (
 """Every route of the server. If two match a request, the first one responds."""
 
 
-def build_app(world: World) -> Starlette:
+class Application(Starlette):
+    """The ASGI application. Its router also finds the endpoint of a request that needs no ASGI."""
+
+    router: SegmentRouter
+
+
+def build_app(world: World) -> Application:
     """Return the ASGI application of this world. Raises Invalid for invalid profiles of certificates."""
     certs.load_profiles(world.config.certificate_profiles)
     routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
@@ -296,7 +302,7 @@ def build_app(world: World) -> Starlette:
         return Response(answer.body, 405, headers | {"allow": ", ".join(allowed)}, answer.media_type)
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
-    app = Starlette(exception_handlers=handlers)
+    app = Application(exception_handlers=handlers)
     app.router = router
     return app
 

@@ -35,7 +35,7 @@ from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database.folder import lock_folder
 from ostiaryd.ground.http.acceptor import Acceptor
 from ostiaryd.ground.http.connections import Connections
-from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.protocol import Protocol
 from ostiaryd.ground.http.tls import Admitted, Certificate
 from ostiaryd.ground.process import descriptors
 from ostiaryd.ground.process.clock import wall_clock
@@ -237,7 +237,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(Protocol, endpoints_of(app.routes), connections),  # type: ignore[arg-type]  # it is only called
+                http=partial(Protocol, app.router.find_target, connections),  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 lifespan="off",
                 log_config=None,  # uvicorn logs to the same stream

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ostiaryd.ground.http.router import SegmentRouter, Target
+
+
+def find_target(app: Starlette) -> Callable[[str, bytes], Target | None]:
+    """The function that finds the endpoints of an application without ASGI."""
+    return SegmentRouter(cast(list[Route], app.routes)).find_target
 
 
 @asynccontextmanager

@@ -17,9 +17,9 @@ from ostiary.protocol.errors import Unauthenticated
 from ostiaryd.ground.http import protocol
 from ostiaryd.ground.http.connections import TIMES_IN_ALL, Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.protocol import Protocol
 from ostiaryd.ground.world import World
-from tests.ground.http_server import post, serving
+from tests.ground.http_server import find_target, post, serving
 
 LIMIT = 3
 PROXIES = (ip_network("127.0.0.0/8"),)
@@ -179,7 +179,7 @@ async def rest(client: Opened) -> bytes:
 @pytest.fixture
 async def clients(app: Starlette) -> AsyncIterator[Clients]:
     connections = Connections(of_address=LIMIT)
-    async with serving(app, partial(Protocol, endpoints_of(app.routes), connections)) as port:
+    async with serving(app, partial(Protocol, find_target(app), connections)) as port:
         made = Clients(port)
         yield made
         made.close()
@@ -203,7 +203,7 @@ async def test_slow_heads_of_one_address_make_room_with_an_answer(app: Starlette
     connections, made = Connections(of_address=LIMIT), list[Protocol]()
 
     def protocol(**given: Any) -> Protocol:
-        made.append(Protocol(endpoints_of(app.routes), connections, **given))
+        made.append(Protocol(find_target(app), connections, **given))
         return made[-1]
 
     async with serving(app, protocol) as port:
@@ -229,7 +229,7 @@ async def test_behind_a_proxy_each_address_has_a_bound_of_its_own(world: World) 
 
     app = Starlette(routes=[Route("/wait", Endpoint(world, wait, render=render_admin), methods=["POST"])])
     connections = Connections(of_address=LIMIT, proxies=PROXIES)
-    async with serving(app, partial(Protocol, endpoints_of(app.routes), connections)) as port:
+    async with serving(app, partial(Protocol, find_target(app), connections)) as port:
         clients = Clients(port)
         opened = [await clients.open() for _ in range(2 * LIMIT + 1)]
         for number, (_, writer) in enumerate(opened[: 2 * LIMIT]):
@@ -250,7 +250,7 @@ async def test_behind_a_proxy_each_address_has_a_bound_of_its_own(world: World) 
 async def test_what_strangers_hold_is_bounded_in_all(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MAX_HELD", 3000)
     connections = Connections(of_address=LIMIT)
-    async with serving(app, partial(Protocol, endpoints_of(app.routes), connections)) as port:
+    async with serving(app, partial(Protocol, find_target(app), connections)) as port:
         clients = Clients(port)
         first, second = await clients.open(), await clients.open()
         part = b"POST /greet HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n" + b"x" * 2000

@@ -25,10 +25,10 @@ from ostiaryd.ground.http.protocol import (
     SLOWEST_S,
     Exchange,
     Protocol,
-    endpoints_of,
 )
+from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.world import World
-from tests.ground.http_server import post, serving
+from tests.ground.http_server import find_target, post, serving
 
 Ports = tuple[int, int]
 
@@ -42,10 +42,19 @@ async def echo(call: Call) -> Reply:
         return reply({}, headers=[(b"x-told", b"a\r\nx-forged: b")])
     call.answer_headers.append((b"x-told", b"yes"))
     said = {
-        "path": call.path, "query": call.query, "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop"),
-        "network": call.network,
+        "method": call.method, "path": call.path, "params": call.params, "query": call.query,
+        "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop"), "network": call.network,
     }  # fmt: skip
     return reply(said, status=201, headers=[(b"cache-control", b"no-store")])
+
+
+async def make(call: Call) -> Reply:
+    """The answer whose status the query states."""
+    return Reply(int(call.query), b"" if call.query in ("204", "304") else b"x", "text/plain")
+
+
+async def nothing(call: Call) -> None:
+    """Check nothing."""
 
 
 async def gate(call: Call) -> None:
@@ -60,16 +69,24 @@ def application(world: World) -> Starlette:
             Route("/gated", Endpoint(world, echo, render=render_admin, gate=gate), methods=["POST"]),
             Route("/things/{id}", Endpoint(world, echo, render=render_admin), methods=["POST"]),
             Route("/seen", Endpoint(world, echo, render=render_admin), methods=["GET"]),
+            Route("/made", Endpoint(world, make, render=render_admin), methods=["GET"]),
+            Route("/made", Endpoint(world, echo, render=render_admin, check=nothing), methods=["PUT", "LIST"]),
+            Route("/files/{path:path}", Endpoint(world, echo, render=render_admin), methods=["GET", "DELETE"]),
+            Route("/streamed", Endpoint(world, echo, render=render_admin, streams=True), methods=["GET"]),
         ]
     )
+
+
+def plain(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: x", "x-request-id: rq_1", *headers, "", ""]).encode() + body
 
 
 @pytest.fixture
 async def ports(world: World) -> AsyncIterator[Ports]:
     """Two servers with one application: the first calls it over ASGI, the second directly."""
     app = application(world)
-    straight = partial(Protocol, endpoints_of(app.routes))
-    async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
+    straight = partial(Protocol, find_target(app))
+    async with serving(app, partial(Protocol, find_target(Starlette()))) as asgi, serving(app, straight) as other:
         yield asgi, other
 
 
@@ -106,14 +123,14 @@ async def test_a_refused_client_is_answered_before_anything_of_its_request_is_lo
 
     endpoint = Endpoint(world, note, render=render_admin, is_refused=lambda call: call.body == b"busy")
     app = Starlette(routes=[Route("/echo", endpoint, methods=["POST"])])
-    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+    async with serving(app, partial(Protocol, find_target(app))) as port:
         said = await exchange(port, post("/echo", b"busy") + post("/echo", b"busy") + post("/echo", b"other"))
     answers = [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]]
     assert (answers, asked) == ([503, 503, 201], [b"other"])
     assert re.findall(rb"retry-after: [1-4]\r\n", said) != []
     assert said.count(b'"error":"busy"') == 2
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
-    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+    async with serving(app, partial(Protocol, find_target(app))) as port:
         assert b" 201 " in await exchange(port, post("/echo", b"busy"))
 
 
@@ -121,7 +138,7 @@ async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: Wo
     app, made = application(world), list[Protocol]()
 
     def protocol(**given: Any) -> Protocol:
-        made.append(Protocol(endpoints_of(app.routes), **given))
+        made.append(Protocol(find_target(app), **given))
         return made[-1]
 
     whole = post("/echo")
@@ -179,6 +196,26 @@ CASES: dict[str, tuple[bytes, ...]] = {
         post("/echo", TRAILED, "transfer-encoding: chunked") + post("/echo", b"again", "dpop: own"),
     ),
     "an extension of a chunk": (post("/echo", b"3;a=b;c\r\nabc\r\n0;x\r\n\r\n", "transfer-encoding: chunked"),),
+    "a GET": (plain("GET", "/seen?b=%20c&d"),),
+    "a GET with a body": (plain("GET", "/seen", "content-length: 1", body=b"x"),),
+    "a HEAD": (plain("HEAD", "/seen"),),
+    "two GETs at once": (plain("GET", "/seen") * 2,),
+    "an answer that has not changed": (plain("GET", "/made?304"),),
+    "an answer without a body": (plain("GET", "/made?204"),),
+    "an error of the wire": (plain("GET", "/made?x"),),
+    "a PUT": (plain("PUT", "/made", "content-length: 1", body=b"x"),),
+    "a large PUT": (plain("PUT", "/made", f"content-length: {SMALL_BODY + 1}", body=b"x" * (SMALL_BODY + 1)),),
+    "a LIST": (plain("LIST", "/made"),),
+    "a LINK": (plain("LINK", "/made"),),
+    "a DELETE": (plain("DELETE", "/files/a/b%2fc/..//d"),),
+    "a GET of a path": (plain("GET", "/files/%C3%A9?x"),),
+    "a path that is no UTF-8": (plain("GET", "/files/%ff"),),
+    "a line break in a path": (plain("GET", "/files/a%0ab"),),
+    "an empty path": (plain("GET", "/files/"),),
+    "two slashes": (plain("GET", "//seen"),),
+    "a fragment": (plain("GET", "/seen#a?b"),),
+    "a plus and a semicolon": (plain("GET", "/files/a+b;c?d+e;f"),),
+    "the server itself": (plain("OPTIONS", "*"),),
     "two in one go, the second nonsense": (post("/echo") + b"nonsense\r\n\r\n",),
 }
 BAD: dict[str, bytes] = {
@@ -229,8 +266,8 @@ async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
     app = application(behind)
     request = post("/echo", TRAILED, "transfer-encoding: chunked", "x-forwarded-for: 198.51.100.7", "dpop: head")
     async with (
-        serving(app, partial(Protocol, {})) as asgi,
-        serving(app, partial(Protocol, endpoints_of(app.routes))) as other,
+        serving(app, partial(Protocol, find_target(Starlette()))) as asgi,
+        serving(app, partial(Protocol, find_target(app))) as other,
     ):
         for port in (asgi, other):
             answer = await exchange(port, request)
@@ -275,7 +312,7 @@ async def test_a_large_body_is_read_only_after_the_proof(world: World, framing: 
     head = f"POST /echo HTTP/1.1\r\nhost: x\r\n{said}\r\n"
     size = SMALL_BODY + 1
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size) if framing == "chunks" else b"x" * size
-    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+    async with serving(app, partial(Protocol, find_target(app))) as port:
         assert (await exchange(port, f"{head}\r\n".encode())).startswith(b"HTTP/1.1 401 ")
         answer = await exchange(port, f"{head}authorization: x\r\n\r\n".encode(), body)
         assert answer.startswith(b"HTTP/1.1 201 ")
@@ -342,26 +379,36 @@ async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports)
 
 
 async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str] = []
+    taken: list[tuple[str, str, dict[str, str], str]] = []
     made = Exchange.__init__
 
-    def count(self: Exchange, endpoint: Endpoint, path: str, *given: object, **named: object) -> None:
-        taken.append(path)
-        made(self, endpoint, path, *given, **named)  # type: ignore[arg-type]
+    def count(self: Exchange, method: str, target: Target, *given: object, **named: object) -> None:
+        taken.append((method, target.path, target.params, target.query))
+        made(self, method, target, *given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Exchange, "__init__", count)
-    for path in ("/echo", "/gated", "/things/7", "/echo?a=b"):
+    for path in ("/echo", "/things/a%20b", "/echo?a=b", "/nothing", "/seen"):
         await exchange(ports[1], post(path))
-    assert taken == ["/echo", "/gated"]
+    for method in ("GET", "HEAD"):
+        await exchange(ports[1], plain(method, "/seen"))
+    for path in ("/made", "/streamed"):
+        await exchange(ports[1], plain("GET", path))
+    assert taken == [
+        ("POST", "/echo", {}, ""),
+        ("POST", "/things/a b", {"id": "a b"}, ""),
+        ("POST", "/echo", {}, "a=b"),
+        ("GET", "/seen", {}, ""),
+        ("GET", "/made", {}, ""),
+    ]
 
 
 @pytest.mark.parametrize(("proxies", "network"), [("", "127.0.0.0/24"), ("127.0.0.0/8", "203.0.113.0/24")])
 async def test_both_ways_know_alike_where_a_request_came_from(world: World, proxies: str, network: str) -> None:
     behind = replace(world, config=msgspec.structs.replace(world.config, proxies=proxies))
     app = application(behind)
-    straight = partial(Protocol, endpoints_of(app.routes))
+    straight = partial(Protocol, find_target(app))
     request = post("/echo", b"", "x-forwarded-for: 6.6.6.6, 203.0.113.7")
-    async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
+    async with serving(app, partial(Protocol, find_target(Starlette()))) as asgi, serving(app, straight) as other:
         for port in (asgi, other):
             assert f'"network":"{network}"'.encode() in await exchange(port, request)
 
@@ -377,7 +424,7 @@ async def test_few_requests_of_a_connection_wait_in_memory_and_all_are_answered(
     app.routes.append(Route("/wait", Endpoint(world, wait, render=render_admin), methods=["GET"]))
 
     def protocol(**given: Any) -> Protocol:
-        made.append(Protocol(endpoints_of(app.routes), **given))
+        made.append(Protocol(find_target(app), **given))
         return made[-1]
 
     one, many = b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n", 5000
@@ -409,7 +456,7 @@ async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: W
     )
 
     def protocol(**given: Any) -> Protocol:
-        made.append(Protocol(endpoints_of(app.routes), **given))
+        made.append(Protocol(find_target(app), **given))
         return made[-1]
 
     async with serving(app, protocol) as port:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.exceptions import HTTPException
@@ -12,24 +13,28 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from ostiaryd.app import ROUTES
+from ostiaryd.ground.http.edge import Endpoint
 from ostiaryd.ground.http.router import SegmentRouter
 
 MOST = 60
 """Routes with which one request is compared; those below `/api/v1/agents` are the most."""
 
 
-class _Silent:
-    """An ASGI application that answers nothing: the tests read which route was chosen."""
+class _Silent(Endpoint):
+    """An endpoint that answers nothing: the tests read which route was chosen."""
+
+    def __init__(self, *, streams: bool = False) -> None:
+        self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
 
 def _routes() -> list[Route]:
-    return [Route(route.path, _Silent(), methods=[route.method]) for route in ROUTES]
+    return [Route(route.path, _Silent(streams=route.streams), methods=[route.method]) for route in ROUTES]
 
 
-async def _choose(router: Router, method: str, path: str) -> object:
+async def _choose(router: Router, method: str, path: str) -> Any:
     """Return the chosen route and its parameters, or the status of the refusal."""
     scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "app": router}
     try:
@@ -69,6 +74,19 @@ async def test_the_tree_finds_the_route_that_a_search_of_all_routes_finds() -> N
     found = [one[0] for one, _ in chosen if isinstance(one, tuple)]
     assert all(route in found for route in routes)
     assert {one for one, _ in chosen if isinstance(one, int)} == {404, 405}
+
+
+async def test_the_endpoint_that_answers_without_asgi_is_the_one_that_answers_over_asgi() -> None:
+    tree = SegmentRouter(_routes())
+    for method, path in _requests():
+        if not path.startswith("/"):  # no target of a request
+            continue
+        chosen = await _choose(tree, method, path)
+        target = tree.find_target(method, f"{quote(path)}?a=b".encode())
+        if isinstance(chosen, tuple) and not chosen[0].endpoint.streams:
+            assert target == (chosen[0].endpoint, path, chosen[1], "a=b")
+        else:
+            assert target is None, (method, path)
 
 
 async def test_a_request_is_compared_with_few_routes(monkeypatch: pytest.MonkeyPatch) -> None:

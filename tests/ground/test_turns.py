@@ -17,7 +17,7 @@ from harness.patience import PATIENCE_S, eventually_async
 from ostiaryd.ground.http import protocol, turns
 from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, endpoints_of, is_one_request
+from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, is_one_request
 from ostiaryd.ground.http.turns import (
     EACH_S,
     LONGEST_ROUND_S,
@@ -27,7 +27,7 @@ from ostiaryd.ground.http.turns import (
     ParsingTurns,
 )
 from ostiaryd.ground.world import World
-from tests.ground.http_server import post, serving
+from tests.ground.http_server import find_target, post, serving
 
 READ = 256 << 10
 """bytes that the event loop reads from a socket at once"""
@@ -249,7 +249,7 @@ async def served(world: World) -> AsyncIterator[Served]:
     connections, made = Connections(), list[Protocol]()
 
     def make(**given: object) -> Protocol:
-        made.append(Protocol(endpoints_of(app.routes), connections, **given))
+        made.append(Protocol(find_target(app), connections, **given))
         return made[-1]
 
     async with serving(app, make) as port:
@@ -480,7 +480,7 @@ async def test_requests_that_one_client_sends_in_one_go_are_refused_in_many_roun
     one, many = b"POST /busy HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", 2000
     endpoint = Endpoint(world, greet, render=render_admin, is_refused=refuse)
     app = Starlette(routes=[Route("/busy", endpoint, methods=["POST"])])
-    async with serving(app, partial(Protocol, endpoints_of(app.routes), Connections())) as port:
+    async with serving(app, partial(Protocol, find_target(app), Connections())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         loop.call_soon(begin_round)
         writer.write(one * many)
@@ -524,7 +524,7 @@ async def test_all_that_a_client_sends_is_answered_in_order_however_short_rounds
     if seed % 2:
         kinds.append((post("/plain", b"x", "authorization: administrator"), (OK,), 1))
     sent = [kinds[0], *draw.choices(kinds, weights=[90, 20, 5, 20, 2, 3, 1][: len(kinds)], k=1000)]
-    async with serving(app, partial(Protocol, endpoints_of(app.routes), Connections())) as port:
+    async with serving(app, partial(Protocol, find_target(app), Connections())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
         async def send() -> None:

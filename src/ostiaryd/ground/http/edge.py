@@ -345,14 +345,16 @@ class Endpoint:
         )
         await _send(receive, send, answer, headers)
 
-    def refuse(self, path: str, headers: Headers, body: bytes, *, address: str) -> tuple[Reply, Headers] | None:
-        """The answer to a POST that is refused while the line before the writer is crowded, with all headers but its
+    def refuse(
+        self, method: str, path: str, headers: Headers, body: bytes, *, address: str
+    ) -> tuple[Reply, Headers] | None:
+        """The answer to a request that is refused while the line before the writer is crowded, with all headers but its
         length; None for any other. Nothing of the request but its client is looked at.
         """
         if self._is_refused is None or not self._world.writer.is_crowded:
             return None
         request_id = request_id_of(headers, self._world)
-        call = Call(self._world, "POST", path, {}, "", headers, body, request_id, address=address)
+        call = Call(self._world, method, path, {}, "", headers, body, request_id, address=address)
         return self._finish(call, self._busy) if self._is_refused(call) else None
 
     async def answer(

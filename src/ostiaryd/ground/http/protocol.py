@@ -1,7 +1,8 @@
 """HTTP/1.1 from the socket to an endpoint without ASGI, and the limits of a connection.
 
-`Protocol` extends uvicorn's protocol. A POST to one of its endpoints is answered by `Endpoint.answer`, which the ASGI
-application calls too; every other request goes through ASGI. This relies on the internals of uvicorn:
+`Protocol` extends uvicorn's protocol. A plain request for an endpoint is answered by `Endpoint.answer`, which the ASGI
+application calls too; every other request goes through ASGI: a HEAD, an answer that may be streamed, a large body, a
+request behind another one, and a request without an endpoint. This relies on the internals of uvicorn:
 tests/ground/test_protocol.py sends the same bytes both ways and compares the answers.
 
 A head ends where its fields end: the fields of a trailer are counted, and dropped. A head must name its host once (RFC
@@ -11,18 +12,18 @@ A head ends where its fields end: the fields of a trailer are counted, and dropp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
 import httptools
-from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
 from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SHOWN, SMALL_BODY, Endpoint, Headers, Reply, reply
+from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
 
 MAX_HEAD_BYTES = 64 << 10
@@ -46,10 +47,11 @@ LINGER_S = 2.0
 def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
     """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
     body = answer.body
-    assert isinstance(body, bytes), "this protocol cannot send a stream"
-    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    assert isinstance(body, bytes), "the route is not marked as streaming"
+    if answer.status != 304:  # a 304 must not state another length than the 200 (RFC 9110 section 8.6)
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
     if not keep_alive:
-        headers.append((b"connection", b"close"))
+        headers = [*headers, (b"connection", b"close")]
     head = b"".join([b"%b: %b\r\n" % header for header in headers])
     if not head.count(b"\n") == head.count(b"\r") == len(headers):
         raise ValueError("a header field contains a line break")
@@ -94,19 +96,6 @@ def is_one_request(data: bytes) -> bool:
     return head.partition(b"\r\n")[0].endswith(b" HTTP/1.1") and len(body) == (int(lengths[0]) if lengths else 0)
 
 
-def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
-    """Return the endpoints that `Protocol` answers itself, by URL: POST alone, one fixed path, no streaming."""
-    return {
-        route.path.encode(): route.endpoint
-        for route in routes
-        if isinstance(route, Route)
-        and isinstance(route.endpoint, Endpoint)
-        and route.methods == {"POST"}
-        and not route.param_convertors
-        and not route.endpoint.streams
-    }
-
-
 class _Event:
     """The event that uvicorn sets to wake an ASGI application; an exchange has no application to wake."""
 
@@ -127,11 +116,12 @@ class _Flow(FlowControl):
 class Exchange:
     """A request and its answer, with the attributes that uvicorn's protocol reads and sets on its own cycles."""
 
-    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
+    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "method", "response_complete", "target")
     message_event = _Event()
 
-    def __init__(self, endpoint: Endpoint, path: str, headers: Headers, *, keep_alive: bool) -> None:
-        self.endpoint, self.path, self.headers, self.keep_alive = endpoint, path, headers, keep_alive
+    def __init__(self, method: str, target: Target, headers: Headers, *, keep_alive: bool) -> None:
+        self.method, self.target, self.headers, self.keep_alive = method, target, headers, keep_alive
+        self.endpoint = target.endpoint
         self.body = b""
         self.disconnected = self.response_complete = False
 
@@ -140,10 +130,16 @@ class Protocol(HttpToolsProtocol):
     """A connection that speaks HTTP/1.1."""
 
     def __init__(
-        self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **options: Any
+        self,
+        find_target: Callable[[str, bytes], Target | None],
+        connections: Connections | None = None,
+        **options: Any,
     ) -> None:
+        """`find_target` returns the endpoint that answers a method and URL without ASGI
+        (`SegmentRouter.find_target`).
+        """
         super().__init__(**options)
-        self._endpoints = endpoints
+        self._find_target = find_target
         self._connections = Connections() if connections is None else connections
         self._address = ""
         self._shown: ClientCertificate | None = None
@@ -405,8 +401,9 @@ class Protocol(HttpToolsProtocol):
                 raise httptools.HttpParserError("the address has too many requests")
         self._has_cycle = True
         is_list, self._is_list = self._is_list, False
-        endpoint = self._endpoints.get(self.url)
-        if endpoint is None or not self._is_plain(endpoint):
+        method = "LIST" if is_list else self.parser.get_method().decode("ascii")
+        target = self._find_target(method, self.url) if self._is_plain() else None
+        if target is None or self._is_large(method, target.endpoint):
             url, headers, expect = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.headers, self.expect_100_continue = url, headers, expect
@@ -414,11 +411,12 @@ class Protocol(HttpToolsProtocol):
             extensions = {PROVED: self._note_proven, OVERTAKING: self._overtaking, SHOWN: self._shown}
             self.scope["extensions"] = cast(Any, extensions)
             super().on_headers_complete()
-            if is_list:
-                self.scope["method"] = "LIST"
+            self.scope["method"] = method
+            if self.pipeline:  # `_parse` stops reading; until then, the end of the connection is noticed
+                self.flow.resume_reading()
             return
         keep_alive = self.parser.should_keep_alive()
-        self.cycle = Exchange(endpoint, self.url.decode("ascii"), self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
+        self.cycle = Exchange(method, target, self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
         self._running = self.cycle
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -447,16 +445,18 @@ class Protocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise httptools.HttpParserError("a request has exactly one `Host` field")
 
-    def _is_plain(self, endpoint: Endpoint) -> bool:
-        """Return whether this is an ordinary POST with a small body, and all earlier requests are answered."""
+    def _is_plain(self) -> bool:
+        """Return whether this is an ordinary request, and all earlier requests are answered."""
         return (
             (self.cycle is None or self.cycle.response_complete)
-            and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
-            and (endpoint.max_body <= SMALL_BODY or not endpoint.proves_first(self.headers))
         )
+
+    def _is_large(self, method: str, endpoint: Endpoint) -> bool:
+        """Return whether the request may have a body that is read after the authentication of its caller."""
+        return method != "GET" and endpoint.max_body > SMALL_BODY and endpoint.proves_first(self.headers)
 
     def on_chunk_header(self) -> None:
         """Begin a chunk of the body."""
@@ -487,7 +487,9 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         if not self.flow.write_paused:
-            refusal = exchange.endpoint.refuse(exchange.path, exchange.headers, exchange.body, address=self._address)
+            refusal = exchange.endpoint.refuse(
+                exchange.method, exchange.target.path, exchange.headers, exchange.body, address=self._address
+            )
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
@@ -504,10 +506,10 @@ class Protocol(HttpToolsProtocol):
     async def _answer(self, exchange: Exchange) -> None:
         try:
             answer, headers = await exchange.endpoint.answer(
-                "POST",
-                exchange.path,
-                params={},
-                query="",
+                exchange.method,
+                exchange.target.path,
+                params=exchange.target.params,
+                query=exchange.target.query,
                 headers=exchange.headers,
                 body=exchange.body,
                 address=self._address,
@@ -518,7 +520,7 @@ class Protocol(HttpToolsProtocol):
             sent = self._render(exchange, answer, headers)
         except Exception:  # noqa: BLE001 because `failure` logs it
             exchange.keep_alive = False
-            sent = self._render(exchange, *exchange.endpoint.failure(exchange.path, exchange.headers))
+            sent = self._render(exchange, *exchange.endpoint.failure(exchange.target.path, exchange.headers))
         if self.flow.write_paused and not exchange.disconnected:
             await self.flow.drain()
         self._finish(exchange, sent)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
 
+import httptools
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
+
+from ostiaryd.ground.http.edge import Endpoint
+
+
+class Target(NamedTuple):
+    """The endpoint of a request, with the path, its parameters, and the query."""
+
+    endpoint: Endpoint
+    path: str
+    params: dict[str, str]
+    query: str
 
 
 class _Node:
@@ -34,6 +48,11 @@ class SegmentRouter(Router):
         routes = list(routes)
         super().__init__(routes, redirect_slashes=False)
         self._root = _Node([(_place_of(route.path), route) for route in routes])
+        fixed = [
+            (route.path, method) for route in routes if not route.param_convertors for method in route.methods or ()
+        ]
+        self._fixed = {(method, path.encode()): self._search(method, path) for path, method in fixed}
+        """The targets whose URL is the path of a route."""
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the first route that matches."""
@@ -41,6 +60,27 @@ class SegmentRouter(Router):
             await super().app(scope, receive, send)
             return
         await self._find_node(scope["path"]).router.app(scope, receive, send)
+
+    def find_target(self, method: str, url: bytes) -> Target | None:
+        """Return the endpoint of the first route that matches, as uvicorn and Starlette find it.
+
+        None for every request that needs ASGI: no such route, a HEAD, an answer that may be streamed. Raises
+        HttpParserInvalidURLError.
+        """
+        if (target := self._fixed.get((method, url))) is not None:
+            return target
+        parsed = httptools.parse_url(url)
+        path = parsed.path.decode("ascii")
+        return self._search(method, unquote(path) if "%" in path else path, (parsed.query or b"").decode("latin-1"))
+
+    def _search(self, method: str, path: str, query: str = "") -> Target | None:
+        for route in self._find_node(path).routes:
+            if method in (route.methods or ()) and (match := route.path_regex.match(path)) is not None:
+                endpoint = route.endpoint
+                if method == "HEAD" or not isinstance(endpoint, Endpoint) or endpoint.streams:
+                    return None
+                return Target(endpoint, path, match.groupdict(), query)
+        return None
 
     def list_routes(self, path: str) -> list[Route]:
         """Return the routes with which a request for a path is compared."""
