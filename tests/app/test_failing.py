@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from ostiaryd import app
 from ostiaryd.ground.database.line import SERVER, Priority, priority
 from ostiaryd.ground.http.edge import RETRY_SPREAD_S
+from ostiaryd.ground.rounds import LoopUse
 from ostiaryd.ground.world import World
 from tests.support.api_fixtures import Answer, send
 
@@ -116,8 +119,9 @@ async def test_every_protocol_has_a_form_for_it() -> None:
         assert route.protocol.render(Failed()).status == 500
 
 
-async def test_cycles_are_searched_while_no_request_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    searched = list[int]()
+async def test_cycles_are_searched_while_the_event_loop_is_quiet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, shares = list[int](), itertools.repeat(app.QUIET_SHARE)
+    monkeypatch.setattr(LoopUse, "take_share", lambda _: next(shares))
     monkeypatch.setattr(gc, "collect", searched.append)
     for objects, expected in ((app.QUIET_GARBAGE, []), (app.QUIET_GARBAGE + 1, [1])):
         monkeypatch.setattr(gc, "get_count", lambda objects=objects: (objects, 0, 0))
@@ -127,3 +131,23 @@ async def test_cycles_are_searched_while_no_request_waits(world: World, monkeypa
     await app.collect_garbage(world)
     assert searched == [1], "a search would delay the request"
     await waiting
+    shares = itertools.repeat(app.QUIET_SHARE + 0.01)
+    await app.collect_garbage(world)
+    assert searched == [1], "the loop is busy, and its connections have many objects"
+    shares = itertools.repeat(app.QUIET_SHARE)
+    await app.collect_garbage(world)
+    assert searched == [1, 1]
+
+
+async def test_the_use_of_the_event_loop_is_its_processor_time(world: World) -> None:
+    use = LoopUse(world)
+    use.take_share()
+    spent = time.thread_time() + 0.2
+    while time.thread_time() < spent:
+        pass
+    busy = use.take_share()
+    used = time.thread_time()
+    await asyncio.sleep(0.5)
+    quiet = use.take_share()
+    assert 0 < busy <= 1.01
+    assert quiet < (time.thread_time() - used + 0.01) / 0.5

@@ -1,7 +1,8 @@
-"""The rounds of background loops: when each loop ended its last round, and its error."""
+"""The rounds of background loops: when each loop ended its last round, and its error; and the use of the event loop."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from ostiary.protocol.errors import Conflict
@@ -41,3 +42,18 @@ class Rounds:
         if late := [name for name, one in self.last.items() if now - one.at > (one.every_s + MAX_LATE_S) * SECOND]:
             raise Conflict(f"no round for too long of {', '.join(late)}", hint="restart the server")
         return f"{len(self.last)} background loops are on time"
+
+
+@dataclass(slots=True)
+class LoopUse:
+    """The use of the event loop, in processor time of its thread; lives on the event loop."""
+
+    world: World
+    used_s: float = 0.0
+    at_s: float = 0.0
+
+    def take_share(self) -> float:
+        """Return the part of the time since the last call, or since the start of the machine, that was used."""
+        before_s, since_s = self.used_s, self.at_s
+        self.used_s, self.at_s = time.thread_time(), time.perf_counter()
+        return (self.used_s - before_s) / (self.at_s - since_s)
