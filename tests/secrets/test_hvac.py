@@ -162,6 +162,7 @@ def test_the_client_reads_health_and_seal_and_lists_the_mounts(vault: VaultStage
     assert client.sys.get_capabilities(paths=[f"secret/data/{vault.folder}/x"])["data"]["capabilities"] == [
         "create",
         "delete",
+        "patch",
         "read",
         "update",
     ]

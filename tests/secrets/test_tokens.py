@@ -301,7 +301,7 @@ async def test_a_refused_request_leaves_no_credential_in_the_ledger(world: World
     assert await bot.status("POST", "auth/approle/login", swapped) == 400
     assert made.secret not in repr(newest_entry(world))
     for path in (bot.token, f"auth/token/lookup/{bot.token}"):
-        assert await bot.status("GET", path) in (400, 404)
+        assert await bot.status("GET", path) in (400, 404, 405)
         assert bot.token not in repr(newest_entry(world))
         assert "hvs." in (newest_entry(world).object or ""), "the form of the path stays"
 

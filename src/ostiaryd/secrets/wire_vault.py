@@ -1,11 +1,14 @@
 """The HTTP API of HashiCorp Vault under /v1, as far as docs/reference/conformance.md says.
 
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
-    auth/token/lookup-self, renew-self, revoke-self
+    auth/token/..                               child tokens, roles, and what a token does for itself
+    auth/MOUNT/..                               login methods that agents enabled
     sys/health, sys/init, sys/seal-status       without authentication
     sys/seal, sys/unseal                        close and open all secrets
     sys/wrapping/..                             wrap, unwrap, lookup, rewrap; the header X-Vault-Wrap-TTL
-    sys/mounts, sys/internal/ui/mounts, sys/capabilities-self
+    sys/mounts/.., sys/auth/.., sys/remount     secret engines and login methods that agents enable
+    sys/policy/.., sys/policies/acl/..          Vault policies, which narrow tokens
+    sys/internal/ui/mounts, sys/capabilities-self, sys/capabilities
     sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
 
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypedDict
 
 import msgspec
@@ -51,11 +53,12 @@ from ostiaryd.ground.outbound.database_driver import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.engines import lease
+from ostiaryd.secrets.engines import approle, lease, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
-from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
+from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown
+from ostiaryd.secrets.model.mount import AUTH, Mount
 from ostiaryd.secrets.model.request import (
     ENTRY_ACTIONS,
     SECOND,
@@ -65,12 +68,12 @@ from ostiaryd.secrets.model.request import (
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
+    check_path,
     parse_duration,
     render_time,
 )
 from ostiaryd.secrets.model.sealing import decode_key
-from ostiaryd.secrets.model.token import LONGEST_S, VaultToken
-from ostiaryd.secrets.store import backends as backend_store
+from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_backends import forget_values
 from ostiaryd.secrets.wire_leases import carry_out
@@ -81,8 +84,6 @@ MAX_CAPABILITY_PATHS = 20
 DEFAULT_WRAP_S = 300
 VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
-POLICY = "ostiary"
-"""The only name in lists of policies: the policies of this server decide."""
 MERGE_PATCH = "application/merge-patch+json"
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped null character in JSON whose backslash is not escaped itself."""
@@ -171,6 +172,11 @@ class _Paths(msgspec.Struct):
     path: str = ""
 
 
+class _TokenAndPaths(msgspec.Struct):
+    token: str = ""
+    accessor: str = ""
+
+
 async def answer_vault(call: Call) -> Reply:
     """Answer a request of the Vault API.
 
@@ -210,27 +216,39 @@ async def _answer(call: Call, path: str) -> Reply:
     if (system := _SYSTEM.get(path)) is not None:
         method, action, run = system
         _require(request, method)
-        answer = await _act(call, action, partial(run, call, request))
+
+        def run_system(act: Act, caller: flows.VaultCaller) -> Answer:
+            _authorize_vault(call, request, act, caller)
+            return run(call, request, act, caller)
+
+        answer = await _act(call, action, run_system)
         if path == "sys/seal":
             forget_values(call.world)
         return _envelope(call, answer)
     if path.startswith("sys/internal/ui/mounts/"):
         _require(request, VaultMethod.READ)
-        return _envelope(call, await _act(call, "vault.lookup", partial(_show_mount, call, request)))
-    if path.startswith(lease.PREFIX):
-        mount, operation = lease.find_operation(request)
-    elif path.partition("/")[0] in ("sys", "auth"):
-        raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
-    else:
-        mount, operation = flows.find_operation(request)
+
+        def show_mount(act: Act, caller: flows.VaultCaller) -> Answer:
+            _authorize_vault(call, request, act, caller)
+            return _show_mount(call, request, act, caller)
+
+        return _envelope(call, await _act(call, "vault.lookup", show_mount))
+    login_method = _enabled_method(call, path)
+    if login_method is not None and path == f"{login_method.path}/login":
+        _require(request, VaultMethod.WRITE)
+        return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method.path))
+    mount, found, accessor = _find(call, request, login_method)
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
+        operation = found.bind(caller) if isinstance(found, flows.CallerOperation) else found
+        flows.check_enabled(act.tx, mount, accessor)
+        _authorize_vault(call, request, act, caller, operation.exists)
         act.entry.object = f"{mount}/{operation.path}"
         act.entry.detail = {"operation": operation.name}
         flows.authorize_operation(act, caller, mount, operation, config=call.world.config)
         return operation.run(act)
 
-    answer = await _act(call, ENTRY_ACTIONS[operation.action], run_operation)
+    answer = await _act(call, _entry_action(found), run_operation)
     match answer.upstream:
         case None:
             return _envelope(call, answer)
@@ -238,6 +256,74 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await issue_token(call, issue))
         case upstream:
             return _envelope(call, await carry_out(call, upstream))
+
+
+def _find(
+    call: Call, request: VaultRequest, method: Mount | None
+) -> tuple[str, flows.Operation | flows.CallerOperation, str]:
+    """Return the mount and the operation of a request, and the accessor of a mount that an agent enabled.
+
+    Raises NothingStored, UnsupportedOperation, Malformed, Invalid.
+    """
+    path = request.path
+    if path.startswith(lease.PREFIX):
+        return *lease.find_operation(request), ""
+    kind, _, rest = path.partition("/")
+    second = rest.partition("/")[0]
+    if kind == "sys" and second in ("mounts", "auth", "remount"):
+        return *mounts.find_operation(request), ""
+    if kind == "sys" and second in ("policy", "policies"):
+        return *policies.find_operation(request), ""
+    if kind == "auth" and second == "token":
+        return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), ""
+    if method is not None:
+        below = check_path(path)[len(method.path) + 1 :].removesuffix("/")
+        return "auth", approle.find_operation(method.path, below, request), ""
+    if kind in ("sys", "auth"):
+        raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
+    return flows.find_operation(call.world.db.read(), request)
+
+
+def _enabled_method(call: Call, path: str) -> Mount | None:
+    if not path.startswith(AUTH) or path.startswith("auth/token/"):
+        return None
+    return flows.find_method(call.world.db.read(), check_path(path))
+
+
+def _entry_action(found: flows.Operation | flows.CallerOperation) -> str:
+    return ENTRY_ACTIONS[found.action]
+
+
+def _authorize_vault(
+    call: Call,
+    request: VaultRequest,
+    act: Act,
+    caller: flows.VaultCaller,
+    exists: Callable[[Act], bool] | None = None,
+) -> None:
+    """Check that the Vault policies of the caller's token permit a request. Raises Forbidden, Malformed."""
+    if flows.policies_of(caller) is None:
+        return
+    path, capability = request.path, request.method.value
+    match request.method:
+        case VaultMethod.WRITE:
+            capability = "create" if exists is not None and not exists(act) else "update"
+        case VaultMethod.LIST:
+            path = path if path.endswith("/") else f"{path}/"
+    given = {name: value for name, value in request.query.items() if name != "list"}
+    wanted = AclRequest(path, capability, {**given, **request.body}, _wrap_seconds(call) or 0)
+    flows.authorize_request(act, caller, wanted)
+
+
+def _issuer(call: Call) -> Callable[[Act, flows.VaultCaller, TokenOptions, int], Answer]:
+    """Return the function that issues a child token for a request."""
+
+    def issue(act: Act, caller: flows.VaultCaller, options: TokenOptions, seconds: int) -> Answer:
+        address, config = call.origin, call.world.config
+        login = flows.create_child(act, caller, options, seconds=seconds, address=address, config=config)
+        return _logged_in(call, login)
+
+    return issue
 
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
@@ -427,23 +513,6 @@ async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
     return Reply(200, answer, headers=[NO_STORE]) if isinstance(answer, bytes) else _envelope(call, answer)
 
 
-def _render_auth(text: str, token: VaultToken, *, agent: str, task: str) -> dict[str, object]:
-    return {
-        "client_token": text,
-        "accessor": token.accessor,
-        "policies": [POLICY],
-        "token_policies": [POLICY],
-        "metadata": {"role": agent, "task": task},
-        "lease_duration": (token.expires_at - token.renewed_at) // SECOND,
-        "renewable": True,
-        "entity_id": "",
-        "token_type": "service",
-        "orphan": True,
-        "mfa_requirement": None,
-        "num_uses": 0,
-    }
-
-
 # --- auth
 
 
@@ -477,34 +546,43 @@ async def _login_by_secret(call: Call, request: VaultRequest) -> Answer:
 
 
 def _logged_in(call: Call, login: flows.Login) -> Answer:
-    return Answer(auth=_render_auth(login.text, login.token, agent=login.agent, task=login.task))
+    return Answer(auth=token.auth_of(login.token, text=login.text, agent=login.agent, task=login.task))
+
+
+async def _login_by_secret_id(call: Call, request: VaultRequest, mount: str) -> Answer:
+    body = request.read_body(_SecretLogin)
+    config, address = call.world.config, call.origin
+    login = await act(
+        call.world,
+        "vault.login",
+        lambda act: flows.login_by_secret_id(act, mount, body.role_id, body.secret_id, address=address, config=config),
+        request=call.request_id,
+        network=call.network,
+    )
+    return _logged_in(call, login)
+
+
+_LOGINS_OF_TYPE = {"approle": _login_by_secret_id}
 
 
 def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    token = caller.token
+    text = _credentials_of(call).unverified_token or ""
+    if caller.token is not None:
+        return Answer(data=token.render_token(caller.token, text=text, caller=caller, now=act.now))
     data: dict[str, object] = {
-        "accessor": "" if token is None else token.accessor,
+        "accessor": "",
         "display_name": caller.agent.name,
         "entity_id": "",
         "explicit_max_ttl": 0,
-        "id": _credentials_of(call).unverified_token or "",
+        "id": text,
         "meta": {"role": caller.agent.name, "task": caller.task.task_id},
         "num_uses": 0,
         "orphan": True,
-        "path": f"auth/{'token' if token is None else token.source}/login",
-        "policies": [POLICY],
-        "renewable": token is not None,
+        "path": "auth/token/login",
+        "policies": token.names_of(None),
+        "renewable": False,
         "type": "service",
     }
-    if token is not None:
-        data |= {
-            "bound_cidrs": [token.network],
-            "creation_time": token.created_at // SECOND,
-            "creation_ttl": token.seconds,
-            "expire_time": render_time(token.expires_at),
-            "issue_time": render_time(token.created_at),
-            "ttl": (token.expires_at - act.now) // SECOND,
-        }
     return Answer(data=data)
 
 
@@ -512,12 +590,12 @@ def _renew_self(call: Call, request: VaultRequest, act: Act, caller: flows.Vault
     increment = request.read_body(_Renewal).increment
     seconds = parse_duration(increment or 0, field="increment") // SECOND or None  # 0: the default, as in Vault
     text = _credentials_of(call).unverified_token or ""
-    token = flows.renew_token(act, caller, text, seconds)
-    return Answer(auth=_render_auth(text, token, agent=caller.agent.name, task=caller.task.task_id))
+    renewed = flows.renew_token(act, flows.token_of(caller), seconds)
+    return Answer(auth=token.render_auth(renewed, text=text, caller=caller))
 
 
 def _revoke_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    flows.revoke_token(act, caller)
+    flows.revoke_token(act, flows.token_of(caller))
     return Answer(status=204)
 
 
@@ -598,37 +676,24 @@ def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller
     return Answer(status=204)
 
 
-def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    names = [f"{BACKENDS}/{one.name}" for one in backend_store.get_all(act.tx)]
-    mounts = [mount for mount in flows.MOUNTS if mount != BACKENDS]
-    return Answer(data={f"{mount}/": _render_mount(mount) for mount in mounts + names})
-
-
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     """Return the mount of a path: the Vault command line reads the version of a key-value store from it."""
-    mount, _, rest = request.path.removeprefix("sys/internal/ui/mounts/").partition("/")
-    is_known = mount in flows.MOUNTS
-    if mount == BACKENDS:
-        name = rest.partition("/")[0]
-        mount, is_known = f"{mount}/{name}", backend_store.get(act.tx, name) is not None
-    if not is_known:
-        raise Forbidden(f"preflight capability check returned 403, no mount {mount[:64]!a}")
-    return Answer(data={**_render_mount(mount), "path": f"{mount}/"})
+    path = request.path.removeprefix("sys/internal/ui/mounts/").strip("/")
+    for mount in mounts.list_all(act, is_auth=False):
+        if f"{path}/".startswith(f"{mount.path}/"):
+            return Answer(data={**mounts.render_mount(mount), "path": f"{mount.path}/"})
+    raise Forbidden(f"preflight capability check returned 403, no mount {path.partition('/')[0][:64]!a}")
 
 
-def _render_mount(mount: str) -> dict[str, object]:
-    engine = flows.engine_of(mount.partition("/")[0])
-    return {
-        "accessor": f"{mount.replace('/', '_')}_ostiary",
-        "config": {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0},
-        "description": engine.DESCRIPTION,
-        "external_entropy_access": False,
-        "local": False,
-        "options": engine.OPTIONS,
-        "seal_wrap": False,
-        "type": engine.TYPE,
-        "uuid": "",
-    }
+def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Return the secret engines; every agent may see where they are."""
+    return Answer(data=mounts.render_mounts(act, is_auth=False))
+
+
+def _show_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Return all mounts, as the web interface of Vault asks for them."""
+    secret, auth = (mounts.render_mounts(act, is_auth=is_auth) for is_auth in (False, True))
+    return Answer(data={"secret": secret, "auth": auth})
 
 
 def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
@@ -640,25 +705,43 @@ def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flow
     return Answer(data={**by_path, "capabilities": by_path[paths[0]]})
 
 
+def _show_capabilities_of_token(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Return the capabilities of another token of the caller's agent."""
+    body = request.read_body(_TokenAndPaths)
+    is_accessor = request.path.endswith("-accessor")
+    unverified = body.accessor if is_accessor else body.token
+    other = flows.find_token(act, caller, unverified, is_accessor=is_accessor)
+    return _show_capabilities(
+        call, request, act, caller._replace(token=other, scopes=other.scopes, details=other.details)
+    )
+
+
 _CAPABILITIES = {
     VaultMethod.READ: ("read",),
     VaultMethod.LIST: ("list",),
     VaultMethod.DELETE: ("delete",),
+    VaultMethod.PATCH: ("patch",),
     VaultMethod.WRITE: ("create", "update"),
 }
 
 
 def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
     """Return the capabilities of the caller at a path, from the decisions on possible requests."""
+    names_of_vault = flows.find_capabilities(act, caller, path)
     allowed: list[str] = []
     for method, names in _CAPABILITIES.items():
+        if names_of_vault.isdisjoint(names):
+            continue
         request = VaultRequest(method=method, path=path, body=_ANY_BODY, query={})
         try:
-            mount, operation = flows.find_operation(request)
+            mount, found, _ = _find(call, request, _enabled_method(call, path))
         except Refused:
             continue
+        operation = found.bind(caller) if isinstance(found, flows.CallerOperation) else found
         if flows.may_carry_out(act, caller, mount, operation, config=call.world.config):
-            allowed += names
+            allowed += names_of_vault & set(names)
+    if allowed and "sudo" in names_of_vault and flows.needs_sudo(path):
+        allowed.append("sudo")
     return sorted(allowed) or ["deny"]
 
 
@@ -672,6 +755,9 @@ _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
     "sys/seal": (VaultMethod.WRITE, "vault.seal", _seal),
     "sys/wrapping/wrap": (VaultMethod.WRITE, "vault.wrap", _wrap_body),
     "sys/mounts": (VaultMethod.READ, "vault.lookup", _list_mounts),
+    "sys/internal/ui/mounts": (VaultMethod.READ, "vault.lookup", _show_mounts),
+    "sys/capabilities": (VaultMethod.WRITE, "vault.lookup", _show_capabilities_of_token),
+    "sys/capabilities-accessor": (VaultMethod.WRITE, "vault.lookup", _show_capabilities_of_token),
     "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
 }
 _WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})

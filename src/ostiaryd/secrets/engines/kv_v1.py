@@ -44,10 +44,14 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
             if not request.body:
                 raise Invalid("missing data fields")
             run = partial(_write, mount=mount, path=path, value=request.body)
-            return Operation(SecretAction.WRITE, path, "write", run)
+            return Operation(SecretAction.WRITE, path, "write", run, exists=partial(_exists, mount=mount, path=path))
         case VaultMethod.DELETE:
             return Operation(SecretAction.DELETE, path, "delete", partial(_delete, mount=mount, path=path))
     raise UnsupportedOperation("unsupported operation")
+
+
+def _exists(act: Act, *, mount: str, path: str) -> bool:
+    return store.get(act.tx, mount, path) is not None
 
 
 def _read(act: Act, *, mount: str, path: str) -> Answer:

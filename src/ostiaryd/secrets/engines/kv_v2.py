@@ -105,7 +105,8 @@ def _find_data(mount: str, path: str, request: VaultRequest) -> Operation:
             return Operation(SecretAction.READ, path, "read", run)
         case VaultMethod.WRITE:
             value = request.read_body(_Value)
-            return Operation(SecretAction.WRITE, path, "write", partial(_write, mount=mount, path=path, value=value))
+            run = partial(_write, mount=mount, path=path, value=value)
+            return Operation(SecretAction.WRITE, path, "write", run, exists=partial(_exists, mount=mount, path=path))
         case VaultMethod.PATCH:
             value = request.read_body(_Value)
             return Operation(SecretAction.WRITE, path, "patch", partial(_patch, mount=mount, path=path, value=value))
@@ -122,7 +123,7 @@ def _find_metadata(mount: str, path: str, request: VaultRequest) -> Operation:
             body = request.read_body(_Metadata)
             is_patch = request.method is VaultMethod.PATCH
             run = partial(_write_metadata, mount=mount, path=path, body=body, is_patch=is_patch)
-            return Operation(SecretAction.WRITE, path, "metadata", run)
+            return Operation(SecretAction.WRITE, path, "metadata", run, exists=partial(_exists, mount=mount, path=path))
         case VaultMethod.DELETE:
             return Operation(SecretAction.DELETE, path, "metadata", partial(_delete_all, mount=mount, path=path))
     raise UnsupportedOperation("unsupported operation")
@@ -134,6 +135,10 @@ def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Ope
     numbers = [parse_number(one) for one in request.read_body(_Versions).versions]
     action = SecretAction.WRITE if kind == "undelete" else SecretAction.DELETE
     return Operation(action, path, kind, partial(_change, kind=kind, mount=mount, path=path, numbers=numbers))
+
+
+def _exists(act: Act, *, mount: str, path: str) -> bool:
+    return store.get(act.tx, mount, path) is not None
 
 
 def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:

@@ -125,7 +125,8 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     else:
         raise NothingStored("no handler for route", code="no_route")
     name = rules.check_name(rest)
-    run = partial(_use, mount=mount, name=name, use=use, body=request.body, algorithm=algorithm)
+    stored = rules.stored_name(mount, name)
+    run = partial(_use, name=stored, use=use, body=request.body, algorithm=algorithm)
     return Operation(SecretAction.USE, name, kind, run)
 
 
@@ -137,66 +138,65 @@ def _check_supported(body: Mapping[str, Any]) -> None:
 
 def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
     if request.method is VaultMethod.LIST and not rest:
-        return Operation(SecretAction.LIST, "", "list", _list)
+        return Operation(SecretAction.LIST, "", "list", partial(_list, mount=mount))
     name, change = split_path(rest)
-    rules.check_name(name)
+    stored = rules.stored_name(mount, rules.check_name(name))
     match request.method, change:
         case VaultMethod.READ, "":
-            return Operation(SecretAction.READ, name, "read", partial(_read_key, mount=mount, name=name))
+            return Operation(SecretAction.READ, name, "read", partial(_read_key, name=stored))
         case VaultMethod.WRITE, "":
             _check_supported(request.body)
             kind = request.read_body(_NewKey).type
-            return Operation(SecretAction.WRITE, name, "create", partial(_create, mount=mount, name=name, kind=kind))
+            return Operation(SecretAction.WRITE, name, "create", partial(_create, name=stored, kind=kind))
         case VaultMethod.DELETE, "":
-            return Operation(SecretAction.DELETE, name, "delete", partial(_delete, mount=mount, name=name))
+            return Operation(SecretAction.DELETE, name, "delete", partial(_delete, name=stored))
         case VaultMethod.WRITE, "rotate":
-            return Operation(SecretAction.WRITE, name, "rotate", partial(_rotate, mount=mount, name=name))
+            return Operation(SecretAction.WRITE, name, "rotate", partial(_rotate, name=stored))
         case VaultMethod.WRITE, "config":
             _check_supported(request.body)
             body = request.read_body(_Config)
-            return Operation(SecretAction.WRITE, name, "config", partial(_configure, mount=mount, name=name, body=body))
+            return Operation(SecretAction.WRITE, name, "config", partial(_configure, name=stored, body=body))
     raise UnsupportedOperation("unsupported operation")
 
 
 # --- keys
 
 
-def _list(act: Act) -> Answer:
-    return Answer(data={"keys": flows.list_names(act)})
+def _list(act: Act, *, mount: str) -> Answer:
+    return Answer(data={"keys": flows.list_names(act, mount)})
 
 
-def _create(act: Act, *, mount: str, name: str, kind: str) -> Answer:
-    return Answer(data=_render_key(act, mount, flows.create_key(act, mount, name, kind)))
+def _create(act: Act, *, name: str, kind: str) -> Answer:
+    return Answer(data=_render_key(act, flows.create_key(act, name, kind)))
 
 
-def _read_key(act: Act, *, mount: str, name: str) -> Answer:
+def _read_key(act: Act, *, name: str) -> Answer:
     if (key := store.get(act.tx, name)) is None:
         raise NothingStored("there is no such key")
-    return Answer(data=_render_key(act, mount, key))
+    return Answer(data=_render_key(act, key))
 
 
-def _rotate(act: Act, *, mount: str, name: str) -> Answer:
-    return Answer(data=_render_key(act, mount, flows.rotate_key(act, mount, name)))
+def _rotate(act: Act, *, name: str) -> Answer:
+    return Answer(data=_render_key(act, flows.rotate_key(act, name)))
 
 
-def _configure(act: Act, *, mount: str, name: str, body: _Config) -> Answer:
+def _configure(act: Act, *, name: str, body: _Config) -> Answer:
     key = flows.configure_key(
         act,
-        mount,
         name,
         min_decryption=body.min_decryption_version,
         min_encryption=body.min_encryption_version,
         deletion_allowed=body.deletion_allowed,
     )
-    return Answer(data=_render_key(act, mount, key))
+    return Answer(data=_render_key(act, key))
 
 
-def _delete(act: Act, *, mount: str, name: str) -> Answer:
-    flows.delete_key(act, mount, name)
+def _delete(act: Act, *, name: str) -> Answer:
+    flows.delete_key(act, name)
     return Answer(status=204)
 
 
-def _render_key(act: Act, mount: str, key: TransitKey) -> dict[str, object]:
+def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
     is_signing = key.kind in rules.SIGNING
     versions: dict[str, object] = {}
     for version, created in store.versions(act.tx, key.name):
@@ -204,7 +204,7 @@ def _render_key(act: Act, mount: str, key: TransitKey) -> dict[str, object]:
             continue
         versions[str(version)] = created // SECOND
         if is_signing:
-            public = rules.render_public_key(key.kind, flows.open_material(act, mount, key, version))
+            public = rules.render_public_key(key.kind, flows.open_material(act, key, version))
             versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
     return {
         "allow_plaintext_backup": False,
@@ -217,7 +217,7 @@ def _render_key(act: Act, mount: str, key: TransitKey) -> dict[str, object]:
         "min_available_version": 0,
         "min_decryption_version": key.min_decryption_version,
         "min_encryption_version": key.min_encryption_version,
-        "name": key.name,
+        "name": rules.shown_name(key.name),
         "supports_decryption": key.kind in rules.ENCRYPTING,
         "supports_derivation": False,
         "supports_encryption": key.kind in rules.ENCRYPTING,
@@ -232,7 +232,6 @@ def _render_key(act: Act, mount: str, key: TransitKey) -> dict[str, object]:
 def _use(
     act: Act,
     *,
-    mount: str,
     name: str,
     use: Callable[[OpenKey, _Item], dict[str, object]],
     body: Mapping[str, Any],
@@ -241,12 +240,12 @@ def _use(
     """Use a key for one item or for a batch, in the order of the items. A failed item gets the member `error`,
     and the status of the batch becomes 400.
     """
-    key = flows.find_key(act, mount, name)
+    key = flows.find_key(act, name)
     opened: dict[int, bytes] = {}
 
     def open_version(version: int) -> bytes:
         if version not in opened:
-            opened[version] = flows.open_material(act, mount, key, version)
+            opened[version] = flows.open_material(act, key, version)
         return opened[version]
 
     usable = OpenKey(key, open_version, act.tx.random)

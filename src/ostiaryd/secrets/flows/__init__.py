@@ -1,6 +1,8 @@
 """Operations on secrets: callers, tokens, and stored values."""
 
 from ostiaryd.secrets.flows.callers import (
+    CallerOperation,
+    LoginRefused,
     TokenRefused,
     VaultCaller,
     VaultCredentials,
@@ -11,7 +13,9 @@ from ostiaryd.secrets.flows.callers import (
     may_carry_out,
 )
 from ostiaryd.secrets.flows.destinations import list_destinations
-from ostiaryd.secrets.flows.engine import MOUNTS, Operation, SecretEngine, engine_of, find_operation
+from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
+from ostiaryd.secrets.flows.mounts import check_enabled, find_method
+from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, needs_sudo, policies_of
 from ostiaryd.secrets.flows.seal import (
     Sealed,
     SealStatus,
@@ -27,12 +31,15 @@ from ostiaryd.secrets.flows.seal import (
 )
 from ostiaryd.secrets.flows.tokens import (
     Login,
-    LoginRefused,
+    create_child,
+    find_token,
     forget_tokens,
     login_by_secret,
+    login_by_secret_id,
     login_by_token,
     renew_token,
     revoke_token,
+    token_of,
 )
 from ostiaryd.secrets.flows.wrapping import (
     Wrapping,
@@ -45,7 +52,7 @@ from ostiaryd.secrets.flows.wrapping import (
 )
 
 __all__ = [
-    "MOUNTS",
+    "CallerOperation",
     "Login",
     "LoginRefused",
     "Operation",
@@ -60,19 +67,27 @@ __all__ = [
     "authenticate",
     "authorize",
     "authorize_operation",
+    "authorize_request",
+    "check_enabled",
     "check_open",
-    "engine_of",
+    "create_child",
     "examine_keys",
+    "find_capabilities",
+    "find_method",
     "find_operation",
+    "find_token",
     "find_wrapping",
     "forget_tokens",
     "forget_wrapped",
     "is_permitted",
     "list_destinations",
     "login_by_secret",
+    "login_by_secret_id",
     "login_by_token",
     "may_carry_out",
+    "needs_sudo",
     "open_value",
+    "policies_of",
     "read_status",
     "renew_envelopes",
     "renew_token",
@@ -81,6 +96,7 @@ __all__ = [
     "rotate_keys",
     "seal_secrets",
     "seal_value",
+    "token_of",
     "unseal_secrets",
     "unwrap_answer",
     "wrap_answer",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ostiary.authorization.bounds import ToolDetail, parse_details, permits
 from ostiary.authorization.claims import AccessClaims, scopes
 from ostiary.decision.access import unproved
-from ostiary.protocol.errors import Forbidden, Refused
+from ostiary.protocol.errors import Forbidden, Invalid, Refused
 from ostiary.protocol.proxies import is_within, parse_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
@@ -23,7 +23,7 @@ from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model.request import SecretAction
+from ostiaryd.secrets.model.request import Answer, SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
 from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks import flows as tasks
@@ -32,6 +32,8 @@ from ostiaryd.trust import flows as trust
 
 FOLDER = "agents"
 """First segment of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
+_ADMINISTERED = frozenset({"auth", "sys"})
+"""Mounts without folders of agents."""
 _READING = frozenset({SecretAction.READ, SecretAction.LIST})
 """Actions that an agent may use while it is restricted to reads. A token of a connected account is not among
 them, since it may write at its provider.
@@ -42,6 +44,12 @@ class TokenRefused(Forbidden):
     """The token is missing, unknown, expired or revoked, or is used from another address."""
 
     code = "token_refused"
+
+
+class LoginRefused(Invalid):
+    """The credentials of a login are wrong, or their holder may not log in."""
+
+    code = "login_refused"
 
 
 class VaultCredentials(NamedTuple):
@@ -63,6 +71,20 @@ class VaultCaller(NamedTuple):
     holding: str
     auth_time: int | None = None
     token: VaultToken | None = None
+
+
+class CallerOperation(NamedTuple):
+    """An operation on tokens, roles or policies that depends on its caller; the members are those of `Operation`."""
+
+    action: SecretAction
+    path: str
+    name: str
+    run: Callable[[Act, VaultCaller], Answer]
+    exists: Callable[[Act], bool] | None = None
+
+    def bind(self, caller: VaultCaller) -> Operation:
+        """Return the operation of a caller."""
+        return Operation(self.action, self.path, self.name, lambda act: self.run(act, caller), exists=self.exists)
 
 
 def token_digest(keys: Keyring, unverified_token: str) -> bytes:
@@ -95,12 +117,14 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     if token is None:
         raise TokenRefused("permission denied", hint="log in again")
     holding = registry.get_holding(act.tx, token.holding)
-    if holding is None or not holding.is_live(act.now) or act.now >= token.expires_at:
+    if holding is None or not holding.is_live(act.now) or act.now >= token.expires_at or token.uses_left < 0:
         raise TokenRefused("permission denied: the token has ended", hint="log in again")
     act.entry.agent, act.entry.token = holding.agent, holding.id
     if not is_within(address, parse_networks(token.network)):
         raise TokenRefused("permission denied: the token is bound to another address", hint="log in from here")
     agent, task = find_live(act, holding.agent, holding.task)
+    if token.uses_left:
+        store.set_uses(act.tx, token.accessor, token.uses_left - 1 or -1)
     return VaultCaller(
         agent, task, _scopes(agent, task, token.scopes), token.acr, token.details, holding.id, token=token
     )
@@ -184,7 +208,7 @@ def authorize(
             caller.agent,
             action=action,
             operation=operation,
-            secret=SecretSeen(mount, path, _folder_owner(act.tx, path)),
+            secret=SecretSeen(mount, path, "" if mount in _ADMINISTERED else _folder_owner(act.tx, path)),
             task=caller.task.task_id,
             scopes=caller.scopes,
             chain=caller.task.chain,

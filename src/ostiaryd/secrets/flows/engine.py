@@ -11,8 +11,11 @@ from functools import cache
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.model.mount import AUTH, prefixes
 from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, check_path, split_path
+from ostiaryd.secrets.store import mounts as store
 
 PACKAGE = "ostiaryd.secrets.engines"
 
@@ -20,7 +23,8 @@ PACKAGE = "ostiaryd.secrets.engines"
 class Operation(NamedTuple):
     """An operation on a secret: the path and the action that policies see, a detailed name, and the flow.
 
-    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes too.
+    `find_scopes` returns the scopes of the access token that the operation issues, which policies see too. `exists`
+    returns whether a write replaces something: Vault policies tell `create` from `update`.
     """
 
     action: SecretAction
@@ -28,6 +32,7 @@ class Operation(NamedTuple):
     name: str
     run: Callable[[Act], Answer]
     find_scopes: Callable[[Act], frozenset[str]] | None = None
+    exists: Callable[[Act], bool] | None = None
 
 
 class SecretEngine(Protocol):
@@ -50,22 +55,37 @@ MOUNTS = {
     "secret": "kv_v2",
     "transit": "transit",
 }
-"""The mounts and their engines. Mounts cannot be changed, so a path has the same meaning on every server."""
+"""The fixed mounts and their engines. Their paths mean one thing on every server."""
+TYPES = {("kv", "1"): "kv_v1", ("kv", "2"): "kv_v2", ("transit", ""): "transit"}
+"""The engines that agents can mount elsewhere, by type and version."""
 
 
 @cache
-def engine_of(mount: str) -> SecretEngine:
-    """Return the engine of a mount."""
-    return cast(SecretEngine, import_module(f"{PACKAGE}.{MOUNTS[mount]}"))
+def engine_of(module: str) -> SecretEngine:
+    """Return an engine by the name of its module."""
+    return cast(SecretEngine, import_module(f"{PACKAGE}.{module}"))
 
 
-def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request whose path begins with the mount.
+class Route(NamedTuple):
+    """The operation of a request, the path of its mount, and the accessor of a mount that is not fixed."""
+
+    mount: str
+    operation: Operation
+    accessor: str = ""
+
+
+def find_operation(reader: Reader, request: VaultRequest) -> Route:
+    """Return the operation of a request whose path begins with the mount.
 
     Raises NothingStored for a path without a mount, UnsupportedOperation, Malformed, Invalid.
     """
-    mount, rest = split_path(check_path(request.path))
-    if mount not in MOUNTS:
-        raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
+    path, accessor = check_path(request.path), ""
+    mount, rest = split_path(path)
+    module = MOUNTS.get(mount)
+    if module is None:
+        if (enabled := store.find(reader, prefixes(path))) is None or enabled.path.startswith(AUTH):
+            raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
+        module, accessor = TYPES[enabled.type, enabled.version], enabled.accessor
+        mount, rest = enabled.path, path[len(enabled.path) + 1 :]
     below = VaultRequest(method=request.method, path=rest, body=request.body, query=request.query)
-    return mount, engine_of(mount).find_operation(mount, below)
+    return Route(mount, engine_of(module).find_operation(mount, below), accessor)

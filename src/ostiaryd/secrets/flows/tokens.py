@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ostiary.authorization.assurance import BEARER, SECRET
-from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.bounds import ToolDetail, parse_details
 from ostiary.authorization.claims import scopes
 from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.ground.config import Config
@@ -15,30 +17,36 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
-from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, token_digest, verify_claims
+from ostiaryd.secrets.flows import login_roles
+from ostiaryd.secrets.flows.callers import (
+    LoginRefused,
+    TokenRefused,
+    VaultCaller,
+    find_live,
+    token_digest,
+    verify_claims,
+)
 from ostiaryd.secrets.flows.seal import check_open
+from ostiaryd.secrets.model.login_role import is_in_networks
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
     KIND,
     LONGEST_S,
+    NO_OPTIONS,
+    TokenOptions,
     VaultToken,
     choose_end,
     network_of_address,
     render_token,
 )
+from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks.model import standing_id
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
 
 FORGOTTEN_AT_ONCE = 1000
-
-
-class LoginRefused(Invalid):
-    """The credentials of a login are wrong, or their holder may not log in."""
-
-    code = "login_refused"
 
 
 class Login(NamedTuple):
@@ -74,7 +82,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     access = registry.get_holding(act.tx, claims.jti)
     if access is None:
         raise LoginRefused("error validating token: the token has ended")
-    return _issue(
+    return issue_token(
         act,
         agent=agent.agent_id,
         name=agent.name,
@@ -83,8 +91,8 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
         source="jwt",
         acr=BEARER,  # the Vault token itself needs no proof of a key
         granted=scopes(claims),
-        details=claims.authorization_details,
-        access=access,
+        details=parse_details(claims.authorization_details),
+        above=access,
         end=access.expires_at,
         config=config,
     )
@@ -101,7 +109,7 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
     except Refused as refusal:
         raise LoginRefused(f"invalid role or secret ID: {refusal.message}", hint=refusal.hint) from None
     assert client.agent is not None  # only agents have client secrets
-    return _issue(
+    return issue_token(
         act,
         agent=client.agent.agent_id,
         name=client.agent.name,
@@ -110,14 +118,89 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
         source="approle",
         acr=SECRET,
         granted=client.scopes,
-        details=[],
-        access=None,
+        details=(),
+        above=None,
         end=client.ends,
         config=config,
     )
 
 
-def _issue(
+def login_by_secret_id(
+    act: Act, mount: str, role_id: str, unverified_secret_id: str, *, address: str, config: Config
+) -> Login:
+    """Log in by a secret ID of a role at a mounted AppRole method: the token acts as the agent that generated it.
+
+    Raises LoginRefused.
+    """
+    check_open(act.tx)
+    act.check_granting()
+    role, secret_id, holding = login_roles.use_secret_id(act, mount, role_id, unverified_secret_id, address=address)
+    agent, task = find_live(act, holding.agent, holding.task)
+    act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
+    settings = login_roles.read_settings(role)
+    networks = settings.token_bound_cidrs
+    if not is_in_networks(address, networks):
+        raise LoginRefused("the role is bound to other addresses")
+    options = TokenOptions(
+        policies=settings.policies,
+        metadata={**secret_id.metadata, "role_name": role.name},
+        display_name=mount.removeprefix("auth/"),
+        path=f"{mount}/login",
+        period_s=settings.token_period,
+        explicit_max_s=settings.token_explicit_max_ttl,
+        uses=settings.token_num_uses,
+    )
+    return issue_token(
+        act,
+        agent=agent.agent_id,
+        name=agent.name,
+        task=task.task_id,
+        address=address,
+        source="approle",
+        acr=SECRET,
+        granted=secret_id.scopes,
+        details=secret_id.details,
+        above=holding,
+        end=holding.expires_at,
+        seconds=settings.token_ttl or DEFAULT_S,
+        options=options,
+        config=config,
+    )
+
+
+def create_child(
+    act: Act, caller: VaultCaller, options: TokenOptions, *, seconds: int, address: str, config: Config
+) -> Login:
+    """Create a token below the token of the caller. It has the same agent, task, scopes and bounds, and ends at the
+    latest when the token of the caller would. An orphan stays when that token is revoked. Raises LoginRefused.
+    """
+    act.check_granting()
+    above = registry.get_holding(act.tx, caller.holding)
+    assert above is not None  # the caller was authenticated in this act
+    parent: Holding | None = above
+    if options.is_orphan:
+        parent = None if above.parent is None else registry.get_holding(act.tx, above.parent)
+    return issue_token(
+        act,
+        agent=caller.agent.agent_id,
+        name=caller.agent.name,
+        task=caller.task.task_id,
+        address=address if caller.token is None else "",
+        network="" if caller.token is None else caller.token.network,
+        source="token",
+        acr=BEARER if caller.token is None else caller.acr,
+        granted=caller.scopes,
+        details=caller.details,
+        above=parent,
+        client_jkt=above.client_jkt,
+        end=above.expires_at,
+        seconds=seconds,
+        options=options,
+        config=config,
+    )
+
+
+def issue_token(
     act: Act,
     *,
     agent: AgentId,
@@ -127,10 +210,14 @@ def _issue(
     source: str,
     acr: str,
     granted: frozenset[str],
-    details: list[dict[str, object]],
-    access: Holding | None,
+    details: tuple[ToolDetail, ...],
+    above: Holding | None,
     end: int | None,
     config: Config,
+    network: str = "",
+    client_jkt: str | None = None,
+    seconds: int = DEFAULT_S,
+    options: TokenOptions = NO_OPTIONS,
 ) -> Login:
     """Issue a token. The agent needs an exemption for bearer tokens at this server's API, since a Vault token
     is not bound to a key. Raises LoginRefused.
@@ -142,21 +229,25 @@ def _issue(
             hint=f"ostiary agent allow-bearer {name} --resource ostiary",
             code="not_exempt",
         )
-    latest = act.now + LONGEST_S * SECOND
+    latest = act.now + min(LONGEST_S, options.explicit_max_s or LONGEST_S) * SECOND
     last = latest if end is None else min(latest, end)
     text = render_token(act.tx.random(32))
+    chosen = options.period_s or seconds
     token = VaultToken(
         holding=act.new_id("vt"),
         accessor=act.tx.random(16).hex(),
-        network=network_of_address(address),
-        seconds=DEFAULT_S,
+        network=network or network_of_address(address),
+        seconds=chosen,
         created_at=act.now,
         renewed_at=act.now,
-        expires_at=min(act.now + DEFAULT_S * SECOND, last),
+        expires_at=min(act.now + chosen * SECOND, last),
         source=source,
         acr=acr,
         scopes=granted,
-        details=parse_details(details),
+        details=details,
+        agent=agent,
+        options=options,
+        uses_left=options.uses,
     )
     registry.add_holding(
         act,
@@ -165,8 +256,8 @@ def _issue(
             kind=KIND,
             agent=agent,
             task=task,
-            parent=None if access is None else access.id,
-            client_jkt=None if access is None else access.client_jkt,
+            parent=None if above is None else above.id,
+            client_jkt=client_jkt or (None if above is None else above.client_jkt),
             audience=config.api,
             expires_at=last,
         ),
@@ -177,34 +268,48 @@ def _issue(
     return Login(text, token, name, task)
 
 
-def renew_token(act: Act, caller: VaultCaller, unverified_token: str, increment_s: int | None) -> VaultToken:
-    """Extend a token, at most to the end of its holding, and return the token. Raises TokenRefused if the
-    caller used an access token.
-    """
-    token = _token_of(caller)
+def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
+    """Extend a token, at most to the end of its holding; return it. Raises Invalid for a token that is not renewed."""
     registry.note(act, object=token.holding)
+    if not token.options.is_renewable:
+        raise Invalid("the token is not renewable", code="not_renewable")
     holding = registry.get_holding(act.tx, token.holding)
-    assert holding is not None  # the caller was authenticated in this act
+    assert holding is not None  # the token is live
     end = min(choose_end(token, increment_s, now=act.now), holding.expires_at)
-    store.renew(act.tx, token_digest(act.tx.keys, unverified_token), expires_at=end)
-    renewed = store.get(act.tx, token_digest(act.tx.keys, unverified_token))
-    assert renewed is not None
-    return renewed
+    store.renew(act.tx, token.accessor, expires_at=end)
+    return replace(token, expires_at=end, renewed_at=act.now)
 
 
-def revoke_token(act: Act, caller: VaultCaller) -> None:
-    """Revoke the token of the caller. Raises TokenRefused if the caller used an access token."""
-    token = _token_of(caller)
+def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultToken:
+    """Return a live token of the caller's agent, by its text or by its accessor. Raises TokenRefused, Invalid."""
+    if is_accessor:
+        token = store.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
+    else:
+        token = store.get(act.tx, token_digest(act.tx.keys, unverified)) if unverified.isascii() else None
+    holding = None if token is None else registry.get_holding(act.tx, token.holding)
+    if is_accessor and (token is None or holding is None or not holding.is_live(act.now)):
+        raise Invalid("invalid accessor", hint="the token has ended", code="unknown_accessor")
+    if token is None or holding is None or holding.agent != caller.agent.agent_id or not holding.is_live(act.now):
+        raise TokenRefused("bad token", hint="the token has ended, or belongs to another agent")
+    if act.now >= token.expires_at or token.uses_left < 0:
+        raise TokenRefused("bad token", hint="the token has ended")
+    return token
+
+
+def revoke_token(act: Act, token: VaultToken) -> None:
+    """End a token with all that it rests on."""
     registry.note(act, object=token.holding)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 
 
-def _token_of(caller: VaultCaller) -> VaultToken:
+def token_of(caller: VaultCaller) -> VaultToken:
+    """Return the Vault token of a caller. Raises TokenRefused for an access token."""
     if caller.token is None:
         raise TokenRefused("an access token has no Vault token", hint="revoke it at /revoke")
     return caller.token
 
 
 async def forget_tokens(world: World) -> None:
-    """Delete the records of tokens that have expired."""
+    """Delete the records of tokens and secret IDs that have expired."""
     await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
+    await world.writer.submit(lambda tx: role_store.prune(tx, limit=FORGOTTEN_AT_ONCE))

@@ -104,10 +104,16 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Return only method and path: the body is secret."""
         return f"VaultRequest({self.method} {self.path})"
 
-    def read_body(self, kind: type[T]) -> T:
-        """Return the body as a value of a type. As in Vault, unknown members are ignored. Raises Malformed."""
+    def read_body(self, kind: type[T], *, has_nulls: bool = True) -> T:
+        """Return the body as a value of a type. As in Vault, unknown members are ignored. Raises Malformed.
+
+        `has_nulls`: False if `null` means that a member is absent.
+        """
+        body = self.body
+        if not has_nulls:
+            body = {name: value for name, value in body.items() if value is not None}
         try:
-            return convert(self.body, kind)
+            return convert(body, kind)
         except msgspec.ValidationError as error:
             raise Malformed(str(error)) from None
 
@@ -159,6 +165,11 @@ def parse_duration(value: object, *, field: str) -> int:
     if not 0 <= seconds <= MAX_DURATION_S:
         raise Invalid(f"`{field}` must be 0 to {MAX_DURATION_S} seconds")
     return seconds * SECOND
+
+
+def parse_texts(value: str | list[str]) -> list[str]:
+    """Return the texts of a list, or of a text with commas between them."""
+    return [one.strip() for one in (value.split(",") if isinstance(value, str) else value) if one.strip()]
 
 
 def render_duration(microseconds: int) -> str:

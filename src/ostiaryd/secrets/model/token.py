@@ -19,6 +19,25 @@ LONGEST_S = 86_400
 """Maximum lifetime of a token after its login, in seconds; a renewal cannot exceed it."""
 
 
+class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The members of a token that the caller chose, or a role. Times in seconds; 0: none."""
+
+    policies: tuple[str, ...] | None = None
+    """names of Vault policies that narrow the token; None: no Vault policy narrows it"""
+    metadata: dict[str, str] = {}
+    display_name: str = ""
+    path: str = ""
+    role: str = ""
+    period_s: int = 0
+    explicit_max_s: int = 0
+    uses: int = 0
+    is_renewable: bool = True
+    is_orphan: bool = True
+
+
+NO_OPTIONS = TokenOptions()
+
+
 class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token without its text. `holding`: the id of its holding. `source`: the login method. Times in microseconds."""
 
@@ -34,6 +53,10 @@ class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     details: tuple[ToolDetail, ...]
     """bounds of the access token of the login, besides those of the task"""
+    agent: str = ""
+    options: TokenOptions = NO_OPTIONS
+    uses_left: int = 0
+    """0: no limit; -1: used up"""
 
 
 def render_token(random: bytes) -> str:
@@ -53,6 +76,7 @@ def network_of_address(address: str) -> str:
 
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
-    """Return the new end of a token that is renewed now: by the requested increment, or by its first lifetime."""
-    seconds = token.seconds if increment_s is None else increment_s
-    return min(now + seconds * SECOND, token.created_at + LONGEST_S * SECOND)
+    """Return the end of a token that is renewed now: by its period, by the increment, or by its first lifetime."""
+    seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
+    longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)
+    return min(now + seconds * SECOND, token.created_at + longest * SECOND)

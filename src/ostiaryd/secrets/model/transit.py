@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ostiary.protocol.errors import Invalid
 
+MOUNT = "transit"
+"""the mount whose keys are stored by their name alone"""
 NONCE_BYTES = 12
 KEY_BYTES = {"aes128-gcm96": 16, "aes256-gcm96": 32, "chacha20-poly1305": 32, "hmac": 32, "ed25519": 32}
 """Length of the key material in bytes, for key types with random material."""
@@ -78,6 +80,21 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise Invalid("the name of a key has 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
+
+
+def stored_name(mount: str, name: str) -> str:
+    """Return the name under which a key of a mount is stored. The name of a key has no slash."""
+    return name if mount == MOUNT else f"{mount}/{name}"
+
+
+def shown_name(stored: str) -> str:
+    """Return the name of a stored key within its mount."""
+    return stored.rpartition("/")[2]
+
+
+def object_of(stored: str) -> str:
+    """Return the object of entries about a stored key: the path of its mount, and its name."""
+    return stored if "/" in stored else f"{MOUNT}/{stored}"
 
 
 def make_material(kind: str, *, random: Callable[[int], bytes]) -> bytes:

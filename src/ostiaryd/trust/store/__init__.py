@@ -38,12 +38,14 @@ _ADD_CLASS = sql(
 )
 _DROP_CLASS = sql("delete from bearer_class where resource = :resource and registration = :registration")
 _UNBOUND_AT = sql(
-    """select id, agent from holding where audience = :uri and kind in ('token', 'vault_token') and jkt is null
+    """select id, agent from holding where audience = :uri and kind in ('token', 'vault_token', 'vault_secret_id')
+        and jkt is null
         and ended_at is null"""
 )
 _EXEMPT = sql("select distinct agent from bearer_exemption")
 _UNBOUND = sql(
-    """select id, audience from holding where agent = :agent and kind in ('token', 'vault_token') and jkt is null
+    """select id, audience from holding where agent = :agent and kind in ('token', 'vault_token', 'vault_secret_id')
+        and jkt is null
         and ended_at is null"""
 )
 _ADD_EXEMPTION = sql(

@@ -1,0 +1,259 @@
+"""AppRole methods that agents enabled (HashiCorp Vault, "AppRole auth method (API)").
+
+role                                          LIST
+role/NAME                                     GET, POST, DELETE
+role/NAME/role-id                             GET, POST
+role/NAME/secret-id, custom-secret-id         POST; secret-id   LIST
+role/NAME/secret-id/lookup, destroy           POST; secret-id-accessor/lookup, destroy   POST
+
+Policies of this server see `auth/MOUNT/role/..`. A login is in `wire_vault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import login_roles as flows
+from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
+from ostiaryd.secrets.flows.policies import choose_policies
+from ostiaryd.secrets.model.login_role import SecretId, check_networks
+from ostiaryd.secrets.model.request import (
+    SECOND,
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+    parse_duration,
+    parse_texts,
+    render_time,
+)
+from ostiaryd.secrets.store import login_roles as store
+
+MAX_METADATA = 32
+_DURATIONS = ("secret_id_ttl", "token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period")
+_DEFAULTS: dict[str, Any] = {
+    "bind_secret_id": True,
+    "local_secret_ids": False,
+    "secret_id_bound_cidrs": None,
+    "secret_id_num_uses": 0,
+    "secret_id_ttl": 0,
+    "token_bound_cidrs": [],
+    "token_explicit_max_ttl": 0,
+    "token_max_ttl": 0,
+    "token_no_default_policy": False,
+    "token_num_uses": 0,
+    "token_period": 0,
+    "token_policies": [],
+    "token_ttl": 0,
+    "token_type": "default",
+}
+
+
+class _Role(Struct):
+    bind_secret_id: bool | UnsetType = UNSET
+    secret_id_bound_cidrs: str | list[str] | UnsetType = UNSET
+    secret_id_num_uses: int | UnsetType = UNSET
+    secret_id_ttl: int | str | UnsetType = UNSET
+    token_bound_cidrs: str | list[str] | UnsetType = UNSET
+    token_explicit_max_ttl: int | str | UnsetType = UNSET
+    token_max_ttl: int | str | UnsetType = UNSET
+    token_no_default_policy: bool | UnsetType = UNSET
+    token_num_uses: int | UnsetType = UNSET
+    token_period: int | str | UnsetType = UNSET
+    token_policies: str | list[str] | UnsetType = UNSET
+    token_ttl: int | str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    policies: str | list[str] | UnsetType = UNSET
+
+
+class _RoleId(Struct):
+    role_id: str
+
+
+class _NewSecretId(Struct):
+    secret_id: str = ""
+    metadata: str = ""
+    cidr_list: str | list[str] = ""
+    num_uses: int | None = None
+    ttl: int | str | None = None
+
+
+class _SecretIdName(Struct):
+    secret_id: str = ""
+    secret_id_accessor: str = ""
+
+
+def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperation:
+    """Return the operation of a request at `mount` (`auth/approle-2`). Raises UnsupportedOperation, NothingStored."""
+    path = f"{mount.removeprefix('auth/')}/{rest}"
+    kind, _, below = rest.partition("/")
+    name, _, member = below.partition("/")
+    if kind != "role":
+        raise NothingStored("no handler for route", code="no_route")
+    match request.method, bool(name), member:
+        case VaultMethod.LIST, False, "":
+            return CallerOperation(SecretAction.LIST, path, "list", partial(_list, mount))
+        case VaultMethod.LIST, True, "secret-id":
+            return CallerOperation(SecretAction.LIST, path, "list", partial(_list_secret_ids, mount, name))
+        case VaultMethod.READ, True, "":
+            return CallerOperation(SecretAction.READ, path, "read", partial(_read, mount, name))
+        case VaultMethod.READ, True, "role-id":
+            return CallerOperation(SecretAction.READ, path, "read", partial(_read_role_id, mount, name))
+        case VaultMethod.DELETE, True, "":
+            return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
+        case VaultMethod.WRITE, True, "":
+            run = partial(_put, mount, name, request.read_body(_Role, has_nulls=False))
+            exists = lambda act: store.get(act.tx, mount, name) is not None  # noqa: E731 the value of a field
+            return CallerOperation(SecretAction.WRITE, path, "write", run, exists)
+        case VaultMethod.WRITE, True, "role-id":
+            role_id = request.read_body(_RoleId, has_nulls=False).role_id
+            return CallerOperation(SecretAction.WRITE, path, "write", partial(_put_role_id, mount, name, role_id))
+        case VaultMethod.WRITE, True, "secret-id" | "custom-secret-id":
+            body = request.read_body(_NewSecretId, has_nulls=False)
+            if (member == "custom-secret-id") != bool(body.secret_id):
+                raise Invalid("`secret_id` belongs to custom-secret-id, and is needed there")
+            return CallerOperation(SecretAction.WRITE, path, "generate", partial(_generate, mount, name, body))
+        case VaultMethod.WRITE | VaultMethod.DELETE, True, _ if member in _ON_SECRET_ID:
+            is_accessor, is_lookup = _ON_SECRET_ID[member]
+            named = request.read_body(_SecretIdName, has_nulls=False)
+            text = named.secret_id_accessor if is_accessor else named.secret_id
+            run = partial(_use_secret_id, mount, name, text, is_accessor=is_accessor, is_lookup=is_lookup)
+            action = SecretAction.READ if is_lookup else SecretAction.DELETE
+            return CallerOperation(action, path, "lookup" if is_lookup else "destroy", run)
+    raise UnsupportedOperation("unsupported operation")
+
+
+_ON_SECRET_ID = {
+    "secret-id/lookup": (False, True),
+    "secret-id/destroy": (False, False),
+    "secret-id-accessor/lookup": (True, True),
+    "secret-id-accessor/destroy": (True, False),
+}
+"""Paths below a role, to whether they take an accessor, and whether they only look up."""
+
+
+def _list(mount: str, act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={"keys": flows.list_roles(act, caller, mount)})
+
+
+def _read(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    role = flows.find_role(act, caller, mount, name)
+    shown = flows.render_settings(role, _DEFAULTS)
+    del shown["policies"]
+    return Answer(data=shown)
+
+
+def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> Answer:
+    flows.put_role(act, caller, mount, name, partial(_change, caller, body))
+    return Answer(status=204)
+
+
+def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of a role after a change. Raises Invalid."""
+    given = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    if given.get("bind_secret_id") is False:
+        raise Invalid("a role binds a secret ID", hint="leave out `bind_secret_id`")
+    if given.get("token_type", "default") not in ("default", "service", "default-service"):
+        raise Invalid("only tokens of the type service are supported")
+    if "policies" in given:
+        given.setdefault("token_policies", given.pop("policies"))
+    for one in _DURATIONS:
+        if one in given:
+            given[one] = parse_duration(given[one], field=one) // SECOND
+    for one in ("secret_id_num_uses", "token_num_uses"):
+        if not 0 <= given.get(one, 0) <= 1_000_000_000:
+            raise Invalid(f"`{one}` is not a number of uses")
+    for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
+        if one in given:
+            given[one] = parse_texts(given[one])
+            if one != "token_policies":
+                check_networks(given[one], field=one)
+    settings = {**present, **given}
+    has_default = not settings.get("token_no_default_policy", False)
+    names = [*settings.get("token_policies", []), *(["default"] if has_default else [])]
+    settings["policies"] = choose_policies(caller, names, has_default=has_default) if names else ()
+    return settings
+
+
+def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    flows.delete_role(act, caller, mount, name)
+    return Answer(status=204)
+
+
+def _read_role_id(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={"role_id": flows.find_role(act, caller, mount, name).role_id})
+
+
+def _put_role_id(mount: str, name: str, role_id: str, act: Act, caller: VaultCaller) -> Answer:
+    flows.set_role_id(act, caller, mount, name, role_id)
+    return Answer(status=204)
+
+
+def _generate(mount: str, name: str, body: _NewSecretId, act: Act, caller: VaultCaller) -> Answer:
+    ttl = None if body.ttl is None else parse_duration(body.ttl, field="ttl") // SECOND
+    text, one = flows.generate_secret_id(
+        act,
+        caller,
+        mount,
+        name,
+        text=body.secret_id,
+        metadata=_parse_metadata(body.metadata),
+        networks=parse_texts(body.cidr_list),
+        uses=body.num_uses,
+        seconds=ttl,
+    )
+    return Answer(
+        data={
+            "secret_id": text,
+            "secret_id_accessor": one.accessor,
+            "secret_id_num_uses": one.uses,
+            "secret_id_ttl": (one.expires_at - one.created_at) // SECOND,
+        }
+    )
+
+
+def _parse_metadata(text: str) -> dict[str, str]:
+    try:
+        metadata = msgspec.json.decode(text, type=dict[str, str]) if text else {}
+    except msgspec.MsgspecError:
+        raise Invalid("`metadata` is the text of a JSON object with texts as its members") from None
+    if len(metadata) > MAX_METADATA:
+        raise Invalid(f"`metadata` has at most {MAX_METADATA} members")
+    return metadata
+
+
+def _list_secret_ids(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={"keys": flows.list_secret_ids(act, caller, mount, name)})
+
+
+def _use_secret_id(
+    mount: str, name: str, text: str, act: Act, caller: VaultCaller, *, is_accessor: bool, is_lookup: bool
+) -> Answer:
+    one = flows.find_secret_id(act, caller, mount, name, text, is_accessor=is_accessor)
+    if is_lookup:
+        return Answer(data=_render_secret_id(one))
+    flows.destroy_secret_id(act, one)
+    return Answer(status=204)
+
+
+def _render_secret_id(one: SecretId) -> dict[str, object]:
+    return {
+        "cidr_list": one.networks,
+        "creation_time": render_time(one.created_at),
+        "expiration_time": render_time(one.expires_at),
+        "last_updated_time": render_time(one.created_at),
+        "metadata": one.metadata,
+        "secret_id_accessor": one.accessor,
+        "secret_id_num_uses": max(one.uses_left, 0),
+        "secret_id_ttl": (one.expires_at - one.created_at) // SECOND,
+        "token_bound_cidrs": [],
+    }

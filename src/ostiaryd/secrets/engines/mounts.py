@@ -1,0 +1,203 @@
+"""Mounts at `sys/mounts`, `sys/auth` and `sys/remount` (HashiCorp Vault, "/sys/mounts", "/sys/auth", "/sys/remount").
+
+sys/mounts, sys/auth                  GET
+sys/mounts/PATH, sys/auth/PATH        GET, POST, DELETE
+sys/mounts/PATH/tune                  GET, POST
+sys/remount                           POST
+
+Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import mounts as flows
+from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
+from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
+from ostiaryd.secrets.model.mount import AUTH, DEFAULT_TTL_S, MAX_TTL_S, Mount, parse_ttl
+from ostiaryd.secrets.model.request import (
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+    check_path,
+)
+from ostiaryd.secrets.store import backends as backend_store
+from ostiaryd.secrets.store import mounts as store
+
+MAX_DESCRIPTION = 500
+
+
+class _Config(Struct, frozen=True):
+    default_lease_ttl: int | str = ""
+    max_lease_ttl: int | str = ""
+
+
+class _NewMount(Struct):
+    type: str
+    description: str = ""
+    config: _Config = _Config()
+    options: dict[str, Any] | None = None
+
+
+class _Tuning(Struct):
+    default_lease_ttl: int | str = ""
+    max_lease_ttl: int | str = ""
+    description: str | None = None
+
+
+def find_operation(request: VaultRequest) -> tuple[str, Operation]:
+    """Return the mount and the operation of a request. Raises UnsupportedOperation, NothingStored, Invalid."""
+    path = check_path(request.path).removeprefix("sys/").removesuffix("/")
+    kind, _, name = path.partition("/")
+    if kind == "remount" and not name:
+        if request.method is not VaultMethod.WRITE:
+            raise UnsupportedOperation("unsupported operation")
+        return "sys", Operation(SecretAction.WRITE, path, "move", partial(_move, request=request))
+    start = AUTH if kind == "auth" else ""
+    is_tuning = name.endswith("/tune")
+    mount = f"{start}{name.removesuffix('/tune')}"
+    match request.method, bool(name), is_tuning:
+        case VaultMethod.READ, False, _:
+            return "sys", Operation(SecretAction.READ, path, "list", partial(_list, is_auth=bool(start)))
+        case VaultMethod.READ, True, _:
+            show = _render_tuning if is_tuning else render_mount
+            return "sys", Operation(SecretAction.READ, path, "read", lambda act: Answer(data=show(_find(act, mount))))
+        case VaultMethod.WRITE, True, True:
+            run = partial(_tune, path=mount, body=request.read_body(_Tuning, has_nulls=False))
+            return "sys", Operation(SecretAction.WRITE, path, "tune", run)
+        case VaultMethod.WRITE, True, False:
+            run = partial(_enable, path=mount, body=request.read_body(_NewMount, has_nulls=False))
+            return "sys", Operation(SecretAction.WRITE, path, "enable", run)
+        case VaultMethod.DELETE, True, False:
+            return "sys", Operation(SecretAction.DELETE, path, "disable", partial(_disable, path=mount))
+    raise UnsupportedOperation("unsupported operation")
+
+
+def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
+    type_, version = body.type, str((body.options or {}).get("version") or "")
+    if type_ in ("kv", "generic", "kv-v2") and not path.startswith(AUTH):
+        version = version or ("2" if type_ == "kv-v2" else "1")
+        type_ = "kv"
+    elif version:
+        raise Invalid(f"a mount of the type {type_[:64]} has no version", hint="leave out `options`")
+    if len(body.description) > MAX_DESCRIPTION:
+        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
+    default_ttl, max_ttl = _ttls(body.config, DEFAULT_TTL_S, MAX_TTL_S)
+    mount = Mount(
+        path=path,
+        type=type_,
+        version=version,
+        description=body.description,
+        default_ttl=default_ttl,
+        max_ttl=max_ttl,
+        accessor=f"{'auth_' if path.startswith(AUTH) else ''}{type_[:32]}_{act.tx.random(4).hex()}",
+        created_at=act.now,
+    )
+    flows.enable_mount(act, mount)
+    return Answer(status=204)
+
+
+def _ttls(config: _Config | _Tuning, default: int, longest: int) -> tuple[int, int]:
+    return (
+        parse_ttl(config.default_lease_ttl, field="default_lease_ttl", default=default),
+        parse_ttl(config.max_lease_ttl, field="max_lease_ttl", default=longest),
+    )
+
+
+def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
+    mount = _find(act, path)
+    default_ttl, max_ttl = _ttls(body, mount.default_ttl, mount.max_ttl)
+    if body.description is not None and len(body.description) > MAX_DESCRIPTION:
+        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
+    flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
+    return Answer(status=204)
+
+
+def _move(act: Act, *, request: VaultRequest) -> Answer:
+    source, target = request.body.get("from"), request.body.get("to")
+    if not isinstance(source, str) or not isinstance(target, str) or not source or not target:
+        raise Invalid("both `from` and `to` are needed")
+    flows.move_mount(act, source.strip("/"), target.strip("/"))
+    return Answer(status=204)
+
+
+def _disable(act: Act, *, path: str) -> Answer:
+    flows.disable_mount(act, path)
+    return Answer(status=204)
+
+
+def _list(act: Act, *, is_auth: bool) -> Answer:
+    return Answer(data=render_mounts(act, is_auth=is_auth))
+
+
+def render_mounts(act: Act, *, is_auth: bool) -> dict[str, object]:
+    """Return all mounts, or all login methods, by their path with a slash at its end."""
+    return {f"{one.path.removeprefix(AUTH)}/": render_mount(one) for one in list_all(act, is_auth=is_auth)}
+
+
+def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
+    """Return all mounts, or all login methods: the fixed ones, the back ends, and those that were enabled."""
+    enabled = [one for one in store.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
+    if is_auth:
+        return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled
+    names = [f"{BACKENDS}/{one.name}" for one in backend_store.get_all(act.tx)]
+    return [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKENDS), *names]] + enabled
+
+
+def fixed_mount(path: str) -> Mount:
+    """Return the description of a fixed mount, or of a back end."""
+    module = MOUNTS[path.partition("/")[0]]
+    engine = engine_of(module)
+    version = (engine.OPTIONS or {}).get("version", "")
+    accessor = f"{path.replace('/', '_')}_ostiary"
+    return Mount(
+        path=path, type=engine.TYPE, version=version, description=engine.DESCRIPTION, accessor=accessor, created_at=0
+    )
+
+
+def _fixed_method(name: str) -> Mount:
+    return Mount(path=f"{AUTH}{name}", type=name, accessor=f"auth_{name}_ostiary", created_at=0)
+
+
+def _find(act: Act, path: str) -> Mount:
+    mounts = list_all(act, is_auth=True) if path.startswith(AUTH) else list_all(act, is_auth=False)
+    for mount in mounts:
+        if mount.path == path:
+            return mount
+    raise NothingStored(f"no mount at {path[:200]!a}", code="no_route")
+
+
+def render_mount(mount: Mount) -> dict[str, object]:
+    """Return a mount in the form of the API."""
+    return {
+        "accessor": mount.accessor,
+        "config": {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0}
+        if not mount.created_at
+        else {"default_lease_ttl": mount.default_ttl, "force_no_cache": False, "max_lease_ttl": mount.max_ttl},
+        "description": mount.description,
+        "external_entropy_access": False,
+        "local": False,
+        "options": {"version": mount.version} if mount.version else None,
+        "seal_wrap": False,
+        "type": mount.type,
+        "uuid": "",
+    }
+
+
+def _render_tuning(mount: Mount) -> dict[str, object]:
+    return {
+        "default_lease_ttl": mount.default_ttl,
+        "description": mount.description,
+        "force_no_cache": False,
+        "max_lease_ttl": mount.max_ttl,
+        "options": {"version": mount.version} if mount.version else None,
+    }

@@ -1,0 +1,323 @@
+"""Tokens at `auth/token` (HashiCorp Vault, "Token auth method (API)").
+
+create, create-orphan, create/ROLE               POST
+lookup, renew, revoke                            POST, of a token of the caller's agent
+lookup-accessor, renew-accessor, revoke-accessor POST; accessors   LIST
+roles                                            LIST
+roles/NAME                                       GET, POST, DELETE
+
+Policies of this server see `auth/token/..`. What a token does for itself (`lookup-self`) is in `wire_vault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import login_roles, tokens
+from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
+from ostiaryd.secrets.flows.policies import UNRESTRICTED, check_assignable, choose_policies
+from ostiaryd.secrets.model.login_role import TOKEN_MOUNT
+from ostiaryd.secrets.model.request import (
+    SECOND,
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+    parse_duration,
+    parse_texts,
+    render_time,
+)
+from ostiaryd.secrets.model.token import DEFAULT_S, TokenOptions, VaultToken
+from ostiaryd.secrets.store import login_roles as role_store
+from ostiaryd.secrets.store import tokens as store
+
+MAX_METADATA = 32
+MAX_TEXT = 128
+MAX_LISTED = 10_000
+_ROLE_DEFAULTS: dict[str, Any] = {
+    "allowed_policies": [],
+    "disallowed_policies": [],
+    "orphan": False,
+    "renewable": True,
+    "token_explicit_max_ttl": 0,
+    "token_num_uses": 0,
+    "token_period": 0,
+    "token_type": "default-service",
+}
+
+
+class _NewToken(Struct):
+    id: str = ""
+    policies: list[str] | None = None
+    meta: dict[str, str] | None = None
+    no_parent: bool = False
+    no_default_policy: bool = False
+    renewable: bool = True
+    ttl: int | str = ""
+    lease: int | str = ""
+    type: str = "service"
+    explicit_max_ttl: int | str = ""
+    display_name: str = "token"
+    num_uses: int = 0
+    period: int | str = ""
+    entity_alias: str = ""
+
+
+class _Named(Struct):
+    token: str = ""
+    accessor: str = ""
+    increment: int | str | None = None
+
+
+class _Role(Struct):
+    allowed_policies: str | list[str] | UnsetType = UNSET
+    disallowed_policies: str | list[str] | UnsetType = UNSET
+    orphan: bool | UnsetType = UNSET
+    renewable: bool | UnsetType = UNSET
+    token_explicit_max_ttl: int | str | UnsetType = UNSET
+    token_num_uses: int | UnsetType = UNSET
+    token_period: int | str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    period: int | str | UnsetType = UNSET
+    explicit_max_ttl: int | str | UnsetType = UNSET
+
+
+IssueChild = Callable[[Act, VaultCaller, TokenOptions, int], Answer]
+
+
+def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> CallerOperation:
+    """Return the operation of a request below `auth/token/`; `make` issues a child token.
+
+    Raises UnsupportedOperation, NothingStored, Malformed.
+    """
+    path = f"token/{rest}"
+    kind, _, name = rest.partition("/")
+    if kind == "roles":
+        return _find_role_operation(path, name, request)
+    if kind == "accessors" and not name and request.method is VaultMethod.LIST:
+        return CallerOperation(SecretAction.LIST, path, "list", _list_accessors)
+    if request.method is not VaultMethod.WRITE:
+        raise UnsupportedOperation("unsupported operation")
+    if (kind == "create" and name.count("/") == 0) or rest == "create-orphan":
+        body = request.read_body(_NewToken, has_nulls=False)
+        is_orphan = rest == "create-orphan" or body.no_parent
+        run = partial(_create, body, name, is_orphan, make)
+        seen = "token/create-orphan" if is_orphan else path
+        return CallerOperation(SecretAction.WRITE, seen, "create", run)
+    if rest in _ON_TOKEN:
+        verb, is_accessor = _ON_TOKEN[rest]
+        run = partial(_use_token, request.read_body(_Named, has_nulls=False), verb, is_accessor)
+        action = {"lookup": SecretAction.READ, "renew": SecretAction.WRITE, "revoke": SecretAction.DELETE}[verb]
+        return CallerOperation(action, path, verb, run)
+    raise NothingStored("no handler for route", code="no_route")
+
+
+_ON_TOKEN = {
+    "lookup": ("lookup", False),
+    "renew": ("renew", False),
+    "revoke": ("revoke", False),
+    "lookup-accessor": ("lookup", True),
+    "renew-accessor": ("renew", True),
+    "revoke-accessor": ("revoke", True),
+}
+
+
+def _create(
+    body: _NewToken, role_name: str, is_orphan: bool, make: IssueChild, act: Act, caller: VaultCaller
+) -> Answer:
+    if body.id or body.entity_alias or body.type not in ("service", "default"):
+        raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave it out")
+    if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
+        raise Invalid(f"`meta` has at most {MAX_METADATA} members, and `display_name` {MAX_TEXT} characters")
+    if not 0 <= body.num_uses <= 1_000_000_000:
+        raise Invalid("`num_uses` is not a number of uses")
+    options = TokenOptions(
+        policies=choose_policies(caller, body.policies, has_default=not body.no_default_policy),
+        metadata=body.meta or {},
+        display_name=body.display_name if body.display_name == "token" else f"token-{body.display_name}",
+        path=f"auth/token/create{'-orphan' if is_orphan else ''}",
+        period_s=_seconds(body.period, "period"),
+        explicit_max_s=_seconds(body.explicit_max_ttl, "explicit_max_ttl"),
+        uses=body.num_uses,
+        is_renewable=body.renewable,
+        is_orphan=is_orphan,
+    )
+    if role_name:
+        options = _under_role(act, caller, role_name, body, options)
+    check_assignable(act, caller, options.policies)
+    return make(act, caller, options, _seconds(body.ttl or body.lease, "ttl") or DEFAULT_S)
+
+
+def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, options: TokenOptions) -> TokenOptions:
+    """Return the options of a token that a role permits. Raises Invalid."""
+    role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
+    settings = {**_ROLE_DEFAULTS, **role.settings}
+    allowed = [one.lower() for one in settings["allowed_policies"]]
+    names = body.policies or allowed
+    policies = choose_policies(caller, names, has_default=not body.no_default_policy)
+    wanted = {one.lower() for one in names}
+    if (allowed and not wanted <= {*allowed, "default"}) or wanted & {*settings["disallowed_policies"]}:
+        raise Invalid("token policies are not all allowed by the role")
+    limits = [one for one in (options.explicit_max_s, settings["token_explicit_max_ttl"]) if one]
+    return TokenOptions(
+        policies=policies,
+        metadata=options.metadata,
+        display_name=options.display_name,
+        path=f"auth/token/create/{name}",
+        role=name,
+        period_s=settings["token_period"] or options.period_s,
+        explicit_max_s=min(limits, default=0),
+        uses=min(filter(None, (options.uses, settings["token_num_uses"])), default=0),
+        is_renewable=options.is_renewable and settings["renewable"],
+        is_orphan=options.is_orphan or settings["orphan"],
+    )
+
+
+def _seconds(value: int | str, field: str) -> int:
+    return parse_duration(value, field=field) // SECOND if value not in ("", 0) else 0
+
+
+def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: VaultCaller) -> Answer:
+    unverified = body.accessor if is_accessor else body.token
+    token = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
+    match verb:
+        case "lookup":
+            return Answer(data=render_token(token, text="" if is_accessor else unverified, caller=caller, now=act.now))
+        case "renew":
+            seconds = parse_duration(body.increment or 0, field="increment") // SECOND or None
+            renewed = tokens.renew_token(act, token, seconds)
+            return Answer(auth=render_auth(renewed, text="" if is_accessor else unverified, caller=caller))
+    tokens.revoke_token(act, token)
+    return Answer(status=204)
+
+
+def _list_accessors(act: Act, caller: VaultCaller) -> Answer:
+    listed = store.accessors(act.tx, caller.agent.agent_id, now=act.now, limit=MAX_LISTED)
+    if not listed:
+        raise NothingStored("the agent has no token")
+    return Answer(data={"keys": listed})
+
+
+def names_of(token: VaultToken | None) -> list[str]:
+    """Return the policies of a token as lists show them."""
+    policies = None if token is None else token.options.policies
+    return [UNRESTRICTED] if policies is None else list(policies)
+
+
+def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int) -> dict[str, object]:
+    """Return a token in the form of `lookup`."""
+    options = token.options
+    data: dict[str, object] = {
+        "accessor": token.accessor,
+        "bound_cidrs": [token.network],
+        "creation_time": token.created_at // SECOND,
+        "creation_ttl": token.seconds,
+        "display_name": options.display_name or caller.agent.name,
+        "entity_id": "",
+        "expire_time": render_time(token.expires_at),
+        "explicit_max_ttl": options.explicit_max_s,
+        "id": text,
+        "issue_time": render_time(token.created_at),
+        "meta": {"role": caller.agent.name, "task": caller.task.task_id, **options.metadata},
+        "num_uses": max(token.uses_left, 0),
+        "orphan": options.is_orphan,
+        "path": options.path or f"auth/{token.source}/login",
+        "policies": names_of(token),
+        "renewable": options.is_renewable,
+        "ttl": (token.expires_at - now) // SECOND,
+        "type": "service",
+    }
+    if options.period_s:
+        data["period"] = options.period_s
+    if options.role:
+        data["role"] = options.role
+    return data
+
+
+def render_auth(token: VaultToken, *, text: str, caller: VaultCaller) -> dict[str, object]:
+    """Return a token in the form of `auth` in answers."""
+    return auth_of(token, text=text, agent=caller.agent.name, task=caller.task.task_id)
+
+
+def auth_of(token: VaultToken, *, text: str, agent: str, task: str) -> dict[str, object]:
+    """Return a token in the form of `auth` in answers, with the name of its agent and its task."""
+    options = token.options
+    return {
+        "client_token": text,
+        "accessor": token.accessor,
+        "policies": names_of(token),
+        "token_policies": names_of(token),
+        "metadata": {"role": agent, "task": task, **options.metadata},
+        "lease_duration": (token.expires_at - token.renewed_at) // SECOND,
+        "renewable": options.is_renewable,
+        "entity_id": "",
+        "token_type": "service",
+        "orphan": options.is_orphan,
+        "mfa_requirement": None,
+        "num_uses": options.uses,
+    }
+
+
+# --- roles
+
+
+def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerOperation:
+    match request.method, bool(name):
+        case VaultMethod.LIST, False:
+            return CallerOperation(SecretAction.LIST, path, "list", _list_roles)
+        case VaultMethod.READ, True:
+            return CallerOperation(SecretAction.READ, path, "read", partial(_read_role, name))
+        case VaultMethod.WRITE, True:
+            run = partial(_put_role, name, request.read_body(_Role, has_nulls=False))
+            exists = lambda act: role_store.get(act.tx, TOKEN_MOUNT, name) is not None  # noqa: E731 the value of a field
+            return CallerOperation(SecretAction.WRITE, path, "write", run, exists)
+        case VaultMethod.DELETE, True:
+            return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete_role, name))
+    raise UnsupportedOperation("unsupported operation")
+
+
+def _list_roles(act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={"keys": login_roles.list_roles(act, caller, TOKEN_MOUNT)})
+
+
+def _read_role(name: str, act: Act, caller: VaultCaller) -> Answer:
+    role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
+    shown = {"name": name, **login_roles.render_settings(role, _ROLE_DEFAULTS)}
+    shown.pop("policies", None)
+    return Answer(data=shown)
+
+
+def _put_role(name: str, body: _Role, act: Act, caller: VaultCaller) -> Answer:
+    login_roles.put_role(act, caller, TOKEN_MOUNT, name, partial(_change_role, caller, body))
+    return Answer(status=204)
+
+
+def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
+    given = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    for old, new in (("period", "token_period"), ("explicit_max_ttl", "token_explicit_max_ttl")):
+        if old in given:
+            given.setdefault(new, given.pop(old))
+    for one in ("token_period", "token_explicit_max_ttl"):
+        if one in given:
+            given[one] = _seconds(given[one], one)
+    for one in ("allowed_policies", "disallowed_policies"):
+        if one in given:
+            given[one] = parse_texts(given[one])
+    if given.get("token_type", "service") not in ("service", "default", "default-service"):
+        raise Invalid("only tokens of the type service are supported")
+    if not 0 <= given.get("token_num_uses", 0) <= 1_000_000_000:
+        raise Invalid("`token_num_uses` is not a number of uses")
+    return {**present, **given, "policies": ()}
+
+
+def _delete_role(name: str, act: Act, caller: VaultCaller) -> Answer:
+    login_roles.delete_role(act, caller, TOKEN_MOUNT, name)
+    return Answer(status=204)

@@ -1,0 +1,261 @@
+"""Roles of AppRole methods and of child tokens, and secret IDs.
+
+A role belongs to the agent that created it, and no other agent uses it: a login by a secret ID acts as the agent that
+generated the secret ID, under the task in which it did, and never has more access than the token that generated it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.secrets.flows.callers import LoginRefused, VaultCaller, token_digest
+from ostiaryd.secrets.flows.policies import check_assignable
+from ostiaryd.secrets.model.login_role import (
+    KIND,
+    LONGEST_SECRET_ID_S,
+    MAX_ROLES,
+    MAX_SECRET_IDS,
+    MAX_SETTINGS,
+    LoginRole,
+    SecretId,
+    check_networks,
+    check_role_name,
+    is_in_networks,
+)
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.store import login_roles as store
+
+MAX_ID_TEXT = 256
+
+
+class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a role that decide about tokens. Times in seconds; 0 for none."""
+
+    policies: tuple[str, ...] | None = None
+    token_bound_cidrs: list[str] = []
+    token_explicit_max_ttl: int = 0
+    token_num_uses: int = 0
+    token_period: int = 0
+    token_ttl: int = 0
+    bind_secret_id: bool = True
+    secret_id_bound_cidrs: list[str] = []
+    secret_id_num_uses: int = 0
+    secret_id_ttl: int = 0
+
+
+def put_role(
+    act: Act, caller: VaultCaller, mount: str, name: str, change: Callable[[Mapping[str, object]], dict[str, object]]
+) -> None:
+    """Store a role whose settings `change` returns for the present ones. Raises Invalid, Forbidden."""
+    registry.note(act, object=f"{mount}/{check_role_name(name)}")
+    role = store.get(act.tx, mount, name)
+    if role is not None and role.agent != caller.agent.agent_id:
+        raise Forbidden("permission denied: the role belongs to another agent", code="foreign_role")
+    if role is None:
+        if store.count(act.tx, mount, limit=MAX_ROLES) >= MAX_ROLES:
+            raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
+        role = LoginRole(mount, name, _new_id(act), caller.agent.agent_id, {})
+    settings = change(role.settings)
+    if len(msgspec.json.encode(settings)) > MAX_SETTINGS:
+        raise Invalid(f"the settings of a role have at most {MAX_SETTINGS} bytes")
+    role = role._replace(settings=settings)
+    check_assignable(act, caller, read_settings(role).policies)
+    store.put(act.tx, role)
+
+
+def read_settings(role: LoginRole) -> RoleSettings:
+    """Return the settings of a role that decide about tokens."""
+    return msgspec.convert(role.settings, RoleSettings)
+
+
+def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:
+    """Return a role of the caller's agent. Raises NothingStored, Forbidden."""
+    registry.note(act, object=f"{mount}/{name[:128]}")
+    role = store.get(act.tx, mount, name)
+    if role is None:
+        raise NothingStored("there is no such role", code="role_not_found")
+    if role.agent != caller.agent.agent_id:
+        raise Forbidden("permission denied: the role belongs to another agent", code="foreign_role")
+    return role
+
+
+def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
+    """Return the names of the caller's roles at a mount. Raises NothingStored if there is none."""
+    if not (names := store.names(act.tx, mount, caller.agent.agent_id, limit=MAX_ROLES)):
+        raise NothingStored("there is no role")
+    return names
+
+
+def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: str) -> None:
+    """Give a role a role ID of the caller's choice. Raises Invalid, NothingStored, Forbidden."""
+    role = find_role(act, caller, mount, name)
+    if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
+        raise Invalid(f"`role_id` has 1 to {MAX_ID_TEXT} printable characters")
+    present = store.get_by_id(act.tx, mount, role_id)
+    if present is not None and present.name != name:
+        raise Invalid("the role ID is in use by another role")
+    store.put(act.tx, role._replace(role_id=role_id))
+
+
+def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
+    """Delete a role with its secret IDs and their tokens, if there is such a role. Raises Forbidden."""
+    if store.get(act.tx, mount, name) is None:
+        registry.note(act, object=f"{mount}/{name[:128]}")
+        return
+    find_role(act, caller, mount, name)
+    _end(act, store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS))
+    store.delete(act.tx, mount, name)
+
+
+def clear(act: Act, mount: str) -> None:
+    """Delete all roles of a mount, with their secret IDs and tokens. Raises Invalid if there are too many."""
+    secret_ids = store.secret_ids(act.tx, mount, None, limit=MAX_SECRET_IDS + 1)
+    if len(secret_ids) > MAX_SECRET_IDS:
+        raise Invalid(f"the mount has more than {MAX_SECRET_IDS} secret IDs", hint="delete some roles first")
+    _end(act, secret_ids)
+    store.clear(act.tx, mount)
+
+
+def _end(act: Act, secret_ids: list[SecretId]) -> None:
+    for one in secret_ids:
+        registry.end_holdings(act, Root.HOLDING, one.holding, why="the role was deleted")
+        store.delete_secret_id(act.tx, one.accessor)
+
+
+# --- secret IDs
+
+
+def generate_secret_id(
+    act: Act,
+    caller: VaultCaller,
+    mount: str,
+    name: str,
+    *,
+    text: str,
+    metadata: dict[str, str],
+    networks: list[str],
+    uses: int | None,
+    seconds: int | None,
+) -> tuple[str, SecretId]:
+    """Return a new secret ID of a role, and its record; `text` is one of the caller's choice, or empty.
+
+    Raises Invalid, NothingStored, Forbidden.
+    """
+    act.check_granting()
+    role = find_role(act, caller, mount, name)
+    settings = read_settings(role)
+    check_assignable(act, caller, settings.policies)
+    check_networks(networks, field="cidr_list")
+    if len(store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
+        raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs", hint="destroy some")
+    text = text or _new_id(act)
+    if len(text) > MAX_ID_TEXT or not text.isprintable():
+        raise Invalid(f"`secret_id` has 1 to {MAX_ID_TEXT} printable characters")
+    digest = _digest(act, mount, name, text)
+    if store.get_secret_id(act.tx, digest) is not None:
+        raise Invalid("SecretID is already registered")
+    above = registry.get_holding(act.tx, caller.holding)
+    assert above is not None  # the caller was authenticated in this act
+    lifetime = min(seconds or settings.secret_id_ttl or LONGEST_SECRET_ID_S, LONGEST_SECRET_ID_S)
+    count = settings.secret_id_num_uses if uses is None else uses
+    one = SecretId(
+        mount=mount,
+        role=name,
+        accessor=_new_id(act),
+        holding=act.new_id("vs"),
+        metadata=metadata,
+        networks=networks or settings.secret_id_bound_cidrs,
+        uses=count,
+        scopes=caller.scopes,
+        details=caller.details,
+        uses_left=count,
+        created_at=act.now,
+        expires_at=act.now + lifetime * SECOND,
+    )
+    registry.add_holding(
+        act,
+        Holding(
+            id=HoldingId(one.holding),
+            kind=KIND,
+            agent=caller.agent.agent_id,
+            task=caller.task.task_id,
+            client_jkt=above.client_jkt,
+            audience=above.audience,
+            expires_at=one.expires_at,
+        ),
+    )
+    store.insert_secret_id(act.tx, digest, one)
+    act.entry.detail = {**(act.entry.detail or {}), "secret_id": one.accessor}
+    return text, one
+
+
+def find_secret_id(
+    act: Act, caller: VaultCaller, mount: str, name: str, unverified: str, *, is_accessor: bool
+) -> SecretId:
+    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored, Forbidden."""
+    find_role(act, caller, mount, name)
+    if is_accessor:
+        one = store.get_by_accessor(act.tx, unverified)
+    else:
+        one = store.get_secret_id(act.tx, _digest(act, mount, name, unverified))
+    holding = None if one is None else registry.get_holding(act.tx, one.holding)
+    is_of_role = one is not None and (one.mount, one.role) == (mount, name)
+    if one is None or holding is None or not is_of_role or not holding.is_live(act.now):
+        raise NothingStored("there is no such secret ID", code="secret_id_not_found")
+    return one
+
+
+def destroy_secret_id(act: Act, one: SecretId) -> None:
+    """Delete a secret ID, and end the tokens of its logins."""
+    registry.end_holdings(act, Root.HOLDING, one.holding, why="the secret ID was destroyed")
+    store.delete_secret_id(act.tx, one.accessor)
+
+
+def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> list[str]:
+    """Return the accessors of the secret IDs of a role. Raises NothingStored, Forbidden."""
+    find_role(act, caller, mount, name)
+    listed = [one.accessor for one in store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS)]
+    if not listed:
+        raise NothingStored("the role has no secret ID")
+    return listed
+
+
+def use_secret_id(
+    act: Act, mount: str, role_id: str, unverified: str, *, address: str
+) -> tuple[LoginRole, SecretId, Holding]:
+    """Return the role, the secret ID and its holding for a login, and count the use. Raises LoginRefused."""
+    role = store.get_by_id(act.tx, mount, role_id)
+    digest = _digest(act, mount, "" if role is None else role.name, unverified)
+    one = store.get_secret_id(act.tx, digest)
+    holding = None if one is None else registry.get_holding(act.tx, one.holding)
+    if role is None or one is None or holding is None or not holding.is_live(act.now) or one.uses_left < 0:
+        raise LoginRefused("invalid role or secret ID")
+    act.entry.agent, act.entry.token = holding.agent, holding.id
+    if holding.agent != role.agent or not is_in_networks(address, one.networks):
+        raise LoginRefused("invalid role or secret ID: the secret ID is bound to other addresses")
+    if one.uses_left:
+        store.set_uses(act.tx, digest, one.uses_left - 1 or -1)
+    return role, one, holding
+
+
+def _digest(act: Act, mount: str, name: str, unverified: str) -> bytes:
+    """Return the keyed hash of a secret ID. Names of roles and mounts contain no line end."""
+    return token_digest(act.tx.keys, f"{mount}\n{name}\n{unverified}")
+
+
+def _new_id(act: Act) -> str:
+    """Return a random identifier in the form of a UUID."""
+    text = act.tx.random(16).hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def render_settings(role: LoginRole, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a role with the defaults of the API."""
+    return {**defaults, **role.settings}

@@ -1,0 +1,108 @@
+"""Operations on mounts: enable, tune, move and disable. The fixed mounts of `engine.MOUNTS` never change."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows import login_roles
+from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
+from ostiaryd.secrets.model.mount import AUTH, MAX_MOUNTS, Mount, check_mount_path, prefixes
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.store import login_roles as role_store
+from ostiaryd.secrets.store import mounts as store
+
+LOGIN_METHODS = ("approle",)
+"""Login methods that agents enable."""
+FIXED_METHODS = ("approle", "jwt")
+"""Login methods at `auth/approle` and `auth/jwt`, where agents log in by their own credentials."""
+MAX_CLEARED = 10_000
+"""Maximum number of secrets, versions and keys that go with a mount in one act."""
+
+
+def enable_mount(act: Act, mount: Mount) -> None:
+    """Enable a mount. Raises Invalid for a path in use, an unknown type, or too many mounts."""
+    registry.note(act, object=mount.path, type=mount.type[:64])
+    path = mount.path.removeprefix(AUTH)
+    check_mount_path(path)
+    is_method = mount.path.startswith(AUTH)
+    known = LOGIN_METHODS if is_method else {kind for kind, _ in TYPES}
+    if mount.type not in known:
+        raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=f"types: {', '.join(sorted(known))}")
+    if not is_method and (mount.type, mount.version) not in TYPES:
+        raise Invalid("the version of a key-value store is 1 or 2")
+    _check_free(act.tx, mount.path)
+    if len(store.get_all(act.tx)) >= MAX_MOUNTS:
+        raise Invalid(f"there are {MAX_MOUNTS} mounts", hint="disable one")
+    store.put(act.tx, mount)
+
+
+def _check_free(reader: Reader, path: str) -> None:
+    """Check that no mount is at, above or below a path. Raises Invalid."""
+    fixed = [*MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token"))]
+    for used in (*fixed, *(one.path for one in store.get_all(reader))):
+        if f"{path}/".startswith(f"{used}/") or f"{used}/".startswith(f"{path}/"):
+            raise Invalid(f"path is already in use at {used}/")
+
+
+def find_mount(reader: Reader, path: str) -> Mount:
+    """Return the mount at exactly this path. Raises NothingStored."""
+    mount = store.find(reader, [path])
+    if mount is None:
+        raise NothingStored(f"no mount at {path[:200]!a}", code="no_route")
+    return mount
+
+
+def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int, max_ttl: int) -> None:
+    """Change a mount. Raises Invalid, NothingStored."""
+    registry.note(act, object=path)
+    if path in MOUNTS:
+        raise Invalid("the fixed mounts are not tuned")
+    if default_ttl > max_ttl:
+        raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
+    mount = find_mount(act.tx, path)
+    more = {} if description is None else {"description": description}
+    store.put(act.tx, replace(mount, default_ttl=default_ttl, max_ttl=max_ttl, **more))
+
+
+def move_mount(act: Act, source: str, target: str) -> None:
+    """Move a mount that holds nothing: a stored value is bound to its path. Raises Invalid, NothingStored."""
+    registry.note(act, object=source, to=target)
+    mount = find_mount(act.tx, source)
+    check_mount_path(target.removeprefix(AUTH))
+    if source.startswith(AUTH) != target.startswith(AUTH):
+        raise Invalid("a secret engine stays a secret engine, and a login method below auth/")
+    if store.count_content(act.tx, source, limit=1) or role_store.count(act.tx, source, limit=1):
+        raise Invalid("the mount holds secrets, and a stored value is bound to its path", hint="copy them")
+    store.delete(act.tx, source)
+    _check_free(act.tx, target)
+    store.put(act.tx, replace(mount, path=target))
+
+
+def disable_mount(act: Act, path: str) -> None:
+    """Disable a mount and delete all that it holds; nothing happens if there is no such mount. Raises Invalid."""
+    registry.note(act, object=path)
+    if path in MOUNTS or path.removeprefix(AUTH) in (*FIXED_METHODS, "token"):
+        raise Invalid("a fixed mount cannot be disabled")
+    if store.find(act.tx, [path]) is None:
+        return
+    if store.count_content(act.tx, path, limit=MAX_CLEARED + 1) > MAX_CLEARED:
+        raise Invalid(f"the mount holds more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first")
+    store.clear(act.tx, path)
+    login_roles.clear(act, path)
+    store.delete(act.tx, path)
+
+
+def check_enabled(reader: Reader, path: str, accessor: str) -> None:
+    """Check that a mount is the one that was found before the act. Raises NothingStored."""
+    if accessor and ((mount := store.find(reader, [path])) is None or mount.accessor != accessor):
+        raise NothingStored(f"no handler for route {path!a}", code="no_route")
+
+
+def find_method(reader: Reader, path: str) -> Mount | None:
+    """Return the login method that was enabled at the longest beginning of a path below `auth/`."""
+    below = prefixes(path.removeprefix(AUTH))
+    return store.find(reader, [f"{AUTH}{one}" for one in below])

@@ -1,0 +1,188 @@
+"""Vault policies: they narrow the tokens that name them, and never widen one.
+
+A token without Vault policies is narrowed by the policies of this server alone. Every request of a token with Vault
+policies must be permitted by both. A policy that does not exist permits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ostiary.authorization.cedar.compile import Compiled, compile_set
+from ostiary.authorization.cedar.values import Uid
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.callers import VaultCaller
+from ostiaryd.secrets.model import acl
+from ostiaryd.secrets.model.acl import AclRequest
+from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.store import policies as store
+
+DEFAULT, ROOT = "default", "root"
+UNRESTRICTED = "ostiary"
+"""The name that lists show where no Vault policy narrows a token."""
+MAX_POLICIES = 1000
+MAX_OF_TOKEN = store.MAX_READ
+MAX_NAME = 128
+DEFAULT_TEXT = """# What every token may do for itself.
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+path "sys/capabilities-self" { capabilities = ["update"] }
+path "sys/internal/ui/mounts" { capabilities = ["read"] }
+path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
+path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/wrapping/wrap" { capabilities = ["update"] }
+"""
+_SUDO = (
+    "auth/token/accessors", "auth/token/create-orphan", "auth/token/revoke-orphan", "sys/auth/", "sys/remount",
+    "sys/seal", "sys/leases/lookup/", "sys/leases/revoke-prefix/", "sys/leases/revoke-force/",
+)  # fmt: skip
+"""Paths, or beginnings of paths, that need the capability `sudo` besides that of the operation."""
+
+
+def put_policy(act: Act, name: str, text: str) -> None:
+    """Store a policy. Raises Malformed and Invalid with the place in the text, Invalid for a fixed name."""
+    name = check_name(name)
+    registry.note(act, object=f"sys/policies/acl/{name}")
+    if name in (ROOT, UNRESTRICTED):
+        raise Invalid(f"cannot update the policy {name}")
+    rules = acl.parse_policy(text)
+    compile_set(acl.translate([rules]))
+    is_new = name not in store.find(act.tx, [name])
+    if is_new and len(store.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
+        raise Invalid(f"there are {MAX_POLICIES} policies", hint="delete one")
+    store.put(act.tx, name, text)
+    registry.note(act, object=f"sys/policies/acl/{name}", paths=len(rules))
+
+
+def check_name(name: str) -> str:
+    """Return the name of a policy in lower case. Raises Invalid."""
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise Invalid(f"the name of a policy has 1 to {MAX_NAME} printable characters")
+    return name.lower()
+
+
+def read_policy(reader: Reader, name: str) -> str:
+    """Return the text of a policy. Raises NothingStored."""
+    name = check_name(name)
+    if name in (ROOT, UNRESTRICTED):
+        return ""
+    text = store.find(reader, [name]).get(name, DEFAULT_TEXT if name == DEFAULT else None)
+    if text is None:
+        raise NothingStored("no such policy")
+    return text
+
+
+def list_policies(reader: Reader) -> list[str]:
+    """Return the names of all policies."""
+    return [*sorted({DEFAULT, *store.names(reader, limit=MAX_POLICIES)}), ROOT]
+
+
+def delete_policy(act: Act, name: str) -> None:
+    """Delete a policy; nothing happens if there is none. Raises Invalid for a fixed name."""
+    name = check_name(name)
+    registry.note(act, object=f"sys/policies/acl/{name}")
+    if name in (ROOT, DEFAULT, UNRESTRICTED):
+        raise Invalid(f"cannot delete the policy {name}")
+    store.delete(act.tx, name)
+
+
+# --- tokens
+
+
+def choose_policies(
+    caller: VaultCaller, names: Sequence[str] | None, *, has_default: bool = True
+) -> tuple[str, ...] | None:
+    """Return the policies of a new token: the named ones, or those of the caller. Raises Invalid."""
+    present = policies_of(caller)
+    if not names:
+        return present
+    chosen = {check_name(name) for name in names}
+    if ROOT in chosen:
+        raise Invalid("root tokens do not exist here", hint="leave `policies` out")
+    if chosen == {UNRESTRICTED}:
+        return None
+    if UNRESTRICTED in chosen:
+        raise Invalid(f"`{UNRESTRICTED}` stands alone", hint="leave it out")
+    chosen |= {DEFAULT} if has_default else set()
+    if len(chosen) > MAX_OF_TOKEN:
+        raise Invalid(f"a token has at most {MAX_OF_TOKEN} policies")
+    return (*sorted(chosen),)
+
+
+def policies_of(caller: VaultCaller) -> tuple[str, ...] | None:
+    """Return the Vault policies that narrow a caller; None if none does."""
+    return None if caller.token is None else caller.token.options.policies
+
+
+def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
+    """Check that a caller may give these policies to a token: no more than its own. Raises Invalid."""
+    present = policies_of(caller)
+    if present is None:
+        return
+    if policies is None or not set(policies) - {DEFAULT} <= set(present):
+        raise Invalid("child policies must be subset of parent", code="policies_widen")
+
+
+# --- decisions
+
+
+def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> None:
+    """Check that the Vault policies of a caller permit a request. Raises Forbidden, Malformed."""
+    names = policies_of(caller)
+    if names is None:
+        return
+    compiled = _compiled_for(act.tx, caller, names)
+    if not _permits(compiled, request):
+        raise Forbidden(
+            f"permission denied: the Vault policies of the token do not permit `{request.capability}` on this path",
+            hint="see sys/capabilities-self",
+            code="vault_policy",
+        )
+    if needs_sudo(request.path) and not _permits(compiled, request._replace(capability="sudo", is_check=True)):
+        raise Forbidden("permission denied: this path needs the capability `sudo`", code="vault_policy")
+
+
+def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str]:
+    """Return the capabilities that the Vault policies of a caller permit on a path."""
+    names = policies_of(caller)
+    if names is None:
+        return acl.CAPABILITIES
+    compiled = _compiled_for(act.tx, caller, names)
+    return frozenset(one for one in acl.CAPABILITIES if _permits(compiled, AclRequest(path, one, is_check=True)))
+
+
+def needs_sudo(path: str) -> bool:
+    """Return whether a path is one of those that Vault protects."""
+    return any(path.startswith(one) if one.endswith("/") else path.rstrip("/") == one for one in _SUDO)
+
+
+def _permits(compiled: Compiled, request: AclRequest) -> bool:
+    principal, resource = Uid("Agent", ""), Uid("VaultPath", request.path)
+    for context in acl.contexts_of(request):
+        verdict = compiled.decide(principal, Uid("Action", request.capability), resource, context, {})
+        if verdict.errors:
+            return False
+        if verdict.allowed:
+            return True
+        if compiled.decide(principal, Uid("Action", "match"), resource, context, {}).allowed:
+            return False
+    return False
+
+
+def _compiled_for(reader: Reader, caller: VaultCaller, names: tuple[str, ...]) -> Compiled:
+    stored = store.find(reader, names)
+    texts = tuple(stored.get(name, DEFAULT_TEXT if name == DEFAULT else "") for name in names)
+    is_templated = any(map(acl.is_templated, texts))
+    return _compile(texts, caller.agent.agent_id if is_templated else "", caller.agent.name if is_templated else "")
+
+
+@lru_cache(maxsize=256)
+def _compile(texts: tuple[str, ...], agent: str, name: str) -> Compiled:
+    identity = dict(zip(acl.TEMPLATES, (agent, name), strict=True))
+    return compile_set(acl.translate([acl.parse_policy(text, identity=identity) for text in texts]))

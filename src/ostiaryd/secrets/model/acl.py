@@ -1,0 +1,416 @@
+"""Policies of HashiCorp Vault in HCL, and their translation to Cedar ("Policies", "Policy syntax").
+
+The policies of a token are merged and translated together, since the most specific path of all of them applies. The
+translation is the representation that the Cedar engine compiles: for each path a policy that permits its capabilities
+when the request matches the path and no path that comes before it. An action is a capability; `match` is permitted
+wherever any path matches. The context of a request:
+
+    path      the path below `/v1/`, for a list without the slash at its end
+    exact     the path and, for a list, the path with a slash: a path without a wildcard is one of them
+    slashes   the number of slashes in `path`
+    heads     for each number of segments, the beginning of `path` with that many
+    wrap      the seconds of response wrapping, or 0
+    given     the names of the parameters
+    names     the same in lower case
+    values    the parameters as text
+    is_check  whether parameters and wrapping are left out, as for `sys/capabilities`
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Record, Uid
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiaryd.secrets.model.hcl import Block, Value, parse_hcl
+from ostiaryd.secrets.model.request import SECOND, parse_duration
+
+MAX_RULES = 128
+"""Maximum number of paths of a policy."""
+MAX_MERGED = 256
+"""Maximum number of paths of all policies of a token."""
+MAX_PATTERN = 512
+MAX_PARAMETERS = 64
+MAX_PARAMETER_VALUES = 64
+CAPABILITIES = frozenset({"create", "delete", "list", "patch", "read", "sudo", "update"})
+DENY = "deny"
+_OLD = {
+    "deny": ("deny",),
+    "read": ("read", "list"),
+    "write": ("create", "read", "update", "delete", "list"),
+    "sudo": ("create", "read", "update", "delete", "list", "sudo"),
+}
+_MEMBERS = frozenset(
+    {
+        "allowed_parameters", "capabilities", "comment", "denied_parameters", "max_wrapping_ttl", "min_wrapping_ttl",
+        "policy", "required_parameters",
+    }
+)  # fmt: skip
+_TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
+TEMPLATES = ("identity.entity.id", "identity.entity.name")
+"""The templates in paths: the id and the name of the agent."""
+
+Parameters = Mapping[str, tuple[str, ...]]
+"""Values that are allowed or denied for each parameter, as `render_value` writes them; none: every value."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What policies say about a path. `capabilities` is `deny` alone if a policy denies the path."""
+
+    path: str
+    capabilities: frozenset[str]
+    allowed: Parameters = {}
+    denied: Parameters = {}
+    required: tuple[str, ...] = ()
+    min_wrap_s: int = 0
+    max_wrap_s: int = 0
+
+    @property
+    def is_segmented(self) -> bool:
+        """Return whether a `+` stands for a segment."""
+        return self.path == "+" or "/+" in self.path or self.path.startswith("+/")
+
+    @property
+    def is_glob(self) -> bool:
+        """Return whether the path ends with `*`."""
+        return self.path.endswith("*")
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether the path has no wildcard."""
+        return not self.is_segmented and not self.is_glob
+
+    @property
+    def rank(self) -> tuple[int, bool, int, int, str]:
+        """Return the rank among paths with wildcards: of two that match, the one with the higher rank applies."""
+        literal = self.path.removesuffix("*")
+        first = self.path.index("+") if self.is_segmented else len(literal)
+        wildcards = literal.split("/").count("+") if self.is_segmented else 0
+        return first, not self.is_glob, -wildcards, len(literal), literal
+
+
+def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
+    """Return the rules of a policy. `identity`: the values of templates; None leaves them in.
+
+    Raises Malformed, Invalid; the message names the path.
+    """
+    rules: dict[str, Rule] = {}
+    count = 0
+    for block in parse_hcl(text):
+        if block.key == "name" and not block.labels:
+            continue
+        if block.key != "path":
+            raise Malformed(f"line {block.line}: invalid key {block.key[:64]!a}")
+        count += 1
+        if count > MAX_RULES:
+            raise Invalid(f"a policy has at most {MAX_RULES} paths", hint="use wildcards, or several policies")
+        rule = _parse_rule(block, identity)
+        rules[rule.path] = _merge(rules[rule.path], rule) if rule.path in rules else rule
+    return list(rules.values())
+
+
+def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
+    if len(block.labels) != 1 or not isinstance(block.value, dict):
+        raise Malformed(f'line {block.line}: a path is written `path "PATH" {{ .. }}`')
+    shown, members = block.labels[0], block.value
+    place = f"path {shown[:MAX_PATTERN]!a}"
+    path = _fill_templates(shown, identity, place).removeprefix("/")
+    if len(path) > MAX_PATTERN or not path.isprintable():
+        raise Invalid(f"{place}: a path has at most {MAX_PATTERN} printable characters")
+    if "+*" in path:
+        raise Invalid(f"{place}: invalid use of wildcards ('+*' is forbidden)")
+    if unknown := sorted(members.keys() - _MEMBERS):
+        raise Invalid(f"{place}: invalid key {unknown[0][:64]!a}")
+    wraps = {name: _parse_wrap(members.get(name), place, name) for name in ("min_wrapping_ttl", "max_wrapping_ttl")}
+    if 0 < wraps["max_wrapping_ttl"] < wraps["min_wrapping_ttl"]:
+        raise Invalid(f"{place}: max_wrapping_ttl cannot be less than min_wrapping_ttl")
+    return Rule(
+        path=path,
+        capabilities=_parse_capabilities(members, place),
+        allowed=_parse_parameters(members.get("allowed_parameters"), place, "allowed_parameters"),
+        denied=_parse_parameters(members.get("denied_parameters"), place, "denied_parameters"),
+        required=tuple(one.lower() for one in _texts(members.get("required_parameters", []), place)),
+        min_wrap_s=wraps["min_wrapping_ttl"],
+        max_wrap_s=wraps["max_wrapping_ttl"],
+    )
+
+
+def _fill_templates(path: str, identity: Mapping[str, str] | None, place: str) -> str:
+    def fill(match: re.Match[str]) -> str:
+        name = match[1].strip()
+        if name not in TEMPLATES:
+            raise Invalid(f"{place}: unknown template {name[:64]!a}", hint=f"use {' or '.join(TEMPLATES)}")
+        return match[0] if identity is None else identity[name]
+
+    filled = _TEMPLATE.sub(fill, path)
+    if identity is None and "{{" in _TEMPLATE.sub("", path):
+        raise Invalid(f"{place}: a template has no end")
+    return filled
+
+
+def is_templated(text: str) -> bool:
+    """Return whether a policy depends on the agent."""
+    return "{{" in text
+
+
+def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[str]:
+    """Return the capabilities; `deny` alone if it is one of them."""
+    capabilities = _texts(members.get("capabilities", []), place)
+    if old := members.get("policy"):
+        if not isinstance(old, str) or old not in _OLD:
+            raise Invalid(f"{place}: invalid policy {str(old)[:64]!a}")
+        capabilities = [*([] if old == DENY else capabilities), *_OLD[old]]
+    for one in capabilities:
+        if one not in CAPABILITIES and one != DENY:
+            raise Invalid(f"{place}: invalid capability {one[:64]!a}")
+    return frozenset({DENY} if DENY in capabilities else capabilities)
+
+
+def _texts(value: Value, place: str) -> list[str]:
+    elements = [value] if isinstance(value, str) else value
+    if not isinstance(elements, list) or len(elements) > MAX_PARAMETERS:
+        raise Invalid(f"{place}: expected a list of at most {MAX_PARAMETERS} texts")
+    if not all(isinstance(one, str) for one in elements):
+        raise Invalid(f"{place}: expected a list of texts")
+    return [str(one) for one in elements]
+
+
+def _parse_parameters(value: Value | None, place: str, member: str) -> dict[str, tuple[str, ...]]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > MAX_PARAMETERS:
+        raise Invalid(f"{place}: `{member}` is an object with at most {MAX_PARAMETERS} members")
+    parameters = {}
+    for name, values in value.items():
+        if not isinstance(values, list) or len(values) > MAX_PARAMETER_VALUES:
+            raise Invalid(f"{place}: `{member}` has a list of at most {MAX_PARAMETER_VALUES} values for each parameter")
+        parameters[name.lower()] = tuple(render_value(one) for one in values)
+    return parameters
+
+
+def _parse_wrap(value: Value | None, place: str, member: str) -> int:
+    try:
+        return 0 if value is None else parse_duration(value, field=member) // SECOND
+    except Invalid as refusal:
+        raise Invalid(f"{place}: {refusal.message}", hint=refusal.hint) from None
+
+
+def render_value(value: object) -> str:
+    """Return the value of a parameter as text: text after a colon, so that no number equals a text."""
+    if isinstance(value, str):
+        return f":{value}"
+    return canonical.encode(value).decode()
+
+
+def _merge(one: Rule, other: Rule) -> Rule:
+    """Return what two policies say about one path: `deny` prevails, all else adds up; the shorter wrapping counts."""
+    if DENY in one.capabilities | other.capabilities:
+        return Rule(path=one.path, capabilities=frozenset({DENY}))
+    return Rule(
+        path=one.path,
+        capabilities=one.capabilities | other.capabilities,
+        allowed=_join(one.allowed, other.allowed),
+        denied=_join(one.denied, other.denied),
+        required=tuple(dict.fromkeys((*one.required, *other.required))),
+        min_wrap_s=min(filter(None, (one.min_wrap_s, other.min_wrap_s)), default=0),
+        max_wrap_s=min(filter(None, (one.max_wrap_s, other.max_wrap_s)), default=0),
+    )
+
+
+def _join(one: Parameters, other: Parameters) -> Parameters:
+    joined = dict(one)
+    for name, values in other.items():
+        present = joined.get(name)
+        joined[name] = values if present is None else (*values, *present) if values and present else ()
+    return joined
+
+
+# --- the translation
+
+
+def translate(policies: Iterable[Sequence[Rule]]) -> ir.PolicySetIR:
+    """Return the Cedar policies of a token with these Vault policies. Raises Invalid if there are too many paths."""
+    merged: dict[str, Rule] = {}
+    for rules in policies:
+        for rule in rules:
+            merged[rule.path] = _merge(merged[rule.path], rule) if rule.path in merged else rule
+    if len(merged) > MAX_MERGED:
+        raise Invalid(f"the policies of a token have at most {MAX_MERGED} paths together")
+    exact = [rule.path for rule in merged.values() if rule.is_exact]
+    ranked = sorted((rule for rule in merged.values() if not rule.is_exact), key=lambda rule: rule.rank)
+    made: list[ir.PolicyIR] = []
+    for rule in merged.values():
+        before = _exact_before(rule, exact)
+        if not rule.is_exact:
+            before += [_matches(other) for other in ranked[ranked.index(rule) + 1 :] if _may_meet(rule, other)]
+        excluded = tuple(ir.Unary("not", one) for one in before)
+        made.append(_permit(f"match {rule.path}", {"match"}, (_matches(rule),)))
+        if rule.capabilities - {DENY}:
+            conditions = (_matches(rule), *excluded, *_conditions(rule))
+            made.append(_permit(rule.path, rule.capabilities, conditions))
+    return ir.PolicySetIR(tuple(made))
+
+
+def _permit(name: str, capabilities: Iterable[str], conditions: tuple[ir.Expr, ...]) -> ir.PolicyIR:
+    actions = tuple(Uid("Action", one) for one in sorted(capabilities))
+    return ir.PolicyIR(id=name, effect="permit", action=ir.Scope(within=actions), conditions=conditions)
+
+
+def _context(name: str) -> ir.Expr:
+    return ir.Get(ir.Var("context"), name)
+
+
+def _texts_of(texts: Iterable[str]) -> ir.Expr:
+    return ir.Set(tuple(ir.Lit(one) for one in texts))
+
+
+def _matches(rule: Rule) -> ir.Expr:
+    if rule.is_exact:
+        return ir.Binary("contains", _context("exact"), ir.Lit(rule.path))
+    if not rule.is_segmented:
+        return ir.Like(_context("path"), (rule.path.removesuffix("*"), ""))
+    literal = rule.path.removesuffix("*")
+    pieces = _pieces(literal, is_glob=rule.is_glob)
+    slashes = literal.count("/")
+    if not rule.is_glob:
+        same_length = ir.Binary("eq", _context("slashes"), ir.Lit(slashes))
+        return ir.Binary("and", same_length, ir.Like(_context("path"), pieces))
+    head = f"h{slashes}"
+    return ir.Binary("and", ir.Has(_context("heads"), head), ir.Like(ir.Get(_context("heads"), head), pieces))
+
+
+def _pieces(literal: str, *, is_glob: bool) -> tuple[str, ...]:
+    """Return the texts between the wildcards of a path with segments."""
+    pieces = [""]
+    for number, segment in enumerate(literal.split("/")):
+        pieces[-1] += "/" if number else ""
+        if segment == "+":
+            pieces.append("")
+        else:
+            pieces[-1] += segment
+    return (*pieces, "") if is_glob else tuple(pieces)
+
+
+def _exact_before(rule: Rule, exact: Sequence[str]) -> list[ir.Expr]:
+    """Return the conditions under which a path without a wildcard comes before a rule."""
+    if rule.is_exact:
+        longer = f"{rule.path}/"
+        return [ir.Binary("contains", _context("exact"), ir.Lit(longer))] if longer in exact else []
+    if not rule.is_segmented:
+        start = rule.path.removesuffix("*")
+        exact = [path for path in exact if path.startswith(start) or f"{path}/".startswith(start)]
+    return [ir.Binary("contains_any", _context("exact"), _texts_of(exact))] if exact else []
+
+
+def _may_meet(rule: Rule, other: Rule) -> bool:
+    """Return whether both rules can match one path; True where that is not plain."""
+    if rule.is_segmented or other.is_segmented:
+        return True
+    return other.path.removesuffix("*").startswith(rule.path.removesuffix("*"))
+
+
+def _conditions(rule: Rule) -> list[ir.Expr]:
+    """Return the conditions on wrapping and on parameters; a check of capabilities leaves them out."""
+    conditions: list[ir.Expr] = []
+    wrap = _context("wrap")
+    if rule.max_wrap_s or rule.min_wrap_s:
+        conditions.append(ir.Binary("greater", wrap, ir.Lit(0)))
+        conditions.append(ir.Binary("greater_eq", wrap, ir.Lit(rule.min_wrap_s)))
+    if rule.max_wrap_s:
+        conditions.append(ir.Binary("less_eq", wrap, ir.Lit(rule.max_wrap_s)))
+    names = _context("names")
+    checks: list[ir.Expr] = []
+    if rule.required:
+        checks.append(ir.Binary("contains_all", _context("given"), _texts_of(rule.required)))
+    if "*" in rule.denied:
+        checks.append(ir.Unary("is_empty", names))
+    for name, values in rule.denied.items():
+        checks.append(ir.Unary("not", _has_value(name, values)))
+    if rule.allowed and "*" not in rule.allowed:
+        checks.append(ir.Binary("contains_all", _texts_of(rule.allowed), names))
+    for name, values in rule.allowed.items():
+        if values and name != "*":
+            checks.append(ir.Binary("or", ir.Unary("not", _has(name)), _has_value(name, values)))
+    without_parameters = ir.Binary(
+        "or", ir.Binary("eq", _context("action"), ir.Lit("list")), ir.Binary("eq", _context("action"), ir.Lit("delete"))
+    )
+    conditions += [ir.Binary("or", without_parameters, check) for check in checks]
+    return [ir.Binary("or", _context("is_check"), one) for one in conditions]
+
+
+def _has(name: str) -> ir.Expr:
+    return ir.Has(_context("values"), name)
+
+
+def _has_value(name: str, values: Sequence[str]) -> ir.Expr:
+    """Return the condition that a parameter has one of these values."""
+    if not values:
+        return _has(name)
+    globs = {one: pieces for one in values if (pieces := _glob_pieces(one)) is not None}
+    plain = [one for one in values if one not in globs]
+    value = ir.Get(_context("values"), name)
+    tests: list[ir.Expr] = [ir.Binary("contains", _texts_of(plain), value)] if plain else []
+    tests += [ir.Like(value, pieces) for pieces in globs.values()]
+    found = tests[0]
+    for test in tests[1:]:
+        found = ir.Binary("or", found, test)
+    return ir.Binary("and", _has(name), found)
+
+
+def _glob_pieces(value: str) -> tuple[str, ...] | None:
+    """Return the texts between the wildcards of a value: `*` at its beginning and at its end, unless it is `*` alone.
+    None: the value has no wildcard.
+    """
+    text = value.removeprefix(":")
+    if len(text) < 2 or not value.startswith(":") or not (text.startswith("*") or text.endswith("*")):
+        return None
+    start = (":",) if text.startswith("*") else ()
+    end = ("",) if text.endswith("*") else ()
+    inner = text.removeprefix("*").removesuffix("*")
+    return (*start, inner if start else f":{inner}", *end)
+
+
+class AclRequest(NamedTuple):
+    """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters."""
+
+    path: str
+    capability: str
+    parameters: Mapping[str, object] = {}
+    wrap_s: int = 0
+    is_check: bool = False
+
+
+def contexts_of(request: AclRequest) -> list[Record]:
+    """Return the contexts in which a request is decided: a list is first decided without the slash at its end, and with
+    it where no path matches. Raises Malformed.
+    """
+    paths = [request.path]
+    exact = frozenset[object](paths)
+    if request.capability == "list" or request.is_check:
+        stripped = request.path.removesuffix("/")
+        exact = frozenset[object]({request.path, stripped})
+        paths = list(dict.fromkeys((stripped, request.path)))
+    values: Record = {name.lower(): render_value(value) for name, value in request.parameters.items()}
+    if len(values) != len(request.parameters):
+        raise Malformed("two parameters differ in upper and lower case alone")
+    more: Record = {
+        "exact": exact,
+        "action": request.capability,
+        "wrap": request.wrap_s,
+        "given": frozenset[object](request.parameters),
+        "names": frozenset[object](values),
+        "values": values,
+        "is_check": request.is_check,
+    }
+    return [{"path": path, "slashes": path.count("/"), "heads": _heads(path), **more} for path in paths]
+
+
+def _heads(path: str) -> Record:
+    segments = path.split("/")
+    return {f"h{count}": "/".join(segments[: count + 1]) for count in range(len(segments))}

@@ -1,0 +1,76 @@
+"""Roles at login methods that agents enabled, roles for child tokens, and secret IDs of AppRole."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.authorization.bounds import ToolDetail
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.proxies import is_within, parse_networks
+
+KIND = "vault_secret_id"
+"""kind of the holding of a secret ID"""
+TOKEN_MOUNT = "auth/token"
+"""the mount of roles for child tokens"""
+MAX_ROLES = 1000
+MAX_SECRET_IDS = 1000
+LONGEST_SECRET_ID_S = 30 * 86_400
+MAX_SETTINGS = 16 << 10
+MAX_NETWORKS = 32
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class LoginRole(NamedTuple):
+    """A role of an agent. `settings` are the members of the API, checked by the engine that wrote them."""
+
+    mount: str
+    name: str
+    role_id: str | None
+    agent: str
+    settings: dict[str, object]
+
+
+class SecretId(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret ID without its text. It carries the scopes and bounds of the token that generated it.
+
+    `uses_left`: 0 for no limit, -1 when it is used up.
+    """
+
+    mount: str
+    role: str
+    accessor: str
+    holding: str
+    metadata: dict[str, str]
+    networks: list[str]
+    uses: int
+    scopes: frozenset[str]
+    details: tuple[ToolDetail, ...]
+    uses_left: int
+    created_at: int
+    expires_at: int
+
+
+def check_role_name(name: str) -> str:
+    """Return the name of a role. Raises Invalid."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("the name of a role has 1 to 128 letters, digits, dots, hyphens and underscores")
+    return name
+
+
+def check_networks(networks: list[str], *, field: str) -> list[str]:
+    """Return networks. Raises Invalid."""
+    if len(networks) > MAX_NETWORKS:
+        raise Invalid(f"`{field}` has at most {MAX_NETWORKS} networks")
+    try:
+        parse_networks(" ".join(networks))
+    except ValueError:
+        raise Invalid(f"`{field}` has a text that is not a network", hint="such as 192.0.2.0/24") from None
+    return networks
+
+
+def is_in_networks(address: str, networks: list[str]) -> bool:
+    """Return whether an address is in one of the networks; true without networks."""
+    return not networks or is_within(address, parse_networks(" ".join(networks)))

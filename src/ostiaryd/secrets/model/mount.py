@@ -1,0 +1,56 @@
+"""Mounts that agents enable at run time, beside the fixed ones: secret engines, and login methods at `auth/`."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.request import SECOND, parse_duration
+
+AUTH = "auth/"
+"""begins the path of a login method"""
+MAX_MOUNTS = 100
+MAX_SEGMENTS = 4
+DEFAULT_TTL_S = MAX_TTL_S = 2_764_800
+"""Seconds that the tuning of a mount shows unless it says otherwise, as in Vault."""
+RESERVED = frozenset({"auth", "cubbyhole", "identity", "sys"})
+_PATH = re.compile(
+    rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,62}}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,62}}){{0,{MAX_SEGMENTS - 1}}}"
+)
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """A mount. `path` has no slash at its end; `version` is that of a key-value store; times to live in seconds."""
+
+    path: str
+    type: str
+    version: str = ""
+    description: str = ""
+    default_ttl: int = DEFAULT_TTL_S
+    max_ttl: int = MAX_TTL_S
+    accessor: str
+    created_at: int
+
+
+def check_mount_path(path: str) -> str:
+    """Return the path of a mount without the slash at its end. Raises Invalid."""
+    path = path.removesuffix("/")
+    if not _PATH.fullmatch(path) or path.partition("/")[0] in RESERVED:
+        raise Invalid(
+            f"a mount has 1 to {MAX_SEGMENTS} segments of letters, digits, dots, hyphens and underscores, "
+            f"and does not begin with {', '.join(sorted(RESERVED))}"
+        )
+    return path
+
+
+def prefixes(path: str) -> list[str]:
+    """Return the paths at which a mount can be that serves this path, the longest first."""
+    segments = path.split("/", MAX_SEGMENTS)[:MAX_SEGMENTS]
+    return ["/".join(segments[:count]) for count in range(len(segments), 0, -1)]
+
+
+def parse_ttl(value: object, *, field: str, default: int) -> int:
+    """Return a time to live of a mount in seconds; the default for none. Raises Invalid."""
+    return parse_duration(value, field=field) // SECOND if value not in (None, "", 0) else default

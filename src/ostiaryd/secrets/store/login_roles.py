@@ -1,0 +1,165 @@
+"""Roles of login methods, and secret IDs by the keyed hash of their text."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.authorization.bounds import parse_details, render_details
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.login_role import LoginRole, SecretId
+
+_ROLE_COLUMNS = "mount, name, role_id, agent, settings"
+_GET = sql(f"select {_ROLE_COLUMNS} from vault_role where mount = :mount and name = :name")
+_BY_ID = sql(f"select {_ROLE_COLUMNS} from vault_role where mount = :mount and role_id = :role_id")
+_NAMES = sql("select name from vault_role where mount = :mount and agent = :agent order by name limit :limit")
+_COUNT = sql("select count(*) from (select 1 from vault_role where mount = :mount limit :limit) as counted")
+_PUT = sql(
+    f"""insert into vault_role ({_ROLE_COLUMNS}) values (:mount, :name, :role_id, :agent, :settings)
+        on conflict (mount, name) do update set role_id = excluded.role_id, settings = excluded.settings"""
+)
+_DELETE = sql("delete from vault_role where mount = :mount and name = :name")
+_CLEAR = sql("delete from vault_role where mount = :mount")
+_ID_COLUMNS = """mount, role, accessor, holding, settings, scopes, details, uses_left, created_at, expires_at"""
+_SECRET_ID = sql(f"select {_ID_COLUMNS} from vault_secret_id where digest = :digest")
+_BY_ACCESSOR = sql(f"select {_ID_COLUMNS} from vault_secret_id where accessor = :accessor")
+_OF_ROLE = sql(
+    f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount and role = :role order by accessor limit :limit"
+)
+_OF_MOUNT = sql(f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount limit :limit")
+_INSERT_ID = sql(
+    f"""insert into vault_secret_id (digest, {_ID_COLUMNS}) values (:digest, :mount, :role, :accessor, :holding,
+        :settings, :scopes, :details, :uses_left, :created_at, :expires_at)"""
+)
+_USE = sql("update vault_secret_id set uses_left = :uses_left where digest = :digest")
+_DELETE_ID = sql("delete from vault_secret_id where accessor = :accessor")
+_PRUNE = sql(
+    """delete from vault_secret_id where digest in
+        (select digest from vault_secret_id where expires_at < :before order by expires_at limit :limit)""",
+    prunes=True,
+)
+
+
+class _Settings(msgspec.Struct):
+    metadata: dict[str, str]
+    networks: list[str]
+    uses: int
+
+
+_decode_role = json_decoder(dict[str, object])
+_decode_settings = json_decoder(_Settings)
+
+
+def get(reader: Reader, mount: str, name: str) -> LoginRole | None:
+    """Return a role; None if there is none."""
+    return reader.made(_GET, _role, mount=mount, name=name)
+
+
+def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
+    """Return the role with this role ID; None if there is none."""
+    return reader.made(_BY_ID, _role, mount=mount, role_id=role_id)
+
+
+def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
+    """Return the names of the roles of an agent at a mount."""
+    return [name for (name,) in reader.all(_NAMES, mount=mount, agent=agent, limit=limit)]
+
+
+def count(reader: Reader, mount: str, *, limit: int) -> int:
+    """Return how many roles a mount has, counted up to a limit."""
+    row = reader.one(_COUNT, mount=mount, limit=limit)
+    return 0 if row is None else int(row[0])
+
+
+def put(tx: Tx, role: LoginRole) -> None:
+    """Insert or replace a role; its agent stays."""
+    facts = role._asdict() | {"settings": msgspec.json.encode(role.settings).decode()}
+    tx.run(_PUT, **facts)
+
+
+def delete(tx: Tx, mount: str, name: str) -> None:
+    """Delete a role."""
+    tx.run(_DELETE, mount=mount, name=name)
+
+
+def clear(tx: Tx, mount: str) -> None:
+    """Delete all roles of a mount."""
+    tx.run(_CLEAR, mount=mount)
+
+
+def get_secret_id(reader: Reader, digest: bytes) -> SecretId | None:
+    """Return a secret ID by the keyed hash of its text; None if there is none."""
+    return reader.made(_SECRET_ID, _secret_id, digest=digest)
+
+
+def get_by_accessor(reader: Reader, accessor: str) -> SecretId | None:
+    """Return a secret ID by its accessor; None if there is none."""
+    return reader.made(_BY_ACCESSOR, _secret_id, accessor=accessor)
+
+
+def secret_ids(reader: Reader, mount: str, role: str | None, *, limit: int) -> list[SecretId]:
+    """Return the secret IDs of a role; None for those of all roles of a mount."""
+    if role is None:
+        rows = reader.all(_OF_MOUNT, mount=mount, limit=limit)
+    else:
+        rows = reader.all(_OF_ROLE, mount=mount, role=role, limit=limit)
+    return [_secret_id(row) for row in rows]
+
+
+def insert_secret_id(tx: Tx, digest: bytes, one: SecretId) -> None:
+    """Insert a secret ID, whose digest is new."""
+    settings = _Settings(one.metadata, one.networks, one.uses)
+    tx.run(
+        _INSERT_ID,
+        digest=digest,
+        mount=one.mount,
+        role=one.role,
+        accessor=one.accessor,
+        holding=one.holding,
+        settings=msgspec.json.encode(settings).decode(),
+        scopes=" ".join(sorted(one.scopes)),
+        details=canonical.encode(render_details(one.details)).decode(),
+        uses_left=one.uses_left,
+        created_at=one.created_at,
+        expires_at=one.expires_at,
+    )
+
+
+def set_uses(tx: Tx, digest: bytes, uses_left: int) -> None:
+    """Set how often a secret ID can still be used."""
+    tx.run(_USE, digest=digest, uses_left=uses_left)
+
+
+def delete_secret_id(tx: Tx, accessor: str) -> None:
+    """Delete a secret ID."""
+    tx.run(_DELETE_ID, accessor=accessor)
+
+
+def prune(tx: Tx, *, limit: int) -> int:
+    """Delete secret IDs that have expired; return how many."""
+    return tx.run(_PRUNE, before=tx.now, limit=limit)
+
+
+def _role(row: Row) -> LoginRole:
+    mount, name, role_id, agent, settings = row
+    return LoginRole(mount, name, role_id, agent, _decode_role(settings))
+
+
+def _secret_id(row: Row) -> SecretId:
+    mount, role, accessor, holding, text, scopes, details, uses_left, created_at, expires_at = row
+    settings = _decode_settings(text)
+    return SecretId(
+        mount=mount,
+        role=role,
+        accessor=accessor,
+        holding=holding,
+        metadata=settings.metadata,
+        networks=settings.networks,
+        uses=settings.uses,
+        scopes=frozenset(scopes.split()),
+        details=parse_details(canonical.parse(details.encode())),
+        uses_left=uses_left,
+        created_at=created_at,
+        expires_at=expires_at,
+    )

@@ -1,0 +1,185 @@
+"""Mounts that agents enable, roles and secret IDs, and child tokens: what they give, and what ends them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.registry_fixtures import newest_entry
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.trust import flows as trust
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
+from tests.support.certificate_fixtures import put_policies
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from harness.clock import Clock
+    from ostiaryd.ground.world import World
+
+
+async def done(bot: VaultAgent, method: str, path: str, body: Any = None, **more: Any) -> Any:
+    """The answer of a request that succeeds."""
+    answer = await bot.ask(method, path, body, **more)
+    assert answer.status in (200, 204), (path, answer.body)
+    return answer.json if answer.status == 200 else {}
+
+
+async def test_a_mount_is_a_store_of_its_own_until_it_is_disabled(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    await done(bot, "POST", "sys/mounts/team/shop", {"type": "kv", "options": {"version": "2"}})
+    await done(bot, "POST", "team/shop/data/db", {"data": {"a": "b"}})
+    assert newest_entry(world).object == "team/shop/db"
+    assert (await done(bot, "GET", "team/shop/data/db"))["data"]["data"] == {"a": "b"}
+    assert await bot.status("GET", "secret/data/db") == 404
+    shown = await done(bot, "GET", "sys/internal/ui/mounts/team/shop/db")
+    assert (shown["data"]["path"], shown["data"]["options"]) == ("team/shop/", {"version": "2"})
+    for path in ("team", "team/shop", "team/shop/more", "secret", "transit/x", "backend/x", "auth/approle"):
+        assert await bot.status("POST", f"sys/mounts/{path}", {"type": "kv"}) == 400, path
+    for path in ("sys/x", "auth", "cubbyhole", "a/b/c/d/e", "-x", "a b", "x" * 64):
+        assert await bot.status("POST", f"sys/mounts/{path}", {"type": "kv"}) == 400, path
+    assert await bot.status("POST", "sys/mounts/new", {"type": "database"}) == 400
+    assert await bot.status("POST", "sys/mounts/new", {"type": "kv", "options": {"version": "3"}}) == 400
+    assert await bot.status("POST", "sys/remount", {"from": "team/shop", "to": "moved"}) == 400, "it holds a value"
+    await done(bot, "DELETE", "sys/mounts/team/shop")
+    assert await bot.status("GET", "team/shop/data/db") == 404
+    await done(bot, "POST", "sys/mounts/team/shop", {"type": "kv", "options": {"version": "2"}})
+    assert await bot.status("GET", "team/shop/data/db") == 404, "nothing of the first mount is left"
+    await done(bot, "POST", "sys/remount", {"from": "team/shop", "to": "moved"})
+    await done(bot, "POST", "moved/data/db", {"data": {"a": "c"}})
+    for path in ("secret", "transit", "kv"):
+        assert await bot.status("DELETE", f"sys/mounts/{path}") == 400
+    assert await bot.status("DELETE", "sys/auth/approle") == 400
+
+
+async def test_keys_of_two_transit_mounts_are_apart(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    for mount in ("t1", "t1x"):
+        await done(bot, "POST", f"sys/mounts/{mount}", {"type": "transit"})
+        await done(bot, "POST", f"{mount}/keys/k", {})
+    sealed = (await done(bot, "POST", "t1/encrypt/k", {"plaintext": "YWJj"}))["data"]["ciphertext"]
+    assert newest_entry(world).object == "t1/k"
+    assert (await done(bot, "POST", "t1/decrypt/k", {"ciphertext": sealed}))["data"]["plaintext"] == "YWJj"
+    assert await bot.status("POST", "t1x/decrypt/k", {"ciphertext": sealed}) == 400
+    assert (await done(bot, "LIST", "t1/keys"))["data"]["keys"] == ["k"]
+    assert await bot.status("GET", "transit/keys/k") == 404
+    await done(bot, "DELETE", "sys/mounts/t1")
+    assert await bot.status("GET", "t1x/keys/k") == 200
+    assert await bot.status("POST", "t1/decrypt/k", {"ciphertext": sealed}) == 404
+
+
+async def test_a_mount_needs_a_permit_and_keeps_the_folders(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+    body = {"type": "kv"}
+    assert await bot.status("POST", "sys/mounts/agents/bot/x", body) == 403, "no folder of an agent is in `sys`"
+    assert await bot.status("POST", "sys/auth/agents/bot/x", {"type": "approle"}) == 403
+    await permit_all(world)
+    await done(bot, "POST", "sys/mounts/shop", body)
+    await put_policies(world, POLICIES)
+    other = await (await enter_agent(world, app, "other")).login()
+    await done(other, "POST", "shop/agents/other/x", {"a": "b"})
+    assert await bot.status("GET", "shop/agents/other/x") == 403
+
+
+async def role_of(bot: VaultAgent, **settings: Any) -> dict[str, str]:
+    """The credentials of a new role at `auth/workers`."""
+    await bot.ask("POST", "sys/auth/workers", {"type": "approle"})
+    await done(bot, "POST", "auth/workers/role/r", settings)
+    role_id = (await done(bot, "GET", "auth/workers/role/r/role-id"))["data"]["role_id"]
+    made = (await done(bot, "POST", "auth/workers/role/r/secret-id", {}))["data"]
+    return {"role_id": role_id, "secret_id": made["secret_id"], "accessor": made["secret_id_accessor"]}
+
+
+async def enter(bot: VaultAgent, credentials: dict[str, str], **more: Any) -> VaultAgent:
+    """The agent with a token of a role."""
+    login = {"role_id": credentials["role_id"], "secret_id": credentials["secret_id"]}
+    worker = VaultAgent(bot.client, bot.name)
+    worker.token = (await done(worker, "POST", "auth/workers/login", login, **more))["auth"]["client_token"]
+    return worker
+
+
+async def test_a_secret_id_acts_as_the_agent_within_its_policies(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    text = 'path "secret/data/agents/bot/*" { capabilities = ["create", "read"] }'
+    await done(bot, "POST", "sys/policy/own", {"policy": text})
+    credentials = await role_of(bot, token_policies="own")
+    worker = await enter(bot, credentials)
+    await done(worker, "POST", "secret/data/agents/bot/x", {"data": {"a": "b"}})
+    assert newest_entry(world).agent == bot.client.id
+    assert await worker.status("POST", "secret/data/other", {"data": {"a": "b"}}) == 403
+    assert (await done(worker, "GET", "auth/token/lookup-self"))["data"]["policies"] == ["default", "own"]
+    for wrong in ({**credentials, "secret_id": "x"}, {**credentials, "role_id": "x"}):
+        assert await bot.status("POST", "auth/workers/login", wrong) == 400
+        entry = newest_entry(world)
+        assert (entry.outcome, entry.reasons[0].code) == ("refused", "login_refused")
+        assert credentials["secret_id"] not in repr(entry)
+    destroyed = {"secret_id_accessor": credentials["accessor"]}
+    await done(bot, "POST", "auth/workers/role/r/secret-id-accessor/destroy", destroyed)
+    assert await worker.status("GET", "auth/token/lookup-self") == 403, "a token ends with its secret ID"
+    assert await bot.status("POST", "auth/workers/login", credentials) == 400
+
+
+async def test_a_secret_id_has_limits(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    credentials = await role_of(bot, secret_id_num_uses=2, secret_id_ttl="1h")
+    for _ in range(2):
+        await enter(bot, credentials)
+    assert await bot.status("POST", "auth/workers/login", credentials) == 400
+    fresh = await role_of(bot)
+    clock.advance(3599)
+    await bot.login()
+    await enter(bot, fresh)
+    clock.advance(1)
+    assert await bot.status("POST", "auth/workers/login", fresh) == 400
+    bound = (await done(bot, "POST", "auth/workers/role/r/secret-id", {"cidr_list": ["198.51.100.0/24"]}))["data"]
+    assert await bot.status("POST", "auth/workers/login", {**fresh, **bound}) == 400, "another address"
+    await enter(bot, {**fresh, "secret_id": bound["secret_id"]}, address="198.51.100.9")
+    for wrong in ({"cidr_list": "x"}, {"metadata": "[]"}, {"ttl": "x"}, {"secret_id": "chosen"}):
+        assert await bot.status("POST", "auth/workers/role/r/secret-id", wrong) == 400, wrong
+
+
+async def test_roles_end_with_the_agent_and_are_no_other_agents(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+    await permit_all(world)
+    credentials = await role_of(bot)
+    other = await (await enter_agent(world, app, "other")).login()
+    for method, path in (("GET", "role/r"), ("POST", "role/r"), ("DELETE", "role/r"), ("POST", "role/r/secret-id"),
+                         ("GET", "role/r/role-id"), ("LIST", "role/r/secret-id")):  # fmt: skip
+        assert await other.status(method, f"auth/workers/{path}", {} if method == "POST" else None) == 403, path
+    assert await other.status("LIST", "auth/workers/role") == 404
+    worker = await enter(bot, credentials)
+    accessor = (await done(worker, "GET", "auth/token/lookup-self"))["data"]["accessor"]
+    assert await other.status("POST", "auth/token/lookup", {"token": worker.token}) == 403
+    assert await other.status("POST", "auth/token/revoke-accessor", {"accessor": accessor}) == 403
+    await act(world, "agent.suspend", lambda a: registry.set_agent_state(a, bot.name, Verb.SUSPEND))
+    assert await worker.status("GET", "auth/token/lookup-self") == 403
+    assert await bot.status("POST", "auth/workers/login", credentials, token="") == 400
+
+
+async def test_without_its_exemption_an_agent_keeps_no_token_and_no_secret_id(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    credentials = await role_of(bot)
+    worker = await enter(bot, credentials)
+    orphan = (await done(bot, "POST", "auth/token/create-orphan", {}))["auth"]["client_token"]
+    await act(world, "bearer.forbid", lambda a: trust.forbid_bearer(a, bot.name, "ostiary"))
+    for token in (worker.token, orphan, bot.token):
+        assert await bot.status("GET", "auth/token/lookup-self", token=token) == 403
+    await act(world, "bearer.allow", lambda a: trust.allow_bearer(a, bot.name, "ostiary"))
+    assert await bot.status("POST", "auth/workers/login", credentials) == 400, "the secret ID has ended too"
+
+
+async def test_a_child_lasts_no_longer_than_its_parent(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    child = (await done(bot, "POST", "auth/token/create", {"ttl": "100h", "period": "100h"}))["auth"]
+    assert child["lease_duration"] <= 86_400
+    assert (await done(bot, "POST", "auth/token/create", {"ttl": "5m"}))["auth"]["lease_duration"] == 300
+    orphan = (await done(bot, "POST", "auth/token/create-orphan", {"ttl": "5m"}))["auth"]["client_token"]
+    limited = (await done(bot, "POST", "auth/token/create", {"ttl": "10m", "explicit_max_ttl": "5m"}))["auth"]
+    assert limited["lease_duration"] == 300
+    clock.advance(60)
+    renewed = await done(bot, "POST", "auth/token/renew", {"token": limited["client_token"], "increment": "1h"})
+    assert renewed["auth"]["lease_duration"] == 240
+    fixed = (await done(bot, "POST", "auth/token/create", {"renewable": False}))["auth"]["client_token"]
+    assert await bot.status("POST", "auth/token/renew", {"token": fixed}) == 400
+    await done(bot, "POST", "auth/token/revoke-self")
+    assert await bot.status("GET", "auth/token/lookup-self", token=child["client_token"]) == 403
+    assert await bot.status("GET", "auth/token/lookup-self", token=orphan) == 200
