@@ -104,8 +104,8 @@ def administrator(folder: Path) -> Iterator[tuple[ServerFixture, str]]:
 
 def print_table(ours: Results, theirs: Results) -> None:
     """Print passed, failed and skipped of both by module."""
-    results = f"{'failed':>8}{'skipped':>9}"
-    print(f"{'module':<16}{'Ostiary: passed':>16}{results}{'OpenBao: passed':>17}{results}")
+    rest = f"{'failed':>8}{'skipped':>9}"
+    print(f"{'module':<16}{'Ostiary: passed':>16}{rest}{'OpenBao: passed':>17}{rest}")
     modules = sorted({test.partition("::")[0] for test in (*ours, *theirs)})
     for module in (*modules, ""):
         line = f"{module or 'all':<16}"

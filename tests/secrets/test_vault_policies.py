@@ -77,7 +77,7 @@ def test_policies_of_one_path_add_up_and_deny_prevails() -> None:
     assert not permits([one("kv/a")], "kv/a", "read")
 
 
-PARAMETERS = (
+PARAMETERS: tuple[tuple[dict[str, object], dict[str, object], bool], ...] = (
     ({"allowed_parameters": {"a": []}}, {"a": "x"}, True), ({"allowed_parameters": {"a": []}}, {"b": "x"}, False),
     ({"allowed_parameters": {"a": ["x", "y*"]}}, {"a": "yes"}, True),
     ({"allowed_parameters": {"a": ["x", "y*"]}}, {"a": "z"}, False),
