@@ -230,7 +230,7 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
             if stored is None:
                 raise AcmeRefused("accountDoesNotExist", "the `kid` of the JWS is not an account of this server")
             jwk = stored.jwk
-        key = jws.verify(parse_key(jwk).bare_jwk)
+        key = jws.verify(jwk)
         ends = check_nonce(secret, jws.nonce, now=world.now())
         digest = sha256(b"acme nonce " + jws.nonce.encode()).digest()[:DIGEST_BYTES]
         return flows.SignedRequest(key, account, Spend(digest, ends), jws.payload)
@@ -408,7 +408,7 @@ async def change_key(call: Call) -> Reply:
         inner = parse_jws(_payload(request, object), has_nonce=False)
         if inner.kid:
             raise AcmeRefused("malformed", "the inner JWS has not the new key as `jwk`")
-        new = inner.verify(parse_key(inner.jwk).bare_jwk)
+        new = inner.verify(inner.jwk)
         body = _payload(request._replace(payload=inner.payload), _KeyChange)
         if inner.url != call.uri or body.account != accounts_url + account.account_id:
             raise AcmeRefused("malformed", "the inner JWS is for another URL or another account")

@@ -34,7 +34,7 @@ _USE_KEY = sql("update acme_key set account = :account where kid = :kid and acco
 _REVOKE_KEY = sql("update acme_key set revoked_at = :now where kid = :kid")
 
 _ACCOUNT_COLUMNS = "id, jkt, jwk, holder, kid, contacts, status, created_at"
-_ACCOUNT = sql(f"select {_ACCOUNT_COLUMNS} from acme_account where id = :id")
+_ACCOUNT = sql(f"select {_ACCOUNT_COLUMNS} from acme_account where id = :id", steady=True)
 _ACCOUNT_OF_KEY = sql(f"select {_ACCOUNT_COLUMNS} from acme_account where jkt = :jkt")
 _ADD_ACCOUNT = sql(
     """insert into acme_account (id, jkt, jwk, holder, kid, contacts, status, created_at)
