@@ -50,3 +50,9 @@ def test_help_of_a_command_by_its_words_is_the_help_of_the_option() -> None:
 def test_every_command_of_the_table_exists(row: dict[str, str]) -> None:
     words = tuple(row["command"].split())
     assert words in LEAVES or words[:1] in LEAVES
+
+
+def test_every_command_with_a_verb_of_stopping_is_in_the_table() -> None:
+    verbs = {"decommission", "end", "quarantine", "revoke", "seal", "stop", "suspend"}
+    stopping = {" ".join(words) for words in LEAVES if words[-1].split("-")[0] in verbs and words != ("revoke",)}
+    assert stopping <= {row["command"] for row in STOPPING}

@@ -167,6 +167,22 @@ def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: 
     assert ostiary.json("agent", "suspend", id[:20])["state"] == "suspended"
 
 
+def test_a_prefix_is_enough_for_each_id_that_a_table_cuts(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    ostiary.json("agent", "allow-bearer", name, "--resource", "ostiary")
+    secret = ostiary.json("agent", "create-secret", name)["secret_id"]
+    assert ostiary("agent", "revoke-secret", id[:20], secret[:20]).code == 0
+    assert ostiary.json("agent", "show", name)["secrets"] == []
+    kid = ostiary.json("acme", "key", "create", "--agent", name)["kid"]
+    assert ostiary.json("acme", "key", "revoke", kid[:20])["kid"] == kid
+    ostiary("ca", "init")
+    root = next(one["authority_id"] for one in ostiary.json("ca", "show") if one["kind"] == "root")
+    assert "no id begins" not in ostiary("ca", "revoke", root[:20]).err, "a root is refused for another reason"
+    for words in ("client show cl_0000", "connected-account revoke ca_0000", "person end-sessions ada se_0000"):
+        ran = ostiary(*words.split())
+        assert (ran.code, f"no id begins with `{words[-7:]}`" in ran.err) == (2, True), ran.err
+
+
 def test_an_ambiguous_prefix_lists_the_candidates_and_does_nothing(ostiary: Commands, name: str) -> None:
     first, second = register(ostiary, f"{name}-1"), register(ostiary, f"{name}-2")
     common = first[: next(n for n, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)]

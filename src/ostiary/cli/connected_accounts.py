@@ -44,8 +44,8 @@ def revoke(account: str, /, *, forget: bool = False, session: Here) -> None:
         account: Id of the connected account.
         forget: Delete the account although the provider has not revoked its token. Revoke the token by hand first.
     """
-    path = f"/connected-accounts/{account}/revoke"
-    session.show(session.api("POST", path, {"forget": forget}), lambda _: facts({"account": account, "state": "ended"}))
+    path, state = f"/connected-accounts/{account}/revoke", "deleted" if forget else "ending"
+    session.show(session.api("POST", path, {"forget": forget}), lambda _: facts({"account": account, "state": state}))
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

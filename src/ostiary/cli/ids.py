@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ostiary.cli.usage import Usage
@@ -55,29 +54,40 @@ LISTS = {
     "wl": IdList("/workloads", "workloads", "workload_id"),
 }
 """The list for each kind of id, by the two letters with which the ids begin. A list in the order of its ids is
-read from the prefix on; a `short` list is read as a whole.
+read from the prefix on; a `short` or `whole` list is read to its end.
 """
 _UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh", "wl"})
 """Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
 prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
 kinds.
 """
+_BY_PATH = (
+    IdList("/acme/keys", "keys", "kid"),
+    IdList("/agents/[^/]+/secrets", "secrets", "secret_id", "whole"),
+    IdList("/authorities", "authorities", "authority_id", "whole"),
+    IdList("/clients", "clients", "id"),
+    IdList("/connected-accounts", "accounts", "account_id"),
+    IdList("/persons/[^/]+/sessions", "sessions", "session_id", "whole"),
+)
+"""Lists whose ids are searched only behind the path of the list, a regular expression."""
 
 
 def _list_of(text: str, before: str) -> IdList | None:
     """Return the list in which to search the id that begins with `text`; None if `text` is not a prefix of an
-    id. `before`: the segment of the path before `text`.
+    id. `before`: the path before `text`.
     """
     match = _PREFIX.fullmatch(text)
-    listed = LISTS.get(match[1]) if match is not None else None
-    if match is None or listed is None or (match[1] in _UNNAMED and listed.path != f"/{before}"):
+    if match is None:
         return None
-    return listed
+    listed, path = LISTS.get(match[1]), before.removeprefix("/api/v1")
+    if listed is not None and (match[1] not in _UNNAMED or listed.path == path):
+        return listed
+    return next((one._replace(path=path) for one in _BY_PATH if re.fullmatch(one.path, path)), None)
 
 
 def resolve_id(session: Session, text: str, *, before: str = "") -> str:
-    """Return the id that begins with `text`; text that is no prefix of an id is returned unchanged. `before`: the
-    segment of the path before `text`.
+    """Return the id that begins with `text`; text that is no prefix of an id is returned unchanged. `before`: the path
+    before `text`.
 
     Raises Usage if several ids begin with `text`, NotFound if there is none.
     """
@@ -96,8 +106,10 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
 
 def resolve_path(session: Session, path: str) -> str:
     """Return `path` with whole ids in place of prefixes."""
-    segments = path.split("/")
-    return "/".join(resolve_id(session, text, before=before) for before, text in pairwise(["", *segments]))
+    whole, *segments = path.split("/")
+    for text in segments:
+        whole = f"{whole}/{resolve_id(session, text, before=whole)}"
+    return whole
 
 
 def resolve_query(session: Session, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +138,8 @@ def _read(session: Session, listed: IdList, prefix: str) -> list[dict[str, Any]]
     """
     query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
     match listed.order:
+        case "whole":
+            return list(session.api("GET", listed.path)[listed.kind])
         case "short":
             return session.pages(listed.path, listed.kind, query=listed.query)
         case "oldest first":

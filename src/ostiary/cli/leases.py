@@ -43,7 +43,8 @@ def revoke(lease_id: str, /, *, forget: bool = False, session: Here) -> None:
         forget: Delete the lease although its account may still exist. Remove the account by hand first.
     """
     body = {"lease_id": lease_id, "forget": forget}
-    session.show(session.api("POST", "/leases/revoke", body), lambda _: facts({"lease": lease_id, "state": "revoked"}))
+    state = "ended" if forget else "revoking"
+    session.show(session.api("POST", "/leases/revoke", body), lambda _: facts({"lease": lease_id, "state": state}))
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

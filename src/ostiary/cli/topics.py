@@ -75,6 +75,108 @@ STOPPING = (
         "state": "left",
         "undo": "owner return, then agent resume",
     },
+    {
+        "command": "person suspend",
+        "effect": "Suspend a person. Sessions, consents, and their tasks and tokens end.",
+        "state": "suspended",
+        "undo": "person resume",
+    },
+    {
+        "command": "person end-sessions",
+        "effect": "End the sessions of a person in browsers.",
+        "state": "ended",
+        "undo": "nothing: the person signs in again",
+    },
+    {
+        "command": "person revoke-key",
+        "effect": "Revoke a key of a person, and the tokens of the person.",
+        "state": "revoked",
+        "undo": "nothing: person add-key",
+    },
+    {
+        "command": "client stop",
+        "effect": "Stop an OAuth client for all people. The consents to the client end.",
+        "state": "stopped",
+        "undo": "client approve",
+    },
+    {
+        "command": "consent revoke",
+        "effect": "Revoke a consent. Its tokens and tasks end.",
+        "state": "revoked",
+        "undo": "nothing: the person consents again",
+    },
+    {
+        "command": "role revoke",
+        "effect": "Revoke a role of a person or team.",
+        "state": "not in the list",
+        "undo": "role grant",
+    },
+    {
+        "command": "key revoke",
+        "effect": "Revoke a key of an agent and everything obtained with it.",
+        "state": "revoked",
+        "undo": "nothing: add another key",
+    },
+    {
+        "command": "agent revoke-secret",
+        "effect": "Revoke a client secret, and the bearer tokens of the agent.",
+        "state": "not in the list",
+        "undo": "nothing: agent create-secret",
+    },
+    {
+        "command": "aws-key revoke",
+        "effect": "Revoke an access key of an agent.",
+        "state": "not in the list",
+        "undo": "nothing: aws-key create",
+    },
+    {
+        "command": "pep revoke",
+        "effect": "Revoke a gateway (PEP) and its keys.",
+        "state": "revoked",
+        "undo": "nothing: pep create",
+    },
+    {
+        "command": "acme key revoke",
+        "effect": "Revoke the key of an ACME account. The account is deactivated.",
+        "state": "revoked",
+        "undo": "nothing: acme key create",
+    },
+    {
+        "command": "cert revoke",
+        "effect": "Revoke a certificate and everything obtained with it.",
+        "state": "revoked",
+        "undo": "nothing: cert issue",
+    },
+    {
+        "command": "ca revoke",
+        "effect": "Revoke an intermediate authority and its certificates.",
+        "state": "revoked",
+        "undo": "nothing: certificates are issued again",
+    },
+    {
+        "command": "lease revoke",
+        "effect": "Revoke a lease. Its account or token is removed.",
+        "state": "revoking, then not in the list",
+        "undo": "nothing: the agent can get another lease",
+    },
+    {
+        "command": "connected-account revoke",
+        "effect": "End a connected account. Its tokens are revoked at the provider.",
+        "state": "ending, then not in the list",
+        "undo": "nothing: the person connects the account again",
+    },
+    {
+        "command": "secret seal",
+        "effect": "Seal the secrets: no value can be read or written.",
+        "state": "sealed",
+        "undo": "secret unseal",
+    },
+    {
+        "command": "incident decommission",
+        "effect": "Decommission the agent of an incident.",
+        "state": "decommissioned",
+        "undo": "nothing",
+    },
 )
 """Every command that stops something: its effect, the state afterwards, and the command that undoes it."""
 TOPICS = {"stopping": "Compare the commands that stop agents, tasks, tokens and other things."}
