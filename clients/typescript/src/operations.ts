@@ -26,7 +26,10 @@ export type AccountBody = {
   status: string;
 };
 
-/** `forget` deletes the account although the provider has not revoked its refresh token. */
+/**
+ * The end of a connected account. `forget`: delete the account although the provider has not revoked its refresh
+ * token.
+ */
 export type AccountEnd = {
   forget?: boolean;
 };
@@ -55,7 +58,7 @@ export type AccountProviderBody = {
   token_endpoint: string;
 };
 
-/** Settings to change; other settings stay. `client_secret` replaces the secret. */
+/** Changes of an account provider. Settings that are left out stay. `client_secret` replaces the secret. */
 export type AccountProviderChanges = {
   client_secret?: string;
   scopes?: string[] | null;
@@ -439,7 +442,7 @@ export type AuthorizationBody = {
   wildcard?: boolean;
 };
 
-/** A refusal of the API of AWS. */
+/** The error answer of the AWS API. */
 export type AwsError = {
   Message: string;
   _AwsError__type: string;
@@ -477,7 +480,7 @@ export type BackendBody = {
   updated_at: number;
 };
 
-/** The kind of an existing store. */
+/** The kind of an existing store of secrets. */
 export type BackendKind = "aws" | "environment" | "files" | "kubernetes" | "vault-kv1" | "vault-kv2";
 
 /** The back ends. */
@@ -620,7 +623,7 @@ export type Calls = {
   tools?: string[];
 };
 
-/** `is_canary`: whether the secret is a canary, whose reading quarantines the agent. */
+/** A request to mark a secret. `is_canary`: true for a canary, whose readers are quarantined. */
 export type CanaryMark = {
   path: string;
   is_canary?: boolean;
@@ -869,7 +872,7 @@ export type Deputy = {
   deputy: string | null;
 };
 
-/** A destination, and the place of its secret. */
+/** A destination with the path and the member of its secret. */
 export type DestinationBody = {
   created_at: number;
   field: string;
@@ -1314,7 +1317,7 @@ export type KillBody = {
   undo: string;
 };
 
-/** A lease. `attempts` counts failed revocations, of which `error` is the last. */
+/** A lease. `attempts`: number of failed revocations. `error`: the error of the last one. */
 export type LeaseBody = {
   agent: string;
   agent_name: string;
@@ -1414,7 +1417,7 @@ export type MutualTlsBody = {
   token_endpoint_auth_method: string;
 };
 
-/** An access key with its secret key, which is shown here only. */
+/** An access key with its secret key. Only this answer contains the secret key. */
 export type NewAccessKeyBody = {
   access_key_id: string;
   created_at: number;
@@ -1426,10 +1429,10 @@ export type NewAccessKeyBody = {
 };
 
 /**
- * A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints. Without a client
- * secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`: the revocation of
- * an access token at the provider leaves the refresh token in force. `roles`: persons with one of them connect
- * accounts; without roles, every person.
+ * A provider at which persons connect accounts, given by an issuer with metadata, by a preset, or by endpoints.
+ * Without a client secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`:
+ * true if the revocation of an access token at the provider leaves the refresh token in force. `roles`: roles that may
+ * connect accounts; without roles, every person may.
  */
 export type NewAccountProvider = {
   name: string;
@@ -1495,8 +1498,9 @@ export type NewAuthority = {
 };
 
 /**
- * A back end. `credentials`: `token` of a Vault; `access_key_id` and `secret_access_key` of AWS. `mount`: the mount at
- * the Vault. `region`: that of AWS. `cache_s`: seconds for which a value is kept in memory.
+ * The configuration of a back end. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for
+ * AWS. `mount`: the mount at the Vault. `region`: the region of AWS. `cache_s`: seconds for which a value is cached in
+ * memory.
  */
 export type NewBackend = {
   name: string;
@@ -1531,7 +1535,7 @@ export type NewClasses = {
   data_classes: string[];
 };
 
-/** A destination with the path of its secret, and the member ("" for the only one). */
+/** A destination with the path of its secret, and a member of the secret; empty for the only member. */
 export type NewDestination = {
   name: string;
   origin: string;
@@ -1670,7 +1674,7 @@ export type NewRotation = {
   grace?: number;
 };
 
-/** A rotation with its signing key, which is shown here only. */
+/** A rotation with its signing key. Only this answer contains the signing key. */
 export type NewRotationBody = {
   attempts: number;
   error: string;
@@ -1685,7 +1689,7 @@ export type NewRotationBody = {
   url: string;
 };
 
-/** `cas`: the version that the writer expects to be current; 0 for none. */
+/** A value to store. `cas`: the version that must be current; 0 if the secret must be new. */
 export type NewSecretValue = {
   path: string;
   data: Record<string, unknown>;
@@ -2046,7 +2050,7 @@ export type ProvidersBody = {
   providers: ProviderBody[];
 };
 
-/** A destination as a proxy needs it. */
+/** A destination as an egress proxy receives it. */
 export type ProxyDestination = {
   field: string;
   name: string;
@@ -2394,8 +2398,8 @@ export type Rotation = {
 };
 
 /**
- * A rotation. Times in seconds: `next_at` is the time of the next call, `retire_at` the end of the present grace.
- * `attempts` counts failed calls, of which `error` is the last.
+ * A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace. Times in seconds.
+ * `attempts`: number of failed calls. `error`: the error of the last one.
  */
 export type RotationBody = {
   attempts: number;
@@ -2435,7 +2439,7 @@ export type ScopeUse = {
   use: "unknown" | "unused" | "used";
 };
 
-/** The state of the seal; `unseal_key` is the fingerprint of the unseal key, `null` if none was given. */
+/** The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is none. */
 export type SealBody = {
   sealed: boolean;
   sealed_at: number | null;
@@ -2443,7 +2447,10 @@ export type SealBody = {
   wrapping_keys: WrappingKeyBody[];
 };
 
-/** `unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, that of the last seal. */
+/**
+ * A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, the key
+ * of the last seal.
+ */
 export type SealOrder = {
   unseal_public_key?: string | null;
 };
@@ -2460,19 +2467,22 @@ export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
 
-/** `versions`: `current` deletes the current version, which can be restored; `all` deletes the secret for good. */
+/**
+ * A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` deletes the
+ * secret permanently.
+ */
 export type SecretDeletion = {
   path: string;
   versions?: "all" | "current";
 };
 
-/** The names in a folder; those of folders end with a slash. */
+/** The names in a folder; names of folders end with a slash. */
 export type SecretNamesBody = {
   folder: string;
   names: string[];
 };
 
-/** `version`: 0 for the current one. */
+/** A request for a value. `version`: number of the version; 0 for the current one. */
 export type SecretReading = {
   path: string;
   version?: number;
@@ -2495,8 +2505,8 @@ export type SecretUse = {
 };
 
 /**
- * The last use of a secret. `rotated_at` is the time of its current version; `read_by` the last reader, an agent or a
- * person, and `null` if no value was ever read.
+ * The last read and change of a secret. `rotated_at`: the time of the current version. `read_by`: the last reader, an
+ * agent or a person; `null` if no value was ever read.
  */
 export type SecretUseBody = {
   is_canary: boolean;
@@ -2709,8 +2719,8 @@ export type SyncBody = {
 };
 
 /**
- * Paths to copy between: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`; a folder ends with a slash. `dry_run`:
- * only say which values would change.
+ * A request to copy between two paths: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`. A folder ends with a slash.
+ * `dry_run`: report the changes without making them.
  */
 export type SyncOrder = {
   source: string;
@@ -2922,7 +2932,7 @@ export type UndecidedRecord = {
   reasons?: RecordedReason[];
 };
 
-/** `unseal_key`: the unseal key (X25519, base64url). */
+/** A request to unseal. `unseal_key`: the unseal key (X25519, base64url). */
 export type UnsealOrder = {
   unseal_key: string;
 };
@@ -2932,7 +2942,7 @@ export type UnwatchedBody = {
   hash: string | null;
 };
 
-/** The secret for one request. */
+/** The value of a secret for one request. */
 export type UsedSecret = {
   secret: string;
 };
@@ -2945,7 +2955,7 @@ export type UserinfoBody = {
   sub: string;
 };
 
-/** An answer of the Vault API. */
+/** The answer of the Vault API. */
 export type VaultEnvelope = {
   auth: unknown;
   data: unknown;
@@ -2957,7 +2967,7 @@ export type VaultEnvelope = {
   wrap_info: unknown;
 };
 
-/** A refusal of the Vault API. */
+/** The error answer of the Vault API. */
 export type VaultErrors = {
   errors: string[];
 };
@@ -3030,7 +3040,7 @@ export type WorkloadBody = {
   workload_id: string;
 };
 
-/** A wrapping key: `active` for new values, or `retired` until each value under it is renewed. */
+/** A wrapping key: `active` for new values, or `retired` until all its values are encrypted under a newer key. */
 export type WrappingKeyBody = {
   created_at: number;
   number: number;
@@ -3224,7 +3234,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Let persons connect accounts at a provider. The metadata of an issuer are read now. */
+  /** Let persons connect accounts at a provider. The server reads the metadata of an issuer now. */
   "POST /api/v1/account-providers": {
     path: {};
     query: {};
@@ -3416,7 +3426,7 @@ export interface Operations {
     body: AgentChange;
     answer: AgentDetail;
   };
-  /** Create an access key for the API of AWS Secrets Manager. The secret key is shown here only. */
+  /** Create an access key for the API of AWS Secrets Manager. Only this answer contains the secret key. */
   "POST /api/v1/agents/{name}/access-keys": {
     path: {
       name: string;
@@ -3993,7 +4003,7 @@ export interface Operations {
     body: Confirmation;
     answer: ClockBody;
   };
-  /** List the connected accounts, of one person if requested. */
+  /** List the connected accounts of all persons, or of one person. */
   "GET /api/v1/connected-accounts": {
     path: {};
     query: {
@@ -4374,7 +4384,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Revoke a lease: its account is removed at once, and again and again until that succeeds. */
+  /** Revoke a lease: its account is removed now. If that fails, the server tries again until it succeeds. */
   "POST /api/v1/leases/revoke": {
     path: {};
     query: {};
@@ -5032,7 +5042,7 @@ export interface Operations {
     body: RotationPath;
     answer: RotationBody;
   };
-  /** Create a new wrapping key; each value is then renewed under it, with a new data key, while requests run. */
+  /** Create a new wrapping key. Each value is then encrypted again with a new data key, while requests run. */
   "POST /api/v1/secrets/rotate-keys": {
     path: {};
     query: {};
@@ -5085,14 +5095,14 @@ export interface Operations {
     body: SealOrder;
     answer: SealBody;
   };
-  /** Copy values from a back end to the key-value store, or from there to a back end. */
+  /** Copy values from a back end to the key-value store, or from the key-value store to a back end. */
   "POST /api/v1/secrets/sync": {
     path: {};
     query: {};
     body: SyncOrder;
     answer: SyncBody;
   };
-  /** Open the secrets by the unseal key. */
+  /** Unseal the secrets with the unseal key. */
   "POST /api/v1/secrets/unseal": {
     path: {};
     query: {};
@@ -5657,7 +5667,7 @@ export interface Operations {
     body: Applied;
     answer: EmptyBody;
   };
-  /** List the destinations for an egress proxy, without the places of secrets. */
+  /** List the destinations for an egress proxy, without the paths of secrets. */
   "GET /feed/v1/destinations": {
     path: {};
     query: {};

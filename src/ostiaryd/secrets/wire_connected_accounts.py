@@ -34,11 +34,11 @@ AccountPresetName = Literal["", "github", "google", "microsoft", "slack"]
 
 
 class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """A provider at which persons connect accounts: an issuer with metadata, a preset, or endpoints.
+    """A provider at which persons connect accounts, given by an issuer with metadata, by a preset, or by endpoints.
 
     Without a client secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`:
-    the revocation of an access token at the provider leaves the refresh token in force. `roles`: persons with one of
-    them connect accounts; without roles, every person.
+    true if the revocation of an access token at the provider leaves the refresh token in force. `roles`: roles that may
+    connect accounts; without roles, every person may.
     """
 
     name: str
@@ -57,7 +57,7 @@ class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings to change; other settings stay. `client_secret` replaces the secret."""
+    """Changes of an account provider. Settings that are left out stay. `client_secret` replaces the secret."""
 
     client_secret: str = ""
     scopes: tuple[str, ...] | None = None
@@ -108,13 +108,15 @@ class ConnectedAccountBody(TypedDict):
 
 
 class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
-    """`forget` deletes the account although the provider has not revoked its refresh token."""
+    """The end of a connected account. `forget`: delete the account although the provider has not revoked its
+    refresh token.
+    """
 
     forget: bool = False
 
 
 async def add_provider(call: Call) -> Reply:
-    """Let persons connect accounts at a provider. The metadata of an issuer are read now."""
+    """Let persons connect accounts at a provider. The server reads the metadata of an issuer now."""
     new, world = call.json(NewAccountProvider), call.world
     secret_flows.check_open(world.db.read())
     preset = PRESETS[new.preset]
@@ -146,7 +148,9 @@ async def _read_metadata(world: World, issuer: str) -> ServerMetadata:
 def _make_provider(
     world: World, new: NewAccountProvider, preset: AccountPreset, issuer: str, metadata: ServerMetadata | None
 ) -> AccountProvider:
-    """Return a provider from the request, the preset and the metadata, in this order. Raises Invalid."""
+    """Return a provider. Each setting is taken from the request, else from the preset, else from the metadata.
+    Raises Invalid.
+    """
     authorization, token = new.authorization_endpoint, new.token_endpoint
     authorization = (
         authorization or preset.authorization_endpoint or (metadata and metadata.authorization_endpoint) or ""
@@ -218,7 +222,7 @@ async def remove_provider(call: Call) -> Reply:
 
 
 async def list_accounts(call: Call) -> Reply:
-    """List the connected accounts, of one person if requested."""
+    """List the connected accounts of all persons, or of one person."""
     person = call.query_one("person")
     id = None if person is None else registry.find_person(call.world.db.read(), person).person_id
     return await reply_page(

@@ -1,7 +1,7 @@
-"""The contract of a driver of databases of the organisation: targets and refusals.
+"""The contract of a driver for databases of the organisation: targets and refusals.
 
-A driver is a module for one kind of server. Messages of a server are shortened, and have no text of a statement, which
-may contain a password.
+A driver is a module for one kind of server. Messages of a server are shortened, and contain no text of a statement,
+which may contain a password.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ DatabaseKind = Literal["postgresql", "mysql"]
 
 
 class DatabaseRefused(Invalid):
-    """The server refused a statement, and rolled its transaction back if it has transactions of such statements."""
+    """The server refused a statement. The transaction was rolled back if the server has transactions for such
+    statements.
+    """
 
     code = "database_refused"
 
@@ -32,7 +34,9 @@ class DatabaseConflict(DatabaseRefused):
 
 
 class DatabaseDown(Unavailable):
-    """The server cannot be reached, refuses the login, or was lost: then the outcome of a transaction is unknown."""
+    """The server is unreachable, refuses the login, or the connection was lost. After a loss, the outcome of a
+    transaction is unknown.
+    """
 
     code = "database_down"
 

@@ -29,7 +29,7 @@ CONFLICTS = frozenset({1205, 1213, 3058})
 ENDED = frozenset({1053, 1927})
 """ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
 SHOWN = 11
-"""Letters of a hidden text by which it is found in a message that cuts it off."""
+"""Minimum length of the beginning of a hidden text that is recognised at the end of a cut message."""
 INSTALL = "pip install 'ostiary[mysql]'"
 LIMITS = f"set session lock_wait_timeout = {LOCK_S}, innodb_lock_wait_timeout = {LOCK_S}, wait_timeout = 300"
 LIMIT_OF_MARIADB = f"set session max_statement_time = {STATEMENT_S}"
@@ -81,7 +81,9 @@ class MysqlConnection:
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        """End the socket if the block takes too long: a limit for each read would let a server answer for ever."""
+        """Close the socket if the block takes too long. A limit for each read alone would let a server answer
+        without end.
+        """
         from pymysql.err import InterfaceError
 
         limit = Timer(SILENCE_S, self._abort)

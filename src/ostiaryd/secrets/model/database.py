@@ -1,7 +1,7 @@
-"""Databases at other servers, and roles in them: connections, statements, names and passwords of accounts.
+"""Database servers and roles at them: connections, statements, names and passwords of accounts.
 
-Statements are templates in the form of Vault: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
-values are made here, from letters, digits and hyphens, so that no value can end a quoted string.
+Statements are templates in Vault's format: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
+server itself makes the inserted values from letters, digits and hyphens, so no value can end a quoted string.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DEFAULT_CONNECTIONS = 4
 MAX_DATABASES, MAX_ROLES = 100, 10_000
 MAX_URL, MAX_CA = 2048, 32 << 10
 MAX_ACCOUNT: Mapping[DatabaseKind, int] = {"postgresql": 63, "mysql": 32}
-"""Bytes of the name of an account. PostgreSQL would cut a longer one, which then means another account."""
+"""Maximum bytes of an account's name. PostgreSQL would cut a longer name to the name of another account."""
 SHORTEST_ROTATION_S = 5
 POSTGRES_PLUGIN = "postgresql-database-plugin"
 PLUGINS: Mapping[str, DatabaseKind] = {POSTGRES_PLUGIN: "postgresql", "mysql-database-plugin": "mysql"}
-"""The kind of a server by the plug-in of the Vault API."""
+"""The kind of server, by the name of the plug-in in the Vault API."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SLOT = re.compile(r"\{\{\s*([a-z]+)\s*\}\}")
 _SLOTS = frozenset({"name", "username", "password", "expiration"})
@@ -45,11 +45,11 @@ PasswordForm = Literal["password", "scram-sha-256"]
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection to a database server without its password. `address` is HOST:PORT, or a Unix socket: the folder of
-    that of PostgreSQL, the path of that of MySQL.
+    """A connection to a database server, without its password. `address` is HOST:PORT, or a Unix socket: its folder for
+    PostgreSQL, its path for MySQL.
 
-    `password_form` says how a statement carries a password: as itself, or as a SCRAM verifier of PostgreSQL, from which
-    the password cannot be computed.
+    `password_form`: the form of the password in a statement: the password, or a SCRAM verifier of PostgreSQL, from
+    which the password cannot be computed.
     """
 
     kind: DatabaseKind = "postgresql"
@@ -57,7 +57,7 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     username: str
     url: str
-    """the connection URL as it was given, which has no password"""
+    """the connection URL as it was given; it contains no password"""
     is_verified: bool
     """True if TLS with a verified certificate is required: always, except for loopback addresses and sockets"""
     tls_ca: str = ""
@@ -68,7 +68,7 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DynamicRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that makes an account for each lease. Times in microseconds."""
+    """A role for which the server creates an account with each lease. Times in microseconds."""
 
     database: str
     creation: tuple[str, ...]
@@ -79,7 +79,7 @@ class DynamicRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
-    """An account that exists, whose password the server changes each `period` microseconds."""
+    """An existing account whose password the server changes every `period` microseconds."""
 
     database: str
     username: str
@@ -88,7 +88,9 @@ class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectionBody(msgspec.Struct):
-    """The body of a connection, in the words of the Vault API. Without a password, that of the connection stays."""
+    """The body of a request that configures a connection, with the names of the Vault API. Without a password,
+    the stored one stays.
+    """
 
     connection_url: str
     plugin_name: str = POSTGRES_PLUGIN
@@ -102,12 +104,12 @@ class ConnectionBody(msgspec.Struct):
     tls_ca: str = ""
 
     def __repr__(self) -> str:
-        """Return the plug-in alone: the password is secret."""
+        """Return only the plug-in: the password is secret."""
         return f"ConnectionBody({self.plugin_name[:40]})"
 
 
 class ConnectionParts(NamedTuple):
-    """A connection URL, taken apart."""
+    """The parts of a connection URL."""
 
     address: str
     database: str
@@ -115,14 +117,14 @@ class ConnectionParts(NamedTuple):
 
 
 def check_name(name: str, *, of: str) -> str:
-    """Return the name of a connection or a role. Raises Invalid."""
+    """Return a valid name of a connection or a role. Raises Invalid."""
     if not _NAME.fullmatch(name):
         raise Invalid(f"the name of a {of} has 1 to 64 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
-    """Return the name of an account that exists. Raises Invalid."""
+    """Return a valid name of an existing account. Raises Invalid."""
     longest = MAX_ACCOUNT[kind]
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
         raise Invalid(f"`username` has 1 to {longest} bytes and no quotation marks, backslashes or control characters")
@@ -130,7 +132,9 @@ def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
 
 
 def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
-    """Return the connection of a body. Raises Invalid, Forbidden for a server that the configuration does not name."""
+    """Return the connection that a body describes. Raises Invalid, and Forbidden for a server that the
+    configuration does not name.
+    """
     kind = PLUGINS.get(body.plugin_name)
     if kind is None:
         raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {' or '.join(PLUGINS)}")
@@ -159,7 +163,9 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
 
 
 def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
-    """Return the form of passwords in statements; the default is the verifier, where the server knows it."""
+    """Return the form of passwords in statements; the default is a verifier if the kind of server has
+    verifiers. Raises Invalid.
+    """
     match text or ("scram-sha-256" if kind == "postgresql" else "password"):
         case "password":
             return "password"
@@ -169,7 +175,7 @@ def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
 
 
 def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL in the form of Go's driver of MySQL, which Vault has. Raises Invalid."""
+    """Return the parts of a connection URL in the format of Go's MySQL driver, which Vault uses. Raises Invalid."""
     match = _MYSQL_URL.fullmatch(url)
     if match is None:
         raise Invalid(
@@ -201,8 +207,8 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
 def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     """Return the parts of a connection URL.
 
-    User and password are the templates of Vault, so no password is in the URL. Options besides `sslmode` and `host`
-    (the folder of a socket) are refused: they make libpq read files, or connect elsewhere. Raises Invalid.
+    User and password are Vault's templates, so the URL contains no password. Options besides `sslmode` and `host` (the
+    folder of a socket) are refused: they make libpq read files, or connect to another server. Raises Invalid.
     """
     try:
         parts = urlsplit(url.replace("{{", "%7B%7B").replace("}}", "%7D%7D"))
@@ -263,7 +269,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_statements(value: object, *, field: str) -> tuple[str, ...]:
-    """Return statements: a text or a list of texts, each of which may be base64 as in Vault. Raises Invalid."""
+    """Return statements from a text or a list of texts; each text may be base64, as in Vault. Raises Invalid."""
     texts = [value] if isinstance(value, str) else value
     if texts is None or texts == [""]:
         return ()
@@ -287,7 +293,7 @@ def _decoded(text: str) -> str:
 
 
 def render_statement(statement: str, *, name: str, password: str = "", expires_at: int = 0) -> str:
-    """Return a statement with its placeholders filled in."""
+    """Return a statement with values in place of its placeholders."""
     values = {
         "name": name,
         "username": name,
@@ -308,30 +314,30 @@ def make_account(
 
 
 def make_password(random: Callable[[int], bytes]) -> str:
-    """Return a password of 256 random bits; it begins with a letter, for databases that want one."""
+    """Return a password of 256 random bits. The password begins with a letter, which some databases require."""
     return f"A1-{random(32).hex()}"
 
 
 def lock_number(username: str) -> int:
-    """Return the number of the advisory lock under which an account is created and removed at its database."""
+    """Return the number of the advisory lock that is held while the account is created or removed at its database."""
     return int.from_bytes(sha256(b"ostiary account " + username.encode()).digest()[:8], "big", signed=True)
 
 
 def may_use(config: DatabaseConfig, role: str) -> bool:
-    """Return whether the connection is for that role; `*` at the end of a pattern stands for any rest."""
+    """Return whether a role may use a connection. `*` at the end of a pattern matches any text."""
     return any(
         role.startswith(pattern[:-1]) if pattern.endswith("*") else role == pattern for pattern in config.allowed_roles
     )
 
 
 def check_ttl(default: int, longest: int) -> None:
-    """Check the times of a role. Raises Invalid."""
+    """Check the default and the maximum lifetime of a role's leases. Raises Invalid."""
     if default > longest:
         raise Invalid("`default_ttl` must not be longer than `max_ttl`")
 
 
 def parse_allowed_roles(value: Any) -> tuple[str, ...]:
-    """Return the roles that may use a connection: a list, or a text with commas. Raises Invalid."""
+    """Return the roles that may use a connection, from a list or a text with commas. Raises Invalid."""
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) > MAX_DATABASES or not all(isinstance(one, str) for one in names):
         raise Invalid(f"`allowed_roles` is a list of at most {MAX_DATABASES} names")

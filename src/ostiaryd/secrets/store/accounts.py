@@ -12,7 +12,7 @@ from ostiaryd.secrets.store import mysql_accounts, postgres_accounts
 
 
 class AccountStatements(Protocol):
-    """The statements of a kind of server. `raw` is a connection of its driver.
+    """The statements for one kind of server. `raw` is a connection of its driver.
 
     Default statements: EXTEND moves the end of an account, ROTATE changes the password of another user.
     """
@@ -24,7 +24,7 @@ class AccountStatements(Protocol):
         """Check that the server answers, and that the user of the connection can remove accounts."""
 
     def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-        """Hold the locks of accounts until the end of the work; `is_alone` adds the lock of the rights of tables."""
+        """Hold the locks of accounts until the end of the work; with `is_alone`, also the lock for rights of tables."""
 
     def has_account(self, raw: Any, username: str) -> bool:
         """Return whether an account exists."""
@@ -38,10 +38,10 @@ class AccountStatements(Protocol):
         password: str = "",
         expires_at: int = 0,
     ) -> None:
-        """Execute statements with their values."""
+        """Execute statements with values in place of placeholders."""
 
     def rotate_own(self, raw: Any, config: DatabaseConfig, password: str) -> None:
-        """Change the password of the user of the connection, by its own statements if it has some."""
+        """Change the password of the connection's user, by the statements of the connection if it has some."""
 
     def disable(self, raw: Any, usernames: Sequence[str]) -> None:
         """Refuse logins of accounts that exist."""

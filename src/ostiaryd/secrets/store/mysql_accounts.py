@@ -1,6 +1,8 @@
-"""Accounts of agents at a MySQL or MariaDB of the organisation: the statements that create, disable and remove them.
+"""Accounts of agents at a MySQL or MariaDB server of the organisation: statements that create, disable and remove
+accounts.
 
-Statements on accounts commit at once there. So an act at the server may be done in part when it fails, and is repeated.
+In MySQL, a statement on accounts commits at once. An act at the server that fails may therefore be done in part; the
+act is repeated.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
 _LOCK = f"select get_lock(concat('ostiary ', %s), {LOCK_S})"
 _HOSTS = "select host from mysql.user where user = %s"
 _MAY_SEE_SESSIONS = "select 1 from information_schema.innodb_trx limit 1"
-"""A table that needs the right PROCESS. Without that right, the list of sessions is incomplete, and is no error."""
+"""A query that needs the privilege PROCESS. Without the privilege, the list of sessions is incomplete, without
+an error.
+"""
 _SESSIONS = "select id from information_schema.processlist where user = %s"
 _PAUSE = "do sleep(0.02)"
 PAUSES = 200
 UNKNOWN_THREAD = 1094
 """ER_NO_SUCH_THREAD: the session has ended meanwhile."""
 EXTEND: tuple[str, ...] = ()
-"""Accounts have no end at the server; the end of the lease removes the account."""
+"""Empty, since accounts do not expire at the server: the account is removed at the end of the lease."""
 ROTATE: tuple[str, ...] = ("""ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'""",)
 
 
@@ -37,7 +41,7 @@ def verify(raw: MysqlConnection) -> None:
 
 
 def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Hold the locks of accounts until the connection is given back. Raises DatabaseConflict."""
+    """Hold the locks of accounts until the connection is returned to its pool. Raises DatabaseConflict."""
     for username in sorted(usernames):
         if raw.execute(_LOCK, (username,)) != [(1,)]:
             raise was_refused("another act on the account is under way", is_conflict=True)
@@ -56,14 +60,14 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements with their values."""
+    """Execute statements with values in place of placeholders."""
     for one in statements:
         raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at))
 
 
 def rotate_own(raw: MysqlConnection, config: DatabaseConfig, password: str) -> None:
-    """Change the password of the user of the connection, whom the statement names: MariaDB answers to
-    `ALTER USER CURRENT_USER()` without an error, and changes nothing.
+    """Change the password of the connection's user. The statement names the user, because MariaDB accepts
+    `ALTER USER CURRENT_USER()` without an effect.
     """
     if config.rotation:
         execute(raw, config.rotation, config, config.username, password)
@@ -103,7 +107,7 @@ def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str
 
 
 def _end_sessions(raw: MysqlConnection, username: str) -> None:
-    """End the sessions of an account, which outlive the account, and wait until none is left. Raises Invalid."""
+    """End the sessions of an account, and wait until none is left: sessions outlive their account. Raises Invalid."""
     import pymysql
 
     raw.execute(_MAY_SEE_SESSIONS)

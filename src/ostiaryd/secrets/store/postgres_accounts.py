@@ -1,6 +1,7 @@
-"""Accounts of agents at a PostgreSQL of the organisation: the statements that create, extend, disable and remove them.
+"""Accounts of agents at a PostgreSQL server of the organisation: statements that create, extend, disable and remove
+accounts.
 
-Each function runs in the transaction of the connection that it gets.
+Each function runs in the present transaction of the given connection.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 _LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
 _ALONE = "select pg_advisory_xact_lock(91757140)"
-"""Held while the rights of a table change: PostgreSQL refuses two transactions that change them at once. Creations take
-the lock after the first conflict of their role.
+"""The lock for changes of the rights of a table, because PostgreSQL refuses two transactions that change the
+rights at the same time. A role's accounts are created under this lock after its first conflict.
 """
 _ACCOUNT = "select rolcanlogin from pg_roles where rolname = %s"
 EXTEND: tuple[str, ...] = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
@@ -63,8 +64,8 @@ _REMOVE = """do $ostiary$ declare account text; declare made text; declare holde
         execute format('drop role %I', account);
     end loop;
 end $ostiary$"""
-"""Drop the code of an account, which would run with the rights of its next owner. Give its tables to the user of the
-connection. Then drop the account.
+"""Statements that remove accounts. Code of an account is dropped, because it would run with the rights of its
+next owner. Its tables are given to the user of the connection.
 """
 
 
@@ -74,7 +75,9 @@ def verify(raw: BoundedConnection) -> None:
 
 
 def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Hold the locks of accounts until the end of the transaction; `is_alone` adds the lock of the rights of tables."""
+    """Hold the locks of accounts until the end of the transaction; with `is_alone`, also the lock for rights of
+    tables.
+    """
     raw.execute(_LOCK, ([lock_number(username) for username in usernames],))
     if is_alone:
         raw.execute(_ALONE)
@@ -93,7 +96,7 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements with their values, and the password in the form that is configured."""
+    """Execute statements with values in place of placeholders, and the password in the configured form."""
     if password and config.password_form == "scram-sha-256":
         verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
         password = verifier.decode()
