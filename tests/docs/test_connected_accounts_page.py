@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -63,26 +65,54 @@ def confirm(url: str, home: str) -> str:
     raise AssertionError("the browser is sent around in circles")
 
 
+@contextmanager
+def notes_api(issuer: str) -> Iterator[str]:
+    """An API that asks the provider about the token of each request."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = scope_of(issuer, self.headers.get("authorization", "").removeprefix("Bearer ")) == "notes:read"
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(b"two notes\n" if known else b"who are you?\n")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def is_live(issuer: str, token: str) -> bool:
     """Return whether the provider accepts an access token."""
+    return bool(scope_of(issuer, token))
+
+
+def scope_of(issuer: str, token: str) -> str:
+    """Return the scope of an access token that the provider accepts, with spaces between; empty for another one."""
     answer = httpx2.post(f"{issuer}/token/introspection", data={"token": token}, headers={"authorization": BASIC})
     assert answer.status_code == 200, answer.text
-    return bool(answer.json()["active"])
+    said = answer.json()
+    return str(said["scope"]) if said["active"] else ""
 
 
 @pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, wanted = script([PAGE.read_text("utf-8").replace("```cedar", "```")])
     blocks = re.split(r"^echo '=== \d+'\n", text, flags=re.MULTILINE)[1:]
-    assert (len(blocks), len(wanted)) == (5, 4)
+    assert (len(blocks), len(wanted)) == (6, 5)
     monkeypatch.setenv("OSTIARY_PRIVATE_HOSTS", "127.0.0.1")
     (tmp_path / "client-secret").write_text(SECRET + "\n")
     with running(tmp_path / "data") as server:
         home = f"http://localhost:{urlsplit(server.url).port}"
-        with provider(f"{home}/accounts/notes/callback") as issuer, PersonBrowser(server.url) as browser:
+        with (
+            provider(f"{home}/accounts/notes/callback") as issuer,
+            notes_api(issuer) as api,
+            PersonBrowser(server.url) as browser,
+        ):
             environment = os.environ | {
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb", "COLUMNS": "200", "ISSUER": issuer,
+                "NOTES_API": api,
             }  # fmt: skip
 
             def run(number: int) -> None:
@@ -106,6 +136,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             token = (tmp_path / "token.txt").read_text()
             assert is_live(issuer, token)
             run(5)
+            run(6)
             run(4)  # the refresh token was rotated, and is in force
             browser.get("/accounts")
             browser.submit("/accounts/notes/end")

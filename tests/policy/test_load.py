@@ -36,16 +36,17 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "issue-own-certificate",
         "use-own-secrets",
         "read-account-tokens",
+        "use-account-tokens",
         "delegate-within-segment",
         *sorted(roles(), key=lambda id: f"{id}.cedar"),
         *sorted(safeguards()),
     ]
-    assert loaded.tests == 9
+    assert loaded.tests == 11
 
 
 def test_the_safeguards_hold_their_tests() -> None:
     cases = Path(__file__).with_name("safeguards.test.toml").read_text("utf-8")
-    assert load(starter().files | {"safeguards.test.toml": cases}).tests == 92
+    assert load(starter().files | {"safeguards.test.toml": cases}).tests == 94
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

@@ -44,6 +44,7 @@ def add_destination(
     header: str | None = None,
     query: str | None = None,
     body: str | None = None,
+    scopes: str = "",
     private: bool = False,
     session: Here,
 ) -> None:
@@ -57,10 +58,12 @@ def add_destination(
     Args:
         name: Name of the destination, which the placeholder `OSTIARY:NAME` has.
         origin: Origin of the server that owns the secret: https://HOST[:PORT].
-        secret: PATH or PATH#MEMBER of the stored secret.
+        secret: PATH or PATH#MEMBER of a stored secret or of a secret of a back end; or oauth/creds/PROVIDER: an access
+            token of the account that the person of the task connected.
         header: `NAME: TEMPLATE`, a header that each request gets; `{secret}` is the value, `{base64}` its base64.
         query: `NAME=TEMPLATE`, a parameter of the query that each request gets.
         body: `NAME=TEMPLATE`, a member of the JSON object or of the form in the body of each request.
+        scopes: Scopes of the access token of a connected account, with spaces between. Default: all of the consent.
         private: The addresses of the server may be private.
     """
     texts = [(place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text]
@@ -75,6 +78,7 @@ def add_destination(
     path, _, member = secret.partition("#")
     new: dict[str, Any] = {"name": name, "origin": parse_origin(origin), "private": private}
     new |= {"place": place, "field": field, "template": template or PLAIN, "secret": path, "member": member}
+    new |= {"scopes": scopes.split()}
     session.show(session.api("POST", "/secrets/destinations", new), lambda row: facts(_row(row)))
 
 
@@ -107,6 +111,7 @@ def serve_proxy(
     listen: str = "127.0.0.1:8702",
     purpose: str | None = None,
     bounds: Path | None = None,
+    on_behalf_of: str | None = None,
     allow_private: tuple[str, ...] = (),
     upstream_ca: Path | None = None,
     session: Here,
@@ -125,6 +130,7 @@ def serve_proxy(
         listen: HOST:PORT, where port 0 takes a free one.
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task.
+        on_behalf_of: Name of the person for whom the task is, whose connected accounts the agent then uses.
         allow_private: Host whose private addresses the agent may reach; may be repeated.
         upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
     """
@@ -135,7 +141,7 @@ def serve_proxy(
     with tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder:
         events = Path(folder) / "events"
         listener = Listener(events)
-        with declared_task(credential, session.url, purpose=purpose, bounds=bounds) as task:
+        with declared_task(credential, session.url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of) as task:
             name = session.api("GET", f"/agents/{credential.client_id}")["name"]
             plan = Plan(
                 server="egress",
@@ -194,4 +200,4 @@ def _close_descriptor(path: Path) -> bool:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"created_at": f"{moment(row['created_at'])}Z"}
+    return row | {"scopes": " ".join(row["scopes"]), "created_at": f"{moment(row['created_at'])}Z"}

@@ -64,6 +64,7 @@ def run(
     owner: str | None = None,
     purpose: str | None = None,
     bounds: Path | None = None,
+    on_behalf_of: str | None = None,
     http: tuple[str, ...] = (),
     openapi: tuple[str, ...] = (),
     secret: tuple[str, ...] = (),
@@ -97,6 +98,7 @@ def run(
         owner: Name of the person or team that is responsible for the agent, when it is registered.
         purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        on_behalf_of: Name of the person for whom the run is a task, whose connected accounts the run then uses.
         http: NAME=URL of an HTTP API that COMMAND calls; may be repeated.
         openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method.
         secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be repeated.
@@ -129,7 +131,9 @@ def run(
     _check_unchanged(place, servers, paper)
     with (
         tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,
-        declared_task(load_key(place.credential), url, purpose=purpose, bounds=bounds) as task,
+        declared_task(
+            load_key(place.credential), url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of
+        ) as task,
     ):
         listener = Listener(Path(folder) / "events")
 
@@ -239,14 +243,22 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
 
 @contextmanager
 def declared_task(
-    credential: Credential, url: str | None, *, purpose: str | None, bounds: Path | None
+    credential: Credential,
+    url: str | None,
+    *,
+    purpose: str | None,
+    bounds: Path | None,
+    on_behalf_of: str | None = None,
 ) -> Iterator[str | None]:
     """Declare a task that ends with the block, and yield its id; without arguments, yield None (the standing task)."""
-    if purpose is None and bounds is None:
+    if purpose is None and bounds is None and on_behalf_of is None:
         yield None
         return
     details = None if bounds is None else read_json(bounds)
-    with Agent(credential, url=url) as agent, agent.task(purpose or "a run", bounds=details, ttl=TTL_S) as task:
+    with (
+        Agent(credential, url=url) as agent,
+        agent.task(purpose or "a run", bounds=details, ttl=TTL_S, on_behalf_of=on_behalf_of) as task,
+    ):
         ended = threading.Event()
 
         def renew() -> None:

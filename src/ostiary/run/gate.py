@@ -61,6 +61,17 @@ class Injection(NamedTuple):
     decided: str
 
 
+class InjectedSecret(NamedTuple):
+    """The value for a request, and its end in seconds; 0 for no end."""
+
+    value: str
+    expires_at: int = 0
+
+    def __repr__(self) -> str:
+        """Return the end alone: the value is secret."""
+        return f"InjectedSecret({self.expires_at})"
+
+
 class SecretFinder(Protocol):
     """A search for the secrets of a run, in each of their encodings."""
 
@@ -80,6 +91,7 @@ class _Destinations(msgspec.Struct):
 
 class _Secret(msgspec.Struct):
     secret: str
+    expires_at: int = 0
 
 
 _decode_destinations, _decode_secret = json_decoder(_Destinations), json_decoder(_Secret)
@@ -192,7 +204,7 @@ class Gate:
         """Return the destinations of secrets. Raises Refused."""
         return _decode_destinations(self._guard.request("GET", "destinations")).destinations
 
-    def use_secret(self, injection: Injection) -> str:
+    def use_secret(self, injection: Injection) -> InjectedSecret:
         """Return the secret for a request, if the server permits its use. Raises Refused."""
         caller = self._present()
         body = {
@@ -202,7 +214,8 @@ class Gate:
             "host": injection.host,
             "path": injection.path,
         }
-        return check_secret(_decode_secret(self._guard.request("POST", "use-secret", body)).secret)
+        used = _decode_secret(self._guard.request("POST", "use-secret", body))
+        return InjectedSecret(check_secret(used.secret), used.expires_at)
 
     @property
     def enforces(self) -> bool:

@@ -193,7 +193,19 @@ def _assertion(world: World, provider: AccountProvider) -> str:
 
 
 async def issue_token(call: Call, issue: account_tokens.IssueToken) -> Answer:
-    """Fetch the access token for a lease. Raises Refused; the lease has then ended."""
+    """Return the answer with the access token of a lease, which is fetched. Raises Refused; then the lease has
+    ended.
+    """
+    lease, token = await _fetch_token(call, issue)
+    return account_tokens.show_token(lease, token, now=call.world.now())
+
+
+async def issue_access_token(call: Call, issue: account_tokens.IssueToken) -> AccessToken:
+    """Fetch the access token of a lease. Raises Refused; then the lease has ended."""
+    return (await _fetch_token(call, issue))[1]
+
+
+async def _fetch_token(call: Call, issue: account_tokens.IssueToken) -> tuple[Lease, AccessToken]:
     refreshes = call.world.keep(AccountRefreshes)
     task = asyncio.create_task(_issue(call.world, issue, request_id=call.request_id))
     refreshes.running.add(task)
@@ -202,7 +214,7 @@ async def issue_token(call: Call, issue: account_tokens.IssueToken) -> Answer:
     if outcome.refusal is not None:
         raise outcome.refusal
     assert outcome.token is not None  # an outcome has a token or a refusal
-    return account_tokens.show_token(outcome.lease, outcome.token, now=call.world.now())
+    return outcome.lease, outcome.token
 
 
 async def _issue(world: World, issue: account_tokens.IssueToken, *, request_id: str) -> account_tokens.Outcome:

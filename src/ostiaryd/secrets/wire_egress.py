@@ -18,16 +18,22 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import destinations
-from ostiaryd.secrets.flows.destinations import SecretUse
+from ostiaryd.secrets.flows.account_tokens import IssueToken
+from ostiaryd.secrets.flows.destinations import BackendSecret, SecretUse, UsableSecret
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.store.destinations import StoredDestination
+from ostiaryd.secrets.wire_account_tokens import issue_access_token
+from ostiaryd.secrets.wire_backends import read_value
 
 
 class NewDestination(Destination, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A destination with the path of its secret, and a member of the secret; empty for the only member."""
+    """A destination with the path of its secret, the member ("" for the only one), and the scopes of a token of a
+    connected account (none for all).
+    """
 
     secret: str
     member: str = ""
+    scopes: tuple[str, ...] = ()
 
 
 class DestinationBody(TypedDict):
@@ -41,6 +47,7 @@ class DestinationBody(TypedDict):
     private: bool
     secret: str
     member: str
+    scopes: list[str]
     created_at: int
 
 
@@ -62,16 +69,23 @@ class ProxyDestinations(TypedDict):
 
 
 class UsedSecret(TypedDict):
-    """The value of a secret for one request."""
+    """The value of a secret for one request, and its end in seconds; 0 for no end."""
 
     secret: str
+    expires_at: int
 
 
 async def create_destination(call: Call) -> Reply:
     """Create the destination of a secret: the origin that owns it, and the place in requests."""
     new = call.json(NewDestination)
     destination = Destination(**{name: getattr(new, name) for name in Destination.__struct_fields__})
-    create = partial(destinations.create_destination, destination=destination, secret=new.secret, member=new.member)
+    create = partial(
+        destinations.create_destination,
+        destination=destination,
+        secret=new.secret,
+        member=new.member,
+        scopes=new.scopes,
+    )
     stored = await act_as(call, "secret.create_destination", create)
     return reply(_show(stored), status=201)
 
@@ -99,7 +113,7 @@ async def list_for_proxy(call: Call) -> Reply:
 async def use_secret(call: Call) -> Reply:
     """Return the secret of a destination to the egress proxy of an agent, for one request of the agent."""
     use, config, proxy = call.json(SecretUse), call.world.config, call.caller.id
-    secret = await act_with_answers(
+    used = await act_with_answers(
         call.world,
         lambda again: act_as(
             call,
@@ -108,7 +122,19 @@ async def use_secret(call: Call) -> Reply:
             again=again,
         ),
     )
-    return reply({"secret": secret}, headers=[NO_STORE])
+    secret = await _fetch(call, used)
+    return reply({"secret": secret.value, "expires_at": secret.expires_at // SECOND}, headers=[NO_STORE])
+
+
+async def _fetch(call: Call, used: UsableSecret | IssueToken | BackendSecret) -> UsableSecret:
+    """Return the value of a secret whose use is permitted. Raises Refused, which has an entry."""
+    match used:
+        case IssueToken():
+            return destinations.usable_token(await issue_access_token(call, used))
+        case BackendSecret(read, member):
+            return destinations.usable_member((await read_value(call, read)).data, member)
+        case _:
+            return used
 
 
 def _render(_: Reader, stored: StoredDestination) -> DestinationBody:
@@ -126,6 +152,7 @@ def _show(stored: StoredDestination) -> DestinationBody:
         "private": one.private,
         "secret": stored.secret,
         "member": stored.member,
+        "scopes": sorted(stored.scopes),
         "created_at": stored.created_at // SECOND,
     }
 

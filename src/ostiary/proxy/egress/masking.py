@@ -75,28 +75,44 @@ class Masks:
 
     def __init__(self) -> None:
         self._hosts: dict[str, set[str]] = {}
+        self._ends: dict[str, int] = {}
         self._forms: dict[str, frozenset[bytes]] = {}
         self.forms: tuple[bytes, ...] = ()
         self.longest = 0
         """length of the longest form, in bytes"""
 
-    def add(self, value: str, host: str = "") -> None:
-        """Add a value that is sent to a host."""
+    def add(self, value: str, host: str = "", expires_at: int = 0) -> None:
+        """Add a value that is sent to a host; `expires_at` is its end in seconds, 0 for no end."""
         self._hosts.setdefault(value, set()).add(host)
+        self._ends[value] = expires_at
         if value not in self._forms:
-            self._forms = {**self._forms, value: forms_of(value)}
-            forms = {form for own in self._forms.values() for form in own}
-            self.longest = max(map(len, forms))
-            self.forms = tuple(sorted(forms))
+            self._set({**self._forms, value: forms_of(value)})
+
+    def forget(self, before: int) -> None:
+        """Remove the values that expired before this time in seconds: such an access token opens nothing any more."""
+        expired = {value for value, end in self._ends.items() if 0 < end < before}
+        if expired:
+            self._set({value: forms for value, forms in self._forms.items() if value not in expired})
+        for value in expired:
+            del self._ends[value], self._hosts[value]
+
+    def _set(self, forms_of_values: dict[str, frozenset[bytes]]) -> None:
+        self._forms = forms_of_values
+        forms = {form for own in forms_of_values.values() for form in own}
+        self.longest = max(map(len, forms), default=0)
+        self.forms = tuple(sorted(forms))
 
     def forms_at(self, host: str) -> list[bytes]:
         """Return the forms of the values that were sent to a host."""
-        return [form for value, forms in self._forms.items() if host in self._hosts[value] for form in forms]
+        return [form for value, forms in self._forms.items() if host in self._hosts.get(value, ()) for form in forms]
 
     def longest_elsewhere(self, host: str) -> int:
         """Return the length in bytes of the longest form of a value that was not sent to the host."""
         lengths = (
-            len(form) for value, forms in self._forms.items() if host not in self._hosts[value] for form in forms
+            len(form)
+            for value, forms in self._forms.items()
+            if host not in self._hosts.get(value, ())
+            for form in forms
         )
         return max(lengths, default=0)
 

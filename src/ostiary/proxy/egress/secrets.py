@@ -15,12 +15,14 @@ from ostiary import ambient
 from ostiary.protocol.destination import Destination
 from ostiary.protocol.errors import Refused
 from ostiary.proxy.egress.masking import Masks
-from ostiary.run.gate import Injection
+from ostiary.run.gate import InjectedSecret, Injection
 
 USE_US = 5_000_000
 """time in microseconds for which a decision is reused"""
 REFRESH_US = 5_000_000
 MAX_USES = 1000
+KEPT_S = 3600
+"""Seconds for which a value is masked after its end."""
 
 
 class SecretServer(Protocol):
@@ -29,7 +31,7 @@ class SecretServer(Protocol):
     def list_destinations(self) -> list[Destination]:
         """Return all destinations. Raises Refused."""
 
-    def use_secret(self, injection: Injection) -> str:
+    def use_secret(self, injection: Injection) -> InjectedSecret:
         """Return the value of a destination's secret for one request. Raises Refused."""
 
 
@@ -73,9 +75,10 @@ class SecretSource:
 
     def secret(self, injection: Injection) -> str:
         """Return the secret for a request. From now on, the secret is masked in every answer. Raises Refused."""
-        secret = self._server.use_secret(injection)
+        secret, expires_at = self._server.use_secret(injection)
         with self._mutex:
-            self.masks.add(secret, injection.host)
+            self.masks.forget(ambient.now() // 1_000_000 - KEPT_S)
+            self.masks.add(secret, injection.host, expires_at)
             if injection.decided:
                 self._uses[injection] = secret, ambient.tick() + USE_US
                 self._uses.move_to_end(injection)

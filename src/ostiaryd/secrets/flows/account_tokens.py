@@ -32,6 +32,7 @@ from ostiaryd.secrets.model.connected_account import (
     CLAIM_S,
     FRESH_S,
     MOUNT,
+    REUSE_S,
     AccessToken,
     AccountProvider,
     AccountRefused,
@@ -99,10 +100,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     """
     act.check_granting()
     check_open(act.tx)
-    provider, account = _find_account(act, name)
-    scopes = choose_scopes(account, provider, requested)
-    check_may_connect(act.tx, provider, account.person)
-    _check_trusted(act, account.person)
+    provider, account, scopes = _find_permitted(act, name, requested)
     lease = add_lease(
         act,
         f"{MOUNT}/creds/{name}",
@@ -119,11 +117,55 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     store.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
     if not provider.shares_tokens or account.token_expires_at < act.now + FRESH_S * SECOND:
         return IssueToken(lease, provider, account, scopes)
-    text = open_value(
-        act.tx, store.shared_token(act.tx, account.account_id), shared_place(account.account_id), keys=act.tx.keys
-    )
-    token = AccessToken(text.decode(), scopes, account.token_expires_at)
+    token = _open_shared(act.tx, account, scopes)
     return _confirm(act, lease, token), token
+
+
+def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken | IssueToken:
+    """Return the access token for a request of an agent, which the ledger entry names.
+
+    The token is that of a live lease of the caller's task, or of a new lease. Raises what `begin_token` raises.
+    """
+    check_open(act.tx)
+    provider, account, scopes = _find_permitted(act, name, requested)
+    agent, task = act.entry.agent, act.entry.task
+    assert agent is not None  # the caller was authenticated in this act
+    assert task is not None
+    until = act.now + REUSE_S * SECOND
+    lease_id = store.find_leased(act.tx, account.account_id, scopes, agent=agent, task=task, until=until)
+    lease = None if lease_id is None else lease_store.get(act.tx, lease_id)
+    holding = None if lease is None else registry.get_holding(act.tx, lease.holding)
+    if lease is None or holding is None or not holding.is_live(act.now):
+        begun = begin_token(act, name, requested)
+        return begun if isinstance(begun, IssueToken) else begun[1]
+    registry.note(
+        act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
+    )
+    if provider.shares_tokens:
+        return _open_shared(act.tx, account, scopes)
+    text = open_token(act.tx, lease.lease_id, keys=act.tx.keys, now=act.now)
+    assert text is not None  # a live lease has its token
+    return AccessToken(text, scopes, lease.expires_at)
+
+
+def _find_permitted(
+    act: Act, name: str, requested: frozenset[str]
+) -> tuple[AccountProvider, ConnectedAccount, frozenset[str]]:
+    """Return provider, account and scopes of a token that the caller may have. Raises NotFound, NotConnected,
+    AccountRefused, Forbidden, Invalid.
+    """
+    provider, account = _find_account(act, name)
+    scopes = choose_scopes(account, provider, requested)
+    check_may_connect(act.tx, provider, account.person)
+    _check_trusted(act, account.person)
+    return provider, account, scopes
+
+
+def _open_shared(tx: Tx, account: ConnectedAccount, scopes: frozenset[str]) -> AccessToken:
+    """Return the access token that agents share. Raises Sealed."""
+    place = shared_place(account.account_id)
+    text = open_value(tx, store.shared_token(tx, account.account_id), place, keys=tx.keys)
+    return AccessToken(text.decode(), scopes, account.token_expires_at)
 
 
 def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
@@ -212,9 +254,7 @@ def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
         raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
     if not issue.provider.shares_tokens or account.token_expires_at < tx.now + FRESH_S * SECOND:
         return None
-    place = shared_place(account.account_id)
-    text = open_value(tx, store.shared_token(tx, account.account_id), place, keys=tx.keys)
-    return AccessToken(text.decode(), issue.scopes, account.token_expires_at)
+    return _open_shared(tx, account, issue.scopes)
 
 
 class Outcome(NamedTuple):

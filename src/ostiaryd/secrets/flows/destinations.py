@@ -7,7 +7,8 @@ secret only while the agent and its task are live. The agent itself has another 
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -20,10 +21,16 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows import operators
+from ostiaryd.secrets.flows import account_tokens, operators
+from ostiaryd.secrets.flows.account_tokens import IssueToken
+from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.callers import VaultCaller, authorize, find_live
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.request import SecretAction, check_path, split_path
+from ostiaryd.secrets.model.backend import MOUNT as BACKEND_MOUNT
+from ostiaryd.secrets.model.connected_account import MOUNT as ACCOUNT_MOUNT
+from ostiaryd.secrets.model.connected_account import AccessToken, check_scopes
+from ostiaryd.secrets.model.request import PathParts, SecretAction, check_path, split_path
+from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import destinations as store
 from ostiaryd.secrets.store.destinations import StoredDestination
 
@@ -45,24 +52,42 @@ class SecretUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(max_length=2048)]
 
 
-def create_destination(act: Act, destination: Destination, *, secret: str, member: str) -> StoredDestination:
-    """Create the destination of a secret. Raises Invalid, Malformed, Conflict."""
+class UsableSecret(NamedTuple):
+    """The value for one request, and its end in microseconds; 0 for no end."""
+
+    value: str
+    expires_at: int = 0
+
+    def __repr__(self) -> str:
+        """Return the end alone: the value is secret."""
+        return f"UsableSecret({self.expires_at})"
+
+
+class BackendSecret(NamedTuple):
+    """The member of a secret of a back end, which is read after the decision."""
+
+    read: ReadBackend
+    member: str
+
+
+def create_destination(
+    act: Act, destination: Destination, *, secret: str, member: str, scopes: tuple[str, ...] = ()
+) -> StoredDestination:
+    """Create the destination of a secret; `scopes` of an access token of a connected account. Raises Invalid,
+    Malformed, Conflict.
+    """
     name = destination.name
     registry.note(act, object=name[:64], origin=destination.origin[:256], secret=secret[:512])
     act.check_granting()
     destination.check()
-    place = split_path(check_path(secret))
-    if place.head not in operators.KEY_VALUE_MOUNTS or not place.rest or place.rest.endswith("/"):
-        raise Invalid("`secret` is the path of a stored secret", hint="such as secret/shared/shop")
-    if len(member) > MAX_MEMBER:
-        raise Invalid(f"`member` has at most {MAX_MEMBER} characters")
+    _check_source(secret, member, scopes)
     if store.get(act.tx, name) is not None:
         raise Conflict(f"the destination `{name}` exists", hint=f"ostiary egress remove {name}")
     if (other := store.find_same_field(act.tx, destination)) is not None:
         raise Conflict(f"`{other}` sets the same field of requests to {destination.origin}", hint="remove it first")
     if store.count(act.tx) >= MOST:
         raise Conflict(f"there are {MOST} destinations", hint="ostiary egress remove NAME")
-    stored = StoredDestination(destination, secret, member, act.now)
+    stored = StoredDestination(destination, secret, member, frozenset(scopes), act.now)
     store.insert(act.tx, stored)
     return stored
 
@@ -80,12 +105,12 @@ def delete_destination(act: Act, name: str) -> None:
     store.delete(act.tx, name)
 
 
-def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> str:
-    """Return the secret of a destination to an egress proxy for one request of an agent. `proxy`: the id of the proxy's
-    resource.
+def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> UsableSecret | IssueToken | BackendSecret:
+    """Return the secret of a destination to an egress proxy (the id of its resource), for one request of an agent. A
+    token or a secret of a back end may remain to be fetched.
 
-    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
-    Sealed, Invalid, RemotePoliciesNeeded.
+    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored, Sealed,
+    Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry
@@ -118,20 +143,68 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> str:
     check_open(act.tx)
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
-    request = {"destination": use.destination, "host": use.host, "method": use.method, "path": use.path}
-    authorize(act, caller, mount, path, SecretAction.INJECT, "inject", request=request, config=config)
+    provider = split_path(path).rest if mount == ACCOUNT_MOUNT else ""
+    scopes = account_tokens.find_scopes(act, provider, stored.scopes) if provider else frozenset[str]()
+    authorize(
+        act,
+        caller,
+        mount,
+        path,
+        SecretAction.INJECT,
+        "inject",
+        request={"destination": use.destination, "host": use.host, "method": use.method, "path": use.path},
+        config=config,
+        token_scopes=scopes,
+    )
+    if provider:
+        token = account_tokens.use_account(act, provider, stored.scopes)
+        return token if isinstance(token, IssueToken) else usable_token(token)
+    if mount == BACKEND_MOUNT:
+        name, below = split_path(path)
+        find_backend(act.tx, name)
+        return BackendSecret(ReadBackend(name, below, holding.id), stored.member)
     secret = operators.get_secret(act, stored.secret)
     assert secret.value is not None  # a deleted version is refused
-    return check_secret(_member(msgspec.json.decode(secret.value), stored.member))
+    return usable_member(msgspec.json.decode(secret.value), stored.member)
+
+
+def usable_token(token: AccessToken) -> UsableSecret:
+    """Return an access token for a request. Raises Invalid."""
+    return UsableSecret(check_secret(token.text), token.expires_at)
+
+
+def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
+    """Return a member of a secret for a request, "" for the only one. Raises Invalid."""
+    if not member and len(data) != 1:
+        raise Invalid("the secret has several members", hint="name one in the destination", code="unusable_secret")
+    return UsableSecret(check_secret(data.get(member or next(iter(data)))))
+
+
+def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
+    """Check the path of a secret, with its member and scopes. Raises Invalid, Malformed."""
+    mount, path = split_path(check_path(secret))
+    is_account = mount == ACCOUNT_MOUNT
+    match mount, split_path(path):
+        case _, _ if path.endswith("/"):
+            is_known = False
+        case "oauth", PathParts("creds", provider):
+            is_known = bool(provider) and "/" not in provider and not member
+        case "backend", PathParts(_, below):
+            is_known = bool(below)
+        case _:
+            is_known = mount in operators.KEY_VALUE_MOUNTS and bool(path)
+    if not is_known:
+        raise Invalid(
+            "`secret` is the path of a stored secret, of a secret of a back end, or of tokens of an account",
+            hint="such as secret/shared/shop, backend/NAME/shop or oauth/creds/PROVIDER (without a member)",
+        )
+    if len(member) > MAX_MEMBER:
+        raise Invalid(f"`member` has at most {MAX_MEMBER} characters")
+    if scopes and not is_account:
+        raise Invalid("`scopes` are those of an access token", hint="leave `scopes` out")
+    check_scopes(scopes)
 
 
 def _host(destination: Destination) -> str:
     """Return host and port of an origin."""
     return destination.origin.partition("://")[2]
-
-
-def _member(data: dict[str, object], member: str) -> object:
-    """Return a member of a secret; for an empty name, its only member. Raises Invalid."""
-    if not member and len(data) != 1:
-        raise Invalid("the secret has several members", hint="name one in the destination", code="unusable_secret")
-    return data.get(member or next(iter(data)))

@@ -42,6 +42,8 @@ SEND_S = 20
 """Seconds after the claim within which the refresh request must be sent."""
 FRESH_S = 300
 """Minimum remaining lifetime, in seconds, of a shared token that an agent still gets."""
+REUSE_S = 10
+"""Minimum remaining lifetime, in seconds, of a token that a proxy puts into a further request."""
 AGAIN = "the person connects the account on the page /accounts"
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}")
 """A scope: RFC 6749 section 3.3."""

@@ -93,6 +93,12 @@ _SET_TOKEN = sql(
     """update account_token set wrapped_key = :wrapped_key, sealed = :sealed, expires_at = :expires_at
        where lease_id = :id"""
 )
+_LEASED = sql(
+    """select account_token.lease_id from account_token join lease on lease.lease_id = account_token.lease_id
+       where account_token.account = :account and account_token.scopes = :scopes and account_token.expires_at > :until
+       and lease.agent = :agent and lease.task = :task and lease.state = 'live' and lease.expires_at > :until
+       order by lease.expires_at desc limit 1"""
+)
 _LEASES = sql("select lease_id from account_token where account = :account and lease_id > :after limit :limit")
 _AGENTS = sql(
     """select distinct lease.agent from account_token join lease on lease.lease_id = account_token.lease_id
@@ -299,6 +305,16 @@ def set_token(tx: Tx, lease_id: str, secret: Envelope, *, expires_at: int) -> bo
     """Store the access token of a lease; return False if the lease is unknown."""
     values = {"wrapped_key": secret.wrapped_key, "sealed": secret.sealed, "expires_at": expires_at}
     return tx.run(_SET_TOKEN, id=lease_id, **values) == 1
+
+
+def find_leased(
+    reader: Reader, account: str, scopes: Iterable[str], *, agent: str, task: str, until: int
+) -> str | None:
+    """Return the live lease of an agent's task with an access token of exactly these scopes that is valid after `until`
+    (microseconds); None if there is none.
+    """
+    row = reader.one(_LEASED, account=account, scopes=_render_scopes(scopes), agent=agent, task=task, until=until)
+    return None if row is None else str(row[0])
 
 
 def token(reader: Reader, lease_id: str) -> LeasedToken | None:

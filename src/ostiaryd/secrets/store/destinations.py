@@ -1,4 +1,6 @@
-"""Destinations of secrets, each with the path and the member of its secret."""
+"""Destinations of secrets, each with the path and the member of its secret. In place of a member, an access token of a
+connected account has its scopes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import NamedTuple
 from ostiary.protocol.destination import Destination, Place
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
+from ostiaryd.secrets.model.connected_account import MOUNT
 
 _COLUMNS = "name, origin, secret, member, place, field, template, is_private, created_at"
 _GET = sql(f"select {_COLUMNS} from egress_destination where name = :name", steady=True)
@@ -24,13 +27,14 @@ _DELETE = sql("delete from egress_destination where name = :name")
 
 
 class StoredDestination(NamedTuple):
-    """A destination, the path of its secret with the mount, the member of the secret (empty for the only one),
-    and the time of creation in microseconds.
+    """A destination, the path of its secret with the mount, the member of the secret ("" for the only one), the scopes
+    of an access token (none for all), and the time of its creation in microseconds.
     """
 
     destination: Destination
     secret: str
     member: str
+    scopes: frozenset[str]
     created_at: int
 
 
@@ -69,7 +73,7 @@ def insert(tx: Tx, stored: StoredDestination) -> None:
         name=one.name,
         origin=one.origin,
         secret=stored.secret,
-        member=stored.member,
+        member=stored.member or " ".join(sorted(stored.scopes)),
         place=one.place.value,
         field=one.field,
         template=one.template,
@@ -88,4 +92,6 @@ def _stored(row: Row) -> StoredDestination:
     destination = Destination(
         name=name, origin=origin, place=Place(place), field=field, template=template, private=bool(is_private)
     )
-    return StoredDestination(destination, secret, member, created_at)
+    is_account = secret.startswith(f"{MOUNT}/")
+    scopes = frozenset(member.split() if is_account else ())
+    return StoredDestination(destination, secret, "" if is_account else member, scopes, created_at)
