@@ -122,9 +122,9 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
 
 
 def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken | IssueToken:
-    """Return the access token for a request of an agent, which the ledger entry names.
+    """Return an access token for one request of the agent that the ledger entry names.
 
-    The token is that of a live lease of the caller's task, or of a new lease. Raises what `begin_token` raises.
+    The token belongs to a live lease of the agent's task, or to a new lease. Raises the errors of `begin_token`.
     """
     check_open(act.tx)
     provider, account, scopes = _find_permitted(act, name, requested)

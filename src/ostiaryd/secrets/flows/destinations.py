@@ -109,8 +109,8 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     """Return the secret of a destination to an egress proxy (the id of its resource), for one request of an agent. A
     token or a secret of a back end may remain to be fetched.
 
-    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored, Sealed,
-    Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
+    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
+    Sealed, Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry
