@@ -1,54 +1,18 @@
-"""Headless Chromium for tests: the process of `tests/browser/driver.py`, and the fixture `chromium` of a session.
+"""The fixture `chromium` of a session, and a person with a passkey.
 
 Without Chromium the tests that ask for the fixture are skipped, with the reason; `make test` installs it where it may.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from harness.chromium import EXECUTABLE, PYTHON, Chromium
 from harness.live_server import ServerFixture
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".browser/bin/python"
-EXECUTABLE = Path("/usr/bin/chromium")
-
-
-class Chromium:
-    """A browser. The methods are those of `Driver` in `tests/browser/driver.py`: `chromium.goto(url)`."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [PYTHON, ROOT / "tests/browser/driver.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.version = self._answer()
-
-    def __getattr__(self, method: str) -> Any:
-        def call(*arguments: object, **named: object) -> Any:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([method, arguments, named]) + "\n")
-            self._process.stdin.flush()
-            return self._answer()
-
-        return call
-
-    def close(self) -> None:
-        """End the browser."""
-        self._process.communicate(timeout=60)
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the browser ended"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["value"]
+__all__ = ["Chromium", "chromium", "set_up_person"]
 
 
 @pytest.fixture(scope="session")

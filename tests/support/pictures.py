@@ -30,7 +30,8 @@ def examine_page(chromium: Chromium, name: str) -> None:
         if FOLDER:
             Path(FOLDER).mkdir(parents=True, exist_ok=True)
             chromium.screenshot(str(Path(FOLDER) / f"{name}-{look}.png"))
-        assert chromium.find_faults(_axe()) == [], (name, look)
+        faults = chromium.find_faults(_axe())
+        assert not faults, (name, look, faults)
         assert not chromium.is_too_wide(), (name, look)
     chromium.set_look(dark=False, width=1000)
     assert chromium.get_problems() == [], name

@@ -1,6 +1,6 @@
 """Chromium by lines of JSON: a request `[method, arguments, named]`, then `{"value": ..}` or `{"error": ..}` back.
 
-Run by `tests/support/chromium.py` with the Python of `.browser`, the only environment that has playwright.
+Run by `harness/chromium.py` with the Python of `.browser`, the only environment that has playwright.
 """
 
 from __future__ import annotations
@@ -240,6 +240,12 @@ class Driver:
     def be_honest(self) -> None:
         """Change no answer any more."""
         self.page.unroute_all()
+
+    def watch(self, script: str) -> None:
+        """Run a script before each page that opens from now on, and load every page anew, without the cache."""
+        self.page.add_init_script(script)
+        self._cdp = self.page.context.new_cdp_session(self.page)
+        self._cdp.send("Network.setCacheDisabled", {"cacheDisabled": True})
 
     def headers(self, url: str) -> dict[str, str]:
         """Open a URL; return the headers of the page that it leads to."""
