@@ -42,7 +42,7 @@ export async function send<T>(method: string, path: string, options: { query?: Q
   } catch {
     throw new ApiError(0, { error: "unreachable", message: "the server does not answer", hint: "check the network" });
   }
-  if (response.ok) return (await response.json()) as T;
+  if (response.ok) return (response.status === 204 ? {} : await response.json()) as T;
   if (response.status === 401) return signIn();
   throw new ApiError(response.status, (await response.json().catch(() => ({}))) as object);
 }

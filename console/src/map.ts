@@ -190,13 +190,26 @@ export function reachedBy(graph: Graph, end: string): Set<string> {
 }
 
 export interface Filter {
+  segment: string;
   text: string;
   riskTier: string;
   data: string;
 }
 
-/** Return the part of a graph that a filter leaves: what leads to a data class, and in it matching nodes with their neighbours. */
-export function filterGraph(graph: Graph, { text, riskTier, data }: Filter): Graph {
+/** Return a segment with everything that its agents reach, and everyone who answers for them or has them acting. */
+function partOf(graph: Graph, segment: string): Graph {
+  const inside = new Set(graph.edges.filter(({ from, relation }) => from === segment && relation === "in").map(({ to }) => to));
+  const kept = reachOf(graph, segment).add(segment);
+  for (const { from, to } of graph.edges) {
+    if (inside.has(from)) kept.add(to);
+    if (inside.has(to)) kept.add(from);
+  }
+  return within(graph, kept);
+}
+
+/** Return the part of a graph that a filter leaves: of a segment, what leads to a data class, and in it matching nodes with their neighbours. */
+export function filterGraph(whole: Graph, { segment, text, riskTier, data }: Filter): Graph {
+  const graph = segment ? partOf(whole, `segment:${segment}`) : whole;
   const target = `data:${data}`;
   const leading = data ? within(graph, reachedBy(graph, target).add(target)) : graph;
   if (!text && !riskTier) return leading;

@@ -66,6 +66,33 @@ export function readAgentSearch(query: Record<string, unknown>): AgentSearch {
   return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind"), ...read("sort") };
 }
 
+export interface MapSearch {
+  open?: string;
+  node?: string;
+  text?: string;
+  tier?: string;
+  data?: string;
+  segment?: string;
+}
+
+/** Return what an address says about the map, in one order. */
+export function readMapSearch(query: object): MapSearch {
+  const given = query as Record<string, unknown>;
+  const names = ["open", "node", "text", "tier", "data", "segment"];
+  return Object.fromEntries(names.flatMap((name) => (typeof given[name] === "string" && given[name] ? [[name, given[name]]] : [])));
+}
+
+export interface SecretSearch {
+  folder?: string;
+  only?: string;
+}
+
+/** Return the filters of the list of secrets that an address has. */
+export function readSecretSearch(query: Record<string, unknown>): SecretSearch {
+  const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
+  return { ...read("folder"), ...read("only") };
+}
+
 export const STATES = ["active", "pending", "suspended", "quarantined", "decommissioned"];
 export interface Approval {
   approval_id: string;

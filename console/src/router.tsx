@@ -3,7 +3,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, type RouteComponent } from "@tanstack/react-router";
 import { BASE } from "./api";
 import { Empty, Problem } from "./parts/basics";
-import { readAgentSearch } from "./queries";
+import { readAgentSearch, readMapSearch, readSecretSearch } from "./queries";
 import { Shell } from "./shell";
 
 const root = createRootRoute({
@@ -42,8 +42,7 @@ const pages = [
   createRoute({
     getParentRoute: () => root,
     path: "/map",
-    validateSearch: (query: Record<string, unknown>) =>
-      Object.fromEntries(["open", "node", "text", "tier", "data"].flatMap((name) => (typeof query[name] === "string" ? [[name, query[name]]] : []))),
+    validateSearch: readMapSearch,
     component: page(() => import("./pages/map"), "MapPage"),
   }),
   at("/policies", page(() => import("./pages/policies"), "Policies")),
@@ -54,6 +53,13 @@ const pages = [
     component: page(() => import("./pages/policies"), "PolicySetPage"),
   }),
   at("/policies/$hash/edit", page(() => import("./pages/policies"), "PolicyEditor")),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/secrets",
+    validateSearch: readSecretSearch,
+    component: page(() => import("./pages/secrets"), "Secrets"),
+  }),
+  at("/accounts", page(() => import("./pages/accounts"), "Accounts")),
   at("/connections", page(() => import("./pages/connections"), "Connections")),
   at("/people", page(() => import("./pages/people"), "People")),
   at("/start", page(() => import("./pages/start"), "Start")),

@@ -20,6 +20,8 @@ const LINKS = [
   { to: "/tasks", label: "Tasks", icon: "tasks", needs: "GET /tasks" },
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
   { to: "/policies", label: "Policies", icon: "policies", needs: "GET /policies" },
+  { to: "/secrets", label: "Secrets", icon: "secrets", needs: "GET /secrets/uses" },
+  { to: "/accounts", label: "Accounts", icon: "accounts", needs: "GET /connected-accounts" },
   { to: "/connections", label: "Connections", icon: "connections", needs: "GET /resources" },
   { to: "/people", label: "People", icon: "people", needs: "GET /persons" },
   { to: "/start", label: "First run", icon: "start", needs: "POST /agents" },

@@ -238,12 +238,25 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     assert ATTACK in chromium.download("text=Export CSV")
     running = [live_server.agent("any:read", owner="otto")[0] for _ in range(2)]
     chromium.goto(f"{site}/console/agents?state=active&sort=-created")
+    chromium.click("text=Save this view")
+    chromium.fill("input[name=view]", f"Running {ATTACK}")
+    chromium.click("button:text-is('Save')")
+    chromium.click("nav >> text=Agents")
+    view = "[aria-label='Saved views'] a:has-text('Running')"
+    chromium.wait_for(f"{view}:not([aria-current])")
+    chromium.goto(f"{site}/console/agents")  # loaded again: the browser kept it
+    chromium.click(view)
+    assert "sort=-created" in chromium.wait_for_url("**/agents?*state=active*")
+    chromium.wait_for(f"{view}[aria-current]")
+    assert ATTACK[:40] in chromium.text("[aria-label='Saved views']")
     for name in running:
         chromium.check(f"[aria-label='Select {name}']")
     chromium.click("text=Suspend 2 agents")
     confirm(chromium, "Suspend 2 agents", "a test")
     assert [live_server.api("GET", f"/agents/{name}")["state"] for name in running] == ["suspended"] * 2
     chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
+    chromium.click("[aria-label^='Remove the view Running']")
+    chromium.wait_for("main:not(:has([aria-label^='Remove the view']))")
     chromium.fill("input[type=search]", "no such agent")
     chromium.wait_for("text=No agent matches")
     assert "text=no" in chromium.url()

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from harness.live_server import ServerFixture
+from harness.page_timing import FRAMES, OPENING
 from ostiary.agent import Agent
 from tests.support.chromium import Chromium, chromium
 from tests.support.console import enter_console, needs_console
@@ -20,23 +21,6 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "write_file", "effect": "write"},
 ]
 SHOWN, TOTAL, MAX_NODES = ".map .node", 400, 300
-FRAMES = """new Promise((done) => {
-    const map = document.querySelector(".map"), start = performance.now();
-    let frames = 0;
-    const step = (now) => {
-        frames += 1;
-        map.scrollTop += 20;
-        now - start < 1000 ? requestAnimationFrame(step) : done(frames * 1000 / (now - start));
-    };
-    requestAnimationFrame(step);
-})"""
-"""Frames per second while the drawing is panned for a second."""
-OPENING = """new Promise((done) => {
-    const start = performance.now();
-    document.querySelector(".map .node.segment").dispatchEvent(new MouseEvent("click", {bubbles: true}));
-    requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
-})"""
-"""Milliseconds from a click on a cluster whose content is loaded to the frame that shows it."""
 
 
 def test_a_viewer_sees_who_acts_for_whom_what_is_reached_and_what_a_stop_ends(
@@ -71,6 +55,17 @@ def test_a_viewer_sees_who_acts_for_whom_what_is_reached_and_what_a_stop_ends(
     chromium.click(".map-list button:has-text('personal')")
     chromium.wait_for(f"{chosen} >> text=Reached by")
     assert writer not in chromium.text(chosen)
+    live_server.api("POST", "/agents", {"name": "nightly", "owner": "mia", "purpose": "a test", "segment": "night"})
+    chromium.goto(f"{site}/console/map")
+    chromium.select("label:has-text('Segment') select", "night")
+    chromium.wait_for("[aria-label='List of the map'] button:has-text('nightly')")
+    assert reader not in chromium.text("[aria-label='List of the map']")
+    assert "mia" in chromium.text("[aria-label='List of the map']"), "who answers for it"
+    chromium.wait_for_url("**/map?*segment=night*")
+    chromium.goto(chromium.url())
+    chromium.wait_for("[aria-label='List of the map'] button:has-text('nightly')")
+    chromium.select("label:has-text('Segment') select", "default")
+    chromium.wait_for("[aria-label='List of the map']:not(:has-text('nightly'))")
     chromium.select("label:has-text('Reaches data of class') select", "personal")
     chromium.wait_for(f"[aria-label='List of the map']:not(:has-text('{writer}'))")
     assert reader in chromium.text("[aria-label='List of the map']")
@@ -97,7 +92,7 @@ def test_a_large_estate_is_drawn_in_part_and_its_text_is_text(live_server: Serve
     assert chromium.evaluate(f"document.querySelectorAll('{SHOWN}').length") == MAX_NODES
     assert ATTACK in chromium.text("[aria-label='List of the map']")
     assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
-    frames, _, opened_ms = (chromium.evaluate(script) for script in (FRAMES, OPENING, OPENING))
+    (frames, _), _, opened_ms = (chromium.evaluate(script) for script in (FRAMES % "'.map'", OPENING, OPENING))
     print(f"map of {MAX_NODES} nodes: {frames:.0f} frames/s while panning, a cluster opens in {opened_ms:.0f} ms")
     assert chromium.evaluate(f"document.querySelectorAll('{SHOWN}').length") == MAX_NODES, "it is open again"
     chromium.fill("input[type=search]", f"{ATTACK} 39")

@@ -59,6 +59,16 @@ def fill_server(server: ServerFixture, folder: Path) -> dict[str, str]:
         assert not guard.decide(who, "pay", {"amount": 500, "to": "ann", "note": ATTACK}).decision.allowed
         eventually(lambda: len(server.entries(task=task, action="tool.call")) >= 3, pause_s=0.2)
     [question] = server.api("GET", "/approvals", state="open")["approvals"]
+    server.api("POST", "/secrets/put", {"path": "secret/app/db", "data": {"password": "x"}})
+    server.api("POST", "/secrets/put", {"path": "secret/app/mail", "data": {"password": "x"}})
+    server.api("POST", "/secrets/get", {"path": "secret/app/db"})
+    rotation = {"path": "secret/app/db", "member": "password", "url": "https://db.example/", "period": 86_400}
+    server.api("POST", "/secrets/rotations", rotation)
+    provider = {
+        "name": "notes", "label": ATTACK[:40], "client_id": "ostiary", "client_secret": "x",
+        "authorization_endpoint": "https://notes.example/authorize", "token_endpoint": "https://notes.example/token",
+    }  # fmt: skip
+    server.api("POST", "/account-providers", provider)
     stopped, _ = server.agent(f"{bank}:read", owner=SIGNED_IN)
     incident = server.api("POST", "/kill", {"what": "agent", "name": stopped, "why": ATTACK})["incident"]
     eventually(lambda: server.api("GET", "/agent-table/counts")["state"].get("quarantined"), pause_s=0.2)
@@ -81,6 +91,8 @@ def fill_server(server: ServerFixture, folder: Path) -> dict[str, str]:
         "policies": "/policies",
         "policy-set": f"/policies/{hash}",
         "policy-editor": f"/policies/{hash}/edit",
+        "secrets": "/secrets",
+        "accounts": "/accounts",
         "connections": "/connections",
         "people": "/people",
         "start": "/start",

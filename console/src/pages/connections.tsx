@@ -1,21 +1,16 @@
 /** Connections: guards, resources, webhooks, signals and trust, each with its state, what to do next, and a test. */
 
 import { useMutation, useQuery } from "@tanstack/react-query";
-import { type FormEvent, type ReactNode, useState } from "react";
+import { type FormEvent, useState } from "react";
 import { get, post, send } from "../api";
-import { Badge, count, Empty, Loading, PageHead, Problem, Time, type Tone } from "../parts/basics";
+import { Badge, count, Empty, PageHead, Problem, Time, type Tone } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { ProbeButton, ProbeResult, useProbe } from "../parts/probe";
+import { REFRESH_MS, Row, Rows, Section, useList } from "../parts/sections";
 import { every } from "../queries";
 import { useMay } from "../session";
 
-const REFRESH_MS = 15_000;
-const MAX_ROWS = 200;
 const SOON_S = 30 * 86_400;
-
-interface Page {
-  next: string | null;
-}
 
 interface Resource {
   resource_id: string;
@@ -115,55 +110,6 @@ export function Connections() {
   );
 }
 
-function useList<T>(path: string) {
-  return useQuery({
-    queryKey: ["connections", path],
-    queryFn: () => get<T & Page>(path, { limit: MAX_ROWS }),
-    refetchInterval: every(REFRESH_MS),
-  });
-}
-
-interface SectionProps {
-  id: string;
-  title: string;
-  lead: string;
-  action?: ReactNode;
-  query: { isPending: boolean; error: unknown };
-  next?: string | null | undefined;
-  children: ReactNode;
-}
-
-function Section({ id, title, lead, action, query, next, children }: SectionProps) {
-  return (
-    <section className="card gap" id={id} aria-labelledby={`${id}-title`}>
-      <div className="card-head">
-        <div>
-          <h2 id={`${id}-title`}>{title}</h2>
-          <p className="small muted">{lead}</p>
-        </div>
-        {action}
-      </div>
-      {query.isPending ? <Loading /> : query.error ? <Problem error={query.error} /> : children}
-      {next && <p className="small muted">Only the first {MAX_ROWS} are shown.</p>}
-    </section>
-  );
-}
-
-function Rows({ empty, children }: { empty: ReactNode; children: ReactNode[] }) {
-  return children.length === 0 ? empty : <ul className="rows wide">{children}</ul>;
-}
-
-function Row({ name, state, tone, children, action }: { name: ReactNode; state: string; tone: Tone; children: ReactNode; action?: ReactNode }) {
-  return (
-    <li>
-      <span>{name}</span>
-      <Badge tone={tone}>{state}</Badge>
-      <span>{children}</span>
-      <span className="row-action">{action}</span>
-    </li>
-  );
-}
-
 const LINE_STATES: Record<Line["state"], [string, Tone]> = { ok: ["works", "good"], weak: ["weak", "warn"], fail: ["fails", "bad"] };
 const GRAVEST = ["fail", "weak", "ok"];
 
@@ -202,7 +148,7 @@ function Guards() {
   const resources = useList<{ resources: Resource[] }>("/resources");
   const guards = useList<{ guards: Guard[] }>("/feeds");
   const missing = useQuery({
-    queryKey: ["connections", "missing"],
+    queryKey: ["list", "missing"],
     queryFn: () => get<{ missing: { resource: string; reported_at: number }[] }>("/feeds/missing"),
     refetchInterval: every(REFRESH_MS),
   });
@@ -301,7 +247,7 @@ function Webhooks() {
   const rows = webhooks.data?.webhooks ?? [];
   const [removed, setRemoved] = useState<Webhook | null>(null);
   const marks = Object.fromEntries(rows.map((one) => [one.webhook_id, markOf(one)]));
-  const probe = useProbe(() => post("/webhooks/test"), marks, ["connections", "/webhooks"]);
+  const probe = useProbe(() => post("/webhooks/test"), marks, ["list", "/webhooks"]);
   return (
     <Section
       id="webhooks"
@@ -361,7 +307,7 @@ function markOf(one: { delivered: number; lost: number }): string {
 function NewWebhook() {
   const add = useMutation({
     mutationFn: (form: FormData) => post<Webhook>("/webhooks", { url: form.get("url"), form: form.get("form") }),
-    onSuccess: (_made, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["connections", "/webhooks"] }),
+    onSuccess: (_made, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["list", "/webhooks"] }),
   });
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
@@ -430,7 +376,7 @@ function IssuerRow({ issuer }: { issuer: Issuer }) {
   const may = useMay();
   const mark = String(issuer.verified_at);
   const path = `/issuers/${encodeURIComponent(issuer.issuer_id)}/verify`;
-  const probe = useProbe(() => post(path), { [issuer.issuer_id]: mark }, ["connections", "/issuers"]);
+  const probe = useProbe(() => post(path), { [issuer.issuer_id]: mark }, ["list", "/issuers"]);
   const isHeard = issuer.heard > 0 || issuer.verified_at !== null;
   return (
     <Row
@@ -481,10 +427,10 @@ function Streams() {
 function StreamRow({ stream }: { stream: Stream }) {
   const may = useMay();
   const path = `/streams/${encodeURIComponent(stream.stream_id)}`;
-  const probe = useProbe(() => post(`${path}/verify`), { [stream.stream_id]: markOf(stream) }, ["connections", "/streams"]);
+  const probe = useProbe(() => post(`${path}/verify`), { [stream.stream_id]: markOf(stream) }, ["list", "/streams"]);
   const enable = useMutation({
     mutationFn: () => post(path, { status: "enabled" }),
-    onSuccess: (_made, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["connections", "/streams"] }),
+    onSuccess: (_made, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["list", "/streams"] }),
   });
   const isEnabled = stream.status === "enabled";
   return (
@@ -514,7 +460,7 @@ function StreamRow({ stream }: { stream: Stream }) {
 }
 
 function Anchors() {
-  const anchors = useQuery({ queryKey: ["connections", "/trust-anchors"], queryFn: () => get<{ anchors: Anchor[] }>("/trust-anchors") });
+  const anchors = useQuery({ queryKey: ["list", "/trust-anchors"], queryFn: () => get<{ anchors: Anchor[] }>("/trust-anchors") });
   const rows = anchors.data?.anchors ?? [];
   return (
     <Section
@@ -578,7 +524,7 @@ function TrustDomainRow({ domain }: { domain: TrustDomain }) {
   const may = useMay();
   const refresh = useMutation({
     mutationFn: () => post(`/trust-domains/${encodeURIComponent(domain.name)}/refresh`),
-    onSettled: (_made, _error, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["connections", "/trust-domains"] }),
+    onSettled: (_made, _error, _form, _result, { client }) => client.invalidateQueries({ queryKey: ["list", "/trust-domains"] }),
   });
   return (
     <Row

@@ -2,7 +2,7 @@
 
 import { useQueries, useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { memo, type PointerEvent, useCallback, useDeferredValue, useMemo, useRef } from "react";
+import { memo, type PointerEvent, useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import { get } from "../api";
 import {
   type AgentFacts,
@@ -10,6 +10,7 @@ import {
   type Catalogue,
   drawnPart,
   type Edge,
+  type Filter,
   filterGraph,
   type Graph,
   type Kind,
@@ -23,7 +24,7 @@ import {
   type TaskFacts,
 } from "../map";
 import { Badge, count, Empty, Loading, PageHead, Problem } from "../parts/basics";
-import { type AgentCounts, every } from "../queries";
+import { type AgentCounts, every, type MapSearch, readMapSearch } from "../queries";
 import { useMay } from "../session";
 
 const REFRESH_MS = 10_000;
@@ -35,21 +36,40 @@ const SMALL_ESTATE = 60;
 const SMALL_TOOLBOX = 5;
 const TIERS = ["low", "medium", "high", "critical"];
 
-interface Search {
-  open?: string;
-  node?: string;
-  text?: string;
-  tier?: string;
-  data?: string;
-}
-
 const route = getRouteApi("/map");
 
-export function MapPage() {
-  const search = route.useSearch() as Search;
+/** Return what the map shows, and a function that changes it at once; the address follows after the next frame. */
+function useMapSearch(): [MapSearch, (next: MapSearch) => void] {
+  const address = route.useSearch() as MapSearch;
   const navigate = route.useNavigate();
+  const [shown, setShown] = useState(address);
+  const latest = useRef(shown);
+  const sent = useRef("");
+  const show = (search: MapSearch) => {
+    latest.current = search;
+    setShown(search);
+  };
+  useEffect(() => {
+    const text = JSON.stringify(readMapSearch(address));
+    if (sent.current === text) sent.current = "";
+    else if (!sent.current) show(address); // a link, or back
+  }, [address]);
+  const change = (next: MapSearch) => {
+    const search = readMapSearch({ ...latest.current, ...next });
+    show(search);
+    sent.current = JSON.stringify(search);
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        if (sent.current === JSON.stringify(search)) void navigate({ search: search as never, replace: true });
+      }),
+    );
+  };
+  return [shown, change];
+}
+
+export function MapPage() {
+  const [search, change] = useMapSearch();
   const may = useMay();
-  const change = (next: Search) => void navigate({ search: ((old: Search) => prune({ ...old, ...next })) as never, replace: true });
   const counts = useQuery({ queryKey: ["map", "counts"], queryFn: () => get<AgentCounts & { segment: Record<string, number> }>("/agent-table/counts"), refetchInterval: every(REFRESH_MS) });
   const listed = useQuery({
     queryKey: ["map", "resources"],
@@ -97,8 +117,9 @@ export function MapPage() {
       }),
     [segments, resources, open, loaded],
   );
-  const filter = { text: search.text ?? "", riskTier: search.tier ?? "", data: search.data ?? "" };
-  const chosen = useMemo(() => filterGraph(graph, filter), [graph, search.text, search.tier, search.data]);
+  const filter = { text: search.text ?? "", riskTier: search.tier ?? "", data: search.data ?? "", segment: search.segment ?? "" };
+  const text = useDeferredValue(filter.text); // each letter is shown at once
+  const chosen = useMemo(() => filterGraph(graph, { ...filter, text }), [graph, text, search.tier, search.data, search.segment]);
   const drawn = useMemo(() => drawnPart(chosen), [chosen]);
   const listedPart = useDeferredValue(drawn); // the drawing is shown first
   const selected = drawn.nodes.find((node) => node.id === search.node);
@@ -124,7 +145,7 @@ export function MapPage() {
     <>
       <PageHead title="Map" lead="Who answers for whom, who acts for whom now, and what each agent can reach by its scopes. Tasks and policies can deny more." />
       {failure && <Problem error={failure} />}
-      <Filters filter={filter} graph={graph} onChange={change} />
+      <Filters filter={filter} graph={graph} segments={Object.keys(segments).sort()} onSegment={(name) => change({ segment: name, open: name ? [...open, `segment:${name}`].join(" ") : search.open })} onChange={change} />
       {graph.nodes.length === 0 ? (
         <Empty title="Nothing to draw yet">
           Register an agent and a resource: <Link to="/start">First run</Link>
@@ -147,10 +168,6 @@ export function MapPage() {
   );
 }
 
-function prune(search: Search): Search {
-  return Object.fromEntries(Object.entries(search).filter(([, value]) => value));
-}
-
 /** Return the ids of open clusters: those of the URL, or everything of a small estate. */
 function readOpen(text: string | undefined, segments: Record<string, number>, resources: ResourceFacts[]): Set<string> {
   if (text !== undefined) return new Set(text.split(" ").filter((id) => id !== "none"));
@@ -161,13 +178,30 @@ function readOpen(text: string | undefined, segments: Record<string, number>, re
   ]);
 }
 
-function Filters({ filter, graph, onChange }: { filter: { text: string; riskTier: string; data: string }; graph: Graph; onChange: (next: Search) => void }) {
+interface FiltersProps {
+  filter: Filter;
+  graph: Graph;
+  segments: string[];
+  onSegment: (name: string) => void;
+  onChange: (next: MapSearch) => void;
+}
+
+function Filters({ filter, graph, segments, onSegment, onChange }: FiltersProps) {
   const classes = graph.nodes.filter((node) => node.kind === "data").map((node) => node.name);
   return (
     <search className="filters">
       <label className="field">
         Name
         <input type="search" value={filter.text} onChange={(event) => onChange({ text: event.target.value })} maxLength={100} />
+      </label>
+      <label className="field">
+        Segment
+        <select value={filter.segment} onChange={(event) => onSegment(event.target.value)}>
+          <option value="">all</option>
+          {segments.map((name) => (
+            <option key={name}>{name}</option>
+          ))}
+        </select>
       </label>
       <label className="field">
         Risk tier

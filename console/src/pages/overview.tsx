@@ -266,7 +266,7 @@ function Denials() {
     refetchInterval: whileLive,
   });
   return (
-    <section className="card half">
+    <section className="card">
       <div className="card-head">
         <h2>Latest denials</h2>
         {denials.data?.entries[0] && <span className="muted small">newest <Time at={denials.data.entries[0].at / 1e6} /></span>}

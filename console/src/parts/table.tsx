@@ -1,7 +1,7 @@
 /** A table that draws only the rows in view, so 100,000 rows scroll as smoothly as ten. */
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, useEffect, useRef } from "react";
+import { memo, type ReactNode, useCallback, useEffect, useRef } from "react";
 
 const ROW_PX = 44;
 
@@ -39,12 +39,15 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
     if (rows.length > 0 && last >= rows.length - 1) onEnd?.();
   }, [last, rows.length, onEnd]);
   const tracks = [...(onSelect ? ["2.5rem"] : []), ...columns.map((column) => column.width)].join(" ");
-  const isAll = rows.length > 0 && rows.every((row) => selected?.has(rowKey(row)));
-  const toggle = (key: string) => {
+  const isAll = !!selected?.size && rows.every((row) => selected.has(rowKey(row)));
+  // One function for all renderings, so that a row is drawn again only if it changed.
+  const latest = useRef<(key: string) => void>(undefined);
+  latest.current = (key) => {
     const next = new Set(selected);
     if (!next.delete(key)) next.add(key);
     onSelect?.(next);
   };
+  const toggle = useCallback((key: string) => latest.current?.(key), []);
   return (
     <div className="table" role="table" aria-label={label} aria-rowcount={rows.length + 1}>
       <div role="rowgroup">
@@ -72,30 +75,17 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
             const row = rows[item.index]!;
             const key = rowKey(row);
             return (
-              <div
+              <TableRow
                 key={key}
-                className="row"
-                role="row"
-                aria-rowindex={item.index + 2}
-                data-selected={selected?.has(key)}
-                style={{ gridTemplateColumns: tracks, transform: `translateY(${item.start}px)` }}
-              >
-                {onSelect && (
-                  <span role="cell">
-                    <input
-                      type="checkbox"
-                      aria-label={`Select ${key}`}
-                      checked={selected?.has(key) ?? false}
-                      onChange={() => toggle(key)}
-                    />
-                  </span>
-                )}
-                {columns.map((column) => (
-                  <span key={column.name} role="cell" className={column.isMinor ? "minor" : ""}>
-                    {column.cell(row)}
-                  </span>
-                ))}
-              </div>
+                row={row}
+                name={key}
+                columns={columns as Column<unknown>[]}
+                tracks={tracks}
+                index={item.index}
+                start={item.start}
+                isSelected={onSelect && (selected?.has(key) ?? false)}
+                onToggle={toggle}
+              />
             );
           })}
         </div>
@@ -103,3 +93,32 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
     </div>
   );
 }
+
+interface RowProps {
+  row: unknown;
+  name: string;
+  columns: Column<unknown>[];
+  tracks: string;
+  index: number;
+  start: number;
+  /** Undefined if rows cannot be selected. */
+  isSelected: boolean | undefined;
+  onToggle: (name: string) => void;
+}
+
+const TableRow = memo(function TableRow({ row, name, columns, tracks, index, start, isSelected, onToggle }: RowProps) {
+  return (
+    <div className="row" role="row" aria-rowindex={index + 2} data-selected={isSelected ?? false} style={{ gridTemplateColumns: tracks, transform: `translateY(${start}px)` }}>
+      {isSelected !== undefined && (
+        <span role="cell">
+          <input type="checkbox" aria-label={`Select ${name}`} checked={isSelected} onChange={() => onToggle(name)} />
+        </span>
+      )}
+      {columns.map((column) => (
+        <span key={column.name} role="cell" className={column.isMinor ? "minor" : ""}>
+          {column.cell(row)}
+        </span>
+      ))}
+    </div>
+  );
+});
