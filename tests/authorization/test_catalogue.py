@@ -242,6 +242,29 @@ def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:
     assert (said.tools["a"].argument_kinds, said.tools["a"].outside) == ({}, True)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "scope"),
+    [
+        ({"effect": "send", "scope": "mail"}, {"effect": "send"}, "mail"),
+        ({"effect": "send", "scope": "mail"}, {"effect": "destroy"}, "mail"),
+        ({"effect": "read", "scope": "administer"}, {"effect": "read"}, "administer"),
+        ({"effect": "destroy", "scope": "administer"}, {"effect": "read"}, "administer"),
+        ({"effect": "send", "scope": "mail"}, {"effect": "send", "scope": "write"}, "write"),
+        ({"effect": "read", "scope": "search"}, {"effect": "write"}, "write"),
+        ({"effect": "read", "scope": "read"}, {"effect": "administer"}, "administer"),
+        ({"effect": "write", "scope": "mail"}, {"effect": "administer"}, "administer"),
+        ({"effect": "administer"}, {"effect": "write"}, "write"),
+    ],
+)
+def test_a_stated_scope_stays_until_the_effect_requires_a_more_powerful_one(
+    before: dict[str, Any], now: dict[str, Any], scope: str
+) -> None:
+    after = parse({"name": "a", "definition": "B" * 43} | now).after(
+        parse({"name": "a", "definition": "A" * 43} | before)
+    )
+    assert after.tools["a"].scope_class == scope
+
+
 def test_a_confirmation_holds_while_the_definition_is_the_same() -> None:
     listing = {"tools": [{"name": "a", "description": "one"}, {"name": "b"}]}
     listed = Catalogue.from_mcp("files", listing)

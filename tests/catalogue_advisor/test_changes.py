@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Catalogue, Effect, definition_of
 from ostiary.catalogue_advisor.changes import accept, diff
@@ -93,3 +94,10 @@ def test_one_tool_can_be_accepted_and_the_others_stay() -> None:
 def test_a_tool_that_turns_bad_is_bad_once_it_is_accepted() -> None:
     taken = accept(reading(READ), reading(READ | {"description": "Deletes all."}))
     assert taken.tools["read_file"].effect == "destroy"
+
+
+def test_a_stated_scope_ends_where_the_accepted_effect_requires_a_more_powerful_one() -> None:
+    [tool] = reading(READ).tools.values()
+    stated = Catalogue.of("files", [replace(tool, scope="read")])
+    assert accept(stated, reading(READ | {"title": "x"})).tools["read_file"].scope_class == "read"
+    assert accept(stated, reading(READ | {"description": "Deletes all."})).tools["read_file"].scope_class == "write"

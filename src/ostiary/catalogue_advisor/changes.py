@@ -1,7 +1,8 @@
 """Changes of tool definitions since their approval by the owner, and the catalogue that accepts the changes.
 
-The owner's settings stay: scope, data classes, kinds, whether content is untrusted. The acceptance of a change can make
-a tool more dangerous, never less; to make a tool less dangerous, its owner edits the catalogue.
+The owner's settings stay: scope (unless the new effect requires a more powerful one), data classes, kinds, whether
+content is untrusted. The acceptance of a change can make a tool more dangerous, never less; to make a tool less
+dangerous, its owner edits the catalogue.
 """
 
 from __future__ import annotations
@@ -78,9 +79,11 @@ def _accepted(was: Tool | None, now: Tool) -> Tool:
     if was is None:
         return now
     kinds = dict(list({**now.kinds, **was.kinds}.items())[:64])
+    effect = _worse(was, now).effect
     return replace(
         was,
-        effect=_worse(was, now).effect,
+        effect=effect,
+        scope=was.scope_for(effect),
         open_world=was.open_world or now.open_world,
         arguments=now.arguments,
         kinds=kinds,

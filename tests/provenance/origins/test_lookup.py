@@ -288,6 +288,24 @@ def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory
     assert "origin_worst" not in judge_origins(seen, PLAN, {"title": "x"})
 
 
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [
+        ("2026-06-01", "person"),
+        ("2026-06-01/2026-06-01", "person"),
+        ("2026-06-01/2031-05-06", "outside"),
+        ("2031-05-06 2026-06-01", "outside"),
+        ("2026-06-01/2031-05-07", "nowhere"),
+        ("01.06.2026", "person"),  # 6 January or 1 June
+        ("01.06.2026 05/06/2031", "outside"),
+        ("2026-06-01T00:00/2031-05-06T00:00", "outside"),
+    ],
+)
+def test_a_range_of_dates_is_as_trusted_as_its_least_trusted_end(memory: Memory, value: str, origin: str) -> None:
+    seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
+    assert of_value(seen, Kind.TIME, value).name.lower() == origin
+
+
 def test_a_time_that_nobody_said_is_the_agents_own_affair(memory: Memory) -> None:
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
     for arguments in ({"start": "2031-05-07"}, {"start": "2031-05-07", "end": "2031-05-08"}):

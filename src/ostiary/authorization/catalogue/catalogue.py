@@ -100,11 +100,12 @@ class Catalogue:
     def after(self, before: Catalogue) -> Catalogue:
         """Return this catalogue as the successor of `before`.
 
-        For members that this catalogue omits (data classes, kinds, untrusted content, created things, decoys,
-        definitions), the statements of `before` stay in force: MCP has no members for most of them, and a tool must not
-        become harmless because a server lists it again. `[]` removes data classes, `{"argument": "none"}` removes
-        kinds. A confirmed tool stays confirmed while its definition is the same; a changed definition ends the
-        confirmation.
+        For members that this catalogue omits (scopes, data classes, kinds, untrusted content, created things,
+        decoys, definitions), the statements of `before` stay in force: MCP has no members for most of them, and
+        a tool must not become harmless because a server lists it again. `[]` removes data classes,
+        `{"argument": "none"}` removes kinds. A stated scope ends if the new effect requires a more powerful one
+        (`Tool.scope_for`). A confirmed tool stays confirmed while its definition is the same; a changed
+        definition ends the confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -138,6 +139,7 @@ def _after(tool: Tool, before: Tool) -> Tool:
     canary = before.canary if tool.canary is msgspec.UNSET else tool.canary
     return replace(
         tool,
+        scope=before.scope_for(tool.effect) if tool.scope is msgspec.UNSET else tool.scope,
         data_classes=classes,
         outside=outside,
         canary=canary,

@@ -38,6 +38,8 @@ class Effect(StrEnum):
 
 
 _CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
+_POWER = ("read", "write", "administer")
+"""classes of scopes that follow from effects, in ascending order"""
 
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
@@ -92,7 +94,14 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     @property
     def scope_class(self) -> str:
         """Return the class of the scope that a call of the tool requires."""
-        return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
+        return _class_of(self.effect) if self.scope is msgspec.UNSET else self.scope
+
+    def scope_for(self, effect: Effect) -> str | msgspec.UnsetType:
+        """Return the scope that the owner stated for the tool, if the tool now has this effect. A stated scope ends if
+        the new effect requires a more powerful class than the old one.
+        """
+        is_more = _POWER.index(_class_of(effect)) > _POWER.index(_class_of(self.effect))
+        return msgspec.UNSET if is_more else self.scope
 
     @property
     def is_proposed(self) -> bool:
@@ -122,6 +131,11 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     def typed(self) -> Arguments:
         """Return the compiled schema of the tool's arguments. Raises Invalid."""
         return Arguments(self.arguments | {"type": "object"})
+
+
+def _class_of(effect: Effect) -> str:
+    """Return the class of the scope that follows from an effect."""
+    return _CLASSES.get(effect, "write")
 
 
 def check_tool(tool: Tool) -> None:

@@ -32,7 +32,7 @@ A link that is the only content of a call (the call fetches it) is `known` if co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -43,7 +43,7 @@ from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
 from ostiary.provenance.origins.links import links, spellings
 from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
-from ostiary.provenance.origins.moments import is_moment, moments
+from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
@@ -467,8 +467,10 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
     if kind is AMOUNT:
         number = amount(text)
         return NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
-    if kind is TIME and (moment_words := moments(words(text, is_source=False))):
-        return _of_moments(memory, moment_words, bit)
+    if kind is TIME:
+        ends = text.replace("/", " ") if "/" in text and is_interval(text.casefold()) else text
+        if stated := [*list_moments(words(ends, is_source=False))]:
+            return _of_moments(memory, stated, bit)
     if is_alone(text):
         return memory.find(hashed(memory.key, text.lower()), bit)
     best = _of_phrase(memory, text, bit)
@@ -520,18 +522,17 @@ def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
     return memory.find_words(phrase, bit)
 
 
-def _of_moments(memory: Memory, moment_words: list[str], bit: int) -> Origin:
-    """Return the origin of dates and times. A date also matches the same day stated without a year. Midnight
-    beside a date is not counted as a time.
+def _of_moments(memory: Memory, stated: Sequence[list[str]], bit: int) -> Origin:
+    """Return the least trusted origin of dates and times, each given as its readings. A date also matches the same
+    day stated without a year. Midnight beside a date is not counted as a time.
     """
-    dates = [one for one in moment_words if one.startswith("@")]
-    times = [one for one in moment_words if one.startswith("~") and not (dates and one == "~00:00")]
-    date_origins = [_best(memory, (one, f"@{one[-5:]}") if len(one) > 6 else (one,), bit) for one in dates]
-    return (
-        max([min(date_origins)] if date_origins else [], default=PERSON)
-        if not times
-        else max(*([min(date_origins)] if date_origins else []), *(_best(memory, (one,), bit) for one in times), PERSON)
-    )
+    has_date = any(readings[0].startswith("@") for readings in stated)
+    worst = PERSON
+    for readings in stated:
+        if not (has_date and readings == ["~00:00"]):
+            without_year = [f"@{one[-5:]}" for one in readings if one.startswith("@") and len(one) > 6]
+            worst = max(worst, _best(memory, readings + without_year, bit))
+    return worst
 
 
 def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:

@@ -6,8 +6,8 @@ Recognised are ISO 8601, forms with dots and slashes, and English month names. A
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 from ostiary.provenance.origins.words import decimal
 
@@ -36,21 +36,25 @@ _HALVES = {"am": "am", "a.m": "am", "a.m.": "am", "pm": "pm", "p.m": "pm", "p.m.
 
 def moments(words: Sequence[str]) -> list[str]:
     """Return the dates and times among `words` (as the function `words` returns them), in normal form."""
-    spelled: list[str] = []
+    return list(dict.fromkeys(chain.from_iterable(list_moments(words))))
+
+
+def list_moments(words: Sequence[str]) -> Iterator[list[str]]:
+    """Yield each date and each time among words, in normal form; both readings of an ambiguous date."""
     for place, word in enumerate(words):
         if not word[:1].isdigit() or (len(word) > 2 and word.replace(".", "", 1).isdigit()):
             continue  # no date and no time is a number of three characters or more
         if (match := _ISO.fullmatch(word)) is not None:
             year, month, day, time = match.groups()
-            spelled += _date(year, month, day) + (_time(time, "") if time else [])
+            found = [_date(year, month, day), _time(time, "") if time else []]
         elif (match := _OTHER.fullmatch(word)) is not None:
             one, _, two, year = match.groups()
-            spelled += _date(year, two, one) + _date(year, one, two)
+            found = [_date(year, two, one) + _date(year, one, two)]
         elif (match := _DAY.fullmatch(word)) is not None and (near := _near(words, place)):
-            spelled += _date(near[1], near[0], match[1])
+            found = [_date(near[1], near[0], match[1])]
         else:
-            spelled += _time(word, words[place + 1] if place + 1 < len(words) else "")
-    return list(dict.fromkeys(spelled))
+            found = [_time(word, words[place + 1] if place + 1 < len(words) else "")]
+        yield from filter(None, found)
 
 
 MAX_NUMBERS = 32
@@ -127,12 +131,17 @@ def is_moment(text: str) -> bool:
     text = text.strip().casefold()
     if not text or len(text) > MAX_MOMENT or not text.isascii():
         return False
-    if _STAMP.fullmatch(text) or all(_STAMP.fullmatch(one) for one in text.split("/")):
+    if _STAMP.fullmatch(text) or is_interval(text):
         return True
     words = [one for one in re.split(r"[\s,]+", text) if one not in ("", "-")]
     return len(words) <= 12 and all(
         word in _BESIDE or _NUMERIC.fullmatch(word) or _STAMP.fullmatch(word) for word in words
     )
+
+
+def is_interval(text: str) -> bool:
+    """Return whether a text in lower case is an interval (ISO 8601): dates, times or durations with `/` between."""
+    return all(_STAMP.fullmatch(one) for one in text.split("/"))
 
 
 def _near(words: Sequence[str], place: int) -> tuple[str, str] | None:
