@@ -118,7 +118,9 @@ class Doorkeeper:
         return Verdict(True)
 
     def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
-        self._approving("POST", f"/{question.id}/{'approve' if yes else 'deny'}", {"reason": "as I was told"})
+        stated, call = question.shows.get("must_state"), question.call
+        value = {"value": str(call.arguments[stated])} if yes and stated and call is not None else {}
+        self._approving("POST", f"/{question.id}/{'approve' if yes else 'deny'}", {"reason": "as I was told"} | value)
         assert session.asked is not None
         return self.decide(session, session.asked) if yes else Verdict(False, "approval_denied")
 

@@ -40,7 +40,7 @@ from ostiary.provenance.origins import (
     with_marks,
 )
 from ostiary.provenance.origins.judging import GRAVE
-from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES
+from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES, choose_stated
 
 URI = "https://tools.example/mcp"
 KEY = bytes(32)
@@ -254,6 +254,7 @@ class InProcess:
             "origins": origins_by_argument(decision.call_context),
             "warnings": warnings_of(decision.call_context),
             "reasons": [{"policy": name} for name in decision.policies],
+            "must_state": choose_stated(ready.tool, arguments, origins_by_argument(decision.call_context))[1],
         }
         question = Question(digest, Call(call.tool, arguments), shows)
         return Verdict(False, code, question, self._why(call, decision))

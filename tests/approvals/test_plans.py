@@ -9,11 +9,13 @@ from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, agent_caller, create_holding, newest_entry, register_agent, run_act
+from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiary.provenance.intent import Intent, Planned
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.plan import MAX_LINES
 from ostiaryd.approvals.flows.propose import Proposal, propose
+from ostiaryd.approvals.model import choose_stated, is_stated
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import APPROVE, Caller
 from ostiaryd.tasks import flows as tasks
@@ -203,6 +205,85 @@ async def test_a_dangerous_call_is_approved_by_itself(mail: Bank, origins: dict[
         alone = {"approve": [one], "deny": [third], "reason": "checked"}
         await mail.http("POST", "/api/v1/approvals/answers", alone, by=owner)
         assert (mail.state(one), mail.state(third)) == ("approved", "denied")
+
+
+# A value that a person states
+
+
+def destructive(**kinds: str) -> Tool:
+    return Tool(name="pay", effect=Effect.PAY, kinds=kinds)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "origins", "chosen"),
+    [
+        (destructive(to="account", sum="amount"), {"sum": 5, "to": "DE1"}, {"to": "outside", "sum": "nowhere"}, "to"),
+        (destructive(id="object", sum="amount"), {"sum": 5, "id": 7}, {"id": "nowhere", "sum": "nowhere"}, "id"),
+        (
+            destructive(to="account", sum="amount"),
+            {"to": ["DE1"], "sum": 5.5},
+            {"to": "outside", "sum": "nowhere"},
+            "sum",
+        ),
+        (destructive(), {"which": "x" * 256}, {"which": "outside"}, "which"),
+        (destructive(), {"which": "x" * 257}, {"which": "outside"}, ""),
+        (destructive(), {"which": "two\nlines"}, {"which": "outside"}, ""),
+        (destructive(), {"which": True}, {"which": "outside"}, ""),
+        (destructive(to="account", sum="amount"), {"to": "DE1", "sum": 5}, {"to": "outside", "sum": "endorsed"}, ""),
+        (destructive(to="account"), {"to": "DE1"}, {}, ""),
+        (Tool(name="mail", effect=Effect.SEND, kinds={"to": "address"}), {"to": "a@b.example"}, {"to": "outside"}, ""),
+    ],
+)
+def test_a_person_states_a_value_of_a_dangerous_call_that_cannot_be_undone(
+    tool: Tool, arguments: dict[str, Any], origins: dict[str, str], chosen: str
+) -> None:
+    assert choose_stated(tool, arguments, origins)[1] == chosen
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "is_same"),
+    [
+        ("de893704X", "DE89 3704 x", True),
+        ("DE893704Y", "DE89 3704 x", False),
+        ("", "DE89 3704 x", False),
+        ("12", "0012", False),
+        ("1,200.00", 1200, True),
+        ("0.1", 0.1, True),
+        ("1200.01", 1200, False),
+        ("all of it", 1200, False),
+        ("1200%x", 1200, False),
+    ],
+)
+def test_a_value_is_stated_in_any_spacing_and_no_other_form(value: str, wanted: str | float, is_same: bool) -> None:
+    assert is_stated(value, wanted) is is_same
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state", "stated", "error"),
+    [
+        ({"to": "DE89 3704 x", "amount": 500}, "to", "de893704X", None),
+        ({"to": "DE89 3704 x", "amount": 500}, "to", "DE893704Y", "value_differs"),
+        ({"amount": 1200}, "amount", None, "value_needed"),
+    ],
+)
+async def test_a_dangerous_payment_is_approved_by_its_value_alone(
+    mail: Bank, arguments: dict[str, Any], state: str, stated: str | None, error: str | None
+) -> None:
+    asked = await mail.ask(arguments, **WHOM | {"tool": "pay", "origins": dict.fromkeys(arguments, "outside")})
+    owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
+    _, found, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}", by=owner)
+    assert found["must_state"] == state
+    assert not any(str(arguments[state]) in line for line in found["words"])
+    approve = f"/api/v1/approvals/{asked.approval}/approve"
+    listed = {"approve": [asked.approval], "reason": "yes to all"}
+    _, body, _ = await mail.http("POST", "/api/v1/approvals/answers", listed, by=owner)
+    assert (body["answers"][0]["error"], mail.state(asked.approval)) == ("value_needed", "open")
+    _, body, _ = await mail.http("POST", approve, {"reason": "due", "value": stated}, by=owner)
+    assert (body.get("error"), mail.state(asked.approval)) == (error, "open" if error else "approved")
+    if error:
+        assert newest_entry(mail.world).reasons[0].code == error
+        await mail.http("POST", f"/api/v1/approvals/{asked.approval}/deny", {"reason": "no"}, by=owner)
+        assert mail.state(asked.approval) == "denied"
 
 
 async def test_dangerous_calls_are_denied_together(mail: Bank) -> None:

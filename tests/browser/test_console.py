@@ -82,7 +82,9 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
         who = authenticate(guard, people.agent_key, people.uri, task=task)
         similar = ("pay", {"amount": 5, "to": "carl"})
         _open_question(chromium, site, lambda: guard.decide(who, *similar).decision.allowed)
+        assert "carl" not in chromium.text("main"), "the person states whom the agent shall pay"
         chromium.click("text=Approve for the task")
+        chromium.fill("label:has-text('Value of to') input", "Carl")
         confirm(chromium, "Approve", "carl is known")
         chromium.wait_for(".lead .badge.good")
         for amount in (5, 4):

@@ -45,6 +45,12 @@ def test_whoever_is_not_tired_never_errs() -> None:
     assert not any(StandIn("", ANN, [PAY], {}).says(other) for _ in range(10))
 
 
+def test_whoever_is_tired_states_no_value_that_the_task_does_not_need() -> None:
+    other = Question("1", Call("pay", {"to": "eve"}), {"must_state": "to"})
+    assert not any(StandIn("", ANN, [PAY], {}, tired=f"{n}").says(other) for n in range(100))
+    assert StandIn("", ANN, [PAY], {}, tired="1").says(Question("1", PAY, {"must_state": "to"}))
+
+
 @pytest.mark.parametrize(("origin", "yes"), [("person", True), ("endorsed", True), ("known", False), (None, False)])
 def test_it_believes_a_value_that_is_not_shown_only_where_it_is_the_persons(origin: str | None, yes: bool) -> None:
     shown = Call("pay", {name: value for name, value in PAY.arguments.items() if name != "to"})

@@ -16,6 +16,7 @@ interface ApprovalDetail extends Approval {
   words: string[];
   covers: string;
   may_cover: string[];
+  must_state: string;
   warnings: string[];
   arguments: Record<string, unknown>;
   hidden: string[];
@@ -97,6 +98,7 @@ export function ApprovalPage() {
   const may = useMay();
   const navigate = useNavigate();
   const [answer, setAnswer] = useState<Answer | null>(null);
+  const [value, setValue] = useState("");
   const approval = useQuery({
     queryKey: ["approval", id],
     queryFn: () => get<ApprovalDetail>(`/approvals/${encodeURIComponent(id)}`),
@@ -259,7 +261,7 @@ export function ApprovalPage() {
           needsReason
           onClose={() => setAnswer(null)}
           onConfirm={(reason) =>
-            post(`/approvals/${id}/${answer.says}`, answer.says === "deny" || one.kind === "plan" ? { reason } : { reason, covers: answer.covers })
+            post(`/approvals/${id}/${answer.says}`, answer.says === "deny" || one.kind === "plan" ? { reason } : { reason, covers: answer.covers, ...(one.must_state && { value }) })
           }
         >
           <p>
@@ -274,6 +276,13 @@ export function ApprovalPage() {
                   ? "A second person must approve too before the call runs."
                   : "The agent gets a token for exactly these arguments, which works once."}
           </p>
+          {answer.says === "approve" && one.must_state && (
+            <label className="field">
+              Value of {one.must_state}
+              <input value={value} onChange={(event) => setValue(event.target.value)} required maxLength={256} autoComplete="off" />
+              <span className="hint">Take the value from a source that you trust. The call runs only if it has the same value.</span>
+            </label>
+          )}
         </ActionDialog>
       )}
     </>
@@ -301,6 +310,8 @@ function Arguments({ one }: { one: ApprovalDetail }) {
               <dd>
                 {one.hidden.includes(name) ? (
                   <span className="muted">hidden from everyone</span>
+                ) : one.must_state === name ? (
+                  <span className="muted">not shown: state this value to approve</span>
                 ) : (
                   <pre>{typeof one.arguments[name] === "string" ? (one.arguments[name] as string) : JSON.stringify(one.arguments[name], null, 2)}</pre>
                 )}

@@ -84,6 +84,7 @@ def approve(
     reason: str,
     covers: Literal["call", "task"] | None = None,
     strike: tuple[int, ...] = (),
+    value: str | None = None,
     deny: tuple[str, ...] = (),
     as_: Path | None = None,
     session: Here,
@@ -96,19 +97,20 @@ def approve(
         reason: Reason; it is recorded in the ledger.
         covers: `call`: this call, once; `task`: also calls like it, until the task ends; without, as the approval says.
         strike: Number of a plan's line that is not approved; may be given several times.
+        value: Value of the argument that the approval asks you to state, from a source that you trust.
         deny: Id of an approval that is denied at the same time; may be given several times.
         as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
     answer: dict[str, Any] = {"reason": reason} | ({"covers": covers} if covers else {})
     if more or deny:
-        if strike:
-            raise Usage("a plan cannot be answered with other approvals", hint="leave out the others, or `--strike`")
+        if strike or value is not None:
+            raise Usage("`--strike` and `--value` are for one approval", hint="leave out the other approvals")
         body = answer | {"approve": [approval, *more], "deny": list(deny)}
         session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
         return
-    session.show(
-        _post(session, f"{approval}/approve", answer | ({"strike": list(strike)} if strike else {}), as_), facts
-    )
+    answer |= {"strike": list(strike)} if strike else {}
+    answer |= {"value": value} if value is not None else {}
+    session.show(_post(session, f"{approval}/approve", answer, as_), facts)
 
 
 @approvals.command(name="deny")
@@ -184,9 +186,12 @@ def _show_all(waiting: Mapping[str, Any]) -> None:
     for line in waiting["words"]:
         out.print(_plain(line), markup=False)
     listed = [one["approval_id"] for one in waiting["approvals"] if not one["dangerous"]]
-    alone = [[one["approval_id"]] for one in waiting["approvals"] if one["dangerous"]]
-    for ids in filter(None, [listed, *alone]):
-        out.print(f"next: ostiary approvals approve {' '.join(ids)} --reason .. [--deny ID]", markup=False)
+    if listed:
+        out.print(f"next: ostiary approvals approve {' '.join(listed)} --reason .. [--deny ID]", markup=False)
+    for one in waiting["approvals"]:
+        if one["dangerous"]:
+            value = " --value .." if one["must_state"] else ""
+            out.print(f"next: ostiary approvals approve {one['approval_id']} --reason ..{value}", markup=False)
 
 
 def _show_proposals(value: Mapping[str, Any]) -> None:
@@ -223,7 +228,10 @@ def _show(question: Mapping[str, Any]) -> None:
             "wants": question["tool"],
         }
     )
-    _part("with", question["arguments"], question["origins"])
+    stated = question["must_state"]
+    _part("with", {name: one for name, one in question["arguments"].items() if name != stated}, question["origins"])
+    if stated:
+        _line(stated, "(not shown: state this value to approve, with `--value`; take it from a source that you trust)")
     for name in question["hidden"]:
         _line(name, "(hidden; your answer covers it)")
     for name, text in question["outgoing"].items():

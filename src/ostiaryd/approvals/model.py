@@ -12,19 +12,29 @@ the chain of the request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NewType
 
 import msgspec
 
+from ostiary.authorization.catalogue import Kind, Tool
 from ostiary.decision.access import Needs
 from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.provenance.extent import Extent
-from ostiary.provenance.origins.judging import GRAVE
+from ostiary.provenance.origins.judging import GRAVE, leaves
+from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
+MAX_STATED = 256
+"""maximum length of a value that a person is asked to state"""
+UNTRUSTED = frozenset({"outside", "nowhere"})
+"""origins of values that come neither from the person nor from a record"""
+OBJECT = Kind.OBJECT
+STATED = (Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL, OBJECT, Kind.AMOUNT)
+"""kinds of arguments whose value a person can be asked to state, the first choice first"""
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
 MAX_DENIED_OF_TOOL = 2
@@ -108,6 +118,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """no value of the call comes from the person or from a record: all are from untrusted content or chosen by
     the agent
     """
+    must_state: str = ""
+    """the argument whose value a person must state in order to approve (`choose_stated`); empty: none"""
     extent: Extent | None = None
     """the further calls that an approval may cover; None: no further calls"""
     lines: list[Line] = []
@@ -235,6 +247,55 @@ def check_alone(question: Question) -> None:
             hint="check the values, then approve the request alone",
             code="approve_alone",
         )
+
+
+def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[bool, str]:
+    """Return whether a call is dangerous, and the argument whose value a person must state in order to approve the
+    call; empty if there is none.
+
+    A dangerous call that pays, destroys or administers needs a stated value: that of its first recipient, or else of
+    its first object, or else of its first amount, if the value is a number or a text on one line.
+    """
+    kinds = tool.argument_kinds
+    trusts = {origin for path, origin in origins.items() if kinds.get(path) not in (Kind.TEXT, Kind.TIME)}
+    if not trusts or not trusts <= UNTRUSTED:
+        return False, ""
+    if tool.effect not in GRAVE:
+        return True, ""
+    names = [name for name in arguments if name in origins and kinds.get(name, OBJECT) in STATED]
+    names = [name for name in names if _can_state(arguments[name])]
+    return True, min(names, key=lambda name: STATED.index(kinds.get(name, OBJECT)), default="")
+
+
+def _can_state(value: object) -> bool:
+    """Return whether a person can type a value: a number, or a text on one line."""
+    if isinstance(value, str):
+        return 0 < len(value.strip()) <= MAX_STATED and value.isprintable()
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_stated(question: Question, value: str | None) -> None:
+    """Check that an approval states the value of the call, if the request requires that. Raises Forbidden."""
+    name = question.about.must_state
+    if not name:
+        return
+    if value is None:
+        raise Forbidden(
+            f"state the value of `{name}` to approve this call",
+            hint="take the value from a source that you trust, not from the agent",
+            code="value_needed",
+        )
+    if not is_stated(value, question.about.arguments[name]):
+        raise Forbidden(f"the call has another value of `{name}`", hint="deny the request", code="value_differs")
+
+
+def is_stated(value: str, wanted: str | float) -> bool:
+    """Return whether a person stated the value of a call. Spaces and case do not matter in a text; a number may be
+    written with its digits grouped.
+    """
+    if isinstance(wanted, str):
+        return "".join(value.split()).casefold() == "".join(wanted.split()).casefold()
+    return decimal(value) == decimal(next(leaves(wanted)))
 
 
 def check_reason(text: str) -> str:

@@ -7,15 +7,16 @@ Answers are taken from persons only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.propose import Proposal
 from ostiaryd.approvals.flows.show import ApprovalBody, ApprovalDetail, WaitingBody
-from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, Says
+from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, MAX_STATED, Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
@@ -31,6 +32,8 @@ class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """extent of an approval: this call, or similar calls of the task; by default as the question proposes"""
     strike: list[int] = []
     """lines of a plan, from 1, that are not approved"""
+    value: Annotated[str, Meta(max_length=MAX_STATED)] | None = None
+    """the value of the argument `must_state`, if the request has one; for an approval"""
 
 
 class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,6 +113,7 @@ def answer(says: Says) -> Wire:
                 config=world.config,
                 covers=body.covers,
                 strike=body.strike,
+                value=body.value,
             )
             return flows.show_briefly(act.tx, question, now=act.now)
 

@@ -81,10 +81,11 @@ def words(text: str, *, is_source: bool) -> list[str]:
     elif text[:1].isdigit() and _DECIMAL.fullmatch(text):
         return [text]
     runs = text.split()
-    if text.isascii() and "".join(runs).isalpha():
-        return [run.lower() for run in runs]
-    if _MAYBE_GROUPED.search(text):
+    bare = "".join(runs)
+    if not bare.isalpha() and _MAYBE_GROUPED.search(text):
         runs = _GROUPED.sub(_joined, text).split()
+    elif bare.isalnum() and bare.isascii():
+        return [run.lower() for run in runs]
     pieces: list[str] = []
     for run in runs:
         if not run.isascii():

@@ -20,6 +20,7 @@ from ostiaryd.approvals.model import (
     check_may_answer,
     check_open,
     check_reason,
+    check_stated,
     settled,
 )
 from ostiaryd.ground.config import Config
@@ -47,21 +48,23 @@ def answer(
     config: Config,
     covers: str | None = None,
     strike: Collection[int] = (),
+    value: str | None = None,
     is_listed: bool = False,
 ) -> Question:
     """Approve or deny a question.
 
     `covers`: whether an approval is for the `call` alone, or for similar calls during the `task`; by default for the
     call alone if it pays, destroys or administers. `strike`: lines of a plan, from 1, that are not approved.
-    `is_listed`: the person approves other requests at the same time.
+    `value`: the value that the person states for the argument `must_state` of the request. `is_listed`: the person
+    approves other requests at the same time.
 
     1. The caller is a person, outside the chain of the request, whom each asking policy accepts: a named approver, or
     else a person accountable for the agent, on whose behalf it acts, or who may answer all questions. 2. The question
     is open, and the requester may still act. 3. Each person answers one time. 4. One denial settles the question; a
     sufficient number of approvals is valid for one call until their date, and while the keys that signed them are
     valid. A denial ends an earlier cover of similar calls. Raises NotFound, Forbidden (`own_chain`, `no_person`,
-    `not_your_agent`, `approve_alone`, and for a task or an agent that has ended), Conflict (`question_settled`,
-    `answered_already`), Invalid.
+    `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an
+    agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)
@@ -71,8 +74,10 @@ def answer(
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
     check_strike(question.about, says, strike)
-    if is_listed and says is Says.APPROVE:
-        check_alone(question)
+    if says is Says.APPROVE:
+        if is_listed:
+            check_alone(question)
+        check_stated(question, value)
     covering = says is Says.APPROVE and read_covers(question.about, covers)
     new_answer = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
     before = store.answers(act.tx, id)

@@ -17,7 +17,7 @@ from ostiary.provenance.extent import Extent
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.flows.cover import measure, use_cover
-from ostiaryd.approvals.model import About, Link, Question, State, Why
+from ostiaryd.approvals.model import About, Link, Question, State, Why, choose_stated
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -26,9 +26,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-
-UNTRUSTED = frozenset({"outside", "nowhere"})
-"""origins of values that come neither from the person nor from a record"""
 
 
 def ask_about_call(
@@ -175,9 +172,7 @@ def describe(
     extent: Extent | None = None,
 ) -> About:
     """Return the description of a call for a person, with the outgoing text apart."""
-    trusts = {
-        origin for path, origin in origins.items() if ready.tool.argument_kinds.get(path) not in (Kind.TEXT, Kind.TIME)
-    }
+    is_dangerous, must_state = choose_stated(ready.tool, arguments, origins)
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
         resource=resource,
@@ -191,7 +186,8 @@ def describe(
         reasons=reasons,
         warnings=list(warnings),
         effect=ready.tool.effect.value,
-        is_dangerous=bool(trusts) and trusts <= UNTRUSTED,
+        is_dangerous=is_dangerous,
+        must_state=must_state,
         extent=extent,
         chain=[Link(link.agent, link.task) for link in task.chain],
         person=task.person,

@@ -49,6 +49,7 @@ class ApprovalBody(TypedDict):
     tool: str
     needs: Literal["person", "two"]
     dangerous: bool
+    must_state: str
     said_yes: int
     times: int
     asked_at: int
@@ -100,6 +101,7 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> ApprovalBod
         "tool": question.tool,
         "needs": question.needs,
         "dangerous": question.about.is_dangerous,
+        "must_state": question.about.must_state,
         "said_yes": sum(one.says == "approve" for one in all_answers),
         "times": question.times,
         "asked_at": question.asked_at // SECOND,

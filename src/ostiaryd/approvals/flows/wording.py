@@ -34,6 +34,7 @@ ORIGINS = {
     "nowhere": "the agent chose it",
 }
 DANGEROUS = "DANGER: neither the person nor a record states a value of this call. Check each value, or deny."
+HELD_BACK = "(state this value to approve; take it from a source that you trust)"
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
@@ -49,7 +50,9 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
-    lines += [f"{name} = {shown(value)}{_from(about, name)}" for name, value in about.arguments.items()]
+    for name, value in about.arguments.items():
+        spelled = HELD_BACK if name == about.must_state else shown(value)
+        lines.append(f"{name} = {spelled}{_from(about, name)}")
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
     lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
