@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
+from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.secrets.model.keyvalue import MAX_CUSTOM, MAX_VALUE, MAX_VERSIONS
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
@@ -35,6 +39,29 @@ async def test_a_write_needs_the_version_that_it_expects(world: World, bot: Vaul
         current = (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["current_version"]
         assert [await write(bot, {"a": 3}), await write(bot, {"a": 3}, cas=current)] == [400, 200]
     assert (await bot.ask("GET", "secret/config")).json["data"]["cas_required"] is True
+
+
+async def test_a_read_asks_the_database_only_for_the_value_again(
+    world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of the secret by another request is seen by the next read."""
+    await write(bot, {"a": 1})
+    for _ in range(2):  # the first read records its reader
+        assert await bot.read(PATH) == {"a": 1}
+    connection, ran = world.writer._connection, list[str]()
+
+    def execute(statement: Sql, params: dict[str, Any], *, run: Any = connection.execute) -> Any:
+        ran.extend(re.findall(r"(?:from|into) (\w+)", statement.sqlite)[:1])
+        return run(statement, params)
+
+    monkeypatch.setattr(connection, "execute", execute)
+    assert await bot.read(PATH) == {"a": 1}
+    shared = {"entry", "setting", "log_head", "log_history", "loss", "subtree"}
+    assert [table for table in ran if table not in shared] == ["secret_version"]
+    assert await write(bot, {"a": 2}) == 200
+    assert await bot.read(PATH) == {"a": 2}
+    assert await bot.status("DELETE", f"secret/metadata/{PATH}") == 204
+    assert await bot.status("GET", f"secret/data/{PATH}") == 404
 
 
 async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: VaultAgent) -> None:

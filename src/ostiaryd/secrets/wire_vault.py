@@ -397,6 +397,8 @@ def _body_of(call: Call) -> dict[str, Any]:
 
 
 def _query_of(call: Call) -> dict[str, str]:
+    if not call.query:
+        return {}
     parsed = parse_form(call.query.encode("latin-1"))
     if any(len(values) > 1 for values in parsed.values()):
         raise Malformed("a query parameter was sent twice")

@@ -10,7 +10,7 @@ from ostiary.decision.access import Restriction
 from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiaryd.ground.database import Reader, Tx, sql
 
-_OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent and until > :now order by kind")
+_OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent order by kind", steady=True)
 _IN_FORCE = sql("select agent, kind, most, since, until from hold where until > :now order by agent, kind")
 _PUT = sql(
     """insert into hold (agent, kind, most, since, until) values (:agent, :kind, :most, :since, :until)
@@ -33,7 +33,8 @@ _FORGET = sql("delete from hold where until <= :before")
 
 def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Restriction, ...]:
     """Return the restrictions of an agent that are in force at `now` (microseconds)."""
-    return tuple(Restriction(*row) for row in reader.all(_OF_AGENT, agent=agent, now=now))
+    restrictions = [Restriction(*row) for row in reader.all(_OF_AGENT, agent=agent)]
+    return tuple(one for one in restrictions if one.until > now)
 
 
 def in_force(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:

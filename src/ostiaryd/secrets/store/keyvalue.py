@@ -13,7 +13,8 @@ from ostiaryd.secrets.model.keyvalue import LastSecretUse, MountConfig, Secret, 
 _GET = sql(
     """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at,
         is_canary, read_at, reader
-       from secret where mount = :mount and path = :path"""
+       from secret where mount = :mount and path = :path""",
+    steady=True,
 )
 _PUT = sql(
     """insert into secret (mount, path, current_version, oldest_version, max_versions, cas_required, delete_after,
