@@ -277,6 +277,7 @@ def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str
     assert (made["uri"], made["mode"], made["catalogue_version"]) == (uri, "enforce", 1)
     assert json.loads(key.read_text())["client_id"] == made["resource_id"]
     assert len(ostiary.json("resource", "show", name)["catalogue"]["tools"]) == 2
+    assert "TOOL\tEFFECT\tKINDS OF ARGUMENTS\tDESCRIPTION" in ostiary("resource", "show", name).out.splitlines()
     catalogue.write_text(json.dumps({"tools": TOOLS["tools"][:1]}))
     assert ostiary.json("resource", "catalogue", name, catalogue)["catalogue_version"] == 2
     assert ostiary.json("resource", "mode", name, "watch")["mode"] == "watch"
@@ -420,10 +421,10 @@ def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) 
     lines = ostiary("task", "tree", made[0]).out.splitlines()
     drawn = [re.sub(r" \d{4}-\S+ \S+Z", " T", line) for line in lines]
     assert drawn == [
-        f"{name}-top  the whole  (live, until T)  {made[0]}",
-        f"├── {name}-mid  [red]a part[/]  (done, ended T)  {made[1]}",
-        f"│   └── {name}-low  a part of it  (cancelled, ended T)  {made[2]}",
-        f"└── {name}-mid  another  (live, until T)  {made[3]}",
+        f"{made[0]}  {name}-top  (live, until T)  the whole",
+        f"├── {made[1]}  {name}-mid  (done, ended T)  [red]a part[/]",
+        f"│   └── {made[2]}  {name}-low  (cancelled, ended T)  a part of it",
+        f"└── {made[3]}  {name}-mid  (live, until T)  another",
     ]
     assert [task["task_id"] for task in ostiary.json("task", "tree", made[0])["tasks"]] == [
         made[0], made[1], made[3], made[2],

@@ -171,6 +171,9 @@ def test_a_prefix_is_enough_for_each_id_that_a_table_cuts(ostiary: Commands, nam
     id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
     ostiary.json("agent", "allow-bearer", name, "--resource", "ostiary")
     secret = ostiary.json("agent", "create-secret", name)["secret_id"]
+    shown = ostiary("agent", "show", name).out
+    assert f"secrets\t{secret} until 2" in shown
+    assert "bearer\tostiary since 2" in shown
     assert ostiary("agent", "revoke-secret", id[:20], secret[:20]).code == 0
     assert ostiary.json("agent", "show", name)["secrets"] == []
     kid = ostiary.json("acme", "key", "create", "--agent", name)["kid"]

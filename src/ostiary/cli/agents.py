@@ -11,7 +11,7 @@ from cyclopts import App
 from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json, read_text
-from ostiary.cli.paper import err, facts, out, table
+from ostiary.cli.paper import err, facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.spans import SECOND, parse_span
 from ostiary.cli.usage import Usage
@@ -474,6 +474,14 @@ def _print_mutual_tls(shown: dict[str, Any]) -> None:
 
 
 def _print(agent: dict[str, Any]) -> None:
-    """Print an agent with the thumbprints of its keys, and the serial numbers of its certificates."""
+    """Print an agent with the thumbprints of its keys, its certificates, exemptions for bearer tokens and secrets."""
     certificates = {"certificates": [one["serial"] for one in agent["certificates"]]} if "certificates" in agent else {}
-    facts({**agent, "keys": [key["kid"] for key in agent["keys"]], **certificates})
+    access = {
+        name: [f"{one[member]} {word} {moment(one[time])}Z" for one in agent[name]]
+        for name, member, word, time in (
+            ("bearer", "resource", "since", "since"),
+            ("secrets", "secret_id", "until", "expires_at"),
+        )
+        if name in agent
+    }
+    facts({**agent, "keys": [key["kid"] for key in agent["keys"]], **certificates, **access})

@@ -244,6 +244,11 @@ def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: s
     out.print(drawn[first[key]])
 
 
+def short_id(id: str) -> str:
+    """Return an id; on a terminal without `--wide`, a prefix that commands accept."""
+    return id[:SHORT_ID] if out.is_terminal and not out.is_wide else id
+
+
 def progress() -> Progress:
     """Return a progress bar on standard error, which only a terminal shows."""
     return Progress(console=err, transient=True, disable=not err.is_terminal)

@@ -84,12 +84,13 @@ def _print_issued(made: dict[str, Any]) -> None:
 def _row(one: dict[str, Any]) -> dict[str, str]:
     """Return a PEP as a row of the table, with the end and the last use of its newest key."""
     newest = one["keys"][-1] if one["keys"] else None
+    count = len(one["keys"])
     used = [key["used_at"] for key in one["keys"] if key["used_at"] is not None]
     return {
         "pep_id": one["pep_id"],
         "name": one["name"],
         "networks": " ".join(one["networks"]),
-        "state": "revoked" if one["revoked_at"] is not None else f"{len(one['keys'])} keys",
+        "state": "revoked" if one["revoked_at"] is not None else f"{count} key{'' if count == 1 else 's'}",
         "ends": "-" if newest is None else f"{moment(newest['expires_at'])}Z",
         "used": f"{moment(max(used))}Z" if used else "never",
     }

@@ -81,7 +81,7 @@ def show(name: str, /, *, session: Here) -> None:
     Args:
         name: Name or id.
     """
-    session.show(session.api("GET", f"/resources/{name}"), facts)
+    session.show(session.api("GET", f"/resources/{name}"), _print)
 
 
 @resource.command(name="allow-bearer")
@@ -225,6 +225,14 @@ def _uploaded(file: Path) -> Any:
 
 def _read(name: str, file: Path) -> Reading:
     return propose(name, read_json(file))
+
+
+def _print(resource: dict[str, Any]) -> None:
+    """Print a resource, then a table of its tools."""
+    facts({**resource, "catalogue": None})
+    columns = {"name": "TOOL", "effect": "EFFECT", "kinds": "KINDS OF ARGUMENTS", "description": "DESCRIPTION"}
+    if resource["catalogue"] is not None:
+        table(resource["catalogue"]["tools"], columns, empty="the catalogue has no tools")
 
 
 def _shown(change: Change) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json, write_new
-from ostiary.cli.paper import err, facts, moment, out, table, tree
+from ostiary.cli.paper import err, facts, moment, out, short_id, table, tree
 from ostiary.cli.revoke import FINAL
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage
@@ -269,7 +269,7 @@ def _document(text: str) -> dict[str, Any]:
 def _line(task: dict[str, Any]) -> str:
     until = moment(task["ended_at"] or task["expires_at"] or 0)
     when = f"ended {until}Z" if task["ended_at"] else f"until {until}Z" if task["expires_at"] else "standing"
-    return f"{task['agent']}  {task['purpose']}  ({task['state']}, {when})  {task['task_id']}"
+    return f"{short_id(task['task_id'])}  {task['agent']}  ({task['state']}, {when})  {task['purpose']}"
 
 
 def _read_key(path: Path) -> Credential:
