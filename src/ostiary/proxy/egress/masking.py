@@ -120,6 +120,11 @@ class Masks:
         """Return whether `data` contains a value in one of its forms."""
         return any(form in data for form in self.forms)
 
+    def find_in_host(self, host: str) -> bool:
+        """Return whether the labels of a host contain a value. A host has no upper case."""
+        labels = host.replace(".", "").encode()
+        return any(form.lower().replace(b".", b"") in labels for form in self.forms)
+
     def mask(self, data: bytes) -> bytes:
         """Return `data` with asterisks in place of values."""
         places = list(_places(self.forms, data))

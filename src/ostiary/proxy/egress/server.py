@@ -16,6 +16,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
+from itertools import chain
+from urllib.parse import unquote_to_bytes
 
 import h11
 
@@ -27,7 +29,7 @@ from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connect
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import Dialer
 from ostiary.proxy.egress.frames import FrameReader
-from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
+from ostiary.proxy.egress.injection import FORM, OutgoingRequest, divide_begun, fill_body, names_in
 from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
@@ -48,9 +50,12 @@ MAX_BUFFERED = 4 << 20
 """maximum bytes of a body with a stated length that is read before the decision; a longer body is streamed"""
 IDLE_S = 300.0
 HANDSHAKE_S = 15.0
+"""seconds for a TLS handshake, and for the first request of a connection, which may be of another program"""
 SILENCE_S = 0.05
 """pause of an answer, in seconds, after which the waiting bytes of the masked stream are sent"""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+_ENCODINGS = (b"content-encoding", b"sec-websocket-extensions")
+"""Headers of an answer whose body or frames are in another form."""
 _BARE = re.compile(rb"(?<!\r)\n")
 _NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"accept-charset", b"a-im", b"expect", b"if-range", b"proxy-connection"}
 _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE")
@@ -149,7 +154,7 @@ class _Conversation(ClientConnection):
         self._proxy = proxy
         self._tunnel: Authority | None = None
         self._upstream: _Upstream | None = None
-        self._is_head = False
+        self._is_head, self._is_admitted = False, False
 
     async def run(self) -> None:
         try:
@@ -173,7 +178,7 @@ class _Conversation(ClientConnection):
         connection. Raises Rejected.
         """
         self._is_head = False
-        async with asyncio.timeout(IDLE_S):
+        async with asyncio.timeout(IDLE_S if self._is_admitted else HANDSHAKE_S):
             while b"\r\n\r\n" not in (data := self._http.trailing_data[0]):
                 if _BARE.search(data):
                     raise Rejected(400, "malformed", "a line does not end with CRLF")
@@ -196,6 +201,7 @@ class _Conversation(ClientConnection):
         headers = [(bytes(name), bytes(value)) for name, value in request.headers]
         self._check_program(headers)
         at = parse_authority(request.target.decode("ascii"), default_port=None)
+        self._check_host(at)
         if any(
             parse_authority(value.decode("latin-1"), default_port=at.port) != at for value in _all(headers, b"host")
         ):
@@ -222,6 +228,7 @@ class _Conversation(ClientConnection):
     def _check_program(self, headers: Headers) -> None:
         if not self._proxy.admits(headers):
             raise Rejected(407, "no_password", "the proxy is for one program", hint="use the URL in HTTPS_PROXY")
+        self._is_admitted = True
 
     async def _answer(self, request: h11.Request) -> None:
         """Decide a request and answer it. Raises Rejected, OSError."""
@@ -240,6 +247,7 @@ class _Conversation(ClientConnection):
         lower: Headers = [(name.lower(), value) for name, value in headers]
         check_framing(lower)
         at, is_tls, target = self._target(request.target, lower)
+        self._check_host(at)
         raw_path, _, query = target.partition(b"?")
         path = normalize_path(raw_path)
         if has_dot_segments(path.decode("latin-1")) or b"#" in target:
@@ -392,9 +400,21 @@ class _Conversation(ClientConnection):
         """Check that the program itself sends no secret of this run: it could have a secret only from a leak.
         Raises Rejected.
         """
-        masks = self._proxy.secrets.masks
-        texts = [request.path, request.query, request.body or b"", *(value for _, value in request.headers)]
-        if any(map(masks.find, texts)):
+        body = request.body or b""
+        encoded = (request.path, request.query, body if request.media_type == FORM else b"")
+        texts = [
+            request.path,
+            request.query,
+            body,
+            *chain.from_iterable(request.headers),
+            *map(unquote_to_bytes, encoded),
+        ]
+        if any(map(self._proxy.secrets.masks.find, texts)):
+            raise _secret_sent()
+
+    def _check_host(self, at: Authority) -> None:
+        """Check that the name of a host, which resolvers see, has no secret of this run. Raises Rejected."""
+        if self._proxy.secrets.masks.find_in_host(at.host):
             raise _secret_sent()
 
     # --- the server
@@ -504,6 +524,7 @@ class _Conversation(ClientConnection):
             event = await self._next_answer(upstream, stream)
             match event:
                 case h11.InformationalResponse(status_code=101) if exchange.is_upgrade:
+                    self._check_encoding(exchange, event)
                     await self._send(h11.InformationalResponse(status_code=101, headers=self._returned(event)))
                     return 101
                 case h11.InformationalResponse():
@@ -555,9 +576,11 @@ class _Conversation(ClientConnection):
             raise ConnectionAbortedError(f"the answer broke off: {error}") from None
         return event
 
-    def _check_encoding(self, exchange: _Exchange, event: h11.Response) -> None:
-        """Check that the body of the answer is not compressed, so that secrets in it can be found. Raises Rejected."""
-        encodings = [value for name, value in event.headers if name == b"content-encoding"]
+    def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
+        """Check that the body or the frames of the answer are not compressed, so that secrets in them can be found.
+        Raises Rejected.
+        """
+        encodings = [value for name, value in event.headers if name in _ENCODINGS]
         can_have_secrets = bool(self._proxy.secrets.masks.forms or exchange.owned)
         if can_have_secrets and any(value.lower() not in (b"identity", b"") for value in encodings):
             raise Rejected(
