@@ -143,6 +143,7 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 	$(BIN)/python -m tests.conformance.peers_mod_auth_openidc
 	$(MAKE) $(PEERS)
 	$(BIN)/python -m tests.conformance.peers_vault
+	$(BIN)/python -m tests.conformance.peers_policies
 
 .PHONY: docs
 docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares them), then build the site in build/site

@@ -67,6 +67,8 @@ def test_a_wildcard_stands_for_one_segment_and_a_glob_for_any_rest() -> None:
     assert permits([one("kv/a*b", "read")], "kv/a*b", "read")
     assert permits([one("kv/a", "list")], "kv/a/", "list")
     assert not permits([one("kv/a", "read")], "kv/a/", "read")
+    assert permits([one("kv/+", "list")], "kv/a/", "list")
+    assert not permits([one("kv/+", "list"), one("kv/+/", "deny")], "kv/a/", "list"), "the path with its slash is first"
 
 
 def test_policies_of_one_path_add_up_and_deny_prevails() -> None:

@@ -5,8 +5,9 @@ translation is the representation that the Cedar engine compiles: for each path 
 when the request matches the path and no path that comes before it. An action is a capability; `match` is permitted
 wherever any path matches. The context of a request:
 
-    path      the path below `/v1/`, for a list without the slash at its end
-    exact     the path and, for a list, the path with a slash: a path without a wildcard is one of them
+    path      the path below `/v1/`
+    exact     the path and, for a list, the path without the slash at its end, for paths without a wildcard
+    action    the capability that the request needs
     slashes   the number of slashes in `path`
     heads     for each number of segments, the beginning of `path` with that many
     wrap      the seconds of response wrapping, or 0
@@ -387,15 +388,15 @@ class AclRequest(NamedTuple):
 
 
 def contexts_of(request: AclRequest) -> list[Record]:
-    """Return the contexts in which a request is decided: a list is first decided without the slash at its end, and with
-    it where no path matches. Raises Malformed.
+    """Return the contexts in which a request is decided. A list is decided with the slash at its end, and without it if
+    no path matches. Raises Malformed.
     """
     paths = [request.path]
     exact = frozenset[object](paths)
     if request.capability == "list" or request.is_check:
         stripped = request.path.removesuffix("/")
         exact = frozenset[object]({request.path, stripped})
-        paths = list(dict.fromkeys((stripped, request.path)))
+        paths = list(dict.fromkeys((request.path, stripped)))
     values: Record = {name.lower(): render_value(value) for name, value in request.parameters.items()}
     if len(values) != len(request.parameters):
         raise Malformed("two parameters differ in upper and lower case alone")
