@@ -19,8 +19,9 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import keyvalue, renew_envelopes, rotate_keys, rotations
-from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import LONGEST_PERIOD_S, RotationConfig, check_config
+from ostiaryd.secrets.store import keyvalue as keyvalue_store
 from ostiaryd.secrets.store import rotations as store
 from tests.secrets.vault_fixtures import seal_all, unseal
 from tests.support.incident_fixtures import entries_of
@@ -80,6 +81,9 @@ async def test_a_new_value_counts_once_accepted_and_the_old_one_works_until_the_
     new = rotate["data"]["value"]
     assert (rotate["type"], rotate["data"]["path"], rotate["data"]["member"]) == ("secret.rotate", PATH, "api_key")
     assert len(new) == 43
+    secret = keyvalue_store.get(world.db.read(), *split_path(PATH))
+    assert secret is not None
+    assert (secret.reader, secret.read_at) == (None, None), "reads of the server itself are no uses"
     assert await read(world) == {"api_key": new, "user": "shop"}
     assert (await read(world, 1))["api_key"] == "first"
     with pytest.raises(Conflict, match="grace"):

@@ -326,8 +326,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret_backends: Annotated[
         str,
         Meta(
-            description="Existing stores whose secrets agents may read: https://HOST[:PORT], an absolute folder, or"
-            " env:PREFIX_ (variables of the server), separated by spaces; empty: none"
+            description="Existing stores whose secrets agents may read, and IAM and STS of AWS:"
+            " https://HOST[:PORT], an absolute folder, or env:PREFIX_ (variables of the server), separated by spaces;"
+            " empty: none"
         ),
     ] = ""
     aws_region: Annotated[

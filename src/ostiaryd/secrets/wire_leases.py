@@ -28,10 +28,13 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases, seal
+from ostiaryd.secrets.flows.aws_accounts import put_root
+from ostiaryd.secrets.model.aws_account import check_root
 from ostiaryd.secrets.model.database import ConnectionBody, check_address, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
+    ConnectAws,
     ConnectDatabase,
     CreateAccount,
     ExtendAccount,
@@ -70,6 +73,9 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             return await _extend_account(call, lease, expires_at)
         case ConnectDatabase(name, body):
             await _connect(call, name, body)
+        case ConnectAws(root, secret_key):
+            check_root(root, secret_key, permitted=world.config.secret_backends.split())
+            await _follow(call, "lease.connect", partial(put_root, config=root, secret_key=secret_key))
         case RotateRoot(name):
             await _rotate_root(world, name)
             await _follow(call, "lease.rotate_root", partial(databases.end_root_rotation, name=name))

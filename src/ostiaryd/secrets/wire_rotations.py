@@ -1,6 +1,6 @@
-"""Rotation of stored values: the loop that sends due calls, and rotations in the admin API.
+"""Rotation of stored values: the loop that calls the services of secrets, and rotations in the admin API.
 
-Static roles of the database engine rotate in `wire_leases`, and are not listed here.
+`wire_leases` rotates the passwords of static roles.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import approle, lease, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.model.acl import AclRequest
+from ostiaryd.secrets.model.aws_account import CreateCredentials
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown
 from ostiaryd.secrets.model.mount import AUTH, Mount
@@ -75,6 +76,7 @@ from ostiaryd.secrets.model.request import (
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
 from ostiaryd.secrets.wire_account_tokens import issue_token
+from ostiaryd.secrets.wire_aws_accounts import create_credentials
 from ostiaryd.secrets.wire_backends import forget_values
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
@@ -254,6 +256,8 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, answer)
         case IssueToken() as issue:
             return _envelope(call, await issue_token(call, issue))
+        case CreateCredentials() as create:
+            return _envelope(call, await create_credentials(call, create))
         case upstream:
             return _envelope(call, await carry_out(call, upstream))
 

@@ -4,7 +4,7 @@ lookup, renew, revoke              of the caller's own leases; decided like the 
 lookup/PREFIX (LIST)               ids of leases of all agents
 revoke-prefix/PREFIX, revoke-force/PREFIX    leases of all agents
 
-PREFIX is `database/creds`, `database/creds/ROLE`, `oauth/creds` or `oauth/creds/PROVIDER`. Policies see the last two
+PREFIX is `database/creds`, `database/creds/ROLE`, and the same of `aws` and `oauth`. Policies see the last two
 lines as `list_secrets` and `delete_secret` on the resource `sys/leases/PREFIX`.
 """
 
@@ -22,6 +22,7 @@ from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.connected_accounts import ROLE_PREFIX
 from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.model import aws_account
 from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
 from ostiaryd.secrets.model.request import (
     SECOND,
@@ -73,8 +74,8 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
         raise Invalid("invalid lease", hint="`lease_id` comes with the credentials")
     check_path(lease_id)
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
-    if mount == MOUNT:
-        return MOUNT, Operation(SecretAction.READ, path, kind, run)
+    if mount != OAUTH_MOUNT:
+        return mount, Operation(SecretAction.READ, path, kind, run)
     if kind == "renew":
         raise Invalid("the lease of an access token cannot be renewed", hint="request a new access token")
     find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
@@ -96,7 +97,7 @@ class _Prefix(NamedTuple):
         return [one for one in stored if one.startswith(start) and "/" not in one.removeprefix(start)]
 
 
-_MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX}
+_MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX, aws_account.MOUNT: aws_account.ROLE_PREFIX}
 """The mounts with leases, each with the text with which `role` begins in its leases."""
 
 
@@ -116,7 +117,7 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
             "id": lease.lease_id,
             "issue_time": render_time(lease.issued_at),
             "last_renewal": render_time(lease.renewed_at) or None,
-            "renewable": lease.lease_id.startswith(f"{MOUNT}/") and act.now < lease.max_at,
+            "renewable": not lease.lease_id.startswith(f"{OAUTH_MOUNT}/") and act.now < lease.max_at,
             "ttl": (lease.expires_at - act.now) // SECOND,
         }
     )
@@ -124,7 +125,11 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     increment = None if body.increment in (None, "", 0) else parse_duration(body.increment, field="increment")
-    return Answer(upstream=ExtendAccount(*flows.plan_renewal(act, lease_id, increment)))
+    lease, expires_at = flows.plan_renewal(act, lease_id, increment)
+    if not lease_id.startswith(f"{aws_account.MOUNT}/"):
+        return Answer(upstream=ExtendAccount(lease, expires_at))
+    renewed = flows.renew_lease(act, lease, expires_at)
+    return Answer(lease_id=lease_id, lease_s=(renewed.expires_at - act.now) // SECOND, is_renewable=True)
 
 
 def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:

@@ -48,6 +48,7 @@ class SecretEngine(Protocol):
 
 
 MOUNTS = {
+    "aws": "aws",
     "backend": "backend",
     "database": "database",
     "kv": "kv_v1",

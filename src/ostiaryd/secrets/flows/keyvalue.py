@@ -96,8 +96,9 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, a version, and the value as JSON, for an administrator or for this server; a canary has
-    no effect. Raises NothingStored, Conflict.
+    """Return a secret, a version, and the value as JSON, for an administrator; a canary has no effect.
+
+    Raises NothingStored, Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)
     secret, version = find_version(act.tx, mount, path, number)
@@ -108,6 +109,16 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     if version.is_destroyed or version.is_deleted(act.now):
         return secret, version, None
     return secret, version, open_version(act.tx, mount, path, version)
+
+
+def open_current(act: Act, mount: str, path: str) -> bytes | None:
+    """Return the current value as JSON for this server itself, whose reads are no uses of a secret; None if the version
+    is deleted or destroyed. Raises NothingStored, Conflict.
+    """
+    _, version = find_version(act.tx, mount, path)
+    if version.is_destroyed or version.is_deleted(act.now):
+        return None
+    return open_version(act.tx, mount, path, version)
 
 
 def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:

@@ -160,7 +160,7 @@ def fail_call(act: Act, path: str, why: str) -> None:
 
 def _read_current(act: Act, path: str, member: str) -> dict[str, object]:
     """Return the present value of a secret. Raises NothingStored, also for a value without the member."""
-    value = keyvalue.examine_value(act, *split_path(path))[2]
+    value = keyvalue.open_current(act, *split_path(path))
     if value is None:
         raise NothingStored("the current version is deleted", code="not_found")
     decoded = msgspec.json.decode(value)

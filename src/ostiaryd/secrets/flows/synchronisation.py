@@ -137,7 +137,7 @@ def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
 def _read(act: Act, mount: str, path: str) -> bytes | None:
     """Return the present value at a path as canonical JSON; None if the path has no value, or the value is deleted."""
     try:
-        value = keyvalue.examine_value(act, mount, path)[2]
+        value = keyvalue.open_current(act, mount, path)
     except NothingStored:
         return None
     return None if value is None else canonical.encode(msgspec.json.decode(value), floats=True)

@@ -83,34 +83,49 @@ def read_request(
     digest = sha256(body).hexdigest()
     if not hmac.compare_digest(values.get("x-amz-content-sha256", digest).encode(), digest.encode()):
         raise SignatureRefused("`x-amz-content-sha256` is not the hash of the body")
+    scope = f"{day}/{region}/{SERVICE}/aws4_request"
     return SignedRequest(
         key_id=key_id,
         day=day,
         region=region,
-        to_sign=_text_to_sign(values, signed, path=path, digest=digest, date=date, scope=f"{day}/{region}"),
+        to_sign=_text_to_sign(values, signed, path=path, digest=digest, date=date, scope=scope),
         unverified_signature=signature,
         signed_at=signed_at,
     )
 
 
 def sign_request(
-    body: bytes, *, target: str, media_type: str, host: str, region: str, key_id: str, secret: str, now: int
+    body: bytes,
+    *,
+    media_type: str,
+    host: str,
+    region: str,
+    key_id: str,
+    secret: str,
+    now: int,
+    target: str = "",
+    service: str = SERVICE,
 ) -> dict[str, str]:
-    """Return the headers of a signed POST request to the path `/`; `now` in microseconds."""
+    """Return the headers of a signed POST request to the path `/`; `now` in microseconds.
+
+    `target` names the action of a JSON API; the Query APIs have it in the body.
+    """
     date = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
-    values = {"content-type": media_type, "host": host, "x-amz-date": date, "x-amz-target": target}
+    values = {"content-type": media_type, "host": host, "x-amz-date": date}
+    if target:
+        values["x-amz-target"] = target
     names = ";".join(values)
-    scope = f"{date[:8]}/{region}"
+    scope = f"{date[:8]}/{region}/{service}/aws4_request"
     text = _text_to_sign(values, list(values), path="/", digest=sha256(body).hexdigest(), date=date, scope=scope)
-    signature = _signature(secret, date[:8], region, text)
-    credential = f"{key_id}/{scope}/{SERVICE}/aws4_request"
+    signature = _signature(secret, date[:8], region, text, service)
+    credential = f"{key_id}/{scope}"
     authorization = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
     return {**values, "authorization": authorization}
 
 
-def _signature(secret: str, day: str, region: str, to_sign: str) -> str:
+def _signature(secret: str, day: str, region: str, to_sign: str, service: str = SERVICE) -> str:
     key = f"AWS4{secret}".encode()
-    for part in (day, region, SERVICE, "aws4_request"):
+    for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), sha256)
     return hmac.digest(key, to_sign.encode(), sha256).hex()
 
@@ -142,4 +157,4 @@ def _text_to_sign(
         ["POST", path, "", *(f"{name}:{values[name]}" for name in signed), "", ";".join(signed), digest]
     )
     hashed = sha256(canonical.encode("latin-1", "replace")).hexdigest()
-    return "\n".join([ALGORITHM, date, f"{scope}/{SERVICE}/aws4_request", hashed])
+    return "\n".join([ALGORITHM, date, scope, hashed])

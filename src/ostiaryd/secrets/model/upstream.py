@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ostiaryd.secrets.model.aws_account import AwsRoot
 from ostiaryd.secrets.model.database import ConnectionBody
 from ostiaryd.secrets.model.lease import Lease
 
@@ -49,6 +50,17 @@ class ConnectDatabase(NamedTuple):
     body: ConnectionBody
 
 
+class ConnectAws(NamedTuple):
+    """Store the access to AWS, at addresses that the configuration names."""
+
+    root: AwsRoot
+    secret_key: str
+
+    def __repr__(self) -> str:
+        """Return the access without its secret key."""
+        return f"ConnectAws({self.root.access_key})"
+
+
 class RotateRoot(NamedTuple):
     """Change the password of the user of a connection to the pending password."""
 
@@ -85,6 +97,7 @@ Upstream = (
     | ExtendAccount
     | RevokeDue
     | RevokeRoles
+    | ConnectAws
     | ConnectDatabase
     | RotateRoot
     | RotateRole

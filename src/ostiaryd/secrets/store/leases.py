@@ -36,11 +36,11 @@ _ENDED = sql(
        and holding.ended_at >= :since and lease.state = 'live' limit :limit"""
 )
 _DUE = sql(
-    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role not like 'oauth/%'
+    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role not like '%/%'
         order by due_at limit :limit"""
 )
-_DUE_TOKENS = sql(
-    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role like 'oauth/%'
+_DUE_OF = sql(
+    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role like :pattern
         order by due_at limit :limit"""
 )
 _CLAIM = sql(
@@ -128,9 +128,11 @@ def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
     return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def due_tokens(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases with access tokens whose revocation is due, or whose creation was not confirmed in time."""
-    return [_lease(row) for row in reader.all(_DUE_TOKENS, now=now, limit=limit)]
+def due_of(reader: Reader, prefix: str, *, now: int, limit: int) -> list[Lease]:
+    """Return leases whose revocation is due, or whose creation was not confirmed in time, and whose role begins with
+    the prefix of a mount, such as `oauth/`.
+    """
+    return [_lease(row) for row in reader.all(_DUE_OF, pattern=f"{prefix}%", now=now, limit=limit)]
 
 
 def of_role(reader: Reader, role: str, *, after: str = "", limit: int) -> list[Lease]:

@@ -138,6 +138,13 @@ ENVELOPE_TABLES = (
         "static-roles",
     ),
     EnvelopeTable(
+        ("name",),
+        sql("select name, wrapped_key, sealed from aws_root where name > :name order by name limit :limit"),
+        sql("update aws_root set wrapped_key = :wrapped_key, sealed = :sealed where name = :name"),
+        ("",),
+        lambda row: ("aws", f"config/{row[0]}", 1),
+    ),
+    EnvelopeTable(
         ("id",),
         sql("select id, wrapped_key, sealed from access_key where id > :id order by id limit :limit"),
         sql("update access_key set wrapped_key = :wrapped_key, sealed = :sealed where id = :id"),

@@ -1,0 +1,147 @@
+"""AWS IAM and STS, by their Query APIs with Signature Version 4: users and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import urlencode, urlsplit
+from xml.etree import ElementTree
+
+from ostiaryd.secrets.backends.remote import Remote
+from ostiaryd.secrets.model.aws_account import AwsCredentials, AwsCredentialType, AwsRole, AwsRoot
+from ostiaryd.secrets.model.backend import BackendFailed
+from ostiaryd.secrets.model.sigv4 import sign_request
+
+MEDIA_TYPE = "application/x-www-form-urlencoded; charset=utf-8"
+VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
+POLICY_NAME = "ostiary"
+MAX_PAGES = 10
+Service = Literal["iam", "sts"]
+
+
+class NoSuchEntity(BackendFailed):
+    """AWS knows no such user, key, policy or group."""
+
+
+class AwsAccounts:
+    """The users and sessions of an account of AWS. Each function raises BackendFailed."""
+
+    def __init__(self, root: AwsRoot, secret_key: str, *, ca_file: str, now: Callable[[], int]) -> None:
+        self._root, self._secret_key, self._now = root, secret_key, now
+        self._remotes = {"iam": Remote(root.iam_endpoint, ca_file), "sts": Remote(root.sts_endpoint, ca_file)}
+
+    async def create_user(self, name: str, role: AwsRole, check: Callable[[], None]) -> AwsCredentials:
+        """Create a user with its rights, then its access key. `check` raises a refusal once it is too late to go on."""
+        boundary = {"PermissionsBoundary": role.permissions_boundary} if role.permissions_boundary else {}
+        steps: list[tuple[str, dict[str, str]]] = [("CreateUser", {"Path": role.user_path, **boundary})]
+        steps += [("AttachUserPolicy", {"PolicyArn": arn}) for arn in role.policy_arns]
+        if role.policy_document:
+            steps.append(("PutUserPolicy", {"PolicyName": POLICY_NAME, "PolicyDocument": role.policy_document}))
+        steps += [("AddUserToGroup", {"GroupName": group}) for group in role.groups]
+        for action, parameters in steps:
+            check()
+            await self._ask("iam", action, {"UserName": name, **parameters})
+        check()
+        answer = await self._ask("iam", "CreateAccessKey", {"UserName": name})
+        return AwsCredentials(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"))
+
+    async def has_user(self, name: str) -> bool:
+        """Return whether a user exists."""
+        try:
+            await self._ask("iam", "GetUser", {"UserName": name})
+        except NoSuchEntity:
+            return False
+        return True
+
+    async def delete_user(self, name: str) -> None:
+        """Delete the access keys of a user, then its rights and the user, as far as they exist."""
+        for list_them, member, delete, parameter in (
+            ("ListAccessKeys", "AccessKeyId", "DeleteAccessKey", "AccessKeyId"),
+            ("ListAttachedUserPolicies", "PolicyArn", "DetachUserPolicy", "PolicyArn"),
+            ("ListUserPolicies", "PolicyNames/{*}member", "DeleteUserPolicy", "PolicyName"),
+            ("ListGroupsForUser", "GroupName", "RemoveUserFromGroup", "GroupName"),
+        ):
+            for value in await self._list(list_them, name, member):
+                await self._delete(delete, {"UserName": name, parameter: value})
+        await self._delete("DeleteUser", {"UserName": name})
+
+    async def _list(self, action: str, name: str, member: str) -> list[str]:
+        """Return the texts of a member in all pages of a list; empty for a user that does not exist."""
+        texts: list[str] = []
+        marker: dict[str, str] = {}
+        for _ in range(MAX_PAGES):
+            try:
+                answer = await self._ask("iam", action, {"UserName": name, **marker})
+            except NoSuchEntity:
+                return texts
+            texts += [element.text or "" for element in answer.iterfind(f".//{{*}}{member}")]
+            if answer.findtext(".//{*}IsTruncated") != "true":
+                return texts
+            marker = {"Marker": _text(answer, "Marker")}
+        raise BackendFailed(f"AWS answers {action} with more than {MAX_PAGES} pages")
+
+    async def _delete(self, action: str, parameters: Mapping[str, str]) -> None:
+        try:
+            await self._ask("iam", action, parameters)
+        except NoSuchEntity:
+            return  # deleted before
+
+    async def open_session(self, name: str, role: AwsRole, arn: str, *, seconds: int) -> AwsCredentials:
+        """Return the credentials of a new session: of an assumed role, or of the server's user with fewer rights."""
+        parameters = {"DurationSeconds": str(seconds)}
+        if role.policy_document:
+            parameters["Policy"] = role.policy_document
+        for number, policy in enumerate(role.policy_arns, start=1):
+            parameters[f"PolicyArns.member.{number}.arn"] = policy
+        if role.credential_type is AwsCredentialType.ROLE:
+            parameters |= {"RoleArn": arn, "RoleSessionName": name}
+            answer = await self._ask("sts", "AssumeRole", parameters)
+        else:
+            answer = await self._ask("sts", "GetFederationToken", {"Name": name, **parameters})
+        names = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Arn")
+        return AwsCredentials(*(_text(answer, one) for one in names))
+
+    async def _ask(self, service: Service, action: str, parameters: Mapping[str, str]) -> ElementTree.Element:
+        content = urlencode({"Action": action, "Version": VERSIONS[service], **parameters}).encode()
+        remote = self._remotes[service]
+        headers = sign_request(
+            content,
+            service=service,
+            media_type=MEDIA_TYPE,
+            host=urlsplit(remote.address).netloc,
+            region=self._root.region if service == "sts" else _global_region(self._root.region),
+            key_id=self._root.access_key,
+            secret=self._secret_key,
+            now=self._now(),
+        )
+        answer = await remote.send("POST", "/", headers=headers, body=content)
+        parsed = parse_xml(answer.body)
+        if answer.status == 200:
+            return parsed
+        code = "".join(filter(str.isalnum, parsed.findtext(".//{*}Code") or ""))[:64] or str(answer.status)
+        kind = NoSuchEntity if code == "NoSuchEntity" else BackendFailed
+        raise kind(f"AWS answers {code} to {action}", hint="see the rights of the server's user there")
+
+
+def _global_region(region: str) -> str:
+    """Return the region of IAM, which each partition of AWS has once."""
+    if region.startswith("cn-"):
+        return "cn-north-1"
+    return "us-gov-west-1" if region.startswith("us-gov-") else "us-east-1"
+
+
+def parse_xml(body: bytes) -> ElementTree.Element:
+    """Return the XML that AWS sent. Declarations of types and entities are refused. Raises BackendFailed."""
+    if b"<!" in body:
+        raise BackendFailed("AWS answers with a declaration in XML, which is refused")
+    try:
+        return ElementTree.fromstring(body)
+    except (ElementTree.ParseError, ValueError, LookupError):
+        raise BackendFailed("AWS answers no XML") from None
+
+
+def _text(answer: ElementTree.Element, name: str) -> str:
+    text = answer.findtext(f".//{{*}}{name}") or ""
+    if not 0 < len(text) <= 4096 or not text.isascii() or not text.isprintable():
+        raise BackendFailed(f"the answer of AWS has no `{name}`")
+    return text

@@ -1,0 +1,146 @@
+"""Credentials in AWS: the account of the server there, and roles, for each lease of which AWS makes credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiaryd.secrets.model.backend import check_address
+from ostiaryd.secrets.model.lease import DEFAULT_TTL, LONGEST_TTL, Lease
+from ostiaryd.secrets.model.request import SECOND
+
+MOUNT = "aws"
+ROLE_PREFIX = "aws/"
+"""The beginning of `role` in leases of this mount."""
+USERS, SESSIONS = "aws:user", "aws:session"
+"""`database` of leases: a user that is to be deleted, and a session, which AWS ends at its time."""
+MAX_ROLES = 1000
+MAX_POLICY, MAX_ARNS = 8 << 10, 10
+SHORTEST_S, LONGEST_S = 900, 43_200
+"""Limits of the seconds of a session at AWS."""
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_KEY = re.compile(r"[\x21-\x7e]{16,256}")
+_ARN = re.compile(r"arn:aws[a-z-]{0,20}:iam::(?:\d{12}|aws):(role|policy)/[\w+=,.@/-]{1,512}", re.ASCII)
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_PATH = re.compile(r"/(?:[\w+=,.@-]{1,64}/){0,4}", re.ASCII)
+
+
+class AwsCredentialType(StrEnum):
+    """The kind of credentials that a role makes."""
+
+    USER = "iam_user"
+    ROLE = "assumed_role"
+    FEDERATION = "federation_token"
+
+
+class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
+    """The access of the server to AWS, without its secret key. Times of leases of users in microseconds."""
+
+    access_key: str
+    region: str = "us-east-1"
+    iam_endpoint: str
+    sts_endpoint: str
+    lease: int = DEFAULT_TTL
+    lease_max: int = LONGEST_TTL
+
+
+class AwsRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that makes credentials for each lease. Times in microseconds, for sessions."""
+
+    credential_type: AwsCredentialType
+    role_arns: tuple[str, ...] = ()
+    policy_arns: tuple[str, ...] = ()
+    policy_document: str = ""
+    groups: tuple[str, ...] = ()
+    user_path: str = "/"
+    permissions_boundary: str = ""
+    default_ttl: int = DEFAULT_TTL
+    max_ttl: int = LONGEST_TTL
+
+
+class AwsCredentials(NamedTuple):
+    """Credentials that AWS made; `token` and `arn` are empty for a user."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+    arn: str = ""
+
+    def __repr__(self) -> str:
+        """Return the id of the key alone: the rest is secret."""
+        return f"AwsCredentials({self.access_key})"
+
+
+class CreateCredentials(NamedTuple):
+    """Make the credentials of a lease at AWS. `arn` is the role to assume."""
+
+    lease: Lease
+    role: AwsRole
+    arn: str
+
+
+def check_root(root: AwsRoot, secret_key: str, *, permitted: Sequence[str]) -> AwsRoot:
+    """Return the access to AWS. Raises Invalid, Forbidden for an address that the configuration does not name."""
+    if not _KEY.fullmatch(root.access_key) or not _KEY.fullmatch(secret_key):
+        raise Invalid("`access_key` and `secret_key` have 16 to 256 printable characters of ASCII, and no space")
+    if not _REGION.fullmatch(root.region):
+        raise Invalid("`region` is not a region of AWS", hint="such as eu-west-1")
+    for endpoint in (root.iam_endpoint, root.sts_endpoint):
+        check_address(endpoint, permitted=permitted)
+    return root
+
+
+def check_role(role: AwsRole) -> AwsRole:
+    """Return a role. Raises Invalid."""
+    is_user, assumes = (role.credential_type is one for one in (AwsCredentialType.USER, AwsCredentialType.ROLE))
+    arns = [*role.policy_arns, *([role.permissions_boundary] if role.permissions_boundary else [])]
+    for kind, named in (("role", role.role_arns), ("policy", arns)):
+        if len(named) > MAX_ARNS or any((match := _ARN.fullmatch(arn)) is None or match[1] != kind for arn in named):
+            raise Invalid(f"an ARN of a {kind} is malformed, or there are more than {MAX_ARNS}")
+    if assumes != bool(role.role_arns):
+        raise Invalid("`role_arns` names the roles to assume, and is empty for other types of credentials")
+    if not is_user and (role.groups or role.user_path != "/" or role.permissions_boundary):
+        raise Invalid("`iam_groups`, `user_path` and `permissions_boundary_arn` are for users (`iam_user`)")
+    if len(role.groups) > MAX_ARNS or not all(_NAME.fullmatch(group) for group in role.groups):
+        raise Invalid(f"`iam_groups` has at most {MAX_ARNS} names of groups")
+    if not _PATH.fullmatch(role.user_path):
+        raise Invalid("`user_path` begins and ends with a slash")
+    if not assumes and not (role.policy_arns or role.policy_document or role.groups):
+        raise Invalid("the role permits nothing", hint="give `policy_document`, `policy_arns` or `iam_groups`")
+    if not is_user and not SHORTEST_S * SECOND <= role.default_ttl <= role.max_ttl <= LONGEST_S * SECOND:
+        raise Invalid(f"`default_sts_ttl` and `max_sts_ttl` are {SHORTEST_S} to {LONGEST_S} seconds, in this order")
+    return role
+
+
+def check_policy(document: Any) -> str:
+    """Return a policy of AWS as text; empty for none. Raises Invalid."""
+    if document in ("", None):
+        return ""
+    try:
+        value = canonical.parse(document.encode(), max_bytes=MAX_POLICY) if isinstance(document, str) else document
+        text = canonical.encode(value).decode()
+    except Malformed:
+        raise Invalid(f"`policy_document` is not JSON of at most {MAX_POLICY} bytes") from None
+    if not isinstance(value, dict) or "Statement" not in value or len(text) > MAX_POLICY:
+        raise Invalid("`policy_document` is not a policy of AWS, which has `Version` and `Statement`")
+    return text
+
+
+def choose_arn(role: AwsRole, requested: str) -> str:
+    """Return the role to assume: the requested one, or the only one. Raises Invalid."""
+    if requested and requested not in role.role_arns:
+        raise Invalid("`role_arn` is not one of the role's `role_arns`", code="role_arn_denied")
+    if not requested and len(role.role_arns) > 1:
+        raise Invalid("the role has more than one of `role_arns`", hint="give `role_arn`")
+    return requested or next(iter(role.role_arns), "")
+
+
+def seconds_of(lease: Lease) -> int:
+    """Return the seconds of the session of a lease: AWS makes none that is shorter than `SHORTEST_S`."""
+    return max(SHORTEST_S, -(-(lease.expires_at - lease.issued_at) // SECOND))

@@ -1,0 +1,75 @@
+"""The access of the server to AWS with its sealed key, and roles there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.secrets.model.aws_account import AwsRole, AwsRoot
+from ostiaryd.secrets.model.sealing import Envelope
+
+ROOT = "root"
+_ROOT = sql("select config, wrapped_key, sealed from aws_root where name = :name", steady=True)
+_PUT_ROOT = sql(
+    """insert into aws_root (name, config, wrapped_key, sealed, updated_at)
+       values (:name, :config, :wrapped_key, :sealed, :now)
+       on conflict (name) do update set config = excluded.config, wrapped_key = excluded.wrapped_key,
+        sealed = excluded.sealed, updated_at = excluded.updated_at"""
+)
+_ROLE = sql("select role from aws_role where name = :name", steady=True)
+_PUT_ROLE = sql(
+    """insert into aws_role (name, role, updated_at) values (:name, :role, :now)
+       on conflict (name) do update set role = excluded.role, updated_at = excluded.updated_at"""
+)
+_DELETE_ROLE = sql("delete from aws_role where name = :name")
+_ROLES = sql("select name from aws_role order by name limit :limit")
+_decode_root, _decode_role = map(json_decoder, (AwsRoot, AwsRole))
+
+
+class StoredRoot(NamedTuple):
+    """The access of the server to AWS, with its sealed secret key."""
+
+    config: AwsRoot
+    secret_key: Envelope
+
+
+def root(reader: Reader) -> StoredRoot | None:
+    """Return the access to AWS; None before it is configured."""
+    return reader.made(_ROOT, _stored, name=ROOT)
+
+
+def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope) -> None:
+    """Insert or replace the access to AWS."""
+    tx.run(_PUT_ROOT, name=ROOT, config=_text(config), now=tx.now, **secret_key._asdict())
+
+
+def role(reader: Reader, name: str) -> AwsRole | None:
+    """Return a role; None if there is none."""
+    return reader.made(_ROLE, lambda row: _decode_role(row[0]), name=name)
+
+
+def put_role(tx: Tx, name: str, role: AwsRole) -> None:
+    """Insert or replace a role."""
+    tx.run(_PUT_ROLE, name=name, role=_text(role), now=tx.now)
+
+
+def delete_role(tx: Tx, name: str) -> None:
+    """Delete a role; its leases stay."""
+    tx.run(_DELETE_ROLE, name=name)
+
+
+def roles(reader: Reader, *, limit: int) -> list[str]:
+    """Return the names of roles."""
+    return [str(name) for (name,) in reader.all(_ROLES, limit=limit)]
+
+
+def _text(value: msgspec.Struct) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _stored(row: Row) -> StoredRoot:
+    config, wrapped_key, sealed = row
+    return StoredRoot(_decode_root(config), Envelope(bytes(wrapped_key), bytes(sealed)))
