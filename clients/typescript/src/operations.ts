@@ -881,6 +881,7 @@ export type DestinationBody = {
   origin: string;
   place: string;
   private: boolean;
+  scopes: string[];
   secret: string;
   template: string;
 };
@@ -1535,7 +1536,10 @@ export type NewClasses = {
   data_classes: string[];
 };
 
-/** A destination with the path of its secret, and a member of the secret; empty for the only member. */
+/**
+ * A destination with the path of its secret, the member ("" for the only one), and the scopes of a token of a
+ * connected account (none for all).
+ */
 export type NewDestination = {
   name: string;
   origin: string;
@@ -1545,6 +1549,7 @@ export type NewDestination = {
   private?: boolean;
   secret: string;
   member?: string;
+  scopes?: string[];
 };
 
 /** A request for the certificate of an intermediate by an external root. */
@@ -2942,8 +2947,9 @@ export type UnwatchedBody = {
   hash: string | null;
 };
 
-/** The value of a secret for one request. */
+/** The value of a secret for one request, and its end in seconds; 0 for no end. */
 export type UsedSecret = {
+  expires_at: number;
   secret: string;
 };
 
