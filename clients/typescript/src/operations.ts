@@ -308,6 +308,7 @@ export type ApprovalAnswer = {
   reason: string;
   covers?: "call" | "task" | null;
   strike?: number[];
+  value?: string | null;
 };
 
 export type ApprovalAnswers = {
@@ -326,6 +327,7 @@ export type ApprovalBody = {
   dangerous: boolean;
   ends_at: number;
   kind: string;
+  must_state: string;
   needs: "person" | "two";
   reason: string;
   said_yes: number;
@@ -355,6 +357,7 @@ export type ApprovalDetail = {
   hidden: string[];
   kind: string;
   may_cover: string[];
+  must_state: string;
   needs: "person" | "two";
   origins: Record<string, unknown>;
   outgoing: Record<string, unknown>;
