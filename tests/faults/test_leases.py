@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,14 @@ def test_no_account_is_forgotten_though_the_server_is_killed(
 
             def login() -> Client:
                 client = Client(url=vault.url)
-                client.auth.approle.login(role_id=secret["client_id"], secret_id=secret["client_secret"])
+
+                def has_logged_in() -> bool:
+                    with suppress(VaultDown):  # refused, since the machine stalled
+                        client.auth.approle.login(role_id=secret["client_id"], secret_id=secret["client_secret"])
+                        return True
+                    return False
+
+                eventually(has_logged_in)
                 return client
 
             database = login().secrets.database
