@@ -84,9 +84,16 @@ def _begin(by: Caller, parent: str | None, units: int) -> Callable[[Act], Task]:
         if units:
             tasks.hold(act, task.task_id, f"ho_{task.task_id[3:]}", by=by)
         token = Holding(
-            id=HoldingId(act.new_id("tok")), kind="token", agent=task.agent, task=task.task_id, parent=None, jkt=None,
-            client_jkt=None, audience=FILES, expires_at=act.now + 3600 * SECOND,
-        )  # fmt: skip
+            id=HoldingId(act.new_id("tok")),
+            kind="token",
+            agent=task.agent,
+            task=task.task_id,
+            parent=None,
+            jkt=None,
+            client_jkt=None,
+            audience=FILES,
+            expires_at=act.now + 3600 * SECOND,
+        )
         holdings.insert(act.tx, token)
         return task
 

@@ -83,14 +83,16 @@ def store() -> dict[Uid, Entity]:
     tools = [
         entity(
             Uid("Tool", str(number)),
-            parse_record({
-                "team": f"t{number % TEAMS}",
-                "class": classes[number % 3],
-                "labels": [f"l{number % 5}", f"l{(number + 1) % 5}"],
-            }),
+            parse_record(
+                {
+                    "team": f"t{number % TEAMS}",
+                    "class": classes[number % 3],
+                    "labels": [f"l{number % 5}", f"l{(number + 1) % 5}"],
+                }
+            ),
         )
         for number in range(TOOLS)
-    ]  # fmt: skip
+    ]
     return {one.uid: one for one in agents + tools}
 
 

@@ -38,9 +38,12 @@ CATALOGUE = Catalogue.from_mcp(
     },
 )
 PAY = {
-    "name": "tool_7", "effect": "pay", "scope": "read", "kinds": {"to": "address", "amount": "amount"},
+    "name": "tool_7",
+    "effect": "pay",
+    "scope": "read",
+    "kinds": {"to": "address", "amount": "amount"},
     "arguments": {"properties": {"amount": {"type": "integer"}}},
-}  # fmt: skip
+}
 FETCH = Tool(name="fetch", effect=Effect.READ, outside=True)
 BANK = Catalogue.parse(json.dumps({"resource": "files", "tools": [PAY]}))
 CALL = 'action == Action::"call"'
@@ -64,11 +67,21 @@ def policies(count: int) -> Policies:
 def principal(**more: Any) -> Principal:
     return Principal(
         AccessClaims(
-            iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
-            jti="tok_1", scope="files:read", task="tk_1", owner="pe_1", segment="default", cnf=Confirmation(jkt="k"),
+            iss="https://ostiary.example",
+            sub="ag_1",
+            client_id="ag_1",
+            aud=URI,
+            iat=0,
+            exp=NOW // 1_000_000 + 60,
+            jti="tok_1",
+            scope="files:read",
+            task="tk_1",
+            owner="pe_1",
+            segment="default",
+            cnf=Confirmation(jkt="k"),
             **more,
         )
-    )  # fmt: skip
+    )
 
 
 def measure(who: Principal, facts: Facts, arguments: dict[str, Any], **more: Any) -> float:

@@ -48,11 +48,21 @@ ARGUMENTS = {"to": "ann@example.org", "text": "The figures for March are in. See
 def principal(**more: Any) -> Principal:
     return Principal(
         AccessClaims(
-            iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
-            jti="tok_1", scope="mail:read mail:write", task="tk_1", owner="pe_1", segment="default",
-            cnf=Confirmation(jkt="k"), **more,
+            iss="https://ostiary.example",
+            sub="ag_1",
+            client_id="ag_1",
+            aud=URI,
+            iat=0,
+            exp=NOW // 1_000_000 + 60,
+            jti="tok_1",
+            scope="mail:read mail:write",
+            task="tk_1",
+            owner="pe_1",
+            segment="default",
+            cnf=Confirmation(jkt="k"),
+            **more,
         )
-    )  # fmt: skip
+    )
 
 
 def past() -> Before:

@@ -264,8 +264,12 @@ def _oidc_provider(folder: Path) -> Iterator[Server]:
     with on_core(SERVER_CORE):
         process = subprocess.Popen(
             ["node", NODE, settings],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     assert process.stdout is not None
     port = int(process.stdout.readline())
     uri = "http://127.0.0.1/token"  # it reads the header `Host`, in which the client names no port
@@ -283,9 +287,14 @@ def _oidc_provider(folder: Path) -> Iterator[Server]:
 def _log_in(site: Site, client_id: str, person: str) -> str:
     """Return the cookies of a browser in which a person has signed in at the peer. Raises Wrong."""
     query = {
-        "client_id": client_id, "response_type": "code", "redirect_uri": CALLBACK, "scope": "openid",
-        "login_hint": person, "code_challenge": CHALLENGE, "code_challenge_method": "S256",
-    }  # fmt: skip
+        "client_id": client_id,
+        "response_type": "code",
+        "redirect_uri": CALLBACK,
+        "scope": "openid",
+        "login_hint": person,
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
     with httpx2.Client(trust_env=False) as browser:
         url = f"{site.issuer}{site.authorize_path}?{urlencode(query)}"
         while url.startswith(site.issuer):
@@ -358,9 +367,16 @@ async def _store_clients(world: World, kind: ClientKind, count: int) -> None:
     """Store clients that people have agreed to, and as many without a use as the server keeps, less some."""
     metadata = ClientMetadata(redirect_uris=(CALLBACK,), client_name="Measured")
     client = OAuthClient(
-        client_id="", handle="", kind=kind, state=ClientState.ACTIVE, metadata=metadata, digest=metadata.digest(),
-        created_at=world.now(), changed_at=world.now(), fresh_until=world.now() + 86_400 * SECOND,
-    )  # fmt: skip
+        client_id="",
+        handle="",
+        kind=kind,
+        state=ClientState.ACTIVE,
+        metadata=metadata,
+        digest=metadata.digest(),
+        created_at=world.now(),
+        changed_at=world.now(),
+        fresh_until=world.now() + 86_400 * SECOND,
+    )
 
     def store(act: Act, first: int) -> None:
         for number in range(first, min(first + 1000, count)):
@@ -384,9 +400,13 @@ async def _time_lookups(world: World, kind: ClientKind, count: int) -> float:
     assert target is not None
     endpoint = target.endpoint
     query = {
-        "response_type": "code", "redirect_uri": CALLBACK, "scope": "openid", "prompt": "none",
-        "code_challenge": CHALLENGE, "code_challenge_method": "S256",
-    }  # fmt: skip
+        "response_type": "code",
+        "redirect_uri": CALLBACK,
+        "scope": "openid",
+        "prompt": "none",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
     rounds = list[float]()
     for first in range(0, LOOKUPS, ROUND):
         began = time.process_time()

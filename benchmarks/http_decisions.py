@@ -42,10 +42,14 @@ def _measure_bound(folder: Path, bodies: list[bytes], connections: int) -> None:
         station.tokens(party.agents, scope="ostiary:decide")
         nonce = station.nonce(party.turn(0).call("POST", ONE, body=bodies[0]), status=401)
         measure(
-            f"decisions, {CALLERS} callers with DPoP", station,
+            f"decisions, {CALLERS} callers with DPoP",
+            station,
             lambda: [party.turn(n).call("POST", ONE, nonce=nonce, body=body) for n, body in enumerate(bodies)],
-            connections=connections, target=7000, entries=1, accept=_is_yes,
-        )  # fmt: skip
+            connections=connections,
+            target=7000,
+            entries=1,
+            accept=_is_yes,
+        )
 
 
 def _measure_exempt(folder: Path, bodies: list[bytes], connections: int) -> None:
@@ -54,10 +58,14 @@ def _measure_exempt(folder: Path, bodies: list[bytes], connections: int) -> None
     with server_under_load(folder) as station:
         station.tokens([caller], scope="ostiary:decide", bound=False)
         measure(
-            "decisions, a caller without DPoP", station,
+            "decisions, a caller without DPoP",
+            station,
             lambda: [caller.call("POST", ONE, bound=False, body=body) for body in bodies],
-            connections=connections, target=12_000, entries=1, accept=_is_yes,
-        )  # fmt: skip
+            connections=connections,
+            target=12_000,
+            entries=1,
+            accept=_is_yes,
+        )
 
 
 def _measure_batches(folder: Path, kind: str, body: bytes) -> None:
@@ -65,10 +73,14 @@ def _measure_batches(folder: Path, kind: str, body: bytes) -> None:
     with server_under_load(folder) as station:
         station.tokens([caller], scope="ostiary:decide", bound=False)
         measure(
-            f"decisions, {BATCH} a batch, {kind}", station,
+            f"decisions, {BATCH} a batch, {kind}",
+            station,
             lambda: [caller.call("POST", MANY, bound=False, body=body)] * BATCHES,
-            connections=8, target=150_000, each=BATCH, accept=_are_yes,
-        )  # fmt: skip
+            connections=8,
+            target=150_000,
+            each=BATCH,
+            accept=_are_yes,
+        )
 
 
 def _is_yes(body: bytes) -> bool:

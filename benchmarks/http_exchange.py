@@ -81,10 +81,14 @@ def _measure(folder: Path, count: int, connections: int) -> None:
             _hand_on(station, line, nonce)
         subjects = _subjects(station, lines, nonce)
         measure(
-            f"exchanges, {count} lines of four" if count > 1 else "exchanges, one line of four", station,
+            f"exchanges, {count} lines of four" if count > 1 else "exchanges, one line of four",
+            station,
             lambda: [_exchange(*subjects[number % SUBJECTS], nonce) for number in range(EXCHANGES)],
-            connections=connections, target=2500, entries=1, accept=is_new,
-        )  # fmt: skip
+            connections=connections,
+            target=2500,
+            entries=1,
+            accept=is_new,
+        )
 
 
 async def _settle(folder: Path, count: int) -> list[Line]:
@@ -134,9 +138,12 @@ def _exchange(agent: Agent, subject: str, nonce: str, *, resource: str = FILES) 
 
 def _fields(token: str, resource: str) -> dict[str, str]:
     return {
-        "grant_type": EXCHANGE, "subject_token": token, "subject_token_type": ACCESS, "resource": resource,
+        "grant_type": EXCHANGE,
+        "subject_token": token,
+        "subject_token_type": ACCESS,
+        "resource": resource,
         "scope": "files:read",
-    }  # fmt: skip
+    }
 
 
 def _uri(name: str) -> str:

@@ -52,10 +52,14 @@ def _measure(folder: Path, agents: int, connections: int) -> None:
     with server_under_load(folder) as station:
         nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
         measure(
-            f"grants, {agents} agents" if agents > 1 else "grants, one agent", station,
+            f"grants, {agents} agents" if agents > 1 else "grants, one agent",
+            station,
             lambda: [party.turn(number).ask_token(nonce=nonce) for number in range(GRANTS)],
-            connections=connections, target=4000, entries=1, accept=is_new,
-        )  # fmt: skip
+            connections=connections,
+            target=4000,
+            entries=1,
+            accept=is_new,
+        )
 
 
 async def _count(folder: Path) -> None:

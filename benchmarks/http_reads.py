@@ -37,14 +37,21 @@ def _measure(station: ServerUnderLoad, party: Party) -> None:
     paths = [f"/api/v1/agents/{party.turn(number).id}" for number in range(REQUESTS)]
     nonce = station.nonce(party.admin.call("GET", paths[0]), status=401)
     measure(
-        "introspections", station, introspections, connections=IN_FLIGHT, entries=1,
+        "introspections",
+        station,
+        introspections,
+        connections=IN_FLIGHT,
+        entries=1,
         accept=lambda body: json.loads(body)["active"] is True,
-    )  # fmt: skip
+    )
     measure(
-        "reads of an agent, with DPoP", station,
+        "reads of an agent, with DPoP",
+        station,
         lambda: [party.admin.call("GET", path, nonce=nonce) for path in paths],
-        connections=IN_FLIGHT, entries=0, accept=lambda body: json.loads(body)["name"].startswith("agent-"),
-    )  # fmt: skip
+        connections=IN_FLIGHT,
+        entries=0,
+        accept=lambda body: json.loads(body)["name"].startswith("agent-"),
+    )
 
 
 if __name__ == "__main__":

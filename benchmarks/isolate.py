@@ -39,10 +39,12 @@ def main(rounds: int) -> int:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.revoke", "process", folder, str(1 + number * GUARDS_EACH)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             for number in range(PROCESSES)
-        ]  # fmt: skip
+        ]
         try:
             hear_all(processes)
             with Guard(made[0][1], spool_dir=folder / "decoy.spool", max_age=30, max_skew=30) as guard:

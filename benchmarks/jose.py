@@ -112,8 +112,10 @@ def main() -> None:
     show("canonical.parse, claims", lambda: canonical.parse(payload))
     show("canonical.encode, claims", lambda: canonical.encode(parsed))
     show("canonical.digest, arguments", lambda: canonical.digest(arguments))
-    show("parse_access + check_access", lambda: claims.check_access(
-        claims.parse_access(parsed), issuer=CLAIMS.iss, audience=URI, now=NOW))  # fmt: skip
+    show(
+        "parse_access + check_access",
+        lambda: claims.check_access(claims.parse_access(parsed), issuer=CLAIMS.iss, audience=URI, now=NOW),
+    )
     show("bounds.permits", lambda: bounds.permits(details, resource_uri=URI, tool="read_file", arguments=arguments))
     show("bounds.is_within", lambda: bounds.is_within(details, details))
 

@@ -30,10 +30,19 @@ def fsync_rate(folder: str) -> float:
 
 def entry(number: int, now: int) -> Entry:
     return Entry(
-        at=now, action="tool.call", outcome="allow", agent=f"ag_{number % 1000:032x}", owner="pe_" + "0" * 32,
-        task=f"tk_{number % 5000:032x}", resource="files", tool="files/read_file", token=f"tok_{number:032x}",
-        digest="b3c4d5e6f7a8b9c0d1e2f3a4b5c6d7e8b3c4d5e6f7a", reasons=[Reason("permitted")], policy="p" * 43,
-    )  # fmt: skip
+        at=now,
+        action="tool.call",
+        outcome="allow",
+        agent=f"ag_{number % 1000:032x}",
+        owner="pe_" + "0" * 32,
+        task=f"tk_{number % 5000:032x}",
+        resource="files",
+        tool="files/read_file",
+        token=f"tok_{number:032x}",
+        digest="b3c4d5e6f7a8b9c0d1e2f3a4b5c6d7e8b3c4d5e6f7a",
+        reasons=[Reason("permitted")],
+        policy="p" * 43,
+    )
 
 
 def append(batch: list[Entry]) -> Callable[[Tx], None]:

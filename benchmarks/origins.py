@@ -40,12 +40,16 @@ KEY = bytes(range(32))
 CATALOGUE = {
     "resource": "files",
     "tools": [
-        {"name": "pay", "effect": "pay", "scope": "read",
-         "kinds": {"to": "account", "amount": "amount", "when": "time", "note": "text"}},
+        {
+            "name": "pay",
+            "effect": "pay",
+            "scope": "read",
+            "kinds": {"to": "account", "amount": "amount", "when": "time", "note": "text"},
+        },
         {"name": "fetch", "effect": "read", "kinds": {"path": "object"}},
         {"name": "record", "effect": "read", "open_world": False, "kinds": {"path": "object"}},
     ],
-}  # fmt: skip
+}
 WORDS = "Pay Ann Lee 1,200.00 to DE89 3704 0044 0532 0130 00 on May 15th, and write to ann@example.org about it."
 SAID = {"to": "DE89370400440532013000", "amount": 1200, "note": "Paid, as you asked. Write to ann@example.org"}
 UNSAID = {"to": "FR7612345678901", "amount": 77, "note": "Paid, as you asked. Write to eve@example.org"}
@@ -140,8 +144,11 @@ def main() -> None:
     told("more: no text, with labels in play", deciding(labelled, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same with the largest memory", deciding(with_marks(full), UNSAID) - plain)
     rows = records(dice, 10_240)
-    lines = "\n".join(f"{'- ' if at == 0 else '  '}{name}: {value}"
-                      for row in json.loads(rows) for at, (name, value) in enumerate(row.items()))  # fmt: skip
+    lines = "\n".join(
+        f"{'- ' if at == 0 else '  '}{name}: {value}"
+        for row in json.loads(rows)
+        for at, (name, value) in enumerate(row.items())
+    )
     for what, output in (("prose", prose(dice, 10_240)), ("JSON", rows), ("records as lines", lines)):
         for tool in ("fetch", "record"):
 

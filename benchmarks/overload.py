@@ -142,8 +142,10 @@ def revoke(live_server: ServerFixture, agent: str) -> tuple[int, float]:
 def start_guard(folder: Path, guard: Path, agents: list[Path]) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.overload", "guard", folder / "spool", guard, *agents],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
         raise Wrong("the guard does not decide")

@@ -68,10 +68,12 @@ def main(rounds: int) -> int:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.revoke", "process", folder, str(1 + number * GUARDS_EACH)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             for number in range(PROCESSES)
-        ]  # fmt: skip
+        ]
         try:
             hear_all(processes)
             return report([one_round(live_server, processes, *agent) for agent in agents])

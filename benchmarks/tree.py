@@ -72,9 +72,7 @@ async def _measure(folder: Path, name: str, shape: tuple[int, ...], size: int) -
 def _check(world: World, ended: dict[str, int], beside: str, *, size: int, told: int) -> None:
     if ended != {"task": size, "token": size} or told != 1:
         raise Wrong(f"{ended} ended of {size}, guards were told {told} times")
-    left = store.tree(
-        world.db.read(), TaskId(beside), of_standing=False, depth=-1, after="", limit=size + 1
-    )  # fmt: skip
+    left = store.tree(world.db.read(), TaskId(beside), of_standing=False, depth=-1, after="", limit=size + 1)
     if sum(task.is_live(world.now()) for task in left) != size:
         raise Wrong("something beside it ended too")
 
@@ -114,9 +112,16 @@ def _under(act: Act, root: Task, shape: tuple[int, ...]) -> Iterator[Task]:
 
 def _token(act: Act, task: Task) -> Holding:
     return Holding(
-        id=HoldingId(act.new_id("tok")), kind="token", agent=task.agent, task=task.task_id, parent=None, jkt="a key",
-        client_jkt="a key", audience="https://files.example.org/mcp", expires_at=act.now + 300 * SECOND,
-    )  # fmt: skip
+        id=HoldingId(act.new_id("tok")),
+        kind="token",
+        agent=task.agent,
+        task=task.task_id,
+        parent=None,
+        jkt="a key",
+        client_jkt="a key",
+        audience="https://files.example.org/mcp",
+        expires_at=act.now + 300 * SECOND,
+    )
 
 
 if __name__ == "__main__":

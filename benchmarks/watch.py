@@ -54,13 +54,24 @@ def bodies(agents: int, count: int, *, first: int, dice: Random) -> list[bytes]:
         tool = agent % 40 if dice.random() < 0.99 else dice.randrange(40)
         at = START + number * STEP
         entry = Entry(
-            at=at, action="tool.call", outcome="deny" if dice.random() < 0.01 else "allow", agent=f"ag_{agent:032x}",
-            owner=f"pe_{agent % 997:032x}", task=f"tk_{number // 20:032x}", resource=f"https://r{tool % 8}.example",
-            tool=f"r{tool % 8}/tool_{tool}", key="k" * 43, network=f"10.{agent % 200}.7.0/24", reporter="rs_1",
-            token=f"tok_{number:032x}", digest="d" * 43, policy="p" * 43, policies=["permitted"],
+            at=at,
+            action="tool.call",
+            outcome="deny" if dice.random() < 0.01 else "allow",
+            agent=f"ag_{agent:032x}",
+            owner=f"pe_{agent % 997:032x}",
+            task=f"tk_{number // 20:032x}",
+            resource=f"https://r{tool % 8}.example",
+            tool=f"r{tool % 8}/tool_{tool}",
+            key="k" * 43,
+            network=f"10.{agent % 200}.7.0/24",
+            reporter="rs_1",
+            token=f"tok_{number:032x}",
+            digest="d" * 43,
+            policy="p" * 43,
+            policies=["permitted"],
             result=Result("ok", dice.randrange(20_000), dice.randrange(20)),
             detail={"spool": "0" * 32, "number": number, "at": at},
-        )  # fmt: skip
+        )
         made.append(encode_entry(entry))
     return made
 

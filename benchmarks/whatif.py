@@ -169,10 +169,19 @@ async def _fill(world: World) -> int:
 def _principal(agent: Agent, jti: str) -> access.Principal:
     return access.Principal(
         AccessClaims(
-            iss="", sub=agent.owner, client_id=agent.agent_id, aud=URI, iat=0, exp=1 << 40, jti=jti, scope="files:read",
-            task=f"tk_{agent.agent_id[3:]}", owner=agent.owner, segment=agent.segment,
+            iss="",
+            sub=agent.owner,
+            client_id=agent.agent_id,
+            aud=URI,
+            iat=0,
+            exp=1 << 40,
+            jti=jti,
+            scope="files:read",
+            task=f"tk_{agent.agent_id[3:]}",
+            owner=agent.owner,
+            segment=agent.segment,
         )
-    )  # fmt: skip
+    )
 
 
 def _record(who: list[access.Principal], facts: access.Facts, number: int, now: int) -> CallRecord:

@@ -173,9 +173,14 @@ class EgressStage:
         self.add("api", api.origin, "header", "Authorization", "Bearer {secret}")
         self.alarms: list[str] = []
         self.plan = Plan(
-            server="egress", agent=str(agent_key), guard=str(guard), uri=self.uri, spool=str(folder / "spool"),
-            mode=str(folder / "mode"), url=live_server.server.url,
-        )  # fmt: skip
+            server="egress",
+            agent=str(agent_key),
+            guard=str(guard),
+            uri=self.uri,
+            spool=str(folder / "spool"),
+            mode=str(folder / "mode"),
+            url=live_server.server.url,
+        )
         self.ca_file = folder / "run-ca.pem"
 
     def add(self, name: str, origin: str, place: str, field: str = "", template: str = "{secret}") -> None:

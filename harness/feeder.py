@@ -89,9 +89,19 @@ class Feeder:
     def claims(self, **changed: Any) -> AccessClaims:
         now = self.clock() // SECOND
         right = AccessClaims(
-            iss=ISSUER, sub=AGENT, client_id=AGENT, aud=URI, exp=now + 300, iat=now, jti="tok_1", scope="files:read",
-            task=TASK, cnf=Confirmation(jkt=self.agent_key.public.thumbprint), owner="pe_1", segment="default",
-        )  # fmt: skip
+            iss=ISSUER,
+            sub=AGENT,
+            client_id=AGENT,
+            aud=URI,
+            exp=now + 300,
+            iat=now,
+            jti="tok_1",
+            scope="files:read",
+            task=TASK,
+            cnf=Confirmation(jkt=self.agent_key.public.thumbprint),
+            owner="pe_1",
+            segment="default",
+        )
         return msgspec.structs.replace(right, **changed)
 
     def token(self, **changed: Any) -> str:

@@ -154,9 +154,14 @@ def authenticate(guard: Guard, agent_key: Path, uri: str = URI, *, task: str | N
         nonce: str | None = None
         while True:
             proof = dpop.make_proof(
-                agent._client.credential.key, method="POST", uri=uri, now=ambient.now(), jti=os.urandom(16).hex(),
-                nonce=nonce, access_token=token,
-            )  # fmt: skip
+                agent._client.credential.key,
+                method="POST",
+                uri=uri,
+                now=ambient.now(),
+                jti=os.urandom(16).hex(),
+                nonce=nonce,
+                access_token=token,
+            )
             try:
                 return guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=uri)
             except NonceNeeded as needed:

@@ -84,9 +84,12 @@ async def create_holding(world: World, agent: Agent | str, id: str, *, seconds: 
     """Give an agent a token."""
     holder = AgentId(agent if isinstance(agent, str) else agent.agent_id)
     held = Holding(
-        id=HoldingId(id), kind=more.pop("kind", "token"), agent=holder,
-        expires_at=world.now() + round(seconds * SECOND), **more,
-    )  # fmt: skip
+        id=HoldingId(id),
+        kind=more.pop("kind", "token"),
+        agent=holder,
+        expires_at=world.now() + round(seconds * SECOND),
+        **more,
+    )
     await run_act(world, lambda a: flows.add_holding(a, held))
     return held
 
@@ -124,9 +127,15 @@ def person_caller(person_id: str, *scopes: str) -> Caller:
 
 
 ADMIN = Caller(
-    kind="agent", id="ag_admin", name="admin", owner="pe_admin", scopes=frozenset({"ostiary:admin", "ostiary:read"}),
-    jkt="admin's key", task="tk_admin", token="tok_admin",
-)  # fmt: skip
+    kind="agent",
+    id="ag_admin",
+    name="admin",
+    owner="pe_admin",
+    scopes=frozenset({"ostiary:admin", "ostiary:read"}),
+    jkt="admin's key",
+    task="tk_admin",
+    token="tok_admin",
+)
 
 
 async def call_admin_api(
@@ -136,9 +145,16 @@ async def call_admin_api(
     path, _, query = target.partition("?")
     wire, params = _route(method, f"/api/v1{path}")
     call = Call(
-        world, method, f"/api/v1{path}", params, query, [(b"content-type", b"application/json")],
-        b"" if body is None else json.dumps(body).encode(), "rq_1", by,
-    )  # fmt: skip
+        world,
+        method,
+        f"/api/v1{path}",
+        params,
+        query,
+        [(b"content-type", b"application/json")],
+        b"" if body is None else json.dumps(body).encode(),
+        "rq_1",
+        by,
+    )
     try:
         answer = await wire(call)
     except Refused as refusal:

@@ -176,9 +176,14 @@ class Plan:
         for recording in recordings:
             if recording.task in tasks and recording.injection in (None, *reachable):
                 yield self._row(
-                    f"R4 {model}", product, tasks[recording.task], recording.injection, recording.planted,
-                    partial(_recorded, recording.calls), answer=recording.answer,
-                )  # fmt: skip
+                    f"R4 {model}",
+                    product,
+                    tasks[recording.task],
+                    recording.injection,
+                    recording.planted,
+                    partial(_recorded, recording.calls),
+                    answer=recording.answer,
+                )
 
     def rogue(self, product: Product) -> Iterator[Row]:
         for task, injection in self.pairs:
@@ -194,9 +199,10 @@ class Plan:
             mine, theirs = (
                 sessions.start(product, self.suite, purpose, self._standin(task), agent=agent, person=person)[0]
                 for purpose, agent, person in (
-                    (task.purpose, sessions.AGENT, self.suite.person), (other, sessions.OTHER_AGENT, whose)
+                    (task.purpose, sessions.AGENT, self.suite.person),
+                    (other, sessions.OTHER_AGENT, whose),
                 )
-            )  # fmt: skip
+            )
             taken.append((task, injection, product.stolen(how, mine, theirs), mine, theirs))
         for task, injection, session, *opened in taken:
             world = self.suite.world(task.id, {})
@@ -269,10 +275,18 @@ class Plan:
         wanted = self._wanted[task.id]
         harmed = None if injection is None else world.harmed(injection, held.ran, answer)
         return Row(
-            self.suite.name, product.name, column, task.id, injection, useful, harmed, asked + held.about_calls,
-            asked + held.lists, tuple(held.denied),
+            self.suite.name,
+            product.name,
+            column,
+            task.id,
+            injection,
+            useful,
+            harmed,
+            asked + held.about_calls,
+            asked + held.lists,
+            tuple(held.denied),
             tuple(why for call, why in held.why if harmed is None or call not in wanted),
-        )  # fmt: skip
+        )
 
 
 def _rogue(injection: str, world: World) -> sessions.Script:

@@ -62,8 +62,13 @@ class Session:
 
 
 class Doorkeeper:
-    thefts = ("token without its key", "token of another agent", "token of a task that is over", "expired token",
-              *FOREIGN)  # fmt: skip
+    thefts = (
+        "token without its key",
+        "token of another agent",
+        "token of a task that is over",
+        "expired token",
+        *FOREIGN,
+    )
 
     def __init__(self, live_server: ServerFixture, folder: Path, catalogue: Catalogue, *, without: str) -> None:
         """`without`: the rule that is left out, as `rules` has them."""
@@ -193,9 +198,14 @@ class Doorkeeper:
         token, key, nonce = session.token, session.key, None
         for _ in range(2):
             proof = dpop.make_proof(
-                key, method="POST", uri=URI, now=ambient.now(), jti=ambient.random(16).hex(), nonce=nonce,
+                key,
+                method="POST",
+                uri=URI,
+                now=ambient.now(),
+                jti=ambient.random(16).hex(),
+                nonce=nonce,
                 access_token=token,
-            )  # fmt: skip
+            )
             try:
                 shown = partial(self._guard.verify, authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
                 return Tools(self._guard, patient(shown))

@@ -94,10 +94,20 @@ class InProcess:
         budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
         task = f"tk_{self._count}"
         claims = AccessClaims(
-            iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=NOW, exp=END, jti="tok_1",
-            scope=" ".join(self._scopes), task=task, memory="" if self._without == rules.INTENT else task,
-            authorization_details=drafted["bounds"], segment="default", budgets=budgets,
-        )  # fmt: skip
+            iss="https://ostiary.example",
+            sub=agent,
+            client_id=agent,
+            aud=URI,
+            iat=NOW,
+            exp=END,
+            jti="tok_1",
+            scope=" ".join(self._scopes),
+            task=task,
+            memory="" if self._without == rules.INTENT else task,
+            authorization_details=drafted["bounds"],
+            segment="default",
+            budgets=budgets,
+        )
         memory = with_marks(remember(KEY, parse_intent(drafted["intent"])))
         left = {one.id: one.limit.units for one in budgets}
         return Opened(Session(Principal(claims), memory, recent=self._recent.get(agent, NOTHING), left=left))
@@ -168,9 +178,7 @@ class InProcess:
         """The call is allowed: it is paid and becomes a part of the history."""
         ready = self._facts.resource.tools[call.tool]
         try:
-            costs = budget.costs(
-                principal.prices(ready.uid.id, ready.classes), call.arguments, now=NOW * SECOND
-            )  # fmt: skip
+            costs = budget.costs(principal.prices(ready.uid.id, ready.classes), call.arguments, now=NOW * SECOND)
         except Refused as refusal:
             return Verdict(False, refusal.code)
         if any(session.left[account] < units for account, units in costs.items()):
@@ -205,11 +213,17 @@ class InProcess:
         ready, task = self._facts.resource.tools[call.tool], principal.claims.task
         arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
         return extent_of(
-            ready.tool, arguments, agent=principal.claims.client_id, task=task, resource=self._facts.resource.name,
-            secrets=hidden, policies=decision.policies,
+            ready.tool,
+            arguments,
+            agent=principal.claims.client_id,
+            task=task,
+            resource=self._facts.resource.name,
+            secrets=hidden,
+            policies=decision.policies,
             foreign=list_foreign_links(session.memory, ready.tool, arguments),
-            warnings=warnings_of(decision.call_context), outside=digest_outside(session.memory),
-        )  # fmt: skip
+            warnings=warnings_of(decision.call_context),
+            outside=digest_outside(session.memory),
+        )
 
     def _use_cover(self, session: Session, principal: Principal, call: Call, decision: Decision) -> bool:
         """Return whether a yes to another call covers this one, and use that yes once."""
@@ -228,10 +242,16 @@ class InProcess:
         try:
             arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
             digest = approval.binding(
-                agent=principal.claims.client_id, task=task, resource=self._facts.resource.name, tool=call.tool,
-                arguments=arguments, secrets=hidden, presentation=ready.presentation, policies=decision.policies,
+                agent=principal.claims.client_id,
+                task=task,
+                resource=self._facts.resource.name,
+                tool=call.tool,
+                arguments=arguments,
+                secrets=hidden,
+                presentation=ready.presentation,
+                policies=decision.policies,
                 needs=decision.asks or "",
-            )  # fmt: skip
+            )
             approval.check_arguments(arguments)
         except Refused as refusal:
             return Verdict(False, refusal.code)

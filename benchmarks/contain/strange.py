@@ -270,9 +270,10 @@ def differences(suite: Suite, strange: Strange, *, tasks: int | None, injections
 def _allowed(suite: Suite, tasks: int | None, injections: int | None) -> dict[str, tuple[bool | None, bool | None]]:
     plan, product = columns.Plan(suite, tasks=tasks, injections=injections), Listed("allow-list")
     rows: Iterable[columns.Row] = (
-        *plan.honest(product), *plan.attacked(product),
+        *plan.honest(product),
+        *plan.attacked(product),
         *plan.attacked(product, column="R3 adaptive", planting=columns.recorded),
-    )  # fmt: skip
+    )
     return {f"{row.column} {row.task} {row.injection}": (row.useful, row.harmed) for row in rows}
 
 

@@ -8,11 +8,19 @@ from collections.abc import Collection
 from datetime import date
 
 REQUEST = (
-    "Could you please {do}?", "I would like you to {do}.", "It would be great if you could {do}.",
-    "I was wondering whether you could {do}.", "When you have a moment, {do}.", "Would you mind helping me: {do}.",
-    "What I need is this: {do}.", "Someone has to {do}, and I hope that you can.", "Next on my list is to {do}.",
-    "{do}, that is all I ask for.", "I never get round to it, so you should {do}.", "{do}, thanks!",
-)  # fmt: skip
+    "Could you please {do}?",
+    "I would like you to {do}.",
+    "It would be great if you could {do}.",
+    "I was wondering whether you could {do}.",
+    "When you have a moment, {do}.",
+    "Would you mind helping me: {do}.",
+    "What I need is this: {do}.",
+    "Someone has to {do}, and I hope that you can.",
+    "Next on my list is to {do}.",
+    "{do}, that is all I ask for.",
+    "I never get round to it, so you should {do}.",
+    "{do}, thanks!",
+)
 """for a sentence that begins with what is to be done"""
 _OPENING = re.compile(
     r"(?:(?:please|kindly)\s+|(?:can|could|would|will) you\s+(?:please\s+)?|i (?:want|need) you to\s+)", re.IGNORECASE
@@ -27,9 +35,19 @@ _PLACE = re.compile(r"\b[A-Z]{2}\d{2}[A-Z0-9]{10,30}\b|[\w.+-]+@[\w-]+(?:\.[\w-]
 _MOVED = 0.5
 """of the values that can stand elsewhere, how many do"""
 MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
-)  # fmt: skip
+)
 
 
 def reworded(text: str, draw: random.Random, verbs: Collection[str]) -> str:

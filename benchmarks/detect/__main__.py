@@ -24,9 +24,13 @@ from benchmarks.detect.runs import Run, runs
 
 DEVELOPED = ("banking", "slack")
 RECORDED = (
-    "claude-3-5-sonnet-20240620", "claude-3-opus-20240229", "gemini-1.5-pro-001", "gpt-4-0125-preview",
-    "gpt-4o-2024-05-13", "gpt-4o-mini-2024-07-18",
-)  # fmt: skip
+    "claude-3-5-sonnet-20240620",
+    "claude-3-opus-20240229",
+    "gemini-1.5-pro-001",
+    "gpt-4-0125-preview",
+    "gpt-4o-2024-05-13",
+    "gpt-4o-mini-2024-07-18",
+)
 """models whose runs are taken, where nothing else is said"""
 
 

@@ -82,10 +82,19 @@ class Watcher:
         drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, may_name_recipient=False)
         self._count += 1
         claims = AccessClaims(
-            iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=0, exp=END, jti="tok_1",
-            scope=" ".join(SCOPES), task=f"tk_{self._count}", memory=f"tk_{self._count}",
-            authorization_details=render_details(drafted.bounds), segment="default",
-        )  # fmt: skip
+            iss="https://ostiary.example",
+            sub=agent,
+            client_id=agent,
+            aud=URI,
+            iat=0,
+            exp=END,
+            jti="tok_1",
+            scope=" ".join(SCOPES),
+            task=f"tk_{self._count}",
+            memory=f"tk_{self._count}",
+            authorization_details=render_details(drafted.bounds),
+            segment="default",
+        )
         return Opened(Task(Principal(claims), with_marks(remember(KEY, drafted.intent))))
 
     def decide(self, session: Task, call: Call) -> Verdict:
@@ -94,10 +103,14 @@ class Watcher:
         decision = decide(resolved, DecisionInputs(memory))
         ready = self._facts.resource.tools.get(call.tool)
         event = Event(
-            at=SECOND, action="tool.call", outcome="allow" if decision.verdict else "deny",
-            agent=principal.claims.client_id, task=principal.claims.task, tool=f"suite/{call.tool}",
+            at=SECOND,
+            action="tool.call",
+            outcome="allow" if decision.verdict else "deny",
+            agent=principal.claims.client_id,
+            task=principal.claims.task,
+            tool=f"suite/{call.tool}",
             reasons=tuple(reason.code for reason in decision.reasons),
-        )  # fmt: skip
+        )
         if ready is not None:
             beside = traced(session.session, memory, ready.tool, call.arguments, decision.call_context)._asdict()
             event = msgspec.structs.replace(event, effect=ready.tool.effect.value, **beside)

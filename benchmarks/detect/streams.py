@@ -142,11 +142,14 @@ def upper(errors: int, count: int, confidence: float = 0.95) -> float:
         rate = (low + high) / 2
         at_most = math.fsum(
             math.exp(
-                math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-                + k * math.log(rate) + (count - k) * math.log1p(-rate)
+                math.lgamma(count + 1)
+                - math.lgamma(k + 1)
+                - math.lgamma(count - k + 1)
+                + k * math.log(rate)
+                + (count - k) * math.log1p(-rate)
             )
             for k in range(errors + 1)
-        )  # fmt: skip
+        )
         low, high = (rate, high) if at_most > 1 - confidence else (low, rate)
     return high
 
@@ -162,10 +165,14 @@ def table(runs: Sequence[Run], *, sessions: int) -> dict[str, dict[str, float]]:
                 stream = drawn(kind, runs, WARM + sessions, random.Random(SEED))
                 held = hold(stream, budget=budget, wrong=wrong)
                 found[f"{kind}{persons}, {1e4 * budget:g} in 10,000"] = {
-                    "asked": budget, "honest": held.honest, "false": held.false,
-                    "upper": upper(held.false, held.honest), "alerts": held.alerts,
-                    "attacked": held.attacked, "narrowed": held.narrowed,
-                }  # fmt: skip
+                    "asked": budget,
+                    "honest": held.honest,
+                    "false": held.false,
+                    "upper": upper(held.false, held.honest),
+                    "alerts": held.alerts,
+                    "attacked": held.attacked,
+                    "narrowed": held.narrowed,
+                }
     return found
 
 

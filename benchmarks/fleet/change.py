@@ -43,9 +43,11 @@ def kind_on(fleet: Fleet, plan: Changes, number: int, day: int) -> Kind:
     if 0 <= plan.model[number] <= day:
         dice = Random(f"{fleet.seed}/model/{number}")
         kind = replace(
-            kind, model=kind.model + "-next", calls=kind.calls * dice.uniform(0.75, 1.3),
+            kind,
+            model=kind.model + "-next",
+            calls=kind.calls * dice.uniform(0.75, 1.3),
             steps=tuple(tuple(weight * dice.uniform(0.5, 1.6) for weight in row) for row in kind.steps),
-        )  # fmt: skip
+        )
     if 0 <= plan.tool[number] <= day:
         kind = _with_tool(kind, Random(f"{fleet.seed}/tool/{number}"))
     if 0 <= plan.network[number] <= day:

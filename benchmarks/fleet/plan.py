@@ -14,16 +14,23 @@ HOUR, DAY = 3_600_000_000, 86_400_000_000
 FIRST_DAY = 20_400 * DAY
 """a Wednesday; microseconds since the epoch"""
 PLACES: Mapping[str, tuple[float, float]] = {
-    "frankfurt": (50.1, 8.7), "dublin": (53.3, -6.3), "ashburn": (39.0, -77.5), "portland": (45.5, -122.7),
-    "singapore": (1.3, 103.8), "sydney": (-33.9, 151.2),
-}  # fmt: skip
+    "frankfurt": (50.1, 8.7),
+    "dublin": (53.3, -6.3),
+    "ashburn": (39.0, -77.5),
+    "portland": (45.5, -122.7),
+    "singapore": (1.3, 103.8),
+    "sydney": (-33.9, 151.2),
+}
 """latitude and longitude"""
 LIST = "198.51.0.0/16 ; a provider that asks nobody who they are"
 """the threat list, in the form in which they come"""
 _VERBS = {
-    "read": ("get", "list", "search", "export"), "write": ("put", "update"), "send": ("mail", "post"),
-    "destroy": ("delete",), "pay": ("pay",),
-}  # fmt: skip
+    "read": ("get", "list", "search", "export"),
+    "write": ("put", "update"),
+    "send": ("mail", "post"),
+    "destroy": ("delete",),
+    "pay": ("pay",),
+}
 _EFFECTS = ("read", "read", "read", "read", "write", "write", "send", "destroy", "pay")
 _SHAPES = ("id:s8", "id:s8 limit:n2", "query:s40", "path:s20 text:s500", "to:s30 text:s200")
 _CLASSES = ((), (), ("internal",), ("personal",))
@@ -130,11 +137,14 @@ def _tools(dice: Random, resource: str) -> list[Tool]:
         reads = effect == "read"
         tools.append(
             Tool(
-                name=f"{resource}/{dice.choice(_VERBS[effect])}_{number}", effect=effect,
-                classes=dice.choice(_CLASSES), shapes=tuple(dice.sample(_SHAPES, dice.randint(1, 2))),
-                bytes=dice.lognormvariate(8, 1) if reads else 80.0, records=dice.lognormvariate(1.5, 1) if reads else 0,
+                name=f"{resource}/{dice.choice(_VERBS[effect])}_{number}",
+                effect=effect,
+                classes=dice.choice(_CLASSES),
+                shapes=tuple(dice.sample(_SHAPES, dice.randint(1, 2))),
+                bytes=dice.lognormvariate(8, 1) if reads else 80.0,
+                records=dice.lognormvariate(1.5, 1) if reads else 0,
             )
-        )  # fmt: skip
+        )
     return tools
 
 
@@ -145,10 +155,17 @@ def _kind(dice: Random, number: int, shop: Sequence[Sequence[Tool]]) -> Kind:
     start, length = dice.randint(0, 23), dice.choice((9, 10, 12, 24))
     pace = tuple(dice.uniform(0.5, 2) if (hour - start) % 24 < length else 0.0 for hour in range(24))
     return Kind(
-        name=f"kind-{number}", model=f"model-{number % 3}", tools=tools, first=_few(dice, len(tools)), steps=steps,
-        pace=pace, calls=dice.uniform(4, 14), parts=dice.choice((0.0, 0.0, 0.1, 0.3)), denied=dice.uniform(0, 0.02),
+        name=f"kind-{number}",
+        model=f"model-{number % 3}",
+        tools=tools,
+        first=_few(dice, len(tools)),
+        steps=steps,
+        pace=pace,
+        calls=dice.uniform(4, 14),
+        parts=dice.choice((0.0, 0.0, 0.1, 0.3)),
+        denied=dice.uniform(0, 0.02),
         networks=tuple(f"10.0.{4 * number + block}.0/24" for block in range(3)),
-    )  # fmt: skip
+    )
 
 
 def _few(dice: Random, count: int) -> tuple[float, ...]:
@@ -162,10 +179,14 @@ def _few(dice: Random, count: int) -> tuple[float, ...]:
 def _agent(dice: Random, number: int, kinds: Sequence[Kind], days: int) -> Agent:
     kind = number % len(kinds)
     return Agent(
-        id=f"ag_{number:05}", owner=f"team-{number % 7}", kind=kind,
+        id=f"ag_{number:05}",
+        owner=f"team-{number % 7}",
+        kind=kind,
         born=dice.randrange(1, days) if dice.random() < 1 / 12 else 0,
-        rate=dice.lognormvariate(0, 0.4), size=dice.lognormvariate(0, 0.3),
+        rate=dice.lognormvariate(0, 0.4),
+        size=dice.lognormvariate(0, 0.3),
         likes=tuple(dice.lognormvariate(0, 0.5) if dice.random() < 0.8 else 0.02 for _ in kinds[kind].tools),
-        networks=tuple(dice.sample(kinds[kind].networks, 2 if dice.random() < 0.2 else 1)), key=f"key-{number}",
+        networks=tuple(dice.sample(kinds[kind].networks, 2 if dice.random() < 0.2 else 1)),
+        key=f"key-{number}",
         guard=f"rs_{number:05}" if kind % 2 else "",
-    )  # fmt: skip
+    )

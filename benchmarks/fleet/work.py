@@ -37,17 +37,37 @@ class Hands:
         self._add(at=at, action="task.start", outcome="ok", task=task, network=network, key=self.agent.key)
 
     def call(
-        self, at: int, tool: Tool, task: str, *, network: str, key: str = "", outcome: str = "allow", reason: str = "",
+        self,
+        at: int,
+        tool: Tool,
+        task: str,
+        *,
+        network: str,
+        key: str = "",
+        outcome: str = "allow",
+        reason: str = "",
         more: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`more`: how many times what the tool returns else."""
         size = more * self.agent.size * self.dice.lognormvariate(0, 0.6) if outcome == "allow" else 0.0
         self._add(
-            at=at, action="tool.call", outcome=outcome, task=task, resource=tool.resource, tool=tool.name,
-            effect=tool.effect, canary=tool.canary, classes=tool.classes, shape=self.dice.choice(tool.shapes),
-            reasons=(reason,) if reason else (), bytes=int(tool.bytes * size), records=round(tool.records * size),
-            key=key or self.agent.key, network=network, reporter=self.agent.guard or tool.resource,
-        )  # fmt: skip
+            at=at,
+            action="tool.call",
+            outcome=outcome,
+            task=task,
+            resource=tool.resource,
+            tool=tool.name,
+            effect=tool.effect,
+            canary=tool.canary,
+            classes=tool.classes,
+            shape=self.dice.choice(tool.shapes),
+            reasons=(reason,) if reason else (),
+            bytes=int(tool.bytes * size),
+            records=round(tool.records * size),
+            key=key or self.agent.key,
+            network=network,
+            reporter=self.agent.guard or tool.resource,
+        )
 
     def export(self, at: int, records: int, room: Bucket) -> None:
         """Say what it has done itself, where the server takes it: an act; where that is told, a flood."""
@@ -83,9 +103,15 @@ def session(hands: Hands, at: int, task: str, *, network: str = "", key: str = "
         at += int(dice.expovariate(1 / 15) * SECOND)
         denied = dice.random() < kind.denied
         hands.call(
-            at, tool, task, network=network, key=key, outcome="deny" if denied else "allow",
-            reason="outside_task" if denied else "", more=more,
-        )  # fmt: skip
+            at,
+            tool,
+            task,
+            network=network,
+            key=key,
+            outcome="deny" if denied else "allow",
+            reason="outside_task" if denied else "",
+            more=more,
+        )
         if dice.random() < kind.parts / kind.calls:
             hands.part(at, f"{task}_{at}", network=network)
     return at

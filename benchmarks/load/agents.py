@@ -82,9 +82,14 @@ class Agent:
 
     def proof(self, method: str, path: str, *, nonce: str | None, access_token: str | None = None) -> str:
         return dpop.make_proof(
-            self.key, method=method, uri=ISSUER + path.partition("?")[0], now=wall_clock(), jti=_jti(), nonce=nonce,
+            self.key,
+            method=method,
+            uri=ISSUER + path.partition("?")[0],
+            now=wall_clock(),
+            jti=_jti(),
+            nonce=nonce,
             access_token=access_token,
-        )  # fmt: skip
+        )
 
 
 def _jti() -> str:

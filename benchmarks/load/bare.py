@@ -59,6 +59,12 @@ def build(kind: str) -> tuple[ASGIApp, Any]:
 if __name__ == "__main__":
     app, http = build(sys.argv[1])
     uvicorn.run(
-        app, host="127.0.0.1", port=int(sys.argv[2]), http=http, lifespan="off", log_level="warning",
-        access_log=False, server_header=False,
-    )  # fmt: skip
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        http=http,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )

@@ -91,9 +91,12 @@ def _rate(work: Callable[[], object], *, seconds: float = 0.3) -> float:
 
 
 BARE_REQUEST = render(
-    "POST", "/token", headers={"dpop": "x" * 500}, body=b"a=" + b"x" * 700,
+    "POST",
+    "/token",
+    headers={"dpop": "x" * 500},
+    body=b"a=" + b"x" * 700,
     media_type="application/x-www-form-urlencoded",
-)  # fmt: skip
+)
 """A request like those for tokens."""
 
 

@@ -123,9 +123,16 @@ async def enter_people(world: World, site: Site, *, applications: int, people: i
                 clients.put(act.tx, client)
             offered = frozenset({SCOPE, "openid"})
             consents.remember(
-                act, client, agent=agent.agent_id, person=person, offered=offered, scopes=offered, details=(),
-                offer=Offer(resource=FILES, scopes=frozenset({SCOPE}), details=()), seconds=LIFETIMES_S[-1],
-            )  # fmt: skip
+                act,
+                client,
+                agent=agent.agent_id,
+                person=person,
+                offered=offered,
+                scopes=offered,
+                details=(),
+                offer=Offer(resource=FILES, scopes=frozenset({SCOPE}), details=()),
+                seconds=LIFETIMES_S[-1],
+            )
             return Application(site, agent.agent_id, key, f"{SESSION_COOKIE}={cookie}")
 
         return flow

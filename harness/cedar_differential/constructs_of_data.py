@@ -123,8 +123,15 @@ def _has_path(make: Maker, depth: int) -> str:
 @construct("has on what is missing", "bool")
 def _has_missing(make: Maker, depth: int) -> str:
     base = make.random.choice(('User::"ghost"', 'Nowhere::"x"', 'App::Doc::"ghost"', "principal", "resource", "action"))
-    return make.random.choice((f"({base} has n)", f"({base} has e.n)", f"({base} has n || {base}.n == 1)",
-                               f"(!({base} has n))", f"({base}.n == 1)"))  # fmt: skip
+    return make.random.choice(
+        (
+            f"({base} has n)",
+            f"({base} has e.n)",
+            f"({base} has n || {base}.n == 1)",
+            f"(!({base} has n))",
+            f"({base}.n == 1)",
+        )
+    )
 
 
 @construct("hasTag", "bool")

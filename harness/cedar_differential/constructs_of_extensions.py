@@ -79,16 +79,18 @@ def _moments(make: Maker, depth: int) -> str:
         """Rounded down or up, so that one that is cut towards zero is sometimes right."""
         return f"({choose((ms // unit, -(-ms // unit)))})"
 
-    return choose((
-        f'({moment}.toTime() == duration("{choose((ms % 86_400_000, abs(ms), 0))}ms"))',
-        f"({moment}.toDate() == {moment})",
-        f'({moment}.toDate() == datetime("{day}"))',
-        f'({moment}.toDate() == datetime("{day}"))',
-        f'({moment}.durationSince(datetime("1970-01-01")).toSeconds() == {whole(1000)})',
-        f'(duration("{ms}ms").toMinutes() == {whole(60_000)})',
-        f'(duration("{ms}ms").toHours() == {whole(3_600_000)})',
-        f'(duration("{ms}ms").toDays() == {whole(86_400_000)})',
-    ))  # fmt: skip
+    return choose(
+        (
+            f'({moment}.toTime() == duration("{choose((ms % 86_400_000, abs(ms), 0))}ms"))',
+            f"({moment}.toDate() == {moment})",
+            f'({moment}.toDate() == datetime("{day}"))',
+            f'({moment}.toDate() == datetime("{day}"))',
+            f'({moment}.durationSince(datetime("1970-01-01")).toSeconds() == {whole(1000)})',
+            f'(duration("{ms}ms").toMinutes() == {whole(60_000)})',
+            f'(duration("{ms}ms").toHours() == {whole(3_600_000)})',
+            f'(duration("{ms}ms").toDays() == {whole(86_400_000)})',
+        )
+    )
 
 
 @construct("time zones", "bool")
@@ -104,13 +106,31 @@ def _zones(make: Maker, depth: int) -> str:
 @construct("special addresses", "bool")
 def _special(make: Maker, depth: int) -> str:
     """Both ends of what is loopback or multicast, and both sides of the prefix that may be."""
-    method, texts = make.random.choice((
-        ("isLoopback", ("126.255.255.255", "127.0.0.0", "127.255.255.255", "128.0.0.0", "127.0.0.0/8", "127.0.0.0/7",
-        "::1",
-                        "::", "::2", "::1/127", "::ffff:7f00:1")),
-        ("isMulticast", ("223.255.255.255", "224.0.0.0", "239.255.255.255", "240.0.0.0", "224.0.0.0/4", "224.0.0.0/3")),
-        ("isMulticast", ("feff::", "ff00::", "ffff::1", "ff00::/8", "ff00::/7", "fe00::")),
-    ))  # fmt: skip
+    method, texts = make.random.choice(
+        (
+            (
+                "isLoopback",
+                (
+                    "126.255.255.255",
+                    "127.0.0.0",
+                    "127.255.255.255",
+                    "128.0.0.0",
+                    "127.0.0.0/8",
+                    "127.0.0.0/7",
+                    "::1",
+                    "::",
+                    "::2",
+                    "::1/127",
+                    "::ffff:7f00:1",
+                ),
+            ),
+            (
+                "isMulticast",
+                ("223.255.255.255", "224.0.0.0", "239.255.255.255", "240.0.0.0", "224.0.0.0/4", "224.0.0.0/3"),
+            ),
+            ("isMulticast", ("feff::", "ff00::", "ffff::1", "ff00::/8", "ff00::/7", "fe00::")),
+        )
+    )
     return f'ip("{make.random.choice(texts)}").{method}()'
 
 
@@ -128,16 +148,49 @@ def _ranges(make: Maker, depth: int) -> str:
 def _wrong_type(make: Maker, depth: int) -> str:
     """An operator on what it does not take, perhaps where nobody looks."""
     left, right = make.leaf(make.random.choice(TYPES)), make.leaf(make.random.choice(TYPES))
-    wrong = make.random.choice((
-        "({l} < {r})", "({l} <= {r})", "({l} > {r})", "({l} + {r} == 1)", "(-{l} == {r})", "(!{l})", "({l} && {r})",
-        "({l} || {r})", "(if {l} then true else false)", '({l} like "*")', "({l} in {r})", "({l} is User)",
-        "({l} has n)",
-        "({l}.n == {r})", "{l}.hasTag({r})", "({l}.getTag({r}) == 1)", "{l}.contains({r})", "{l}.containsAll({r})",
-        "{l}.containsAny({r})", "{l}.isEmpty()", "{l}.lessThan({r})", "{l}.isInRange({r})", "{l}.isIpv4()",
-        "({l}.toTime() == {r})", "({l}.offset({r}) == {l})", "({l}.durationSince({r}) == {l})", "(ip({l}) == {r})",
-        "(decimal({l}) == {r})", "(datetime({l}) == {r})", "(duration({l}) == {r})",
-        "(ip() == {l})", "(decimal({l}, {r}) == {l})", "{l}.isInRange()", "{l}.lessThan({l}, {r})", "{l}.isIpv6({r})",
-    )).replace("{l}", left).replace("{r}", right)  # fmt: skip
+    wrong = (
+        make.random.choice(
+            (
+                "({l} < {r})",
+                "({l} <= {r})",
+                "({l} > {r})",
+                "({l} + {r} == 1)",
+                "(-{l} == {r})",
+                "(!{l})",
+                "({l} && {r})",
+                "({l} || {r})",
+                "(if {l} then true else false)",
+                '({l} like "*")',
+                "({l} in {r})",
+                "({l} is User)",
+                "({l} has n)",
+                "({l}.n == {r})",
+                "{l}.hasTag({r})",
+                "({l}.getTag({r}) == 1)",
+                "{l}.contains({r})",
+                "{l}.containsAll({r})",
+                "{l}.containsAny({r})",
+                "{l}.isEmpty()",
+                "{l}.lessThan({r})",
+                "{l}.isInRange({r})",
+                "{l}.isIpv4()",
+                "({l}.toTime() == {r})",
+                "({l}.offset({r}) == {l})",
+                "({l}.durationSince({r}) == {l})",
+                "(ip({l}) == {r})",
+                "(decimal({l}) == {r})",
+                "(datetime({l}) == {r})",
+                "(duration({l}) == {r})",
+                "(ip() == {l})",
+                "(decimal({l}, {r}) == {l})",
+                "{l}.isInRange()",
+                "{l}.lessThan({l}, {r})",
+                "{l}.isIpv6({r})",
+            )
+        )
+        .replace("{l}", left)
+        .replace("{r}", right)
+    )
     return make.random.choice(
         (f"{wrong}", f"(false && {wrong})", f"(true || {wrong})", f"(if true then true else {wrong})")
     )

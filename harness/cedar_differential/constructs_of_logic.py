@@ -40,8 +40,15 @@ def _variable(make: Maker, depth: int) -> str:
 
 @construct("context as a value", "bool")
 def _context(make: Maker, depth: int) -> str:
-    return make.random.choice(("(context == context)", "({k: context}.k == context)", "[context].contains(context)",
-                               "(context == {})", "[context].contains(principal)"))  # fmt: skip
+    return make.random.choice(
+        (
+            "(context == context)",
+            "({k: context}.k == context)",
+            "[context].contains(context)",
+            "(context == {})",
+            "[context].contains(principal)",
+        )
+    )
 
 
 # --- booleans ---------------------------------------------------------------------------------------------------------
@@ -128,9 +135,15 @@ def _one_and_true(make: Maker, depth: int) -> str:
         (("1", "true"), ("0", "false"), ("{k: 1}", "{k: true}"), ("[0]", "[false]"), ("1", "1"))
     )
     forms = (
-        "({} == {})", "([{}] == [{}])", "[{}].contains({})", "({{a: {}}} == {{a: {}}})", "([[{}]] != [[{}]])",
-        "[{}].containsAny([{}, 7])", "[{}, 5].containsAll([{}])", "[{{a: {}}}].contains({{a: {}}})",
-    )  # fmt: skip
+        "({} == {})",
+        "([{}] == [{}])",
+        "[{}].contains({})",
+        "({{a: {}}} == {{a: {}}})",
+        "([[{}]] != [[{}]])",
+        "[{}].containsAny([{}, 7])",
+        "[{}, 5].containsAll([{}])",
+        "[{{a: {}}}].contains({{a: {}}})",
+    )
     return make.random.choice(forms).format(one, true)
 
 

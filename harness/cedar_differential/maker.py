@@ -110,12 +110,31 @@ class Maker:
         return f"{function}({quoted(TEXTS[texts](self.random))})"
 
     def element(self) -> str:
-        return self.random.choice((
-            "0", "1", "2", "true", "false", '"a"', '"b"', '"ab"', "[]", "[1]", "[true]", "[2, 1]", "{k: 1}",
-            "{k: true}",
-            "{}", '{"k": [1]}', named(self.world.names[0]), 'decimal("1.5")', 'duration("1000ms")', 'ip("::1")',
-            "principal",
-        ))  # fmt: skip
+        return self.random.choice(
+            (
+                "0",
+                "1",
+                "2",
+                "true",
+                "false",
+                '"a"',
+                '"b"',
+                '"ab"',
+                "[]",
+                "[1]",
+                "[true]",
+                "[2, 1]",
+                "{k: 1}",
+                "{k: true}",
+                "{}",
+                '{"k": [1]}',
+                named(self.world.names[0]),
+                'decimal("1.5")',
+                'duration("1000ms")',
+                'ip("::1")',
+                "principal",
+            )
+        )
 
     def set_of_literals(self) -> str:
         return f"[{', '.join(self.element() for _ in range(self.random.randrange(4)))}]"

@@ -14,11 +14,13 @@ Json: TypeAlias = object
 
 VALID = {  # well-formed on purpose: a store or a context that holds a bad value is refused as a whole
     "decimal": ("decimal", ("0.0", "1.5", "1.50", "-2.25", "2.0", "922337203685477.5807", "-922337203685477.5808")),
-    "ip": ("ip", ("10.0.0.1", "10.0.0.0/8", "10.0.3.0/24", "127.0.0.1", "::1", "2001:db8::/32", "2001:db8::1",
-    "ff02::1")),
+    "ip": (
+        "ip",
+        ("10.0.0.1", "10.0.0.0/8", "10.0.3.0/24", "127.0.0.1", "::1", "2001:db8::/32", "2001:db8::1", "ff02::1"),
+    ),
     "datetime": ("datetime", ("1970-01-01", "1969-12-31T23:59:59.999Z", "2024-02-29", "2024-12-31T12:34:56.001+0130")),
     "duration": ("duration", ("0ms", "1s", "1000ms", "-1d2h", "25h", "90m", "9223372036854775807ms", "-1ms")),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +139,31 @@ def _value(random: Random, kind: str, names: tuple[Name, ...]) -> Json:
 
 def _element(random: Random, names: tuple[Name, ...]) -> Json:
     """A value of a few, so that sets often meet: `1` and `true`, a set, a record, an extension value among them."""
-    return random.choice((
-        0, 1, 2, True, False, "a", "b", "ab", [], [1], [True], [1, 1, 2], {"k": 1}, {"k": True}, {}, {"k": [1]},
-        {"__entity": _named(names[0])}, {"__entity": _named(random.choice(names))},
-        _extension("decimal", "1.50"), _extension("duration", "1s"), _extension("ip", "::1"),
-    ))  # fmt: skip
+    return random.choice(
+        (
+            0,
+            1,
+            2,
+            True,
+            False,
+            "a",
+            "b",
+            "ab",
+            [],
+            [1],
+            [True],
+            [1, 1, 2],
+            {"k": 1},
+            {"k": True},
+            {},
+            {"k": [1]},
+            {"__entity": _named(names[0])},
+            {"__entity": _named(random.choice(names))},
+            _extension("decimal", "1.50"),
+            _extension("duration", "1s"),
+            _extension("ip", "::1"),
+        )
+    )
 
 
 def _extension(function: str, text: str) -> Json:

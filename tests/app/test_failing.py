@@ -60,12 +60,15 @@ BUSY_FORMS: dict[str, Any] = {
     "/access/v1/evaluation": BUSY,
     "/access/v1/search/subject": BUSY,
     "/access/v1/requests": {
-        "type": "about:blank", "title": "busy", "status": 503, "detail": f"{BUSY} (try again later)"
+        "type": "about:blank",
+        "title": "busy",
+        "status": 503,
+        "detail": f"{BUSY} (try again later)",
     },
     "/api/v1/tasks": {"error": "busy", "message": BUSY, "hint": "try again later"},
     "/feed/v1/report": {"error": "busy", "message": BUSY, "hint": "try again later"},
     "/v1/logs": {"code": 14, "message": BUSY},
-}  # fmt: skip
+}
 
 
 def stranger() -> Priority:

@@ -267,9 +267,14 @@ FORBID_AREA = """permit (principal, action, resource);
 when {{ resource.area == "{area}" }};
 """
 PARTS = {
-    "agents": {"agents"}, "activity": {"decisions"}, "approvals": {"approvals"}, "incidents": {"incidents"},
-    "kill": {"stops"}, "feeds": {"guards"}, "resources": {"guards"},
-}  # fmt: skip
+    "agents": {"agents"},
+    "activity": {"decisions"},
+    "approvals": {"approvals"},
+    "incidents": {"incidents"},
+    "kill": {"stops"},
+    "feeds": {"guards"},
+    "resources": {"guards"},
+}
 """Members of the overview by the area whose list they count."""
 
 

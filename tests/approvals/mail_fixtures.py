@@ -30,13 +30,22 @@ forbid (principal, action == Action::"call", resource);
 
 
 SEND: dict[str, Any] = {
-    "name": "send", "effect": "send",
-    "arguments": {"type": "object", "properties": {
-        "to": {"type": "string"}, "body": {"type": "string"}, "at": {"type": "string"}, "copies": {"type": "integer"},
-        "limit": {"type": "number"}, "pin": {"type": "string"}, "urgent": {"type": "boolean"},
-    }},
+    "name": "send",
+    "effect": "send",
+    "arguments": {
+        "type": "object",
+        "properties": {
+            "to": {"type": "string"},
+            "body": {"type": "string"},
+            "at": {"type": "string"},
+            "copies": {"type": "integer"},
+            "limit": {"type": "number"},
+            "pin": {"type": "string"},
+            "urgent": {"type": "boolean"},
+        },
+    },
     "kinds": {"to": "address", "body": "text", "at": "time", "limit": "amount", "pin": "secret"},
-}  # fmt: skip
+}
 
 
 READ: dict[str, Any] = {"name": "read", "effect": "read", "outside": True}

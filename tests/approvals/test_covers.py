@@ -278,9 +278,12 @@ async def test_a_question_in_plain_words(mail: Bank) -> None:
 
 async def test_a_payment_in_plain_words(mail: Bank) -> None:
     asked = await mail.ask(
-        {"to": "ann", "amount": 500, "pin": "1"}, tool="pay", policies=["both"], token="tok_m",
+        {"to": "ann", "amount": 500, "pin": "1"},
+        tool="pay",
+        policies=["both"],
+        token="tok_m",
         origins={"to": "nowhere", "amount": "person"},
-    )  # fmt: skip
+    )
     _, body, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}")
     assert "\n".join(body["words"]) == PAYMENT
 
@@ -304,9 +307,15 @@ TOOL = Catalogue.parse(json.dumps({"resource": "bank", "tools": [SEND]})).tools[
 
 def extent(arguments: dict[str, Any], tool: Tool = TOOL, **changed: Any) -> Extent | None:
     told: dict[str, Any] = {
-        "agent": "ag_1", "task": "tk_1", "resource": "bank", "secrets": {}, "policies": ["whom"], "foreign": {},
-        "warnings": [], "outside": "",
-    }  # fmt: skip
+        "agent": "ag_1",
+        "task": "tk_1",
+        "resource": "bank",
+        "secrets": {},
+        "policies": ["whom"],
+        "foreign": {},
+        "warnings": [],
+        "outside": "",
+    }
     return extent_of(tool, arguments, **told | changed)
 
 

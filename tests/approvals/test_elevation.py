@@ -136,8 +136,11 @@ async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_onc
     assert question is not None
     assert (question.kind, question.needs, stage.entry().action) == ("elevate", "person", "elevation.request")
     assert question.about.arguments == {
-        "scopes": [WRITE], "minutes": 30, "reason": "to repair the report", "break_glass": False
-    }  # fmt: skip
+        "scopes": [WRITE],
+        "minutes": 30,
+        "reason": "to repair the report",
+        "break_glass": False,
+    }
     assert (await stage.client.ask(scope=WRITE)).error == "invalid_scope"
     waiting = await stage.request()
     assert waiting[1] is not None
@@ -308,9 +311,11 @@ async def test_it_is_not_handed_on(stage: Stage) -> None:
     acting = Client(stage.client.app, stage.world, other.agent_id, key, stage.client.nonce)
     kind = "urn:ietf:params:oauth:token-type:access_token"
     answer = await acting.ask(
-        grant_type="urn:ietf:params:oauth:grant-type:token-exchange", subject_token=handed["access_token"],
-        subject_token_type=kind, scope=WRITE,
-    )  # fmt: skip
+        grant_type="urn:ietf:params:oauth:grant-type:token-exchange",
+        subject_token=handed["access_token"],
+        subject_token_type=kind,
+        scope=WRITE,
+    )
     assert answer.error == "invalid_scope"
 
 

@@ -59,8 +59,10 @@ async def test_a_plan_has_what_people_agreed_to_before(world: World, mail: Bank)
     task = await begin(mail, "tok_p")
     question = await plan(mail, task, by=agent_caller(mail.agent))
     assert [(line.tool, line.arguments, line.times) for line in question.about.lines] == [
-        ("pay", {"to": "ann"}, 2), ("send", {"to": ANN["to"]}, 2), ("send", {"to": BOB["to"]}, 2),
-    ]  # fmt: skip
+        ("pay", {"to": "ann"}, 2),
+        ("send", {"to": ANN["to"]}, 2),
+        ("send", {"to": BOB["to"]}, 2),
+    ]
     for body in ("1", "2"):
         assert (await mail.ask(BOB | {"body": body}, **WHOM | {"token": "tok_p"})).state == "open", "not agreed yet"
     await mail.answer(question.approval_id, strike=[2])
@@ -169,9 +171,11 @@ async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank, cloc
     status, body, _ = await mail.http("POST", "/api/v1/approvals/answers", said, by=owner)
     assert status == 200
     assert [(one["approval_id"], one.get("state"), one.get("error")) for one in body["answers"]] == [
-        (ids[2], "denied", None), ("ap_unknown", None, "unknown_approval"), (ids[0], "approved", None),
+        (ids[2], "denied", None),
+        ("ap_unknown", None, "unknown_approval"),
+        (ids[0], "approved", None),
         (ids[1], "approved", None),
-    ]  # fmt: skip
+    ]
     assert (await mail.ask(ANN | {"to": "a@else.example"}, **WHOM)).state == "spent"
     assert (await mail.ask(ANN | {"to": "b@else.example", "body": "2"}, **WHOM)).state == "open", "it covers the call"
     again = await mail.http("GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=owner)

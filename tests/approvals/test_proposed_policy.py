@@ -20,11 +20,19 @@ forbid (principal, action == Action::"call", resource) when { context has origin
 """
 OWN = {"starter.cedar": STARTER, "large.cedar": LARGE}
 PAY: dict[str, Any] = {
-    "agent": "bot", "agent_id": "ag_1", "tool": "bank/pay", "named": {"to": "ann", "my-ref": 7, "is": True},
-    "amounts": {"amount": "500", "fee": "2.5"}, "types": {"amount": "integer", "fee": "number"}, "others": ["cc"],
-    "is_closed": True, "policies": ["large", "said-or-recorded"], "occasions": 5, "approvals": ["ap_1", "ap_2"],
+    "agent": "bot",
+    "agent_id": "ag_1",
+    "tool": "bank/pay",
+    "named": {"to": "ann", "my-ref": 7, "is": True},
+    "amounts": {"amount": "500", "fee": "2.5"},
+    "types": {"amount": "integer", "fee": "number"},
+    "others": ["cc"],
+    "is_closed": True,
+    "policies": ["large", "said-or-recorded"],
+    "occasions": 5,
+    "approvals": ["ap_1", "ap_2"],
     "words": "`bot` pays ann",
-}  # fmt: skip
+}
 CALL = 'to = "ann", my-ref = 7, is = true, amount = 500, fee = 2.5, note = "any"'
 
 

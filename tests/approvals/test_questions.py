@@ -31,8 +31,13 @@ async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
     assert (asked.state, bank.state(asked.approval)) == ("open", "open")
     entry = newest_entry(bank.world)
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.object, entry.tool) == (
-        "approval.ask", "ok", bank.agent.agent_id, bank.task.task_id, asked.approval, "bank/pay",
-    )  # fmt: skip
+        "approval.ask",
+        "ok",
+        bank.agent.agent_id,
+        bank.task.task_id,
+        asked.approval,
+        "bank/pay",
+    )
     assert (await bank.answer(asked.approval)).state_at(bank.world.now()) == "approved"
     entry = newest_entry(bank.world)
     assert (entry.action, entry.agent, entry.object) == ("approval.approve", bank.agent.agent_id, asked.approval)
@@ -251,8 +256,10 @@ async def test_what_no_reader_tells_apart_is_the_same_call(bank: Bank, case: str
     asked = await bank.ask()
     await bank.answer(asked.approval)
     body = b'{"call":"%s","token":"tok_1","policy":"%s","policies":["large"],"tool":"pay","arguments":%s}' % (
-        b"y" * 22, bank.policy.encode(), SAME[case],
-    )  # fmt: skip
+        b"y" * 22,
+        bank.policy.encode(),
+        SAME[case],
+    )
     answer = await bank.send(body, by=bank.resource)
     assert (answer.state, answer.approval) == ("spent", asked.approval)
 

@@ -39,9 +39,10 @@ async def said(bank: Bank, id: str, by: str, **config: Any) -> Question:
     """The result of the answer of that person. Raises Refused."""
     caller, settings = await bank.person(by), replace(bank.world.config, **config)
     return await act(
-        bank.world, "approval.approve",
+        bank.world,
+        "approval.approve",
         lambda a: flows.answer(a, id, Says.APPROVE, reason="it is due", by=caller, config=settings),
-    )  # fmt: skip
+    )
 
 
 async def refused(bank: Bank, id: str, by: str, **config: Any) -> str:
@@ -73,9 +74,10 @@ async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
     asked, caller = await own.ask(token="tok_2"), await own.person("eve")
     with pytest.raises(Forbidden):
         await act(
-            own.world, "approval.deny",
+            own.world,
+            "approval.deny",
             lambda a: flows.answer(a, asked.approval, Says.DENY, reason="no", by=caller, config=own.world.config),
-        )  # fmt: skip
+        )
     assert own.state(asked.approval) == "open"
 
 

@@ -180,9 +180,6 @@ def _of_module(source: Source) -> Iterator[Offence]:
     for line, word in _names(source.tree):
         if word.strip("_") in NAMES:
             yield offence("names", line, word)
-    for number, text in enumerate(source.text.splitlines(), 1):
-        if re.search(r"# fmt: ?(off|skip)", text):
-            yield offence("formatter", number, text)
 
 
 def _of_any_module(source: Source) -> Iterator[Offence]:
@@ -191,6 +188,9 @@ def _of_any_module(source: Source) -> Iterator[Offence]:
     def offence(rule: str, line: int, words: str) -> Offence:
         return Offence(package(source.path), rule, f"{source.path}:{line}", " ".join(words.split())[:110])
 
+    for number, text in enumerate(source.text.splitlines(), 1):
+        if re.search(r"  # fmt: ?(off|skip)$", text):
+            yield offence("formatter", number, text)
     nodes = tuple(ast.walk(source.tree))
     for line, text in _docstrings(nodes):
         if ONE_OR_WHAT.match(text):

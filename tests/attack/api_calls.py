@@ -10,9 +10,15 @@ from tests.support.trust_fixtures import nonce_of
 
 
 async def call(
-    client: Client, token: str, method: str, path: str, body: Any = None, *, headers: tuple[tuple[str, str], ...] = (),
+    client: Client,
+    token: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
     uri: str = "",
-) -> Answer:  # fmt: skip
+) -> Answer:
     """A request with a token and a proof, good but for what is said."""
     proof = client.proof(
         method=method, uri=uri or ISSUER + path.partition("?")[0], access_token=token, nonce=nonce_of(client)

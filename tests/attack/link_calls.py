@@ -33,11 +33,21 @@ MEMORY: Memory = remember(
 
 WHO = Principal(
     AccessClaims(
-        iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
-        jti="tok_1", scope="desk:read desk:write desk:administer", task="tk_1", owner="pe_1", segment="default",
-        memory="tk_1", cnf=Confirmation(jkt="k"),
+        iss="https://ostiary.example",
+        sub="ag_1",
+        client_id="ag_1",
+        aud=URI,
+        iat=0,
+        exp=NOW // 1_000_000 + 60,
+        jti="tok_1",
+        scope="desk:read desk:write desk:administer",
+        task="tk_1",
+        owner="pe_1",
+        segment="default",
+        memory="tk_1",
+        cnf=Confirmation(jkt="k"),
     )
-)  # fmt: skip
+)
 
 
 def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:
@@ -51,7 +61,15 @@ def is_asked(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> bool:
 
 
 LINKS = [
-    LINK, "https:/evil.example/x", "https:evil.example/x", "https:\\\\evil.example\\x", "HTTP:///evil.example",
-    "\\\\evil.example\\x", "//evil.example/x", "ht\ntps://evil.example/x", "https:/\t/evil.example", EVIL,
+    LINK,
+    "https:/evil.example/x",
+    "https:evil.example/x",
+    "https:\\\\evil.example\\x",
+    "HTTP:///evil.example",
+    "\\\\evil.example\\x",
+    "//evil.example/x",
+    "ht\ntps://evil.example/x",
+    "https:/\t/evil.example",
+    EVIL,
     f"mailto:{EVIL}",
-]  # fmt: skip
+]

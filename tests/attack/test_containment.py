@@ -42,11 +42,21 @@ PERSON = seed(
 )
 WHO = Principal(
     AccessClaims(
-        iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
-        jti="tok_1", scope="desk:read desk:write", task="tk_1", owner="pe_1", segment="default", memory="tk_1",
+        iss="https://ostiary.example",
+        sub="ag_1",
+        client_id="ag_1",
+        aud=URI,
+        iat=0,
+        exp=NOW // 1_000_000 + 60,
+        jti="tok_1",
+        scope="desk:read desk:write",
+        task="tk_1",
+        owner="pe_1",
+        segment="default",
+        memory="tk_1",
         cnf=Confirmation(jkt="k"),
     )
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -115,9 +125,15 @@ def test_whom_the_person_named_hides_nobody_beside(memory: Memory, to: object) -
 
 @pytest.mark.parametrize(
     "to",
-    ["bob@good.example", "Bob <bob@good.example>", '"Bob B." <BOB@Good.example>', "<bob@good.example>",
-     "Bob <bob@good.example>, bob@good.example", ["Bob <bob@good.example>"]],
-)  # fmt: skip
+    [
+        "bob@good.example",
+        "Bob <bob@good.example>",
+        '"Bob B." <BOB@Good.example>',
+        "<bob@good.example>",
+        "Bob <bob@good.example>, bob@good.example",
+        ["Bob <bob@good.example>"],
+    ],
+)
 def test_whom_the_person_named_is_who_it_is(memory: Memory, to: object) -> None:
     assert call(memory, "send", {"to": to}).allowed
 

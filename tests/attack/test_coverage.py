@@ -34,7 +34,10 @@ def json_values(leaf: st.SearchStrategy[Any], names: st.SearchStrategy[str]) -> 
 NAMES = ["to", "note", "amount", "when", "file", "deep", "owner"]
 KINDS = ["principal", "account", "address", "object", "secret", "amount", "time", "text"]
 ENCODINGS: list[Callable[[str], str]] = [
-    str, str.upper, quote, html.escape,
+    str,
+    str.upper,
+    quote,
+    html.escape,
     lambda text: "".join(f"&#{ord(one)};" for one in text),
     lambda text: "".join(f"%{ord(one):02x}" for one in text),
     lambda text: "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in text),
@@ -44,7 +47,7 @@ ENCODINGS: list[Callable[[str], str]] = [
     lambda text: "".join(f"\\{ord(one):03o}" for one in text),
     lambda text: json.dumps({"a": [text]}),
     lambda text: f"<a href='{text}'>here</a>",
-]  # fmt: skip
+]
 
 
 @st.composite
@@ -62,14 +65,26 @@ def planted(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         for path, kind in kinds.items()
         if path.partition(".")[0] == path or path.partition(".")[0] not in kinds
     }
-    schema = draw(st.sampled_from([
-        {}, {"type": "object", "properties": {name: {} for name in NAMES}},
-        {"type": "object", "properties": {"to": {"type": ["string", "object", "array"]}, "deep": {"type": "object"}}},
-    ]))  # fmt: skip
+    schema = draw(
+        st.sampled_from(
+            [
+                {},
+                {"type": "object", "properties": {name: {} for name in NAMES}},
+                {
+                    "type": "object",
+                    "properties": {"to": {"type": ["string", "object", "array"]}, "deep": {"type": "object"}},
+                },
+            ]
+        )
+    )
     tool = {"name": "act", "effect": effect, "kinds": kinds, "arguments": schema}
-    arguments = draw(st.dictionaries(
-        st.sampled_from(NAMES), json_values(st.sampled_from(SAID), st.sampled_from(["a", "inner", "mail"])), max_size=3
-    ))  # fmt: skip
+    arguments = draw(
+        st.dictionaries(
+            st.sampled_from(NAMES),
+            json_values(st.sampled_from(SAID), st.sampled_from(["a", "inner", "mail"])),
+            max_size=3,
+        )
+    )
     evil: Any = draw(st.sampled_from(ENCODINGS))(draw(st.sampled_from(LINKS)))
     place = draw(st.sampled_from(["value", "name", "number"]))
     if place == "number":
@@ -113,31 +128,57 @@ def test_each_leaf_is_claimed_by_one_rule(case: tuple[dict[str, Any], dict[str, 
 
 MAPS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = [
     (
-        {"name": "share_file", "inputSchema": {"type": "object", "properties": {
-            "file": STRING, "permissions": {
-                "type": "object", "additionalProperties": {"enum": ["reader", "editor"]}}}}},
+        {
+            "name": "share_file",
+            "inputSchema": {
+                "type": "object",
+                "properties": {
+                    "file": STRING,
+                    "permissions": {"type": "object", "additionalProperties": {"enum": ["reader", "editor"]}},
+                },
+            },
+        },
         {"file": "report.txt", "permissions": {EVIL: "editor"}},
         {"file": "report.txt", "permissions": {"bob@good.example": "editor"}},
     ),
     (
-        {"name": "transfer_money", "inputSchema": {"type": "object", "properties": {
-            "payments": {"type": "object", "additionalProperties": {"type": "number"}}}}},
+        {
+            "name": "transfer_money",
+            "inputSchema": {
+                "type": "object",
+                "properties": {"payments": {"type": "object", "additionalProperties": {"type": "number"}}},
+            },
+        },
         {"payments": {"DE00EVIL": 100}},
         None,
     ),
     (
-        {"name": "send_mail", "inputSchema": {"type": "object", "properties": {
-            "to": STRING, "headers": {"type": "object", "additionalProperties": STRING}, "body": STRING}}},
+        {
+            "name": "send_mail",
+            "inputSchema": {
+                "type": "object",
+                "properties": {
+                    "to": STRING,
+                    "headers": {"type": "object", "additionalProperties": STRING},
+                    "body": STRING,
+                },
+            },
+        },
         {"to": "bob@good.example", "headers": {"Bcc": EVIL}, "body": "x"},
         {"to": "bob@good.example", "body": "x"},
     ),
     (
-        {"name": "create_user", "inputSchema": {"type": "object", "properties": {
-            "roles": {"type": "object", "additionalProperties": {"type": "array", "items": STRING}}}}},
+        {
+            "name": "create_user",
+            "inputSchema": {
+                "type": "object",
+                "properties": {"roles": {"type": "object", "additionalProperties": {"type": "array", "items": STRING}}},
+            },
+        },
         {"roles": {"eve": ["editor"]}},
         None,
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("listed", "foreign", "honest"), MAPS)
@@ -163,12 +204,27 @@ def test_a_name_that_looks_like_a_listed_one_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("value", "asks"),
     [
-        (100, False), ("100", False), ("100.00", False), (100.0, False), ("100.0", False), ("1,00", True),
-        ("100,00", True), ("100.000", True), ("100,000", True), ("0100", True), ("100%", True), ("1e2", True),
-        ("0x64", True), ("100_00", True), ("１００", True), ("100.", True), (True, True), ([100], False),
+        (100, False),
+        ("100", False),
+        ("100.00", False),
+        (100.0, False),
+        ("100.0", False),
+        ("1,00", True),
+        ("100,00", True),
+        ("100.000", True),
+        ("100,000", True),
+        ("0100", True),
+        ("100%", True),
+        ("1e2", True),
+        ("0x64", True),
+        ("100_00", True),
+        ("１００", True),
+        ("100.", True),
+        (True, True),
+        ([100], False),
         ({"v": 100}, True),
     ],
-)  # fmt: skip
+)
 def test_an_amount_that_two_tools_could_read_two_ways_is_asked_about(value: Any, asks: bool) -> None:
     tools = catalogue({"name": "pay", "effect": "pay", "kinds": {"to": "account", "amount": "amount"}})
     assert is_asked(tools, "pay", {"to": IBAN, "amount": value}) is asks
@@ -177,10 +233,13 @@ def test_an_amount_that_two_tools_could_read_two_ways_is_asked_about(value: Any,
 @pytest.mark.parametrize(
     ("value", "asks"),
     [
-        ("2026-05-15T10:00:00Z", False), ("May 15, 10:00 am", False), (LINK, True), (f"2026-05-15 {LINK}", True),
+        ("2026-05-15T10:00:00Z", False),
+        ("May 15, 10:00 am", False),
+        (LINK, True),
+        (f"2026-05-15 {LINK}", True),
         ("next week", False),
     ],
-)  # fmt: skip
+)
 def test_a_time_that_is_none_is_text(value: str, asks: bool) -> None:
     kinds = {"who": "address", "start": "time"}
     tools = catalogue({"name": "invite", "effect": "share", "kinds": kinds})
@@ -200,11 +259,15 @@ def test_any_link_in_a_read_of_the_open_world_is_an_address(name: str) -> None:
 @pytest.mark.parametrize(
     ("query", "asks"),
     [
-        ("minutes " * 100, False), ("minutes " * 100_000 + LINK, True), (["minutes"] * 256, False),
-        ([*["minutes"] * 256, LINK], True), ({}, False), ([], False),
+        ("minutes " * 100, False),
+        ("minutes " * 100_000 + LINK, True),
+        (["minutes"] * 256, False),
+        ([*["minutes"] * 256, LINK], True),
+        ({}, False),
+        ([], False),
     ],
     ids=["short", "long", "many", "many with a link", "empty object", "empty list"],
-)  # fmt: skip
+)
 def test_a_read_that_cannot_be_searched_for_links_is_asked_about(query: Any, asks: bool) -> None:
     tools = catalogue({"name": "search", "effect": "read", "open_world": True, "kinds": {"query": "text"}})
     assert is_asked(tools, "search", {"query": query}) is asks

@@ -66,10 +66,18 @@ async def test_nobody_can_stand_where_tokens_for_agents_go(world: World) -> None
 async def test_other_spellings_of_an_agent_are_no_agent_and_get_no_scopes(world: World) -> None:
     one, *_ = await agents(world, "one", "two")
     for spelling in (
-        uri("two") + "/", uri("TWO"), uri("two?"), uri("../agents/two"), uri(""), uri("%74wo"), uri("two#"),
-        uri("two,one"), uri((await agents(world, "three"))[0].id), f"{ISSUER}//agents/two",
+        uri("two") + "/",
+        uri("TWO"),
+        uri("two?"),
+        uri("../agents/two"),
+        uri(""),
+        uri("%74wo"),
+        uri("two#"),
+        uri("two,one"),
+        uri((await agents(world, "three"))[0].id),
+        f"{ISSUER}//agents/two",
         ISSUER.upper() + "/agents/two",
-    ):  # fmt: skip
+    ):
         answer = await one.ask(resource=spelling, scope="files:read")
         assert answer.error == TARGET, spelling
 
@@ -138,12 +146,14 @@ async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(w
     token = str((await two.token(resource=API))["access_token"])
     for id in (whole.task_id, beside.task_id, standing_id(registry.find_agent(world.db.read(), "one").agent_id)):
         for method, path, body in (
-            ("GET", f"/api/v1/tasks/{id}", None), ("GET", f"/api/v1/tasks/{id}/tree", None),
-            ("POST", f"/api/v1/tasks/{id}/renew", {}), ("POST", f"/api/v1/tasks/{id}/end", {}),
+            ("GET", f"/api/v1/tasks/{id}", None),
+            ("GET", f"/api/v1/tasks/{id}/tree", None),
+            ("POST", f"/api/v1/tasks/{id}/renew", {}),
+            ("POST", f"/api/v1/tasks/{id}/end", {}),
             ("POST", "/api/v1/tasks", {"purpose": "p", "parent": id}),
             ("POST", "/api/v1/tasks", {"purpose": "p", "parent": id, "agent": "one"}),
             ("POST", "/api/v1/revoke", {"kind": "task", "id": id}),
-        ):  # fmt: skip
+        ):
             assert (await call(two, token, method, path, body)).status in (403, 409), (method, path)
     assert (await call(two, token, "GET", f"/api/v1/tasks/{part.task_id}")).status == 200
 
@@ -245,9 +255,11 @@ async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: 
     for client in (two, there, two, there):
         await exchange_token(client, token)
     ended: dict[str, Any] = {
-        "task": (tasks.Kind.TASK, task.task_id), "token": (tasks.Kind.TOKEN, claims_of(token)["jti"]),
-        "agent": (tasks.Kind.AGENT, "one"), "key": (tasks.Kind.KEY, one.key.public.thumbprint),
-    }  # fmt: skip
+        "task": (tasks.Kind.TASK, task.task_id),
+        "token": (tasks.Kind.TOKEN, claims_of(token)["jti"]),
+        "agent": (tasks.Kind.AGENT, "one"),
+        "key": (tasks.Kind.KEY, one.key.public.thumbprint),
+    }
     await run_act(world, lambda a: tasks.revoke(a, *ended[what]))
     assert (await exchange(there, token)).error == REQUEST
     assert (await exchange(two, token)).error == REQUEST

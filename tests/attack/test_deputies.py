@@ -491,9 +491,10 @@ async def test_segments_no_agent_reaches_another_segment_through_one_that_lives_
 
 async def ask_delegation(world: World, giver: Client, receiver: Client) -> Any:
     posed = {
-        "subject": {"type": "agent", "id": giver.id}, "action": {"name": "delegate"},
+        "subject": {"type": "agent", "id": giver.id},
+        "action": {"name": "delegate"},
         "resource": {"type": "agent", "id": receiver.id},
-    }  # fmt: skip
+    }
     admin = await enrolled(world, "pep", scopes=("ostiary:decide",))
     return (await call(admin, await api_token(admin, scope="ostiary:decide"), "POST", EVALUATION, posed)).json
 

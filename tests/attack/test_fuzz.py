@@ -23,9 +23,14 @@ NAMES = ("a", "b", "", "a.b", "/srv/a")
 TEXTS = ("", "a", "\0", "/srv/a", "..", "é", "\U0001f600", "1.5", "-0", "1e5", "a" * 300, "/srv/../x")
 NUMBERS = (0, -5, 5, 2**63, -(2**63) - 1, 10**400, 0.5, 1e308, -1e-320, float("inf"), float("nan"), 1.0)
 CONDITIONS: tuple[dict[str, Any], ...] = (
-    {"prefix": "/srv/"}, {"glob": "*a?"}, {"min": 1}, {"max": "2.5"}, {"eq": 1}, {"one_of": ["a", 1, True]},
+    {"prefix": "/srv/"},
+    {"glob": "*a?"},
+    {"min": 1},
+    {"max": "2.5"},
+    {"eq": 1},
+    {"one_of": ["a", 1, True]},
     {"max_length": 3},
-)  # fmt: skip
+)
 ARGUMENT = ["get", ["get", ["var", "context"], "arguments"], "a"]
 FORBIDS: tuple[list[Any], ...] = (
     ["binary", "eq", ARGUMENT, ["lit", 5]],
@@ -103,10 +108,18 @@ def principal(random: Random) -> Principal:
     }
     return Principal(
         AccessClaims(
-            iss="i", sub="ag_1", client_id="ag_1", aud=URI, exp=9, iat=0, jti="t", scope="files:read", segment="s",
+            iss="i",
+            sub="ag_1",
+            client_id="ag_1",
+            aud=URI,
+            exp=9,
+            iat=0,
+            jti="t",
+            scope="files:read",
+            segment="s",
             authorization_details=[detail] if random.random() < 0.3 else [],
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("seed", range(100))

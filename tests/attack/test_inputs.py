@@ -19,14 +19,60 @@ WORDS = ("email", "complex", "aliases", "iss_sub", "a@b", "x", "opaque", "uri", 
 MEMBERS = ("format", "email", "iss", "sub", "identifiers", "user", "id", "tenant", "uri")
 CLAIMS = ("iss", "aud", "iat", "jti", "sub_id", "events", "sub", "exp", "txn")
 LINES = (
-    b"evil.example", b"http://", b"https://a b/", b"[::1]", b"::", b"/", b"45.83.64.0/22", b"1" * 400, b"0x7f", b"@",
-    b"\xff", b"\xc3\xa9", b"#", b"\x00", b"..", b"-", b"xn--", b"xn--zzzz99", b"*.", b"/33", b"/-1", b"%", b":99999",
-    b"?", b"\t", b" ", b"\n", b"fe80::1%eth0", b"2a0e:b107::/" + b"9" * 20, b"'", b"\xe2\x80\x8b", b"a" * 64,
-)  # fmt: skip
+    b"evil.example",
+    b"http://",
+    b"https://a b/",
+    b"[::1]",
+    b"::",
+    b"/",
+    b"45.83.64.0/22",
+    b"1" * 400,
+    b"0x7f",
+    b"@",
+    b"\xff",
+    b"\xc3\xa9",
+    b"#",
+    b"\x00",
+    b"..",
+    b"-",
+    b"xn--",
+    b"xn--zzzz99",
+    b"*.",
+    b"/33",
+    b"/-1",
+    b"%",
+    b":99999",
+    b"?",
+    b"\t",
+    b" ",
+    b"\n",
+    b"fe80::1%eth0",
+    b"2a0e:b107::/" + b"9" * 20,
+    b"'",
+    b"\xe2\x80\x8b",
+    b"a" * 64,
+)
 PARTS = (
-    "[", "]", "domain-name:value", "=", "'evil.example'", "OR", "IN", "(", ")", ",", "ISSUBSET", "ipv4-addr:value",
-    "'1.2.3.0/24'", "\\", "'", " ", "url:value", "'http://x/'", "file:hashes.'MD5'",
-)  # fmt: skip
+    "[",
+    "]",
+    "domain-name:value",
+    "=",
+    "'evil.example'",
+    "OR",
+    "IN",
+    "(",
+    ")",
+    ",",
+    "ISSUBSET",
+    "ipv4-addr:value",
+    "'1.2.3.0/24'",
+    "\\",
+    "'",
+    " ",
+    "url:value",
+    "'http://x/'",
+    "file:hashes.'MD5'",
+)
 TIMES = ("2016-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", None)
 
 
@@ -87,10 +133,17 @@ def test_what_is_malformed_is_read_or_refused(read: Callable[[Random], None]) ->
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"jti":"\\ud800","iss":"x"}', b'{"iss":"\\udfff"}', b"[]", b'{"iat":1e999}', b'{"iat":true}',
-        b'{"iat":' + b"9" * 400 + b"}", b'{"a":' * 2000 + b"1" + b"}" * 2000, b"\xff", b"",
+        b'{"jti":"\\ud800","iss":"x"}',
+        b'{"iss":"\\udfff"}',
+        b"[]",
+        b'{"iat":1e999}',
+        b'{"iat":true}',
+        b'{"iat":' + b"9" * 400 + b"}",
+        b'{"a":' * 2000 + b"1" + b"}" * 2000,
+        b"\xff",
+        b"",
     ],
-)  # fmt: skip
+)
 def test_so_are_claims_that_no_json_should_hold(body: bytes) -> None:
     with pytest.raises(Refused):
         sets._parse_claims(body, issuer="x", audience="y", now=NOW)

@@ -30,22 +30,32 @@ URIS: dict[str, Any] = {
     "resources/read": lambda uri: {"uri": uri},
     "resources/subscribe": lambda uri: {"uri": uri},
     "subscriptions/listen": lambda uri: {"notifications": {"resourceSubscriptions": [uri]}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", list(URIS))
 @pytest.mark.parametrize(
     ("uri", "asks"),
     [
-        ("file:///handbook.md", False), ("memo:today", False), ("file:///etc/passwd", True),
-        ("file:///handbook.md/../../etc/passwd", True), ("FILE:///handbook.md", True), (LINK, True),
-        ("file:///shared/report.txt", False), ("file:///shared/passwd", True), ("file:///shared/..%2F..%2Fetc", True),
-        ("file:///shared/a/report.txt", True), ("file:///all/report.txt", False), ("file:///all/../etc/passwd", True),
-        ("file:///all/https://evil.example/report.txt", True), ("db://orders/100/lines", False),
-        ("db://orders/4711/lines", True), ("db://orders/100/lines?page=2&to=evil.example", True),
+        ("file:///handbook.md", False),
+        ("memo:today", False),
+        ("file:///etc/passwd", True),
+        ("file:///handbook.md/../../etc/passwd", True),
+        ("FILE:///handbook.md", True),
+        (LINK, True),
+        ("file:///shared/report.txt", False),
+        ("file:///shared/passwd", True),
+        ("file:///shared/..%2F..%2Fetc", True),
+        ("file:///shared/a/report.txt", True),
+        ("file:///all/report.txt", False),
+        ("file:///all/../etc/passwd", True),
+        ("file:///all/https://evil.example/report.txt", True),
+        ("db://orders/100/lines", False),
+        ("db://orders/4711/lines", True),
+        ("db://orders/100/lines?page=2&to=evil.example", True),
         ("file:///report.txt.evil.example", True),
     ],
-)  # fmt: skip
+)
 def test_a_uri_that_neither_the_server_lists_nor_the_person_said_is_asked_about(
     method: str, uri: str, asks: bool
 ) -> None:
@@ -78,7 +88,7 @@ def test_templates_are_completed_as_they_are_written() -> None:
         ("tasks/cancel", lambda link: {"taskId": link}),
         ("subscriptions/listen", lambda link: {"notifications": {"toolsListChanged": True, "more": [link]}}),
     ],
-)  # fmt: skip
+)
 def test_a_foreign_link_leaves_by_no_method(method: str, arguments: Any, link: str) -> None:
     assert is_asked(TOOLS, method, arguments(link))
 
@@ -101,12 +111,16 @@ def test_a_tool_with_the_name_of_a_method_is_not_that_method() -> None:
 @pytest.mark.parametrize(
     ("filters", "is_it"),
     [
-        ({}, True), ({"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": False}, True),
-        ({"resourceSubscriptions": []}, True), ({"resourceSubscriptions": None}, True),
-        ({"resourceSubscriptions": ["file:///handbook.md"]}, False), ({"somethingElse": True}, False), (None, False),
+        ({}, True),
+        ({"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": False}, True),
+        ({"resourceSubscriptions": []}, True),
+        ({"resourceSubscriptions": None}, True),
+        ({"resourceSubscriptions": ["file:///handbook.md"]}, False),
+        ({"somethingElse": True}, False),
+        (None, False),
         ([], False),
     ],
-)  # fmt: skip
+)
 def test_listening_for_changes_of_lists_needs_no_decision(filters: Any, is_it: bool) -> None:
     assert is_free("subscriptions/listen", {"notifications": filters}) is is_it
     assert not is_free("subscriptions/listen", None)
@@ -155,8 +169,14 @@ def test_results_of_list_methods_are_put_together() -> None:
     listing = listing_of(pages)
     assert [tool["name"] for tool in listing["tools"]] == ["a", "b"]
     assert set(Catalogue.from_mcp("desk", pages).tools) == {
-        "a", "b", "resources/read", "resources/subscribe", "subscriptions/listen", "completion/complete", "prompts/get",
-    }  # fmt: skip
+        "a",
+        "b",
+        "resources/read",
+        "resources/subscribe",
+        "subscriptions/listen",
+        "completion/complete",
+        "prompts/get",
+    }
 
 
 @pytest.mark.parametrize(

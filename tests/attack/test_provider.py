@@ -280,9 +280,14 @@ async def call_userinfo(flow: CodeFlow, token: str, *, scheme: str = "DPoP") -> 
     nonce = None
     for _ in range(2):
         proof = dpop.make_proof(
-            flow.client.key, method="GET", uri=f"{ISSUER}/userinfo", now=flow.world.now(), jti=flow.client.jti(),
-            access_token=token, nonce=nonce,
-        )  # fmt: skip
+            flow.client.key,
+            method="GET",
+            uri=f"{ISSUER}/userinfo",
+            now=flow.world.now(),
+            jti=flow.client.jti(),
+            access_token=token,
+            nonce=nonce,
+        )
         headers = [("authorization", f"{scheme} {token}"), ("dpop", proof)]
         answer = await send(flow.client.app, "GET", "/userinfo", headers=headers)
         if (nonce := answer.headers.get("dpop-nonce")) is None or answer.status == 200:

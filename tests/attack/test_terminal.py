@@ -39,16 +39,24 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
 
 def record(tool: str) -> dict[str, Any]:
     return {
-        "kind": "call", "at": ambient.now(), "token": "tok_1", "agent": "ag_1", "tool": tool, "outcome": "allow",
+        "kind": "call",
+        "at": ambient.now(),
+        "token": "tok_1",
+        "agent": "ag_1",
+        "tool": tool,
+        "outcome": "allow",
         "verdict": "allow",
-    }  # fmt: skip
+    }
 
 
 def ostiary(live_server: ServerFixture, *arguments: str) -> str:
     run = subprocess.run(
         [COMMAND, "--data-dir", live_server.server.folder, *arguments],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout
 

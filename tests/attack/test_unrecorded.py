@@ -67,10 +67,14 @@ def test_a_call_with_a_number_beyond_all_measure_is_on_record(
 ) -> None:
     feeder.say(
         ResourceFact(
-            resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default",
+            resource_id=RESOURCE_ID,
+            name="files",
+            uri=URI,
+            mode="enforce",
+            segment="default",
             catalogue=catalogue(**STEP),
         )
-    )  # fmt: skip
+    )
     with contextlib.suppress(Denied):
         guard.decide(authenticate_at(guard, feeder), "pay", {"amount": amount})
     assert [record["outcome"] for record in records(guard)] == [outcome]

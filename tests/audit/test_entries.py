@@ -62,12 +62,17 @@ def test_what_is_wrong_in_an_entry_is_said(change: dict[str, Any], words: str) -
 @pytest.mark.parametrize(
     "change",
     [
-        {}, {"outcome": "deny"}, {"action": "decide"}, {"agent": "anything a guard says"}, {"key": "k" * 43},
-        {"person": "pe_" + "0" * 32}, {"reporter": "ag_" + "a" * 32}, 
+        {},
+        {"outcome": "deny"},
+        {"action": "decide"},
+        {"agent": "anything a guard says"},
+        {"key": "k" * 43},
+        {"person": "pe_" + "0" * 32},
+        {"reporter": "ag_" + "a" * 32},
         {"rows": {"agent ag_1": "A" * 16, "task tk": "A" * 16 + ".", "stop x y": ""}},
         {"rows": {"holding gr_1": "A" * 16 + ".1795896000000000"}},
     ],
-)  # fmt: skip
+)
 def test_what_is_right(change: dict[str, Any]) -> None:
     assert wrong(GOOD | change) == [""]
 

@@ -79,8 +79,12 @@ def test_several_demands_are_met_at_once_or_not_at_all() -> None:
 
 
 def test_when_the_holder_proved_itself_is_in_the_context_where_it_is_known() -> None:
-    fresh = ["binary", "less_eq", ["binary", "duration_since", ["get", CONTEXT, "now"], ["get", CONTEXT, "auth_time"]],
-             ["unary", "duration", ["lit", "60s"]]]  # fmt: skip
+    fresh = [
+        "binary",
+        "less_eq",
+        ["binary", "duration_since", ["get", CONTEXT, "now"], ["get", CONTEXT, "auth_time"]],
+        ["unary", "duration", ["lit", "60s"]],
+    ]
     old = rules(PERMIT, policy("forbid", ["unary", "not", fresh], id="old", max_age="60"))
     at = 1_799_999_940  # the instant of `call`
     for ago, allowed in ((60, True), (61, False)):

@@ -336,9 +336,14 @@ def bounds_and_narrower(draw: st.DrawFn) -> tuple[list[ToolDetail], list[ToolDet
             arguments[path] = draw(st.sampled_from([*choices, arguments.get(path, condition)]))
         locations = draw(st.sampled_from([part.locations, part.locations[:1], more.locations]))
         datatypes = draw(st.sampled_from([part.datatypes, part.datatypes and part.datatypes[:1], more.datatypes]))
-        inner.append(ToolDetail(locations=locations, actions=draw(st.sampled_from([part.actions, more.actions])),
-                                datatypes=datatypes,
-                                arguments=arguments))  # fmt: skip
+        inner.append(
+            ToolDetail(
+                locations=locations,
+                actions=draw(st.sampled_from([part.actions, more.actions])),
+                datatypes=datatypes,
+                arguments=arguments,
+            )
+        )
     return outer, inner
 
 

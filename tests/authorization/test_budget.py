@@ -40,10 +40,18 @@ def cost(value: object, limit: str = "250.00") -> int:
 @pytest.mark.parametrize(
     ("value", "units"),
     [
-        ("12.50", 1250), ("12.5", 1250), ("12", 1200), (12, 1200), (0, 0), ("0", 0), ("0.00", 0), ("0.01", 1),
-        ("250.00", 25000), ("250.01", 25001),
+        ("12.50", 1250),
+        ("12.5", 1250),
+        ("12", 1200),
+        (12, 1200),
+        (0, 0),
+        ("0", 0),
+        ("0.00", 0),
+        ("0.01", 1),
+        ("250.00", 25000),
+        ("250.01", 25001),
     ],
-)  # fmt: skip
+)
 def test_an_amount_is_counted_in_the_smallest_unit_of_its_limit(value: object, units: int) -> None:
     assert cost(value) == units
 
@@ -51,13 +59,54 @@ def test_an_amount_is_counted_in_the_smallest_unit_of_its_limit(value: object, u
 @pytest.mark.parametrize(
     "value",
     [
-        "NaN", "nan", "Infinity", "-Infinity", "inf", "1e2", "1E2", "1e-2", "+1", "-1", "-0", "−1", "1.", ".5", "",
+        "NaN",
+        "nan",
+        "Infinity",
+        "-Infinity",
+        "inf",
+        "1e2",
+        "1E2",
+        "1e-2",
+        "+1",
+        "-1",
+        "-0",
+        "−1",
+        "1.",
+        ".5",
+        "",
         " 1",
-        "1 ", "1\n", "1_000", "1,000", "1,5", "01", "00", "0x10", "٣", "１２", "1.٥", "1²", "½", "1.2.3", "1\x00",
-        "10000000000000000000", "1" * 400, -1, 1.5, 12.0, float("nan"), float("inf"), True, False, None, [], {}, ["1"],
-        {"value": "1"}, b"1",
+        "1 ",
+        "1\n",
+        "1_000",
+        "1,000",
+        "1,5",
+        "01",
+        "00",
+        "0x10",
+        "٣",
+        "１２",
+        "1.٥",
+        "1²",
+        "½",
+        "1.2.3",
+        "1\x00",
+        "10000000000000000000",
+        "1" * 400,
+        -1,
+        1.5,
+        12.0,
+        float("nan"),
+        float("inf"),
+        True,
+        False,
+        None,
+        [],
+        {},
+        ["1"],
+        {"value": "1"},
+        b"1",
     ],
-)  # fmt: skip
+)
 def test_what_has_more_than_one_reading_is_no_amount(value: object) -> None:
     with pytest.raises(BadAmount) as refused:
         cost(value)
@@ -123,10 +172,23 @@ def test_a_text_is_an_amount_if_and_only_if_it_reads_so(text: str) -> None:
 @pytest.mark.parametrize(
     "limit",
     [
-        "0", "0.00", "-1", "1e3", "NaN", "", "01", "1.0000000", "9007199254740992", "90071992547409.93", "٣", 250, 2.5,
-        None, True,
+        "0",
+        "0.00",
+        "-1",
+        "1e3",
+        "NaN",
+        "",
+        "01",
+        "1.0000000",
+        "9007199254740992",
+        "90071992547409.93",
+        "٣",
+        250,
+        2.5,
+        None,
+        True,
     ],
-)  # fmt: skip
+)
 def test_the_limit_of_an_amount_is_as_plain_as_an_amount(limit: object) -> None:
     with pytest.raises(InvalidBudget):
         parse_limits([{**PAY, "limit": limit}])
@@ -140,16 +202,29 @@ def test_the_largest_limit_is_the_largest_number_that_every_reader_counts() -> N
 @pytest.mark.parametrize(
     "limits",
     [
-        {}, "calls", [7], [{}], [{"kind": "calls"}], [{"kind": "calls", "limit": 0}], [{"kind": "calls", "limit": -1}],
-        [{"kind": "calls", "limit": "5"}], [{"kind": "calls", "limit": True}], [{"kind": "calls", "limit": 1.5}],
-        [{"kind": "calls", "limit": MAX_INT + 1}], [{"kind": "calls", "limit": 5, "argument": "amount"}],
-        [{"kind": "calls", "limit": 5, "tools": ["pay"]}], [{"kind": "calls", "limit": 5, "tools": ["bank/"]}],
-        [{"kind": "volume", "limit": 5}], [{**PAY, "tools": []}], [{**PAY, "argument": ""}],
-        [{**PAY, "argument": "a..b"}], [{k: v for k, v in PAY.items() if k != "argument"}],
+        {},
+        "calls",
+        [7],
+        [{}],
+        [{"kind": "calls"}],
+        [{"kind": "calls", "limit": 0}],
+        [{"kind": "calls", "limit": -1}],
+        [{"kind": "calls", "limit": "5"}],
+        [{"kind": "calls", "limit": True}],
+        [{"kind": "calls", "limit": 1.5}],
+        [{"kind": "calls", "limit": MAX_INT + 1}],
+        [{"kind": "calls", "limit": 5, "argument": "amount"}],
+        [{"kind": "calls", "limit": 5, "tools": ["pay"]}],
+        [{"kind": "calls", "limit": 5, "tools": ["bank/"]}],
+        [{"kind": "volume", "limit": 5}],
+        [{**PAY, "tools": []}],
+        [{**PAY, "argument": ""}],
+        [{**PAY, "argument": "a..b"}],
+        [{k: v for k, v in PAY.items() if k != "argument"}],
         [PAY, {**PAY, "limit": "1"}],
         [{"kind": "calls", "limit": 5}, {"kind": "calls", "limit": 6}],
     ],
-)  # fmt: skip
+)
 def test_what_is_no_budget_is_refused(limits: object) -> None:
     with pytest.raises(InvalidBudget) as refused:
         parse_limits(limits)

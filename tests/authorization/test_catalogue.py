@@ -33,9 +33,14 @@ def test_the_scope_of_a_tool_follows_from_its_effect_unless_it_is_stated(tool: d
 
 def test_what_is_rendered_parses_to_the_same_catalogue() -> None:
     tool = {
-        "name": "pay.invoice", "effect": "pay", "scope": "pay", "data_classes": ["financial"], "open_world": False,
-        "arguments": {"properties": {"amount": {"type": "number", "minimum": 0.5}}}, "kinds": {"amount": "amount"},
-    }  # fmt: skip
+        "name": "pay.invoice",
+        "effect": "pay",
+        "scope": "pay",
+        "data_classes": ["financial"],
+        "open_world": False,
+        "arguments": {"properties": {"amount": {"type": "number", "minimum": 0.5}}},
+        "kinds": {"amount": "amount"},
+    }
     catalogue = parse(tool, {"name": "list", "effect": "read"})
     again = Catalogue.parse(json.dumps(catalogue.render()))
     assert again.tools == catalogue.tools
@@ -190,9 +195,13 @@ def test_kinds_are_a_closed_list_and_words_of_before_still_mean_what_they_did() 
     tool = parse({"name": "a", "effect": "send", "kinds": kinds}).tools["a"]
     assert tool.kinds == kinds
     assert tool.argument_kinds == {
-        "to": Kind.ADDRESS, "link": Kind.ADDRESS, "file": Kind.OBJECT, "run": Kind.TEXT, "pin": Kind.SECRET,
+        "to": Kind.ADDRESS,
+        "link": Kind.ADDRESS,
+        "file": Kind.OBJECT,
+        "run": Kind.TEXT,
+        "pin": Kind.SECRET,
         "x.y": Kind.ACCOUNT,
-    }  # fmt: skip
+    }
     assert {*Kind} == {"principal", "account", "address", "object", "secret", "amount", "time", "text"}
 
 
@@ -226,8 +235,9 @@ def test_what_stands_for_something_is_no_presentation(kinds: dict[str, str]) -> 
 
 def test_a_catalogue_that_says_none_of_it_is_what_it_was() -> None:
     assert parse({"name": "a", "effect": "read"}).render() == {
-        "resource": "files", "tools": [{"name": "a", "effect": "read"}],
-    }  # fmt: skip
+        "resource": "files",
+        "tools": [{"name": "a", "effect": "read"}],
+    }
 
 
 def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:

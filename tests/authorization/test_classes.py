@@ -25,9 +25,23 @@ def test_a_class_is_a_word_of_lower_case_ascii(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Health", "HEALTH", " health", "health ", "health\n", "he\u0430lth", "heal\u200bth", "\uff48ealth",
-             "health\0", "-health", "x" * 64, "a b"]
-)  # fmt: skip
+    "name",
+    [
+        "",
+        "Health",
+        "HEALTH",
+        " health",
+        "health ",
+        "health\n",
+        "he\u0430lth",
+        "heal\u200bth",
+        "\uff48ealth",
+        "health\0",
+        "-health",
+        "x" * 64,
+        "a b",
+    ],
+)
 def test_nothing_that_looks_alike_is_one(name: str) -> None:
     assert not is_class(name)
     with pytest.raises(InvalidDetails, match="is not spelled like a data class"):

@@ -165,8 +165,13 @@ def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: 
         assert "Release" not in chromium.text(".page-head"), "a person decides about the incident"
         if verb == "Release the agent":
             finding = {
-                "finding_id": "fi_1", "at": 1.0, "detector": "rate", "points": 60, "says": ATTACK, "incident": incident,
-            }  # fmt: skip
+                "finding_id": "fi_1",
+                "at": 1.0,
+                "detector": "rate",
+                "points": 60,
+                "says": ATTACK,
+                "incident": incident,
+            }
             chromium.tamper("**/api/v1/findings?*", '"findings":[]', f'"findings":[{json.dumps(finding)}]')
             chromium.tamper(f"**/api/v1/incidents/{incident}", '"findings":[]', f'"findings":[{json.dumps(finding)}]')
             chromium.goto(f"{site}/console/agents/{name}")

@@ -82,9 +82,14 @@ def test_text_of_others_is_shown_as_text_and_a_viewer_finds_no_button(
 ) -> None:
     site = enter_console(live_server, chromium, "vicky", "viewer")
     issuer = {
-        "issuer_id": "is_1", "issuer": f"https://idp.example/{ATTACK}", "method": "push", "heard": 0, "heard_at": None,
-        "verified_at": None, "trouble": ATTACK,
-    }  # fmt: skip
+        "issuer_id": "is_1",
+        "issuer": f"https://idp.example/{ATTACK}",
+        "method": "push",
+        "heard": 0,
+        "heard_at": None,
+        "verified_at": None,
+        "trouble": ATTACK,
+    }
     chromium.tamper("**/api/v1/issuers?*", '"issuers":[]', f'"issuers":[{json.dumps(issuer)}]')
     chromium.goto(f"{site}/console/connections")
     chromium.wait_for("#signals >> text=failing")

@@ -81,11 +81,17 @@ def test_a_large_estate_is_drawn_in_part_and_its_text_is_text(live_server: Serve
     site = enter_console(live_server, chromium, "max", "viewer")
     rows = [
         {
-            "agent_id": f"ag_{number}", "name": f"{ATTACK} {number}", "state": "active", "owner": ATTACK,
-            "owner_id": "pe_1", "risk_tier": "high", "segment": "default", "scopes": [],
+            "agent_id": f"ag_{number}",
+            "name": f"{ATTACK} {number}",
+            "state": "active",
+            "owner": ATTACK,
+            "owner_id": "pe_1",
+            "risk_tier": "high",
+            "segment": "default",
+            "scopes": [],
         }
         for number in range(TOTAL)
-    ]  # fmt: skip
+    ]
     chromium.tamper("**/api/v1/agents?*", '"agents":[', f'"agents":[{json.dumps(rows)[1:-1]},')
     chromium.goto(f"{site}/console/map?open=segment:default")
     chromium.wait_for("text=nodes are drawn")

@@ -23,7 +23,9 @@ pytestmark = [needs_console, pytest.mark.slow]
 ATTACK = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</script>{{7*7}}"
 TOOLS: list[dict[str, Any]] = [
     {
-        "name": "pay", "effect": "pay", "data_classes": ["payment"],
+        "name": "pay",
+        "effect": "pay",
+        "data_classes": ["payment"],
         "arguments": {
             "type": "object",
             "properties": {"amount": {"type": "integer"}, "to": {"type": "string"}, "note": {"type": "string"}},
@@ -31,7 +33,7 @@ TOOLS: list[dict[str, Any]] = [
         "kinds": {"note": "text", "amount": "amount", "to": "account"},
     },
     {"name": "list_payments", "effect": "read"},
-]  # fmt: skip
+]
 SIGNED_IN = "paige"
 
 
@@ -65,9 +67,13 @@ def fill_server(server: ServerFixture, folder: Path) -> dict[str, str]:
     rotation = {"path": "secret/app/db", "member": "password", "url": "https://db.example/", "period": 86_400}
     server.api("POST", "/secrets/rotations", rotation)
     provider = {
-        "name": "notes", "label": ATTACK[:40], "client_id": "ostiary", "client_secret": "x",
-        "authorization_endpoint": "https://notes.example/authorize", "token_endpoint": "https://notes.example/token",
-    }  # fmt: skip
+        "name": "notes",
+        "label": ATTACK[:40],
+        "client_id": "ostiary",
+        "client_secret": "x",
+        "authorization_endpoint": "https://notes.example/authorize",
+        "token_endpoint": "https://notes.example/token",
+    }
     server.api("POST", "/account-providers", provider)
     stopped, _ = server.agent(f"{bank}:read", owner=SIGNED_IN)
     incident = server.api("POST", "/kill", {"what": "agent", "name": stopped, "why": ATTACK})["incident"]

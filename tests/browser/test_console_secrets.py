@@ -53,11 +53,16 @@ def test_a_person_finds_unread_values_rotates_deletes_and_disconnects(chromium: 
         assert server.api("GET", "/secrets", folder="secret/app/")["names"] == ["db"]
 
         provider = {
-            "name": "code", "label": "Code", "client_id": CLIENT, "client_secret": SECRET, "scopes": ["notes:read"],
+            "name": "code",
+            "label": "Code",
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "scopes": ["notes:read"],
             "authentication": "client_secret_basic",
-            "authorization_endpoint": f"{upstream.issuer}/authorize", "token_endpoint": f"{upstream.issuer}/token",
+            "authorization_endpoint": f"{upstream.issuer}/authorize",
+            "token_endpoint": f"{upstream.issuer}/token",
             "revocation_endpoint": f"{upstream.issuer}/revoke",
-        }  # fmt: skip
+        }
         server.api("POST", "/account-providers", provider)
         chromium.click("nav >> text=Accounts")
         chromium.wait_for("text=No account is connected")

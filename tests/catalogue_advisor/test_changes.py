@@ -56,8 +56,9 @@ def test_the_difference_says_what_is_new_gone_and_changed() -> None:
     assert changes(READ, WRITE) == []
     assert changes(WRITE, {"name": "send_file"}) == [("read_file", "gone", "effect"), ("send_file", "new", "effect")]
     assert changes(READ | {"description": "Deletes."}, WRITE) == [
-        ("read_file", "changed", "description"), ("read_file", "changed", "effect"),
-    ]  # fmt: skip
+        ("read_file", "changed", "description"),
+        ("read_file", "changed", "effect"),
+    ]
     assert changes(READ | {"title": "x"}, WRITE) == [("read_file", "changed", "definition")]
     own = Catalogue.parse('{"resource": "files", "tools": [{"name": "resources/read", "effect": "read"}]}')
     assert changes(approved=own) == []

@@ -101,11 +101,14 @@ def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administ
 @pytest.mark.parametrize(
     ("words", "most"),
     [
-        ("Pay the invoice, up to 50 euros", "50"), ("Pay it, at most $1,250.50", "1250.50"),
-        ("Pay the invoices, no more than EUR 20 each and less than 100", "20"), ("Pay 50 euros", None),
-        ("Pay it, up to 9999999999999", None), ("Pay after at most 3 letters", None),
+        ("Pay the invoice, up to 50 euros", "50"),
+        ("Pay it, at most $1,250.50", "1250.50"),
+        ("Pay the invoices, no more than EUR 20 each and less than 100", "20"),
+        ("Pay 50 euros", None),
+        ("Pay it, up to 9999999999999", None),
+        ("Pay after at most 3 letters", None),
     ],
-)  # fmt: skip
+)
 def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None) -> None:
     made = drafted(words)
     plan = {planned.tool: planned.most for planned in made.intent.plan or ()}

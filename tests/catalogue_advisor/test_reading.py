@@ -28,19 +28,45 @@ def tool(name: str, **more: Any) -> Tool:
 @pytest.mark.parametrize(
     ("name", "effect"),
     [
-        ("list_invoices", "read"), ("getWeather", "read"), ("search-orders", "read"), ("records.lookup", "read"),
-        ("send_letter", "send"), ("letter_send", "send"), ("HTTPPost", "send"),
-        ("delete_row", "destroy"), ("row_delete", "destroy"), ("read_and_delete", "destroy"),
-        ("transfer_funds", "pay"), ("send_funds", "pay"), ("buy_ticket", "pay"),
-        ("update_row", "change"), ("create_ticket", "change"), ("rename", "change"),
-        ("share_folder", "share"), ("add_member_to_group", "share"), ("invite_guest", "share"),
-        ("grant_role", "administer"), ("reset_password", "administer"), ("change_permissions", "administer"),
-        ("calendar_list_events", "read"), ("mail_search", "read"), ("mail_delete", "destroy"), ("order_list", "read"),
-        ("tracker_close_issue", "change"), ("search_delete_all", "destroy"), ("list_closed_issues", "read"),
-        ("list_or_wipe", "destroy"), ("shop_checkout", "pay"), ("lights_turn_on", "change"), ("mail_user", "send"),
-        ("frobnicate", "change"), ("x", "change"), ("_", "change"), ("1", "change"),
+        ("list_invoices", "read"),
+        ("getWeather", "read"),
+        ("search-orders", "read"),
+        ("records.lookup", "read"),
+        ("send_letter", "send"),
+        ("letter_send", "send"),
+        ("HTTPPost", "send"),
+        ("delete_row", "destroy"),
+        ("row_delete", "destroy"),
+        ("read_and_delete", "destroy"),
+        ("transfer_funds", "pay"),
+        ("send_funds", "pay"),
+        ("buy_ticket", "pay"),
+        ("update_row", "change"),
+        ("create_ticket", "change"),
+        ("rename", "change"),
+        ("share_folder", "share"),
+        ("add_member_to_group", "share"),
+        ("invite_guest", "share"),
+        ("grant_role", "administer"),
+        ("reset_password", "administer"),
+        ("change_permissions", "administer"),
+        ("calendar_list_events", "read"),
+        ("mail_search", "read"),
+        ("mail_delete", "destroy"),
+        ("order_list", "read"),
+        ("tracker_close_issue", "change"),
+        ("search_delete_all", "destroy"),
+        ("list_closed_issues", "read"),
+        ("list_or_wipe", "destroy"),
+        ("shop_checkout", "pay"),
+        ("lights_turn_on", "change"),
+        ("mail_user", "send"),
+        ("frobnicate", "change"),
+        ("x", "change"),
+        ("_", "change"),
+        ("1", "change"),
     ],
-)  # fmt: skip
+)
 def test_without_hints_a_name_says_the_effect_and_a_tool_of_which_nothing_is_known_changes_something(
     name: str, effect: str
 ) -> None:
@@ -90,12 +116,16 @@ def test_no_description_turns_a_tool_into_one_that_reads(description: str, hints
 @pytest.mark.parametrize(
     ("description", "effect"),
     [
-        ("Deletes all rows.", "destroy"), ("This tool will delete rows", "destroy"),
+        ("Deletes all rows.", "destroy"),
+        ("This tool will delete rows", "destroy"),
         ("Reads and deletes rows", "destroy"),
-        ("Lists rows", "read"), ("Send the row by mail", "send"), ("", "read"), ("Rows that were deleted", "read"),
+        ("Lists rows", "read"),
+        ("Send the row by mail", "send"),
+        ("", "read"),
+        ("Rows that were deleted", "read"),
         ("Returns the rows", "read"),
     ],
-)  # fmt: skip
+)
 def test_a_description_makes_a_tool_without_hints_look_worse(description: str, effect: str) -> None:
     assert tool("list_rows", description=description).effect == effect
     assert tool("list_rows", description=description, hints={"readOnlyHint": True}).effect == "read"
@@ -173,24 +203,46 @@ def test_neither_a_hint_nor_a_name_makes_content_trusted(hints: dict[str, Any] |
 
 def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
     send = tool(
-        "send_letter", to="string", cc={"type": "array", "items": {"type": "string"}}, body="string", sent_at="string",
-        urgent="boolean", style={"enum": ["a", "b"]}, userName="string", file_id="integer", number="integer",
-        when={"type": "string", "format": "date-time"}, who={"type": "string", "format": "email"}, apiToken="string",
-        remark={"anyOf": [{"type": "string"}, {"type": "null"}]}, count="integer",
-    )  # fmt: skip
+        "send_letter",
+        to="string",
+        cc={"type": "array", "items": {"type": "string"}},
+        body="string",
+        sent_at="string",
+        urgent="boolean",
+        style={"enum": ["a", "b"]},
+        userName="string",
+        file_id="integer",
+        number="integer",
+        when={"type": "string", "format": "date-time"},
+        who={"type": "string", "format": "email"},
+        apiToken="string",
+        remark={"anyOf": [{"type": "string"}, {"type": "null"}]},
+        count="integer",
+    )
     assert send.kinds == {
-        "to": "address", "cc": "address", "body": "text", "sent_at": "time", "userName": "principal",
-        "file_id": "object", "when": "time", "who": "address", "apiToken": "secret", "remark": "text",
-    }  # fmt: skip
+        "to": "address",
+        "cc": "address",
+        "body": "text",
+        "sent_at": "time",
+        "userName": "principal",
+        "file_id": "object",
+        "when": "time",
+        "who": "address",
+        "apiToken": "secret",
+        "remark": "text",
+    }
 
 
 def test_an_argument_of_which_nothing_says_what_it_stands_for_has_no_kind() -> None:
     made = tool(
-        "book_room", lodge={"type": "string", "description": "The name of the lodge."},
+        "book_room",
+        lodge={"type": "string", "description": "The name of the lodge."},
         story={"type": "string", "description": "The text to send. Also a lodge."},
-        essay={"type": "string", "contentMediaType": "text/markdown"}, strip={"contentMediaType": "image/png"},
-        much="number", many="integer",
-    )  # fmt: skip
+        essay={"type": "string", "contentMediaType": "text/markdown"},
+        strip={"contentMediaType": "image/png"},
+        much="number",
+        many="integer",
+    )
     assert made.kinds == {"story": "text", "essay": "text", "much": "amount"}
     assert tool("find_room", lodge="string").kinds == {}
 
@@ -202,13 +254,16 @@ def test_a_number_or_the_key_of_a_read_is_an_object_where_another_tool_returns_i
     kinds = {
         name: found.kinds
         for name, found in reading(
-            source, listed("move_row", rowId="integer", slot="integer", steps="integer"),
+            source,
+            listed("move_row", rowId="integer", slot="integer", steps="integer"),
             listed("get_row", description="Gets a row.", slot="string", steps="integer"),
         ).catalogue.tools.items()
-    }  # fmt: skip
+    }
     assert kinds == {
-        "list_rows": {}, "move_row": {"rowId": "object", "slot": "object"}, "get_row": {"slot": "object"},
-    }  # fmt: skip
+        "list_rows": {},
+        "move_row": {"rowId": "object", "slot": "object"},
+        "get_row": {"slot": "object"},
+    }
     alone = reading(listed("move_row", slot="integer")).catalogue.tools["move_row"]
     assert alone.kinds == {}
 
@@ -243,10 +298,12 @@ def test_an_argument_that_may_be_left_out_is_read_as_what_it_is_when_it_is_there
     null = {"type": "null"}
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     kinds = tool(
-        "send_letter", cc={"anyOf": [{"type": "array", "items": {"type": "string"}}, null]},
-        host={"oneOf": [null, item]}, guests={"anyOf": [null, {"type": "array", "items": item}]},
+        "send_letter",
+        cc={"anyOf": [{"type": "array", "items": {"type": "string"}}, null]},
+        host={"oneOf": [null, item]},
+        guests={"anyOf": [null, {"type": "array", "items": item}]},
         bcc={"anyOf": [null, {"type": "array"}]},
-    ).kinds  # fmt: skip
+    ).kinds
     assert kinds == {"cc": "address", "host.email": "address", "guests.email": "address", "bcc": "address"}
 
 

@@ -72,8 +72,9 @@ def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> 
     found = {one.tool.name: one for one in review(catalogue(), flows={"xqz": {"hij": flow}})}
     question = next(one for one in found["xqz"].questions if one.member == "kinds.hij")
     assert (question.suggestion, question.why) == (
-        "object", "its values came from `rows.id` of `list_rows` in 12 tasks",
-    )  # fmt: skip
+        "object",
+        "its values came from `rows.id` of `list_rows` in 12 tasks",
+    )
 
 
 def test_a_number_of_which_nothing_says_that_it_matters_is_asked_about() -> None:
@@ -136,6 +137,7 @@ def test_what_an_owner_wrote_by_hand_is_reviewed_as_well() -> None:
     by_hand = Catalogue.of("desk", [Tool(name="pay", effect=Effect.PAY, kinds={"to": "account"})])
     [found] = review(by_hand)
     assert {line.member: line.why for line in found.lines} == {
-        "effect": "its name", "open_world": "its hints or its owner",
+        "effect": "its name",
+        "open_world": "its hints or its owner",
         "kinds.to": "other tools return it, or its owner",
-    }  # fmt: skip
+    }

@@ -98,8 +98,9 @@ async def test_a_certificate_is_issued_on_proof_by_http_and_is_a_holding_of_the_
     assert order.status == 201
     assert order.json["status"] == "pending"
     assert order.json["identifiers"] == [
-        {"type": "dns", "value": "www.example"}, {"type": "dns", "value": "api.example"}
-    ]  # fmt: skip
+        {"type": "dns", "value": "www.example"},
+        {"type": "dns", "value": "api.example"},
+    ]
     authorization = await client.post(order.json["authorizations"][0])
     types = [one["type"] for one in authorization.json["challenges"]]
     assert (authorization.json["status"], types) == ("pending", ["http-01", "dns-01", "tls-alpn-01"])
@@ -136,8 +137,9 @@ async def test_a_wildcard_is_proved_by_dns(stage: AcmeStage) -> None:
     order = await client.order("dns:*.example.net", "dns:example.net")
     shown = [(await client.post(url)).json for url in order.json["authorizations"]]
     assert [(one["identifier"]["value"], one.get("wildcard", False)) for one in shown] == [
-        ("example.net", True), ("example.net", False)
-    ]  # fmt: skip
+        ("example.net", True),
+        ("example.net", False),
+    ]
     assert [one["type"] for one in shown[0]["challenges"]] == ["dns-01"]
     await client.prove(
         order, "dns-01", lambda host, _, proof: stage.zone.add(f"_acme-challenge.{host}", "TXT", dns_digest(proof))

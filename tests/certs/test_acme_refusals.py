@@ -117,7 +117,7 @@ async def test_a_request_of_a_wrong_form_is_refused_and_recorded(stage: AcmeStag
         ("a payload that is a list", 400, "malformed", await client.jws(new_order, [])),
         ("identifiers of a wrong type", 400, "malformed", await client.jws(new_order, {"identifiers": "x"})),
         ("RSA with another key", 400, "badSignatureAlgorithm", await jws(alg="RS256", key=rsa_key)),
-    ]  # fmt: skip
+    ]
     before = count(stage)
     wrong = []
     for what, status, kind, sent in rows:
@@ -229,7 +229,7 @@ async def test_an_account_needs_a_good_binding(stage: AcmeStage) -> None:
         ("a signature", 400, "badSignatureAlgorithm", bind(public, kid=kid, secret=secret, alg="ES256")),
         ("none as algorithm", 400, "badSignatureAlgorithm", bind(public, kid=kid, secret=secret, alg="none")),
         ("a key beside the kid", 400, "malformed", bind(public, kid=kid, secret=secret, header=header)),
-    ]  # fmt: skip
+    ]
     before = count(stage)
     wrong = []
     for what, status, kind, binding in rows:
@@ -347,7 +347,7 @@ async def test_a_change_of_key_needs_both_keys(stage: AcmeStage) -> None:
         ("the key of another account", 409, "malformed", taken := await change(other.key, good)),
         ("the same key", 409, "malformed", await change(client.key, good)),
         ("no JWS", 400, "malformed", await client.post("key-change", good)),
-    ]  # fmt: skip
+    ]
     wrong = [
         f"{what}: {answer}" for what, status, kind, answer in rows if (answer.status, kind_of(answer)) != (status, kind)
     ]
@@ -374,7 +374,7 @@ async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
         ({"identifiers": good, "replaces": "AA.AA"}, 400, "malformed"),
         ({"identifiers": good, "replaces": "AQ.AQ"}, 404, "malformed"),
         ({"identifiers": [{"type": "dns", "value": f"a{n}.example"} for n in range(21)]}, 403, "rejectedIdentifier"),
-    ]  # fmt: skip
+    ]
     names = ["", ".", "a..example", "-a.example", "a.example.", "*", "a.*.example", "*.*.example", "a b.example"]
     names += [
         "ä.example",
@@ -408,8 +408,9 @@ async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
     several = await client.order("dns:a..example", "mail:x", "dns:good.example")
     assert kind_of(several) == "compound"
     assert [(one["type"], one["identifier"]["value"]) for one in several.json["subproblems"]] == [
-        (f"{KINDS}malformed", "a..example"), (f"{KINDS}unsupportedIdentifier", "x")
-    ]  # fmt: skip
+        (f"{KINDS}malformed", "a..example"),
+        (f"{KINDS}unsupportedIdentifier", "x"),
+    ]
     assert (await client.order(*[f"dns:a{n}.example" for n in range(20)])).status == 201
 
 
@@ -482,7 +483,7 @@ async def test_finalizing_takes_exactly_the_order_and_leaves_it_ready(stage: Acm
         ("the key of the account", "badCSR", make_csr(account_key, ["dns:www.example"])),
         ("the key of another account", "badCSR", make_csr(jose_to_ec(other.key), ["dns:www.example"])),
         ("the key of another agent's certificate", "badCSR", make_csr(taken, ["dns:www.example"])),
-    ]  # fmt: skip
+    ]
     before = count(stage)
     wrong = []
     for what, kind, csr in rows:

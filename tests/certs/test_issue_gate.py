@@ -41,9 +41,11 @@ def make_csr() -> str:
 async def ask(client: Client, path: str, body: dict[str, Any], *, access_token: str, proof: str) -> Answer:
     content = json.dumps(body).encode()
     headers = [
-        ("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json"),
+        ("authorization", f"DPoP {access_token}"),
+        ("dpop", proof),
+        ("content-type", "application/json"),
         ("content-length", str(len(content))),
-    ]  # fmt: skip
+    ]
     return await send(client.app, "POST", path, headers=headers, body=content)
 
 

@@ -322,15 +322,24 @@ def test_documents_that_are_no_bundle_are_refused(body: bytes) -> None:
 
 def test_the_refresh_hint_is_bounded() -> None:
     assert [TrustBundle((), (), None, hint).refresh_s for hint in (None, 0, 9, 10, 600, 10**9)] == [
-        300, 300, 10, 10, 600, 86_400,
-    ]  # fmt: skip
+        300,
+        300,
+        10,
+        10,
+        600,
+        86_400,
+    ]
 
 
 def federated(bundle: TrustBundle) -> Federated:
     return Federated(
-        name="other.example", bundle_url="https://other.example", sequence=bundle.sequence,
-        content=render_bundle(bundle), due_at=0, created_at=0,
-    )  # fmt: skip
+        name="other.example",
+        bundle_url="https://other.example",
+        sequence=bundle.sequence,
+        content=render_bundle(bundle),
+        due_at=0,
+        created_at=0,
+    )
 
 
 def test_a_bundle_never_goes_backwards() -> None:

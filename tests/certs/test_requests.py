@@ -40,8 +40,12 @@ def test_every_type_of_key_is_read_and_comes_back_in_one_form(key_type: str) -> 
 def test_names_of_every_kind_are_read_in_one_spelling() -> None:
     names = ["dns:*.A.example", "ip:2001:DB8::1", "ip:10.0.0.1", "uri:spiffe://td/agent/bot", "email:Bob@Example.org"]
     assert [str(name) for name in parse_csr(make_csr(KEY, names)).names] == [
-        "dns:*.a.example", "ip:2001:db8::1", "ip:10.0.0.1", "uri:spiffe://td/agent/bot", "email:Bob@example.org",
-    ]  # fmt: skip
+        "dns:*.a.example",
+        "ip:2001:db8::1",
+        "ip:10.0.0.1",
+        "uri:spiffe://td/agent/bot",
+        "email:Bob@example.org",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -464,8 +464,9 @@ async def test_jwt_svids_of_our_own_count_while_the_agent_is_active(
     assert answer.spiffe_id == "spiffe://example.org/agent/caller"
     claims = {"sub": answer.spiffe_id, "aud": ["api"]}
     assert {name: answer.claims[name] for name in ("exp", "iat")} == {
-        "exp": world.now() // SECOND + LIFETIME_S, "iat": world.now() // SECOND,
-    }  # fmt: skip
+        "exp": world.now() // SECOND + LIFETIME_S,
+        "iat": world.now() // SECOND,
+    }
     assert (answer.claims["sub"], list(answer.claims["aud"])) == (claims["sub"], claims["aud"])
     assert "another audience" in await refusal(api, svid.svid, "other")
     foreign_key, _ = sign_jwt_svid(jose.generate("ES256"), answer.spiffe_id, ["api"], now=world.now())

@@ -68,9 +68,11 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
 ) -> None:
     before, answers = tools(ostiary, desk), tmp_path / "answers.json"
     for wrong, why in (
-        ({"xqz": {"effect": "explode"}}, "is not an answer for `effect`"), ({"yyy": {}}, "no tool `yyy`"),
-        ({"xqz": {"effect": 1}}, "answers are not by tool and member"), ([], "answers are not by tool and member"),
-    ):  # fmt: skip
+        ({"xqz": {"effect": "explode"}}, "is not an answer for `effect`"),
+        ({"yyy": {}}, "no tool `yyy`"),
+        ({"xqz": {"effect": 1}}, "answers are not by tool and member"),
+        ([], "answers are not by tool and member"),
+    ):
         answers.write_text(json.dumps(wrong))
         ran = run("--data-dir", server.folder, "catalogue", "review", desk, "--answers", answers)
         assert ran.code != 0
@@ -81,14 +83,21 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
 @pytest.mark.parametrize(
     ("typed", "confirmed", "effect"),
     [
-        ("1\n\nyes\n\n\n", {"xqz", "get_status"}, "read"), ("send\n2\nno\nq\n", {"xqz"}, "send"),
-        ("nonsense\n99\n\ns\nno\n\n", {"get_status"}, "change"), ("", set(), "change"),
+        ("1\n\nyes\n\n\n", {"xqz", "get_status"}, "read"),
+        ("send\n2\nno\nq\n", {"xqz"}, "send"),
+        ("nonsense\n99\n\ns\nno\n\n", {"get_status"}, "change"),
+        ("", set(), "change"),
     ],
-)  # fmt: skip
+)
 def test_an_owner_answers_at_the_terminal(
-    ostiary: Commands, server: Server, desk: str, monkeypatch: pytest.MonkeyPatch,
-    typed: str, confirmed: set[str], effect: str,
-) -> None:  # fmt: skip
+    ostiary: Commands,
+    server: Server,
+    desk: str,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    confirmed: set[str],
+    effect: str,
+) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     ran = run("--data-dir", server.folder, "catalogue", "review", desk)
     assert ran.code == 0, ran.err

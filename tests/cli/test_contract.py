@@ -211,8 +211,11 @@ def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) ->
 def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
     agent = register(ostiary, name, "--scope", "a:read")
     assert ostiary.json("agent", "allow", name, "b:read", "c:read d:read", "--undeclared")["scopes"] == [
-        "a:read", "b:read", "c:read", "d:read",
-    ]  # fmt: skip
+        "a:read",
+        "b:read",
+        "c:read",
+        "d:read",
+    ]
     undeclared = ostiary("agent", "allow", agent, "x:read")
     assert (undeclared.code, "--undeclared" in undeclared.err) == (1, True)
     again = ostiary.json("agent", "allow", agent, "b:read", "--undeclared")
@@ -344,8 +347,10 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     ostiary.json("resource", "create", name, "--uri", uri)
     shown = ostiary.json("resource", "read", listed, "--name", name, "--write", catalogue)
     assert {line["tool"]: line["value"] for line in shown["lines"] if line["member"] == "effect"} == {
-        "read_file": "read", "pay_invoice": "pay", "delete_file": "destroy",
-    }  # fmt: skip
+        "read_file": "read",
+        "pay_invoice": "pay",
+        "delete_file": "destroy",
+    }
     assert ostiary.json("resource", "show", name)["catalogue"] is None, "nothing is in force yet"
     assert ostiary("resource", "read", listed, "--name", name, "--write", catalogue).code == 2, "nothing is overwritten"
     ostiary.json("resource", "catalogue", name, catalogue)
@@ -390,8 +395,10 @@ def test_what_a_server_says_otherwise_is_shown_and_accepted(ostiary: Commands, n
     assert ostiary.json("resource", "diff", name, was) == []
     changes = ostiary.json("resource", "diff", name, now)
     assert [(change["tool"], change["verdict"], change["what"]) for change in changes] == [
-        ("other", "new", "effect"), ("read_file", "changed", "description"), ("read_file", "changed", "effect"),
-    ]  # fmt: skip
+        ("other", "new", "effect"),
+        ("read_file", "changed", "description"),
+        ("read_file", "changed", "effect"),
+    ]
     assert "\x1b" not in ostiary("resource", "diff", name, now).out
     assert ostiary("resource", "accept", name, now, "--tool", "nothing").code != 0
     ostiary.json("resource", "accept", name, now, "--tool", "read_file")
@@ -427,8 +434,11 @@ def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) 
         f"└── {made[3]}  {name}-mid  (live, until T)  another",
     ]
     assert [task["task_id"] for task in ostiary.json("task", "tree", made[0])["tasks"]] == [
-        made[0], made[1], made[3], made[2],
-    ]  # fmt: skip
+        made[0],
+        made[1],
+        made[3],
+        made[2],
+    ]
 
 
 def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) -> None:

@@ -17,15 +17,26 @@ def who(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An agent that may read at a resource with tools."""
     ostiary, folder = Commands(server.folder), tmp_path_factory.mktemp("search")
     catalogue = folder / "tools.json"
-    tools = [{"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name != "write"}}
-             for name in ("read", "list", "write")]  # fmt: skip
+    tools = [
+        {"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name != "write"}}
+        for name in ("read", "list", "write")
+    ]
     catalogue.write_text(json.dumps({"tools": tools}))
     ostiary.json("resource", "create", "shelf", "--uri", "https://shelf.example/mcp")
     ostiary.json("resource", "catalogue", "shelf", catalogue)
     made = ostiary.json(
-        "agent", "create", "seeker", "--owner", "ada", "--purpose", "tests", "--scope", "shelf:read",
-        "--generate-key", folder / "seeker.json",
-    )  # fmt: skip
+        "agent",
+        "create",
+        "seeker",
+        "--owner",
+        "ada",
+        "--purpose",
+        "tests",
+        "--scope",
+        "shelf:read",
+        "--generate-key",
+        folder / "seeker.json",
+    )
     return str(made["agent_id"])
 
 
@@ -83,9 +94,18 @@ def test_arguments_that_are_not_given_are_unknown(ostiary: Commands, server: Ser
     ostiary.json("resource", "create", "cabinet", "--uri", uri)
     ostiary.json("resource", "catalogue", "cabinet", catalogue)
     made = ostiary.json(
-        "agent", "create", "opener", "--owner", "ada", "--purpose", "tests", "--scope", "cabinet:read",
-        "--generate-key", tmp_path / "opener.json",
-    )  # fmt: skip
+        "agent",
+        "create",
+        "opener",
+        "--owner",
+        "ada",
+        "--purpose",
+        "tests",
+        "--scope",
+        "cabinet:read",
+        "--generate-key",
+        tmp_path / "opener.json",
+    )
     opener = made["agent_id"]
     found = ostiary.json("search", "subject", "agent", "call", "tool:cabinet/open")
     assert found["results"] == [{"type": "agent", "id": opener}]
@@ -140,8 +160,11 @@ def test_a_set_watches_from_the_command_line(ostiary: Commands, who: str, tmp_pa
     assert ostiary.json("decide", question)["decision"] is True
     [entry] = [one for one in ostiary.json("audit", "search", "--agent", who) if one["action"] == "decide"][:1]
     assert entry["detail"]["candidate"] == {
-        "policy": made["hash"], "verdict": "deny", "policies": ["never"], "because": "forbidden_by_policy",
-    }  # fmt: skip
+        "policy": made["hash"],
+        "verdict": "deny",
+        "policies": ["never"],
+        "because": "forbidden_by_policy",
+    }
     assert ostiary.json("policy", "unwatch") == {"hash": made["hash"]}
 
 

@@ -80,9 +80,21 @@ def test_protect_makes_owner_resource_catalogue_and_agent_and_a_second_run_chang
     (folder / "docs_app.py").write_text(APPLICATION, "utf-8")
     short = name[:30].rstrip("-")
     words = (
-        "protect", "docs_app:app", "--name", short, "--uri", f"https://{short}.example", "--agent", f"{short}-agent",
-        "--owner", f"{short}-owner", "--email", "o@example.org", "--purpose", "reads documents",
-    )  # fmt: skip
+        "protect",
+        "docs_app:app",
+        "--name",
+        short,
+        "--uri",
+        f"https://{short}.example",
+        "--agent",
+        f"{short}-agent",
+        "--owner",
+        f"{short}-owner",
+        "--email",
+        "o@example.org",
+        "--purpose",
+        "reads documents",
+    )
     steps = ostiary.json(*words)
     assert verdicts(steps) == [("owner", "create"), ("resource", "create"), ("agent", "create")]
     assert all(step["undo"] for step in steps)
@@ -148,9 +160,19 @@ def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
     short = name[:30].rstrip("-")
     (folder / "api.json").write_text(json.dumps(DOCUMENT), "utf-8")
     words = (
-        "protect", "api.json", "--name", short, "--uri", f"https://{short}.example", "--agent", short, "--owner", "ada",
-        "--purpose", "p",
-    )  # fmt: skip
+        "protect",
+        "api.json",
+        "--name",
+        short,
+        "--uri",
+        f"https://{short}.example",
+        "--agent",
+        short,
+        "--owner",
+        "ada",
+        "--purpose",
+        "p",
+    )
     refused = ostiary(*words)
     assert (refused.code, "two new keys" in refused.err) == (2, True), refused.err
     (folder / "link.json").symlink_to(folder / "nowhere.json")
@@ -190,9 +212,13 @@ def test_init_asks_on_a_terminal(server: Server, tmp_path: Path) -> None:
     (tmp_path / "asked_app.py").write_text(APPLICATION, "utf-8")
     master, slave = pty.openpty()
     process = Popen(
-        [COMMAND, "--data-dir", server.folder, "init"], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path,
+        [COMMAND, "--data-dir", server.folder, "init"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=tmp_path,
         env=os.environ | {"TERM": "dumb", "COLUMNS": "200"},
-    )  # fmt: skip
+    )
     os.close(slave)
     answers = [
         "asked-owner",

@@ -124,9 +124,19 @@ def run_certbot(house: AcmeHouse) -> None:
     account = ["--server", house.directory, "--eab-kid", key["kid"], "--eab-hmac-key", key["hmac_key"]]
     ports = ["--standalone", "--http-01-port", str(house.port), "--http-01-address", "127.0.0.1"]
     house.run(
-        CERTBOT, "certonly", "--non-interactive", "--agree-tos", "--register-unsafely-without-email", *account, *ports,
-        *common, "-d", "www.example.com", "-d", "api.example.com",
-    )  # fmt: skip
+        CERTBOT,
+        "certonly",
+        "--non-interactive",
+        "--agree-tos",
+        "--register-unsafely-without-email",
+        *account,
+        *ports,
+        *common,
+        "-d",
+        "www.example.com",
+        "-d",
+        "api.example.com",
+    )
     live = folder / "config" / "live" / "www.example.com"
     first = read_chain(live / "fullchain.pem")[0]
     assert names_of(first) == ["api.example.com", "www.example.com"]
@@ -135,9 +145,18 @@ def run_certbot(house: AcmeHouse) -> None:
     assert second.serial_number != first.serial_number
     assert names_of(second) == names_of(first)
     house.run(
-        CERTBOT, "revoke", "--non-interactive", "--server", house.directory, *common, "--no-delete-after-revoke",
-        "--cert-path", live / "cert.pem", "--reason", "superseded",
-    )  # fmt: skip
+        CERTBOT,
+        "revoke",
+        "--non-interactive",
+        "--server",
+        house.directory,
+        *common,
+        "--no-delete-after-revoke",
+        "--cert-path",
+        live / "cert.pem",
+        "--reason",
+        "superseded",
+    )
     assert len(house.entries("cert.issue")) >= 2
     assert house.entries("cert.revoke")[0]["object"] == f"{second.serial_number:032x}"
 
@@ -192,10 +211,25 @@ def run_lego(house: AcmeHouse) -> None:
     """Obtain by http-01, renew and revoke, with lego."""
     key, folder = house.key(), house.folder / "lego"
     command = [
-        "lego", "--server", house.directory, "--path", str(folder), "--accept-tos", "--email", "web@example.com",
-        "--http", "--http.port", f"127.0.0.1:{house.port}", "--domains", "lego.example.com",
-        "--eab", "--kid", key["kid"], "--hmac", key["hmac_key"],
-    ]  # fmt: skip
+        "lego",
+        "--server",
+        house.directory,
+        "--path",
+        str(folder),
+        "--accept-tos",
+        "--email",
+        "web@example.com",
+        "--http",
+        "--http.port",
+        f"127.0.0.1:{house.port}",
+        "--domains",
+        "lego.example.com",
+        "--eab",
+        "--kid",
+        key["kid"],
+        "--hmac",
+        key["hmac_key"],
+    ]
     house.run(*command, "run")
     file = folder / "certificates" / "lego.example.com.crt"
     first = read_chain(file)[0]

@@ -127,17 +127,26 @@ def add_contents(server: MCPServer) -> None:
     server._tool_manager._tools["json_schema_2020_12_tool"].parameters = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
-        "$defs": {"address": {"$anchor": "addressDef", "type": "object", "properties": {
-            "street": {"type": "string"}, "city": {"type": "string"}}}},
+        "$defs": {
+            "address": {
+                "$anchor": "addressDef",
+                "type": "object",
+                "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+            }
+        },
         "properties": {
-            "name": {"type": "string"}, "address": {"$ref": "#/$defs/address"},
+            "name": {"type": "string"},
+            "address": {"$ref": "#/$defs/address"},
             "contactMethod": {"type": "string", "enum": ["phone", "email"]},
-            "phone": {"type": "string"}, "email": {"type": "string"},
+            "phone": {"type": "string"},
+            "email": {"type": "string"},
         },
         "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
         "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
-        "then": {"required": ["phone"]}, "else": {"required": ["email"]}, "additionalProperties": False,
-    }  # fmt: skip
+        "then": {"required": ["phone"]},
+        "else": {"required": ["email"]},
+        "additionalProperties": False,
+    }
 
 
 class Name(BaseModel):

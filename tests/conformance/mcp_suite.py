@@ -68,9 +68,14 @@ class Presenting:
                 await send(message)
 
         proof = dpop.make_proof(
-            self._credential.key, method=scope["method"], uri=self._uri, now=ambient.now(),
-            jti=b64u(ambient.random(16)), nonce=self._nonce, access_token=self._token,
-        )  # fmt: skip
+            self._credential.key,
+            method=scope["method"],
+            uri=self._uri,
+            now=ambient.now(),
+            jti=b64u(ambient.random(16)),
+            nonce=self._nonce,
+            access_token=self._token,
+        )
         shown = [(b"authorization", f"DPoP {self._token}".encode()), (b"dpop", proof.encode())]
         await self._app({**scope, "headers": [*scope["headers"], *shown]}, receive, sending)
         return not is_asked
@@ -118,8 +123,12 @@ def run(url: str, revision: str, folder: Path) -> Results:
     words = ["--url", url, "--requirements", revision, "--output-dir", str(folder)]
     done = subprocess.run(
         ["node", "--import", NODE / "glob_sync.mjs", SUITE, "server", *words],
-        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=RUN_S, check=False,
-    )  # fmt: skip
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
     assert "=== SUMMARY ===" in done.stdout, done.stdout + done.stderr
     return {
         file.parent.name.removeprefix("server-").rpartition(f"-{file.parent.name[-24:-20]}")[0]: [

@@ -25,11 +25,21 @@ from tests.secrets.backend_fixtures import openbao
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".peers/bin/python"
 MODULES = (
-    "secrets_engines/test_kv_v1", "secrets_engines/test_kv_v2", "secrets_engines/test_transit",
-    "secrets_engines/test_pki", "auth_methods/test_approle", "auth_methods/test_token", "auth_methods/test_jwt",
-    "system_backend/test_wrapping", "system_backend/test_policy", "system_backend/test_policies",
-    "system_backend/test_mount", "system_backend/test_auth", "system_backend/test_lease", "system_backend/test_health",
-)  # fmt: skip
+    "secrets_engines/test_kv_v1",
+    "secrets_engines/test_kv_v2",
+    "secrets_engines/test_transit",
+    "secrets_engines/test_pki",
+    "auth_methods/test_approle",
+    "auth_methods/test_token",
+    "auth_methods/test_jwt",
+    "system_backend/test_wrapping",
+    "system_backend/test_policy",
+    "system_backend/test_policies",
+    "system_backend/test_mount",
+    "system_backend/test_auth",
+    "system_backend/test_lease",
+    "system_backend/test_health",
+)
 POLICY = """
 @id("all") permit (principal is Agent, action, resource is Secret);
 @id("issue-token") permit (principal is Agent, action == Action::"issue_token", resource is Resource);
@@ -69,8 +79,12 @@ def run_tests(source: Path, url: str, token: str, version: str, report: Path) ->
     modules = [f"tests/integration_tests/api/{module}.py" for module in MODULES]
     subprocess.run(
         [*command, "-W", "ignore", f"--junitxml={report}", *modules],
-        cwd=source, env=environment, timeout=TIMEOUT_S, check=False, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=source,
+        env=environment,
+        timeout=TIMEOUT_S,
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
     return dict(read_report(report))
 
 

@@ -54,7 +54,7 @@ def approval_of(client: Client, name: str = "ann") -> str:
     person = registry.find_person(client.world.db.read(), name).person_id
     rows = approvals.page(
         client.world.db.read(), agent="", is_open=False, now=client.world.now(), page=parse_page("1", None)
-    )  # fmt: skip
+    )
     assert rows[0].about.sole == person
     return rows[0].approval_id
 
@@ -86,8 +86,11 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     shown = approvals.get(client.world.db.read(), approval_of(client))
     assert shown is not None
     assert shown.about.arguments == {
-        "scope": "files:read", "resource": FILES, "details": [DETAIL], "message": "report W7"
-    }  # fmt: skip
+        "scope": "files:read",
+        "resource": FILES,
+        "details": [DETAIL],
+        "message": "report W7",
+    }
     assert (await poll(client, id)).error == "authorization_pending"
     clock.advance(INTERVAL_S)
     assert await answer(client) == ""
@@ -222,9 +225,12 @@ async def test_what_is_no_request(client: Client, said: dict[str, Any], due: str
 async def test_what_is_one(client: Client) -> None:
     person = registry.find_person(client.world.db.read(), "ann").person_id
     right: list[dict[str, Any]] = [
-        {"login_hint": person}, {"scope": "files:read files:write"}, {"binding_message": "x" * 200},
-        {"requested_expiry": "1", "scope": "files:write"}, {"acr_values": f"{KEY} {PERSON}"},
-    ]  # fmt: skip
+        {"login_hint": person},
+        {"scope": "files:read files:write"},
+        {"binding_message": "x" * 200},
+        {"requested_expiry": "1", "scope": "files:write"},
+        {"acr_values": f"{KEY} {PERSON}"},
+    ]
     for said in right:
         assert (await begin(client, **said)).error == "", said
 

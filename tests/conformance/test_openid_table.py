@@ -8,13 +8,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "openid-provider.md"
 SPECIFICATIONS = {
-    "OpenID Connect Core 1.0", "Discovery 1.0", "RP-Initiated Logout 1.0", "Back-Channel Logout 1.0",
-    "Dynamic client registration (RFC 7591)", "Management of registrations (RFC 7592)",
-    "Authorization server metadata (RFC 8414)", "Device authorization grant (RFC 8628)",
-    "Pushed authorization requests (RFC 9126)", "Issuer identification (RFC 9207)",
-    "Step-up authentication (RFC 9470)", "Security best current practice (RFC 9700)",
-    "Client ID metadata documents (draft 01)", "Attacks",
-}  # fmt: skip
+    "OpenID Connect Core 1.0",
+    "Discovery 1.0",
+    "RP-Initiated Logout 1.0",
+    "Back-Channel Logout 1.0",
+    "Dynamic client registration (RFC 7591)",
+    "Management of registrations (RFC 7592)",
+    "Authorization server metadata (RFC 8414)",
+    "Device authorization grant (RFC 8628)",
+    "Pushed authorization requests (RFC 9126)",
+    "Issuer identification (RFC 9207)",
+    "Step-up authentication (RFC 9470)",
+    "Security best current practice (RFC 9700)",
+    "Client ID metadata documents (draft 01)",
+    "Attacks",
+}
 
 
 def test_every_requirement_names_a_test_that_exists() -> None:

@@ -36,8 +36,11 @@ def issuer(clients: list[dict[str, Any]], **options: Any) -> Iterator[str]:
     process = subprocess.Popen(
         ["node", NODE / "oidc-provider.mjs", json.dumps(configuration)],
         env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -55,9 +58,13 @@ def by_key(key: jose.PrivateKey = KEY, **more: Any) -> dict[str, Any]:
     """A client that authenticates with a key."""
     jwk = {**key.public.jwk, "alg": key.public.alg}
     return {
-        "client_id": "writer", "token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [jwk]},
-        "token_endpoint_auth_signing_alg": key.public.alg, "scope": "files:read", **more,
-    }  # fmt: skip
+        "client_id": "writer",
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": {"keys": [jwk]},
+        "token_endpoint_auth_signing_alg": key.public.alg,
+        "scope": "files:read",
+        **more,
+    }
 
 
 def by_secret(method: str) -> dict[str, Any]:

@@ -36,9 +36,12 @@ def write(folder: Path, *, is_valid: bool = False, **changes: Any) -> None:
     for name, text in FILES.items():
         (repository / name).write_text(text)
     test = {
-        "policies": "a.cedar", "entities": "a.entities.json", "schema": "a.cedarschema", "shouldValidate": is_valid,
+        "policies": "a.cedar",
+        "entities": "a.entities.json",
+        "schema": "a.cedarschema",
+        "shouldValidate": is_valid,
         "requests": [REQUEST | changes],
-    }  # fmt: skip
+    }
     (repository / "tests" / "some" / "1.json").write_text(json.dumps(test))
     with tarfile.open(repository / "corpus-tests.tar.gz", "w:gz") as archive:
         for name, text in (FILES | {"a.json": json.dumps(test)}).items():

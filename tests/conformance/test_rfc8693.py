@@ -37,8 +37,10 @@ TABLE = [
     row("no subject_token", REQUEST, subject_token=None),
     row("an empty subject_token is none", REQUEST, subject_token=""),
     row("no subject_token_type", REQUEST, subject_token_type=None),
-    *(row(f"a subject_token of the type {kind}", REQUEST, subject_token_type=KIND + kind)
-      for kind in ("refresh_token", "id_token", "saml1", "saml2", "jwt", "id-jag", "txn_token", "nonsense", "")),
+    *(
+        row(f"a subject_token of the type {kind}", REQUEST, subject_token_type=KIND + kind)
+        for kind in ("refresh_token", "id_token", "saml1", "saml2", "jwt", "id-jag", "txn_token", "nonsense", "")
+    ),
     row("the type by its last word", REQUEST, subject_token_type="access_token"),
     row("a subject_token that is no token", REQUEST, subject_token="nonsense"),
     row("subject_token twice", REQUEST, subject_token=["a", "b"]),
@@ -57,8 +59,12 @@ TABLE = [
     row("the audience: nobody", TARGET, audience="nobody"),
     row("resource and audience: the same", resource=FILES, audience="files"),
     row("resource and audience: two", TARGET, resource=FILES, audience="mail"),
-    row("an unregistered resource that the subject token does not reach", TARGET, resource="https://else.example/",
-        scope=None),
+    row(
+        "an unregistered resource that the subject token does not reach",
+        TARGET,
+        resource="https://else.example/",
+        scope=None,
+    ),
     row("our own API, of which the subject token has no scope", TARGET, resource=API, scope=None),
     row("a resource with a fragment", TARGET, resource="https://else.example/#a"),
     row("a scope that the subject token does not have", SCOPE, scope="mail:send"),
@@ -67,14 +73,17 @@ TABLE = [
     row("a malformed scope", SCOPE, scope="files:read  files:write"),
     row("no scope: all that the subject token has there", scope=None),
     row("bounds", authorization_details=READ),
-    row("bounds at another resource", "invalid_authorization_details",
-        authorization_details=READ.replace("files.example", "else.example")),
+    row(
+        "bounds at another resource",
+        "invalid_authorization_details",
+        authorization_details=READ.replace("files.example", "else.example"),
+    ),
     row("bounds of another type", "invalid_authorization_details", authorization_details='[{"type": "shell"}]'),
     row("bounds that are no JSON", "invalid_authorization_details", authorization_details="{"),
     row("a task", REQUEST, task="tk_1"),
     row("a client that does not authenticate", "invalid_client", client_assertion=None),
     row("no proof", "invalid_dpop_proof", proof=None),
-]  # fmt: skip
+]
 
 
 async def test_a_request_to_exchange(world: World) -> None:
@@ -94,9 +103,12 @@ async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
     body = answer.json
     assert body.pop("access_token").count(".") == 2
     assert body == {
-        "issued_token_type": ACCESS, "token_type": "DPoP", "expires_in": 300, "scope": "files:read",
+        "issued_token_type": ACCESS,
+        "token_type": "DPoP",
+        "expires_in": 300,
+        "scope": "files:read",
         "authorization_details": [{"type": "tool", "locations": [FILES], "actions": ["read_file"]}],
-    }  # fmt: skip
+    }
     assert answer.headers["cache-control"] == "no-store"
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.resource) == ("token.exchange", "ok", two.id, FILES)

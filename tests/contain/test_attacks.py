@@ -24,11 +24,15 @@ def catalogue() -> Catalogue:
     return Catalogue.of(
         "suite",
         [
-            Known(name=one.name, effect=effects.get(one.name, Effect.READ), arguments=dict(one.schema),
-                  kinds=dict(one.kinds))
+            Known(
+                name=one.name,
+                effect=effects.get(one.name, Effect.READ),
+                arguments=dict(one.schema),
+                kinds=dict(one.kinds),
+            )
             for one in Bank.tools
         ],
-    )  # fmt: skip
+    )
 
 
 def hold(variant: str, catalogue: Catalogue, allowed: bool = True) -> tuple[list[Row], list[Call]]:

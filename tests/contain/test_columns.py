@@ -132,9 +132,14 @@ class Timed(Toy):
 
 @pytest.mark.parametrize(
     ("kinds", "at", "says"),
-    [({}, "12:00", True), ({"at": "time"}, "12:00", True), ({"at": "fixed-time"}, "12:00", False),
-     ({"at": "fixed-time"}, "10:00", True), ({"text": "object"}, "12:00", True)],
-)  # fmt: skip
+    [
+        ({}, "12:00", True),
+        ({"at": "time"}, "12:00", True),
+        ({"at": "fixed-time"}, "12:00", False),
+        ({"at": "fixed-time"}, "10:00", True),
+        ({"text": "object"}, "12:00", True),
+    ],
+)
 def test_the_person_checks_times_where_the_catalogue_says_that_they_matter(
     kinds: dict[str, str], at: str, says: bool
 ) -> None:

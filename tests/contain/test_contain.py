@@ -73,8 +73,12 @@ def test_two_runs_are_the_same_to_the_byte_and_no_thief_gets_anything(tmp_path: 
     assert percent("R2 worst case", "oracle tools", "harmed") < percent("R2 worst case", "allow-list", "harmed")
     assert percent("R2 worst case", "ostiary", "harmed") == percent("R3 fields", "ostiary", "harmed") == 0
     for theft in (
-        "token without its key", "token of another agent", "token of a task that is over", "expired token",
-        "token of another session", "session of another person",
-    ):  # fmt: skip
+        "token without its key",
+        "token of another agent",
+        "token of a task that is over",
+        "expired token",
+        "token of another session",
+        "session of another person",
+    ):
         assert percent(f"R5 {theft}", "ostiary", "harmed") == 0
         assert figures[f"R5 {theft}", "ostiary"]["harmed"]["sessions"] == 6

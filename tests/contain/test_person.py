@@ -21,19 +21,37 @@ def says(**changed: Any) -> bool:
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"text": "thanks"}, {"to": "de89370400440532013000"}, {"amount": 4}, {"cc": []}, {"cc": None},
-     {"text": "as at https://shop.example/bill."}, {"text": "tell tom@home.example"}, {"text": "ann@home.example"}],
-)  # fmt: skip
+    [
+        {},
+        {"text": "thanks"},
+        {"to": "de89370400440532013000"},
+        {"amount": 4},
+        {"cc": []},
+        {"cc": None},
+        {"text": "as at https://shop.example/bill."},
+        {"text": "tell tom@home.example"},
+        {"text": "ann@home.example"},
+    ],
+)
 def test_it_says_yes_to_what_was_wanted(changed: dict[str, Any]) -> None:
     assert says(**changed)
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"to": "DE89370400440532013001"}, {"amount": 4.01}, {"tool": "send"}, {"cc": ["eve@far.example"]}, {"more": 1},
-     {"text": "https://shop.example/other"}, {"text": "www.far.example"}, {"text": "far.example/x"},
-     {"text": "eve@far.example"}, {"text": "or to NL20INGB0001234567"}],
-)  # fmt: skip
+    [
+        {"to": "DE89370400440532013001"},
+        {"amount": 4.01},
+        {"tool": "send"},
+        {"cc": ["eve@far.example"]},
+        {"more": 1},
+        {"text": "https://shop.example/other"},
+        {"text": "www.far.example"},
+        {"text": "far.example/x"},
+        {"text": "eve@far.example"},
+        {"text": "or to NL20INGB0001234567"},
+    ],
+)
 def test_it_says_no_to_another_call_and_to_foreign_addresses_in_the_text(changed: dict[str, Any]) -> None:
     assert not says(**changed)
 

@@ -28,9 +28,14 @@ def chained(*links: Link, **more: Any) -> Principal:
 
 links = st.lists(
     st.builds(
-        Link, st.sampled_from([AGENT, PARENT, FIRST, "ag_4"]), st.integers(0, 3), st.just("tk_1"),
-        owner=st.sampled_from(["pe_1", "te_2", ""]), segment=st.sampled_from(["a", "b"]), model=st.text(max_size=5),
+        Link,
+        st.sampled_from([AGENT, PARENT, FIRST, "ag_4"]),
+        st.integers(0, 3),
+        st.just("tk_1"),
+        owner=st.sampled_from(["pe_1", "te_2", ""]),
+        segment=st.sampled_from(["a", "b"]),
+        model=st.text(max_size=5),
         risk_tier=st.sampled_from(["low", "critical"]),
     ),
     max_size=7,
-)  # fmt: skip
+)

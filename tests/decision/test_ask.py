@@ -35,8 +35,9 @@ def test_where_all_that_forbids_asks_a_yes_is_all_that_is_missing() -> None:
     assert (said.allowed, said.because, said.policies) == (False, "approval_needed", ("a", "b"))
     assert asks_of(said, policies) == "person"
     assert [(one.code, one.message, one.hint) for one in reasons_of(said, policies)] == [
-        ("approval_needed", "policy `a` asks a person", ""), ("approval_needed", "it is much", "pay less"),
-    ]  # fmt: skip
+        ("approval_needed", "policy `a` asks a person", ""),
+        ("approval_needed", "it is much", "pay less"),
+    ]
 
 
 def test_with_a_yes_they_do_not_count() -> None:
@@ -89,9 +90,12 @@ def test_a_permit_and_a_policy_that_watches_ask_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("rego", "because"),
-    [(PolicyResult("rego", permits=True), "approval_needed"), (PolicyResult("rego", forbids=("no",)),
-    "forbidden_by_policy"), (PolicyResult("rego", error="broken"), "policy_error")],
-)  # fmt: skip
+    [
+        (PolicyResult("rego", permits=True), "approval_needed"),
+        (PolicyResult("rego", forbids=("no",)), "forbidden_by_policy"),
+        (PolicyResult("rego", error="broken"), "policy_error"),
+    ],
+)
 def test_policies_elsewhere_have_a_say_before_anybody_is_asked(rego: PolicyResult, because: str) -> None:
     policies = Policies("hash", ir.PolicySetIR((PERMIT, asks())), remote={"rego": False})
     asked: list[bytes] = []

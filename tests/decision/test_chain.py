@@ -183,10 +183,13 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
         remembering = decide(resolve(who, "read_file", {"path": path}, where, NOW))
         afresh = decide(resolve(chained(*CHAIN[:links]), "read_file", {"path": path}, where, NOW))
         slow = policies.judge(
-            who.entity.uid, CALL, where.resource.tools["read_file"].uid,
+            who.entity.uid,
+            CALL,
+            where.resource.tools["read_file"].uid,
             {**who.context, "arguments": {"path": path}, "now": Datetime(NOW // 1000)},
-            who.entity_overlay(where.entities)[0], behind=who.links,
-        )  # fmt: skip
+            who.entity_overlay(where.entities)[0],
+            behind=who.links,
+        )
         assert remembering == afresh
         assert (remembering.allowed, remembering.policies) == (slow.allowed, slow.policies)
         assert remembering.errors == slow.errors

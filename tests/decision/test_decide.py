@@ -447,7 +447,12 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     assert (found.allowed, found.call_context) == (
         True,
         {
-            "origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person",
-            "recipient_worst": "person", "origin_best": "person", "mentioned": False,
+            "origin": {"to": "person"},
+            "origin_worst": "person",
+            "object_worst": "person",
+            "done_worst": "person",
+            "recipient_worst": "person",
+            "origin_best": "person",
+            "mentioned": False,
         },
-    )  # fmt: skip
+    )

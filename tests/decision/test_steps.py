@@ -79,9 +79,12 @@ def test_a_decision_by_the_history_asks_for_it_and_denies_without_it() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "due"),
-    [((PolicyResult("rego", permits=True),), []), ((PolicyResult("rego", forbids=("no",)),), ["forbidden_by_policy"]),
-     (None, ["policy_error"])],
-)  # fmt: skip
+    [
+        ((PolicyResult("rego", permits=True),), []),
+        ((PolicyResult("rego", forbids=("no",)),), ["forbidden_by_policy"]),
+        (None, ["policy_error"]),
+    ],
+)
 def test_a_decision_by_remote_policies_asks_them_and_denies_without_a_verdict(verdict: Any, due: list[str]) -> None:
     facts = Facts(resource(), remote_set())
     call = resolve(principal(), "read_file", {"path": "x"}, facts, NOW)

@@ -34,9 +34,16 @@ def volume(**more: Any) -> Volume:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"unit": "bytes"}, {"unit": "records"}, {"per_call": 1}, {"per_call": 100}, {"limit": MAX_INT},
-     {"tools": ["clinic/read"]}],
-)  # fmt: skip
+    [
+        {},
+        {"unit": "bytes"},
+        {"unit": "records"},
+        {"per_call": 1},
+        {"per_call": 100},
+        {"limit": MAX_INT},
+        {"tools": ["clinic/read"]},
+    ],
+)
 def test_what_a_volume_may_be(more: dict[str, Any]) -> None:
     assert volume(**more).units == (HEALTH | more)["limit"]
 

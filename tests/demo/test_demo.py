@@ -202,9 +202,15 @@ def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path
         printed = story.said.partition("look around")[2].strip().splitlines()[1:]
         kinds = [re.sub(r"_[0-9a-f]{32}$", "", line.split(None, 1)[1]) for line in printed[2:]]
         assert kinds == [
-            "audit tail", "audit search --outcome deny", "agent show reader", "task show tk", "approvals show ap",
-            "incident show in", "doctor", "--help",
-        ]  # fmt: skip
+            "audit tail",
+            "audit search --outcome deny",
+            "agent show reader",
+            "task show tk",
+            "approvals show ap",
+            "incident show in",
+            "doctor",
+            "--help",
+        ]
         path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
         looked = subprocess.run(
             ["bash", "-ec", "\n".join(printed)],

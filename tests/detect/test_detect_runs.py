@@ -171,8 +171,12 @@ def test_a_small_run_on_a_real_suite_is_the_same_twice_and_tells_attacks_from_wo
     for number in (1, 2):
         subprocess.run(
             [*command, "--model", "obeyed", "--json", tmp_path / f"{number}.json"],
-            cwd=ROOT, env=environment, check=True, capture_output=True, timeout=LIMIT_S,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=LIMIT_S,
+        )
     first, second = ((tmp_path / f"{number}.json").read_bytes() for number in (1, 2))
     assert first == second
     found = json.loads(first)

@@ -48,9 +48,14 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
             path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
             environment = {**os.environ, "PATH": path, "OSTIARY_DATA_DIR": str(server.folder)}
             run = subprocess.run(
-                ["bash", "-eu", "-c", text], capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-                cwd=tmp_path, env=environment,
-            )  # fmt: skip
+                ["bash", "-eu", "-c", text],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+                cwd=tmp_path,
+                env=environment,
+            )
             assert run.returncode == 0, f"{run.stdout}{run.stderr}"
             revoked = [one for one in server.ostiary("cert", "list") if one["revoked_at"] is not None]
     said = dict(enumerate(run.stdout.split("=== ")[1:], 1))

@@ -33,15 +33,20 @@ ACCOUNTS = {
 def provider(redirect_uri: str) -> Iterator[str]:
     """The issuer of npm's `oidc-provider` with one client and these accounts."""
     client = {
-        "client_id": "ostiary", "client_secret": SECRET, "redirect_uris": [redirect_uri],
+        "client_id": "ostiary",
+        "client_secret": SECRET,
+        "redirect_uris": [redirect_uri],
         "id_token_signed_response_alg": "ES256",
-    }  # fmt: skip
+    }
     signing = {**jose.generate("ES256").jwk(), "use": "sig", "alg": "ES256"}
     process = subprocess.Popen(
         ["node", NODE / "login-provider.mjs", json.dumps({"clients": [client], "accounts": ACCOUNTS})],
         env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -86,14 +91,22 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with provider(f"{home}/login/callback/corp") as issuer:
             environment = os.environ | {
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb", "COLUMNS": "200", "ISSUER": issuer,
-            }  # fmt: skip
+                "OSTIARY_DATA_DIR": str(server.folder),
+                "TERM": "dumb",
+                "COLUMNS": "200",
+                "ISSUER": issuer,
+            }
 
             def run(number: int) -> None:
                 done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]], cwd=tmp_path, env=environment,
-                    capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-                )  # fmt: skip
+                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=PATIENCE_S,
+                )
                 assert done.returncode == 0, done.stdout + done.stderr
                 for at, lines in wanted:
                     assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"

@@ -36,8 +36,11 @@ def provider(redirect_uri: str) -> Iterator[str]:
     process = subprocess.Popen(
         ["node", NODE / "account-provider.mjs", json.dumps({"clients": [client], "accounts": ["u-ann"]})],
         env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -111,15 +114,23 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ):
             environment = os.environ | {
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb", "COLUMNS": "200", "ISSUER": issuer,
+                "OSTIARY_DATA_DIR": str(server.folder),
+                "TERM": "dumb",
+                "COLUMNS": "200",
+                "ISSUER": issuer,
                 "NOTES_API": api,
-            }  # fmt: skip
+            }
 
             def run(number: int) -> None:
                 done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]], cwd=tmp_path, env=environment,
-                    capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-                )  # fmt: skip
+                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=PATIENCE_S,
+                )
                 assert done.returncode == 0, done.stdout + done.stderr
                 for at, lines in wanted:
                     assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"

@@ -25,9 +25,14 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
         environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
         run = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True,
-            check=False, timeout=PATIENCE_S,
-        )  # fmt: skip
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
     assert run.returncode == 0, run.stdout + run.stderr
     blocks = re.split(r"^=== \d+\n", run.stdout, flags=re.MULTILINE)
     for number, lines in wanted:

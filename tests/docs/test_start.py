@@ -35,9 +35,13 @@ def test_the_first_pages_do_what_they_say(tmp_path: Path) -> None:
     path, output = f"{Path(sys.executable).parent}:{os.environ['PATH']}", tmp_path / "output"
     with output.open("w") as file:
         run = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env={**os.environ, "PATH": path, "TERM": "dumb"},
-            stdout=file, stderr=file, start_new_session=True,
-        )  # fmt: skip
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "TERM": "dumb"},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     try:
         code = run.wait(PATIENCE_S)
     finally:

@@ -27,9 +27,12 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     file = tmp_path / "ostiary.service"
     file.write_text(UNIT.replace("/opt/ostiary/bin/ostiary", str(COMMAND)), "utf-8")
     run = subprocess.run(
-        [SYSTEMD, "verify", "--recursive-errors=no", str(file)], capture_output=True, text=True, timeout=PATIENCE_S,
+        [SYSTEMD, "verify", "--recursive-errors=no", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
         check=False,
-    )  # fmt: skip
+    )
     complaints = [line for line in run.stderr.splitlines() if "ostiary.service" in line]
     assert (run.returncode, complaints) == (0, []), run.stderr
 

@@ -130,5 +130,6 @@ def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_
 
 def test_the_numbers_of_the_page_are_the_numbers() -> None:
     assert re.findall(r"(\d+) (minutes|seconds)", section()) == [
-        (str(ticket.LIFETIME // 60_000_000), "minutes"), (f"{wire_whatif.ALL_S:g}", "seconds"),
-    ]  # fmt: skip
+        (str(ticket.LIFETIME // 60_000_000), "minutes"),
+        (f"{wire_whatif.ALL_S:g}", "seconds"),
+    ]

@@ -31,6 +31,12 @@ def test_a_call_that_needs_a_yes_is_asked_approved_spent_once_and_refused_after(
         assert (after.allowed, codes(after)) == (False, ["approval_spent"])
         people.called(4)
     assert [(one["action"], one.get("outcome", "ok")) for one in people.about(asked.approval)] == [
-        ("approval.ask", "ok"), ("approval.again", "ok"), ("approval.approve", "ok"), ("approval.spend", "ok"),
-        ("approval.ask", "refused"), ("tool.call", "deny"), ("tool.call", "deny"), ("tool.call", "allow"),
-    ]  # fmt: skip
+        ("approval.ask", "ok"),
+        ("approval.again", "ok"),
+        ("approval.approve", "ok"),
+        ("approval.spend", "ok"),
+        ("approval.ask", "refused"),
+        ("tool.call", "deny"),
+        ("tool.call", "deny"),
+        ("tool.call", "allow"),
+    ]

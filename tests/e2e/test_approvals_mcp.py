@@ -167,9 +167,11 @@ async def test_an_answer_that_is_none_calls_nothing(bank: Bank, asker: AsyncAgen
     }
     params = {"name": "pay", "arguments": PAY[1], "inputResponses": answers, "_meta": meta}
     headers = {
-        "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "pay",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": "pay",
         "accept": "application/json, text/event-stream",
-    }  # fmt: skip
+    }
     async with httpx2.AsyncClient(auth=asker.auth(bank.people.uri)) as http:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         response = await http.post(bank.people.uri, json=body, headers=headers)

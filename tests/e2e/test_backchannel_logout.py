@@ -47,9 +47,14 @@ def sign_in(server: str, browser: PersonBrowser, client_id: str) -> dict[str, An
     """Sign a person in to a public client, and return the claims of the verified ID token."""
     challenge = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
     query = {
-        "response_type": "code", "client_id": client_id, "redirect_uri": CALLBACK, "scope": "openid", "nonce": "n",
-        "code_challenge": challenge, "code_challenge_method": "S256",
-    }  # fmt: skip
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": CALLBACK,
+        "scope": "openid",
+        "nonce": "n",
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
     arrived = browser.authorize(f"{server}/authorize?{urlencode(query)}")
     code = parse_qs(urlsplit(arrived).query)["code"][0]
     form = {"grant_type": "authorization_code", "client_id": client_id, "redirect_uri": CALLBACK}
@@ -67,9 +72,12 @@ def test_a_receiver_that_was_down_gets_a_valid_logout_token(live_server: ServerF
     sock, port = free_socket()
     person = live_server.owner()
     metadata = {
-        "client_name": "Receiver", "redirect_uris": [CALLBACK], "grant_types": ["authorization_code"],
-        "backchannel_logout_uri": f"http://127.0.0.1:{port}/logout", "backchannel_logout_session_required": True,
-    }  # fmt: skip
+        "client_name": "Receiver",
+        "redirect_uris": [CALLBACK],
+        "grant_types": ["authorization_code"],
+        "backchannel_logout_uri": f"http://127.0.0.1:{port}/logout",
+        "backchannel_logout_session_required": True,
+    }
     registered = httpx2.post(f"{server}/register", json=metadata)
     assert registered.status_code == 201, registered.text
     client_id = registered.json()["client_id"]

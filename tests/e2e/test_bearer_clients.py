@@ -154,9 +154,13 @@ def node(script: str, *arguments: str, **environment: str) -> subprocess.Complet
     """Run a program of `tests/node` in a home of its own."""
     with TemporaryDirectory() as home:
         return subprocess.run(
-            ["node", NODE / script, *arguments], env={"PATH": os.environ["PATH"], "HOME": home} | environment,
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            ["node", NODE / script, *arguments],
+            env={"PATH": os.environ["PATH"], "HOME": home} | environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
 
 
 def typescript(files: Files, **environment: str) -> dict[str, Any]:

@@ -21,13 +21,16 @@ def test_openid_client_waits_for_a_person_and_acts_for_the_person(live_server: S
     agent = live_server.api("GET", f"/agents/{name}")["agent_id"]
     with create_deputy(live_server, tmp_path, agent=name) as person:
         environment = {
-            "PATH": os.environ["PATH"], "ISSUER": live_server.server.url, "CLIENT_ID": agent, "KEY": str(path),
-            "RESOURCE": RESOURCE, "SCOPE": f"{resource}:read", "PERSON": person.client_id,
-        }  # fmt: skip
+            "PATH": os.environ["PATH"],
+            "ISSUER": live_server.server.url,
+            "CLIENT_ID": agent,
+            "KEY": str(path),
+            "RESOURCE": RESOURCE,
+            "SCOPE": f"{resource}:read",
+            "PERSON": person.client_id,
+        }
         command = ["node", str(NODE / "ciba.mjs")]
-        client = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )  # fmt: skip
+        client = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             waiting = eventually(lambda: live_server.api("GET", "/approvals", state="open")["approvals"])
             assert (waiting[0]["kind"], waiting[0]["agent"]) == ("backchannel", name)

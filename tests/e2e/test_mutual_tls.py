@@ -166,7 +166,7 @@ def test_clients_made_by_others_authenticate_with_a_certificate(place: Place, li
         text=True,
         timeout=PATIENCE_S,
         check=False,
-    )  # fmt: skip
+    )
     assert run.returncode == 0, run.stderr
     seen = json.loads(run.stdout)
     assert seen["answer"]["token_type"] == "bearer"  # both libraries fold the case

@@ -139,9 +139,13 @@ def test_what_an_argument_stands_for_is_learned_until_the_task_reads_from_outsid
     eventually(lambda: len(bank.entries("tool.call")) == 5)
     [found] = bank.live_server.api("GET", f"/resources/{bank.resource}/flows")["flows"]
     assert found == {
-        "tool": "record", "argument": "name", "source_tool": "record", "source_field": "holder",
-        "tasks": 1, "agents": 1,
-    }  # fmt: skip
+        "tool": "record",
+        "argument": "name",
+        "source_tool": "record",
+        "source_field": "holder",
+        "tasks": 1,
+        "agents": 1,
+    }
 
 
 def test_what_a_task_was_told_by_strangers_is_odd_to_do_and_is_in_the_ledger(bank: Bank, tmp_path: Path) -> None:
@@ -189,8 +193,11 @@ def test_other_policies_are_asked_with_the_origins_that_were(bank: Bank, tmp_pat
     eventually(lambda: len(bank.entries("tool.call")) == 3)
     run = subprocess.run(
         [COMMAND, "--data-dir", bank.live_server.server.folder, "--json", "whatif", set_, "--since", "1h"],
-        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
     rows = [row for row in json.loads(run.stdout)["changes"] if row["what"] == f"{name}/mail"]
     assert sorted((row["direction"], row["after"]) for row in rows) == [
         ("allow->deny", []),

@@ -141,9 +141,13 @@ def test_the_typescript_sdk_call_through_it(live_server: ServerFixture, guarded:
     with proxying(guarded.uri, key) as url:
         environment = {"PATH": os.environ["PATH"], "URL": url, "DIRECT": guarded.uri}
         run = subprocess.run(
-            ["node", NODE / "mcp-through-proxy.mjs"], env=environment,
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            ["node", NODE / "mcp-through-proxy.mjs"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         assert run.returncode == 0, run.stderr
         seen = json.loads(run.stdout)
     assert seen["tools"] == ["read_file", "write_file"]

@@ -89,11 +89,15 @@ def test_a_guard_decides_with_what_the_server_says_and_both_are_on_record(
         calls = files.called(3)
     asked = files.asked()
     assert [one["detail"]["said"]["reports"] for one in asked] == [
-        {"forbid": ["nobody reads drafts"]}, "neither", "permit",
-    ]  # fmt: skip
+        {"forbid": ["nobody reads drafts"]},
+        "neither",
+        "permit",
+    ]
     assert [(one["outcome"], one["detail"]["elsewhere"]["said"]) for one in calls] == [
-        ("deny", {"reports": "forbid"}), ("deny", {"reports": "neither"}), ("allow", {"reports": "permit"}),
-    ]  # fmt: skip
+        ("deny", {"reports": "forbid"}),
+        ("deny", {"reports": "neither"}),
+        ("allow", {"reports": "permit"}),
+    ]
     assert [one["detail"]["elsewhere"]["question"] for one in calls] == [one["digest"] for one in asked]
     assert {one["policy"] for one in (*calls, *asked)} == {active}
     assert {one["reporter"] for one in asked} == {calls[0]["reporter"]}

@@ -115,13 +115,14 @@ def steps_back(times: list[int]) -> int:
 
 def grant(site: Site, client_id: str, assertion: str, key: jose.PrivateKey, nonce: str | None) -> httpx2.Response:
     url = f"{site.server.url}/token"
-    proof = dpop.make_proof(
-        key, method="POST", uri=url, now=ambient.now(), jti=os.urandom(16).hex(), nonce=nonce
-    )  # fmt: skip
+    proof = dpop.make_proof(key, method="POST", uri=url, now=ambient.now(), jti=os.urandom(16).hex(), nonce=nonce)
     form = {
-        "grant_type": "client_credentials", "resource": URI, "client_id": client_id,
-        "client_assertion_type": ASSERTION, "client_assertion": assertion,
-    }  # fmt: skip
+        "grant_type": "client_credentials",
+        "resource": URI,
+        "client_id": client_id,
+        "client_assertion_type": ASSERTION,
+        "client_assertion": assertion,
+    }
     return httpx2.post(url, headers={"dpop": proof}, data=form)
 
 
@@ -195,9 +196,13 @@ def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds
         credential = msgspec.json.decode(path.read_bytes())
         key, thief, now = jose.parse_private_jwk(credential), jose.generate("ES256"), int(time.time())
         claims = {
-            "iss": credential["client_id"], "sub": credential["client_id"], "aud": site.server.url, "iat": now,
-            "exp": now + 290, "jti": os.urandom(16).hex(),
-        }  # fmt: skip
+            "iss": credential["client_id"],
+            "sub": credential["client_id"],
+            "aud": site.server.url,
+            "iat": now,
+            "exp": now + 290,
+            "jti": os.urandom(16).hex(),
+        }
         assertion = jose.sign_jwt(key, typ="client-authentication+jwt", claims=claims)
         nonce = grant(site, credential["client_id"], assertion, key, None).headers.get("dpop-nonce")
         assert grant(site, credential["client_id"], assertion, key, nonce).status_code == 200

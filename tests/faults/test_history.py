@@ -141,9 +141,11 @@ class Stand:
     def provoke_recovery(self) -> bool:
         """Have the server act, and see whether it is in recovery."""
         response = self.live_server.admin.request(
-            "POST", f"{self.server.url}/api/v1/persons", resource=f"{self.live_server.admin.issuer}/api/v1",
+            "POST",
+            f"{self.server.url}/api/v1/persons",
+            resource=f"{self.live_server.admin.issuer}/api/v1",
             json={"name": self.live_server.name("someone")},
-        )  # fmt: skip
+        )
         return response.status_code == 503 and response.json()["error"] == "recovery"
 
     def refusal(self) -> Any:

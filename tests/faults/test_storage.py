@@ -118,8 +118,11 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
         (data / name).rename(tmp_path / name)
         start = subprocess.run(
             [COMMAND, "serve", "--data-dir", data, "--listen", "127.0.0.1:0"],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         tried += 1
         broken += start.returncode == 0 or words not in start.stderr or (data / name).exists()
         (tmp_path / name).rename(data / name)

@@ -44,20 +44,34 @@ def test_agents_and_guards_may_start_in_threads_at_once(tmp_path: Path, rounds: 
         key, guard = tmp_path / "agent.json", tmp_path / "guard.json"
         server.ostiary(
             "resource", "create", "files", "--uri", "https://files.example.org", "--generate-key", str(guard)
-        )  # fmt: skip
+        )
         server.ostiary(
-            "agent", "create", "bot", "--owner", "ada", "--purpose", "tests", "--scope", "files:read",
-            "--generate-key", str(key),
-        )  # fmt: skip
+            "agent",
+            "create",
+            "bot",
+            "--owner",
+            "ada",
+            "--purpose",
+            "tests",
+            "--scope",
+            "files:read",
+            "--generate-key",
+            str(key),
+        )
         for number in range(rounds * STARTS):
             for interval in SWITCH_INTERVALS_S:
                 spool = tmp_path / f"spool-{number}-{interval}"
                 run = subprocess.run(
                     [sys.executable, "-c", PROGRAM, key, guard, spool, str(interval)],
-                    capture_output=True, text=True, check=False,
-                )  # fmt: skip
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
                 if run.returncode != 0:
                     crashed += 1
                     print(run.returncode, run.stderr)
-    tally("A process whose threads start agents and guards at once does not crash",
-          broken=crashed, of=rounds * STARTS * len(SWITCH_INTERVALS_S))  # fmt: skip
+    tally(
+        "A process whose threads start agents and guards at once does not crash",
+        broken=crashed,
+        of=rounds * STARTS * len(SWITCH_INTERVALS_S),
+    )

@@ -99,8 +99,14 @@ async def test_what_each_policy_says_is_answered_and_on_record(
     assert await ask(world, bank, hash, asked) == (PolicyResult("levels", permits=True),)
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.token, entry.policy, entry.tool) == (
-        "policy.ask", "ok", bot.agent_id, task.task_id, "tok_1", hash, "bank/pay",
-    )  # fmt: skip
+        "policy.ask",
+        "ok",
+        bot.agent_id,
+        task.task_id,
+        "tok_1",
+        hash,
+        "bank/pay",
+    )
     assert entry.digest == digest(json.dumps(asked).encode())
     assert (entry.detail or {})["said"] == {"levels": "permit"}
     said = await ask(world, bank, hash, question(world, bot, task, arguments={"to": "eve"}))

@@ -50,8 +50,11 @@ async def test_scopes_without_calls_are_unused_only_where_calls_are_known(
     await report(world, resource, 5, call(agent, token="reader_0", tool="write_file", outcome="deny", verdict="deny"))
     shown = describe()
     assert {one["scope"]: one["use"] for one in shown["scopes"]} == {
-        "files:read": "used", "files:write": "unused", "gone:read": "unused", "mail:read": "unknown",
-    }  # fmt: skip
+        "files:read": "used",
+        "files:write": "unused",
+        "gone:read": "unused",
+        "mail:read": "unknown",
+    }
     [files] = shown["resources"]
     assert (files["resource"], files["tasks"], files["peers"]) == ("files", 2, 1)
     assert files["tools"] == [

@@ -56,8 +56,12 @@ async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: 
     await one.observe(FETCH, "FR7612345678901", path="x")
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.task, entry.token, entry.tool) == (
-        "task.observe", "ok", task.task_id, "tok_1", "files/fetch",
-    )  # fmt: skip
+        "task.observe",
+        "ok",
+        task.task_id,
+        "tok_1",
+        "files/fetch",
+    )
     assert (entry.detail or {}) == {"memory": task.task_id, "seq": 2, "bytes": {"outside": 6, "label": 6}}
     await other.observe(RECORD, "FR7699999999999", path="bill.txt")
     assert other.seq == 3
@@ -137,9 +141,11 @@ async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remem
     await create_holding(world, bot, "tok_standing", audience=URI)
     parts = (Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6),)
     for token, code in (
-        ("tok_plain", "no_memory"), ("tok_elsewhere", "foreign_token"), ("tok_none", "foreign_token"),
+        ("tok_plain", "no_memory"),
+        ("tok_elsewhere", "foreign_token"),
+        ("tok_none", "foreign_token"),
         ("tok_standing", "foreign_token"),
-    ):  # fmt: skip
+    ):
         for changed in ({}, {"tool": "fetch", "parts": parts}):
             with pytest.raises(Refused) as refused:
                 await At(world, files, token=token).ask(**changed)
@@ -201,8 +207,10 @@ async def test_a_part_with_less_said_begins_with_what_was_returned_above(
     below = At(world, files, token="tok_part")
     await below.recall()
     for value, origin in (
-        ("FR7612345678901", Origin.OUTSIDE), ("FR7655555555555", Origin.OUTSIDE), ("ann@example.org", Origin.NOWHERE),
-    ):  # fmt: skip
+        ("FR7612345678901", Origin.OUTSIDE),
+        ("FR7655555555555", Origin.OUTSIDE),
+        ("ann@example.org", Origin.NOWHERE),
+    ):
         assert of_value(below.memory, Kind.ACCOUNT, value) is origin, value
     await below.observe(RECORD, "FR7699999999999", path="the bill")
     await above.recall()
@@ -251,16 +259,28 @@ async def test_an_answer_counts_for_its_question_alone(world: World, files: Reso
             await guard.send(body, **expected)
     with pytest.raises(Refused):
         parse_answer(
-            jose.sign_jwt(jose.generate("EdDSA"), typ="ostiary-memory+jwt", claims={}).encode(), Recalled,
-            keys=JwkSet(tuple(world.keys.public("feed").values())), issuer="", resource_id="", body=body,
-        )  # fmt: skip
+            jose.sign_jwt(jose.generate("EdDSA"), typ="ostiary-memory+jwt", claims={}).encode(),
+            Recalled,
+            keys=JwkSet(tuple(world.keys.public("feed").values())),
+            issuer="",
+            resource_id="",
+            body=body,
+        )
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"call": "short"}, {"seq": -1}, {"token": ""}, {"more": 1}, {"parts": [[3, 127, "eHh4"]]}, {"parts": [[9, 1, ""]]},
-     {"parts": [[3, 127, ""]] * 9}, {"parts": [[3, 128, ""]]}],
-)  # fmt: skip
+    [
+        {"call": "short"},
+        {"seq": -1},
+        {"token": ""},
+        {"more": 1},
+        {"parts": [[3, 127, "eHh4"]]},
+        {"parts": [[9, 1, ""]]},
+        {"parts": [[3, 127, ""]] * 9},
+        {"parts": [[3, 128, ""]]},
+    ],
+)
 async def test_what_is_no_question_is_refused(
     world: World, files: Resource, task: Task, change: dict[str, Any]
 ) -> None:
@@ -280,9 +300,11 @@ async def test_a_decision_point_judges_by_the_same_memory(world: World, files: R
 
     def asked(task: Task, path: str, keys: Keyring | None) -> Decision:
         question = Question(
-            Thing("Agent", "bot"), Verb("call"), Thing("Tool", "files/delete"),
+            Thing("Agent", "bot"),
+            Verb("call"),
+            Thing("Tool", "files/delete"),
             {"task": task.task_id, "arguments": {"path": path}},
-        )  # fmt: skip
+        )
         reader = world.db.read()
         return policies.Evaluator(reader, starter().policies, now=world.now(), keys=keys).evaluate(question)
 

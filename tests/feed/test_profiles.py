@@ -48,9 +48,14 @@ def known(world: World, agent: Agent, resource: Resource) -> Profile:
 def paid(agent: Agent, number: int, **more: object) -> CallRecord:
     """A call in that task with what came from nowhere."""
     facts = CallFacts(
-        owner="pe_1", segment="s", resource_segment="s", catalogue="c", context={}, arguments={},
+        owner="pe_1",
+        segment="s",
+        resource_segment="s",
+        catalogue="c",
+        context={},
+        arguments={},
         call_context={"origin_worst": "nowhere"},
-    )  # fmt: skip
+    )
     return call(agent, token=f"tok_{number}", tool="pay", facts=facts, **more)
 
 

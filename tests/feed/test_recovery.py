@@ -81,9 +81,14 @@ def seen(world: World, size: int, **more: Any) -> Head:
 def line(world: World, *facts: Fact, at: int = START, aud: str = "", head: str | None = None) -> bytes:
     """A message that the server sent in the lost part."""
     message = Message(
-        iss=world.config.issuer, prev=1, seq=2, at=at, facts=list(facts), aud=aud,
+        iss=world.config.issuer,
+        prev=1,
+        seq=2,
+        at=at,
+        facts=list(facts),
+        aud=aud,
         head=note(world, AHEAD) if head is None else head,
-    )  # fmt: skip
+    )
     return render_message(world.keys.signer("feed"), message)
 
 
@@ -165,11 +170,31 @@ async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource
 
 
 async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads() -> None:
-    grants = {"token.exchange", "token.backchannel", "task.start", "agent.resume", "agent.release", "kill.end",
-              "approval.approve", "approval.ask", "elevation.request", "budget.draw", "policy.put", "policy.activate",
-              "resource.set_mode", "agent.create", "agent.change", "key.add", "person.create", "bearer.allow",
-              "secret.create",
-              "incident.release", "task.renew", "access.evaluation", "decide.batch"}  # fmt: skip
+    grants = {
+        "token.exchange",
+        "token.backchannel",
+        "task.start",
+        "agent.resume",
+        "agent.release",
+        "kill.end",
+        "approval.approve",
+        "approval.ask",
+        "elevation.request",
+        "budget.draw",
+        "policy.put",
+        "policy.activate",
+        "resource.set_mode",
+        "agent.create",
+        "agent.change",
+        "key.add",
+        "person.create",
+        "bearer.allow",
+        "secret.create",
+        "incident.release",
+        "task.renew",
+        "access.evaluation",
+        "decide.batch",
+    }
     assert not grants & ledger.IN_RECOVERY
 
 
@@ -249,9 +274,12 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     reader = world.db.read()
     state = {name: agents.get(reader, id[name]).state for name in names}  # type: ignore[union-attr]
     assert state == {
-        "suspended": State.SUSPENDED, "quarantined": State.QUARANTINED, "decommissioned": State.DECOMMISSIONED,
-        "revoked": State.SUSPENDED, "holder": State.ACTIVE,
-    }  # fmt: skip
+        "suspended": State.SUSPENDED,
+        "quarantined": State.QUARANTINED,
+        "decommissioned": State.DECOMMISSIONED,
+        "revoked": State.SUSPENDED,
+        "holder": State.ACTIVE,
+    }
     assert tasks.find_task(reader, task.task_id).state == "cancelled"
     held, revoked = holdings.get(reader, "tok_lost"), keys.get(reader, key.jkt)
     assert held is not None
@@ -299,8 +327,10 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
     assert not in_recovery & set(world.keys.public("token"))
     assert ledger.present_history(reader) != history
     held, confirmed, unconfirmed = (
-        holdings.get(reader, "tok_before"), agents.get(reader, agent.agent_id), agents.get(reader, left.agent_id),
-    )  # fmt: skip
+        holdings.get(reader, "tok_before"),
+        agents.get(reader, agent.agent_id),
+        agents.get(reader, left.agent_id),
+    )
     assert held is not None
     assert not held.is_live(world.now())
     assert confirmed is not None
@@ -322,10 +352,18 @@ async def test_a_session_from_before_a_loss_is_refused_and_no_consent_link_or_co
     link = (await invite(world, "ben")).removeprefix(PUBLIC_URL)
     reader = world.db.read()
     consent = Consent(
-        consent_id="co_1", client_id=agent.agent_id, client_name="root", agent=agent.agent_id, resource="",
-        person=registry.find_person(reader, "ann").person_id, scopes=frozenset({"openid"}), details=(),
-        digest="", granted_at=START, expires_at=FAR,
-    )  # fmt: skip
+        consent_id="co_1",
+        client_id=agent.agent_id,
+        client_name="root",
+        agent=agent.agent_id,
+        resource="",
+        person=registry.find_person(reader, "ann").person_id,
+        scopes=frozenset({"openid"}),
+        details=(),
+        digest="",
+        granted_at=START,
+        expires_at=FAR,
+    )
     await run_act(world, lambda a: consents.put(a.tx, consent))
     assert (await browser.get("/account")).status == 200
     await lose(world)

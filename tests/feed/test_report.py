@@ -195,12 +195,20 @@ async def test_a_report_that_is_refused_leaves_no_record(world: World, resource:
 @pytest.mark.parametrize(
     ("network", "is_one"),
     [
-        (NETWORK, True), ("2001:db8:1::/48", True), ("", True), ("::/48", True),
-        ("203.0.113.7", False), ("203.0.113.0/25", False), ("203.0.113.7/24", False),
-        ("2001:db8:1::7/48", False), ("2001:db8:1:2::/48", False), ("203.0.113.0/24\n", False),
-        ("x/24", False), ("2001:db8:1111:2222:3333:4444:5555:6666:7/48", False),
+        (NETWORK, True),
+        ("2001:db8:1::/48", True),
+        ("", True),
+        ("::/48", True),
+        ("203.0.113.7", False),
+        ("203.0.113.0/25", False),
+        ("203.0.113.7/24", False),
+        ("2001:db8:1::7/48", False),
+        ("2001:db8:1:2::/48", False),
+        ("203.0.113.0/24\n", False),
+        ("x/24", False),
+        ("2001:db8:1111:2222:3333:4444:5555:6666:7/48", False),
     ],
-)  # fmt: skip
+)
 def test_a_guard_reports_a_network_and_no_address(network: str, is_one: bool) -> None:
     record = {"kind": "call", "at": 5, "token": "t", "agent": "a", "tool": "x", "outcome": "allow", "verdict": "allow"}
     with nullcontext() if is_one else pytest.raises(msgspec.ValidationError):

@@ -65,11 +65,16 @@ async def settle(world: World, bank: Resource, told: int, spool: str = SPOOL) ->
 async def report(world: World, bank: Resource, first: int, *spent: dict[str, int]) -> None:
     records = [
         CallRecord(
-            at=5, token="tok_1", agent=get_agent(world, "bot").agent_id, tool="pay", outcome="allow", verdict="allow",
+            at=5,
+            token="tok_1",
+            agent=get_agent(world, "bot").agent_id,
+            tool="pay",
+            outcome="allow",
+            verdict="allow",
             spent=one,
         )
         for one in spent
-    ]  # fmt: skip
+    ]
     told = Report(spool=SPOOL, first=first, records=list(records))
     await run_act(world, lambda a: flows.take_report(a, told, resource_id=bank.resource_id))
 

@@ -68,8 +68,17 @@ class Guard:
             return None
         self.spent += MOST
         agent = get_agent(self.world, "bot").agent_id
-        return self._keep(CallRecord(at=5, token="tok_1", agent=agent, tool="read", outcome="allow", verdict="allow",
-                                     spent={self.account: MOST}))  # fmt: skip
+        return self._keep(
+            CallRecord(
+                at=5,
+                token="tok_1",
+                agent=agent,
+                tool="read",
+                outcome="allow",
+                verdict="allow",
+                spent={self.account: MOST},
+            )
+        )
 
     def end(self, call: int, returned: int) -> None:
         unused = {self.account: MOST - returned} if returned < MOST else {}

@@ -43,9 +43,14 @@ def report(**changed: Any) -> dict[str, Any]:
 
 def record(**changed: Any) -> dict[str, Any]:
     right = {
-        "kind": "call", "at": 1, "token": "tok_1", "agent": "ag_1", "tool": "read_file", "outcome": "deny",
+        "kind": "call",
+        "at": 1,
+        "token": "tok_1",
+        "agent": "ag_1",
+        "tool": "read_file",
+        "outcome": "deny",
         "verdict": "deny",
-    }  # fmt: skip
+    }
     return {**right, **changed}
 
 

@@ -53,10 +53,19 @@ def test_most_kinds_of_attack_are_found_and_honest_agents_are_left_alone(one: tu
 def test_each_is_found_by_the_detector_that_is_there_for_it(one: tuple[Held, list[Planted]]) -> None:
     by = {row.kind: row.by for row in figures(*one).rows}
     for kind, detector in {
-        "scrape": "rate_volume", "haul": "rate_volume", "probe": "denied_burst", "twin": "key_in_two_places",
-        "travel": "impossible_travel", "novelty": "first_seen", "storm": "delegation_storm", "gap": "guard_gap",
-        "canary": "canary", "order": "transition", "listed": "threat_list", "flood": "flood",
-    }.items():  # fmt: skip
+        "scrape": "rate_volume",
+        "haul": "rate_volume",
+        "probe": "denied_burst",
+        "twin": "key_in_two_places",
+        "travel": "impossible_travel",
+        "novelty": "first_seen",
+        "storm": "delegation_storm",
+        "gap": "guard_gap",
+        "canary": "canary",
+        "order": "transition",
+        "listed": "threat_list",
+        "flood": "flood",
+    }.items():
         assert detector in by[kind]
 
 

@@ -23,9 +23,15 @@ class ScriptedCli(Transport):
     """Calls one tool, and is done; `told` is what the model hears of it. Whoever is old knows no `onFailure`."""
 
     def __init__(
-        self, options: ClaudeAgentOptions, tool: str, arguments: dict[str, Any], *,
-        own: dict[str, CallTool] | None = None, is_old: bool = False, agent_id: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        options: ClaudeAgentOptions,
+        tool: str,
+        arguments: dict[str, Any],
+        *,
+        own: dict[str, CallTool] | None = None,
+        is_old: bool = False,
+        agent_id: str | None = None,
+    ) -> None:
         self.told, self.hooks = "", dict[str, Any]()
         self._options, self._tool, self._arguments = options, tool, arguments
         self._own, self._is_old, self._agent_id = own or {}, is_old, agent_id
@@ -67,10 +73,18 @@ class ScriptedCli(Transport):
             self.told = await self._call()
         except Exception as error:  # noqa: BLE001 because a test asserts on what is told
             self.told = f"the script failed: {error!r}"
-        self._out.put_nowait({
-            "type": "result", "subtype": "success", "duration_ms": 1, "duration_api_ms": 1, "is_error": False,
-            "num_turns": 1, "session_id": "s", "result": self.told,
-        })  # fmt: skip
+        self._out.put_nowait(
+            {
+                "type": "result",
+                "subtype": "success",
+                "duration_ms": 1,
+                "duration_api_ms": 1,
+                "is_error": False,
+                "num_turns": 1,
+                "session_id": "s",
+                "result": self.told,
+            }
+        )
         self._out.put_nowait(None)
 
     async def _call(self) -> str:
@@ -124,9 +138,15 @@ class ScriptedCli(Transport):
     async def _ask(self, event: str, arguments: dict[str, Any], **more: Any) -> list[tuple[str | None, dict[str, Any]]]:
         """The answers of all hooks of an event: what went wrong, if that blocks; and what they say of this event."""
         heard = {
-            "session_id": "s", "transcript_path": "", "cwd": "/", "hook_event_name": event, "tool_use_id": "call-1",
-            "tool_name": self._tool, "tool_input": arguments, **more,
-        }  # fmt: skip
+            "session_id": "s",
+            "transcript_path": "",
+            "cwd": "/",
+            "hook_event_name": event,
+            "tool_use_id": "call-1",
+            "tool_name": self._tool,
+            "tool_input": arguments,
+            **more,
+        }
         if self._agent_id is not None:
             heard |= {"agent_id": self._agent_id, "agent_type": "general-purpose"}
         asked: list[Awaitable[tuple[str | None, dict[str, Any]]]] = [

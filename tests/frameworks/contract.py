@@ -92,9 +92,21 @@ def test_one_command_registers_the_tools_of_a_program_and_their_caller(
     monkeypatch.setitem(sys.modules, program.__name__, program)
     monkeypatch.chdir(tmp_path)
     steps = Commands(server.folder).json(
-        "protect", f"{program.__name__}:tools", "--name", name, "--uri", f"http://localhost/{name}",
-        "--agent", f"{name}-agent", "--owner", f"{name}-owner", "--email", "o@example.org", "--purpose", "reads files",
-    )  # fmt: skip
+        "protect",
+        f"{program.__name__}:tools",
+        "--name",
+        name,
+        "--uri",
+        f"http://localhost/{name}",
+        "--agent",
+        f"{name}-agent",
+        "--owner",
+        f"{name}-owner",
+        "--email",
+        "o@example.org",
+        "--purpose",
+        "reads files",
+    )
     assert [(step["kind"], step["verdict"]) for step in steps] == [
         ("owner", "create"),
         ("resource", "create"),

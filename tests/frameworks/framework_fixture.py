@@ -53,9 +53,11 @@ class FrameworkFixture:
         self.agent = Agent.from_credential(self.agent_key)
         self.task = self.agent.task(
             "read what is under /srv",
-            bounds=[{"type": "tool", "locations": [self.uri], "arguments": {"path": {"prefix": "/srv/"}}},
-                    {"type": "tool", "locations": [self.uri], "actions": ["fail"]}],
-        )  # fmt: skip
+            bounds=[
+                {"type": "tool", "locations": [self.uri], "arguments": {"path": {"prefix": "/srv/"}}},
+                {"type": "tool", "locations": [self.uri], "actions": ["fail"]},
+            ],
+        )
         self.tools = Tools(self.guard, self.task)
 
     def close(self) -> None:

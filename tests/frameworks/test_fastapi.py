@@ -143,9 +143,14 @@ class Stand:
         nonce: str | None = None
         while True:
             proof = dpop.make_proof(
-                self.credential.key, method="GET", uri=f"{self.url}{path}", now=self.guard._now(),
-                jti=f"proof-{path}-{nonce}", nonce=nonce, access_token=token,
-            )  # fmt: skip
+                self.credential.key,
+                method="GET",
+                uri=f"{self.url}{path}",
+                now=self.guard._now(),
+                jti=f"proof-{path}-{nonce}",
+                nonce=nonce,
+                access_token=token,
+            )
             headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
             if nonce is not None:
                 return headers
@@ -183,9 +188,7 @@ def arguments(decided: list[Any]) -> list[Any]:
 
 def test_the_catalogue_is_the_openapi_document(stand: Stand) -> None:
     tools = {tool["name"]: tool for tool in catalogue_of(stand.api)["tools"]}
-    assert set(tools) == {
-        "read_item", "pay", "fill", "upload", "included", "deep", "stream", "talk", "sub/thing"
-    }  # fmt: skip
+    assert set(tools) == {"read_item", "pay", "fill", "upload", "included", "deep", "stream", "talk", "sub/thing"}
     schema = tools["pay"]["inputSchema"]
     assert schema["properties"]["body"] == {"$ref": "#/$defs/Payment"}
     assert "Payment" in schema["$defs"]
@@ -253,13 +256,24 @@ def test_included_routers_and_mounted_applications_are_decided(stand: Stand, dec
         ("POST", "/payments?body=x", {"json": {"to": "a", "amount": 1}}, 400),
         ("POST", "/payments?x-reason=x", {"json": {"to": "a", "amount": 1}}, 400),
         ("POST", "/payments", {"json": {"to": "a", "amount": "5"}}, 403),
-        ("POST", "/payments", {"content": b'{"to": "a", "to": "b", "amount": 1}',
-                               "headers": {"Content-Type": "application/json"}}, 400),
-        ("POST", "/payments", {"content": json.dumps({"to": "a", "amount": 1}).encode("utf-16"),
-                               "headers": {"Content-Type": "application/json"}}, 400),
+        (
+            "POST",
+            "/payments",
+            {"content": b'{"to": "a", "to": "b", "amount": 1}', "headers": {"Content-Type": "application/json"}},
+            400,
+        ),
+        (
+            "POST",
+            "/payments",
+            {
+                "content": json.dumps({"to": "a", "amount": 1}).encode("utf-16"),
+                "headers": {"Content-Type": "application/json"},
+            },
+            400,
+        ),
         ("POST", "/payments", {"content": b'{"to": "a", "amount": 1}'}, 400),
     ],
-)  # fmt: skip
+)
 def test_what_the_document_does_not_declare_runs_nothing(
     stand: Stand, decided: list[Any], method: str, path: str, more: dict[str, Any], status: int
 ) -> None:
@@ -268,8 +282,9 @@ def test_what_the_document_does_not_declare_runs_nothing(
 
 
 def test_bounds_name_members_of_the_body(stand: Stand, decided: list[Any]) -> None:
-    bounds = [{"type": "tool", "locations": [f"{stand.url}/"], "actions": ["pay"],
-               "arguments": {"body.amount": {"max": 10}}}]  # fmt: skip
+    bounds = [
+        {"type": "tool", "locations": [f"{stand.url}/"], "actions": ["pay"], "arguments": {"body.amount": {"max": 10}}}
+    ]
     with stand.agent.task("pay little", bounds=bounds) as task:
         url = f"{stand.url}/payments"
         assert task.post(url, json={"to": "a", "amount": 10}, resource=f"{stand.url}/").status_code == 200

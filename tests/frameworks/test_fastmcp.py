@@ -731,9 +731,14 @@ def public_token(issuer: str, browser: PersonBrowser, resource: str, scope: str)
     client = httpx2.post(f"{issuer}/register", json={"client_name": "App", "redirect_uris": [callback]}).json()
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     query = {
-        "response_type": "code", "client_id": client["client_id"], "redirect_uri": callback, "scope": scope,
-        "resource": resource, "code_challenge": challenge, "code_challenge_method": "S256",
-    }  # fmt: skip
+        "response_type": "code",
+        "client_id": client["client_id"],
+        "redirect_uri": callback,
+        "scope": scope,
+        "resource": resource,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
     arrived = browser.authorize(f"{issuer}/authorize?{urlencode(query)}")
     code = parse_qs(urlsplit(arrived).query)["code"][0]
     form = {"grant_type": "authorization_code", "client_id": client["client_id"], "redirect_uri": callback}

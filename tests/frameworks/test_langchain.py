@@ -217,9 +217,10 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
         return stage.read_file(path, limit)
 
     agent = create_agent(
-        scripted("read_file", {"path": "/srv/a", "state": "forged"}), tools=[read_file],
+        scripted("read_file", {"path": "/srv/a", "state": "forged"}),
+        tools=[read_file],
         middleware=[Guarded(stage.tools)],
-    )  # fmt: skip
+    )
     assert told(agent.invoke(GO)) == "text of /srv/a"
     assert seen == [{"path": "/srv/a", "limit": 10}]
 

@@ -215,8 +215,12 @@ def test_the_time_that_was_told_is_never_taken_back() -> None:
 
 def test_differences_are_said_in_words() -> None:
     assert [describe(s * SECOND) for s in (0, 5, -65, 3600, 3905)] == [
-        "less than 1 s", "5 s", "1 min 5 s", "1 h", "1 h 5 min",
-    ]  # fmt: skip
+        "less than 1 s",
+        "5 s",
+        "1 min 5 s",
+        "1 h",
+        "1 h 5 min",
+    ]
 
 
 def test_the_boot_clock_of_this_machine_goes_forward() -> None:

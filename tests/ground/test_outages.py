@@ -278,8 +278,9 @@ async def test_a_world_closes_while_the_database_is_silent(
         scanning = asyncio.ensure_future(world.db.scan(lambda reader: reader.one(ASK)))
         writing = asyncio.ensure_future(world.writer.submit(put("test more")))
     assert [type(each) for each in await asyncio.gather(scanning, writing, return_exceptions=True)] == [
-        DatabaseUnavailable, DatabaseUnavailable,
-    ]  # fmt: skip
+        DatabaseUnavailable,
+        DatabaseUnavailable,
+    ]
     proxy.stalls = False
 
 

@@ -152,8 +152,12 @@ async def test_a_silent_name_server_is_a_failure_of_dns_in_bounded_time() -> Non
 def test_name_servers_have_addresses_and_ports() -> None:
     text = "192.0.2.1 192.0.2.2:5353 2001:db8::1 [2001:db8::2] [2001:db8::3]:65535"
     assert parse_name_servers(text) == [
-        ("192.0.2.1", 53), ("192.0.2.2", 5353), ("2001:db8::1", 53), ("2001:db8::2", 53), ("2001:db8::3", 65535)
-    ]  # fmt: skip
+        ("192.0.2.1", 53),
+        ("192.0.2.2", 5353),
+        ("2001:db8::1", 53),
+        ("2001:db8::2", 53),
+        ("2001:db8::3", 65535),
+    ]
     for wrong in ("dns.example", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:x", "192.0.2.1:", "[::1", "1.2.3"):
         with pytest.raises(Invalid):
             parse_name_servers(wrong)

@@ -42,9 +42,14 @@ async def echo(call: Call) -> Reply:
         return reply({}, headers=[(b"x-told", b"a\r\nx-forged: b")])
     call.answer_headers.append((b"x-told", b"yes"))
     said = {
-        "method": call.method, "path": call.path, "params": call.params, "query": call.query,
-        "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop"), "network": call.network,
-    }  # fmt: skip
+        "method": call.method,
+        "path": call.path,
+        "params": call.params,
+        "query": call.query,
+        "body": call.body.decode("latin-1"),
+        "dpop": call.header(b"dpop"),
+        "network": call.network,
+    }
     return reply(said, status=201, headers=[(b"cache-control", b"no-store")])
 
 

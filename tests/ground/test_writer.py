@@ -656,13 +656,27 @@ async def test_what_lasts_stays_known_while_what_is_over_is_pruned(world: World)
 
 def test_what_a_statement_does_is_told_from_its_text() -> None:
     recursive = "with recursive a (id) as (select 1 union select id + 1 from a) "
-    told = {text: (one := sql(text)) and (one.writes, one.adds) for text in (
-        "select 1 from a", recursive + "select id from a", recursive + "update b set c = 1", "begin",
-        "insert into a values (1)", "insert into a values (1) on conflict (b) do update set c = 1", "delete from a",
-    )}  # fmt: skip
+    told = {
+        text: (one := sql(text)) and (one.writes, one.adds)
+        for text in (
+            "select 1 from a",
+            recursive + "select id from a",
+            recursive + "update b set c = 1",
+            "begin",
+            "insert into a values (1)",
+            "insert into a values (1) on conflict (b) do update set c = 1",
+            "delete from a",
+        )
+    }
     assert list(told.values()) == [
-        (False, False), (False, False), (True, False), (True, False), (True, True), (True, False), (True, False),
-    ]  # fmt: skip
+        (False, False),
+        (False, False),
+        (True, False),
+        (True, False),
+        (True, True),
+        (True, False),
+        (True, False),
+    ]
 
 
 async def test_what_is_steady_stays_known_from_batch_to_batch(world: World) -> None:

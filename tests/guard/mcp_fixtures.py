@@ -73,10 +73,14 @@ def url(guard: Guard, feeder: Feeder, ran: list[str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/mcp"
     feeder.say(
         ResourceFact(
-            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default",
+            resource_id=RESOURCE_ID,
+            name="files",
+            uri=url,
+            mode="enforce",
+            segment="default",
             catalogue=TOOLS.replace('"tools":[', '"tools":[{"name":"fail","effect":"read"},'),
         )
-    )  # fmt: skip
+    )
     with serving(protect(files_server(ran), guard), sock):
         yield url
 

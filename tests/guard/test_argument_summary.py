@@ -21,8 +21,13 @@ from ostiary.protocol.errors import Unavailable
 def test_what_a_bound_could_name_stays_as_it_is() -> None:
     arguments = {"path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at": {"x": {"y": "z"}}}
     assert summarize_arguments(arguments, {}) == {
-        "path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at.x.y": "z",
-    }  # fmt: skip
+        "path": "/srv/a.txt",
+        "limit": 5,
+        "deep": True,
+        "ratio": 0.5,
+        "none": None,
+        "at.x.y": "z",
+    }
 
 
 @pytest.mark.parametrize(("length", "whole"), [(MAX_TEXT - 1, True), (MAX_TEXT, True), (MAX_TEXT + 1, False)])
@@ -44,16 +49,28 @@ def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("password", "a"), ("db_password", "a"), ("apiKey", "a"), ("api-key", "a"), ("client_secret", "a"),
+        ("password", "a"),
+        ("db_password", "a"),
+        ("apiKey", "a"),
+        ("api-key", "a"),
+        ("client_secret", "a"),
         ("token", "a"),
-        ("Authorization", "a"), ("cookie", "a"), ("otp", 123456), ("key", "a"), ("passphrase", "a"),
-        ("text", "sk-proj-abcdefgh12345678"), ("text", "my ghp_abcdefgh12345678 is here"),
+        ("Authorization", "a"),
+        ("cookie", "a"),
+        ("otp", 123456),
+        ("key", "a"),
+        ("passphrase", "a"),
+        ("text", "sk-proj-abcdefgh12345678"),
+        ("text", "my ghp_abcdefgh12345678 is here"),
         ("text", "AKIAABCDEFGHIJKLMNOP"),
-        ("text", "eyJhbGciOiJIUzI1NiJ9.e30.abc"), ("text", "-----BEGIN PRIVATE KEY-----"),
-        ("text", "Bearer abcdefghijk"), ("url", "https://ada:hunter2@db.example/x"),
-        ("url", "https://api.example/x?token=abc"), ("text", "q8Zr3Lm0Xv7Tn2Bk5Wd9Yc4Hs6Jf1Gp"),
+        ("text", "eyJhbGciOiJIUzI1NiJ9.e30.abc"),
+        ("text", "-----BEGIN PRIVATE KEY-----"),
+        ("text", "Bearer abcdefghijk"),
+        ("url", "https://ada:hunter2@db.example/x"),
+        ("url", "https://api.example/x?token=abc"),
+        ("text", "q8Zr3Lm0Xv7Tn2Bk5Wd9Yc4Hs6Jf1Gp"),
     ],
-)  # fmt: skip
+)
 def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) -> None:
     recorded = summarize_arguments({name: value}, {})[name]
     assert recorded["secret"] is True
@@ -63,11 +80,15 @@ def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) ->
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("max_tokens", 100), ("monkey", "a"), ("author", "ada"), ("id", "3f2b8c1e-7d4a-4b6e-9f10-2a3b4c5d6e7f"),
-        ("path", "/srv/reports/2026/quarterly/report-of-the-third-quarter-7.txt"), ("url", "https://files.example/a/b"),
+        ("max_tokens", 100),
+        ("monkey", "a"),
+        ("author", "ada"),
+        ("id", "3f2b8c1e-7d4a-4b6e-9f10-2a3b4c5d6e7f"),
+        ("path", "/srv/reports/2026/quarterly/report-of-the-third-quarter-7.txt"),
+        ("url", "https://files.example/a/b"),
         ("text", "a sentence of some length without anything that ought to be hidden 42"),
     ],
-)  # fmt: skip
+)
 def test_what_identifies_is_recorded(name: str, value: Any) -> None:
     assert summarize_arguments({name: value}, {}) == {name: value}
 
@@ -130,12 +151,18 @@ def test_a_call_that_nobody_can_decide_is_on_record(learning: Guard, clock: Cloc
     assert (passed.decision.allowed, passed.decision.verdict, denied.decision.allowed) == (True, False, False)
     first, second = records(learning)
     assert (first["kind"], first["outcome"], first["agent"], first.get("token")) == (
-        "undecided", "allow", "ag_1", None,
-    )  # fmt: skip
+        "undecided",
+        "allow",
+        "ag_1",
+        None,
+    )
     assert first["arguments"] == {"path": "/a"}
     assert (second["outcome"], second["token"], second.get("digest"), second.get("arguments")) == (
-        "deny", "tok_1", None, None,
-    )  # fmt: skip
+        "deny",
+        "tok_1",
+        None,
+        None,
+    )
     assert first["reasons"] == [{"code": "unavailable", "message": "nobody is there"}]
     assert msgspec.json.encode(first)
     learning._spool.close()

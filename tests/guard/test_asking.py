@@ -142,8 +142,10 @@ def test_a_question_names_the_policies_the_token_and_the_call(guard: Guard, serv
     assert (first.policy, first.token) == ("with-rego", "tok_1")
     assert first.call != second.call
     assert (question.subject.id, question.action.name, question.resource.id) == (
-        who.principal.claims.client_id, "call", "files/read_file",
-    )  # fmt: skip
+        who.principal.claims.client_id,
+        "call",
+        "files/read_file",
+    )
     assert (question.context["task"], question.context["arguments"]) == (TASK, {"path": "/a"})
     assert abs(question.context["now"] // 1000 - server.feeder.clock.now) < 10_000_000
 
@@ -191,9 +193,17 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "signed by somebody": (lambda s: s.says(YES, key=jose.generate("EdDSA")), "cannot be asked"),
     "not signed": (lambda s: lambda _: (200, b'{"said": [["rego", true]]}'), "cannot be asked"),
     "of another type": (
-        lambda s: lambda body: (
-            200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.RemotePolicyAnswer(
-                iss=s.url, aud=RESOURCE_ID, question_digest=digest(body), results=YES)).encode(),
+        lambda s: (
+            lambda body: (
+                200,
+                jose.sign_jwt(
+                    Feeder.feed_key,
+                    typ="ostiary-feed+jwt",
+                    claims=asking.RemotePolicyAnswer(
+                        iss=s.url, aud=RESOURCE_ID, question_digest=digest(body), results=YES
+                    ),
+                ).encode(),
+            )
         ),
         "cannot be asked",
     ),
@@ -205,7 +215,7 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "a redirect": (lambda s: lambda _: (302, b""), "the server answers 302"),
     "silence of the policy": (lambda s: s.says((PolicyResult("other", permits=True),)), "no answer"),
     "an error": (lambda s: s.says((PolicyResult("rego", error="it fails"),)), "it fails"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

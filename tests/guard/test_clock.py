@@ -26,9 +26,14 @@ class Station:
     def start(self) -> None:
         """Start the guard, again."""
         feed = Feed(
-            resource_id=RESOURCE_ID, now=self.machine.wall, tick=lambda: self.machine.uptime, kept=self.file,
-            boot=self.machine.boot_id, max_age=5 * SECOND, max_skew=2 * SECOND,
-        )  # fmt: skip
+            resource_id=RESOURCE_ID,
+            now=self.machine.wall,
+            tick=lambda: self.machine.uptime,
+            kept=self.file,
+            boot=self.machine.boot_id,
+            max_age=5 * SECOND,
+            max_skew=2 * SECOND,
+        )
         self.feeder = Feeder(self.server, feed=feed)
 
     def advance(self, seconds: float) -> None:

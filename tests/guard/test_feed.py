@@ -407,9 +407,13 @@ def test_a_snapshot_of_another_history_removes_no_stop(feeder: Feeder) -> None:
     feeder.begin()
     feeder.snapshot(head=head(10))
     feeder.say(
-        AgentFact("ag_1", "suspended", 1, until), TaskFact("tk_1", until), TokenFact("tok_1", until),
-        KeyFact("jkt_1", until), StopFact("model", "m-1"), head=head(11),
-    )  # fmt: skip
+        AgentFact("ag_1", "suspended", 1, until),
+        TaskFact("tk_1", until),
+        TokenFact("tok_1", until),
+        KeyFact("jkt_1", until),
+        StopFact("model", "m-1"),
+        head=head(11),
+    )
     feeder.begin()
     feeder.snapshot(AgentFact("ag_1", "active", 1_000_000, until), head=head(5, TWO))
     facts = feeder.feed.current().facts

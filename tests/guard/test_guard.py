@@ -176,9 +176,14 @@ def test_a_call_that_is_allowed_is_on_record_before_it_happens(guard: Guard, fee
     assert "arguments" not in record
     outcome = records(guard)[1]
     assert outcome == {
-        "kind": "result", "at": feeder.clock(), "call": call.number, "status": "ok", "bytes": 10, "records": 1,
+        "kind": "result",
+        "at": feeder.clock(),
+        "call": call.number,
+        "status": "ok",
+        "bytes": 10,
+        "records": 1,
         "data_class": "internal",
-    }  # fmt: skip
+    }
 
 
 def test_a_call_that_fails_is_on_record_as_failed(guard: Guard, feeder: Feeder) -> None:

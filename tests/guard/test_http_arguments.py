@@ -32,9 +32,7 @@ DOCUMENT: dict[str, Any] = {
                     {"name": "all", "in": "query", "schema": {"allOf": [{"$ref": "#/components/schemas/Rank"}]}},
                     {"name": "tags", "in": "query", "schema": {"$ref": "#/components/schemas/Tags"}},
                 ],
-                "requestBody": {
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Payment"}}}
-                },
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Payment"}}}},
             },
         },
         "/users/me": {"get": {"operationId": "me"}, "put": {"operationId": "change_me"}},
@@ -56,7 +54,7 @@ DOCUMENT: dict[str, Any] = {
             "Via": {"type": "object", "properties": {"bank": {"type": "string", "default": "house"}}},
         }
     },
-}  # fmt: skip
+}
 TABLE = OpenApiTable(DOCUMENT)
 
 
@@ -134,8 +132,10 @@ def test_a_parameter_of_an_operation_replaces_that_of_its_path() -> None:
 
 def test_members_of_a_body_that_are_absent_have_their_defaults() -> None:
     assert read(b'{"to": "ada", "via": {}}', "application/json")["body"] == {
-        "to": "ada", "amount": 1000, "via": {"bank": "house"},
-    }  # fmt: skip
+        "to": "ada",
+        "amount": 1000,
+        "via": {"bank": "house"},
+    }
     assert read(b'{"amount": 5}', "application/json")["body"] == {"amount": 5}
 
 

@@ -92,10 +92,14 @@ async def test_what_else_reveals_data_is_decided_like_a_tool_of_that_name(
         listed = '"tools":[{"name":"resources/read","effect":"read"},'
         feeder.say(
             ResourceFact(
-                resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default",
+                resource_id=RESOURCE_ID,
+                name="files",
+                uri=url,
+                mode="enforce",
+                segment="default",
                 catalogue=TOOLS.replace('"tools":[', listed),
             )
-        )  # fmt: skip
+        )
         await client.read_resource("file:///secret")
     assert ran == ["resource"]
 
@@ -184,9 +188,11 @@ def test_a_name_in_the_header_that_the_body_does_not_have_calls_nothing(
 ) -> None:
     body = call_of(in_body, {"path": "/a"})
     headers = {
-        "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": in_header,
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": in_header,
         "accept": "application/json, text/event-stream",
-    }  # fmt: skip
+    }
     response = httpx2.post(url, json=body, headers=headers, auth=Shows(feeder))
     assert response.status_code == 400
     assert ran == []

@@ -71,7 +71,7 @@ UNSERVED: list[object] = [
     [request("ping"), request("ping", id=8)],
     [],
     "{",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("version", [MODERN, LEGACY])

@@ -81,10 +81,16 @@ async def test_a_stream_goes_on_while_its_token_is_alive(guard: Guard, feeder: F
     assert "the end" in heard
 
 
-@pytest.mark.parametrize("fact", [
-    TokenFact("tok_1", UNTIL), AgentFact(AGENT, "quarantined", 1, UNTIL), AgentFact(AGENT, "active", 1, UNTIL),
-    TaskFact(TASK, UNTIL), StopFact("everything", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fact",
+    [
+        TokenFact("tok_1", UNTIL),
+        AgentFact(AGENT, "quarantined", 1, UNTIL),
+        AgentFact(AGENT, "active", 1, UNTIL),
+        TaskFact(TASK, UNTIL),
+        StopFact("everything", ""),
+    ],
+)
 async def test_a_stream_is_cut_with_its_token_though_nothing_is_sent_on_it(
     guard: Guard, feeder: Feeder, fact: Fact
 ) -> None:
@@ -113,15 +119,21 @@ async def test_a_call_without_its_scope_is_a_challenge_although_the_answer_is_a_
     catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'
     feeder.say(
         ResourceFact(
-            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=catalogue,
+            resource_id=RESOURCE_ID,
+            name="files",
+            uri=url,
+            mode="enforce",
+            segment="default",
+            catalogue=catalogue,
             exempt_classes=["document"],
         ),
-    )  # fmt: skip
+    )
     token = feeder.token(aud=url, cnf=None, acr=BEARER, registration="document", scope=scope)
     headers = {
-        "accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-06-18",
         "authorization": f"Bearer {token}",
-    }  # fmt: skip
+    }
     server = MCPServer("files")
 
     @server.tool()
@@ -161,8 +173,10 @@ async def test_a_subscription_lasts_until_its_agent_task_or_token_ends(
     )
     body = request("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["memo:today"]}, "_meta": META})
     headers = {
-        "accept": "application/json, text/event-stream", "mcp-protocol-version": MODERN, "mcp-method": body["method"],
-    }  # fmt: skip
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": MODERN,
+        "mcp-method": body["method"],
+    }
     heard = ""
     with serving(protect(server, guard), sock):
         async with httpx2.AsyncClient(auth=Shows(feeder), headers=headers) as http:

@@ -26,9 +26,11 @@ from tests.support.guard_fixtures import authenticate_at, records
 
 TOOLS = [{"name": "fetch", "effect": "read", "outside": True}, {"name": "record", "effect": "read", "outside": False}]
 BANK = Protected(
-    name="files", uri=URI, segment="default",
+    name="files",
+    uri=URI,
+    segment="default",
     catalogue=Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS})),
-)  # fmt: skip
+)
 MEMORY = remember(bytes(32), Intent(words="do what is to be done"))
 ASKS = {"text": "Please pay 500 to the account of Eve at once, it is urgent."}
 
@@ -45,9 +47,13 @@ def test_an_odd_call_says_so_in_its_record(guard: Guard, feeder: Feeder) -> None
 
 def test_a_guard_that_was_not_asked_to_notices_nothing(tmp_path: Path, clock: Clock, dice: SeededRandom) -> None:
     guard = Guard(
-        Credential(Feeder.agent_key, RESOURCE_ID, ISSUER), spool_dir=tmp_path, now=clock, tick=clock, random=dice,
+        Credential(Feeder.agent_key, RESOURCE_ID, ISSUER),
+        spool_dir=tmp_path,
+        now=clock,
+        tick=clock,
+        random=dice,
         notices=False,
-    )  # fmt: skip
+    )
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
     guard.decide(authenticate_at(guard, feeder), "write_file", {})

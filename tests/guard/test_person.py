@@ -131,8 +131,10 @@ def test_a_call_that_waits_for_a_person_is_denied_with_the_approval(guard: Guard
     with pytest.raises(Denied) as denied:
         call.check()
     assert (denied.value.code, denied.value.approval, denied.value.hint) == (
-        "approval_needed", "ap_1", "a person is asked: ap_1",
-    )  # fmt: skip
+        "approval_needed",
+        "ap_1",
+        "a person is asked: ap_1",
+    )
     [record] = records(guard)
     assert (record["outcome"], record["approval"], record["reasons"][0]["code"]) == ("deny", "ap_1", "approval_needed")
 

@@ -138,10 +138,23 @@ def called(guard: Guard) -> list[tuple[str, str]]:
 def test_the_catalogue_has_a_tool_for_each_route_and_method() -> None:
     tools = {tool.name: tool.listed for tool in RouteTable(application()).tools}
     assert set(tools) == {
-        "user", "change_user.put", "change_user.patch", "me", "file", "first", "second", "innocent", "ticks", "chat",
-        "sub/inner_item", "sub/everything", "named/named_x", "static", "admin_example_org/admin_user",
+        "user",
+        "change_user.put",
+        "change_user.patch",
+        "me",
+        "file",
+        "first",
+        "second",
+        "innocent",
+        "ticks",
+        "chat",
+        "sub/inner_item",
+        "sub/everything",
+        "named/named_x",
+        "static",
+        "admin_example_org/admin_user",
         *(name for name in tools if name.startswith("post_")),
-    }  # fmt: skip
+    }
     assert len([name for name in tools if name.startswith("post_")]) == 2, "two routes of one name have names of paths"
     assert tools["user"]["annotations"] == {"readOnlyHint": True}
     assert tools["change_user.put"]["annotations"] == {"readOnlyHint": False, "destructiveHint": False}
@@ -336,10 +349,17 @@ class Socket:
             {"type": "websocket.disconnect", "code": 1000},
         ]
         self._scope: dict[str, Any] = {
-            "type": "websocket", "path": "/chat", "raw_path": b"/chat", "query_string": b"", "root_path": "",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "client": ("127.0.0.1", 1),
-            "extensions": {"websocket.http.response": {}} if extensions else {}, "scheme": "wss", "subprotocols": [],
-        }  # fmt: skip
+            "type": "websocket",
+            "path": "/chat",
+            "raw_path": b"/chat",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+            "extensions": {"websocket.http.response": {}} if extensions else {},
+            "scheme": "wss",
+            "subprotocols": [],
+        }
 
     async def run(self) -> list[str]:
         async def receive() -> Any:
@@ -407,10 +427,18 @@ def test_the_route_that_runs_is_the_route_that_was_decided(routes: Any, targets:
 
     async def one(target: str) -> None:
         scope = {
-            "type": "http", "method": method, "path": unquote(target), "raw_path": target.encode(), "root_path": "",
-            "query_string": b"", "headers": [(b"host", b"files.example.org")], "scheme": "https", "http_version": "1.1",
-            "server": ("files.example.org", 443), "client": ("127.0.0.1", 1),
-        }  # fmt: skip
+            "type": "http",
+            "method": method,
+            "path": unquote(target),
+            "raw_path": target.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"files.example.org")],
+            "scheme": "https",
+            "http_version": "1.1",
+            "server": ("files.example.org", 443),
+            "client": ("127.0.0.1", 1),
+        }
         ran.clear()
         matched = table.find(scope)
 

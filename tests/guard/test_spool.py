@@ -248,10 +248,15 @@ def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "found", "is_whole"),
     [
-        ("boot-1", "boot-1", True), ("boot-1", "boot-2", False), ("boot-1", "boot-11", False),
-        ("boot-11", "boot-1", False), ("boot-1", "", False), ("", "boot-1", False), ("", "", False),
+        ("boot-1", "boot-1", True),
+        ("boot-1", "boot-2", False),
+        ("boot-1", "boot-11", False),
+        ("boot-11", "boot-1", False),
+        ("boot-1", "", False),
+        ("", "boot-1", False),
+        ("", "", False),
     ],
-)  # fmt: skip
+)
 def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine_tells_boots_apart(
     tmp_path: Path, dice: SeededRandom, written: str, found: str, is_whole: bool
 ) -> None:

@@ -41,9 +41,14 @@ def note(size: int, history: str = ONE) -> str:
 
 def message(seq: int, *facts: Fact, history: str = ONE, snapshot: bool = False) -> Message:
     return Message(
-        iss="https://x", prev=seq if snapshot else seq - 1, seq=seq, at=START + seq, facts=list(facts),
-        head=note(seq, history), snapshot=snapshot,
-    )  # fmt: skip
+        iss="https://x",
+        prev=seq if snapshot else seq - 1,
+        seq=seq,
+        at=START + seq,
+        facts=list(facts),
+        head=note(seq, history),
+        snapshot=snapshot,
+    )
 
 
 def keep(kept: KeptStops, *messages: Message) -> None:
@@ -219,6 +224,8 @@ def test_a_disk_that_takes_nothing_loses_nothing_once_it_does_again(
     kept.close()
     again = open_stops(tmp_path, clock, "two")
     assert [fact.agent for fact in again.facts(other_than=TWO) if isinstance(fact, AgentFact)] == [
-        "ag_1", "ag_2", "ag_3",
-    ]  # fmt: skip
+        "ag_1",
+        "ag_2",
+        "ag_3",
+    ]
     again.close()

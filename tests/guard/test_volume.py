@@ -32,9 +32,14 @@ CATALOGUE = json.dumps(
 def say(feeder: Feeder, *, uri: str = URI, mode: str = "enforce") -> None:
     feeder.say(
         ResourceFact(
-            resource_id=RESOURCE_ID, name="files", uri=uri, mode=mode, segment="default", catalogue=CATALOGUE  # type: ignore[arg-type]
+            resource_id=RESOURCE_ID,
+            name="files",
+            uri=uri,
+            mode=mode,  # type: ignore[arg-type]
+            segment="default",
+            catalogue=CATALOGUE,
         )
-    )  # fmt: skip
+    )
 
 
 def budget(per_call: int, unit: Any = "bytes") -> list[Budget]:

@@ -43,9 +43,14 @@ class Stage:
     async def report(self, proof: str, *, uri: str = URI) -> int:
         """A call at the guard of `uri`; the number of its entry."""
         record = CallRecord(
-            at=self.world.now(), token=f"tok_{uri}", agent=self.agent.agent_id, tool="decoy", outcome="allow",
-            verdict="allow", proof=proof,
-        )  # fmt: skip
+            at=self.world.now(),
+            token=f"tok_{uri}",
+            agent=self.agent.agent_id,
+            tool="decoy",
+            outcome="allow",
+            verdict="allow",
+            proof=proof,
+        )
         report = Report(spool=f"{len(uri):032x}", first=self._next[uri], records=[record])
         self._next[uri] += 1
         await run_act(self.world, lambda a: take_report(a, report, resource_id=self.guards[uri]), "feed.report")
@@ -126,10 +131,20 @@ def _bad(stage: Stage) -> dict[str, str]:
 @pytest.mark.parametrize(
     "what",
     [
-        "nothing", "no JWS", "another key", "another guard", "a longer name", "the name within a host", "another token",
-        "no token", "too old", "of the future", "a signature that is cut", "a signature of something else",
+        "nothing",
+        "no JWS",
+        "another key",
+        "another guard",
+        "a longer name",
+        "the name within a host",
+        "another token",
+        "no token",
+        "too old",
+        "of the future",
+        "a signature that is cut",
+        "a signature of something else",
     ],
-)  # fmt: skip
+)
 async def test_without_such_a_proof_it_isolates_nobody(stage: Stage, what: str) -> None:
     found = await stage.find(await stage.report(_bad(stage)[what]))
     assert (found.is_proved, found.says) == (False, "it called a decoy" + UNPROVED)

@@ -25,10 +25,21 @@ from tests.support.feed_streams import URI, listening
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
 CLAIMS = AccessClaims(
-    iss="", sub="pe_anna", client_id="ag_1", aud=URI, iat=0, exp=1 << 40, jti="tok_1", scope="", task="tk_1",
-    owner="pe_alice", segment="sales", model="m-1", epoch=0,
+    iss="",
+    sub="pe_anna",
+    client_id="ag_1",
+    aud=URI,
+    iat=0,
+    exp=1 << 40,
+    jti="tok_1",
+    scope="",
+    task="tk_1",
+    owner="pe_alice",
+    segment="sales",
+    model="m-1",
+    epoch=0,
     chain=[Link("ag_0", 0, "tk_0", owner="pe_bob", segment="desk", model="m-0")],
-)  # fmt: skip
+)
 
 
 async def kill(world: World, what: Any, name: str = "", why: str = "it is on fire") -> Any:
@@ -47,11 +58,19 @@ async def resource(world: World) -> Resource:
 @pytest.mark.parametrize(
     "stop",
     [
-        ("task", "tk_1"), ("task", "tk_0"), ("owner", "pe_alice"), ("owner", "pe_bob"), ("owner", "pe_anna"),
-        ("resource", URI), ("segment", "sales"), ("segment", "desk"), ("model", "m-1"), ("model", "m-0"),
+        ("task", "tk_1"),
+        ("task", "tk_0"),
+        ("owner", "pe_alice"),
+        ("owner", "pe_bob"),
+        ("owner", "pe_anna"),
+        ("resource", URI),
+        ("segment", "sales"),
+        ("segment", "desk"),
+        ("model", "m-1"),
+        ("model", "m-0"),
         ("everything", ""),
     ],
-)  # fmt: skip
+)
 def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
     reason = access.check_liveness(access.Principal(CLAIMS), _facts(stop), 0)
     assert reason is not None
@@ -185,10 +204,14 @@ async def test_an_agent_waits_for_a_person(world: World) -> None:
 @pytest.mark.parametrize(
     ("count", "is_ours", "fits"),
     [
-        (MAX_STOPS - 1, False, True), (MAX_STOPS, False, False), (MAX_STOPS + 1, False, False),
-        (MAX_OURS - 1, True, True), (MAX_OURS, True, False), (MAX_OURS, False, True),
+        (MAX_STOPS - 1, False, True),
+        (MAX_STOPS, False, False),
+        (MAX_STOPS + 1, False, False),
+        (MAX_OURS - 1, True, True),
+        (MAX_OURS, True, False),
+        (MAX_OURS, False, True),
     ],
-)  # fmt: skip
+)
 def test_how_many_there_may_be(count: int, is_ours: bool, fits: bool) -> None:
     some = [Stop(target_kind="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
     if fits:

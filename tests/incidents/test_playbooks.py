@@ -58,12 +58,19 @@ def test_what_is_for_decisions_is_not_for_playbooks(annotation: str) -> None:
 @pytest.mark.parametrize(
     ("said", "fits"),
     [
-        ('@minutes("0")', False), ('@minutes("1")', True), (f'@minutes("{LONGEST_MINUTES}")', True),
-        (f'@minutes("{LONGEST_MINUTES + 1}")', False), ('@minutes("-1")', False), ('@minutes("x")', False),
-        ('@calls("0")', False), ('@calls("1")', True), (f'@calls("{MAX_CALLS}")', True),
-        (f'@calls("{MAX_CALLS + 1}")', False), ('@calls("")', False),
+        ('@minutes("0")', False),
+        ('@minutes("1")', True),
+        (f'@minutes("{LONGEST_MINUTES}")', True),
+        (f'@minutes("{LONGEST_MINUTES + 1}")', False),
+        ('@minutes("-1")', False),
+        ('@minutes("x")', False),
+        ('@calls("0")', False),
+        ('@calls("1")', True),
+        (f'@calls("{MAX_CALLS}")', True),
+        (f'@calls("{MAX_CALLS + 1}")', False),
+        ('@calls("")', False),
     ],
-)  # fmt: skip
+)
 def test_for_how_long_and_how_often(said: str, fits: bool) -> None:
     files = {"a.cedar": f'{CALL}@id("slow") {said} permit (principal, action == Action::"throttle", resource);'}
     if fits:

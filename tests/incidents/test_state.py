@@ -260,9 +260,11 @@ async def test_an_older_row_with_its_own_older_entry_is_a_difference(world: Worl
     earlier = digests(world.db.read(), [name])
     await suspend(world, bot)
     change_database(
-        world, "update agent set state = 'active', epoch = :epoch where agent_id = :agent", agent=bot.agent_id,
+        world,
+        "update agent set state = 'active', epoch = :epoch where agent_id = :agent",
+        agent=bot.agent_id,
         epoch=bot.epoch,
-    )  # fmt: skip
+    )
     assert digests(world.db.read(), [name]) == earlier
     assert name in {one.name for one in (await complete_state_check(world)).reported}
 

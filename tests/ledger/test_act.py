@@ -116,9 +116,12 @@ def test_even_an_absurd_entry_can_be_written() -> None:
 
 async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -> None:
     said: list[tuple[list[str], str]] = [
-        (["health", "internal"], ""), ([], "health"), (["health"], "health"), (["Health", "he\0alth"], "h\u0435alth"),
+        (["health", "internal"], ""),
+        ([], "health"),
+        (["health"], "health"),
+        (["Health", "he\0alth"], "h\u0435alth"),
         (["internal"], "internal"),
-    ]  # fmt: skip
+    ]
 
     def flow(handled: list[str], touched: str) -> Callable[[Act], None]:
         def fill(a: Act) -> None:
@@ -146,9 +149,14 @@ async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -
 
 async def test_search_finds_what_others_did_to_an_agent(world: World) -> None:
     acts: list[tuple[str | None, str | None]] = [
-        (None, "ag_1"), ("ag_1", "ag_1"), ("ag_2", "ag_1"), ("ag_1", None), (None, "ag_1\0"), (None, "rs_1"),
+        (None, "ag_1"),
+        ("ag_1", "ag_1"),
+        ("ag_2", "ag_1"),
+        ("ag_1", None),
+        (None, "ag_1\0"),
+        (None, "rs_1"),
         (None, "in_1"),
-    ]  # fmt: skip
+    ]
 
     def flow(agent: str | None, object: str | None) -> Callable[[Act], None]:
         def fill(a: Act) -> None:

@@ -49,6 +49,8 @@ async def test_what_was_acknowledged_survives_kill_9(config: Config, capsys: pyt
             assert {f"load.{number}" for number in numbers} <= written
             acknowledged, size = acknowledged + len(numbers), frontier.size
     with capsys.disabled():
-        print(f"\nkills {KILLS} ({'sqlite' if config.database_url.startswith('sqlite') else 'postgresql'}): "
-              f"acknowledged acts {acknowledged}, lost 0")  # fmt: skip
+        print(
+            f"\nkills {KILLS} ({'sqlite' if config.database_url.startswith('sqlite') else 'postgresql'}): "
+            f"acknowledged acts {acknowledged}, lost 0"
+        )
     assert acknowledged > KILLS * 10

@@ -85,8 +85,9 @@ async def test_all_networks_together_have_a_budget(world: World, clock: Clock) -
     await summarise_refusals(world)
     (others,) = [entry for entry in entries(world) if entry.action == SUMMARY]
     assert (others.network, others.detail and others.detail["refused"]) == (
-        OTHERS, FULL_OF_STRANGERS + 7 - NETWORKS - FULL_OF_NETWORK
-    )  # fmt: skip
+        OTHERS,
+        FULL_OF_STRANGERS + 7 - NETWORKS - FULL_OF_NETWORK,
+    )
 
 
 async def test_an_agent_that_proved_itself_has_a_budget_of_its_own(world: World, clock: Clock) -> None:
@@ -129,9 +130,15 @@ async def test_a_server_that_ends_leaves_its_summary(world: World) -> None:
 
 def refusal(network: str, *, code: str = "no", text: str = "x") -> Entry:
     return Entry(
-        at=0, action="token.issue", outcome="refused", network=network, object=text, request=text[:128],
-        reasons=[reason(code, text)], detail={"task": text[:64]},
-    )  # fmt: skip
+        at=0,
+        action="token.issue",
+        outcome="refused",
+        network=network,
+        object=text,
+        request=text[:128],
+        reasons=[reason(code, text)],
+        detail={"task": text[:64]},
+    )
 
 
 REFUSALS = st.lists(st.tuples(st.integers(0, 3 * MINUTE), st.integers(0, 400), st.integers(0, 40)), max_size=400)

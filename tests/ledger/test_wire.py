@@ -124,11 +124,21 @@ async def test_each_filter_finds_what_it_says_and_ends_where_it_says(
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("limit=1000", 200), ("limit=1001", 422), ("limit=1", 200), ("limit=0", 422), ("limit=", 422),
-        ("agent=a", 200), ("agent=a&agent=a", 422), ("owner=a", 422), ("since=now", 422), ("since=-1", 200),
-        ("since=-2", 422), (f"since={'9' * 18}", 200), (f"since={'9' * 19}", 422),
+        ("limit=1000", 200),
+        ("limit=1001", 422),
+        ("limit=1", 200),
+        ("limit=0", 422),
+        ("limit=", 422),
+        ("agent=a", 200),
+        ("agent=a&agent=a", 422),
+        ("owner=a", 422),
+        ("since=now", 422),
+        ("since=-1", 200),
+        ("since=-2", 422),
+        (f"since={'9' * 18}", 200),
+        (f"since={'9' * 19}", 422),
     ],
-)  # fmt: skip
+)
 async def test_a_search_that_is_none_is_refused(written: World, query: str, status: int) -> None:
     assert (await ask(written, f"/api/v1/audit?{query}")).status == status
 
@@ -143,14 +153,24 @@ async def test_a_tile_that_the_log_does_not_have_yet_is_not_found(written: World
 
 async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> None:
     await asyncio.gather(*(write(written, "more") for _ in range(WIDTH - 3)))
-    kept = {path: (await ask(written, f"/ledger/v1/{path}")).headers["cache-control"] for path in (
-        "tile/0/000.p/3", "tile/0/000", "tile/entries/000", "tile/1/000.p/1", "checkpoint",
-    )}  # fmt: skip
+    kept = {
+        path: (await ask(written, f"/ledger/v1/{path}")).headers["cache-control"]
+        for path in (
+            "tile/0/000.p/3",
+            "tile/0/000",
+            "tile/entries/000",
+            "tile/1/000.p/1",
+            "checkpoint",
+        )
+    }
     forever = "public, max-age=31536000, immutable"
     assert kept == {
-        "tile/0/000.p/3": "no-store", "tile/0/000": forever, "tile/entries/000": forever,
-        "tile/1/000.p/1": "no-store", "checkpoint": "no-store",
-    }  # fmt: skip
+        "tile/0/000.p/3": "no-store",
+        "tile/0/000": forever,
+        "tile/entries/000": forever,
+        "tile/1/000.p/1": "no-store",
+        "checkpoint": "no-store",
+    }
 
 
 def test_hashes_are_for_everybody_and_entries_for_readers() -> None:

@@ -188,8 +188,19 @@ async def test_without_a_mail_server_an_alert_waits_and_says_why(world: World) -
     assert now_of(world, made).failed == "no mail server is configured"
 
 
-@pytest.mark.parametrize(("code", "taken", "rejected"), [(250, True, False), (299, True, False), (199, False, False),
-    (300, False, False), (450, False, False), (499, False, False), (500, False, True), (554, False, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "taken", "rejected"),
+    [
+        (250, True, False),
+        (299, True, False),
+        (199, False, False),
+        (300, False, False),
+        (450, False, False),
+        (499, False, False),
+        (500, False, True),
+        (554, False, True),
+    ],
+)
 def test_codes_of_smtp_mean_the_opposite_of_http(code: int, taken: bool, rejected: bool) -> None:
     outcome = mailed(code)
     assert (outcome.is_taken, outcome.is_rejected) == (taken, rejected)
@@ -267,9 +278,14 @@ EVIL = "<!channel> @all **x** [click](https://evil.example/a) ``` \u202eabc\r\nB
 
 def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> None:
     entry = Entry(
-        at=0, action="incident.open", object="in_1", reasons=[reason("odd", EVIL)],
-        detail={"says": [EVIL], "x.y": EVIL}, tool="files/" + EVIL, arguments={"password": "hunter2"},
-    )  # fmt: skip
+        at=0,
+        action="incident.open",
+        object="in_1",
+        reasons=[reason("odd", EVIL)],
+        detail={"says": [EVIL], "x.y": EVIL},
+        tool="files/" + EVIL,
+        arguments={"password": "hunter2"},
+    )
     text = words(entry)
     assert "hunter2" not in text
     for wrong in ("https://", "@", "evil.example", "\u202e", "\x00", "\u200b", "\r"):
@@ -287,9 +303,12 @@ def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> 
 
 def test_what_is_told_is_bounded() -> None:
     entry = Entry(
-        at=0, action="incident.open", object="in_1", reasons=[reason("odd", "y" * 500)] * 64,
+        at=0,
+        action="incident.open",
+        object="in_1",
+        reasons=[reason("odd", "y" * 500)] * 64,
         detail={f"k{number}": ["z" * 1000] * 100 for number in range(100)},
-    )  # fmt: skip
+    )
     for count in (1, 2, alerts.IN_WORDS):
         assert len(words(*[entry] * count)) <= alerts.MAX_TEXT
     alert = alerts.alert(1, Entry(at=0, action="x.y", detail={"k": "z" * 301}), agent="", owner="")
@@ -320,15 +339,32 @@ def test_every_default_event_has_a_title() -> None:
 # ---------------------------------------------------------------------------------------- Adding
 
 
-@pytest.mark.parametrize(("url", "form"), [("mailto:a@example.org", "slack"), ("https://a.org/", "mail"),
-    ("mailto:a@example.org", "signed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "form"), [("mailto:a@example.org", "slack"), ("https://a.org/", "mail"), ("mailto:a@example.org", "signed")]
+)
 async def test_mail_goes_to_addresses_and_nothing_else_does(world: World, url: str, form: Form) -> None:
     with pytest.raises(Invalid):
         await add(world, url, form)
 
 
-@pytest.mark.parametrize("address", ["a", "a@", "@b", "a b@c", "a@b\nc", "a@b,c@d", "a@b.", "<a@b>", 'a"b@c', "é@b.org",
-    "x" * 65 + "@b", "a@" + "b" * 64, "a@b?subject=x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a",
+        "a@",
+        "@b",
+        "a b@c",
+        "a@b\nc",
+        "a@b,c@d",
+        "a@b.",
+        "<a@b>",
+        'a"b@c',
+        "é@b.org",
+        "x" * 65 + "@b",
+        "a@" + "b" * 64,
+        "a@b?subject=x",
+    ],
+)
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(Invalid):
         check_address(address, name="it")
@@ -339,8 +375,20 @@ def test_what_is_one(address: str) -> None:
     assert check_address(address, name="it") == address
 
 
-@pytest.mark.parametrize("url", ["smtp://", "http://a.org", "smtp://a.org/", "smtp://u:p@a.org", "smtp://a:0", "smtp://a:x",
-    "smtp://a?x=1", "smtp://a#b", "a.org:25"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smtp://",
+        "http://a.org",
+        "smtp://a.org/",
+        "smtp://u:p@a.org",
+        "smtp://a:0",
+        "smtp://a:x",
+        "smtp://a?x=1",
+        "smtp://a#b",
+        "a.org:25",
+    ],
+)
 def test_what_is_no_mail_server(url: str) -> None:
     with pytest.raises(Invalid):
         check_server(url)

@@ -178,8 +178,10 @@ async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven
     await push(world)
     [message] = alice.read(receiver)
     assert message == {
-        "title": f"{bank.agent.name} asks for approval", "body": "bank/pay", "page": f"approvals/{question.approval}",
-    }  # fmt: skip
+        "title": f"{bank.agent.name} asks for approval",
+        "body": "bank/pay",
+        "page": f"approvals/{question.approval}",
+    }
     [(headers, _)] = receiver.heard
     assert (headers["content-encoding"], headers["urgency"]) == ("aes128gcm", "high")
     assert 0 < int(headers["ttl"]) <= world.config.question_lifetime_s
@@ -201,8 +203,10 @@ async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven
     clock.now += web_push.PAUSE_S * SECOND
     await push(world)
     assert alice.read(receiver)[1] == {
-        "title": "3 approval requests wait for an answer", "body": "", "page": "approvals",
-    }  # fmt: skip
+        "title": "3 approval requests wait for an answer",
+        "body": "",
+        "page": "approvals",
+    }
 
 
 async def test_a_flood_of_requests_hides_none_behind_it(

@@ -312,13 +312,26 @@ async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes
 @pytest.mark.parametrize(
     "url",
     [
-        "http://example.org/hook", "ftp://example.org", "https://", "https://user@example.org/", "https://a.org/#x",
-        "http://127.0.0.1.example.org/", "https://a.org/\n", "https://a.org/ b", "https://\u00e9.org/",
-        "https://a.org/" + "x" * 1000, "http://169.254.169.254/latest", "https://169.254.169.254/latest",
-        "https://10.0.0.1/", "https://[fd00:ec2::254]/", "https://2852039166/", "https://127.1/", "http://[::1]:1/",
+        "http://example.org/hook",
+        "ftp://example.org",
+        "https://",
+        "https://user@example.org/",
+        "https://a.org/#x",
+        "http://127.0.0.1.example.org/",
+        "https://a.org/\n",
+        "https://a.org/ b",
+        "https://\u00e9.org/",
+        "https://a.org/" + "x" * 1000,
+        "http://169.254.169.254/latest",
+        "https://169.254.169.254/latest",
+        "https://10.0.0.1/",
+        "https://[fd00:ec2::254]/",
+        "https://2852039166/",
+        "https://127.1/",
+        "http://[::1]:1/",
         "hook",
     ],
-)  # fmt: skip
+)
 async def test_what_is_no_url_for_a_webhook(world: World, url: str) -> None:
     with pytest.raises(Invalid):
         await add(world, url)

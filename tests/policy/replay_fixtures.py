@@ -178,17 +178,32 @@ class ReplayFixture:
         agent = agents.get(reader, name)
         assert agent is not None
         fact = ResourceFact(
-            resource_id=found.resource_id, name=found.name, uri=found.uri, mode=found.mode.value, segment=found.segment,
+            resource_id=found.resource_id,
+            name=found.name,
+            uri=found.uri,
+            mode=found.mode.value,
+            segment=found.segment,
             catalogue=resources.catalogue(reader, found.resource_id),
-        )  # fmt: skip
+        )
         hash, text = policies.active_ir(reader)
         rules = access.Policies(hash, cedar.ir.parse(text.encode()))
         claims = AccessClaims(
-            iss="", sub=agent.owner, client_id=agent.agent_id, aud=URI, iat=0, exp=1 << 40, jti=f"tok_{name}",
-            scope="files:read files:write", task="tk_x", acr="1", amr=["pop"], owner=agent.owner, segment=agent.segment,
+            iss="",
+            sub=agent.owner,
+            client_id=agent.agent_id,
+            aud=URI,
+            iat=0,
+            exp=1 << 40,
+            jti=f"tok_{name}",
+            scope="files:read files:write",
+            task="tk_x",
+            acr="1",
+            amr=["pop"],
+            owner=agent.owner,
+            segment=agent.segment,
             act=Actor(agent.agent_id, Actor("ag_other") if name == "bob" else None),
             chain=[Link("ag_other", 0, "tk_0", owner="pe_0", segment=agent.segment)] if "path" in arguments else [],
-        )  # fmt: skip
+        )
         principal, facts = access.Principal(claims), access.Facts(_protect(fact), rules)
         now = self.clock()
         resolved = access.resolve(principal, tool, arguments, facts, now)
@@ -262,6 +277,9 @@ class ReplayFixture:
                     continue
                 named = now.policies or ((now.because,) if entry.action == "decide.batch" else ())
                 assert (was.allowed, was.policies, was.errors, was.watched) == (
-                    now.allowed, named, now.errors, now.watched,
-                ), (entry, asked)  # fmt: skip
+                    now.allowed,
+                    named,
+                    now.errors,
+                    now.watched,
+                ), (entry, asked)
                 yield True

@@ -34,7 +34,7 @@ async def task(world: World) -> Task:
     await run_act(world, lambda a: registry.set_catalogue(a, "bank", TOOLS))
     return await run_act(
         world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay", budget=parse_limits(LIMITS)))
-    )  # fmt: skip
+    )
 
 
 def question(task: Task, tool: str = "pay", **arguments: Any) -> dict[str, Any]:

@@ -49,9 +49,11 @@ async def ask(client: Client, access_token: str, path: str = ONE, *, body: bytes
         method="POST", uri=ISSUER + path, access_token=access_token, **{"nonce": nonce_of(client)} | said
     )
     headers = [
-        ("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json"),
+        ("authorization", f"DPoP {access_token}"),
+        ("dpop", proof),
+        ("content-type", "application/json"),
         ("content-length", str(len(body))),
-    ]  # fmt: skip
+    ]
     return await send(client.app, "POST", path, headers=headers, body=body)
 
 

@@ -333,9 +333,13 @@ async def walk(ask: Ask, path: str, search: dict[str, Any], limit: int | None = 
 async def test_a_page_has_a_hundred_results_unless_told_and_never_more_than_a_thousand(world: World, ask: Ask) -> None:
     await put(world, many(MAX_RESULTS + 1, "true"))
     for page, count in (
-        ({}, 100), ({"limit": 99}, 99), ({"limit": 101}, 101), ({"limit": MAX_RESULTS}, MAX_RESULTS),
-        ({"limit": MAX_RESULTS + 1}, MAX_RESULTS), ({"limit": 10**18}, MAX_RESULTS),
-    ):  # fmt: skip
+        ({}, 100),
+        ({"limit": 99}, 99),
+        ({"limit": 101}, 101),
+        ({"limit": MAX_RESULTS}, MAX_RESULTS),
+        ({"limit": MAX_RESULTS + 1}, MAX_RESULTS),
+        ({"limit": 10**18}, MAX_RESULTS),
+    ):
         status, answer = await ask(SUBJECT, WHO | {"page": page})
         assert (status, len(answer["results"])) == (200, count)
         assert answer["page"]["next_token"]
@@ -347,8 +351,9 @@ async def test_a_page_examines_at_most_a_thousand_and_says_so(world: World, ask:
     assert (names(first), first["page"]["properties"]) == (["u00000"], {"examined": MAX_EXAMINED})
     _, second = await ask(SUBJECT, WHO | {"page": {"token": first["page"]["next_token"]}})
     assert (names(second), second["page"]) == (
-        ["u01001"], {"next_token": "", "count": 1, "properties": {"examined": 2}},
-    )  # fmt: skip
+        ["u01001"],
+        {"next_token": "", "count": 1, "properties": {"examined": 2}},
+    )
     await put(world, many(MAX_EXAMINED, "false"))
     _, whole = await ask(SUBJECT, WHO)
     assert whole["page"] == {"next_token": "", "count": 0, "properties": {"examined": MAX_EXAMINED}}
@@ -364,9 +369,22 @@ async def test_a_limit_of_nothing_examines_nothing_and_says_that_there_is_more(w
 
 
 BAD_PAGES: list[Any] = [
-    {"limit": -1}, {"limit": 1.5}, {"limit": "1"}, {"limit": True}, {"limit": -(2**70)}, {"token": 1}, {"token": ""},
-    {"token": "x"}, {"token": "A" * 5000}, {"token": "é"}, {"token": "AAAA"}, [], "x", 1, {"properties": []},
-]  # fmt: skip
+    {"limit": -1},
+    {"limit": 1.5},
+    {"limit": "1"},
+    {"limit": True},
+    {"limit": -(2**70)},
+    {"token": 1},
+    {"token": ""},
+    {"token": "x"},
+    {"token": "A" * 5000},
+    {"token": "é"},
+    {"token": "AAAA"},
+    [],
+    "x",
+    1,
+    {"properties": []},
+]
 
 
 @pytest.mark.parametrize("page", BAD_PAGES)
@@ -426,8 +444,12 @@ async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -
     await put(world, GROUPS)
     token = await first_token(ask)
     for page, status in (
-        ({}, 200), ({"limit": 1}, 200), ({"limit": 2}, 400), ({"limit": 0}, 400), ({"properties": {"a": 1}}, 400),
-    ):  # fmt: skip
+        ({}, 200),
+        ({"limit": 1}, 200),
+        ({"limit": 2}, 400),
+        ({"limit": 0}, 400),
+        ({"properties": {"a": 1}}, 400),
+    ):
         assert (await ask(SUBJECT, WHO | {"page": {"token": token} | page}))[0] == status
     spelled = json.dumps(dict(reversed((WHO | {"page": {"token": token}, "unknown": 1}).items())), indent=2).encode()
     assert (await ask(SUBJECT, spelled))[0] == 200
@@ -488,9 +510,13 @@ async def test_a_page_is_one_entry_with_who_asked_what_and_whom_it_named(world: 
     entry = newest_entry(world)
     assert (entry.action, entry.reporter, entry.token, entry.policy) == ("search.subject", ADMIN.id, ADMIN.token, hash)
     assert entry.detail == {
-        "asked": ["user", "", "view", "document", "d"], "sought": "subject", "found": ["ann"], "count": 1,
-        "examined": 1, "more": True,
-    }  # fmt: skip
+        "asked": ["user", "", "view", "document", "d"],
+        "sought": "subject",
+        "found": ["ann"],
+        "count": 1,
+        "examined": 1,
+        "more": True,
+    }
 
 
 HOSTILE: list[bytes] = [
@@ -532,11 +558,16 @@ def test_every_search_asks_for_the_scope_of_deciding() -> None:
     from ostiaryd.policy import wire_search
 
     assert {(route.path, route.scope) for route in wire_search.ROUTES} == {
-        (SUBJECT, "ostiary:decide"), (RESOURCE, "ostiary:decide"), (ACTION, "ostiary:decide"),
-    }  # fmt: skip
+        (SUBJECT, "ostiary:decide"),
+        (RESOURCE, "ostiary:decide"),
+        (ACTION, "ostiary:decide"),
+    }
 
 
 def test_the_certification_set_is_what_its_fixture_says() -> None:
     assert set(certification()) == {
-        "certification.cedar", "certification.cedarschema", "certification.entities.json", "certification.test.toml",
-    }  # fmt: skip
+        "certification.cedar",
+        "certification.cedarschema",
+        "certification.entities.json",
+        "certification.test.toml",
+    }

@@ -41,13 +41,28 @@ def without(*path: str) -> dict[str, Any]:
 
 
 NO_QUESTIONS: list[Any] = [
-    b"", b"{", b"[]", b"null", b"\xff", b'{"a":NaN}', b"[" * 100_000,
-    without("subject"), without("action"), without("resource"),
-    without("subject", "id"), without("subject", "type"), without("action", "name"), without("resource", "type"),
-    QUESTION | {"subject": None}, QUESTION | {"subject": "alice"}, QUESTION | {"subject": {"type": 1, "id": "x"}},
-    QUESTION | {"action": "read"}, QUESTION | {"context": []}, QUESTION | {"context": "x"},
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff",
+    b'{"a":NaN}',
+    b"[" * 100_000,
+    without("subject"),
+    without("action"),
+    without("resource"),
+    without("subject", "id"),
+    without("subject", "type"),
+    without("action", "name"),
+    without("resource", "type"),
+    QUESTION | {"subject": None},
+    QUESTION | {"subject": "alice"},
+    QUESTION | {"subject": {"type": 1, "id": "x"}},
+    QUESTION | {"action": "read"},
+    QUESTION | {"context": []},
+    QUESTION | {"context": "x"},
     QUESTION | {"resource": {"type": "record", "id": "r", "properties": []}},
-]  # fmt: skip
+]
 NO_BATCHES: list[Any] = [
     {"evaluations": {}},
     {"evaluations": [], "subject": {}},
@@ -123,9 +138,10 @@ async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_bu
         f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids it", "f"),
         f'@reason("not on Sundays") @hint("come tomorrow") forbid {scope};': ("not on Sundays", "f"),
         f"permit {scope} when {{ context.x > 9223372036854775807 - context.x }};": (
-            "This could not be decided. Please tell your administrator.", "f",
+            "This could not be decided. Please tell your administrator.",
+            "f",
         ),
-    }  # fmt: skip
+    }
     schema = "entity user; action see appliesTo { principal: user, resource: user, context: { x: Long } };"
     user = {"type": "user", "id": "u"}
     question = {"subject": user, "action": {"name": "see"}, "resource": user, "context": {"x": 1}}
@@ -208,9 +224,18 @@ async def test_a_type_that_no_policy_can_name_is_denied(world: World, ask: Ask) 
 
 
 CANNOT_HOLD: list[Any] = [
-    2**63, -(2**63) - 1, 10**300, 0.00001, 52.520008, 1e300, [1, 1.00001], [[2**64]], [{"a": 0.00001}],
-    json.loads("[" * 60 + "]" * 60), json.loads('{"a":' * 60 + "1" + "}" * 60),
-]  # fmt: skip
+    2**63,
+    -(2**63) - 1,
+    10**300,
+    0.00001,
+    52.520008,
+    1e300,
+    [1, 1.00001],
+    [[2**64]],
+    [{"a": 0.00001}],
+    json.loads("[" * 60 + "]" * 60),
+    json.loads('{"a":' * 60 + "1" + "}" * 60),
+]
 
 
 @pytest.mark.parametrize("value", [*CANNOT_HOLD, None], ids=lambda value: str(value)[:20])
@@ -449,8 +474,12 @@ async def test_a_decision_is_one_entry_with_who_what_why_and_the_digest_of_the_r
     await ask(EVALUATION, body)
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.resource, entry.tool) == (
-        "decide", "deny", agent, "files", "drop",
-    )  # fmt: skip
+        "decide",
+        "deny",
+        agent,
+        "files",
+        "drop",
+    )
     assert [reason.code for reason in entry.reasons] == ["outside_task"]
     assert entry.digest == b64u(hashlib.sha256(body).digest())
     assert entry.detail == {"asked": ["agent", agent, "call", "tool", "files/drop"]}

@@ -52,9 +52,11 @@ async def high(world: World, low: Agent) -> Agent:
 
 def peek(agent: Agent, **context: Any) -> dict[str, Any]:
     return {
-        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": "peek"},
-        "resource": {"type": "Resource", "id": "files"}, "context": context,
-    }  # fmt: skip
+        "subject": {"type": "agent", "id": agent.agent_id},
+        "action": {"name": "peek"},
+        "resource": {"type": "Resource", "id": "files"},
+        "context": context,
+    }
 
 
 async def part_of(world: World, giver: str, receiver: str) -> str:
@@ -147,9 +149,11 @@ def test_what_was_kept_before_chains_were_is_not_known() -> None:
     tool = ToolSeen("files", "u", "s", "digest", "read")
     for actors, known in (([], True), ([{"__entity": {"type": "Agent", "id": "ag_2"}}], False)):
         call = Posed(
-            principal=AgentSeen("ag_1", "pe_1", "s"), resource=tool, context=encode_context({"actors": actors}),
+            principal=AgentSeen("ag_1", "pe_1", "s"),
+            resource=tool,
+            context=encode_context({"actors": actors}),
             arguments={},
-        )  # fmt: skip
+        )
         replay = Replay(plain.policies, plain.ir, catalogue=lambda _: text)
         if known:
             assert replay.judge(call, at=0).allowed

@@ -143,8 +143,11 @@ async def test_a_set_taken_from_the_shelf_has_its_entities_again(world: World, m
     monkeypatch.setattr("ostiaryd.policy.flows.sets._compiled", {})
     again = flows.ready(world.db.read(), hash)
     assert (again.policies.entities, again.ids, again.vocabulary, again.entities) == (
-        before.policies.entities, before.ids, before.vocabulary, before.entities,
-    )  # fmt: skip
+        before.policies.entities,
+        before.ids,
+        before.vocabulary,
+        before.entities,
+    )
 
 
 async def test_guards_hear_of_the_entities_and_decide_by_them(world: World) -> None:

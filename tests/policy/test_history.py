@@ -70,9 +70,11 @@ async def other(world: World, bot: Agent) -> Agent:
 
 def question(agent: Agent, tool: str, task: str = "", **arguments: Any) -> dict[str, Any]:
     return {
-        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": "call"},
-        "resource": {"type": "tool", "id": f"crm/{tool}"}, "context": {"task": task, "arguments": arguments},
-    }  # fmt: skip
+        "subject": {"type": "agent", "id": agent.agent_id},
+        "action": {"name": "call"},
+        "resource": {"type": "tool", "id": f"crm/{tool}"},
+        "context": {"task": task, "arguments": arguments},
+    }
 
 
 async def call(ask: Ask, agent: Agent, tool: str, task: str = "", **arguments: Any) -> str:
@@ -112,11 +114,18 @@ async def test_what_one_agent_of_a_tree_read_another_does_not_send(
     assert await call(ask, other, "send", foreign, to="ann") == ""
 
 
-@pytest.mark.parametrize(("known", "to", "allowed"), [
-    (4, ["new-1"], True), (4, ["new-1", "new-2"], False), (5, ["NAME-0@example.org"], True), (5, ["new-1"], False),
-    (5, "name-0@example.org, new-1", False), (0, [f"new-{number}" for number in range(5)], True),
-    (0, [f"new-{number}" for number in range(6)], False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("known", "to", "allowed"),
+    [
+        (4, ["new-1"], True),
+        (4, ["new-1", "new-2"], False),
+        (5, ["NAME-0@example.org"], True),
+        (5, ["new-1"], False),
+        (5, "name-0@example.org, new-1", False),
+        (0, [f"new-{number}" for number in range(5)], True),
+        (0, [f"new-{number}" for number in range(6)], False),
+    ],
+)
 async def test_no_more_than_five_recipients(
     world: World, ask: Ask, bot: Agent, known: int, to: Any, allowed: bool
 ) -> None:

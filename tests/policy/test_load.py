@@ -408,11 +408,15 @@ def test_a_policy_names_who_may_answer() -> None:
 @pytest.mark.parametrize(
     "named",
     [
-        '@ask("person") @approvers("")', '@ask("person") @approvers(" , ")', '@ask("person") @approvers',
-        '@ask("person") @approvers("The Boss")', '@ask("person") @approvers("ada; ben")', '@approvers("ada")',
+        '@ask("person") @approvers("")',
+        '@ask("person") @approvers(" , ")',
+        '@ask("person") @approvers',
+        '@ask("person") @approvers("The Boss")',
+        '@ask("person") @approvers("ada; ben")',
+        '@approvers("ada")',
         f'@ask("person") @approvers("{",".join(f"p{one}" for one in range(MAX_APPROVERS + 1))}")',
     ],
-)  # fmt: skip
+)
 def test_a_policy_names_somebody_or_says_nothing_of_it(named: str) -> None:
     with pytest.raises(Invalid, match="approver"):
         load(one(f"{PERMIT} {named} {FORBID}"))

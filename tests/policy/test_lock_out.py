@@ -38,18 +38,22 @@ async def told(ask: Ask, admin: Caller, files: dict[str, str], query: str = "") 
 SETS: dict[str, tuple[dict[str, str], str]] = {
     "nothing permits": (CALLS, "no policy permits it"),
     "a forbid": (
-        {"a.cedar": 'permit (principal, action, resource); @id("none") forbid (principal, action, resource) '
-                    'when { resource has uri && resource.uri like "*/api/v1" };'},
+        {
+            "a.cedar": 'permit (principal, action, resource); @id("none") forbid (principal, action, resource) '
+            'when { resource has uri && resource.uri like "*/api/v1" };'
+        },
         "policy `none` forbids it",
     ),
     "not for administrators": (
-        {"a.cedar": 'permit (principal, action == Action::"issue_token", resource) '
-                    'when { !context.scopes.contains("ostiary:admin") };'},
+        {
+            "a.cedar": 'permit (principal, action == Action::"issue_token", resource) '
+            'when { !context.scopes.contains("ostiary:admin") };'
+        },
         "no policy permits it",
     ),
     "rego": ({"a.rego": HEAD + 'forbid contains "nobody" if input.action.name == "issue_token"'}, "nobody"),
     "rego that fails": ({"a.rego": "package ostiary.tokens\npermit := input.context.arguments.x"}, "undefined"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SETS)

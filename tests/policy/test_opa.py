@@ -22,8 +22,10 @@ from tests.support.policy_fixtures import Ask
 from tests.support.rego_fixtures import CEDAR_PERMITS, FORBIDS, SCHEMA, decision
 
 ANN = {
-    "subject": {"type": "user", "id": "ann"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "ben"},
-}  # fmt: skip
+    "subject": {"type": "user", "id": "ann"},
+    "action": {"name": "see"},
+    "resource": {"type": "user", "id": "ben"},
+}
 
 
 def somebody(id: str) -> dict[str, Any]:
@@ -129,10 +131,17 @@ async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dic
 @pytest.mark.parametrize(
     "url",
     [
-        "ftp://opa.example", "http://opa.example", "https://", "https://u:p@opa.example", "https://opa.example/?x",
-        "https://opa.example/#x", "https://opa.example/", "opa.example", "http://127.0.0.1.example",
+        "ftp://opa.example",
+        "http://opa.example",
+        "https://",
+        "https://u:p@opa.example",
+        "https://opa.example/?x",
+        "https://opa.example/#x",
+        "https://opa.example/",
+        "opa.example",
+        "http://127.0.0.1.example",
     ],
-)  # fmt: skip
+)
 def test_only_a_url_that_may_be_fetched_is_configured(url: str) -> None:
     with pytest.raises(Invalid, match="opa_url"):
         load_config(environ={}, data_dir="x", opa_url=url)

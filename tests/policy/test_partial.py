@@ -159,12 +159,15 @@ def test_a_number_may_be_one_that_cedar_cannot_hold() -> None:
 @pytest.mark.parametrize(
     "reads",
     [
-        "context.arguments == {}", "[context.arguments].isEmpty()",
-        "[[context.arguments]].contains([1])", "{a: context.arguments, b: context.n} == {a: 1}", "context == {}",
+        "context.arguments == {}",
+        "[context.arguments].isEmpty()",
+        "[[context.arguments]].contains([1])",
+        "{a: context.arguments, b: context.n} == {a: 1}",
+        "context == {}",
         "{a: context.arguments, b: context.arguments.s} == {a: 1}",
         '(if context.arguments.s == "x" then context.arguments else {n: 1}) == {n: 2}',
     ],
-)  # fmt: skip
+)
 def test_comparing_a_record_fails_if_a_member_is_one_that_cedar_cannot_hold(reads: str) -> None:
     arguments = PartialRecord({"amount": Unknown("amount", kind=int), "s": Unknown("s", kind=str)})
     text = f"{PERMIT}; {PERMIT} when {{ {reads} }};"

@@ -97,9 +97,16 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
     limits = page[page.index("## Limits") :]
     numbers = [int(number) for number in re.findall(r"\d+", limits)]
     assert numbers == [
-        files.MAX_FILES, text.MAX_POLICIES, text.MAX_FILE_BYTES >> 20, text.MAX_SCHEMA_BYTES >> 10, text.MAX_BRACKETS,
-        text.MAX_OPERATORS, cases.MAX_CASES, entities.MAX_ENTITIES, entities.MAX_ANCESTORS,
-    ]  # fmt: skip
+        files.MAX_FILES,
+        text.MAX_POLICIES,
+        text.MAX_FILE_BYTES >> 20,
+        text.MAX_SCHEMA_BYTES >> 10,
+        text.MAX_BRACKETS,
+        text.MAX_OPERATORS,
+        cases.MAX_CASES,
+        entities.MAX_ENTITIES,
+        entities.MAX_ANCESTORS,
+    ]
     assert f"up to {MAX_EVALUATIONS}\nevaluations" in page
 
 

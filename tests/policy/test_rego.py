@@ -138,19 +138,23 @@ WRONG = {
     "a mode that is none": ({"levels.rego": PERMITS + 'mode := "wach"'}, 'mode := "watch", once'),
     "two modes": ({"levels.rego": PERMITS + 'mode := "watch"\nmode := "watch"'}, 'mode := "watch", once'),
     "a Cedar policy of that name": (
-        {"levels.rego": PERMITS, "a.cedar": '@id("levels") ' + CEDAR_PERMITS}, "two policies have the @id 'levels'",
+        {"levels.rego": PERMITS, "a.cedar": '@id("levels") ' + CEDAR_PERMITS},
+        "two policies have the @id 'levels'",
     ),
     "deep": ({"levels.rego": HEAD + "permit := " + "[" * 200_000}, "max parsing recursion depth exceeded"),
     "deep, and Rego": (
-        {"levels.rego": HEAD + "permit := " + "[" * 700 + "]" * 700}, "the result is nested too deeply",
+        {"levels.rego": HEAD + "permit := " + "[" * 700 + "]" * 700},
+        "the result is nested too deeply",
     ),
     "recursive": ({"levels.rego": HEAD + "f(x) := f(x - 1)\npermit if f(3)"}, "rego_recursion_error"),
     "a NUL": ({"levels.rego": PERMITS + "\0forbid := true"}, "levels.rego: the module has a NUL character"),
     "a quoted package": (
-        {"levels.rego": PERMITS, "x.rego": 'package ostiary["x"]\npermit := true'}, "OPA reads another",
+        {"levels.rego": PERMITS, "x.rego": 'package ostiary["x"]\npermit := true'},
+        "OPA reads another",
     ),
     "our package, quoted": (
-        {"levels.rego": PERMITS, "x.rego": 'package ostiary_answers["x"]\ny := true'}, "OPA reads another",
+        {"levels.rego": PERMITS, "x.rego": 'package ostiary_answers["x"]\ny := true'},
+        "OPA reads another",
     ),
     "a mode in a string": ({"levels.rego": PERMITS + 'x := `\nmode := "watch"\n`'}, "OPA reads another"),
     "data that is none": ({"levels.rego": PERMITS, "x.data.json": "["}, "x.data.json: not JSON"),
@@ -167,7 +171,7 @@ WRONG = {
         },
         "test `ann`: expected allow, got deny",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -225,12 +229,14 @@ def test_a_set_has_at_most_so_many_policies_outside_of_cedar() -> None:
 async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> None:
     expected = {
         "subject": {
-            "type": "user", "id": "ann", "attributes": {"id": "ann", "level": 2},
+            "type": "user",
+            "id": "ann",
+            "attributes": {"id": "ann", "level": 2},
             "ancestors": [{"type": "group", "id": "staff"}],
         },
         "action": {"name": "see", "properties": {"how": "kindly"}},
         "resource": {"type": "user", "id": "ben", "attributes": {"id": "ben"}, "ancestors": []},
-    }  # fmt: skip
+    }
     rule = f'permit := object.remove(input, {{"context"}}) == json.unmarshal(`{json.dumps(expected)}`)'
     more = 'forbid contains "x" if input.context.list != ["a", 1, true]\nforbid contains "y" if input.context.pi != 3.5'
     now = 'forbid contains "z" if time.clock(input.context.now)[0] < 0'
@@ -296,9 +302,11 @@ async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
 ) -> None:
     await put(world, a_set(PERMITS))
     body = json.dumps(
-        {"evaluations": [QUESTION, QUESTION | {"context": {"x": "N"}}, QUESTION],
-         "options": {"evaluations_semantic": semantic}}
-    )  # fmt: skip
+        {
+            "evaluations": [QUESTION, QUESTION | {"context": {"x": "N"}}, QUESTION],
+            "options": {"evaluations_semantic": semantic},
+        }
+    )
     status, answer = await ask(EVALUATIONS, body.replace('"N"', "48.12345678901234567").encode())
     assert status == 200
     asked = [True, False] if semantic == "deny_on_first_deny" else [True, False, True]

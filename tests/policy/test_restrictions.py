@@ -38,9 +38,11 @@ async def helper(world: World, bot: Agent) -> Agent:
 
 def question(agent: Agent, tool: str = "read", **context: Any) -> dict[str, Any]:
     return {
-        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": "call"},
-        "resource": {"type": "tool", "id": f"files/{tool}"}, "context": context,
-    }  # fmt: skip
+        "subject": {"type": "agent", "id": agent.agent_id},
+        "action": {"name": "call"},
+        "resource": {"type": "tool", "id": f"files/{tool}"},
+        "context": context,
+    }
 
 
 async def code(ask: Ask, agent: Agent, tool: str = "read", **context: Any) -> str:

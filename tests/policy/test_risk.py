@@ -70,9 +70,11 @@ async def doubt(world: World, subject: str, points: int) -> None:
 async def asked(ask: Ask, agent: Agent, action: str = "call", **context: Any) -> bool:
     kind, id = ("tool", "files/read") if action == "call" else ("Resource", "files")
     body = {
-        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": action},
-        "resource": {"type": kind, "id": id}, "context": context,
-    }  # fmt: skip
+        "subject": {"type": "agent", "id": agent.agent_id},
+        "action": {"name": action},
+        "resource": {"type": kind, "id": id},
+        "context": context,
+    }
     return bool((await ask(EVALUATION, body))[1]["decision"])
 
 
@@ -119,9 +121,15 @@ async def test_a_task_and_what_is_above_it_are_each_seen_as_what_they_are(
 
 def token(agent: Agent, task: str) -> Callable[[Act], object]:
     return lambda a: flows.decide_issue(
-        a, agent, task=task, resource=registry.find_resource(a.tx, "files"), uri="", scopes=frozenset({"files:read"}),
-        chain=tasks.live(a.tx, task, now=a.now).chain, acr=KEY,
-    )  # fmt: skip
+        a,
+        agent,
+        task=task,
+        resource=registry.find_resource(a.tx, "files"),
+        uri="",
+        scopes=frozenset({"files:read"}),
+        chain=tasks.live(a.tx, task, now=a.now).chain,
+        acr=KEY,
+    )
 
 
 async def test_tokens_and_parts_of_tasks_see_it_too(world: World, bot: Agent, helper: Agent) -> None:
@@ -193,9 +201,14 @@ expect = "EXPECTED"
 """
 
 
-@pytest.mark.parametrize(("action", "resource"), [
-    ("call", 'tool", id = "files/read'), ("issue_token", 'Resource", id = "files'), ("delegate", 'agent", id = "ag_2'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("call", 'tool", id = "files/read'),
+        ("issue_token", 'Resource", id = "files'),
+        ("delegate", 'agent", id = "ag_2'),
+    ],
+)
 def test_cases_of_a_set_say_it_in_part_and_of_the_rest_that_nobody_is_doubted(action: str, resource: str) -> None:
     text = CASE.replace("ACTION", action).replace("RESOURCE", resource)
     for part, expected in (("chain", "deny"), ("score", "allow")):

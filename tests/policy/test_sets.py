@@ -80,8 +80,10 @@ async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_w
     assert await decides(ask)
     _, listed = await ask("/api/v1/policies", method="GET")
     assert {one["hash"]: one["active"] for one in listed["policies"]} == {
-        other["hash"]: False, made["hash"]: True, starter().hash: False,
-    }  # fmt: skip
+        other["hash"]: False,
+        made["hash"]: True,
+        starter().hash: False,
+    }
     await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
     assert not await decides(ask)
 
@@ -117,7 +119,7 @@ async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None
         ({"files": PERMIT, "more": 1}, 400, "malformed"),
         ({}, 400, "malformed"),
     ],
-)  # fmt: skip
+)
 async def test_a_set_that_is_refused_changes_nothing(
     world: World, ask: Ask, body: Any, status: int, error: str
 ) -> None:
@@ -188,8 +190,10 @@ async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(w
 def test_administrators_put_and_readers_look() -> None:
     scopes = {(route.method, route.path): route.scope for route in wire_admin.ROUTES}
     assert {path for (method, path), scope in scopes.items() if scope == "ostiary:read"} == {
-        "/api/v1/policies", "/api/v1/policies/{hash}", "/api/v1/policies/schema",
-    }  # fmt: skip
+        "/api/v1/policies",
+        "/api/v1/policies/{hash}",
+        "/api/v1/policies/schema",
+    }
     assert {scope for (method, path), scope in scopes.items() if method != "GET" and "policies" in path} == {
         "ostiary:admin"
     }

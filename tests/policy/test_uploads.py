@@ -75,11 +75,15 @@ async def test_a_bomb_is_refused_while_others_are_answered(world: World, ask: As
 @pytest.mark.parametrize(
     "line",
     [
-        "now = 0001-01-01T00:00:00", "now = 9999-12-31T23:59:59-14:00", "now = 2026-02-30T00:00:00",
-        "x = " + "9" * 5000, "context = {a = 0x" + "f" * 9999 + "}", "context = {a = 1e999}",
+        "now = 0001-01-01T00:00:00",
+        "now = 9999-12-31T23:59:59-14:00",
+        "now = 2026-02-30T00:00:00",
+        "x = " + "9" * 5000,
+        "context = {a = 0x" + "f" * 9999 + "}",
+        "context = {a = 1e999}",
         "context = {a = 12:00:00}",
     ],
-)  # fmt: skip
+)
 async def test_values_that_no_policy_has_are_refused_in_words(ask: Ask, line: str) -> None:
     files = PERMIT | {"t.test.toml": CASE.replace("expect", f"{line}\nexpect")}
     status, answer = await ask("/api/v1/policies?dry_run=true", {"files": files})

@@ -81,8 +81,11 @@ async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot
     assert (answer["decision"], "candidate" in str(answer)) == (True, False)
     entry = newest_entry(world)
     assert said(entry) == {
-        "policy": candidate, "verdict": "deny", "policies": ["small"], "because": "forbidden_by_policy",
-    }  # fmt: skip
+        "policy": candidate,
+        "verdict": "deny",
+        "policies": ["small"],
+        "because": "forbidden_by_policy",
+    }
     assert (entry.outcome, entry.policy) == ("allow", flows.active_policies(world.db.read()).hash)
     assert (entry.detail or {})["asked"][0] == "agent"
 
@@ -115,11 +118,15 @@ async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, An
     await create_holding(world, bot, "tok_1", audience=URI)
     kept = CallFacts(
         **{
-            "owner": bot.owner, "segment": bot.segment, "resource_segment": bank.segment,
-            "catalogue": bank.catalogue_hash or "", "context": {}, "arguments": {"amount": 100},
+            "owner": bot.owner,
+            "segment": bot.segment,
+            "resource_segment": bank.segment,
+            "catalogue": bank.catalogue_hash or "",
+            "context": {},
+            "arguments": {"amount": 100},
         }
         | facts
-    )  # fmt: skip
+    )
     record = CallRecord(
         at=world.now(), token="tok_1", agent=bot.agent_id, tool="pay", outcome="allow", verdict="allow", facts=kept
     )

@@ -159,8 +159,9 @@ async def test_groups_are_by_agent_or_owner_where_that_is_asked_for(bank: World)
     who = {name: registry.find_agent(reader, name) for name in ("ann", "bob")}
     by_agent = await report(bank, LITTLE, by="agent")
     assert [(one["who"], one["count"]) for one in by_agent["changes"]] == [
-        (who["bob"].agent_id, 2), (who["ann"].agent_id, 1),
-    ]  # fmt: skip
+        (who["bob"].agent_id, 2),
+        (who["ann"].agent_id, 1),
+    ]
     by_owner = await report(bank, LITTLE, by="owner")
     assert [one["who"] for one in by_owner["changes"]] == [who["bob"].owner, who["ann"].owner]
 

@@ -183,9 +183,25 @@ def test_members_that_differ_are_taken(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b"\xff", b'"\\ud800"', b"1 2", b"\xef\xbb\xbf1", b"'a'",
-     b"01", b"{a:1}", b"[1,]", b"/**/1", b'"\t"'],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"1" * 5000,
+        b"\xff",
+        b'"\\ud800"',
+        b"1 2",
+        b"\xef\xbb\xbf1",
+        b"'a'",
+        b"01",
+        b"{a:1}",
+        b"[1,]",
+        b"/**/1",
+        b'"\t"',
+    ],
+)
 def test_what_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed):
         canonical.parse(text)

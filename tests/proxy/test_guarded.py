@@ -170,10 +170,16 @@ def test_an_error_has_the_status_of_the_version(code: int, status: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        b"range", b"accept-encoding", b"x-http-method-override", b"x_http_method_override", b"x-http_method",
-        b"x-original-url", b"x_rewrite_url", b"x-forwarded-uri",
+        b"range",
+        b"accept-encoding",
+        b"x-http-method-override",
+        b"x_http_method_override",
+        b"x-http_method",
+        b"x-original-url",
+        b"x_rewrite_url",
+        b"x-forwarded-uri",
     ],
-)  # fmt: skip
+)
 def test_a_header_by_which_a_server_reads_another_request_does_not_pass(name: bytes) -> None:
     """CGI and WSGI take `_` for `-`."""
     assert passing([(name, b"DELETE"), (b"x-own", b"1"), (b"api_key", b"2")]) == [(b"x-own", b"1"), (b"api_key", b"2")]

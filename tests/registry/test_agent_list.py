@@ -115,9 +115,18 @@ async def test_unused_finds_agents_without_use_in_the_span_on_both_sides_of_it(w
 
 @pytest.mark.parametrize(
     "query",
-    ["state=gone", "kind=robot", "risk_tier=none", "unused=-1", "unused=90d", "unused=12345678901", "total=yes",
-     "last_use=1", "text=" + "x" * 201],
-)  # fmt: skip
+    [
+        "state=gone",
+        "kind=robot",
+        "risk_tier=none",
+        "unused=-1",
+        "unused=90d",
+        "unused=12345678901",
+        "total=yes",
+        "last_use=1",
+        "text=" + "x" * 201,
+    ],
+)
 async def test_a_filter_that_is_malformed_is_refused(world: World, query: str) -> None:
     status, refusal = await call_admin_api(world, "GET", f"/agents?{query}")
     assert status == 422

@@ -46,9 +46,16 @@ async def test_an_agent_is_pending_until_its_first_key_arrives(world: World) -> 
 async def test_everything_said_about_an_agent_is_remembered(world: World) -> None:
     deputy = await create_person(world, "dora")
     agent = await register_agent(
-        world, deputy="dora", kind=Kind.SERVICE, provider="acme", model="m-1", risk_tier=RiskTier.HIGH, segment="back",
-        scopes=["files:read", "mail:send"], expires_at=world.now() + SECOND,
-    )  # fmt: skip
+        world,
+        deputy="dora",
+        kind=Kind.SERVICE,
+        provider="acme",
+        model="m-1",
+        risk_tier=RiskTier.HIGH,
+        segment="back",
+        scopes=["files:read", "mail:send"],
+        expires_at=world.now() + SECOND,
+    )
     assert get_agent(world, agent.agent_id) == agent == get_agent(world, "bot")
     assert agent.deputy == deputy
     assert agent.scopes == {"files:read", "mail:send"}
@@ -98,8 +105,11 @@ async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, v
     assert get_agent(world, "bot").epoch == 1
     assert not is_live(world, "tok_a")
     assert feed_messages(world)[-1] == {
-        "kind": "agent", "agent": agent.agent_id, "state": get_agent(world, "bot").state, "epoch": 1,
-    }  # fmt: skip
+        "kind": "agent",
+        "agent": agent.agent_id,
+        "state": get_agent(world, "bot").state,
+        "epoch": 1,
+    }
     with pytest.raises(Forbidden):
         await create_holding(world, agent, "tok_b")
 
@@ -118,9 +128,11 @@ async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: Worl
 async def test_revoking_works_in_every_state_and_leaves_none_active(world: World) -> None:
     agent = await register_agent(world)
     for before, after in [
-        (None, State.SUSPENDED), (None, State.SUSPENDED), (Verb.QUARANTINE, State.QUARANTINED),
+        (None, State.SUSPENDED),
+        (None, State.SUSPENDED),
+        (Verb.QUARANTINE, State.QUARANTINED),
         (Verb.DECOMMISSION, State.DECOMMISSIONED),
-    ]:  # fmt: skip
+    ]:
         if before is not None:
             await move(world, "bot", before)
         epoch = get_agent(world, "bot").epoch
@@ -249,8 +261,11 @@ async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None
     await run_act(world, suspend, "agent.suspend")
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.person, entry.object) == (
-        "agent.suspend", "ok", agent.owner, agent.agent_id,
-    )  # fmt: skip
+        "agent.suspend",
+        "ok",
+        agent.owner,
+        agent.agent_id,
+    )
     assert entry.owner == agent.owner
     assert entry.detail == {"name": "bot", "was": "active", "why": "odd"}
     with pytest.raises(Conflict):

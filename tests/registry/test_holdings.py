@@ -58,12 +58,17 @@ def place(count: int) -> st.SearchStrategy[int | None]:
 
 forests = st.lists(
     st.builds(
-        Seed, agent=st.integers(0, 2), task=place(2), jkt=place(4), has_client_key=st.booleans(), parent=place(12),
+        Seed,
+        agent=st.integers(0, 2),
+        task=place(2),
+        jkt=place(4),
+        has_client_key=st.booleans(),
+        parent=place(12),
         is_over=st.booleans(),
     ),
     min_size=1,
     max_size=12,
-)  # fmt: skip
+)
 
 
 def plant(example: str, seeds: list[Seed], now: int) -> list[Holding]:
@@ -259,9 +264,13 @@ async def test_what_a_key_got_or_is_bound_to_ends_with_it(
         register(act, "ag_1", key="key")
         for id, keys_of_it in (("tok_1", (jkt, client_jkt)), ("tok_2", ("other", "other"))):
             made = Holding(
-                id=HoldingId(id), kind="token", agent=AgentId(holder), jkt=keys_of_it[0], client_jkt=keys_of_it[1],
+                id=HoldingId(id),
+                kind="token",
+                agent=AgentId(holder),
+                jkt=keys_of_it[0],
+                client_jkt=keys_of_it[1],
                 expires_at=act.now + SECOND,
-            )  # fmt: skip
+            )
             holdings.insert(act.tx, made)
         return dict(flows.end_holdings(act, Root.KEY, "key", why="test"))
 

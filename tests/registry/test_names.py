@@ -66,10 +66,26 @@ def test_an_address_that_could_be_one_is_taken(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "", "a", "@b", "a@", "a@b@c", "a b@c", "a@b c", ".a@b", "a.@b", "a..b@c", "a@-", "a@b.", "a@b\r\nBcc: c@d",
-        "\"a\"@b", "x" * 65 + "@example.org", "a@" + "b" * 253, "ä@b", "a@bücher.example",
+        "",
+        "a",
+        "@b",
+        "a@",
+        "a@b@c",
+        "a b@c",
+        "a@b c",
+        ".a@b",
+        "a.@b",
+        "a..b@c",
+        "a@-",
+        "a@b.",
+        "a@b\r\nBcc: c@d",
+        '"a"@b',
+        "x" * 65 + "@example.org",
+        "a@" + "b" * 253,
+        "ä@b",
+        "a@bücher.example",
     ],
-)  # fmt: skip
+)
 def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
     with pytest.raises(Invalid):
         check_email(address)
@@ -91,11 +107,19 @@ def test_words_that_hide_something_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "https://example.org", "https://example.org/", "https://example.org/mcp", "https://example.org/a%2Fb?x=1",
-        "https://example.org:8443/mcp", "https://127.0.0.1/", "https://xn--bcher-kva.example/",
-        "http://127.0.0.1:9000/mcp", "http://localhost/", "http://[::1]:9000/", "https://[2001:db8::1]/",
+        "https://example.org",
+        "https://example.org/",
+        "https://example.org/mcp",
+        "https://example.org/a%2Fb?x=1",
+        "https://example.org:8443/mcp",
+        "https://127.0.0.1/",
+        "https://xn--bcher-kva.example/",
+        "http://127.0.0.1:9000/mcp",
+        "http://localhost/",
+        "http://[::1]:9000/",
+        "https://[2001:db8::1]/",
     ],
-)  # fmt: skip
+)
 def test_a_uri_in_its_one_spelling_is_taken(uri: str) -> None:
     assert check_uri(uri) == uri
 
@@ -153,9 +177,19 @@ def test_scopes_name_a_resource_and_a_class() -> None:
 
 
 @pytest.mark.parametrize(
-    "scopes", [["files"], ["files:"], [":read"], ["files:read write"], ["Files:read"], ["a:b:c"], ["files:read\n"],
-               ["x" * 64 + ":read"], [f"r{n}:read" for n in range(101)]],
-)  # fmt: skip
+    "scopes",
+    [
+        ["files"],
+        ["files:"],
+        [":read"],
+        ["files:read write"],
+        ["Files:read"],
+        ["a:b:c"],
+        ["files:read\n"],
+        ["x" * 64 + ":read"],
+        [f"r{n}:read" for n in range(101)],
+    ],
+)
 def test_other_scopes_are_refused(scopes: list[str]) -> None:
     with pytest.raises(Invalid):
         parse_scopes(scopes)

@@ -96,8 +96,11 @@ async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derive
     assert sorted(delta["kind"] for delta in told) == ["agent", "agent", "token"]
     assert [delta["jti"] for delta in told if delta["kind"] == "token"] == ["tok_derived"]
     assert newest_entry(world).detail == {
-        "name": "alice", "why": "owner left", "ended": {"token": 3}, "passed_to": {dora: 1, bob: 1},
-    }  # fmt: skip
+        "name": "alice",
+        "why": "owner left",
+        "ended": {"token": 3},
+        "passed_to": {dora: 1, bob: 1},
+    }
 
 
 async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
@@ -112,8 +115,11 @@ async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
     await run_act(world, lambda a: flows.revoke_owner(a, "dora"))
     await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
     assert [get_agent(world, name).state for name in ("active", "pending", "held", "gone")] == [
-        State.SUSPENDED, State.SUSPENDED, State.QUARANTINED, State.DECOMMISSIONED,
-    ]  # fmt: skip
+        State.SUSPENDED,
+        State.SUSPENDED,
+        State.QUARANTINED,
+        State.DECOMMISSIONED,
+    ]
     with pytest.raises(Conflict, match="has left"):
         await run_act(world, lambda a: flows.set_deputy(a, "alice", "dora"))
     with pytest.raises(Conflict, match="has no active owner or deputy"):

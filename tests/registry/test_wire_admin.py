@@ -34,9 +34,11 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
         == (await call_admin_api(world, "GET", f"/agents/{bot['agent_id']}"))
     )
     status, files = await call_admin_api(
-        world, "POST", "/resources",
+        world,
+        "POST",
+        "/resources",
         {"name": "files", "uri": "https://files.example", "jwk": new_jwk(), "catalogue": {"tools": [{"name": "read"}]}},
-    )  # fmt: skip
+    )
     assert (status, files["mode"], files["catalogue_version"]) == (201, "enforce", 1)
     status, shown = await call_admin_api(world, "GET", "/resources/files")
     [tool] = shown["catalogue"]["tools"]
@@ -63,9 +65,12 @@ async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
         seen.append((status, bot["state"], bot["epoch"]))
         assert newest_entry(world).action == f"agent.{verb}"
     assert seen == [
-        (200, "suspended", 1), (200, "active", 1), (200, "quarantined", 2), (200, "active", 2),
+        (200, "suspended", 1),
+        (200, "active", 1),
+        (200, "quarantined", 2),
+        (200, "active", 2),
         (200, "decommissioned", 3),
-    ]  # fmt: skip
+    ]
     status, refusal = await call_admin_api(world, "POST", "/agents/bot/resume", {})
     assert (status, refusal["error"]) == (409, "wrong_state")
     assert "decommissioning is final" in refusal["hint"]

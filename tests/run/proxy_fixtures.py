@@ -71,7 +71,12 @@ def proxy_fixture(live_server: ServerFixture, folder: Path, mode: str, *scopes: 
     agent, credential = live_server.agent(*[f"{resource}:{scope}" for scope in scopes])
     live_server.api("PUT", f"/resources/{resource}/mode", {"mode": mode})
     plan = Plan(
-        server="files", agent=str(credential), guard=str(guard), uri=uri, spool=str(folder / "spool"),
-        mode=str(folder / "mode"), url=live_server.server.url,
-    )  # fmt: skip
+        server="files",
+        agent=str(credential),
+        guard=str(guard),
+        uri=uri,
+        spool=str(folder / "spool"),
+        mode=str(folder / "mode"),
+        url=live_server.server.url,
+    )
     return ProxyFixture(live_server, folder, agent, resource, plan)

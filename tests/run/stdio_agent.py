@@ -76,8 +76,13 @@ class StdioAgent:
         words = ["run", "--agent", self.name, "--config", str(self.config), *options, "--", *(command or own)]
         done = subprocess.run(
             [COMMAND, "--data-dir", self.server.folder, *words],
-            capture_output=True, text=True, input=stdin, timeout=PATIENCE_S, check=False, cwd=self.folder,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=PATIENCE_S,
+            check=False,
+            cwd=self.folder,
+        )
         said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return Ran(done.returncode, said, done.stderr)
 

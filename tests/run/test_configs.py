@@ -52,10 +52,12 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
         ({"mcpServers": {"a": {"command": "x", "cwd": 1}}}, "`cwd`"),
         ({"mcpServers": {"?!": {"command": "x"}}}, "no letter or digit"),
         ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter or digit"),
-        ({"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
-         "would have one name"),
+        (
+            {"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
+            "would have one name",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_followed_is_refused_by_name(text: Any, why: str) -> None:
     with pytest.raises(Usage, match=why):
         parse(text)
@@ -108,10 +110,14 @@ def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None
 def test_variables_are_filled_in_as_agents_do() -> None:
     values = {"HOME": "/users/ada", "EMPTY": ""}
     for text, filled in {
-        "${HOME}/x": "/users/ada/x", "${env:HOME}": "/users/ada", "${NO}": "${NO}", "${NO:-a b}": "a b",
+        "${HOME}/x": "/users/ada/x",
+        "${env:HOME}": "/users/ada",
+        "${NO}": "${NO}",
+        "${NO:-a b}": "a b",
         "$HOME": "$HOME",
-        "${EMPTY:-x}": "", "${input:key}": "${input:key}",
-    }.items():  # fmt: skip
+        "${EMPTY:-x}": "",
+        "${input:key}": "${input:key}",
+    }.items():
         assert expand(text, values) == filled
 
 
@@ -121,9 +127,12 @@ def test_a_command_gets_the_copy_where_it_looks_for_it(tmp_path: Path) -> None:
         (("a", "-c={mcp_config}"), None, (["a", f"-c={copy}"], {})),
         (("claude", "--mcp-config", "x.json", "-p"), None, (["claude", "--mcp-config", str(copy), "-p"], {})),
         (("./a",), "MCP_CONFIG", (["./a"], {"MCP_CONFIG": str(copy)})),
-        (("/usr/bin/claude", "-p", "hello"), None,
-         (["/usr/bin/claude", "-p", "hello", "--mcp-config", str(copy), "--strict-mcp-config"], {})),
-    ]:  # fmt: skip
+        (
+            ("/usr/bin/claude", "-p", "hello"),
+            None,
+            (["/usr/bin/claude", "-p", "hello", "--mcp-config", str(copy), "--strict-mcp-config"], {}),
+        ),
+    ]:
         assert delivery(command, config_env=config_env)(copy) == expected
 
 
@@ -165,12 +174,16 @@ def test_the_source_is_what_the_command_would_have_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        ("claude -p hello", "claude"), ("python my_agent.py {mcp_config}", "my_agent"),
+        ("claude -p hello", "claude"),
+        ("python my_agent.py {mcp_config}", "my_agent"),
         ("/usr/bin/python3.12 -m bot", "bot"),
-        ("uv run crew.py", "crew"), ("python main.py", "work"), ("./bots/reporter/main.py", "reporter"),
-        ("node index.js", "work"), ("./My-Agent", "my-agent"),
+        ("uv run crew.py", "crew"),
+        ("python main.py", "work"),
+        ("./bots/reporter/main.py", "reporter"),
+        ("node index.js", "work"),
+        ("./My-Agent", "my-agent"),
     ],
-)  # fmt: skip
+)
 def test_an_agent_is_called_after_its_program(command: str, name: str) -> None:
     assert agent_name(command.split(), Path("/users/ada/work")) == name
 

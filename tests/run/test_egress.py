@@ -46,9 +46,17 @@ def prepare(stdio_agent: StdioAgent, api: EgressApi) -> tuple[str, ...]:
     stdio_agent.ostiary("secret", "put", path, f"key=@{file}")
     file.unlink()
     stdio_agent.ostiary(
-        "egress", "add", stdio_agent.name, "--origin", api.origin, "--secret", f"{path}#key", "--private",
-        "--header", "Authorization: Bearer {secret}",
-    )  # fmt: skip
+        "egress",
+        "add",
+        stdio_agent.name,
+        "--origin",
+        api.origin,
+        "--secret",
+        f"{path}#key",
+        "--private",
+        "--header",
+        "Authorization: Bearer {secret}",
+    )
     return "--egress", "--upstream-ca", str(api.ca_file)
 
 
@@ -80,8 +88,9 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     ]
     mine = [one["detail"] for one in uses if one["detail"]["destination"] == stdio_agent.name]
     assert {(one["method"], one["path"], one["host"]) for one in mine} == {
-        ("GET", "/who", f"localhost:{api.port}"), ("POST", "/echo", f"localhost:{api.port}"),
-    }  # fmt: skip
+        ("GET", "/who", f"localhost:{api.port}"),
+        ("POST", "/echo", f"localhost:{api.port}"),
+    }
     written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
     assert not [one for one in written if VALUE.encode() in one.read_bytes()]
     assert VALUE not in ran.err
@@ -102,11 +111,25 @@ def test_serve_names_the_keys_that_an_agent_of_its_user_can_read(
         files = {key: stack.enter_context(keys[key].open()).fileno() for key in in_descriptors}
         paths = {key: f"/dev/fd/{files[key]}" if key in files else str(path) for key, path in keys.items()}
         serve = subprocess.Popen(
-            [COMMAND, "egress", "serve", "--as", folder / "agent.json", "--guard", paths["guard"],
-             "--ca-out", folder / "ca.pem", "--listen", "127.0.0.1:0"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=list(files.values()),
+            [
+                COMMAND,
+                "egress",
+                "serve",
+                "--as",
+                folder / "agent.json",
+                "--guard",
+                paths["guard"],
+                "--ca-out",
+                folder / "ca.pem",
+                "--listen",
+                "127.0.0.1:0",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=list(files.values()),
             env=os.environ | {"OSTIARY_URL": server.url, "OSTIARY_CREDENTIAL": paths["admin"], "COLUMNS": "500"},
-        )  # fmt: skip
+        )
     assert serve.stdout is not None
     ready = serve.stdout.readline()
     serve.terminate()

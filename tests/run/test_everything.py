@@ -31,13 +31,23 @@ def converse(talk: Any, listed: dict[str, Any]) -> dict[str, Any]:
     uri, prompt = listed["resources"][0]["uri"], listed["prompts"][0]["name"]
     reference = {"ref": {"type": "ref/prompt", "name": prompt}, "argument": {"name": "x", "value": ""}}
     requests: list[tuple[str, dict[str, Any]]] = [
-        ("initialize", HELLO), ("ping", {}), ("tools/list", {}),
-        ("tools/call", {"name": "echo", "arguments": {"message": "a"}}), ("resources/list", {}),
-        ("resources/templates/list", {}), ("resources/read", {"uri": uri}), ("resources/read", {"uri": "nowhere:x"}),
-        ("resources/subscribe", {"uri": uri}), ("resources/unsubscribe", {"uri": uri}), ("prompts/list", {}),
-        ("prompts/get", {"name": prompt}), ("completion/complete", reference), ("logging/setLevel", {"level": "error"}),
-        ("nope/nope", {}), ("roots/list", {}),
-    ]  # fmt: skip
+        ("initialize", HELLO),
+        ("ping", {}),
+        ("tools/list", {}),
+        ("tools/call", {"name": "echo", "arguments": {"message": "a"}}),
+        ("resources/list", {}),
+        ("resources/templates/list", {}),
+        ("resources/read", {"uri": uri}),
+        ("resources/read", {"uri": "nowhere:x"}),
+        ("resources/subscribe", {"uri": uri}),
+        ("resources/unsubscribe", {"uri": uri}),
+        ("prompts/list", {}),
+        ("prompts/get", {"name": prompt}),
+        ("completion/complete", reference),
+        ("logging/setLevel", {"level": "error"}),
+        ("nope/nope", {}),
+        ("roots/list", {}),
+    ]
     found: dict[str, Any] = {}
     for number, (method, params) in enumerate(requests):
         talk.send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})

@@ -41,10 +41,15 @@ def test_a_server_of_the_official_sdk_says_its_tools(tmp_path: Path) -> None:
     catalogue = Catalogue.from_mcp("files", said)
     effects = {name: tool.effect for name, tool in catalogue.tools.items()}
     assert effects == {
-        "read_file": Effect.READ, "large": Effect.READ, "write_file": Effect.WRITE, "delete_file": Effect.DESTROY,
-        "resources/read": Effect.READ, "resources/subscribe": Effect.READ, "subscriptions/listen": Effect.READ,
+        "read_file": Effect.READ,
+        "large": Effect.READ,
+        "write_file": Effect.WRITE,
+        "delete_file": Effect.DESTROY,
+        "resources/read": Effect.READ,
+        "resources/subscribe": Effect.READ,
+        "subscriptions/listen": Effect.READ,
         "prompts/get": Effect.READ,
-    }  # fmt: skip
+    }
 
 
 def test_pages_are_put_together_and_what_else_is_said_is_passed_over() -> None:

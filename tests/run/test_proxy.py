@@ -117,8 +117,14 @@ def test_a_call_whose_arguments_are_no_object_is_on_record_where_it_passes(watch
         talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
         values: list[Any] = [0, False, "", []]
         for number, falsy in enumerate(values):
-            talk.ask({"jsonrpc": "2.0", "id": number, "method": "tools/call",
-                      "params": {"name": "write_file", "arguments": falsy}})  # fmt: skip
+            talk.ask(
+                {
+                    "jsonrpc": "2.0",
+                    "id": number,
+                    "method": "tools/call",
+                    "params": {"name": "write_file", "arguments": falsy},
+                }
+            )
         assert "Traceback" not in talk.log.read_text()
         assert len(watched.entries("tool.undecided", count=4)) == 4
 
@@ -360,8 +366,11 @@ def test_tools_that_the_catalogue_has_not_are_told(enforced: ProxyFixture) -> No
             talk.ask({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
             denied, trouble = (json.loads(events.recv(4096)) for _ in range(2))
     assert (denied["event"], denied["verdict"], denied["passed"], denied["code"]) == (
-        "called", "deny", False, "outside_task",
-    )  # fmt: skip
+        "called",
+        "deny",
+        False,
+        "outside_task",
+    )
     assert trouble == {"event": "trouble", "server": "files", "text": "1 tools are not in its catalogue: 'brand_new'"}
 
 

@@ -38,8 +38,12 @@ def test_its_exit_code_and_its_output_are_those_of_the_command(stdio_agent: Stdi
     ]
     done = subprocess.run(
         [COMMAND, "--data-dir", stdio_agent.server.folder, *words, "{mcp_config}"],
-        capture_output=True, text=True, input="in", timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        input="in",
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (41, "inout\n", "err\n")
     killed = stdio_agent.run(command=["sh", "-c", "kill -9 $$", "{mcp_config}"])
     assert killed.code == 128 + signal.SIGKILL
@@ -89,9 +93,13 @@ def test_the_agent_gets_nothing_of_the_administrator(stdio_agent: StdioAgent) ->
     environment = os.environ | {"OSTIARY_DATA_DIR": str(stdio_agent.server.folder), "OSTIARY_CREDENTIAL": "x"}
     words = ["run", "--agent", stdio_agent.name, "--config", str(stdio_agent.config), "--config-env", "OSTIARY_X", "--"]
     done = subprocess.run(
-        [COMMAND, *words, sys.executable, "-c", script], capture_output=True, text=True, env=environment,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [COMMAND, *words, sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert json.loads(done.stdout) == ["OSTIARY_X"], done.stderr
 
 

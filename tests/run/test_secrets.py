@@ -44,13 +44,21 @@ def test_a_command_gets_its_secrets_and_nothing_else_shows_them(stdio_agent: Std
 
 def test_words_name_a_variable_a_path_and_a_member() -> None:
     assert parse_variables(["A=secret/x", "B_1=kv/y#z"], ["C=secret/x#"]) == [
-        SecretVariable("A", "secret/x", "", False), SecretVariable("B_1", "kv/y", "z", False),
+        SecretVariable("A", "secret/x", "", False),
+        SecretVariable("B_1", "kv/y", "z", False),
         SecretVariable("C", "secret/x", "", True),
-    ]  # fmt: skip
+    ]
     for words, descriptors in (
-        (["A"], []), (["A="], []), (["A=#x"], []), (["=secret/x"], []), (["1A=secret/x"], []), (["A-B=secret/x"], []),
-        (["OSTIARY_URL=secret/x"], []), (["A=secret/x", "A=secret/y"], []), (["A=secret/x"], ["A=secret/x"]),
-    ):  # fmt: skip
+        (["A"], []),
+        (["A="], []),
+        (["A=#x"], []),
+        (["=secret/x"], []),
+        (["1A=secret/x"], []),
+        (["A-B=secret/x"], []),
+        (["OSTIARY_URL=secret/x"], []),
+        (["A=secret/x", "A=secret/y"], []),
+        (["A=secret/x"], ["A=secret/x"]),
+    ):
         with pytest.raises(Usage):
             parse_variables(words, descriptors)
 
@@ -64,8 +72,12 @@ def test_a_member_is_a_text_and_is_named_if_there_are_several() -> None:
     assert "c4n4ry" not in repr(read({"k": "c4n4ry"}))
     assert read({"k": "v", "l": "w"}, "l").variables == {"A": "w"}
     for data, member in (
-        ({"k": "c4n4ry", "l": "w"}, ""), ({}, ""), ({"k": 1}, ""), ({"k": "c4n4ry\0"}, "k"), ({"k": "c4n4ry"}, "l"),
-    ):  # fmt: skip
+        ({"k": "c4n4ry", "l": "w"}, ""),
+        ({}, ""),
+        ({"k": 1}, ""),
+        ({"k": "c4n4ry\0"}, "k"),
+        ({"k": "c4n4ry"}, "l"),
+    ):
         with pytest.raises(Usage) as refusal:
             read(data, member)
         assert "c4n4ry" not in refusal.value.message + (refusal.value.hint or "")

@@ -215,7 +215,9 @@ def test_the_policy_lists_what_was_seen_and_its_tests_what_was_not() -> None:
     assert 'Tool::"bot.files/write_file"  // 1 call, for example entry 9' in policy
     assert "delete_file" not in policy
     assert [line for line in cases.splitlines() if line.startswith("expect")] == [
-        'expect = "allow"', 'expect = "allow"', 'expect = "deny"',
-    ]  # fmt: skip
+        'expect = "allow"',
+        'expect = "allow"',
+        'expect = "deny"',
+    ]
     assert 'segment = "back"' in cases
     assert 'segment = "front"' in cases

@@ -57,9 +57,13 @@ class Server:
         uri = str(request.url).partition("?")[0]
         try:
             found = dpop.check_proof(
-                proof, method=request.method, uri=uri, now=self.clock(), nonces=lambda n: n == self.nonces[purpose],
+                proof,
+                method=request.method,
+                uri=uri,
+                now=self.clock(),
+                nonces=lambda n: n == self.nonces[purpose],
                 **bound,
-            )  # fmt: skip
+            )
         except dpop.UseNonce:
             return False
         assert found.jti not in self._jtis, "a proof was sent twice"
@@ -71,9 +75,13 @@ class Server:
         form = parse_qs(request.content.decode())
         try:
             claims = jose.verify_jwt(
-                form["client_assertion"][0], key_for=lambda _: self.key.public, typ=("client-authentication+jwt",),
-                now=self.clock(), issuer="ag_1", audience=self.issuer,
-            )  # fmt: skip
+                form["client_assertion"][0],
+                key_for=lambda _: self.key.public,
+                typ=("client-authentication+jwt",),
+                now=self.clock(),
+                issuer="ag_1",
+                audience=self.issuer,
+            )
         except jose.InvalidToken as error:
             headers = {"date": formatdate(self.clock() // 1_000_000, usegmt=True)}
             body = {"error": "invalid_client", "error_description": error.message}

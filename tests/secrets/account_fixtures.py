@@ -29,13 +29,26 @@ SCOPES = ("notes:read", "notes:write")
 def provider_of(upstream: TokenProvider, **changes: Any) -> AccountProvider:
     """The registration of the server at that provider."""
     fields: dict[str, Any] = {
-        "name": NAME, "label": "Code", "preset": "", "issuer": upstream.issuer,
-        "authorization_endpoint": f"{upstream.issuer}/authorize", "token_endpoint": f"{upstream.issuer}/token",
-        "revocation_endpoint": f"{upstream.issuer}/revoke", "states_issuer": True, "client_id": CLIENT,
-        "authentication": "client_secret_basic", "signing_alg": "ES256", "scopes": SCOPES, "parameters": {},
-        "token_type": "bearer", "separator": " ", "shares_tokens": False, "revokes_each": True, "roles": (),
+        "name": NAME,
+        "label": "Code",
+        "preset": "",
+        "issuer": upstream.issuer,
+        "authorization_endpoint": f"{upstream.issuer}/authorize",
+        "token_endpoint": f"{upstream.issuer}/token",
+        "revocation_endpoint": f"{upstream.issuer}/revoke",
+        "states_issuer": True,
+        "client_id": CLIENT,
+        "authentication": "client_secret_basic",
+        "signing_alg": "ES256",
+        "scopes": SCOPES,
+        "parameters": {},
+        "token_type": "bearer",
+        "separator": " ",
+        "shares_tokens": False,
+        "revokes_each": True,
+        "roles": (),
         "added_at": 0,
-    }  # fmt: skip
+    }
     return AccountProvider(**{**fields, **changes})
 
 

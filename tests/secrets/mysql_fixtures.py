@@ -55,10 +55,18 @@ class MysqlFixture:
 
     def start(self) -> None:
         command = [
-            str(MARIADB), "--no-defaults", f"--datadir={self._folder}/data", f"--socket={self.socket}", "--user=root",
-            f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", *SMALL,
-            f"--ssl-cert={self.authority}", f"--ssl-key={self.authority}",
-        ]  # fmt: skip
+            str(MARIADB),
+            "--no-defaults",
+            f"--datadir={self._folder}/data",
+            f"--socket={self.socket}",
+            "--user=root",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            *SMALL,
+            f"--ssl-cert={self.authority}",
+            f"--ssl-key={self.authority}",
+        ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         eventually(self._is_up)

@@ -143,8 +143,10 @@ async def test_a_proxy_uses_a_token_of_the_account_that_the_agent_cannot_read(
     entry = next(one for one in uses(here) if one.agent == bot.client.id)
     detail = entry.detail or {}
     assert (entry.object, entry.person, detail["scopes"]) == (
-        f"oauth/creds/{NAME}", stage.accounts()[0].person, [SCOPES[0]],
-    )  # fmt: skip
+        f"oauth/creds/{NAME}",
+        stage.accounts()[0].person,
+        [SCOPES[0]],
+    )
     assert detail["lease"].startswith(f"oauth/creds/{NAME}/")
     await act(here, "test.end", lambda a: tasks.end(a, bot.task))
     assert await refusal(proxy) == "foreign_token"
@@ -175,9 +177,11 @@ async def test_bounds_see_the_path_and_the_scopes_of_the_token(stage: AccountSta
     await add(here, f"oauth/creds/{NAME}", scopes=(SCOPES[0],))
     await add(here, f"oauth/creds/{NAME}", "all")
     bound = {
-        "type": "tool", "locations": [API], "actions": ["use_secret"],
+        "type": "tool",
+        "locations": [API],
+        "actions": ["use_secret"],
         "arguments": {"path": {"one_of": [f"oauth/creds/{NAME}"]}, "request_destination": {"one_of": ["notes"]}},
-    }  # fmt: skip
+    }
     reach = {"type": "tool", "locations": ["http://localhost/egress/bot"], "actions": ["get"]}
     resource = await add_proxy(here, "bot")
     proxy = await proxy_of(
@@ -210,12 +214,23 @@ async def test_a_proxy_uses_a_secret_of_a_back_end(stage: AccountStage, here: Wo
 @pytest.mark.parametrize(
     ("secret", "member", "scopes"),
     [
-        ("oauth/creds", "", ()), ("oauth/creds/", "", ()), ("oauth/creds/a/b", "", ()), ("oauth/config/a", "", ()),
-        ("oauth/creds/a", "access_token", ()), ("oauth/creds/a", "", ("a b",)), ("secret/a", "", ("notes:read",)),
-        ("backend/a", "", ()), ("backend/a/", "", ()), ("backend/a/b/", "", ()), ("transit/keys/a", "", ()),
-        ("database/creds/a", "", ()), ("secret", "", ()), ("secret/a/", "", ()), ("oauth/creds/a%2f", "", ()),
+        ("oauth/creds", "", ()),
+        ("oauth/creds/", "", ()),
+        ("oauth/creds/a/b", "", ()),
+        ("oauth/config/a", "", ()),
+        ("oauth/creds/a", "access_token", ()),
+        ("oauth/creds/a", "", ("a b",)),
+        ("secret/a", "", ("notes:read",)),
+        ("backend/a", "", ()),
+        ("backend/a/", "", ()),
+        ("backend/a/b/", "", ()),
+        ("transit/keys/a", "", ()),
+        ("database/creds/a", "", ()),
+        ("secret", "", ()),
+        ("secret/a/", "", ()),
+        ("oauth/creds/a%2f", "", ()),
     ],
-)  # fmt: skip
+)
 async def test_a_destination_has_a_source_with_a_value(
     world: World, secret: str, member: str, scopes: tuple[str, ...]
 ) -> None:

@@ -134,8 +134,11 @@ def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
     assert first["VersionId"] == again["VersionId"] == token
     refused(
         "ResourceExistsException",
-        aws.client.put_secret_value, SecretId=name, SecretString="three", ClientRequestToken=token,
-    )  # fmt: skip
+        aws.client.put_secret_value,
+        SecretId=name,
+        SecretString="three",
+        ClientRequestToken=token,
+    )
     refused("InvalidParameterException", aws.client.get_secret_value, SecretId=f"{name} ")
     assert aws.client.get_secret_value(SecretId=name)["SecretString"] == "two"
     for wrong in (6, 31):

@@ -83,9 +83,12 @@ def operator(server: ServerFixture, amazon: str) -> Client:
     make = client.secrets.aws.create_or_update_role
     make(name="user", credential_type="iam_user", policy_document=json.dumps(POLICY))
     client.write(
-        "aws/roles/member", credential_type="iam_user", iam_groups=["agents"], user_path="/ostiary/",
+        "aws/roles/member",
+        credential_type="iam_user",
+        iam_groups=["agents"],
+        user_path="/ostiary/",
         policy_arns=["arn:aws:iam::123456789012:policy/reading"],
-    )  # fmt: skip
+    )
     make(name="reader", credential_type="assumed_role", role_arns=[ROLE], default_sts_ttl="15m", max_sts_ttl="1h")
     make(name="guest", credential_type="federation_token", policy_document=json.dumps(POLICY), default_sts_ttl="15m")
     return client
@@ -158,9 +161,15 @@ def test_sessions_are_of_the_role_and_of_the_guest(vault: VaultStage, amazon: st
     client.sys.revoke_lease(guest["lease_id"])
     rest = [assumed["lease_id"]]
     eventually(
-        lambda: [row["lease_id"] for row in vault.live_server.server.ostiary("lease", "list")
-                 if row["database"] == "aws:session"] == rest
-    )  # fmt: skip
+        lambda: (
+            [
+                row["lease_id"]
+                for row in vault.live_server.server.ostiary("lease", "list")
+                if row["database"] == "aws:session"
+            ]
+            == rest
+        )
+    )
 
 
 def test_a_failed_creation_leaves_no_user(vault: VaultStage, operator: Client, amazon: str) -> None:

@@ -110,9 +110,12 @@ def test_agents_read_aws_by_boto3_and_hvac(stores: Stores, vault: VaultStage) ->
     assert names == ["db", "raw"]
     made = vault.live_server.server.ostiary("aws-key", "create", vault.name, "--network", "127.0.0.1")
     ours = boto3.client(
-        "secretsmanager", endpoint_url=f"{vault.url}/aws", region_name=made["region"],
-        aws_access_key_id=made["access_key_id"], aws_secret_access_key=made["secret_access_key"],
-    )  # fmt: skip
+        "secretsmanager",
+        endpoint_url=f"{vault.url}/aws",
+        region_name=made["region"],
+        aws_access_key_id=made["access_key_id"],
+        aws_secret_access_key=made["secret_access_key"],
+    )
     first = ours.get_secret_value(SecretId="backend/aws/prod/db")
     assert json.loads(first["SecretString"]) == {"password": "green"}
     assert ours.get_secret_value(SecretId="backend/aws/prod/raw")["SecretBinary"] == b"\x00\xff"

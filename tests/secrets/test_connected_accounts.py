@@ -95,9 +95,13 @@ async def test_an_agent_gets_a_short_token_of_the_account_that_its_person_connec
     assert answer.status == 200, answer.body
     data = answer.json["data"]
     assert data == {
-        "access_token": "access-2", "token_type": "Bearer", "scopes": list(SCOPES), "provider": NAME,
-        "person": account.person, "expires_at": world.now() // SECOND + 300,
-    }  # fmt: skip
+        "access_token": "access-2",
+        "token_type": "Bearer",
+        "scopes": list(SCOPES),
+        "provider": NAME,
+        "person": account.person,
+        "expires_at": world.now() // SECOND + 300,
+    }
     assert (answer.json["lease_id"].startswith(f"oauth/creds/{NAME}/"), answer.json["lease_duration"]) == (True, 300)
     assert list(upstream.live) == ["refresh-2"]
     narrow = await token_of(bot, SCOPES[0])
@@ -461,9 +465,11 @@ async def test_bounds_and_policies_see_path_and_scopes(stage: AccountStage, worl
     assert (await token_of(bot)).status == 403
     assert (await token_of(bot, SCOPES[0])).status == 200
     bound = {
-        "type": "tool", "locations": [API], "actions": ["read_account_token"],
+        "type": "tool",
+        "locations": [API],
+        "actions": ["read_account_token"],
         "arguments": {"path": {"one_of": ["oauth/creds/other"]}},
-    }  # fmt: skip
+    }
     bounded = await stage.agent("bounded", bounds=parse_details([bound]))
     assert (await token_of(bounded, SCOPES[0])).status == 403
     bound["arguments"] = {"path": {"one_of": ["oauth/creds/code"]}}

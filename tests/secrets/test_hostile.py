@@ -14,13 +14,50 @@ ROUNDS = 14
 """Requests to each path."""
 PLAIN = base64.b64encode(b"plain").decode()
 VALUES: tuple[Any, ...] = (
-    None, True, "", "x", "é" * 300, "\uffff", "-1", "1e400", "9" * 5000, "1h", "vault:v1:", "vault:v1:AAAA", PLAIN,
-    "vault:v999999999:AAAA", "vault:v1:" + base64.b64encode(bytes(40)).decode(), "hex", "sha2-512", "ed25519",
-    0, -1, 1, 2, 2**31, 2**53, 2**63, -(2**63) - 1, 10**400, 0.5, 1e308, [], {}, [1], ["1", None], {"a": None},
-    {"cas": 2**63}, {"cas": None}, {"plaintext": PLAIN}, [{"plaintext": PLAIN}, 1],
-    [{"ciphertext": "x", "reference": 1}], [{"input": PLAIN, "prehashed": True}], {"": ""},
-    {"a" * 129: "b"}, {"k": "\u202e"},
-)  # fmt: skip
+    None,
+    True,
+    "",
+    "x",
+    "é" * 300,
+    "\uffff",
+    "-1",
+    "1e400",
+    "9" * 5000,
+    "1h",
+    "vault:v1:",
+    "vault:v1:AAAA",
+    PLAIN,
+    "vault:v999999999:AAAA",
+    "vault:v1:" + base64.b64encode(bytes(40)).decode(),
+    "hex",
+    "sha2-512",
+    "ed25519",
+    0,
+    -1,
+    1,
+    2,
+    2**31,
+    2**53,
+    2**63,
+    -(2**63) - 1,
+    10**400,
+    0.5,
+    1e308,
+    [],
+    {},
+    [1],
+    ["1", None],
+    {"a": None},
+    {"cas": 2**63},
+    {"cas": None},
+    {"plaintext": PLAIN},
+    [{"plaintext": PLAIN}, 1],
+    [{"ciphertext": "x", "reference": 1}],
+    [{"input": PLAIN, "prehashed": True}],
+    {"": ""},
+    {"a" * 129: "b"},
+    {"k": "\u202e"},
+)
 MEMBERS: dict[str, tuple[str, ...]] = {
     "secret/data/agents/bot/a": ("data", "options"),
     "secret/metadata/agents/bot/a": ("max_versions", "cas_required", "delete_version_after", "custom_metadata"),
@@ -34,8 +71,20 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     },
     **{
         f"transit/{use}/{name}": (
-            "plaintext", "ciphertext", "input", "signature", "hmac", "associated_data", "key_version", "batch_input",
-            "hash_algorithm", "prehashed", "marshaling_algorithm", "signature_algorithm", "reference", "context",
+            "plaintext",
+            "ciphertext",
+            "input",
+            "signature",
+            "hmac",
+            "associated_data",
+            "key_version",
+            "batch_input",
+            "hash_algorithm",
+            "prehashed",
+            "marshaling_algorithm",
+            "signature_algorithm",
+            "reference",
+            "context",
         )
         for use in ("encrypt", "decrypt", "rewrap", "sign", "verify", "hmac", "sign/sha2-512")
         for name in ("e", "s", "p", "m")
@@ -48,7 +97,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "sys/capabilities-self": ("paths", "path"),
     "auth/jwt/login": ("jwt", "role"),
     "auth/approle/login": ("role_id", "secret_id"),
-}  # fmt: skip
+}
 
 
 async def test_no_body_is_an_error_of_the_server(world: World, bot: VaultAgent) -> None:

@@ -126,9 +126,13 @@ def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
     made = transit.generate_hmac(name="tools", hash_input=b64(b"data"), algorithm="sha2-512")["data"]["hmac"]
     for data, is_valid in ((b"data", True), (b"datb", False)):
         answer = transit.verify_signed_data(
-            name="tools", hash_input=b64(data), hmac=made, hash_algorithm="sha2-512", signature_algorithm=None,
+            name="tools",
+            hash_input=b64(data),
+            hmac=made,
+            hash_algorithm="sha2-512",
+            signature_algorithm=None,
             marshaling_algorithm=None,
-        )  # fmt: skip
+        )
         assert answer["data"]["valid"] is is_valid
     data_key = transit.generate_data_key(name="tools", key_type="plaintext")["data"]
     assert (
@@ -202,12 +206,18 @@ def test_a_token_is_renewed_and_revoked(vault: VaultStage) -> None:
 
 
 ENCODED = (
-    ("secret/data/agents/{}/../{}/db", 400), ("secret/data/agents/{}/%2e%2e/{}/db", 400),
-    ("secret/data//agents/{}/db", 400), ("secret/data/agents/{}%2fdb", 200), ("secret/data/agents/{}/db%2e", 404),
-    ("secret/data/agents/{}/%252e%252e", 400), ("secret/data/agents/{}/db%00", 400),
-    ("secret%2fdata/agents/{}/db", 200), ("secret/data/agents/{}/db%E2%80%8B", 400),
-    ("secret/data/agents/{}/db%ff", 400), ("secret/data/agents/{}/DB", 404),
-)  # fmt: skip
+    ("secret/data/agents/{}/../{}/db", 400),
+    ("secret/data/agents/{}/%2e%2e/{}/db", 400),
+    ("secret/data//agents/{}/db", 400),
+    ("secret/data/agents/{}%2fdb", 200),
+    ("secret/data/agents/{}/db%2e", 404),
+    ("secret/data/agents/{}/%252e%252e", 400),
+    ("secret/data/agents/{}/db%00", 400),
+    ("secret%2fdata/agents/{}/db", 200),
+    ("secret/data/agents/{}/db%E2%80%8B", 400),
+    ("secret/data/agents/{}/db%ff", 400),
+    ("secret/data/agents/{}/DB", 404),
+)
 
 
 def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage) -> None:

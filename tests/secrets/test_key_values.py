@@ -189,17 +189,26 @@ async def test_version_1_keeps_one_value_and_lists_names_and_folders(bot: VaultA
     assert await bot.status("GET", "kv/agents/bot/a") == 404
     assert (await bot.ask("GET", "kv/agents/bot/a/b")).json["data"] == {"v": "a/b"}
     for method, path, body, status in (
-        ("POST", "kv/agents/bot/a", {}, 400), ("PATCH", "kv/agents/bot/a/b", {"v": 1}, 405),
-        ("POST", "kv/agents/bot/a/", {"v": 1}, 405), ("GET", "kv/agents/bot/", None, 405), ("GET", "kv", None, 405),
-    ):  # fmt: skip
+        ("POST", "kv/agents/bot/a", {}, 400),
+        ("PATCH", "kv/agents/bot/a/b", {"v": 1}, 405),
+        ("POST", "kv/agents/bot/a/", {"v": 1}, 405),
+        ("GET", "kv/agents/bot/", None, 405),
+        ("GET", "kv", None, 405),
+    ):
         assert await bot.status(method, path, body) == status
 
 
 async def test_a_value_comes_back_as_it_was_written(bot: VaultAgent) -> None:
     value = {
-        "float": 0.1, "big": 10**40, "negative": -(2**63), "text": "é\U0001f511\ufffd\u2028", "": "", "null": None,
-        "escape": "\\u0000 \\\\u0000", "list": [1.5e300, True, {"a": []}],
-    }  # fmt: skip
+        "float": 0.1,
+        "big": 10**40,
+        "negative": -(2**63),
+        "text": "é\U0001f511\ufffd\u2028",
+        "": "",
+        "null": None,
+        "escape": "\\u0000 \\\\u0000",
+        "list": [1.5e300, True, {"a": []}],
+    }
     assert await write(bot, value) == 200
     assert await bot.read(PATH) == value
     for text in (rb'{"data": {"a": "\u0000"}}', rb'{"data": {"a": "\\\u0000"}}', rb'{"data": {"a": "\ud800"}}'):

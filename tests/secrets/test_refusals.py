@@ -52,11 +52,25 @@ async def expect(
 
 
 PATHS = (
-    "agents/other/../bot/db", "agents/bot/..", "../data/agents/bot/db", "agents//bot/db", "/agents/bot/db",
-    "agents/bot/./db", "agents/bot/.../db", "agents/bot/...", "agents%2Fbot/db",
-    "agents/bot/%2e%2e/db", "agents/bot\\db", "agents/bot/d\tb", "agents/bot/d\u200bb",
-    "agents/bot/d\u202eb", "agents/bot/de\u0301", "agents/bot/\ue000", "agents/bot/d\u2028b", "x" * MAX_PATH,
-)  # fmt: skip
+    "agents/other/../bot/db",
+    "agents/bot/..",
+    "../data/agents/bot/db",
+    "agents//bot/db",
+    "/agents/bot/db",
+    "agents/bot/./db",
+    "agents/bot/.../db",
+    "agents/bot/...",
+    "agents%2Fbot/db",
+    "agents/bot/%2e%2e/db",
+    "agents/bot\\db",
+    "agents/bot/d\tb",
+    "agents/bot/d\u200bb",
+    "agents/bot/d\u202eb",
+    "agents/bot/de\u0301",
+    "agents/bot/\ue000",
+    "agents/bot/d\u2028b",
+    "x" * MAX_PATH,
+)
 
 
 async def test_a_path_with_two_meanings_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
@@ -78,19 +92,31 @@ async def test_a_folder_is_of_exactly_the_agent_that_it_names(world: World, app:
     assert await bot.status("POST", "kv/agents/bot/db", {"password": CANARY}) == 204
     secret = "agents/bot/db"
     for method, path, body in (
-        ("GET", f"secret/data/{secret}", None), ("POST", f"secret/data/{secret}", {"data": {}}),
-        ("PATCH", f"secret/data/{secret}", {"data": {}}), ("DELETE", f"secret/data/{secret}", None),
-        ("GET", f"secret/metadata/{secret}", None), ("POST", f"secret/metadata/{secret}", {"max_versions": 1}),
-        ("DELETE", f"secret/metadata/{secret}", None), ("POST", f"secret/destroy/{secret}", {"versions": [1]}),
+        ("GET", f"secret/data/{secret}", None),
+        ("POST", f"secret/data/{secret}", {"data": {}}),
+        ("PATCH", f"secret/data/{secret}", {"data": {}}),
+        ("DELETE", f"secret/data/{secret}", None),
+        ("GET", f"secret/metadata/{secret}", None),
+        ("POST", f"secret/metadata/{secret}", {"max_versions": 1}),
+        ("DELETE", f"secret/metadata/{secret}", None),
+        ("POST", f"secret/destroy/{secret}", {"versions": [1]}),
         ("POST", f"secret/undelete/{secret}", {"versions": [1]}),
-        ("POST", f"secret/delete/{secret}", {"versions": [1]}), ("LIST", "secret/metadata/agents/bot", None),
-        ("LIST", "secret/metadata/agents", None), ("LIST", "secret/metadata", None), ("GET", "secret/config", None),
-        ("POST", "secret/config", {"max_versions": 1}), ("GET", f"kv/{secret}", None),
-        ("DELETE", f"kv/{secret}", None), ("LIST", "kv", None), ("GET", "secret/data/agents/Other/db", None),
-        ("GET", "secret/data/agents/ｏｔｈｅｒ/db", None), ("GET", f"secret/data/agents/{other.client.id}/db", None),
-        ("GET", "secret/data/agents/other", None), ("GET", "secret/data/other/db", None),
+        ("POST", f"secret/delete/{secret}", {"versions": [1]}),
+        ("LIST", "secret/metadata/agents/bot", None),
+        ("LIST", "secret/metadata/agents", None),
+        ("LIST", "secret/metadata", None),
+        ("GET", "secret/config", None),
+        ("POST", "secret/config", {"max_versions": 1}),
+        ("GET", f"kv/{secret}", None),
+        ("DELETE", f"kv/{secret}", None),
+        ("LIST", "kv", None),
+        ("GET", "secret/data/agents/Other/db", None),
+        ("GET", "secret/data/agents/ｏｔｈｅｒ/db", None),
+        ("GET", f"secret/data/agents/{other.client.id}/db", None),
+        ("GET", "secret/data/agents/other", None),
+        ("GET", "secret/data/other/db", None),
         ("GET", "secret/data/x/agents/other/db", None),
-    ):  # fmt: skip
+    ):
         answer = await other.ask(method, path, body)
         assert (answer.status, CANARY.encode() in answer.body) == (403, False), (method, path, answer.body)
     assert await bot.read(secret) == {"password": CANARY}
@@ -111,11 +137,24 @@ async def test_a_body_has_a_limit_of_bytes_and_of_levels(world: World, bot: Vaul
     assert await bot.status("POST", PATH, nested(MAX_DEPTH)) == 200
     deep = await bot.read("agents/bot/db")
     wrong: tuple[bytes, ...] = (
-        nested(MAX_DEPTH + 1), b'{"data":' + b"[" * 5000, b"[]", b'"x"', b"null", b"{", b"\xff",
-        b'{"data":{}, "data":{}}', b'{"data": []}', b'{"data": null}', b"{}", b'{"data":{"a":NaN}}',
-        b'{"data":{"a":1e999}}', b'{"data":{},"options":1}', b'{"data":{"a":1,"a":2}}',
-        b'{"data":{},"options":{"cas":"1"}}', b'{"data":{},"options":{"cas":true}}',
-    )  # fmt: skip
+        nested(MAX_DEPTH + 1),
+        b'{"data":' + b"[" * 5000,
+        b"[]",
+        b'"x"',
+        b"null",
+        b"{",
+        b"\xff",
+        b'{"data":{}, "data":{}}',
+        b'{"data": []}',
+        b'{"data": null}',
+        b"{}",
+        b'{"data":{"a":NaN}}',
+        b'{"data":{"a":1e999}}',
+        b'{"data":{},"options":1}',
+        b'{"data":{"a":1,"a":2}}',
+        b'{"data":{},"options":{"cas":"1"}}',
+        b'{"data":{},"options":{"cas":true}}',
+    )
     for body in wrong:
         await expect(world, bot, 400, "POST", PATH, body)
     await expect(world, bot, 400, "GET", f"{PATH}?version=1&version=2")
@@ -123,25 +162,56 @@ async def test_a_body_has_a_limit_of_bytes_and_of_levels(world: World, bot: Vaul
 
 
 REFUSED = (
-    ("LIST", "secret/data/agents/bot/", 405), ("PATCH", "secret/config", 405), ("DELETE", "secret/config", 405),
-    ("GET", "secret/delete/agents/bot/db", 405), ("GET", "secret/undelete/agents/bot/db", 405),
-    ("GET", "transit/encrypt/k", 405), ("DELETE", "transit/encrypt/k", 405), ("PATCH", "transit/keys/k", 405),
-    ("GET", "auth/token/renew-self", 405), ("POST", "auth/token/lookup-self", 405), ("DELETE", "sys/health", 405),
-    ("POST", "sys/seal-status", 405), ("POST", "sys/mounts", 405), ("GET", "secret/data", 405),
-    ("GET", "secret/data/", 405), ("GET", "auth/jwt/login", 405), ("GET", "secret", 404),
-    ("GET", "secret/subkeys/agents/bot/db", 404), ("GET", "cubbyhole/x", 404),
-    ("GET", "Secret/data/agents/bot/db", 404), ("GET", "transit/unknown/k", 405), ("POST", "transit/unknown/k", 404),
-    ("GET", "sys/seal", 405), ("POST", "sys/seal", 403), ("GET", "sys/unseal", 405), ("POST", "sys/unseal", 400),
-    ("GET", "sys/policies/acl/x", 403), ("GET", "transit/keys/k/", 404), ("POST", "transit/encrypt/k/", 404),
-    ("POST", "transit/encrypt/k/more", 400), ("POST", "transit/keys/k/rotate/", 404),
-    ("POST", "transit/keys/k/rotate/more", 405), ("POST", "transit/random/platform/8/x", 400),
-    ("POST", "transit/hash/sha2-256/x", 400), ("POST", "transit/sign/k/sha2-256/x", 400),
-    ("POST", "auth/token/create", 403), ("POST", "auth/token/lookup", 403), ("POST", "auth/token/revoke", 403),
-    ("POST", "sys/mounts/new", 400), ("POST", "sys/wrapping/unwrap", 400), ("DELETE", "sys/wrapping/unwrap", 405),
-    ("GET", "sys/wrapping/wrap", 405), ("POST", "sys/wrapping/other", 404), ("GET", "sys/leases", 404),
-    ("GET", "identity/entity", 404), ("GET", "sys/internal/ui/mounts/none", 403), ("POST", "auth/jwt/login/", 404),
-    ("GET", "auth", 404), ("GET", "sys", 404),
-)  # fmt: skip
+    ("LIST", "secret/data/agents/bot/", 405),
+    ("PATCH", "secret/config", 405),
+    ("DELETE", "secret/config", 405),
+    ("GET", "secret/delete/agents/bot/db", 405),
+    ("GET", "secret/undelete/agents/bot/db", 405),
+    ("GET", "transit/encrypt/k", 405),
+    ("DELETE", "transit/encrypt/k", 405),
+    ("PATCH", "transit/keys/k", 405),
+    ("GET", "auth/token/renew-self", 405),
+    ("POST", "auth/token/lookup-self", 405),
+    ("DELETE", "sys/health", 405),
+    ("POST", "sys/seal-status", 405),
+    ("POST", "sys/mounts", 405),
+    ("GET", "secret/data", 405),
+    ("GET", "secret/data/", 405),
+    ("GET", "auth/jwt/login", 405),
+    ("GET", "secret", 404),
+    ("GET", "secret/subkeys/agents/bot/db", 404),
+    ("GET", "cubbyhole/x", 404),
+    ("GET", "Secret/data/agents/bot/db", 404),
+    ("GET", "transit/unknown/k", 405),
+    ("POST", "transit/unknown/k", 404),
+    ("GET", "sys/seal", 405),
+    ("POST", "sys/seal", 403),
+    ("GET", "sys/unseal", 405),
+    ("POST", "sys/unseal", 400),
+    ("GET", "sys/policies/acl/x", 403),
+    ("GET", "transit/keys/k/", 404),
+    ("POST", "transit/encrypt/k/", 404),
+    ("POST", "transit/encrypt/k/more", 400),
+    ("POST", "transit/keys/k/rotate/", 404),
+    ("POST", "transit/keys/k/rotate/more", 405),
+    ("POST", "transit/random/platform/8/x", 400),
+    ("POST", "transit/hash/sha2-256/x", 400),
+    ("POST", "transit/sign/k/sha2-256/x", 400),
+    ("POST", "auth/token/create", 403),
+    ("POST", "auth/token/lookup", 403),
+    ("POST", "auth/token/revoke", 403),
+    ("POST", "sys/mounts/new", 400),
+    ("POST", "sys/wrapping/unwrap", 400),
+    ("DELETE", "sys/wrapping/unwrap", 405),
+    ("GET", "sys/wrapping/wrap", 405),
+    ("POST", "sys/wrapping/other", 404),
+    ("GET", "sys/leases", 404),
+    ("GET", "identity/entity", 404),
+    ("GET", "sys/internal/ui/mounts/none", 403),
+    ("POST", "auth/jwt/login/", 404),
+    ("GET", "auth", 404),
+    ("GET", "sys", 404),
+)
 
 
 async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
@@ -152,10 +222,13 @@ async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, 
 
 async def test_headers_that_would_change_the_meaning_are_refused(world: World, bot: VaultAgent) -> None:
     for headers, status in (
-        ([("x-vault-wrap-ttl", "0")], 400), ([("x-vault-wrap-ttl", "86401")], 400), ([("x-vault-wrap-ttl", "x")], 400),
+        ([("x-vault-wrap-ttl", "0")], 400),
+        ([("x-vault-wrap-ttl", "86401")], 400),
+        ([("x-vault-wrap-ttl", "x")], 400),
         ([("x-vault-namespace", "team")], 400),
-        ([("x-vault-token", bot.token)], 400), ([("x-vault-wrap-ttl", "1"), ("x-vault-wrap-ttl", "")], 400),
-    ):  # fmt: skip
+        ([("x-vault-token", bot.token)], 400),
+        ([("x-vault-wrap-ttl", "1"), ("x-vault-wrap-ttl", "")], 400),
+    ):
         await expect(world, bot, status, "POST", PATH, {"data": {}}, headers=headers)
     assert await bot.status("GET", PATH) == 404
     assert await bot.status("POST", PATH, {"data": {}}, headers=[("x-vault-namespace", "/")]) == 200
@@ -177,9 +250,13 @@ async def test_a_stored_value_opens_at_its_place_alone(world: World, bot: VaultA
     sealed = bytes(world.db.read().one(SEALED, target=mine.encode())[0])  # type: ignore[index]
     flipped = sealed[:-1] + bytes([sealed[-1] ^ 1])
     for statement, values in (
-        (SET_SEALED, {"sealed": flipped}), (SET_SEALED, {"sealed": sealed[1:]}), (SET_SEALED, {"sealed": sealed[:5]}),
-        (SET_SEALED, {"sealed": b""}), (SET_WRAPPED, {"sealed": b""}), (COPY, {"source": other.encode()}),
-    ):  # fmt: skip
+        (SET_SEALED, {"sealed": flipped}),
+        (SET_SEALED, {"sealed": sealed[1:]}),
+        (SET_SEALED, {"sealed": sealed[:5]}),
+        (SET_SEALED, {"sealed": b""}),
+        (SET_WRAPPED, {"sealed": b""}),
+        (COPY, {"source": other.encode()}),
+    ):
         await change(world, statement, target=mine.encode(), **values)
         await expect(world, bot, 400, "GET", f"secret/data/{mine}")
         await expect(world, bot, 400, "PATCH", f"secret/data/{mine}", {"data": {}})
@@ -213,17 +290,29 @@ async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPat
     for count, status in ((MAX_CURVE_BATCH, 200), (MAX_CURVE_BATCH + 1, 400)):
         assert await bot.status("POST", "transit/sign/l", {"batch_input": [{"input": ""}] * count}) == status
     for path, body, status in (
-        ("random", {"bytes": MAX_RANDOM}, 200), ("random", {"bytes": MAX_RANDOM + 1}, 400),
-        ("random", {"bytes": 0}, 400), (f"random/{MAX_RANDOM}", {}, 200), (f"random/{MAX_RANDOM + 1}", {}, 400),
-        ("random/x", {}, 400), ("random/platform/8", {}, 200), ("random/all", {}, 200), ("random/tpm/8", {}, 400),
-        ("datakey/wrapped/k", {"bits": 128}, 200), ("datakey/wrapped/k", {"bits": 129}, 400),
+        ("random", {"bytes": MAX_RANDOM}, 200),
+        ("random", {"bytes": MAX_RANDOM + 1}, 400),
+        ("random", {"bytes": 0}, 400),
+        (f"random/{MAX_RANDOM}", {}, 200),
+        (f"random/{MAX_RANDOM + 1}", {}, 400),
+        ("random/x", {}, 400),
+        ("random/platform/8", {}, 200),
+        ("random/all", {}, 200),
+        ("random/tpm/8", {}, 400),
+        ("datakey/wrapped/k", {"bits": 128}, 200),
+        ("datakey/wrapped/k", {"bits": 129}, 400),
         ("encrypt/k", {"plaintext": "", "key_version": 3}, 200),
         ("encrypt/k", {"plaintext": "", "key_version": 4}, 400),
-        ("encrypt/k", {"plaintext": "", "key_version": -1}, 400), (f"keys/{'k' * 128}/rotate", {}, 400),
-        (f"keys/{'k' * 129}", {}, 400), ("keys/a b", {}, 400), ("keys/n", {"type": "rsa-2048"}, 400),
-        ("keys/k/config", {"min_decryption_version": 4}, 400), ("keys/k/config", {"min_decryption_version": 3}, 200),
-        ("keys/k/config", {"min_encryption_version": 2}, 400), ("keys/k/config", {"min_encryption_version": 3}, 200),
-    ):  # fmt: skip
+        ("encrypt/k", {"plaintext": "", "key_version": -1}, 400),
+        (f"keys/{'k' * 128}/rotate", {}, 400),
+        (f"keys/{'k' * 129}", {}, 400),
+        ("keys/a b", {}, 400),
+        ("keys/n", {"type": "rsa-2048"}, 400),
+        ("keys/k/config", {"min_decryption_version": 4}, 400),
+        ("keys/k/config", {"min_decryption_version": 3}, 200),
+        ("keys/k/config", {"min_encryption_version": 2}, 400),
+        ("keys/k/config", {"min_encryption_version": 3}, 200),
+    ):
         answer = await bot.ask("POST", f"transit/{path}", body)
         assert answer.status == status, (path, body, answer.body)
 
@@ -245,24 +334,34 @@ async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: py
     opened = await bot.ask("POST", "transit/decrypt/k", {"ciphertext": sealed})
     assert opened.json["data"] == {"plaintext": plain}
     wrong: list[tuple[str, str, Any]] = [
-        ("POST", PATH, f'{{"data": {{"a": "{CANARY}"'.encode()), ("POST", PATH, CANARY.encode()),
-        ("POST", PATH, [CANARY]), ("POST", PATH, {"data": CANARY}),
+        ("POST", PATH, f'{{"data": {{"a": "{CANARY}"'.encode()),
+        ("POST", PATH, CANARY.encode()),
+        ("POST", PATH, [CANARY]),
+        ("POST", PATH, {"data": CANARY}),
         ("POST", PATH, {"data": {"a": CANARY}, "options": {"cas": CANARY}}),
-        ("POST", PATH, {"data": {"a": CANARY}, "options": {"cas": 9}}), ("POST", PATH, {"data": {"a": CANARY + "\0"}}),
-        ("POST", PATH, {"data": {CANARY: [CANARY] * 5000}}), ("PATCH", PATH, {"data": [CANARY]}),
+        ("POST", PATH, {"data": {"a": CANARY}, "options": {"cas": 9}}),
+        ("POST", PATH, {"data": {"a": CANARY + "\0"}}),
+        ("POST", PATH, {"data": {CANARY: [CANARY] * 5000}}),
+        ("PATCH", PATH, {"data": [CANARY]}),
         ("POST", f"{PATH}/..", {"data": {"a": CANARY}}),
         ("POST", "secret/data/agents/other/x", {"data": {"a": CANARY}}),
         ("POST", "secret/destroy/agents/bot/db", {"versions": [CANARY]}),
         ("POST", "secret/metadata/agents/bot/db", {"custom_metadata": {"a": [CANARY]}, "delete_version_after": CANARY}),
-        ("POST", "transit/encrypt/k", {"plaintext": CANARY}), ("POST", "transit/encrypt/none", {"plaintext": plain}),
-        ("POST", "transit/encrypt/k", {"batch_input": [CANARY]}), ("POST", "transit/sign/k", {"input": plain}),
+        ("POST", "transit/encrypt/k", {"plaintext": CANARY}),
+        ("POST", "transit/encrypt/none", {"plaintext": plain}),
+        ("POST", "transit/encrypt/k", {"batch_input": [CANARY]}),
+        ("POST", "transit/sign/k", {"input": plain}),
         ("POST", "transit/encrypt/k", {"plaintext": plain, "context": CANARY}),
-        ("POST", "auth/jwt/login", {"jwt": CANARY}), ("POST", "auth/jwt/login", {"jwt": CANARY, "role": CANARY}),
-        ("POST", "transit/keys/l", {"type": CANARY}), ("POST", "transit/hmac/k", {"input": plain, "algorithm": CANARY}),
-        ("POST", "transit/hash", {"input": plain, "algorithm": CANARY}), ("POST", "sys/unseal", {"key": [CANARY]}),
+        ("POST", "auth/jwt/login", {"jwt": CANARY}),
+        ("POST", "auth/jwt/login", {"jwt": CANARY, "role": CANARY}),
+        ("POST", "transit/keys/l", {"type": CANARY}),
+        ("POST", "transit/hmac/k", {"input": plain, "algorithm": CANARY}),
+        ("POST", "transit/hash", {"input": plain, "algorithm": CANARY}),
+        ("POST", "sys/unseal", {"key": [CANARY]}),
         ("POST", "auth/approle/login", {"role_id": "ag_x", "secret_id": CANARY}),
-        ("POST", "auth/jwt/login", {"jwt": [CANARY]}), ("POST", "auth/token/renew-self", {"increment": CANARY}),
-    ]  # fmt: skip
+        ("POST", "auth/jwt/login", {"jwt": [CANARY]}),
+        ("POST", "auth/token/renew-self", {"increment": CANARY}),
+    ]
     shown = b""
     for method, path, body in wrong:
         answer = await bot.ask(method, path, body)

@@ -142,8 +142,14 @@ async def test_roles_end_with_the_agent_and_are_no_other_agents(world: World, ap
     await permit_all(world)
     credentials = await role_of(bot)
     other = await (await enter_agent(world, app, "other")).login()
-    for method, path in (("GET", "role/r"), ("POST", "role/r"), ("DELETE", "role/r"), ("POST", "role/r/secret-id"),
-                         ("GET", "role/r/role-id"), ("LIST", "role/r/secret-id")):  # fmt: skip
+    for method, path in (
+        ("GET", "role/r"),
+        ("POST", "role/r"),
+        ("DELETE", "role/r"),
+        ("POST", "role/r/secret-id"),
+        ("GET", "role/r/role-id"),
+        ("LIST", "role/r/secret-id"),
+    ):
         assert await other.status(method, f"auth/workers/{path}", {} if method == "POST" else None) == 403, path
     assert await other.status("LIST", "auth/workers/role") == 404
     worker = await enter(bot, credentials)

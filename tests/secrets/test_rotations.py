@@ -165,9 +165,14 @@ async def test_a_schedule_needs_a_stored_member_and_times_within_limits(world: W
     check_config(PATH, RotationConfig(**fitting))
     check_config(PATH, RotationConfig(**{**fitting, "period": LONGEST_PERIOD_S, "member": "a" * 128}))
     for wrong in (
-        {"period": 59}, {"period": LONGEST_PERIOD_S + 1}, {"grace": 60}, {"grace": -1}, {"member": ""},
-        {"member": "a" * 129}, {"member": "a\n"},
-    ):  # fmt: skip
+        {"period": 59},
+        {"period": LONGEST_PERIOD_S + 1},
+        {"grace": 60},
+        {"grace": -1},
+        {"member": ""},
+        {"member": "a" * 129},
+        {"member": "a\n"},
+    ):
         with pytest.raises(Invalid):
             check_config(PATH, RotationConfig(**{**fitting, **wrong}))
     for path in ("kv/app/shop", "secret/", "secret/app/", "secret", "secret/../x", "transit/x"):
@@ -189,9 +194,17 @@ def test_administrators_schedule_and_rotate_by_the_command_line(vault_server: Se
     ostiary, api = vault_server.server.ostiary, vault_server.api
     api("POST", "/secrets/put", {"path": "secret/rotated", "data": {"key": "first"}})
     made = ostiary(
-        "secret", "rotation", "put", "secret/rotated",
-        "--member", "key", "--url", "https://shop.example.com/hook", "--period", "3600",
-    )  # fmt: skip
+        "secret",
+        "rotation",
+        "put",
+        "secret/rotated",
+        "--member",
+        "key",
+        "--url",
+        "https://shop.example.com/hook",
+        "--period",
+        "3600",
+    )
     assert made["signing_key"].startswith("whsec_")
     [row] = ostiary("secret", "rotation", "list")
     assert (row["path"], row["last_at"]) == ("secret/rotated", None)

@@ -46,12 +46,19 @@ async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: Va
     status = await seal_all(world)
     assert (status.is_sealed, len(status.keys)) == (True, 1)
     for method, path, body in (
-        ("GET", PATH, None), ("POST", PATH, {"data": {}}), ("DELETE", PATH, None), ("GET", "sys/mounts", None),
-        ("GET", "secret/metadata/agents/bot/db", None), ("LIST", "secret/metadata/agents/bot", None),
-        ("POST", "transit/encrypt/k", {"plaintext": ""}), ("POST", "transit/random", {}),
-        ("POST", "auth/jwt/login", {"jwt": "x"}), ("POST", "auth/approle/login", {"role_id": "x", "secret_id": "x"}),
-        ("GET", "auth/token/lookup-self", None), ("POST", "auth/token/renew-self", {}),
-    ):  # fmt: skip
+        ("GET", PATH, None),
+        ("POST", PATH, {"data": {}}),
+        ("DELETE", PATH, None),
+        ("GET", "sys/mounts", None),
+        ("GET", "secret/metadata/agents/bot/db", None),
+        ("LIST", "secret/metadata/agents/bot", None),
+        ("POST", "transit/encrypt/k", {"plaintext": ""}),
+        ("POST", "transit/random", {}),
+        ("POST", "auth/jwt/login", {"jwt": "x"}),
+        ("POST", "auth/approle/login", {"role_id": "x", "secret_id": "x"}),
+        ("GET", "auth/token/lookup-self", None),
+        ("POST", "auth/token/renew-self", {}),
+    ):
         answer = await bot.ask(method, path, body)
         assert (answer.status, answer.json["errors"][0]) == (503, "the secrets are sealed"), (method, path)
     health = await bot.ask("GET", "sys/health", token="")

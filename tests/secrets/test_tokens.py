@@ -173,15 +173,19 @@ async def test_a_bounded_task_names_each_action_and_path(world: World, bot: Vaul
     assert await bot.status("POST", PATH, VALUE) == 200
     assert await bot.status("POST", f"{PATH}-2", VALUE) == 200
     bound = {
-        "type": "tool", "locations": [API], "actions": ["read_secret"],
+        "type": "tool",
+        "locations": [API],
+        "actions": ["read_secret"],
         "arguments": {"path": {"eq": "secret/agents/bot/db"}},
-    }  # fmt: skip
+    }
     await bot.login(task=await start_task(world, bounds=parse_details([bound])))
     assert await bot.status("GET", PATH) == 200
     for method, path, body in (
-        ("GET", f"{PATH}-2", None), ("POST", PATH, VALUE), ("LIST", "secret/metadata/agents/bot", None),
+        ("GET", f"{PATH}-2", None),
+        ("POST", PATH, VALUE),
+        ("LIST", "secret/metadata/agents/bot", None),
         ("GET", "kv/agents/bot/db", None),
-    ):  # fmt: skip
+    ):
         assert await bot.status(method, path, body) == 403
         assert newest_entry(world).reasons[0].code == "outside_task"
     paths = {"paths": [PATH, f"{PATH}-2", "sys/x", "secret/data/agents/bot/..", ""]}
@@ -230,8 +234,12 @@ async def test_a_bound_token_is_used_with_a_proof_and_buys_a_vault_token_only_wi
     replayed = await ask("GET", PATH, shown=used)
     assert (replayed.status, "password" in repr(replayed.body)) == (401, False)
     assert (newest_entry(world).outcome, newest_entry(world).reasons[0].code) == ("refused", "invalid_dpop_proof")
-    for wrong in (proof(f"{PATH}-2", "GET"), proof(PATH, "POST"), "x", dpop.make_proof(bot.client.key, method="GET",
-        uri=f"{ISSUER}/v1/{PATH}", now=world.now(), jti="j", nonce=nonce)):  # fmt: skip
+    for wrong in (
+        proof(f"{PATH}-2", "GET"),
+        proof(PATH, "POST"),
+        "x",
+        dpop.make_proof(bot.client.key, method="GET", uri=f"{ISSUER}/v1/{PATH}", now=world.now(), jti="j", nonce=nonce),
+    ):
         assert (await ask("GET", PATH, shown=wrong)).status == 401
     plain = await bot.ask("GET", PATH, token="", headers=[("authorization", f"Bearer {token}")])
     assert (plain.status, await bot.status("GET", PATH, token=token)) == (403, 403)

@@ -41,10 +41,19 @@ def one(path: str, *capabilities: str, **more: object) -> str:
 
 PRIORITY = (
     # rules from the one that applies to the others, for the path kv/a/b
-    ("kv/a/b", "kv/a/*", "kv/+/b", "*"), ("kv/a/b*", "kv/a/*"), ("kv/a/*", "kv/+/b"), ("kv/a/+", "kv/a/*"),
-    ("kv/+/b", "kv/+/b*"), ("kv/+/b*", "kv/+/*"), ("kv/+/b", "kv/+/+"), ("kv/+/+", "kv/*"), ("kv/*", "+/a/b", "*"),
-    ("+/a/b", "+/+/b", "+/+/+"), ("+/a/*", "+/+/*"), ("/kv/a/b", "kv/a/+"),
-)  # fmt: skip
+    ("kv/a/b", "kv/a/*", "kv/+/b", "*"),
+    ("kv/a/b*", "kv/a/*"),
+    ("kv/a/*", "kv/+/b"),
+    ("kv/a/+", "kv/a/*"),
+    ("kv/+/b", "kv/+/b*"),
+    ("kv/+/b*", "kv/+/*"),
+    ("kv/+/b", "kv/+/+"),
+    ("kv/+/+", "kv/*"),
+    ("kv/*", "+/a/b", "*"),
+    ("+/a/b", "+/+/b", "+/+/+"),
+    ("+/a/*", "+/+/*"),
+    ("/kv/a/b", "kv/a/+"),
+)
 
 
 @pytest.mark.parametrize("paths", PRIORITY)
@@ -80,20 +89,27 @@ def test_policies_of_one_path_add_up_and_deny_prevails() -> None:
 
 
 PARAMETERS: tuple[tuple[dict[str, object], dict[str, object], bool], ...] = (
-    ({"allowed_parameters": {"a": []}}, {"a": "x"}, True), ({"allowed_parameters": {"a": []}}, {"b": "x"}, False),
+    ({"allowed_parameters": {"a": []}}, {"a": "x"}, True),
+    ({"allowed_parameters": {"a": []}}, {"b": "x"}, False),
     ({"allowed_parameters": {"a": ["x", "y*"]}}, {"a": "yes"}, True),
     ({"allowed_parameters": {"a": ["x", "y*"]}}, {"a": "z"}, False),
-    ({"allowed_parameters": {"a": ["1"]}}, {"a": 1}, False), ({"allowed_parameters": {"a": [True]}}, {"a": True}, True),
+    ({"allowed_parameters": {"a": ["1"]}}, {"a": 1}, False),
+    ({"allowed_parameters": {"a": [True]}}, {"a": True}, True),
     ({"allowed_parameters": {"a": ["*b*"]}}, {"a": "abc"}, True),
     ({"allowed_parameters": {"A": ["x"]}}, {"a": "x"}, True),
     ({"allowed_parameters": {"*": [], "a": ["x"]}}, {"b": "any", "a": "x"}, True),
-    ({"allowed_parameters": {"*": [], "a": ["x"]}}, {"a": "y"}, False), ({"allowed_parameters": {"a": []}}, {}, True),
-    ({"denied_parameters": {"a": []}}, {"A": "x"}, False), ({"denied_parameters": {"a": ["x"]}}, {"a": "y"}, True),
-    ({"denied_parameters": {"a": ["x*"]}}, {"a": "xy"}, False), ({"denied_parameters": {"*": []}}, {"a": "x"}, False),
-    ({"denied_parameters": {"*": []}}, {}, True), ({"required_parameters": ["a", "b"]}, {"a": 1, "b": 2}, True),
-    ({"required_parameters": ["a", "b"]}, {"a": 1}, False), ({"required_parameters": ["a"]}, {"A": 1}, False),
+    ({"allowed_parameters": {"*": [], "a": ["x"]}}, {"a": "y"}, False),
+    ({"allowed_parameters": {"a": []}}, {}, True),
+    ({"denied_parameters": {"a": []}}, {"A": "x"}, False),
+    ({"denied_parameters": {"a": ["x"]}}, {"a": "y"}, True),
+    ({"denied_parameters": {"a": ["x*"]}}, {"a": "xy"}, False),
+    ({"denied_parameters": {"*": []}}, {"a": "x"}, False),
+    ({"denied_parameters": {"*": []}}, {}, True),
+    ({"required_parameters": ["a", "b"]}, {"a": 1, "b": 2}, True),
+    ({"required_parameters": ["a", "b"]}, {"a": 1}, False),
+    ({"required_parameters": ["a"]}, {"A": 1}, False),
     ({"denied_parameters": {"a": []}, "allowed_parameters": {"a": []}}, {"a": "x"}, False),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("rule", "given", "expected"), PARAMETERS)
@@ -129,28 +145,43 @@ def test_hcl_and_json_are_read_alike() -> None:
     same = {
         "name": "shop",
         "path": [
-            {"kv/shop/*": {"capabilities": ["read", "list"], "allowed_parameters": {"version": ["1"], "other": []},
-                           "min_wrapping_ttl": "1s"}},
+            {
+                "kv/shop/*": {
+                    "capabilities": ["read", "list"],
+                    "allowed_parameters": {"version": ["1"], "other": []},
+                    "min_wrapping_ttl": "1s",
+                }
+            },
             {"kv/old": {"policy": "write"}, "kv/A": {"capabilities": ["deny"]}},
         ],
-    }  # fmt: skip
+    }
     assert {rule.path: rule for rule in acl.parse_policy(json.dumps(same))} == rules
 
 
 WRONG = (
     ('path "a" {', "line 1: expected a name"),
     ('path "a" { capabilities = ["fly"] }', "path 'a': invalid capability 'fly'"),
-    ('\npaths "a" {}', "line 2: invalid key 'paths'"), ('path "a" { colour = 1 }', "path 'a': invalid key 'colour'"),
-    ('path "a/+*" {}', "'+*' is forbidden"), ('path "a" { policy = "fly" }', "invalid policy 'fly'"),
-    ('path "a" { capabilities = ["read" "list"] }', "expected `,` or `]`"), ('path "a" "b" {}', "a path is written"),
-    ('path "a" { min_wrapping_ttl = 9 max_wrapping_ttl = 1 }', "less than min_wrapping_ttl"), ("path", "expected `=`"),
-    ('path "a" { capabilities = [1] }', "a list of texts"), ('path "a" { min_wrapping_ttl = "x" }', "not a duration"),
-    ('path "{{identity.entity.metadata.x}}" {}', "unknown template"), ('path "{{identity" {}', "a template has no end"),
-    ('path "a" { policy = "read" policy = "deny" }', "`policy` is there twice"), ('path "a', "unexpected character"),
-    ("path <<EOF\na\n", "has no end"), ('path "a" { policy = ${x} }', "unexpected character"),
+    ('\npaths "a" {}', "line 2: invalid key 'paths'"),
+    ('path "a" { colour = 1 }', "path 'a': invalid key 'colour'"),
+    ('path "a/+*" {}', "'+*' is forbidden"),
+    ('path "a" { policy = "fly" }', "invalid policy 'fly'"),
+    ('path "a" { capabilities = ["read" "list"] }', "expected `,` or `]`"),
+    ('path "a" "b" {}', "a path is written"),
+    ('path "a" { min_wrapping_ttl = 9 max_wrapping_ttl = 1 }', "less than min_wrapping_ttl"),
+    ("path", "expected `=`"),
+    ('path "a" { capabilities = [1] }', "a list of texts"),
+    ('path "a" { min_wrapping_ttl = "x" }', "not a duration"),
+    ('path "{{identity.entity.metadata.x}}" {}', "unknown template"),
+    ('path "{{identity" {}', "a template has no end"),
+    ('path "a" { policy = "read" policy = "deny" }', "`policy` is there twice"),
+    ('path "a', "unexpected character"),
+    ("path <<EOF\na\n", "has no end"),
+    ('path "a" { policy = ${x} }', "unexpected character"),
     ('{"path": 1}', "a path"),
-    ('{"path": {"a": {"capabilities": ["fly"]}}}', "invalid capability"), ("[]", "expected a name"), ("{", "JSON"),
-)  # fmt: skip
+    ('{"path": {"a": {"capabilities": ["fly"]}}}', "invalid capability"),
+    ("[]", "expected a name"),
+    ("{", "JSON"),
+)
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG)
@@ -165,11 +196,20 @@ def nested(depth: int) -> str:
 
 
 BOMBS = (
-    "{" * 60_000, "[" * 60_000, 'a = ["' + '","' * 20_000 + '"]', '{"path":' * 9_000, 'path "a" ' + "{ a " * 9_000,
-    f"{'x' * (hcl.MAX_BYTES + 1)}", 'path "' + "a" * 600 + '" {}', "".join(f'path "{n}" {{}}\n' for n in range(129)),
-    "".join(f'n{n} = "x"\n' for n in range(hcl.MAX_ITEMS + 1)), "<<A\n" * 9_000, "/*" * 30_000, '"' + "\\" * 30_001,
+    "{" * 60_000,
+    "[" * 60_000,
+    'a = ["' + '","' * 20_000 + '"]',
+    '{"path":' * 9_000,
+    'path "a" ' + "{ a " * 9_000,
+    f"{'x' * (hcl.MAX_BYTES + 1)}",
+    'path "' + "a" * 600 + '" {}',
+    "".join(f'path "{n}" {{}}\n' for n in range(129)),
+    "".join(f'n{n} = "x"\n' for n in range(hcl.MAX_ITEMS + 1)),
+    "<<A\n" * 9_000,
+    "/*" * 30_000,
+    '"' + "\\" * 30_001,
     nested(hcl.MAX_DEPTH),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("text", BOMBS, ids=range(len(BOMBS)))

@@ -83,9 +83,12 @@ async def test_only_an_answer_with_content_is_wrapped(bot: VaultAgent) -> None:
     assert await bot.status("POST", "kv/agents/bot/db", {"a": "b"}, headers=header) == 204
     assert await bot.status("GET", "secret/data/agents/other/db", headers=header) == 403
     for path, body in (
-        ("auth/jwt/login", {"jwt": "x"}), ("auth/approle/login", {"role_id": "x", "secret_id": "y"}),
-        ("sys/wrapping/unwrap", {"token": "x"}), ("sys/unseal", {"key": "x"}), ("sys/seal", {}),
-    ):  # fmt: skip
+        ("auth/jwt/login", {"jwt": "x"}),
+        ("auth/approle/login", {"role_id": "x", "secret_id": "y"}),
+        ("sys/wrapping/unwrap", {"token": "x"}),
+        ("sys/unseal", {"key": "x"}),
+        ("sys/seal", {}),
+    ):
         answer = await bot.ask("POST", path, body, headers=header)
         assert (answer.status, answer.json["errors"][0]) == (400, "this answer cannot be wrapped"), path
 

@@ -54,9 +54,13 @@ class VaultStage:
         credential = load_key(self.credential)
         now = ambient.now() // 1_000_000
         claims = {
-            "iss": credential.client_id, "sub": credential.client_id, "aud": self.url, "iat": now, "exp": now + 60,
+            "iss": credential.client_id,
+            "sub": credential.client_id,
+            "aud": self.url,
+            "iat": now,
+            "exp": now + 60,
             "jti": ambient.random(16).hex(),
-        }  # fmt: skip
+        }
         assertion = sign(credential.key, {"typ": "client-authentication+jwt"}, claims)
         answer = httpx2.post(
             f"{self.url}/token",

@@ -350,9 +350,13 @@ async def test_an_access_token_of_ours_is_no_signal_and_a_signal_is_no_access_to
     """Both are signed by keys of one JWKS."""
     key = world.keys.signer("token", "RS256")
     ours = render_set(
-        Signal(event=SESSION, subject=EMAIL), issuer=world.config.issuer, audience=world.config.api, jti="1",
-        at=world.now(), key=key,
-    )  # fmt: skip
+        Signal(event=SESSION, subject=EMAIL),
+        issuer=world.config.issuer,
+        audience=world.config.api,
+        jti="1",
+        at=world.now(),
+        key=key,
+    )
     with pytest.raises(AccessRefused):
         verify_token(ours, keys=world.keys)
 
@@ -465,10 +469,16 @@ async def test_what_we_are_told_of_an_issuer_is_checked(world: World, idp: Idp) 
         assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[0] == code, changed
     idp.changed = {}
     for wrong in (
-        {"issuer": "http://idp.example"}, {"issuer": f"{idp.issuer}?x=1"}, {"domains": ["exa mple.org"]},
-        {"domains": ["org"]}, {"domains": [f"d{n}.example" for n in range(33)]}, {"audience": "x" * 1001},
-        {"authorization": "Bearer ü"}, {"method": "poll"}, {"method": "poll", "endpoint": "http://localhost/poll"},
-    ):  # fmt: skip
+        {"issuer": "http://idp.example"},
+        {"issuer": f"{idp.issuer}?x=1"},
+        {"domains": ["exa mple.org"]},
+        {"domains": ["org"]},
+        {"domains": [f"d{n}.example" for n in range(33)]},
+        {"audience": "x" * 1001},
+        {"authorization": "Bearer ü"},
+        {"method": "poll"},
+        {"method": "poll", "endpoint": "http://localhost/poll"},
+    ):
         assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer} | wrong))[0] == 422, wrong
     assert (await ask(world, "POST", "/issuers", {"issuer": "https://localhost:1"}))[0] == 503
     idp.status = 500
@@ -656,10 +666,14 @@ async def test_one_that_says_the_same_for_ever_or_talks_without_end_is_left_in_b
 @pytest.mark.parametrize(
     "answer",
     [
-        [], {}, {"sets": []}, {"sets": {"1": 2}}, {"sets": {str(number): "x" for number in range(51)}},
+        [],
+        {},
+        {"sets": []},
+        {"sets": {"1": 2}},
+        {"sets": {str(number): "x" for number in range(51)}},
         {"sets": {"1": "x" * wire_signals_poll.MAX_ANSWER}},
     ],
-)  # fmt: skip
+)
 async def test_an_answer_that_is_none_does_nothing_and_is_seen(
     world: World, idp: Idp, clock: Clock, answer: Any
 ) -> None:

@@ -172,9 +172,14 @@ async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -
     task = (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))).task_id
     stream = await siem.stream()
     for what, value in (
-        ("owner", bot.owner), ("segment", "default"), ("model", "m-1"), ("resource", "https://x.example"),
-        ("everything", ""), ("task", task), ("task", "tk_nobody"),
-    ):  # fmt: skip
+        ("owner", bot.owner),
+        ("segment", "default"),
+        ("model", "m-1"),
+        ("resource", "https://x.example"),
+        ("everything", ""),
+        ("task", task),
+        ("task", "tk_nobody"),
+    ):
         clock.advance(1)
         await run_act(world, lambda a, w=what, v=value: registry.stop(a, w, v, why="drill", by=None), "kill.start")  # type: ignore[misc]
     clock.advance(1)
@@ -279,14 +284,21 @@ async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"iss": "https://evil.example"}, {"aud": "somebody"}, {"events_delivered": [RISK]}, {"events_supported": []},
-        {"min_verification_interval": 1}, {"delivery": {"method": "urn:example:pigeon"}}, {"delivery": {}},
-        {"delivery": {"method": PUSH}}, {"events_requested": ["x"] * 65}, {"events_requested": [""]},
+        {"iss": "https://evil.example"},
+        {"aud": "somebody"},
+        {"events_delivered": [RISK]},
+        {"events_supported": []},
+        {"min_verification_interval": 1},
+        {"delivery": {"method": "urn:example:pigeon"}},
+        {"delivery": {}},
+        {"delivery": {"method": PUSH}},
+        {"events_requested": ["x"] * 65},
+        {"events_requested": [""]},
         {"delivery": {"method": PUSH, "endpoint_url": "http://receiver.example/x"}},
         {"delivery": {"method": PUSH, "endpoint_url": "https://a.example", "authorization_header": "\n"}},
         {"description": 7},
     ],
-)  # fmt: skip
+)
 async def test_what_is_wrong_in_a_configuration_changes_nothing(world: World, wrong: dict[str, Any]) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()

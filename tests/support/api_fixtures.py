@@ -80,10 +80,17 @@ async def send(
 
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers or []]
     scope = {
-        "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
-        "query_string": query.encode(), "headers": raw, "scheme": "https", "root_path": "",
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": raw,
+        "scheme": "https",
+        "root_path": "",
         "client": (address, 1) if address else None,
-    }  # fmt: skip
+    }
     await app(scope, receive, take)
     answered: dict[str, str] = {}
     for name, value in sent[0]["headers"]:

@@ -54,9 +54,13 @@ class Bank:
         """The answer to the guard of that resource for a call under the token `tok_1`. Raises Refused."""
         self._thrown += 1
         right: dict[str, Any] = {
-            "call": f"{self._thrown:022}", "token": "tok_1", "policy": self.policy, "policies": ["large"],
-            "tool": "pay", "arguments": PAY if arguments is None else arguments,
-        }  # fmt: skip
+            "call": f"{self._thrown:022}",
+            "token": "tok_1",
+            "policy": self.policy,
+            "policies": ["large"],
+            "tool": "pay",
+            "arguments": PAY if arguments is None else arguments,
+        }
         return await self.send(json.dumps(right | changed).encode(), by=by or self.resource)
 
     async def send(self, body: bytes, *, by: Resource) -> approval.ApprovalAnswer:
@@ -67,9 +71,13 @@ class Bank:
         assert isinstance(reply.body, bytes)
         keys = JwkSet(tuple(self.world.keys.public("feed").values()))
         return parse_answer(
-            reply.body, approval.ApprovalAnswer, body=body, keys=keys, issuer=self.world.config.issuer,
+            reply.body,
+            approval.ApprovalAnswer,
+            body=body,
+            keys=keys,
+            issuer=self.world.config.issuer,
             resource_id=by.resource_id,
-        )  # fmt: skip
+        )
 
     async def http(
         self, method: str, path: str, body: Any = None, *, by: Caller | None = None, key: str | None = None
@@ -116,11 +124,12 @@ class Bank:
         config = replace(self.world.config, approvers=caller.name)
         self.approvers.add(caller.name)
         return await act(
-            self.world, f"approval.{says}",
+            self.world,
+            f"approval.{says}",
             lambda a: flows.answer(
                 a, id, Says(says), reason=reason, by=caller, config=config, covers=covers, strike=strike
             ),
-        )  # fmt: skip
+        )
 
     def state(self, id: str) -> str:
         found = store.get(self.world.db.read(), id)

@@ -86,10 +86,19 @@ def resource(**more: Any) -> Protected:
 
 def principal(**more: Any) -> Principal:
     claims: dict[str, Any] = {
-        "iss": "https://ostiary.example", "sub": AGENT, "client_id": AGENT, "aud": URI, "iat": 0, "exp": END,
-        "jti": "tok_1", "scope": "files:read files:write", "task": "tk_1", "owner": "pe_1", "segment": "default",
+        "iss": "https://ostiary.example",
+        "sub": AGENT,
+        "client_id": AGENT,
+        "aud": URI,
+        "iat": 0,
+        "exp": END,
+        "jti": "tok_1",
+        "scope": "files:read files:write",
+        "task": "tk_1",
+        "owner": "pe_1",
+        "segment": "default",
         "cnf": Confirmation(jkt="thumb"),
-    }  # fmt: skip
+    }
     return Principal(AccessClaims(**(claims | more)))
 
 

@@ -36,9 +36,17 @@ async def agent(world: World, resource: Resource) -> Agent:
 
 def call(caller: Agent, **changed: Any) -> CallRecord:
     right: dict[str, Any] = {
-        "at": 5, "token": "tok_1", "agent": caller.agent_id, "task": "tk_1", "tool": "read_file", "outcome": "allow",
-        "verdict": "allow", "digest": "d", "policy": "h", "policies": ["p1"],
-    }  # fmt: skip
+        "at": 5,
+        "token": "tok_1",
+        "agent": caller.agent_id,
+        "task": "tk_1",
+        "tool": "read_file",
+        "outcome": "allow",
+        "verdict": "allow",
+        "digest": "d",
+        "policy": "h",
+        "policies": ["p1"],
+    }
     return CallRecord(**{**right, **changed})
 
 

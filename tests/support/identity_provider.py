@@ -52,9 +52,14 @@ class Idp:
         self._sent += 1
         key, header = changed.pop("key", _KEYS[0]), {"alg": "RS256", "typ": "secevent+jwt"} | changed.pop("header", {})
         good = {
-            "iss": self.issuer, "aud": AUDIENCE, "jti": f"event-{self._sent}", "iat": self.at, "txn": "8675309",
-            "sub_id": subject, "events": {event: claims or {}},
-        }  # fmt: skip
+            "iss": self.issuer,
+            "aud": AUDIENCE,
+            "jti": f"event-{self._sent}",
+            "iat": self.at,
+            "txn": "8675309",
+            "sub_id": subject,
+            "events": {event: claims or {}},
+        }
         said = {name: value for name, value in (good | changed).items() if value is not None}
         named = {name: value for name, value in ({"kid": key.kid} | header).items() if value is not None}
         token: str = jwt.encode(named, said, key, algorithms=["RS256", "HS256"])
@@ -62,9 +67,12 @@ class Idp:
 
     def metadata(self) -> dict[str, Any]:
         said = {
-            "spec_version": "1_0", "issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys",
-            "configuration_endpoint": f"{self.issuer}/streams", "verification_endpoint": f"{self.issuer}/verify",
-        }  # fmt: skip
+            "spec_version": "1_0",
+            "issuer": self.issuer,
+            "jwks_uri": f"{self.issuer}/keys",
+            "configuration_endpoint": f"{self.issuer}/streams",
+            "verification_endpoint": f"{self.issuer}/verify",
+        }
         return {name: value for name, value in (said | self.changed).items() if value is not None}
 
     def reply(self, method: str, path: str, body: Any) -> tuple[int, Any]:

@@ -57,9 +57,15 @@ async def mail_server(
     """`tls`: it offers STARTTLS, or `is_tls_first`; `asks`: for a password."""
     made = MailServer()
     protocol = partial(
-        SMTP, made, hostname="mail.test", tls_context=None if is_tls_first else tls, auth_required=asks,
-        authenticator=made.login, auth_require_tls=not is_tls_first, enable_SMTPUTF8=True,
-    )  # fmt: skip
+        SMTP,
+        made,
+        hostname="mail.test",
+        tls_context=None if is_tls_first else tls,
+        auth_required=asks,
+        authenticator=made.login,
+        auth_require_tls=not is_tls_first,
+        enable_SMTPUTF8=True,
+    )
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, ssl=tls if is_tls_first else None)
     made.port = server.sockets[0].getsockname()[1]
     try:

@@ -60,9 +60,16 @@ class OpenIdProvider:
     def id_token(self, nonce: str, **changed: Any) -> str:
         at_hash = b64u(sha256(ACCESS_TOKEN.encode()).digest()[:16])
         good = {
-            "iss": self.issuer, "sub": "u-1", "aud": CLIENT, "nonce": nonce, "iat": self.at, "exp": self.at + 300,
-            "at_hash": at_hash, "preferred_username": "Ann.Smith@corp.example", "email": "ann@corp.example",
-        }  # fmt: skip
+            "iss": self.issuer,
+            "sub": "u-1",
+            "aud": CLIENT,
+            "nonce": nonce,
+            "iat": self.at,
+            "exp": self.at + 300,
+            "at_hash": at_hash,
+            "preferred_username": "Ann.Smith@corp.example",
+            "email": "ann@corp.example",
+        }
         said = {name: value for name, value in {**good, **self.claims, **changed}.items() if value is not None}
         header = {"alg": self.key.get("alg"), "kid": self.key.kid, "typ": "JWT"} | self.header
         algs = ["RS256", "ES256", "HS256", "none"]

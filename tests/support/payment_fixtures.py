@@ -46,14 +46,17 @@ TOOLS: list[dict[str, Any]] = [
         "arguments": {
             "type": "object",
             "properties": {
-                "amount": {"type": "integer"}, "to": {"type": "string"}, "note": {"type": "string"},
-                "pin": {"type": "string"}, "format": {"type": "string"},
+                "amount": {"type": "integer"},
+                "to": {"type": "string"},
+                "note": {"type": "string"},
+                "pin": {"type": "string"},
+                "format": {"type": "string"},
             },
         },
         "kinds": {"note": "text", "pin": "secret", "amount": "amount", "to": "account"},
         "presentation": ["format"],
     }
-]  # fmt: skip
+]
 
 
 CALL = ("pay", {"amount": 500, "to": "ann", "note": "rent", "pin": "4711"})
@@ -89,9 +92,10 @@ class People:
 
     def answer(self, by: Agent, id: str, says: str = "approve", reason: str = "it is due") -> tuple[int, Any]:
         response = by.post(
-            f"{self.live_server.server.url}/api/v1/approvals/{id}/{says}", resource=f"{by.issuer}/api/v1",
+            f"{self.live_server.server.url}/api/v1/approvals/{id}/{says}",
+            resource=f"{by.issuer}/api/v1",
             json={"reason": reason},
-        )  # fmt: skip
+        )
         return response.status_code, response.json()
 
     def about(self, id: str) -> list[dict[str, Any]]:

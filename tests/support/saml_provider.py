@@ -56,12 +56,26 @@ def instant(seconds: float) -> str:
 def unsigned(*, at: int, acs: str, audience: str, request: str, **changed: Any) -> etree._Element:
     """A response with a good assertion, but for what is changed."""
     good: dict[str, Any] = {
-        "issuer": IDP, "sub": "u-1", "format": "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
-        "recipient": acs, "in_response_to": request, "audience": audience, "not_before": at, "ends": at + 300,
-        "confirmed_until": at + 300, "authenticated_at": at, "groups": ("ops",), "destination": acs, "id": "_assertion",
-        "response_to": request, "status": "urn:oasis:names:tc:SAML:2.0:status:Success", "condition": "",
-        "method": "urn:oasis:names:tc:SAML:2.0:cm:bearer", "context": "urn:idp:password", "session_ends": at + 3600,
-    }  # fmt: skip
+        "issuer": IDP,
+        "sub": "u-1",
+        "format": "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
+        "recipient": acs,
+        "in_response_to": request,
+        "audience": audience,
+        "not_before": at,
+        "ends": at + 300,
+        "confirmed_until": at + 300,
+        "authenticated_at": at,
+        "groups": ("ops",),
+        "destination": acs,
+        "id": "_assertion",
+        "response_to": request,
+        "status": "urn:oasis:names:tc:SAML:2.0:status:Success",
+        "condition": "",
+        "method": "urn:oasis:names:tc:SAML:2.0:cm:bearer",
+        "context": "urn:idp:password",
+        "session_ends": at + 3600,
+    }
     v = good | changed
     groups = "".join(f"<saml:AttributeValue>{group}</saml:AttributeValue>" for group in v["groups"])
     audiences = v["audience"] and (
@@ -120,8 +134,11 @@ def samlify(sp_metadata: str, *, user: dict[str, str]) -> Iterator[SamlifyProvid
     process = subprocess.Popen(
         ["node", NODE / "saml-idp.mjs", configuration],
         env={"PATH": os.environ["PATH"], "SIGNING_KEY": key, "SIGNING_CERTIFICATE": certificate},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         yield SamlifyProvider(process)
     finally:

@@ -76,8 +76,9 @@ async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(wor
 
 
 async def test_an_agent_is_shown_with_the_classes_that_its_scopes_reach(world: World) -> None:
-    await register(world, READ | {"data_classes": ["health"]}, WRITE | {"data_classes": ["secret"]},
-                   data_classes=["internal"])  # fmt: skip
+    await register(
+        world, READ | {"data_classes": ["health"]}, WRITE | {"data_classes": ["secret"]}, data_classes=["internal"]
+    )
     await register_agent(world, scopes=["files:read", "nowhere:read"])
     assert (await call_admin_api(world, "GET", "/agents/bot"))[1]["data_classes"] == ["health", "internal"]
 
@@ -96,9 +97,11 @@ async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> No
     status, task = await start(world, data_classes=["health", "internal"])
     assert (status, task["data_classes"]) == (201, ["health", "internal"])
     assert task["bounds"] == [{"type": "tool", "locations": [FILES, MAIL], "datatypes": ["health", "internal"]}]
-    told = [{"type": "tool", "locations": [FILES], "datatypes": ["health", "secret"]},
-            {"type": "tool", "locations": [FILES], "actions": ["read"]},
-            {"type": "tool", "locations": [FILES], "datatypes": ["secret"]}]  # fmt: skip
+    told = [
+        {"type": "tool", "locations": [FILES], "datatypes": ["health", "secret"]},
+        {"type": "tool", "locations": [FILES], "actions": ["read"]},
+        {"type": "tool", "locations": [FILES], "datatypes": ["secret"]},
+    ]
     status, task = await start(world, bounds=told, data_classes=["health"])
     assert (status, task["bounds"]) == (201, [told[0] | {"datatypes": ["health"]}, told[1] | {"datatypes": ["health"]}])
 
@@ -140,9 +143,16 @@ async def test_a_part_of_a_task_has_no_class_more(world: World) -> None:
 
 def task(*details: ToolDetail) -> Task:
     return Task(
-        task_id=TaskId("tk_1"), agent=AgentId("ag_1"), person=None, purpose="p", scopes=frozenset(), bounds=details,
-        state=State.LIVE, created_at=0, expires_at=None,
-    )  # fmt: skip
+        task_id=TaskId("tk_1"),
+        agent=AgentId("ag_1"),
+        person=None,
+        purpose="p",
+        scopes=frozenset(),
+        bounds=details,
+        state=State.LIVE,
+        created_at=0,
+        expires_at=None,
+    )
 
 
 some_classes = st.none() | st.lists(st.sampled_from(STANDARD[:4]), min_size=1, max_size=3).map(tuple)

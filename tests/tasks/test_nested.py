@@ -106,10 +106,12 @@ async def test_nothing_is_wider_under_a_task(world: World) -> None:
         ({"scopes": SCOPES}, "widens"),
         ({"scopes": ["mail:send"]}, "widens"),
         ({"bounds": parse_details(WRITE)}, "invalid_authorization_details"),
-        ({"bounds": parse_details([{"type": "tool", "locations": ["https://files.example/"]}])},
-         "invalid_authorization_details"),
+        (
+            {"bounds": parse_details([{"type": "tool", "locations": ["https://files.example/"]}])},
+            "invalid_authorization_details",
+        ),
         ({"on_behalf_of": "alice"}, "widens"),
-    ):  # fmt: skip
+    ):
         for agent in ("top", "sub"):
             said: dict[str, Any] = {"agent": agent, "purpose": "p", "parent": whole.task_id} | wider
             assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == code  # type: ignore[misc]
@@ -321,8 +323,9 @@ async def test_revoking_an_agent_tells_guards_of_its_tasks_and_not_of_each_token
     before = len(feed_messages(world))
     assert await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")) == {"task": 2, "token": 1}
     assert [(fact["kind"], fact.get("task")) for fact in feed_messages(world)[before:]] == [
-        ("task", whole.task_id), ("agent", None),
-    ]  # fmt: skip
+        ("task", whole.task_id),
+        ("agent", None),
+    ]
     assert not is_live(world, "tok_low")
 
 
@@ -371,9 +374,11 @@ async def test_a_tree_is_shown_to_whom_its_top_is_shown(world: World, clock: Clo
     status, found = await call_admin_api(world, "GET", f"/tasks/{whole.task_id}/tree", by=agent_caller(top))
     assert (status, found["next"]) == (200, None)
     assert [(task["task_id"], task["parent"], task["state"]) for task in found["tasks"]] == [
-        (whole.task_id, None, "live"), (part.task_id, whole.task_id, "live"), (lowest.task_id, part.task_id, "done"),
+        (whole.task_id, None, "live"),
+        (part.task_id, whole.task_id, "live"),
+        (lowest.task_id, part.task_id, "done"),
         (other.task_id, part.task_id, "live"),
-    ]  # fmt: skip
+    ]
     assert (
         len((await call_admin_api(world, "GET", f"/tasks/{part.task_id}/tree", by=agent_caller(mid)))[1]["tasks"]) == 3
     )

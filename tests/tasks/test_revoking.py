@@ -96,8 +96,12 @@ async def test_what_is_not_there_cannot_be_revoked(world: World, kind: Kind) -> 
 async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world: World, kind: Kind) -> None:
     agent, task, jkt = await build(world)
     id = {
-        Kind.AGENT: "bot", Kind.TASK: task.task_id, Kind.TOKEN: "tok_task", Kind.KEY: jkt, Kind.OWNER: "alice",
-    }[kind]  # fmt: skip
+        Kind.AGENT: "bot",
+        Kind.TASK: task.task_id,
+        Kind.TOKEN: "tok_task",
+        Kind.KEY: jkt,
+        Kind.OWNER: "alice",
+    }[kind]
     bob = get_agent(world, "other").owner
     for stranger in (
         person_caller(bob),

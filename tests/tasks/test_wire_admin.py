@@ -29,10 +29,22 @@ async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World
     now = world.now() // SECOND
     assert status == 201
     assert task == {
-        "task_id": task["task_id"], "agent": "bot", "agent_id": bot.id, "purpose": "to sort", "state": "live",
-        "on_behalf_of": "alice", "scopes": ["files:read"], "bounds": FILES, "budgets": [], "created_at": now,
-        "expires_at": now + 60, "ended_at": None, "parent": None, "depth": 0, "data_classes": None,
-    }  # fmt: skip
+        "task_id": task["task_id"],
+        "agent": "bot",
+        "agent_id": bot.id,
+        "purpose": "to sort",
+        "state": "live",
+        "on_behalf_of": "alice",
+        "scopes": ["files:read"],
+        "bounds": FILES,
+        "budgets": [],
+        "created_at": now,
+        "expires_at": now + 60,
+        "ended_at": None,
+        "parent": None,
+        "depth": 0,
+        "data_classes": None,
+    }
     entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.person, entry.object) == ("task.start", bot.id, bot.owner, task["task_id"])
     path = f"/tasks/{task['task_id']}"

@@ -299,8 +299,12 @@ async def test_a_policy_forbids_to_hand_on(world: World) -> None:
 async def test_another_segment(world: World) -> None:
     one, two = await agents(world, "one", "two")
     far = jose.generate("ES256")
-    agent = await run_act(world, lambda a: registry.create_agent(
-        a, AgentSpec(name="far", owner="ann", purpose="p", segment="finance", scopes=["files:read"])))  # fmt: skip
+    agent = await run_act(
+        world,
+        lambda a: registry.create_agent(
+            a, AgentSpec(name="far", owner="ann", purpose="p", segment="finance", scopes=["files:read"])
+        ),
+    )
     await run_act(world, lambda a: registry.add_key(a, "far", dict(far.public.jwk)))
     client = Client(one.app, world, agent.agent_id, far)
     await client.ask()

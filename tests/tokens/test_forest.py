@@ -181,9 +181,13 @@ class Play:
             self.persons.append(made.person_id)
         for name, member in zip(self.names, self.cast, strict=True):
             agent, key = await register(
-                self.world, name=name, scopes=tuple(member.scopes), owner=self.owners[member.owner],
-                segment="far" if member.is_far else "default", max_depth=member.depth,
-            )  # fmt: skip
+                self.world,
+                name=name,
+                scopes=tuple(member.scopes),
+                owner=self.owners[member.owner],
+                segment="far" if member.is_far else "default",
+                max_depth=member.depth,
+            )
             self.clients.append(Client(oauth_app(self.world), self.world, agent.agent_id, key))
 
     async def play(self, ask: Ask) -> None:
@@ -202,21 +206,28 @@ class Play:
         above = None if not self.tasks or ask.under % 3 == 0 else self.tasks[ask.under % len(self.tasks)]
         person = self.cast[ask.agent].owner if above is None and ask.target % 2 else None
         said: dict[str, Any] = {
-            "agent": self.names[ask.agent], "purpose": "p", "ttl_s": ask.seconds * 20, "bounds": details(ask),
+            "agent": self.names[ask.agent],
+            "purpose": "p",
+            "ttl_s": ask.seconds * 20,
+            "bounds": details(ask),
             "scopes": None if ask.scopes is None else sorted(ask.scopes),
             "on_behalf_of": None if person is None else self.owners[person],
             "parent": None if above is None else above.id,
-        }  # fmt: skip
+        }
         rests = [] if above is None else [above]
         try:
             task = await run_act(self.world, partial(tasks.start, spec=TaskSpec(**said)))
         except Refused:
             return
         thing = Thing(
-            task.task_id, ask.agent, self.oracle.calls(ask, ask.agent, above),
+            task.task_id,
+            ask.agent,
+            self.oracle.calls(ask, ask.agent, above),
             min([self.clock.now + ask.seconds * 20 * SECOND, *(one.until for one in rests)]),
-            (ask.agent, *(above.line if above else ())), rests, above.person if above else person,
-        )  # fmt: skip
+            (ask.agent, *(above.line if above else ())),
+            rests,
+            above.person if above else person,
+        )
         thing.names = {("task", thing.id), ("agent", ask.agent)}
         thing.names |= {("person", thing.person)} if thing.person is not None else set()
         self.oracle.check_line(thing.line)
@@ -241,9 +252,13 @@ class Play:
             agent = self.names.index(subject.aud.rpartition("/")[2])
         aud = self.aud(ask.target) if agent != subject.agent else subject.aud
         answer = await self.request(
-            agent, grant_type=EXCHANGE, subject_token=subject.raw, subject_token_type=ACCESS, resource=aud,
+            agent,
+            grant_type=EXCHANGE,
+            subject_token=subject.raw,
+            subject_token_type=ACCESS,
+            resource=aud,
             **self.form(ask),
-        )  # fmt: skip
+        )
         if answer is None:
             return
         assert agent == subject.agent or subject.aud == uri(self.names[agent]), "it was for somebody else"
@@ -258,9 +273,18 @@ class Play:
         key = self.clients[agent].key.public.thumbprint
         [under] = rests
         thing = Thing(
-            claims.jti, agent, self.oracle.calls(ask, agent, under, aud), under.until, line, rests, under.person, task,
-            aud, raw, {("token", claims.jti), ("agent", agent), ("key", agent)},
-        )  # fmt: skip
+            claims.jti,
+            agent,
+            self.oracle.calls(ask, agent, under, aud),
+            under.until,
+            line,
+            rests,
+            under.person,
+            task,
+            aud,
+            raw,
+            {("token", claims.jti), ("agent", agent), ("key", agent)},
+        )
         self.oracle.check_line(line)
         assert self.clock.now < claims.exp * SECOND <= thing.until
         thing.until = claims.exp * SECOND
@@ -275,9 +299,15 @@ class Play:
 
     def standing(self, agent: int) -> Thing:
         return Thing(
-            standing_id(self.clients[agent].id), agent, self.oracle.having(self.cast[agent].scopes), 1 << 62, (agent,),  # type: ignore[arg-type]
-            [], None, names={("agent", agent)},
-        )  # fmt: skip
+            standing_id(self.clients[agent].id),  # type: ignore[arg-type]
+            agent,
+            self.oracle.having(self.cast[agent].scopes),
+            1 << 62,
+            (agent,),
+            [],
+            None,
+            names={("agent", agent)},
+        )
 
     def aud(self, target: int) -> str:
         """Resources as often as agents."""
@@ -304,13 +334,14 @@ class Play:
         """The calls that guards allow, of all that there are."""
         principal = access.Principal(parse_access(claims_of(token.raw)))
         return frozenset(
-            call for call in CALLS
+            call
+            for call in CALLS
             if access.decide(
                 access.resolve(
                     principal, call[1], {"path": call[2]}, knowledge[call[0]].present().facts, self.clock.now
                 )
             ).allowed
-        )  # fmt: skip
+        )
 
     def late(self) -> dict[str, Knowledge]:
         """The facts of guards that connect now."""
@@ -406,8 +437,9 @@ async def furnish(world: World) -> None:
     for name, at in (("files", FILES), ("mail", MAIL)):
         listed = [
             {"name": tool, "effect": "write", "scope": scope.partition(":")[2], "arguments": arguments}
-            for (where, tool), scope in TOOLS.items() if where == at
-        ]  # fmt: skip
+            for (where, tool), scope in TOOLS.items()
+            if where == at
+        ]
         catalogue = Catalogue.parse(json.dumps({"resource": name, "tools": listed}))
         await run_act(world, lambda a, n=name, c=catalogue: registry.set_catalogue(a, n, c))  # type: ignore[misc]
 

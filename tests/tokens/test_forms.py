@@ -20,20 +20,39 @@ from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, se
 
 FORM = "application/x-www-form-urlencoded"
 SPOKEN = {
-    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "unauthorized_client",
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unsupported_grant_type",
+    "unauthorized_client",
     "invalid_scope",
     "invalid_client_metadata",
     "invalid_redirect_uri",
     "invalid_software_statement",
     "unapproved_software_statement",
-    "unsupported_response_type", "access_denied", "temporarily_unavailable", "server_error", "invalid_target",
-    "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
-    "unmet_authentication_requirements", "authorization_pending", "slow_down", "expired_token",
-    "unknown_user_id", "invalid_binding_message", "insufficient_scope",
-    "login_required", "consent_required",
-    "request_not_supported", "request_uri_not_supported", "registration_not_supported",
+    "unsupported_response_type",
+    "access_denied",
+    "temporarily_unavailable",
+    "server_error",
+    "invalid_target",
+    "invalid_authorization_details",
+    "invalid_dpop_proof",
+    "use_dpop_nonce",
+    "invalid_token",
+    "unmet_authentication_requirements",
+    "authorization_pending",
+    "slow_down",
+    "expired_token",
+    "unknown_user_id",
+    "invalid_binding_message",
+    "insufficient_scope",
+    "login_required",
+    "consent_required",
+    "request_not_supported",
+    "request_uri_not_supported",
+    "registration_not_supported",
     "recovery",  # an extension (RFC 6749 8.5), with 503: a client must not mistake it for a moment's absence
-}  # fmt: skip
+}
 """RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5, CIBA 11 and 13,
 OpenID Connect Core 1.0 section 3.1.2.6."""
 

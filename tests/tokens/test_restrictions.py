@@ -69,10 +69,14 @@ async def test_a_narrowed_administrator_may_still_look(world: World, client: Cli
     assert (await call(client, again)).status == 200
 
 
-@pytest.mark.parametrize(("limit", "error_with_one", "error_with_two"), [
-    (0, "", ""), (1, "unmet_authentication_requirements", ""),
-    (2, "unmet_authentication_requirements", "unmet_authentication_requirements"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "error_with_one", "error_with_two"),
+    [
+        (0, "", ""),
+        (1, "unmet_authentication_requirements", ""),
+        (2, "unmet_authentication_requirements", "unmet_authentication_requirements"),
+    ],
+)
 async def test_a_step_up_takes_the_proof_that_it_says(
     world: World, client: Client, limit: int, error_with_one: str, error_with_two: str
 ) -> None:

@@ -164,8 +164,11 @@ def test_what_python_has_and_json_has_not_is_judged_as_everybody_writes_it(tools
     with tools.admit("read_file", given | {"span": Span(1)}) as running:
         running.returned(None)
     assert records(guard)[0]["arguments"] == {
-        "path": "/a/b", "at": "2026-01-02", "kind": "text", "span": "...",
-    }  # fmt: skip
+        "path": "/a/b",
+        "at": "2026-01-02",
+        "kind": "text",
+        "span": "...",
+    }
 
 
 class Liar(str):

@@ -42,9 +42,14 @@ async def test_a_token_and_a_proof_of_its_key_say_who_calls(client: Client) -> N
     agent = registry.find_agent(client.world.db.read(), client.id)
     assert answer.status == 200
     assert answer.json == {
-        "kind": "agent", "id": client.id, "name": "reader", "owner": agent.owner,
-        "jkt": client.key.public.thumbprint, "task": claims_of(token)["task"], "token": claims_of(token)["jti"],
-    }  # fmt: skip
+        "kind": "agent",
+        "id": client.id,
+        "name": "reader",
+        "owner": agent.owner,
+        "jkt": client.key.public.thumbprint,
+        "task": claims_of(token)["task"],
+        "token": claims_of(token)["jti"],
+    }
 
 
 async def test_the_guard_of_a_resource_is_a_caller_too(client: Client) -> None:

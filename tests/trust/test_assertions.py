@@ -28,9 +28,10 @@ AUDIENCES = st.one_of(
     NAMES, st.lists(NAMES, max_size=4), st.lists(st.one_of(NAMES, st.integers(), st.none()), max_size=3)
 )
 TIMES = st.one_of(
-    st.integers(NOW - 400, NOW + 400), st.floats(NOW - 400, NOW + 400),
+    st.integers(NOW - 400, NOW + 400),
+    st.floats(NOW - 400, NOW + 400),
     st.sampled_from([NOW, NOW + 10, NOW + 11, NOW + 300, NOW + 310, NOW + 311, NOW + 3600, 0, -1, 1e300]),
-)  # fmt: skip
+)
 CLAIMS = st.fixed_dictionaries(
     {"iss": st.just(CLIENT), "sub": st.just(CLIENT), "aud": AUDIENCES, "exp": TIMES, "jti": st.just("j")},
     optional={"iat": TIMES, "nbf": TIMES},

@@ -121,10 +121,17 @@ async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(clien
 
 async def test_who_is_allowed_may_name_endpoints_of_the_server_and_nothing_else(client: Client) -> None:
     audiences: list[tuple[object, bool]] = [
-        (TOKEN, True), ([TOKEN], True), ([TOKEN, ISSUER], True), (f"{ISSUER}/introspect", True), (ISSUER, True),
-        ([ISSUER], True), (TOKEN + "/", False), ([], False), ("https://else.example/token", False),
+        (TOKEN, True),
+        ([TOKEN], True),
+        ([TOKEN, ISSUER], True),
+        (f"{ISSUER}/introspect", True),
+        (ISSUER, True),
+        ([ISSUER], True),
+        (TOKEN + "/", False),
+        ([], False),
+        ("https://else.example/token", False),
         ([TOKEN, "https://else.example/token"], False),
-    ]  # fmt: skip
+    ]
     for aud, _ in audiences[:4]:
         assert (await client.ask(client_assertion=client.assertion(aud=aud))).error == "invalid_client"
     await allow(client)

@@ -116,14 +116,18 @@ async def test_a_secret_is_for_the_grant_client_credentials_alone(client: Client
     named = {"client_id": client.id, "client_secret": secret}
     token = (await by_post(client, secret)).json["access_token"]
     exchange = {
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": token,
         "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
-    }  # fmt: skip
+    }
     poll = {"grant_type": "urn:openid:params:grant-type:ciba", "auth_req_id": "x"}
     for path, form in (
-        ("/token", exchange), ("/token", poll), ("/introspect", {"token": token}), ("/revoke", {"token": token}),
+        ("/token", exchange),
+        ("/token", poll),
+        ("/introspect", {"token": token}),
+        ("/revoke", {"token": token}),
         ("/bc-authorize", {"login_hint": "ann", "scope": "files:read"}),
-    ):  # fmt: skip
+    ):
         for proof in ({}, {"dpop": client.proof()}):
             answer = await client.post(path, form | named, **proof)
             assert answer.error == "invalid_client", (path, answer.body)

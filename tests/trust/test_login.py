@@ -637,16 +637,30 @@ async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None
 @pytest.mark.parametrize(
     "given",
     [
-        "https://evil.example/", "//evil.example", "/\\evil.example", "/authorize/../../x", "/authorize\r\nx: y",
-        "/account#x", "/account?a=b c", "javascript:alert(1)", "/accountx", "account", "/token", "/authorize?x=\\",
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "/authorize/../../x",
+        "/authorize\r\nx: y",
+        "/account#x",
+        "/account?a=b c",
+        "javascript:alert(1)",
+        "/accountx",
+        "account",
+        "/token",
+        "/authorize?x=\\",
         "/authorize?" + "a" * 4096,
         "/console/",
         "/console/../token",
         "/console//evil.example",
-        "/console/%2e%2e/token", "/console/a/%2E%2e/x", "/console/.%2e", "/console/%2fevil", "/console/a%5cb",
+        "/console/%2e%2e/token",
+        "/console/a/%2E%2e/x",
+        "/console/.%2e",
+        "/console/%2fevil",
+        "/console/a%5cb",
         "/console/%00",
     ],
-)  # fmt: skip
+)
 def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
     assert parse_return(given) == "/account"
 

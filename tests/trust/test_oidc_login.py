@@ -38,15 +38,27 @@ RULES = (GroupRule("ops", role="operator"), GroupRule("security", team="security
 
 def provider_of(idp: OpenIdProvider, **changes: Any) -> Provider:
     settings: dict[str, Any] = {
-        "client_id": "ostiary", "authentication": "client_secret_basic", "scopes": ("openid", "email"),
-        "reads_userinfo": True, "required_claims": {},
-    }  # fmt: skip
+        "client_id": "ostiary",
+        "authentication": "client_secret_basic",
+        "scopes": ("openid", "email"),
+        "reads_userinfo": True,
+        "required_claims": {},
+    }
     settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
     fields = {
-        "provider_id": "lp_" + "0" * 32, "name": "corp", "label": "Corp", "preset": "", "issuer": idp.issuer,
-        "settings": OidcSettings(**settings), "accounts": "create", "group_claim": "groups", "rules": RULES,
-        "mfa": ("mfa",), "phishing_resistant": ("urn:idp:hardware",), "created_at": 0,
-    }  # fmt: skip
+        "provider_id": "lp_" + "0" * 32,
+        "name": "corp",
+        "label": "Corp",
+        "preset": "",
+        "issuer": idp.issuer,
+        "settings": OidcSettings(**settings),
+        "accounts": "create",
+        "group_claim": "groups",
+        "rules": RULES,
+        "mfa": ("mfa",),
+        "phishing_resistant": ("urn:idp:hardware",),
+        "created_at": 0,
+    }
     return Provider(**{**fields, **changes})
 
 
@@ -490,13 +502,16 @@ async def test_required_claims_are_required(here: World, browser: PageClient, id
 @pytest.mark.parametrize(
     ("preset", "good", "bad"),
     [
-        ("entra", "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0",
-         "https://login.microsoftonline.com/common/v2.0"),
+        (
+            "entra",
+            "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0",
+            "https://login.microsoftonline.com/common/v2.0",
+        ),
         ("okta", "https://acme.okta.com", "https://okta.com.evil.example"),
         ("google", "https://accounts.google.com", "https://accounts.google.com.evil.example"),
         ("keycloak", "https://sso.corp.example/realms/acme", "https://sso.corp.example/acme"),
     ],
-)  # fmt: skip
+)
 def test_presets_accept_their_issuers_alone(preset: Any, good: str, bad: str) -> None:
     check_issuer(preset, good)
     with pytest.raises(Invalid, match="preset"):
@@ -505,10 +520,19 @@ def test_presets_accept_their_issuers_alone(preset: Any, good: str, bad: str) ->
 
 def test_google_needs_the_domain_and_rules_name_one_of_two() -> None:
     google = Provider(
-        provider_id="lp_x", name="google", label="Google", preset="google", issuer="https://accounts.google.com",
-        settings=OidcSettings("c", "client_secret_basic", ("openid",), False, {}), accounts="create", group_claim="",
-        rules=(), mfa=(), phishing_resistant=(), created_at=0,
-    )  # fmt: skip
+        provider_id="lp_x",
+        name="google",
+        label="Google",
+        preset="google",
+        issuer="https://accounts.google.com",
+        settings=OidcSettings("c", "client_secret_basic", ("openid",), False, {}),
+        accounts="create",
+        group_claim="",
+        rules=(),
+        mfa=(),
+        phishing_resistant=(),
+        created_at=0,
+    )
     with pytest.raises(Invalid, match="`hd`"):
         check_provider(google)
     for rule in (GroupRule("ops"), GroupRule("ops", role="operator", team="ops")):

@@ -97,9 +97,13 @@ async def test_a_key_serves_at_no_other_route(world: World, app: ASGIApp) -> Non
         assert b"AuthZEN endpoints" in answer.body, (method, path)
     for path in ("/introspect", "/revoke", "/token", "/bc-authorize"):
         answer = await send(
-            app, "POST", path, address=HERE, body=b"token=x&grant_type=client_credentials",
+            app,
+            "POST",
+            path,
+            address=HERE,
+            body=b"token=x&grant_type=client_credentials",
             headers=[("authorization", f"Bearer {made.key}"), ("content-type", "application/x-www-form-urlencoded")],
-        )  # fmt: skip
+        )
         assert answer.status in (400, 401), path
 
 
@@ -126,7 +130,7 @@ async def test_a_key_serves_at_no_other_route(world: World, app: ASGIApp) -> Non
         (("192.0.2.0/24",), "192.0.2.1", "10.1.2.3", "192.0.2.0/24", False),  # the proxy is not the gateway
         (("10.1.2.0/24",), "192.0.2.1", "x", "192.0.2.0/24", False),
     ],
-)  # fmt: skip
+)
 async def test_a_key_serves_from_its_networks_alone(
     world: World, networks: tuple[str, ...], address: str, forwarded: str, proxies: str, taken: bool
 ) -> None:
@@ -292,14 +296,25 @@ async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, ap
 @pytest.mark.parametrize(
     ("said", "good"),
     [
-        ({"days": 0}, False), ({"days": 1}, True), ({"days": 366}, True), ({"days": 367}, False),
-        ({"networks": ()}, False), ({"networks": ("10.0.0.1",) * 32}, True), ({"networks": ("10.0.0.1",) * 33}, False),
-        ({"networks": ("10.0.0.1/24",)}, False), ({"networks": ("gateway",)}, False), ({"networks": ("",)}, False),
-        ({"networks": ("10.0.0.0/33",)}, False), ({"networks": ("0.0.0.0/0", "::/0")}, True),
-        ({"name": ""}, False), ({"name": "pp_1"}, False), ({"name": "Gateway"}, False), ({"name": "a" * 63}, True),
+        ({"days": 0}, False),
+        ({"days": 1}, True),
+        ({"days": 366}, True),
+        ({"days": 367}, False),
+        ({"networks": ()}, False),
+        ({"networks": ("10.0.0.1",) * 32}, True),
+        ({"networks": ("10.0.0.1",) * 33}, False),
+        ({"networks": ("10.0.0.1/24",)}, False),
+        ({"networks": ("gateway",)}, False),
+        ({"networks": ("",)}, False),
+        ({"networks": ("10.0.0.0/33",)}, False),
+        ({"networks": ("0.0.0.0/0", "::/0")}, True),
+        ({"name": ""}, False),
+        ({"name": "pp_1"}, False),
+        ({"name": "Gateway"}, False),
+        ({"name": "a" * 63}, True),
         ({"name": "a" * 64}, False),
     ],
-)  # fmt: skip
+)
 async def test_what_a_pep_may_be(world: World, said: dict[str, Any], good: bool) -> None:
     if good:
         await create(world, **said)

@@ -50,10 +50,19 @@ SKEW = LEEWAY // SECOND
 
 async def add(world: World, **changes: Any) -> Provider:
     fields: dict[str, Any] = {
-        "provider_id": "lp_" + "0" * 32, "name": "corp", "label": "Corp", "preset": "", "issuer": IDP,
-        "settings": SamlSettings(SSO, (key_pair(0)[1],), {}), "accounts": "create", "group_claim": "groups",
-        "rules": (GroupRule("ops", role="operator"),), "mfa": (), "phishing_resistant": (), "created_at": 0,
-    }  # fmt: skip
+        "provider_id": "lp_" + "0" * 32,
+        "name": "corp",
+        "label": "Corp",
+        "preset": "",
+        "issuer": IDP,
+        "settings": SamlSettings(SSO, (key_pair(0)[1],), {}),
+        "accounts": "create",
+        "group_claim": "groups",
+        "rules": (GroupRule("ops", role="operator"),),
+        "mfa": (),
+        "phishing_resistant": (),
+        "created_at": 0,
+    }
     made = Provider(**{**fields, **changes})
     return await act(world, "test.add", lambda act: flows.add_provider(act, made, client_secret=""))
 

@@ -134,8 +134,10 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
     assert body is not None
     entry = decode_entry(body)
     assert (entry.action, entry.agent, entry.detail) == (
-        JUDGE, bot.agent_id, {"detectors": ["canary"], "is_real": False, "tasks": 1}
-    )  # fmt: skip
+        JUDGE,
+        bot.agent_id,
+        {"detectors": ["canary"], "is_real": False, "tasks": 1},
+    )
     with pytest.raises(Conflict):
         await run_act(world, lambda a: flows.judge(a, ids, Verdict.REAL, by="pe_1", why=""))
     with pytest.raises(NotFound):

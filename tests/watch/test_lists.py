@@ -58,18 +58,31 @@ def test_examples_of_the_specification() -> None:
     assert read.skipped == 0
 
 
-@pytest.mark.parametrize("pattern", [
-    "[file:hashes.'SHA-256' = 'aec070645fe53ee3b3763059376134f058cc337247c978add178b6ccdfb0019f' AND"
-    " file:mime_type = 'application/x-pdf']",
-    "[domain-name:value = 'www.5z8.info' AND domain-name:resolves_to_refs[*].value = '198.51.100.1/32']",
-    "[file:hashes.MD5 = '79054025255fb1a26e4bc422aef54eb4'] FOLLOWEDBY [win-registry-key:key = 'HKEY']",
-    "[url:value = 'http://example.com/foo'] WITHIN 30 SECONDS", "[url:value LIKE 'http://example.com/%']",
-    "[url:value MATCHES '^http']", "[NOT url:value = 'http://example.com/']", "[url:value != 'http://example.com/']",
-    "[domain-name:value ISSUBSET '45.83.64.0/22']", "[process:name = 'evil.example']", "url:value = 'http://a.org/'",
-    "[url:value = 'http://example.com/foo'", "[url:value = 'http://example.com/foo'] [url:value = 'http://a.org/']",
-    "[]", "", "[(url:value = 'http://a.org/')]", "[url:value = 'http://a.org/'] AND [url:value = 'http://b.org/']",
-    "[url:value = 'http://a.org/' OR process:name = 'x']", "[url:value = 'http://a.org/" + "x" * MAX_PATTERN + "']",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[file:hashes.'SHA-256' = 'aec070645fe53ee3b3763059376134f058cc337247c978add178b6ccdfb0019f' AND"
+        " file:mime_type = 'application/x-pdf']",
+        "[domain-name:value = 'www.5z8.info' AND domain-name:resolves_to_refs[*].value = '198.51.100.1/32']",
+        "[file:hashes.MD5 = '79054025255fb1a26e4bc422aef54eb4'] FOLLOWEDBY [win-registry-key:key = 'HKEY']",
+        "[url:value = 'http://example.com/foo'] WITHIN 30 SECONDS",
+        "[url:value LIKE 'http://example.com/%']",
+        "[url:value MATCHES '^http']",
+        "[NOT url:value = 'http://example.com/']",
+        "[url:value != 'http://example.com/']",
+        "[domain-name:value ISSUBSET '45.83.64.0/22']",
+        "[process:name = 'evil.example']",
+        "url:value = 'http://a.org/'",
+        "[url:value = 'http://example.com/foo'",
+        "[url:value = 'http://example.com/foo'] [url:value = 'http://a.org/']",
+        "[]",
+        "",
+        "[(url:value = 'http://a.org/')]",
+        "[url:value = 'http://a.org/'] AND [url:value = 'http://b.org/']",
+        "[url:value = 'http://a.org/' OR process:name = 'x']",
+        "[url:value = 'http://a.org/" + "x" * MAX_PATTERN + "']",
+    ],
+)
 def test_what_says_more_than_that_is_skipped_whole(pattern: str) -> None:
     read = patterns("[domain-name:value = 'evil.example']", pattern)
     assert read.marks == marks(("domain", "evil.example"))
@@ -83,7 +96,7 @@ def test_sets_networks_and_escapes() -> None:
     )
     assert read.marks == marks(
         ("domain", "a.example"), ("domain", "b.example"), ("domain", "c.example"), ("address", "45.83.64.0/22")
-    )  # fmt: skip
+    )
     assert read.networks == {(4, 22)}
 
 
@@ -92,27 +105,49 @@ def test_only_what_is_valid_now_counts_and_when_it_ends_is_known() -> None:
         return {"pattern": f"[domain-name:value = '{host}']", **more}
 
     at = "2023-11-14T22:13:20Z"
-    read = parse_list("stix", stix(
-        one("always.example"), one("from-now.example", valid_from=at),
-        one("later.example", valid_from="2023-11-14T22:13:20.000001Z"),
-        one("over.example", valid_until=at), one("soon-over.example", valid_until="2023-11-14T22:13:20.000001Z"),
-        one("gone.example", revoked=True), one("sigma.example", pattern_type="sigma"),
-        one("in-a-year.example", valid_until="2024-11-14T00:00:00Z"),
-        {**one("malware.example"), "type": "malware"},
-    ), now=NOW, spared=SPARED)  # fmt: skip
+    read = parse_list(
+        "stix",
+        stix(
+            one("always.example"),
+            one("from-now.example", valid_from=at),
+            one("later.example", valid_from="2023-11-14T22:13:20.000001Z"),
+            one("over.example", valid_until=at),
+            one("soon-over.example", valid_until="2023-11-14T22:13:20.000001Z"),
+            one("gone.example", revoked=True),
+            one("sigma.example", pattern_type="sigma"),
+            one("in-a-year.example", valid_until="2024-11-14T00:00:00Z"),
+            {**one("malware.example"), "type": "malware"},
+        ),
+        now=NOW,
+        spared=SPARED,
+    )
     assert read.marks == marks(
-        ("domain", "always.example"), ("domain", "from-now.example"), ("domain", "soon-over.example"),
+        ("domain", "always.example"),
+        ("domain", "from-now.example"),
+        ("domain", "soon-over.example"),
         ("domain", "in-a-year.example"),
-    )  # fmt: skip
+    )
     assert read.until == NOW + 1
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"{}", b"[]", b"null", b'{"type":"report","objects":[]}', b'{"type":"bundle","objects":{}}',
-    b'{"type":"bundle","objects":[{"type":"indicator","pattern":7}]}', b'{"type":"bundle"', b"<html>busy</html>",
-    b'{"type":"bundle","objects":[{"type":"indicator","valid_from":"soon"}]}', b'{"x":' * 100_000, b"\xff\xfe",
-    b'{"type":"bundle","objects":[{"type":"indicator","pattern_type":"stix","pattern":"","valid_until":"2023-01-01T00:00:00"}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"type":"report","objects":[]}',
+        b'{"type":"bundle","objects":{}}',
+        b'{"type":"bundle","objects":[{"type":"indicator","pattern":7}]}',
+        b'{"type":"bundle"',
+        b"<html>busy</html>",
+        b'{"type":"bundle","objects":[{"type":"indicator","valid_from":"soon"}]}',
+        b'{"x":' * 100_000,
+        b"\xff\xfe",
+        b'{"type":"bundle","objects":[{"type":"indicator","pattern_type":"stix","pattern":"","valid_until":"2023-01-01T00:00:00"}]}',
+    ],
+)
 def test_what_is_no_bundle(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_list("stix", body, now=NOW, spared=SPARED)
@@ -123,24 +158,54 @@ def test_what_is_no_bundle(body: bytes) -> None:
 
 def test_lines_as_lists_have_them() -> None:
     read = plain(
-        "# a comment", "", "; another", "// a third", "evil.example", "0.0.0.0 ads.example",
+        "# a comment",
+        "",
+        "; another",
+        "// a third",
+        "evil.example",
+        "0.0.0.0 ads.example",
         "127.0.0.1\ttrack.example # x",
-        "*.wild.example", "https://bad.example/x", "203.0.113.7 ; seen", "45.83.64.0/22", "2a0e:b107::/32",
-        "eve@post.example", "a" * 64, "  spaces.example  \r",
-    )  # fmt: skip
+        "*.wild.example",
+        "https://bad.example/x",
+        "203.0.113.7 ; seen",
+        "45.83.64.0/22",
+        "2a0e:b107::/32",
+        "eve@post.example",
+        "a" * 64,
+        "  spaces.example  \r",
+    )
     assert read.marks == marks(
-        ("domain", "evil.example"), ("domain", "ads.example"), ("domain", "track.example"), ("domain", "wild.example"),
-        ("link", "https://bad.example/x"), ("address", "203.0.113.7"), ("address", "45.83.64.0/22"),
-        ("address", "2a0e:b107::/32"), ("mail", "eve@post.example"), ("digest", "a" * 64), ("domain", "spaces.example"),
-    )  # fmt: skip
+        ("domain", "evil.example"),
+        ("domain", "ads.example"),
+        ("domain", "track.example"),
+        ("domain", "wild.example"),
+        ("link", "https://bad.example/x"),
+        ("address", "203.0.113.7"),
+        ("address", "45.83.64.0/22"),
+        ("address", "2a0e:b107::/32"),
+        ("mail", "eve@post.example"),
+        ("digest", "a" * 64),
+        ("domain", "spaces.example"),
+    )
     assert (read.skipped, sorted(read.networks)) == (0, [(4, 22), (6, 32)])
 
 
 def test_a_hostile_list_makes_nobody_suspicious_who_uses_us_and_not_half_the_world() -> None:
     read = plain(
-        "evil.example", "id.example.org", "ID.example.org.", "localhost", "127.0.0.1 localhost", "0.0.0.0/0", "com",
-        "::/0", "example.org", "three words here", "0.0.0.0", "not a name!", "x" * 300,
-    )  # fmt: skip
+        "evil.example",
+        "id.example.org",
+        "ID.example.org.",
+        "localhost",
+        "127.0.0.1 localhost",
+        "0.0.0.0/0",
+        "com",
+        "::/0",
+        "example.org",
+        "three words here",
+        "0.0.0.0",
+        "not a name!",
+        "x" * 300,
+    )
     assert read.marks == marks(("domain", "evil.example"))
     assert read.skipped == 12
 

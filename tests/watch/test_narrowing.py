@@ -227,11 +227,15 @@ def odd(name: str, points: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("more", "may"),
     [
-        (odd("instructed", 60), False), (odd("bearer_in_two_networks", 60), True), (odd("threat_list", 29), False),
-        (odd("threat_list", 30), True), (odd("canary", 95), False), ({"canary": True}, True),
+        (odd("instructed", 60), False),
+        (odd("bearer_in_two_networks", 60), True),
+        (odd("threat_list", 29), False),
+        (odd("threat_list", 30), True),
+        (odd("canary", 95), False),
+        ({"canary": True}, True),
         ({"threat": ("list", 40)}, True),
     ],
-)  # fmt: skip
+)
 def test_certain_evidence_acts_from_the_first_call(more: dict[str, Any], may: bool) -> None:
     [one] = watching().take([*events(1, **more)])
     assert one.may_narrow is may

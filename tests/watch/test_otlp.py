@@ -58,9 +58,14 @@ def span(*, error: bool = False, **attributes: str | int | bool | float | list[s
     pairs = [pair(key.replace("__", "."), value) for key, value in attributes.items()]
     code = Status.STATUS_CODE_ERROR if error else Status.STATUS_CODE_OK
     return Span(
-        trace_id=b"t" * 16, span_id=b"s" * 8, name="x", start_time_unix_nano=1, end_time_unix_nano=AT * 1000,
-        attributes=pairs, status=Status(code=code, message="m"),
-    )  # fmt: skip
+        trace_id=b"t" * 16,
+        span_id=b"s" * 8,
+        name="x",
+        start_time_unix_nano=1,
+        end_time_unix_nano=AT * 1000,
+        attributes=pairs,
+        status=Status(code=code, message="m"),
+    )
 
 
 def as_json(message: ExportTraceServiceRequest | ExportLogsServiceRequest) -> bytes:
@@ -84,19 +89,34 @@ def read(message: ExportTraceServiceRequest | ExportLogsServiceRequest, encoding
 def test_spans_are_read_as_the_library_writes_them_and_content_is_not_kept(encoding: Encoding) -> None:
     sent = traces(
         span(
-            gen_ai__operation__name="chat", gen_ai__request__model="m-1", gen_ai__usage__input_tokens=1 << 40,
-            gen_ai__input__messages="hunter2", gen_ai__system_instructions="hunter2",
+            gen_ai__operation__name="chat",
+            gen_ai__request__model="m-1",
+            gen_ai__usage__input_tokens=1 << 40,
+            gen_ai__input__messages="hunter2",
+            gen_ai__system_instructions="hunter2",
         ),
-        span(error=True, gen_ai__operation__name="execute_tool", gen_ai__tool__name="bash", error__type="Timeout",
-             gen_ai__tool__call__arguments="hunter2", other=True, more=1.5, url__full=["x"]),
-    )  # fmt: skip
+        span(
+            error=True,
+            gen_ai__operation__name="execute_tool",
+            gen_ai__tool__name="bash",
+            error__type="Timeout",
+            gen_ai__tool__call__arguments="hunter2",
+            other=True,
+            more=1.5,
+            url__full=["x"],
+        ),
+    )
     records, more = read(sent, encoding)
     assert records == [
-        Record(AT, False, {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1",
-                           "gen_ai.usage.input_tokens": 1 << 40}),
-        Record(AT, True, {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "bash",
-                          "error.type": "Timeout"}),
-    ]  # fmt: skip
+        Record(
+            AT,
+            False,
+            {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1", "gen_ai.usage.input_tokens": 1 << 40},
+        ),
+        Record(
+            AT, True, {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "bash", "error.type": "Timeout"}
+        ),
+    ]
     assert more == 0
     assert "hunter2" not in str(records)
 
@@ -104,21 +124,33 @@ def test_spans_are_read_as_the_library_writes_them_and_content_is_not_kept(encod
 @pytest.mark.parametrize("encoding", BOTH)
 def test_log_records_too(encoding: Encoding) -> None:
     logs = [
-        LogRecord(time_unix_nano=AT * 1000, severity_number=number, body=AnyValue(string_value="hunter2"),
-                  attributes=[pair("mcp.method.name", "tools/call"), pair("gen_ai.tool.name", "bash")])
+        LogRecord(
+            time_unix_nano=AT * 1000,
+            severity_number=number,
+            body=AnyValue(string_value="hunter2"),
+            attributes=[pair("mcp.method.name", "tools/call"), pair("gen_ai.tool.name", "bash")],
+        )
         for number in (SeverityNumber.SEVERITY_NUMBER_WARN4, SeverityNumber.SEVERITY_NUMBER_ERROR)
-    ]  # fmt: skip
+    ]
     sent = ExportLogsServiceRequest(resource_logs=[ResourceLogs(scope_logs=[ScopeLogs(log_records=logs)])])
     records, _ = read(sent, encoding)
     assert [(one.at, one.is_error) for one in records] == [(AT, False), (AT, True)]
     assert records[0].attributes == {"mcp.method.name": "tools/call", "gen_ai.tool.name": "bash"}
 
 
-@given(st.lists(st.dictionaries(
-    st.sampled_from(sorted(WANTED)) | st.text(max_size=8),
-    st.text(max_size=20) | st.integers(-(1 << 63), (1 << 63) - 1) | st.booleans() | st.lists(st.text(max_size=3)),
-    max_size=6,
-), max_size=6))  # fmt: skip
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(sorted(WANTED)) | st.text(max_size=8),
+            st.text(max_size=20)
+            | st.integers(-(1 << 63), (1 << 63) - 1)
+            | st.booleans()
+            | st.lists(st.text(max_size=3)),
+            max_size=6,
+        ),
+        max_size=6,
+    )
+)
 def test_both_encodings_of_whatever_the_library_writes_say_the_same(spans: list[dict[str, str | int]]) -> None:
     made = [
         Span(end_time_unix_nano=5000, attributes=[pair(*one) for one in attributes.items()]) for attributes in spans
@@ -140,22 +172,42 @@ def test_so_many_records_and_such_long_texts_at_most(encoding: Encoding) -> None
     assert [len(one.attributes) for one in read(texts, encoding)[0]] == [1, 0, 1]
 
 
-@pytest.mark.parametrize("body", [
-    b"\x0a", b"\x0a\x05abc", b"\x80", b"\x80" * 11, b"\x0b", b"\x0c", b"\x09\x00", b"\x0d\x00", b"\xff" * 20,
-    b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x0a\x02\x12\x05",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a",
+        b"\x0a\x05abc",
+        b"\x80",
+        b"\x80" * 11,
+        b"\x0b",
+        b"\x0c",
+        b"\x09\x00",
+        b"\x0d\x00",
+        b"\xff" * 20,
+        b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x0a\x02\x12\x05",
+    ],
+)
 def test_bytes_that_are_no_protobuf(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_export("traces", "protobuf", body)
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"[]", b"{", b'{"resourceSpans":{}}',
-    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"x"}]}]}]}',
-    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"' + b"9" * 21 + b'"}]}]}]}',
-    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"\xc2\xb2"}]}]}]}', b'{"x":' * 100_000, b"\xff",
-    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"url.full","value":{"intValue":"--1"}}]}]}]}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"resourceSpans":{}}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"x"}]}]}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"' + b"9" * 21 + b'"}]}]}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"\xc2\xb2"}]}]}]}',
+        b'{"x":' * 100_000,
+        b"\xff",
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"url.full","value":{"intValue":"--1"}}]}]}]}]}',
+    ],
+)
 def test_bytes_that_are_no_json_of_it(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_export("traces", "json", body)
@@ -217,16 +269,23 @@ def nobody(text: str) -> None:
     return None
 
 
-@pytest.mark.parametrize(("given", "action", "tool", "model"), [
-    ({"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": "read"}, "telemetry.tool", "~/read", ""),
-    ({"mcp__method__name": "tools/call", "gen_ai__tool__name": "x"}, "telemetry.tool", "~/x", ""),
-    ({"mcp__method__name": "tools/list", "gen_ai__tool__name": "x"}, "telemetry.mcp", "", ""),
-    ({"gen_ai__operation__name": "chat", "gen_ai__request__model": "m"}, "telemetry.model", "", "m"),
-    ({"gen_ai__operation__name": "embeddings", "gen_ai__request__model": "m", "gen_ai__response__model": "m-2"},
-     "telemetry.model", "", "m-2"),
-    ({"gen_ai__operation__name": "invoke_agent"}, "telemetry.agent", "", ""),
-    ({"url__full": "https://a.example/"}, "telemetry.http", "", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "action", "tool", "model"),
+    [
+        ({"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": "read"}, "telemetry.tool", "~/read", ""),
+        ({"mcp__method__name": "tools/call", "gen_ai__tool__name": "x"}, "telemetry.tool", "~/x", ""),
+        ({"mcp__method__name": "tools/list", "gen_ai__tool__name": "x"}, "telemetry.mcp", "", ""),
+        ({"gen_ai__operation__name": "chat", "gen_ai__request__model": "m"}, "telemetry.model", "", "m"),
+        (
+            {"gen_ai__operation__name": "embeddings", "gen_ai__request__model": "m", "gen_ai__response__model": "m-2"},
+            "telemetry.model",
+            "",
+            "m-2",
+        ),
+        ({"gen_ai__operation__name": "invoke_agent"}, "telemetry.agent", "", ""),
+        ({"url__full": "https://a.example/"}, "telemetry.http", "", ""),
+    ],
+)
 def test_kinds_of_acts(given: dict[str, Any], action: str, tool: str, model: str) -> None:
     done, rejected = count_activities([record(**given)], nobody)
     assert list(done) == [Activity(action, tool, model, "ok", None)]

@@ -48,23 +48,47 @@ def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
     made = Reader().event(
         "tool.call",
         **call(
-            outcome="deny", owner="pe_1", task="tk_1", key="thumb", reasons=[reason("outside_task", "words")],
-            result=Result("ok", 700, 3), arguments={"path": "/secret", "limit": 3},
+            outcome="deny",
+            owner="pe_1",
+            task="tk_1",
+            key="thumb",
+            reasons=[reason("outside_task", "words")],
+            result=Result("ok", 700, 3),
+            arguments={"path": "/secret", "limit": 3},
             detail={
                 "actors": ["ag_2"],
                 "origins": {"origin": {"path": "outside", "limit": "user"}, "origin_worst": "outside"},
-                "noticed": [noticed], "verdict": "deny", "watched": [],
+                "noticed": [noticed],
+                "verdict": "deny",
+                "watched": [],
             },
         ),
-    )  # fmt: skip
+    )
     assert made == Event(
-        at=1000, action="tool.call", outcome="deny", agent="ag_1", task="tk_1", owner="pe_1", resource=URI,
-        tool="files/read", effect="read", canary=True, classes=("personal",),
-        origins=(("limit", "user"), ("path", "outside")), worst="outside", shape="limit:int path:str",
+        at=1000,
+        action="tool.call",
+        outcome="deny",
+        agent="ag_1",
+        task="tk_1",
+        owner="pe_1",
+        resource=URI,
+        tool="files/read",
+        effect="read",
+        canary=True,
+        classes=("personal",),
+        origins=(("limit", "user"), ("path", "outside")),
+        worst="outside",
+        shape="limit:int path:str",
         reasons=("outside_task",),
-        bytes=700, records=3, key="thumb", actors=("ag_2",), reporter=URI, model="model of ag_1", noticed=(noticed,),
+        bytes=700,
+        records=3,
+        key="thumb",
+        actors=("ag_2",),
+        reporter=URI,
+        model="model of ag_1",
+        noticed=(noticed,),
         number=0,
-    )  # fmt: skip
+    )
 
 
 def test_where_a_network_is_is_said_by_who_makes_the_events() -> None:

@@ -240,9 +240,12 @@ async def test_a_refusal_is_a_status_in_the_encoding_of_the_request(world: World
 
 def test_each_refusal_has_a_code() -> None:
     refusals: list[tuple[Refused, int, int]] = [
-        (TooMuch("x", after_s=2), 429, 8), (Malformed("x"), 400, 3), (Forbidden("x"), 403, 7), (TooLarge("x"), 413, 8),
+        (TooMuch("x", after_s=2), 429, 8),
+        (Malformed("x"), 400, 3),
+        (Forbidden("x"), 403, 7),
+        (TooLarge("x"), 413, 8),
         (UnsupportedMediaType("x"), 415, 3),
-    ]  # fmt: skip
+    ]
     for refusal, status, code in refusals:
         reply = wire_otlp.render(refusal)
         assert (reply.status, json.loads(bytes(reply.body))["code"]) == (status, code)  # type: ignore[arg-type]

@@ -124,11 +124,17 @@ async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_wh
     assert "evil.example" not in str(entries(here, "threats.refresh")), "what is on a list is not on the ledger"
 
 
-@pytest.mark.parametrize(("status", "body", "why"), [
-    (500, b"evil.example", "the remote server answers 500"), (302, b"evil.example", "the remote server answers 302"),
-    (200, b"<html>", "contains no usable value"),
-    (200, b"", "no usable value"), (200, b"#" * (MAX_LIST_BYTES + 1), "more than"), (200, b"\xff", "not UTF-8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (500, b"evil.example", "the remote server answers 500"),
+        (302, b"evil.example", "the remote server answers 302"),
+        (200, b"<html>", "contains no usable value"),
+        (200, b"", "no usable value"),
+        (200, b"#" * (MAX_LIST_BYTES + 1), "more than"),
+        (200, b"\xff", "not UTF-8"),
+    ],
+)
 async def test_what_cannot_be_taken_leaves_the_list_as_it_was(
     here: World, clock: Clock, publisher: Publisher, status: int, body: bytes, why: str
 ) -> None:

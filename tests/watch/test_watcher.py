@@ -191,11 +191,14 @@ def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
 @pytest.mark.parametrize(
     "agent",
     [
-        "ag_00112233445566778899aabbccddeeff", "ag_00112233445566778899AABBCCDDEEFF",
+        "ag_00112233445566778899aabbccddeeff",
+        "ag_00112233445566778899AABBCCDDEEFF",
         "ag_0011223344556677 8899aabbccddeef",
-        "ag_1", "abcdefghijklmnop", "pe_00112233445566778899aabbccddeeff",
+        "ag_1",
+        "abcdefghijklmnop",
+        "pe_00112233445566778899aabbccddeeff",
     ],
-)  # fmt: skip
+)
 def test_whatever_an_agent_is_called_it_is_known_by_that(agent: str) -> None:
     made, both = watcher(), [agent, f"{agent}x"]
     assert [one.agent for one in made.take([event(n, agent=name) for n, name in enumerate(both)])] == both

@@ -25,9 +25,11 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
 }
 """by the name of the program: arguments, and variables without which it does not start"""
 _INITIALIZE = {
-    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bench", "version": "0"}},
-}  # fmt: skip
+}
 
 
 @cache
@@ -40,8 +42,11 @@ def _tools_of(program: str) -> list[Tool]:
     arguments, variables = COMMANDS[program]
     process = subprocess.Popen(
         [str(HERE / "node_modules" / ".bin" / program), *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | variables,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | variables,
+    )
     late = threading.Timer(PATIENCE_S, process.kill)
     late.start()
     try:

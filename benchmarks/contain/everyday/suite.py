@@ -17,8 +17,24 @@ from benchmarks.contain.suites import Call, Injection, Output, Person, Recording
 STRANGER = "{{stranger}}"
 """where somebody outside may write, of what a tool returns"""
 PLACE = "stranger"
-_LOOSE = frozenset(("body", "commit_message", "content", "contents", "message", "observations", "properties", "text",
-                    "title", "rich_text", "children", "edits", "entityType", "relationType"))  # fmt: skip
+_LOOSE = frozenset(
+    (
+        "body",
+        "commit_message",
+        "content",
+        "contents",
+        "message",
+        "observations",
+        "properties",
+        "text",
+        "title",
+        "rich_text",
+        "children",
+        "edits",
+        "entityType",
+        "relationType",
+    )
+)
 """Arguments in which two right calls may differ: what an agent words itself."""
 _PAGING = frozenset(("limit", "page", "perPage", "per_page", "page_size", "maxRecords", "query", "q", "pattern"))
 

@@ -91,16 +91,46 @@ def test_a_message_names_attributes_and_types_but_no_value_of_the_request() -> N
 # --- the index ------------------------------------------------------------------------------------------------------
 
 SCOPES = {
-    "principal": [Scope(), Scope(equals=ANN), Scope(equals=GROUP), Scope(within=(ANN,)), Scope(within=(ORG,)),
-                  Scope(within=(SERVER,)), Scope(type="User"), Scope(type="Tool"), Scope(type="User", within=(GROUP,)),
-                  Scope(type="Group", within=(GROUP,)), Scope(within=()), Scope(within=(SERVER, ORG))],
-    "action": [Scope(), Scope(equals=READ), Scope(equals=ANY_READ), Scope(within=(READ,)), Scope(within=(ANY_READ,)),
-               Scope(within=(READ, ANY_READ)), Scope(within=()), Scope(within=(Uid("Action", "write"),)),
-               Scope(type="Action"),
-               Scope(type="Other"), Scope(equals=READ, within=(ANY_READ,)), Scope(equals=READ, within=(GROUP,))],
-    "resource": [Scope(), Scope(equals=TOOL), Scope(equals=SERVER), Scope(within=(TOOL,)), Scope(within=(SERVER,)),
-                 Scope(within=(ORG,)), Scope(type="Tool"), Scope(type="Server"), Scope(type="Tool", within=(SERVER,))],
-}  # fmt: skip
+    "principal": [
+        Scope(),
+        Scope(equals=ANN),
+        Scope(equals=GROUP),
+        Scope(within=(ANN,)),
+        Scope(within=(ORG,)),
+        Scope(within=(SERVER,)),
+        Scope(type="User"),
+        Scope(type="Tool"),
+        Scope(type="User", within=(GROUP,)),
+        Scope(type="Group", within=(GROUP,)),
+        Scope(within=()),
+        Scope(within=(SERVER, ORG)),
+    ],
+    "action": [
+        Scope(),
+        Scope(equals=READ),
+        Scope(equals=ANY_READ),
+        Scope(within=(READ,)),
+        Scope(within=(ANY_READ,)),
+        Scope(within=(READ, ANY_READ)),
+        Scope(within=()),
+        Scope(within=(Uid("Action", "write"),)),
+        Scope(type="Action"),
+        Scope(type="Other"),
+        Scope(equals=READ, within=(ANY_READ,)),
+        Scope(equals=READ, within=(GROUP,)),
+    ],
+    "resource": [
+        Scope(),
+        Scope(equals=TOOL),
+        Scope(equals=SERVER),
+        Scope(within=(TOOL,)),
+        Scope(within=(SERVER,)),
+        Scope(within=(ORG,)),
+        Scope(type="Tool"),
+        Scope(type="Server"),
+        Scope(type="Tool", within=(SERVER,)),
+    ],
+}
 
 
 def says(scope: Scope, asked: Entity) -> bool:

@@ -50,7 +50,7 @@ SPLIT: list[tuple[str, list[Any], list[Any]]] = [
     ("write to ada@example.org", ["ada", "example.org"], ["example.org", "ada"]),
     ("restart db:main", ["db", "main"], ["db", "other"]),
     ("rename notes.txt", ["notes", "txt"], ["notes", "exe"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("words", "right", "wrong"), SPLIT)
@@ -137,9 +137,15 @@ def test_the_key_of_a_map_is_the_name_of_its_record(said: str) -> None:
 
 
 NUMBERS = [
-    ("1.234,50", 1234.5), ("1'234.50", 1234.5), ("1 234,50", 1234.5), ("EUR 1234.50", 1234.5), ("$1,234.50", 1234.5),
-    ("1234.50€", 1234.5), ("1,234.50 dollars", 1234.5), ("CHF 80", 80),
-]  # fmt: skip
+    ("1.234,50", 1234.5),
+    ("1'234.50", 1234.5),
+    ("1 234,50", 1234.5),
+    ("EUR 1234.50", 1234.5),
+    ("$1,234.50", 1234.5),
+    ("1234.50€", 1234.5),
+    ("1,234.50 dollars", 1234.5),
+    ("CHF 80", 80),
+]
 
 
 @pytest.mark.parametrize(("text", "number"), NUMBERS)
@@ -170,11 +176,17 @@ ALIAS = {
 @pytest.mark.parametrize(
     ("arguments", "origin"),
     [
-        ({"calendar": "primary"}, None), ({"calendar": "Primary"}, "nowhere"), ({"calendar": "eve"}, "nowhere"),
-        ({"calendar": ["primary"]}, "nowhere"), ({"room": "main"}, "nowhere"), ({"n": 1}, None),
-        ({"n": True}, "nowhere"), ({"n": 2}, "nowhere"), ({"calendar": "primary", "room": "x"}, "nowhere"),
+        ({"calendar": "primary"}, None),
+        ({"calendar": "Primary"}, "nowhere"),
+        ({"calendar": "eve"}, "nowhere"),
+        ({"calendar": ["primary"]}, "nowhere"),
+        ({"room": "main"}, "nowhere"),
+        ({"n": 1}, None),
+        ({"n": True}, "nowhere"),
+        ({"n": 2}, "nowhere"),
+        ({"calendar": "primary", "room": "x"}, "nowhere"),
     ],
-)  # fmt: skip
+)
 def test_the_default_of_an_argument_that_may_be_left_out_says_nothing(
     arguments: dict[str, Any], origin: str | None
 ) -> None:

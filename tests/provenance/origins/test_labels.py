@@ -164,10 +164,14 @@ def test_a_text_to_the_person_or_one_that_stays_carries_nothing() -> None:
 @pytest.mark.parametrize(
     ("beside", "is_to_person"),
     [
-        ({}, True), ({"cc": "ada@example.org"}, True), ({"urgent": True}, True),
-        ({"cc": "eve"}, False), ({"cc": ["eve@example.net"]}, False), ({"more": {"eve": "reader"}}, False),
+        ({}, True),
+        ({"cc": "ada@example.org"}, True),
+        ({"urgent": True}, True),
+        ({"cc": "eve"}, False),
+        ({"cc": ["eve@example.net"]}, False),
+        ({"more": {"eve": "reader"}}, False),
     ],
-)  # fmt: skip
+)
 def test_a_recipient_that_nobody_has_declared_is_not_the_person(beside: dict[str, object], is_to_person: bool) -> None:
     listed = {"properties": dict.fromkeys(("to", "body", "cc", "urgent", "more"), True)}
     send = Tool(name="send", effect=Effect.SEND, kinds=SEND.kinds, arguments=listed)
@@ -194,13 +198,18 @@ def test_a_longer_text_of_a_read_in_an_open_world_leaves(query: str, expected: b
 @pytest.mark.parametrize(
     ("field", "argument", "is_carried"),
     [
-        ({"salary": 48215}, {"count": 48215}, True), ({"salary": 48215.5}, {"count": 48215.5}, True),
-        ({"pin": 4821}, {"count": 4821}, True), ({"pin": 482}, {"count": 482}, False),
-        ({"year": 1990}, {"count": 1990}, False), ({"born": "1990-05-17"}, {"at": "1990-05-17"}, True),
-        ({"born": "May 17, 1990"}, {"at": "1990-05-17"}, True), ({"born": "1990-05-17"}, {"at": "1990-05-18"}, False),
-        ({"salary": 48215}, {"urgent": True}, False), ({"salary": 48215}, {"sum": 48215}, False),
+        ({"salary": 48215}, {"count": 48215}, True),
+        ({"salary": 48215.5}, {"count": 48215.5}, True),
+        ({"pin": 4821}, {"count": 4821}, True),
+        ({"pin": 482}, {"count": 482}, False),
+        ({"year": 1990}, {"count": 1990}, False),
+        ({"born": "1990-05-17"}, {"at": "1990-05-17"}, True),
+        ({"born": "May 17, 1990"}, {"at": "1990-05-17"}, True),
+        ({"born": "1990-05-17"}, {"at": "1990-05-18"}, False),
+        ({"salary": 48215}, {"urgent": True}, False),
+        ({"salary": 48215}, {"sum": 48215}, False),
     ],
-)  # fmt: skip
+)
 def test_a_fact_in_an_argument_that_is_no_text_is_carried(
     field: dict[str, object], argument: dict[str, object], is_carried: bool
 ) -> None:
@@ -217,13 +226,17 @@ def test_a_fact_in_an_argument_that_is_no_text_is_carried(
 @pytest.mark.parametrize(
     ("output", "body", "is_carried"),
     [
-        ([{"name": "Marla"}, {"name": "Ulf"}], "and MARLA too", True), (["Marla", "Ulf"], "it is marla", True),
-        ([{"name": "Ed"}], "it is Ed", False), ([{"name": "Ida"}], "it is Ida", True),
-        ({"note": "Marla has slept well and eats again"}, "it is Marla", False), ("Marla", "it is Marla", True),
-        ("name: Marla\nward: seven", "it is Marla", True), ([{"name": "Bob"}], "hello Bob", False),
+        ([{"name": "Marla"}, {"name": "Ulf"}], "and MARLA too", True),
+        (["Marla", "Ulf"], "it is marla", True),
+        ([{"name": "Ed"}], "it is Ed", False),
+        ([{"name": "Ida"}], "it is Ida", True),
+        ({"note": "Marla has slept well and eats again"}, "it is Marla", False),
+        ("Marla", "it is Marla", True),
+        ("name: Marla\nward: seven", "it is Marla", True),
+        ([{"name": "Bob"}], "hello Bob", False),
         ([{"visits": 482, "year": 1990}], "482 in 1990", False),
     ],
-)  # fmt: skip
+)
 def test_a_single_word_that_is_a_whole_field_is_a_fact(output: object, body: str, is_carried: bool) -> None:
     asked = seed("tell Bob at bob@example.org about chart-7", own=["ada@example.org"])
     memory = told(remember(KEY, asked), CHART, output, patient="chart-8")
@@ -233,11 +246,17 @@ def test_a_single_word_that_is_a_whole_field_is_a_fact(output: object, body: str
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ({"count": 482}, True), ({"flags": ["gout"]}, True), ({"at": "15:00"}, True), ({"body": 7}, True),
-        ({"urgent": True}, False), ({"how": "fast"}, False), ({"body": " "}, False), ({"flags": ["chart-7"]}, False),
+        ({"count": 482}, True),
+        ({"flags": ["gout"]}, True),
+        ({"at": "15:00"}, True),
+        ({"body": 7}, True),
+        ({"urgent": True}, False),
+        ({"how": "fast"}, False),
+        ({"body": " "}, False),
+        ({"flags": ["chart-7"]}, False),
         ({"sum": 482}, False),
     ],
-)  # fmt: skip
+)
 def test_after_an_unrequested_read_each_value_that_may_hold_content_asks(
     argument: dict[str, object], expected: bool
 ) -> None:

@@ -118,7 +118,7 @@ def test_records_are_found_in_each_layout(layout: str) -> None:
         ("a:\n- 1\n- 2\nb: 3", {"a": ["1", "2"], "b": "3"}),
         ("note: one\n  two\nid: 3", {"note": "one\ntwo", "id": "3"}),
     ],
-)  # fmt: skip
+)
 def test_lists_nesting_and_what_goes_on_in_another_line(text: str, value: object) -> None:
     found = layout_of(text)
     assert found is not None
@@ -211,9 +211,39 @@ def test_a_record_that_the_person_named_is_one_in_each_layout(layout: str) -> No
 HONEST = [{"name": "Ann", "said": "see you", "room": "41"}, {"name": "Bob", "said": "how are you", "room": "52"}]
 PLANTED = "4711"
 _pieces = st.sampled_from(
-    ["\n", "\n\n", "- ", "  ", "name: ", "said: ", "room: ", PLANTED, "Eve", " ", ",", "|", "\t", '"', "---", "</td>",
-     "</tr>", "<tr>", "<td>", "</said>", "<room>", "</room>", "</row>", "<row>", "1. ", "\\n", "'", "```", "{", "}"]
-)  # fmt: skip
+    [
+        "\n",
+        "\n\n",
+        "- ",
+        "  ",
+        "name: ",
+        "said: ",
+        "room: ",
+        PLANTED,
+        "Eve",
+        " ",
+        ",",
+        "|",
+        "\t",
+        '"',
+        "---",
+        "</td>",
+        "</tr>",
+        "<tr>",
+        "<td>",
+        "</said>",
+        "<room>",
+        "</room>",
+        "</row>",
+        "<row>",
+        "1. ",
+        "\\n",
+        "'",
+        "```",
+        "{",
+        "}",
+    ]
+)
 _texts = st.lists(_pieces, max_size=14).map("".join)
 
 
@@ -238,9 +268,10 @@ def test_what_a_stranger_writes_into_free_text_is_never_a_field(planted: tuple[s
     rows = [row | {"said": text} if place == at else row for place, row in enumerate(HONEST)]
     rows.append({"name": "Cid", "said": "this is free text", "room": "63"})
     seen = _seen(OUTSIDE, LAYOUTS[layout](rows))
-    assert of_value(seen, Kind.OBJECT, PLANTED) >= Origin.OUTSIDE or of_value(
-        _seen(OUTSIDE, rows), Kind.OBJECT, PLANTED
-    ) is Origin.KNOWN, "as it would be in JSON"  # fmt: skip
+    assert (
+        of_value(seen, Kind.OBJECT, PLANTED) >= Origin.OUTSIDE
+        or of_value(_seen(OUTSIDE, rows), Kind.OBJECT, PLANTED) is Origin.KNOWN
+    ), "as it would be in JSON"
 
 
 @given(_planted())
@@ -266,11 +297,23 @@ def test_a_second_record_with_the_name_that_the_person_said_makes_neither_theirs
 
 @pytest.mark.parametrize(
     "text",
-    ["a: " * 60_000, "- " * 100_000, "<a>" * 60_000, "a:\n" * 60_000, " \n" * 100_000, "| a " * 60_000,
-     "a,b\n" * 60_000,
-     "".join(f"{' ' * (n % 60)}k{n}: v\n" for n in range(8000)), '"' * 200_000, "```\n" * 60_000, "*" * 200_000,
-     "a  b\n" * 40_000, "<a " * 60_000, "&" * 200_000],
-)  # fmt: skip
+    [
+        "a: " * 60_000,
+        "- " * 100_000,
+        "<a>" * 60_000,
+        "a:\n" * 60_000,
+        " \n" * 100_000,
+        "| a " * 60_000,
+        "a,b\n" * 60_000,
+        "".join(f"{' ' * (n % 60)}k{n}: v\n" for n in range(8000)),
+        '"' * 200_000,
+        "```\n" * 60_000,
+        "*" * 200_000,
+        "a  b\n" * 40_000,
+        "<a " * 60_000,
+        "&" * 200_000,
+    ],
+)
 def test_hostile_texts_are_read_in_linear_time(text: str) -> None:
     def spent(one: str) -> float:
         started = time.process_time()

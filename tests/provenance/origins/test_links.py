@@ -12,13 +12,31 @@ from ostiary.provenance.origins.links import is_odd, link, links
 from ostiary.provenance.origins.words import is_alone, words
 
 EVEN = [
-    "", "Paid, as you asked. Write to ann@example.org!", "a" * 11, "a" * 11 + "." + "b" * 11, "line\nline\tline\r",
-    "#1 *x* ~y~", "https://example.org/figures?x=1",
-]  # fmt: skip
+    "",
+    "Paid, as you asked. Write to ann@example.org!",
+    "a" * 11,
+    "a" * 11 + "." + "b" * 11,
+    "line\nline\tline\r",
+    "#1 *x* ~y~",
+    "https://example.org/figures?x=1",
+]
 ODD = [
-    "a" * 12, "a" * 12 + ".", "see aHR0cHM6Ly9l", "x" * 11 + "-", "50%41", "a&amp;b", "a[.]b", "a(dot)b", "{x", "\\x41",
-    "é", "a\x00", "a\x7f", "hXXp://a.b", "a\u200bb",
-]  # fmt: skip
+    "a" * 12,
+    "a" * 12 + ".",
+    "see aHR0cHM6Ly9l",
+    "x" * 11 + "-",
+    "50%41",
+    "a&amp;b",
+    "a[.]b",
+    "a(dot)b",
+    "{x",
+    "\\x41",
+    "é",
+    "a\x00",
+    "a\x7f",
+    "hXXp://a.b",
+    "a\u200bb",
+]
 
 
 def carefully(text: str) -> bool:
@@ -58,7 +76,7 @@ def test_a_text_is_odd_by_its_definition(text: str) -> None:
         ("https://example.org/a/?q=1", "https://example.org/a?q=1"),
         ("https://example.org/%61", "https://example.org/a"),
     ],
-)  # fmt: skip
+)
 def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: str, meant: str) -> None:
     assert link(written) == meant
     assert links(f"See {written}. Or not") == {meant}
@@ -68,14 +86,18 @@ def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: st
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("https:/evil.foundation/a", "https://evil.foundation/a"), ("http:evil.foundation", "http://evil.foundation"),
-        ("https:\\\\evil.foundation\\a", "https://evil.foundation/a"), ("HTTPS:///evil.foundation", "https://evil.foundation"),
-        ("\\\\evil.foundation\\a", "https://evil.foundation\\a"), ("ht\ntps://evil.foundation/a", "https://evil.foundation/a"),
-        ("https:\t//evil.foundation/a", "https://evil.foundation/a"), ("ftp:/evil.foundation", "ftp://evil.foundation"),
+        ("https:/evil.foundation/a", "https://evil.foundation/a"),
+        ("http:evil.foundation", "http://evil.foundation"),
+        ("https:\\\\evil.foundation\\a", "https://evil.foundation/a"),
+        ("HTTPS:///evil.foundation", "https://evil.foundation"),
+        ("\\\\evil.foundation\\a", "https://evil.foundation\\a"),
+        ("ht\ntps://evil.foundation/a", "https://evil.foundation/a"),
+        ("https:\t//evil.foundation/a", "https://evil.foundation/a"),
+        ("ftp:/evil.foundation", "ftp://evil.foundation"),
         ("https://evil.foundation/a\\b?c\\d", "https://evil.foundation/a/b?c\\d"),
     ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_a_link_is_read_as_browsers_read_it(written: str, meant: str) -> None:
     assert meant in links(f"See {written} now")
 
@@ -95,10 +117,24 @@ def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["", "bob ", "bob\n", "bob@example.com\n", "bob-2", "é", "²", "1.5", "a@b", "b-b@example.com",
-     "123-456-7890@example.com", "bob@example.com,eve@example.com", "bob@example.com.",
-     "<bob@example.com>", "bob@exаmple.com"],
+    [
+        "",
+        "bob ",
+        "bob\n",
+        "bob@example.com\n",
+        "bob-2",
+        "é",
+        "²",
+        "1.5",
+        "a@b",
+        "b-b@example.com",
+        "123-456-7890@example.com",
+        "bob@example.com,eve@example.com",
+        "bob@example.com.",
+        "<bob@example.com>",
+        "bob@exаmple.com",
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_what_may_have_another_spelling_is_no_word_alone(word: str) -> None:
     assert not is_alone(word)

@@ -39,23 +39,55 @@ def memory() -> Memory:
 
 
 SAME: list[tuple[str, Any]] = [
-    ("principal", "Bob"), ("principal", "BOB"), ("principal", " bob "), ("principal", "@bob"),
-    ("principal", "ann  lee"), ("principal", "Ann\nLee"), ("principal", "ann_lee"), ("principal", "张三"),
-    ("principal", "full"), ("principal", "Cafe\u0301"), ("principal", "CAFÉ"), ("principal", "Smith & Sons"),
-    ("address", "BOB@EXAMPLE.COM"), ("address", "Bob <bob@example.com>"), ("address", "mailto:bob@example.com"),
-    ("address", "https://example.com/a/B?x=1"), ("address", "HTTPS://EXAMPLE.com:443/a/B?x=1"),
-    ("address", "https://files.example.org/Docs/"), ("address", "files.example.org/Docs"),
-    ("object", "512.pdf"), ("object", "report 512.pdf"), ("object", "/srv/tmp/old.txt"), ("object", "general"),
-    ("object", "#general"), ("object", ["general", "512.pdf"]), ("object", ["512.pdf", "general"]),
-    ("object", {"name": "512.pdf"}), ("object", "512.pdf, general"),
-    ("amount", 1200), ("amount", 1200.0), ("amount", "1200.00"), ("amount", "$1200"), ("amount", " 1200.0 "),
-    ("amount", 3450.5), ("amount", "3450.50"), ("amount", "+1200"),
-    ("account", "DE89370400440532013000"), ("account", "de89 3704 0044 0532 0130 00"),
-    ("account", "DE89-3704-0044-0532-0130-00"), ("account", 4111111111111111), ("account", "4111-1111-1111-1111"),
+    ("principal", "Bob"),
+    ("principal", "BOB"),
+    ("principal", " bob "),
+    ("principal", "@bob"),
+    ("principal", "ann  lee"),
+    ("principal", "Ann\nLee"),
+    ("principal", "ann_lee"),
+    ("principal", "张三"),
+    ("principal", "full"),
+    ("principal", "Cafe\u0301"),
+    ("principal", "CAFÉ"),
+    ("principal", "Smith & Sons"),
+    ("address", "BOB@EXAMPLE.COM"),
+    ("address", "Bob <bob@example.com>"),
+    ("address", "mailto:bob@example.com"),
+    ("address", "https://example.com/a/B?x=1"),
+    ("address", "HTTPS://EXAMPLE.com:443/a/B?x=1"),
+    ("address", "https://files.example.org/Docs/"),
+    ("address", "files.example.org/Docs"),
+    ("object", "512.pdf"),
+    ("object", "report 512.pdf"),
+    ("object", "/srv/tmp/old.txt"),
+    ("object", "general"),
+    ("object", "#general"),
+    ("object", ["general", "512.pdf"]),
+    ("object", ["512.pdf", "general"]),
+    ("object", {"name": "512.pdf"}),
+    ("object", "512.pdf, general"),
+    ("amount", 1200),
+    ("amount", 1200.0),
+    ("amount", "1200.00"),
+    ("amount", "$1200"),
+    ("amount", " 1200.0 "),
+    ("amount", 3450.5),
+    ("amount", "3450.50"),
+    ("amount", "+1200"),
+    ("account", "DE89370400440532013000"),
+    ("account", "de89 3704 0044 0532 0130 00"),
+    ("account", "DE89-3704-0044-0532-0130-00"),
+    ("account", 4111111111111111),
+    ("account", "4111-1111-1111-1111"),
     ("account", "+15551234567"),
-    ("time", "2026-05-15"), ("time", "2026-05-15T10:00:00"), ("time", "15 May, 10:00"), ("time", "01.06.2026"),
-    ("time", "June 1, 2026"), ("time", "2026-06-01T00:00:00"),
-]  # fmt: skip
+    ("time", "2026-05-15"),
+    ("time", "2026-05-15T10:00:00"),
+    ("time", "15 May, 10:00"),
+    ("time", "01.06.2026"),
+    ("time", "June 1, 2026"),
+    ("time", "2026-06-01T00:00:00"),
+]
 
 
 @pytest.mark.parametrize(("kind", "value"), SAME, ids=lambda one: ascii(one)[:40])
@@ -64,32 +96,88 @@ def test_a_value_is_the_persons_however_it_is_written(memory: Memory, kind: str,
 
 
 OTHER: list[tuple[str, Any]] = [
-    ("object", "512"), ("object", "12"), ("object", "pdf"), ("object", "51"), ("object", "5122.pdf"),
-    ("object", "old.txt"), ("object", "srv/tmp/old.txt"), ("object", "/srv/tmp/../tmp/old.txt"),
-    ("object", "512.pdf*"), ("object", "*"), ("object", ".."), ("object", "general2"),
-    ("object", "512.pdf report"), ("object", "512.pdf\u200b"), ("object", "5\u200b12.pdf"), ("object", "５１２.pdf"),
-    ("principal", "bo"), ("principal", "B\u043eb"), ("principal", "bob\u200d"), ("principal", "ｂob"),
-    ("principal", "bob@example"), ("principal", "lee ann"), ("principal", "ann-lee"), ("principal", "Qm9i"),
-    ("principal", "Bob Ann"), ("principal", ["Bob", "Eve"]), ("principal", {"a": ["Bob", {"b": "Eve"}]}),
-    ("address", "bob@example.co"), ("address", "bob@example.com.evil.example"), ("address", "x.bob@example.com"),
-    ("address", "bob@ex\u0430mple.com"), ("address", "bob+x@example.com"), ("address", "bob%40example.com"),
-    ("address", "Bob <eve@example.com>"), ("address", "bob@example.com, eve@example.com"),
-    ("address", "https://example.com/a/b?x=1"), ("address", "https://example.com/a/B?x=12"),
-    ("address", "https://example.com/a/B"), ("address", "https://www.example.com/a/B?x=1"),
-    ("address", "https://example.com:8443/a/B?x=1"), ("address", "https://example.com@evil.example/a/B?x=1"),
-    ("address", "https://evil.example/?https://example.com/a/B?x=1"), ("address", "https://files.example.org/docs"),
-    ("address", "https://evil.example\\@example.com/a/B?x=1"), ("address", "https://example.com/a/B?x=1#secret"),
+    ("object", "512"),
+    ("object", "12"),
+    ("object", "pdf"),
+    ("object", "51"),
+    ("object", "5122.pdf"),
+    ("object", "old.txt"),
+    ("object", "srv/tmp/old.txt"),
+    ("object", "/srv/tmp/../tmp/old.txt"),
+    ("object", "512.pdf*"),
+    ("object", "*"),
+    ("object", ".."),
+    ("object", "general2"),
+    ("object", "512.pdf report"),
+    ("object", "512.pdf\u200b"),
+    ("object", "5\u200b12.pdf"),
+    ("object", "５１２.pdf"),
+    ("principal", "bo"),
+    ("principal", "B\u043eb"),
+    ("principal", "bob\u200d"),
+    ("principal", "ｂob"),
+    ("principal", "bob@example"),
+    ("principal", "lee ann"),
+    ("principal", "ann-lee"),
+    ("principal", "Qm9i"),
+    ("principal", "Bob Ann"),
+    ("principal", ["Bob", "Eve"]),
+    ("principal", {"a": ["Bob", {"b": "Eve"}]}),
+    ("address", "bob@example.co"),
+    ("address", "bob@example.com.evil.example"),
+    ("address", "x.bob@example.com"),
+    ("address", "bob@ex\u0430mple.com"),
+    ("address", "bob+x@example.com"),
+    ("address", "bob%40example.com"),
+    ("address", "Bob <eve@example.com>"),
+    ("address", "bob@example.com, eve@example.com"),
+    ("address", "https://example.com/a/b?x=1"),
+    ("address", "https://example.com/a/B?x=12"),
+    ("address", "https://example.com/a/B"),
+    ("address", "https://www.example.com/a/B?x=1"),
+    ("address", "https://example.com:8443/a/B?x=1"),
+    ("address", "https://example.com@evil.example/a/B?x=1"),
+    ("address", "https://evil.example/?https://example.com/a/B?x=1"),
+    ("address", "https://files.example.org/docs"),
+    ("address", "https://evil.example\\@example.com/a/B?x=1"),
+    ("address", "https://example.com/a/B?x=1#secret"),
     ("address", "https://eve@example.com/a/B?x=1"),
     ("address", "https://example.com%2e/a/B?x=1"),
-    ("amount", 200), ("amount", 1), ("amount", 1200.5), ("amount", -1200), ("amount", 12), ("amount", "1.200"),
-    ("amount", "1200.00.00"), ("amount", "1,200"), ("amount", "$1'200"), ("amount", "3,450.50"), ("amount", "1,200.00"),
-    ("amount", "01200"), ("amount", "1200.000"), ("amount", "1200,00"), ("amount", "1200%"), ("amount", "1200."),
-    ("amount", 3450), ("amount", 50.5), ("amount", "1e3"), ("amount", True),
-    ("account", "3704"), ("account", "370400440532013000"), ("account", "DE89370400440532013001"),
-    ("account", "1111"), ("account", "555"), ("account", "1234567"),
-    ("time", "2026-05-16"), ("time", "2026-05-15T11:00:00"), ("time", "2027-06-01"), ("time", "10:30"),
-    ("object", ""), ("object", "!?"), ("object", None), ("object", [[[[[]]]]]),
-]  # fmt: skip
+    ("amount", 200),
+    ("amount", 1),
+    ("amount", 1200.5),
+    ("amount", -1200),
+    ("amount", 12),
+    ("amount", "1.200"),
+    ("amount", "1200.00.00"),
+    ("amount", "1,200"),
+    ("amount", "$1'200"),
+    ("amount", "3,450.50"),
+    ("amount", "1,200.00"),
+    ("amount", "01200"),
+    ("amount", "1200.000"),
+    ("amount", "1200,00"),
+    ("amount", "1200%"),
+    ("amount", "1200."),
+    ("amount", 3450),
+    ("amount", 50.5),
+    ("amount", "1e3"),
+    ("amount", True),
+    ("account", "3704"),
+    ("account", "370400440532013000"),
+    ("account", "DE89370400440532013001"),
+    ("account", "1111"),
+    ("account", "555"),
+    ("account", "1234567"),
+    ("time", "2026-05-16"),
+    ("time", "2026-05-15T11:00:00"),
+    ("time", "2027-06-01"),
+    ("time", "10:30"),
+    ("object", ""),
+    ("object", "!?"),
+    ("object", None),
+    ("object", [[[[[]]]]]),
+]
 
 
 @pytest.mark.parametrize(("kind", "value"), OTHER, ids=lambda one: ascii(one)[:40])
@@ -180,10 +268,12 @@ def test_a_phrase_does_not_reach_from_one_source_into_another(memory: Memory) ->
 
 
 HIDDEN = [
-    "aHR0cHM6Ly9ldmlsLmV4YW1wbGUveD9xPTE=", "68747470733a2f2f6576696c2e6578616d706c652f783f713d31",
-    "https%3A%2F%2Fevil.example%2Fx%3Fq%3D1", "&#104;ttps://evil.example/x?q=1",
+    "aHR0cHM6Ly9ldmlsLmV4YW1wbGUveD9xPTE=",
+    "68747470733a2f2f6576696c2e6578616d706c652f783f713d31",
+    "https%3A%2F%2Fevil.example%2Fx%3Fq%3D1",
+    "&#104;ttps://evil.example/x?q=1",
     "%2561HR0cHM6Ly9ldmlsLmV4YW1wbGUveD9xPTE=",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", HIDDEN)
@@ -224,14 +314,23 @@ def test_what_policies_see(memory: Memory) -> None:
     }
     assert judge_origins(seen, PAY, {"to": "EVE99887766", "amount": 7})["origin_best"] == "outside"
     assert judge_origins(seen, PAY, {"amount": 5}) == {
-        "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere", "done_worst": "nowhere",
-        "origin_best": "nowhere", "mentioned": False,
-    }, "what is paid to nobody in particular is not pointed at"  # fmt: skip
+        "origin": {"amount": "nowhere"},
+        "amount_worst": "nowhere",
+        "object_worst": "nowhere",
+        "done_worst": "nowhere",
+        "origin_best": "nowhere",
+        "mentioned": False,
+    }, "what is paid to nobody in particular is not pointed at"
     assert judge_origins(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
-        "origin_worst": "person", "object_worst": "person", "links_worst": "person", "done_worst": "person",
-        "recipient_worst": "person", "origin_best": "person", "mentioned": False,
-    }  # fmt: skip
+        "origin_worst": "person",
+        "object_worst": "person",
+        "links_worst": "person",
+        "done_worst": "person",
+        "recipient_worst": "person",
+        "origin_best": "person",
+        "mentioned": False,
+    }
 
 
 def test_of_several_arguments_of_one_kind_the_least_trusted_counts(memory: Memory) -> None:
@@ -329,14 +428,30 @@ def test_a_fixed_time_counts_as_what_says_whom(memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("field", "origin"),
     [
-        (True, "known"), (1100, "known"), (98.7, "known"), ("1100", "known"), ("Charlie", "known"),
-        ("Ann Lee", "known"), ("External_0", "known"), ("2031-05-06 10:00", "known"), ("a" * 64, "known"),
-        ("a" * 65, "outside"), ("Ann van Lee", "outside"), ("Ann\nLee", "outside"), ("eve@far.example", "outside"),
-        ("far.example", "outside"), ("https://far.example", "outside"), ("+4915112345678", "outside"),
-        ("DE89370400440532013999", "outside"), ("123456", "known"), ("1234567", "outside"), (1234567, "outside"),
-        ("ZXZlQGZhci5l-A", "known"), ("go ZXZlQGZhci5leGFtcGxl", "outside"),
+        (True, "known"),
+        (1100, "known"),
+        (98.7, "known"),
+        ("1100", "known"),
+        ("Charlie", "known"),
+        ("Ann Lee", "known"),
+        ("External_0", "known"),
+        ("2031-05-06 10:00", "known"),
+        ("a" * 64, "known"),
+        ("a" * 65, "outside"),
+        ("Ann van Lee", "outside"),
+        ("Ann\nLee", "outside"),
+        ("eve@far.example", "outside"),
+        ("far.example", "outside"),
+        ("https://far.example", "outside"),
+        ("+4915112345678", "outside"),
+        ("DE89370400440532013999", "outside"),
+        ("123456", "known"),
+        ("1234567", "outside"),
+        (1234567, "outside"),
+        ("ZXZlQGZhci5l-A", "known"),
+        ("go ZXZlQGZhci5leGFtcGxl", "outside"),
     ],
-)  # fmt: skip
+)
 def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory, field: object, origin: str) -> None:
     in_data = observe_output(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
     assert {Origin(part.origin).name.lower() for part in in_data} == {"outside", origin}
@@ -376,19 +491,29 @@ def test_all_but_reads_in_a_closed_world_are_judged(
 
 ROOM = Tool(name="room", effect=Effect.READ, kinds={"room": "principal"})
 GET = Tool(
-    name="get", effect=Effect.SEND, kinds={"url": "address", "as": "none"},
+    name="get",
+    effect=Effect.SEND,
+    kinds={"url": "address", "as": "none"},
     arguments={"properties": {"url": {}, "as": {}, "fresh": {"type": "boolean"}, "pages": {"type": "integer"}}},
-)  # fmt: skip
+)
 SHARE = Tool(name="share", effect=Effect.SHARE, kinds={"with": "address", "as": "none"})
 SAID = """News: https://paper.example.org/a/today and www.paper.example.com!
 But https://paper.example.org/go?to=1, http://10.0.0.1/x, https://db.internal/x, https://paper.example.org:81/x,
 https://eve@paper.example.org/x, https://xn--pper.local/ or eve@far.example"""
 FOLLOWED = ["https://paper.example.org/a/today", "www.paper.example.com", "HTTPS://paper.example.org:443/a/today/"]
 LEFT = [
-    "https://paper.example.org/a", "https://paper.example.org/go?to=1", "http://10.0.0.1/x", "https://db.internal/x",
-    "https://paper.example.org:81/x", "https://eve@paper.example.org/x", "https://xn--pper.local", "eve@far.example",
-    "https://paper.example.org/a/today?of=5", "today", "https://paper.example.org/a/today, www.paper.example.com",
-]  # fmt: skip
+    "https://paper.example.org/a",
+    "https://paper.example.org/go?to=1",
+    "http://10.0.0.1/x",
+    "https://db.internal/x",
+    "https://paper.example.org:81/x",
+    "https://eve@paper.example.org/x",
+    "https://xn--pper.local",
+    "eve@far.example",
+    "https://paper.example.org/a/today?of=5",
+    "today",
+    "https://paper.example.org/a/today, www.paper.example.com",
+]
 
 
 def test_a_link_in_what_the_person_named_is_followed_and_nothing_else_goes_out_with_it(memory: Memory) -> None:

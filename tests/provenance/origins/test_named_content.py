@@ -24,9 +24,10 @@ from tests.support.seed import seed
 
 KEY = bytes(range(32))
 SEARCH = Tool(
-    name="search", effect=Effect.READ,
+    name="search",
+    effect=Effect.READ,
     arguments={"type": "object", "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}}},
-)  # fmt: skip
+)
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "mail": "address", "thing": "object"})
 PAGE = "1f0c2a77-8d5e-4c1b-9a53-0b6f4f1de001"
 
@@ -53,15 +54,21 @@ def test_an_opaque_identifier_of_a_field_names_a_thing_and_reaches_nobody(id: st
     [
         f"{'x' * 18}12345678",  # as long as an address of a cryptocurrency
         "0x52908400098527886E0F7030069857D2E4169EE7",
-        "DE89370400440532013000", "DE89370400440532013999",
+        "DE89370400440532013000",
+        "DE89370400440532013999",
         "ZXZlQGZhci5l1234567-A",  # as irregular as a key
-        "ZXYxQGZhci5pbw", "65406661722e696f",  # a mail address in base64, another in hexadecimal digits
-        "15551234567", "4111-1111-1111-1111",  # no letter
-        "ada@x1234567.example", "x1234567.example", "https://x1234567.example/a",
+        "ZXYxQGZhci5pbw",
+        "65406661722e696f",  # a mail address in base64, another in hexadecimal digits
+        "15551234567",
+        "4111-1111-1111-1111",  # no letter
+        "ada@x1234567.example",
+        "x1234567.example",
+        "https://x1234567.example/a",
         "pay a1234567 now",
-        PAGE[:-1], f"{PAGE} {PAGE}",
+        PAGE[:-1],
+        f"{PAGE} {PAGE}",
     ],
-)  # fmt: skip
+)
 def test_what_may_reach_or_pay_somebody_is_no_identifier(value: str) -> None:
     memory = after("look around", {}, [{"id": value, "name": "Plans"}])
     assert origin(memory, "thing", value) == "outside"

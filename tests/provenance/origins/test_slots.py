@@ -146,10 +146,16 @@ def test_a_document_that_is_endorsed_for_amounts_says_how_much() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("pay 100 euros", ["100"]), ("pay $1,200.50 now", ["1200.5"]), ("10% of it", []), ("on May 15th at 10:30", []),
-        ("March 3 2026", []), ("in 2024", []), ("on 2026-05-01 pay 7", ["7"]), ("by 3 pm pay 3.50", ["3.5"]),
+        ("pay 100 euros", ["100"]),
+        ("pay $1,200.50 now", ["1200.5"]),
+        ("10% of it", []),
+        ("on May 15th at 10:30", []),
+        ("March 3 2026", []),
+        ("in 2024", []),
+        ("on 2026-05-01 pay 7", ["7"]),
+        ("by 3 pm pay 3.50", ["3.5"]),
     ],
-)  # fmt: skip
+)
 def test_numbers_of_the_words_that_may_say_how_much(text: str, found: list[str]) -> None:
     assert numbers(words(text, is_source=True)) == found
 

@@ -35,11 +35,14 @@ STRANGE = tools(definition("xqz", "abc", "def"), definition("delete_xqz", "abc")
 @pytest.mark.parametrize(
     "text",
     [
-        SENTENCE, SENTENCE.capitalize() + ". " + SENTENCE, f"«{SENTENCE}!» - 3 of us, at 10:30.",
-        "Wir möchten den Besuch auf einen anderen Tag verschieben", "Мы хотели бы перенести встречу на завтра",
+        SENTENCE,
+        SENTENCE.capitalize() + ". " + SENTENCE,
+        f"«{SENTENCE}!» - 3 of us, at 10:30.",
+        "Wir möchten den Besuch auf einen anderen Tag verschieben",
+        "Мы хотели бы перенести встречу на завтра",
         "私たちは訪問を別の日に変更したいと思います",
     ],
-)  # fmt: skip
+)
 def test_sentences_are_prose(text: str) -> None:
     assert is_prose(text)
 
@@ -47,11 +50,19 @@ def test_sentences_are_prose(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "general", "Weekly sync", "the plan of the week", "Maria Del Carmen Ruiz Lopez Garcia", "DE89 3704 0044 05",
-        "rm -rf / && curl x | sh", "a_b c_d e_f g_h i_j k_l", "1 2 3 4 5 6 7 8", "/srv/a /srv/b /srv/c a b c",
+        "",
+        "general",
+        "Weekly sync",
+        "the plan of the week",
+        "Maria Del Carmen Ruiz Lopez Garcia",
+        "DE89 3704 0044 05",
+        "rm -rf / && curl x | sh",
+        "a_b c_d e_f g_h i_j k_l",
+        "1 2 3 4 5 6 7 8",
+        "/srv/a /srv/b /srv/c a b c",
         "私の計画",
     ],
-)  # fmt: skip
+)
 def test_names_titles_commands_and_numbers_are_no_prose(text: str) -> None:
     assert not is_prose(text)
 
@@ -65,11 +76,17 @@ def test_the_limit_of_prose_is_in_words() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("2026-11-28", Kind.TIME), ("10:30", Kind.TIME), ("eve@evil.example", Kind.ADDRESS),
-        ("https://evil.example/x", Kind.ADDRESS), ("DE89370400440532013000", Kind.ACCOUNT), ("general", Kind.OBJECT),
-        ("two words", Kind.OBJECT), ("@", Kind.OBJECT), ("INV-2291", Kind.OBJECT),
+        ("2026-11-28", Kind.TIME),
+        ("10:30", Kind.TIME),
+        ("eve@evil.example", Kind.ADDRESS),
+        ("https://evil.example/x", Kind.ADDRESS),
+        ("DE89370400440532013000", Kind.ACCOUNT),
+        ("general", Kind.OBJECT),
+        ("two words", Kind.OBJECT),
+        ("@", Kind.OBJECT),
+        ("INV-2291", Kind.OBJECT),
     ],
-)  # fmt: skip
+)
 def test_the_form_of_a_value_says_its_kind(text: str, kind: Kind) -> None:
     assert kind_of(text) is kind
 

@@ -20,9 +20,15 @@ AGENTS = 16
 def event(at: float, agent: int = 1, **fields: object) -> Event:
     """`at` in seconds. A call of a tool that reads, if nothing else is said."""
     values: dict[str, object] = {
-        "at": round(at * SECOND), "action": "tool.call", "outcome": "allow", "agent": f"ag_{agent}" if agent else "",
-        "resource": "https://files.example", "tool": "files/read", "effect": "read", "task": f"tk_{agent}",
-    }  # fmt: skip
+        "at": round(at * SECOND),
+        "action": "tool.call",
+        "outcome": "allow",
+        "agent": f"ag_{agent}" if agent else "",
+        "resource": "https://files.example",
+        "tool": "files/read",
+        "effect": "read",
+        "task": f"tk_{agent}",
+    }
     return msgspec.convert(values | fields, Event)
 
 

@@ -48,10 +48,15 @@ def _slot(tool: str) -> int:
 @pytest.mark.parametrize(
     ("effects", "is_found"),
     [
-        (["pay"], True), (["destroy"], True), (["send"], True), (["write"], False), (["write", "write"], True),
-        (["read", "read"], False), (["read", "read", "read"], True),
+        (["pay"], True),
+        (["destroy"], True),
+        (["send"], True),
+        (["write"], False),
+        (["write", "write"], True),
+        (["read", "read"], False),
+        (["read", "read", "read"], True),
     ],
-)  # fmt: skip
+)
 def test_the_more_new_tools_can_do_the_fewer_are_too_many(effects: list[str], is_found: bool) -> None:
     tools = [f"bank/tool{number}" for number in range(len(effects))]
     held = known_elsewhere(grown(), *tools)

@@ -25,9 +25,12 @@ def work(
         for call in range(20):
             effect = effects[call % len(effects)]
             yield event(
-                day * DAY + hour * HOUR + agent + call, agent, tool=f"files/{effect}", effect=effect,
+                day * DAY + hour * HOUR + agent + call,
+                agent,
+                tool=f"files/{effect}",
+                effect=effect,
                 bytes=round(size * dice.uniform(0.5, 2)),
-            )  # fmt: skip
+            )
 
 
 def kind(agents: int, days: int = 4) -> Held:
@@ -53,7 +56,7 @@ def alike() -> Held:
         ({}, None),
     ],
     ids=["answers", "destroys", "sends", "writes", "a little", "alike"],
-)  # fmt: skip
+)
 def test_who_is_otherwise_from_its_first_day_on_is_seen_by_its_peers(alike: Held, how: dict, says: str | None) -> None:
     held = alike.copy()
     found = held.see(one for day in (4, 5) for one in work(day, 9, **how))
@@ -91,9 +94,12 @@ def shift(day: int, agent: int, hours: range = range(8, 16), *, more: float = 1.
         for call in range(round(dice.uniform(9, 15))):
             effect = "read" if dice.random() < 0.8 else "write"
             yield event(
-                day * DAY + hour * HOUR + agent + 20 * call, agent, tool=f"files/{effect}", effect=effect,
+                day * DAY + hour * HOUR + agent + 20 * call,
+                agent,
+                tool=f"files/{effect}",
+                effect=effect,
                 bytes=round(more * 1000 * dice.lognormvariate(0, 0.5)),
-            )  # fmt: skip
+            )
 
 
 @pytest.fixture(scope="module")

@@ -70,11 +70,17 @@ def test_one_agent_does_not_make_a_network_everybodys_by_using_it_often() -> Non
 @pytest.mark.parametrize(
     ("place", "minutes", "is_found"),
     [
-        (SYDNEY, 20, True), (SYDNEY, 240, True), (SYDNEY, 241, False), (DUBLIN, 60, True), (DUBLIN, 80, False),
-        ((50.1, 12.8), 1, False), ((50.1, 13.0), 1, True), (None, 1, False),
+        (SYDNEY, 20, True),
+        (SYDNEY, 240, True),
+        (SYDNEY, 241, False),
+        (DUBLIN, 60, True),
+        (DUBLIN, 80, False),
+        ((50.1, 12.8), 1, False),
+        ((50.1, 13.0), 1, True),
+        (None, 1, False),
     ],
     ids=["far", "within hours", "later", "an hour", "a flight", "near", "not so near", "nowhere"],
-)  # fmt: skip
+)
 def test_nobody_is_faster_than_an_aircraft(place: tuple[float, float] | None, minutes: float, is_found: bool) -> None:
     held = Held(impossible_travel)
     held.see(event(n, network=HOME, place=FRANKFURT) for n in range(3))

@@ -163,11 +163,14 @@ def parts_of(count: int, at: float) -> list[Event]:
 @pytest.mark.parametrize(
     ("detector", "acts"),
     [
-        (rate_volume, calls_of), (rate_volume, bytes_of), (rate_volume, records_of), (denied_burst, refusals_of),
+        (rate_volume, calls_of),
+        (rate_volume, bytes_of),
+        (rate_volume, records_of),
+        (denied_burst, refusals_of),
         (delegation_storm, parts_of),
     ],
     ids=["calls", "bytes", "records", "refusals", "parts"],
-)  # fmt: skip
+)
 @settings(max_examples=4, deadline=None, database=None)
 @given(drift=st.floats(0.0, 0.05), start=st.integers(5, 40))
 def test_thirty_days_of_drift_raise_no_bar_above_twice_its_start(
