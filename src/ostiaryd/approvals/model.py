@@ -289,13 +289,13 @@ def check_stated(question: Question, value: str | None) -> None:
         raise Forbidden(f"the call has another value of `{name}`", hint="deny the request", code="value_differs")
 
 
-def is_stated(value: str, wanted: str | float) -> bool:
-    """Return whether a person stated the value of a call. Spaces and case do not matter in a text; a number may be
-    written with its digits grouped.
+def is_stated(value: str, argument: str | float) -> bool:
+    """Return whether `value`, which a person stated, is that of the call's argument. Spaces and case do not matter
+    in a text; a number may be written with its digits grouped.
     """
-    if isinstance(wanted, str):
-        return "".join(value.split()).casefold() == "".join(wanted.split()).casefold()
-    return decimal(value) == decimal(next(leaves(wanted)))
+    if isinstance(argument, str):
+        return "".join(value.split()).casefold() == "".join(argument.split()).casefold()
+    return decimal(value) == decimal(next(leaves(argument)))
 
 
 def check_reason(text: str) -> str:

@@ -1,7 +1,7 @@
 """The HTTP API of HashiCorp Vault under /v1, as far as docs/reference/conformance.md says.
 
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
-    auth/token/..                               child tokens, roles, and what a token does for itself
+    auth/token/..                               child tokens, roles; lookup, renewal and revocation of the own token
     auth/MOUNT/..                               login methods that agents enabled
     sys/health, sys/init, sys/seal-status       without authentication
     sys/seal, sys/unseal                        close and open all secrets
@@ -239,10 +239,10 @@ async def _answer(call: Call, path: str) -> Reply:
     if login_method is not None and path == f"{login_method.path}/login":
         _require(request, VaultMethod.WRITE)
         return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method.path))
-    mount, found, accessor = _find(call, request, login_method)
+    mount, unbound, accessor = _find(call, request, login_method)
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
-        operation = found.bind(caller) if isinstance(found, flows.CallerOperation) else found
+        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
         flows.check_enabled(act.tx, mount, accessor)
         _authorize_vault(call, request, act, caller, operation.exists)
         act.entry.object = f"{mount}/{operation.path}"
@@ -250,7 +250,7 @@ async def _answer(call: Call, path: str) -> Reply:
         flows.authorize_operation(act, caller, mount, operation, config=call.world.config)
         return operation.run(act)
 
-    answer = await _act(call, _entry_action(found), run_operation)
+    answer = await _act(call, _entry_action(unbound), run_operation)
     match answer.upstream:
         case None:
             return _envelope(call, answer)
@@ -294,8 +294,8 @@ def _enabled_method(call: Call, path: str) -> Mount | None:
     return flows.find_method(call.world.db.read(), check_path(path))
 
 
-def _entry_action(found: flows.Operation | flows.CallerOperation) -> str:
-    return ENTRY_ACTIONS[found.action]
+def _entry_action(unbound: flows.Operation | flows.CallerOperation) -> str:
+    return ENTRY_ACTIONS[unbound.action]
 
 
 def _authorize_vault(
@@ -314,9 +314,9 @@ def _authorize_vault(
             capability = "create" if exists is not None and not exists(act) else "update"
         case VaultMethod.LIST:
             path = path if path.endswith("/") else f"{path}/"
-    given = {name: value for name, value in request.query.items() if name != "list"}
-    wanted = AclRequest(path, capability, {**given, **request.body}, _wrap_seconds(call) or 0)
-    flows.authorize_request(act, caller, wanted)
+    parameters = {name: value for name, value in request.query.items() if name != "list"}
+    acl_request = AclRequest(path, capability, {**parameters, **request.body}, _wrap_seconds(call) or 0)
+    flows.authorize_request(act, caller, acl_request)
 
 
 def _issuer(call: Call) -> Callable[[Act, flows.VaultCaller, TokenOptions, int], Answer]:
@@ -740,10 +740,10 @@ def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) ->
             continue
         request = VaultRequest(method=method, path=path, body=_ANY_BODY, query={})
         try:
-            mount, found, _ = _find(call, request, _enabled_method(call, path))
+            mount, unbound, _ = _find(call, request, _enabled_method(call, path))
         except Refused:
             continue
-        operation = found.bind(caller) if isinstance(found, flows.CallerOperation) else found
+        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
         if flows.may_carry_out(act, caller, mount, operation, config=call.world.config):
             allowed += names_of_vault & set(names)
     if allowed and "sudo" in names_of_vault and flows.needs_sudo(path):

@@ -67,9 +67,9 @@ def label_output(
     by = _named_by(memory, tool, arguments)
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
         sent = [text for _, text in _outgoing(tool.coverage.leaves(arguments), every=True)]
-        known = memory.fingerprints.union(*(map(crc32, _phrases(scribe, text)) for text in sent))
+        sent_phrases = memory.fingerprints.union(*(map(crc32, _phrases(scribe, text)) for text in sent))
         prints = source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1)
-        fresh = [fingerprint(one) for one in prints if one not in known]
+        fresh = [fingerprint(one) for one in prints if one not in sent_phrases]
         if fresh:
             parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
     if not memory.is_unrequested and not reaches_out(tool, arguments) and _is_prompted(memory, tool, arguments):

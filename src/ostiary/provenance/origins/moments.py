@@ -46,15 +46,15 @@ def list_moments(words: Sequence[str]) -> Iterator[list[str]]:
             continue  # no date and no time is a number of three characters or more
         if (match := _ISO.fullmatch(word)) is not None:
             year, month, day, time = match.groups()
-            found = [_date(year, month, day), _time(time, "") if time else []]
+            forms = [_date(year, month, day), _time(time, "") if time else []]
         elif (match := _OTHER.fullmatch(word)) is not None:
             one, _, two, year = match.groups()
-            found = [_date(year, two, one) + _date(year, one, two)]
+            forms = [_date(year, two, one) + _date(year, one, two)]
         elif (match := _DAY.fullmatch(word)) is not None and (near := _near(words, place)):
-            found = [_date(near[1], near[0], match[1])]
+            forms = [_date(near[1], near[0], match[1])]
         else:
-            found = [_time(word, words[place + 1] if place + 1 < len(words) else "")]
-        yield from filter(None, found)
+            forms = [_time(word, words[place + 1] if place + 1 < len(words) else "")]
+        yield from filter(None, forms)
 
 
 MAX_NUMBERS = 32

@@ -42,7 +42,7 @@ class _Hashes(dict[str, bytes]):
 
 
 class _Text:
-    """The words of a text, and what was computed of them: the hashes of the words, and other spellings."""
+    """The words of a text, with a cache of their hashes and of their other spellings."""
 
     __slots__ = ("other", "phrase", "words")
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import login_roles as flows
@@ -39,6 +40,7 @@ from ostiaryd.secrets.model.request import (
 from ostiaryd.secrets.store import login_roles as store
 
 MAX_METADATA = 32
+_decode_metadata = json_decoder(dict[str, str])
 _DURATIONS = ("secret_id_ttl", "token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period")
 _DEFAULTS: dict[str, Any] = {
     "bind_secret_id": True,
@@ -159,25 +161,25 @@ def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> A
 
 def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of a role after a change. Raises Invalid."""
-    given = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
-    if given.get("bind_secret_id") is False:
+    changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    if changes.get("bind_secret_id") is False:
         raise Invalid("a role binds a secret ID", hint="leave out `bind_secret_id`")
-    if given.get("token_type", "default") not in ("default", "service", "default-service"):
+    if changes.get("token_type", "default") not in ("default", "service", "default-service"):
         raise Invalid("only tokens of the type service are supported")
-    if "policies" in given:
-        given.setdefault("token_policies", given.pop("policies"))
+    if "policies" in changes:
+        changes.setdefault("token_policies", changes.pop("policies"))
     for one in _DURATIONS:
-        if one in given:
-            given[one] = parse_duration(given[one], field=one) // SECOND
+        if one in changes:
+            changes[one] = parse_duration(changes[one], field=one) // SECOND
     for one in ("secret_id_num_uses", "token_num_uses"):
-        if not 0 <= given.get(one, 0) <= 1_000_000_000:
+        if not 0 <= changes.get(one, 0) <= 1_000_000_000:
             raise Invalid(f"`{one}` is not a number of uses")
     for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
-        if one in given:
-            given[one] = parse_texts(given[one])
+        if one in changes:
+            changes[one] = parse_texts(changes[one])
             if one != "token_policies":
-                check_networks(given[one], field=one)
-    settings = {**present, **given}
+                check_networks(changes[one], field=one)
+    settings = {**present, **changes}
     has_default = not settings.get("token_no_default_policy", False)
     names = [*settings.get("token_policies", []), *(["default"] if has_default else [])]
     settings["policies"] = choose_policies(caller, names, has_default=has_default) if names else ()
@@ -223,7 +225,7 @@ def _generate(mount: str, name: str, body: _NewSecretId, act: Act, caller: Vault
 
 def _parse_metadata(text: str) -> dict[str, str]:
     try:
-        metadata = msgspec.json.decode(text, type=dict[str, str]) if text else {}
+        metadata = _decode_metadata(text) if text else {}
     except msgspec.MsgspecError:
         raise Invalid("`metadata` is the text of a JSON object with texts as its members") from None
     if len(metadata) > MAX_METADATA:

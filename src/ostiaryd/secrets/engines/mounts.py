@@ -145,7 +145,7 @@ def render_mounts(act: Act, *, is_auth: bool) -> dict[str, object]:
 
 
 def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
-    """Return all mounts, or all login methods: the fixed ones, the back ends, and those that were enabled."""
+    """Return all mounts, or all login methods: the fixed ones, the back ends, and the enabled ones."""
     enabled = [one for one in store.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
     if is_auth:
         return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled

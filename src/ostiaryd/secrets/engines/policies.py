@@ -41,18 +41,18 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     if not is_old and path != "policies/acl" and not path.startswith(_PLACE):
         raise NothingStored("unsupported path", hint="only policies of the type acl are supported", code="no_route")
     name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/")
-    seen = f"{_PLACE}{name}"
+    policy_path = f"{_PLACE}{name}"
     match request.method, bool(name):
         case VaultMethod.READ | VaultMethod.LIST, False:
             return "sys", Operation(SecretAction.LIST, _PLACE, "list", _list)
         case VaultMethod.READ, True:
-            return "sys", Operation(SecretAction.READ, seen, "read", partial(_read, name=name, is_old=is_old))
+            return "sys", Operation(SecretAction.READ, policy_path, "read", partial(_read, name=name, is_old=is_old))
         case VaultMethod.WRITE, True:
             body = request.read_body(_Policy, has_nulls=False)
             run = partial(_put, name=name, text=body.policy or body.rules)
-            return "sys", Operation(SecretAction.WRITE, seen, "write", run)
+            return "sys", Operation(SecretAction.WRITE, policy_path, "write", run)
         case VaultMethod.DELETE, True:
-            return "sys", Operation(SecretAction.DELETE, seen, "delete", partial(_delete, name=name))
+            return "sys", Operation(SecretAction.DELETE, policy_path, "delete", partial(_delete, name=name))
     raise UnsupportedOperation("unsupported operation")
 
 

@@ -6,7 +6,8 @@ lookup-accessor, renew-accessor, revoke-accessor POST; accessors   LIST
 roles                                            LIST
 roles/NAME                                       GET, POST, DELETE
 
-Policies of this server see `auth/token/..`. What a token does for itself (`lookup-self`) is in `wire_vault`.
+Policies of this server see `auth/token/..`. The paths by which a token acts on itself (`lookup-self`) are in
+`wire_vault`.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> Caller
         body = request.read_body(_NewToken, has_nulls=False)
         is_orphan = rest == "create-orphan" or body.no_parent
         run = partial(_create, body, name, is_orphan, make)
-        seen = "token/create-orphan" if is_orphan else path
-        return CallerOperation(SecretAction.WRITE, seen, "create", run)
+        policy_path = "token/create-orphan" if is_orphan else path
+        return CallerOperation(SecretAction.WRITE, policy_path, "create", run)
     if rest in _ON_TOKEN:
         verb, is_accessor = _ON_TOKEN[rest]
         run = partial(_use_token, request.read_body(_Named, has_nulls=False), verb, is_accessor)
@@ -163,8 +164,8 @@ def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, optio
     allowed = [one.lower() for one in settings["allowed_policies"]]
     names = body.policies or allowed
     policies = choose_policies(caller, names, has_default=not body.no_default_policy)
-    wanted = {one.lower() for one in names}
-    if (allowed and not wanted <= {*allowed, "default"}) or wanted & {*settings["disallowed_policies"]}:
+    requested = {one.lower() for one in names}
+    if (allowed and not requested <= {*allowed, "default"}) or requested & {*settings["disallowed_policies"]}:
         raise Invalid("token policies are not all allowed by the role")
     limits = [one for one in (options.explicit_max_s, settings["token_explicit_max_ttl"]) if one]
     return TokenOptions(
@@ -301,21 +302,21 @@ def _put_role(name: str, body: _Role, act: Act, caller: VaultCaller) -> Answer:
 
 
 def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
-    given = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
     for old, new in (("period", "token_period"), ("explicit_max_ttl", "token_explicit_max_ttl")):
-        if old in given:
-            given.setdefault(new, given.pop(old))
+        if old in changes:
+            changes.setdefault(new, changes.pop(old))
     for one in ("token_period", "token_explicit_max_ttl"):
-        if one in given:
-            given[one] = _seconds(given[one], one)
+        if one in changes:
+            changes[one] = _seconds(changes[one], one)
     for one in ("allowed_policies", "disallowed_policies"):
-        if one in given:
-            given[one] = parse_texts(given[one])
-    if given.get("token_type", "service") not in ("service", "default", "default-service"):
+        if one in changes:
+            changes[one] = parse_texts(changes[one])
+    if changes.get("token_type", "service") not in ("service", "default", "default-service"):
         raise Invalid("only tokens of the type service are supported")
-    if not 0 <= given.get("token_num_uses", 0) <= 1_000_000_000:
+    if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:
         raise Invalid("`token_num_uses` is not a number of uses")
-    return {**present, **given, "policies": ()}
+    return {**present, **changes, "policies": ()}
 
 
 def _delete_role(name: str, act: Act, caller: VaultCaller) -> Answer:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -72,7 +73,7 @@ def put_role(
 
 def read_settings(role: LoginRole) -> RoleSettings:
     """Return the settings of a role that decide about tokens."""
-    return msgspec.convert(role.settings, RoleSettings)
+    return convert(role.settings, RoleSettings)
 
 
 def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:

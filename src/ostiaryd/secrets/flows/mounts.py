@@ -29,9 +29,9 @@ def enable_mount(act: Act, mount: Mount) -> None:
     path = mount.path.removeprefix(AUTH)
     check_mount_path(path)
     is_method = mount.path.startswith(AUTH)
-    known = LOGIN_METHODS if is_method else {kind for kind, _ in TYPES}
-    if mount.type not in known:
-        raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=f"types: {', '.join(sorted(known))}")
+    types = LOGIN_METHODS if is_method else {kind for kind, _ in TYPES}
+    if mount.type not in types:
+        raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=f"types: {', '.join(sorted(types))}")
     if not is_method and (mount.type, mount.version) not in TYPES:
         raise Invalid("the version of a key-value store is 1 or 2")
     _check_free(act.tx, mount.path)
@@ -83,7 +83,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
 
 
 def disable_mount(act: Act, path: str) -> None:
-    """Disable a mount and delete all that it holds; nothing happens if there is no such mount. Raises Invalid."""
+    """Disable a mount and delete its content; nothing happens if there is no such mount. Raises Invalid."""
     registry.note(act, object=path)
     if path in MOUNTS or path.removeprefix(AUTH) in (*FIXED_METHODS, "token"):
         raise Invalid("a fixed mount cannot be disabled")
@@ -97,7 +97,7 @@ def disable_mount(act: Act, path: str) -> None:
 
 
 def check_enabled(reader: Reader, path: str, accessor: str) -> None:
-    """Check that a mount is the one that was found before the act. Raises NothingStored."""
+    """Check that the mount at a path still has this accessor; an empty accessor passes. Raises NothingStored."""
     if accessor and ((mount := store.find(reader, [path])) is None or mount.accessor != accessor):
         raise NothingStored(f"no handler for route {path!a}", code="no_route")
 

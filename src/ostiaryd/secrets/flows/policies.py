@@ -39,9 +39,16 @@ path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/wrapping/wrap" { capabilities = ["update"] }
 """
 _SUDO = (
-    "auth/token/accessors", "auth/token/create-orphan", "auth/token/revoke-orphan", "sys/auth/", "sys/remount",
-    "sys/seal", "sys/leases/lookup/", "sys/leases/revoke-prefix/", "sys/leases/revoke-force/",
-)  # fmt: skip
+    "auth/token/accessors",
+    "auth/token/create-orphan",
+    "auth/token/revoke-orphan",
+    "sys/auth/",
+    "sys/remount",
+    "sys/seal",
+    "sys/leases/lookup/",
+    "sys/leases/revoke-prefix/",
+    "sys/leases/revoke-force/",
+)
 """Paths, or beginnings of paths, that need the capability `sudo` besides that of the operation."""
 
 
@@ -158,7 +165,7 @@ def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str
 
 
 def needs_sudo(path: str) -> bool:
-    """Return whether a path is one of those that Vault protects."""
+    """Return whether a request for a path needs the capability `sudo` too."""
     return any(path.startswith(one) if one.endswith("/") else path.rstrip("/") == one for one in _SUDO)
 
 

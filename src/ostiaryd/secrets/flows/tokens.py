@@ -49,6 +49,23 @@ from ostiaryd.trust.model import Credentials
 FORGOTTEN_AT_ONCE = 1000
 
 
+class LoginGrant(NamedTuple):
+    """The authority of a new token, which a login or a parent token gives: its agent, task, scopes and bounds.
+
+    `source`: the method of the login. The token ends with the holding `above`, and at `end` (microseconds).
+    """
+
+    agent: AgentId
+    name: str
+    task: str
+    source: str
+    acr: str
+    scopes: frozenset[str]
+    details: tuple[ToolDetail, ...]
+    above: Holding | None
+    end: int | None
+
+
 class Login(NamedTuple):
     """A new token in plain text, with its record, the name of its agent, and its task. The token is shown only once."""
 
@@ -82,20 +99,18 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     access = registry.get_holding(act.tx, claims.jti)
     if access is None:
         raise LoginRefused("error validating token: the token has ended")
-    return issue_token(
-        act,
+    grant = LoginGrant(
         agent=agent.agent_id,
         name=agent.name,
         task=claims.task or standing_id(agent.agent_id),
-        address=address,
         source="jwt",
         acr=BEARER,  # the Vault token itself needs no proof of a key
-        granted=scopes(claims),
+        scopes=scopes(claims),
         details=parse_details(claims.authorization_details),
         above=access,
         end=access.expires_at,
-        config=config,
     )
+    return issue_token(act, grant, network=network_of_address(address), config=config)
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
@@ -109,20 +124,18 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
     except Refused as refusal:
         raise LoginRefused(f"invalid role or secret ID: {refusal.message}", hint=refusal.hint) from None
     assert client.agent is not None  # only agents have client secrets
-    return issue_token(
-        act,
+    grant = LoginGrant(
         agent=client.agent.agent_id,
         name=client.agent.name,
         task=standing_id(client.agent.agent_id),
-        address=address,
         source="approle",
         acr=SECRET,
-        granted=client.scopes,
+        scopes=client.scopes,
         details=(),
         above=None,
         end=client.ends,
-        config=config,
     )
+    return issue_token(act, grant, network=network_of_address(address), config=config)
 
 
 def login_by_secret_id(
@@ -150,22 +163,20 @@ def login_by_secret_id(
         explicit_max_s=settings.token_explicit_max_ttl,
         uses=settings.token_num_uses,
     )
-    return issue_token(
-        act,
+    grant = LoginGrant(
         agent=agent.agent_id,
         name=agent.name,
         task=task.task_id,
-        address=address,
         source="approle",
         acr=SECRET,
-        granted=secret_id.scopes,
+        scopes=secret_id.scopes,
         details=secret_id.details,
         above=holding,
         end=holding.expires_at,
-        seconds=settings.token_ttl or DEFAULT_S,
-        options=options,
-        config=config,
     )
+    seconds = settings.token_ttl or DEFAULT_S
+    network = network_of_address(address)
+    return issue_token(act, grant, network=network, seconds=seconds, options=options, config=config)
 
 
 def create_child(
@@ -180,72 +191,60 @@ def create_child(
     parent: Holding | None = above
     if options.is_orphan:
         parent = None if above.parent is None else registry.get_holding(act.tx, above.parent)
-    return issue_token(
-        act,
+    grant = LoginGrant(
         agent=caller.agent.agent_id,
         name=caller.agent.name,
         task=caller.task.task_id,
-        address=address if caller.token is None else "",
-        network="" if caller.token is None else caller.token.network,
         source="token",
         acr=BEARER if caller.token is None else caller.acr,
-        granted=caller.scopes,
+        scopes=caller.scopes,
         details=caller.details,
         above=parent,
-        client_jkt=above.client_jkt,
         end=above.expires_at,
-        seconds=seconds,
-        options=options,
-        config=config,
+    )
+    network = network_of_address(address) if caller.token is None else caller.token.network
+    return issue_token(
+        act, grant, network=network, client_jkt=above.client_jkt, seconds=seconds, options=options, config=config
     )
 
 
 def issue_token(
     act: Act,
+    grant: LoginGrant,
     *,
-    agent: AgentId,
-    name: str,
-    task: str,
-    address: str,
-    source: str,
-    acr: str,
-    granted: frozenset[str],
-    details: tuple[ToolDetail, ...],
-    above: Holding | None,
-    end: int | None,
+    network: str,
     config: Config,
-    network: str = "",
     client_jkt: str | None = None,
     seconds: int = DEFAULT_S,
     options: TokenOptions = NO_OPTIONS,
 ) -> Login:
-    """Issue a token. The agent needs an exemption for bearer tokens at this server's API, since a Vault token
-    is not bound to a key. Raises LoginRefused.
+    """Issue a token for the clients in `network`. The agent needs an exemption for bearer tokens at this
+    server's API, since a Vault token is not bound to a key. Raises LoginRefused.
     """
     resource = registry.get_resource_by_uri(act.tx, config.api)
-    if resource is None or not trust.may_have_bearer(act.tx, agent, resource.resource_id, registration=""):
+    if resource is None or not trust.may_have_bearer(act.tx, grant.agent, resource.resource_id, registration=""):
         raise LoginRefused(
             "the agent may not have bearer tokens for this server",
-            hint=f"ostiary agent allow-bearer {name} --resource ostiary",
+            hint=f"ostiary agent allow-bearer {grant.name} --resource ostiary",
             code="not_exempt",
         )
     latest = act.now + min(LONGEST_S, options.explicit_max_s or LONGEST_S) * SECOND
-    last = latest if end is None else min(latest, end)
+    last = latest if grant.end is None else min(latest, grant.end)
     text = render_token(act.tx.random(32))
     chosen = options.period_s or seconds
     token = VaultToken(
         holding=act.new_id("vt"),
         accessor=act.tx.random(16).hex(),
-        network=network or network_of_address(address),
+        network=network,
         seconds=chosen,
         created_at=act.now,
         renewed_at=act.now,
         expires_at=min(act.now + chosen * SECOND, last),
-        source=source,
-        acr=acr,
-        scopes=granted,
-        details=details,
-        agent=agent,
+        source=grant.source,
+        acr=grant.acr,
+        scopes=grant.scopes,
+        details=grant.details,
+        agent=grant.agent,
         options=options,
         uses_left=options.uses,
     )
@@ -254,18 +253,18 @@ def issue_token(
         Holding(
             id=HoldingId(token.holding),
             kind=KIND,
-            agent=agent,
-            task=task,
-            parent=None if above is None else above.id,
-            client_jkt=client_jkt or (None if above is None else above.client_jkt),
+            agent=grant.agent,
+            task=grant.task,
+            parent=None if grant.above is None else grant.above.id,
+            client_jkt=client_jkt or (None if grant.above is None else grant.above.client_jkt),
             audience=config.api,
             expires_at=last,
         ),
     )
     store.insert(act.tx, token_digest(act.tx.keys, text), token)
-    act.entry.token, act.entry.task = token.holding, task
-    registry.note(act, object=token.holding, accessor=token.accessor, method=source, network_bound=token.network)
-    return Login(text, token, name, task)
+    act.entry.token, act.entry.task = token.holding, grant.task
+    registry.note(act, object=token.holding, accessor=token.accessor, method=grant.source, network_bound=token.network)
+    return Login(text, token, grant.name, grant.task)
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
@@ -297,7 +296,7 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
 
 
 def revoke_token(act: Act, token: VaultToken) -> None:
-    """End a token with all that it rests on."""
+    """End a token with all tokens and leases below it."""
     registry.note(act, object=token.holding)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 

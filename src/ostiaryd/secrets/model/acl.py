@@ -49,10 +49,16 @@ _OLD = {
 }
 _MEMBERS = frozenset(
     {
-        "allowed_parameters", "capabilities", "comment", "denied_parameters", "max_wrapping_ttl", "min_wrapping_ttl",
-        "policy", "required_parameters",
+        "allowed_parameters",
+        "capabilities",
+        "comment",
+        "denied_parameters",
+        "max_wrapping_ttl",
+        "min_wrapping_ttl",
+        "policy",
+        "required_parameters",
     }
-)  # fmt: skip
+)
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
 TEMPLATES = ("identity.entity.id", "identity.entity.name")
 """The templates in paths: the id and the name of the agent."""
@@ -62,7 +68,7 @@ Parameters = Mapping[str, tuple[str, ...]]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What policies say about a path. `capabilities` is `deny` alone if a policy denies the path."""
+    """The rule of one or more policies for a path. `capabilities` is `deny` alone if a policy denies the path."""
 
     path: str
     capabilities: frozenset[str]
@@ -210,7 +216,7 @@ def render_value(value: object) -> str:
 
 
 def _merge(one: Rule, other: Rule) -> Rule:
-    """Return what two policies say about one path: `deny` prevails, all else adds up; the shorter wrapping counts."""
+    """Combine two rules for one path: `deny` prevails, all else adds up, and the shorter wrapping counts."""
     if DENY in one.capabilities | other.capabilities:
         return Rule(path=one.path, capabilities=frozenset({DENY}))
     return Rule(
@@ -358,10 +364,10 @@ def _has_value(name: str, values: Sequence[str]) -> ir.Expr:
     value = ir.Get(_context("values"), name)
     tests: list[ir.Expr] = [ir.Binary("contains", _texts_of(plain), value)] if plain else []
     tests += [ir.Like(value, pieces) for pieces in globs.values()]
-    found = tests[0]
+    condition = tests[0]
     for test in tests[1:]:
-        found = ir.Binary("or", found, test)
-    return ir.Binary("and", _has(name), found)
+        condition = ir.Binary("or", condition, test)
+    return ir.Binary("and", _has(name), condition)
 
 
 def _glob_pieces(value: str) -> tuple[str, ...] | None:

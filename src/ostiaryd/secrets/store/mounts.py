@@ -1,4 +1,4 @@
-"""Mounts that agents enabled, and the removal of all that such a mount holds."""
+"""Mounts that agents enabled, and the removal of their content."""
 
 from __future__ import annotations
 
