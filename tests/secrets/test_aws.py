@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -126,7 +127,7 @@ def test_both_apis_read_the_same_secret(aws: AwsStage) -> None:
 
 def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
     name, token = f"{aws.vault.folder}/token", "a" * 32
-    aws.client.create_secret(Name=name, SecretString="one")
+    aws.client.create_secret(Name=name, SecretString="one", Description=token)
     first = aws.client.put_secret_value(SecretId=name, SecretString="two", ClientRequestToken=token)
     again = aws.client.put_secret_value(
         SecretId=name, SecretString="two", ClientRequestToken=token, VersionStages=["AWSCURRENT"]
@@ -208,6 +209,14 @@ def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
     api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + HIDDEN}})
     try:
         assert listed() == [names[0], names[2]]
+        page = {"Filters": [{"Key": "name", "Values": [f"{folder}/"]}], "MaxResults": 1}
+        after = client.list_secrets(**page)["NextToken"]
+        hidden = client.list_secrets(**page, NextToken=after)
+        assert not hidden["SecretList"]
+        assert b"hidden" not in base64.urlsafe_b64decode(hidden["NextToken"] + "==")
+        forged = base64.urlsafe_b64encode(names[0].encode()).decode().rstrip("=")
+        for wrong in (after[:-4] + "AAAA", after[:16], "A", "\u2028", forged):
+            refused("InvalidParameterException", client.list_secrets, **page, NextToken=wrong)
         refused("AccessDeniedException", client.delete_secret, SecretId=names[0], ForceDeleteWithoutRecovery=True)
         client.delete_secret(SecretId=names[0])
         client.restore_secret(SecretId=names[0])

@@ -259,8 +259,9 @@ def test_a_policy_is_an_object_with_statements() -> None:
 
 
 def test_answers_that_are_no_xml_of_aws_are_refused() -> None:
-    unknown = b"<?xml version='1.0' encoding='x'?><a/>"
-    for wrong in (b"", b"{}", b"<a>", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', unknown):
+    unknown, bomb = b"<?xml version='1.0' encoding='x'?><a/>", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
+    wide = [f"<?xml version='1.0' encoding='utf-16'?>{bomb}".encode(f"utf-16{end}") for end in ("", "-le", "-be")]
+    for wrong in (b"", b"{}", b"<a>", bomb.encode(), unknown, *wide):
         with pytest.raises(BackendFailed):
             parse_xml(wrong)
 

@@ -6,7 +6,6 @@ unsupported action or member is refused with an error of the API.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
 from collections.abc import Callable, Mapping
@@ -370,7 +369,8 @@ def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
 
 
 def _number_of_token(secret: Secret, token: str) -> int | None:
-    return next((aws.token_version(key) for key, value in secret.custom.items() if value == token), None)
+    tokens = (aws.token_version(key) for key, value in secret.custom.items() if value == token)
+    return next((number for number in tokens if number is not None), None)
 
 
 def _has_value(act: Act, name: str, number: int, value: Mapping[str, Any]) -> bool:
@@ -555,12 +555,14 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         check_path(folder)
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
     region = call.world.config.aws_region
-    after = _read_cursor(body.NextToken)
+    cursor_key = call.world.keys.derive("aws page")
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
         act.entry.object = f"{MOUNT}/{decided}"
         act.entry.detail = {"operation": "list", "api": "aws"}
         flows.authorize(act, caller, MOUNT, decided, SecretAction.LIST, "list", config=call.world.config)
+        agent, token = caller.agent.agent_id, body.NextToken
+        after = b"" if token is None else aws.open_cursor(token, key=cursor_key, agent=agent)
         first = max(folder.encode(), after + b"\x01" if after else b"")
         paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=body.MaxResults)
         shown: list[dict[str, Any]] = []
@@ -578,18 +580,13 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
                 continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
                 shown.append(_summary(path.decode(), secret, region=region))
-        more = {"NextToken": base64.urlsafe_b64encode(paths[-1]).decode()} if len(paths) == body.MaxResults else {}
-        return {"SecretList": shown, **more}
+        if len(paths) < body.MaxResults:
+            return {"SecretList": shown}
+        cursor = aws.seal_cursor(paths[-1], key=cursor_key, agent=agent, nonce=call.world.random(12))
+        return {"SecretList": shown, "NextToken": cursor}
 
     answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[SecretAction.LIST], is_change=False, run=run)
     return answer
-
-
-def _read_cursor(token: str | None) -> bytes:
-    try:
-        return b"" if token is None else base64.urlsafe_b64decode(token[:1024].encode())
-    except ValueError:
-        raise Invalid("`NextToken` is not that of a list") from None
 
 
 _BODY = Content(dict[str, Any], (MEDIA_TYPE,), {"SecretId": "agents/writer/db"})

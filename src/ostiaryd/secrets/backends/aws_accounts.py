@@ -131,9 +131,11 @@ def _global_region(region: str) -> str:
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """Return the XML that AWS sent. Declarations of types and entities are refused. Raises BackendFailed."""
-    if b"<!" in body:
-        raise BackendFailed("AWS answers with a declaration in XML, which is refused")
+    """Return the XML that AWS sent. Declarations of types and entities are refused, and UTF-16, which would hide them.
+    Raises BackendFailed.
+    """
+    if b"<!" in body or b"\0" in body:
+        raise BackendFailed("AWS answers with a declaration in XML or in UTF-16, which is refused")
     try:
         return ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError):

@@ -16,8 +16,11 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
 
 DESCRIPTION, DELETION, TAG, VERSION = "aws:description", "aws:deletion", "aws:tag:", "aws:version:"
 ACCOUNT = "000000000000"
@@ -27,6 +30,7 @@ DAY = 86_400_000_000
 MAX_DESCRIPTION = 512
 MAX_TAGS = 20
 LONGEST_PASSWORD = 4096
+MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
@@ -107,6 +111,22 @@ def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     """
     computed = sha256(f"version {version} of {name}".encode()).hexdigest()[:32]
     return custom.get(f"{VERSION}{version}", computed)
+
+
+def seal_cursor(path: bytes, *, key: bytes, agent: str, nonce: bytes) -> str:
+    """Return the `NextToken` for the page after a path, for one agent. The path is encrypted, since the agent may not
+    be permitted to see it. `nonce`: 12 random bytes.
+    """
+    return b64u(nonce + AESGCM(key).encrypt(nonce, path, agent.encode()))
+
+
+def open_cursor(unverified_token: str, *, key: bytes, agent: str) -> bytes:
+    """Return the path of a `NextToken` that this server gave to this agent. Raises Invalid."""
+    try:
+        sealed = unb64u(unverified_token[:MAX_CURSOR])
+        return AESGCM(key).decrypt(sealed[:12], sealed[12:], agent.encode())
+    except (ValueError, Malformed, InvalidTag):
+        raise Invalid("`NextToken` is not that of a list") from None
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
