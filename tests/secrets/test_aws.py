@@ -91,6 +91,7 @@ def test_a_secret_is_created_read_changed_deleted_and_restored(aws: AwsStage) ->
     assert client.get_secret_value(SecretId=name, VersionId=made["VersionId"])["SecretString"] == "s3cr3t-canary"
     shown = client.describe_secret(SecretId=name)
     assert shown["Description"] == "of the shop"
+    assert not {"Tags", "RotationEnabled"} & set(shown)
     stages = {made["VersionId"]: ["AWSPREVIOUS"], put["VersionId"]: ["AWSCURRENT"]}
     assert shown["VersionIdsToStages"] == stages
     client.tag_resource(SecretId=name, Tags=[{"Key": "team", "Value": "x"}, {"Key": "y", "Value": "z"}])

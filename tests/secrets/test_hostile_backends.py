@@ -6,12 +6,13 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from ostiary import ambient
 from ostiary.protocol.errors import Forbidden, Invalid, Refused
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
@@ -19,10 +20,13 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.secrets.backends import remote
+from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import backends
+from ostiaryd.secrets.model.aws_account import AwsRoot
 from ostiaryd.secrets.model.backend import (
     MAX_ANSWER,
     BackendConfig,
+    BackendFailed,
     BackendKind,
     check_config,
     check_credentials,
@@ -280,3 +284,16 @@ def test_a_configuration_names_one_allowed_place() -> None:
             check_credentials(BackendKind.VAULT_V2, credentials)
         assert "x" * 100 not in str(refusal.value)
     assert check_credentials(BackendKind.VAULT_V2, {"token": "x" * 4096})
+
+
+async def test_a_user_with_endless_rights_does_not_hold_a_deletion() -> None:
+    server = LyingServer()
+    async with lying(server.serve) as url:
+        root = AwsRoot(access_key=KEYS["access_key_id"], iam_endpoint=url, sts_endpoint=url)
+        accounts = AwsAccounts(root, "x" * 40, ca_file="", now=ambient.now)
+        for keys, asked in ((101, 1), (100, 105)):
+            server.asked = 0
+            server.says(200, b"<a>" + b"<AccessKeyId>A</AccessKeyId>" * keys + b"</a>")
+            with nullcontext() if keys == 100 else pytest.raises(BackendFailed, match="more than 100"):
+                await accounts.delete_user("user")
+            assert server.asked == asked

@@ -425,7 +425,6 @@ def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
     return {
         **_summary(name, secret, region=place.region),
-        "RotationEnabled": False,
         "VersionIdsToStages": {
             aws.version_id(secret.custom, name, one): stages for one in numbers if (stages := _stages(secret, one))
         },
@@ -439,12 +438,10 @@ def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
         "Name": name,
         "CreatedDate": secret.created_at / SECOND,
         "LastChangedDate": secret.updated_at / SECOND,
-        "Tags": [
-            {"Key": key.removeprefix(aws.TAG), "Value": value}
-            for key, value in custom.items()
-            if key.startswith(aws.TAG)
-        ],
     }
+    tags = {key.removeprefix(aws.TAG): value for key, value in custom.items() if key.startswith(aws.TAG)}
+    if tags:
+        shown["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
     if aws.DESCRIPTION in custom:
         shown["Description"] = custom[aws.DESCRIPTION]
     if (at := aws.deletion_time(custom)) is not None:

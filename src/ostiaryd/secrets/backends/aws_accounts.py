@@ -15,7 +15,8 @@ from ostiaryd.secrets.model.sigv4 import sign_request
 MEDIA_TYPE = "application/x-www-form-urlencoded; charset=utf-8"
 VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 POLICY_NAME = "ostiary"
-MAX_PAGES = 10
+MAX_PAGES, MAX_LISTED = 10, 100
+"""Maximum number of pages, and of what a user has of one kind: AWS permits less."""
 Service = Literal["iam", "sts"]
 
 
@@ -75,6 +76,8 @@ class AwsAccounts:
             except NoSuchEntity:
                 return texts
             texts += [element.text or "" for element in answer.iterfind(f".//{{*}}{member}")]
+            if len(texts) > MAX_LISTED:
+                raise BackendFailed(f"AWS answers {action} with more than {MAX_LISTED} names")
             if answer.findtext(".//{*}IsTruncated") != "true":
                 return texts
             marker = {"Marker": _text(answer, "Marker")}
