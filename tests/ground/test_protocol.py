@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -206,7 +206,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "a HEAD": (plain("HEAD", "/seen"),),
     "two GETs at once": (plain("GET", "/seen") * 2,),
     "an answer that has not changed": (plain("GET", "/made?304"),),
-    "an answer without a body": (plain("GET", "/made?204"),),
+    "an answer without a body": (plain("GET", "/made?204") + plain("GET", "/seen"),),
     "an error of the wire": (plain("GET", "/made?x"),),
     "a PUT": (plain("PUT", "/made", "content-length: 1", body=b"x"),),
     "a large PUT": (plain("PUT", "/made", f"content-length: {SMALL_BODY + 1}", body=b"x" * (SMALL_BODY + 1)),),
@@ -251,6 +251,8 @@ BAD: dict[str, bytes] = {
     "a target that is not ASCII": "POST /\u00e9 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode(),
     "a target with a null character": b"POST /ec\0ho HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
     "a target that is none": b"POST echo HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "a target that is an authority": plain("CONNECT", "a:80"),
+    "a target with a port beyond 16 bits": plain("GET", "http://a:65536/seen"),
     "a version to come": b"POST /echo HTTP/3.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
     "the head of another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
@@ -281,9 +283,10 @@ async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
             assert b"203.0.113" not in answer
 
 
-async def test_an_answer_that_is_owed_comes_before_the_refusal_of_what_follows(ports: Ports) -> None:
+@pytest.mark.parametrize("next_one", [b"nonsense\r\n\r\n", plain("CONNECT", "a:80"), plain("GET", "http://a:b/seen")])
+async def test_an_answer_that_is_owed_comes_before_the_refusal_of_what_follows(ports: Ports, next_one: bytes) -> None:
     for port in ports:
-        answer = await exchange(port, post("/echo", b"first") + b"nonsense\r\n\r\n")
+        answer = await exchange(port, post("/echo", b"first") + next_one)
         assert answer.startswith(b"HTTP/1.1 201 ")
         assert answer.endswith(b"(closed)")
 
@@ -364,6 +367,12 @@ async def test_what_fails_is_said_to_have_failed_alike_both_ways_and_reveals_not
     assert b"RuntimeError" not in straight
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_may_have_no_body_states_no_length(ports: Ports, status: int) -> None:
+    for port in ports:
+        assert b"content-length" not in await exchange(port, plain("GET", f"/made?{status}"))
+
+
 async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
     for port in ports:
         answer = await exchange(port, post("/echo", b"two headers in one"))
@@ -381,6 +390,31 @@ async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports)
         writer.write(post("/echo"))
         writer.transport.abort()
         assert re.match(rb"HTTP/1.1 201 ", await exchange(port, post("/echo")))
+
+
+async def test_a_request_behind_a_refused_one_is_not_timed_as_an_idle_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    made, timers = list[Protocol](), list[object]()
+
+    async def note(call: Call) -> Reply:
+        timers.append(made[0].timeout_keep_alive_task)
+        return await echo(call)
+
+    endpoint = Endpoint(world, note, render=render_admin, is_refused=lambda call: call.body == b"busy")
+    app = Starlette(routes=[Route("/echo", endpoint, methods=["POST"])])
+    async with serving(app, _recorded(made, app)) as port:
+        assert b" 201 " in await exchange(port, post("/echo", b"busy") + post("/echo", b"other"))
+    assert timers == [None]
+
+
+def _recorded(made: list[Protocol], app: Starlette, **given: Any) -> Callable[..., asyncio.Protocol]:
+    def protocol(**options: Any) -> Protocol:
+        made.append(Protocol(find_target(app), **given, **options))
+        return made[-1]
+
+    return protocol
 
 
 async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:

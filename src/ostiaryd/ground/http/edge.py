@@ -219,6 +219,10 @@ Render = Callable[[Refused], Reply]
 
 _encode = msgspec.json.Encoder().encode
 NO_STORE = (b"cache-control", b"no-store")
+NO_LENGTH = (204, 304)
+"""Statuses whose answers state no length: a 204 must not, and a 304 must not state another one than the 200 (RFC 9110
+section 8.6).
+"""
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
 
@@ -462,7 +466,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -> None:
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
-        if answer.status != 304:  # a 304 must not state another length than the 200 (RFC 9110 section 8.6)
+        if answer.status not in NO_LENGTH:
             headers.append((b"content-length", str(len(answer.body)).encode()))
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})

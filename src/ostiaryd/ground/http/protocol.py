@@ -22,7 +22,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
-from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SHOWN, SMALL_BODY, Endpoint, Headers, Reply, reply
+from ostiaryd.ground.http.edge import (
+    NO_LENGTH,
+    NO_STORE,
+    OVERTAKING,
+    PROVED,
+    SHOWN,
+    SMALL_BODY,
+    Endpoint,
+    Headers,
+    Reply,
+    reply,
+)
 from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
 
@@ -48,7 +59,7 @@ def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
     """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
     body = answer.body
     assert isinstance(body, bytes), "the route is not marked as streaming"
-    if answer.status != 304:  # a 304 must not state another length than the 200 (RFC 9110 section 8.6)
+    if answer.status not in NO_LENGTH:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
     if not keep_alive:
         headers = [*headers, (b"connection", b"close")]
@@ -363,6 +374,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request: reset its counts."""
+        self._unset_keepalive_if_required()  # an answer may have set it since the bytes of this request arrived
         self._is_in_head = self._is_in_message = True
         self._has_cycle = False
         self._fields = self._seen = self._unseen = self._body_bytes = 0
@@ -399,7 +411,6 @@ class Protocol(HttpToolsProtocol):
             self._connections.add(self, self._connections.forwarded_address(self._address, self.headers))
             if self._is_refused:
                 raise httptools.HttpParserError("the address has too many requests")
-        self._has_cycle = True
         is_list, self._is_list = self._is_list, False
         method = "LIST" if is_list else self.parser.get_method().decode("ascii")
         target = self._find_target(method, self.url) if self._is_plain() else None
@@ -414,10 +425,11 @@ class Protocol(HttpToolsProtocol):
             self.scope["method"] = method
             if self.pipeline:  # `_parse` stops reading; until then, the end of the connection is noticed
                 self.flow.resume_reading()
-            return
-        keep_alive = self.parser.should_keep_alive()
-        self.cycle = Exchange(method, target, self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
-        self._running = self.cycle
+        else:
+            keep_alive = self.parser.should_keep_alive()
+            self.cycle = Exchange(method, target, self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
+            self._running = self.cycle
+        self._has_cycle = True  # not before: an invalid target has raised
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
