@@ -288,6 +288,7 @@ GREETING += b"moresaltsalt\0mysql_native_password\0"
 HOSTILE = {
     "clear text": [GREETING, b"\xfemysql_clear_password\0"],
     "a dialog": [GREETING, b"\xfedialog\0\x04Password: "],
+    "a file": [GREETING, b"\0\0\0\2\0\0\0", b"\xfb/etc/passwd"],
     "no protocol": [b"\x0a\xff"],
     "silence": [],
 }
@@ -308,7 +309,7 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
         connection, _ = listener.accept()
         with connection:
             for number, packet in enumerate(HOSTILE[kind]):
-                connection.sendall(struct.pack("<I", len(packet) | (2 * number) << 24) + packet)
+                connection.sendall(struct.pack("<I", len(packet) | (0, 2, 1)[number] << 24) + packet)
                 heard.extend(connection.recv(1000))
             try:
                 if not HOSTILE[kind]:

@@ -189,3 +189,81 @@ async def test_a_child_lasts_no_longer_than_its_parent(world: World, bot: VaultA
     await done(bot, "POST", "auth/token/revoke-self")
     assert await bot.status("GET", "auth/token/lookup-self", token=child["client_token"]) == 403
     assert await bot.status("GET", "auth/token/lookup-self", token=orphan) == 200
+
+
+async def child_of(bot: VaultAgent, **options: Any) -> VaultAgent:
+    """The same agent with a child token of its token."""
+    child = VaultAgent(bot.client, bot.name)
+    child.token = (await done(bot, "POST", "auth/token/create", options))["auth"]["client_token"]
+    return child
+
+
+async def test_a_child_ends_when_a_token_above_expires(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    parent = await child_of(bot, ttl="60s")
+    last = await child_of(await child_of(parent, ttl="24h"), ttl="24h")
+    accessor = (await done(last, "GET", "auth/token/lookup-self"))["data"]["accessor"]
+    orphan = (await done(parent, "POST", "auth/token/create-orphan", {"ttl": "30m"}))["auth"]["client_token"]
+    clock.advance(30)
+    await done(parent, "POST", "auth/token/renew-self", {"increment": "60s"})
+    clock.advance(59)
+    await done(last, "GET", "auth/token/lookup-self")
+    clock.advance(1)
+    assert await last.status("GET", "auth/token/lookup-self") == 403
+    assert await bot.status("POST", "auth/token/renew-accessor", {"accessor": accessor}) == 403
+    assert await bot.status("GET", "auth/token/lookup-self", token=orphan) == 200
+    line = bot
+    for _ in range(16):
+        line = await child_of(line)
+    assert await line.status("POST", "auth/token/create", {}) == 400, "17 tokens would be above"
+    limited = await child_of(bot, num_uses=5)
+    for path in ("create", "create-orphan"):
+        assert await limited.status("POST", f"auth/token/{path}", {}) == 400, "its uses would not count"
+
+
+async def test_a_secret_id_stays_within_its_role(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    bounds = ["192.0.2.0/24", "2001:db8::/32"]
+    settings = {"secret_id_num_uses": 2, "secret_id_ttl": "60s", "token_ttl": "1h", "token_max_ttl": "2m"}
+    credentials = await role_of(bot, secret_id_bound_cidrs=bounds, **settings)
+    make = "auth/workers/role/r/secret-id"
+    wrong: tuple[dict[str, Any], ...] = (
+        {"num_uses": 0},
+        {"num_uses": 3},
+        {"num_uses": -1},
+        {"ttl": 0},
+        {"ttl": 61},
+        {"cidr_list": ["0.0.0.0/0"]},
+        {"cidr_list": ["192.0.2.0/24", "192.0.3.0/24"]},
+        {"cidr_list": "192.0.2.0/23"},
+        {"cidr_list": ["::/0"]},
+    )
+    for body in wrong:
+        assert await bot.status("POST", make, body) == 400, body
+    within = {"num_uses": 1, "ttl": 60, "cidr_list": ["192.0.2.7/32", "2001:db8:1::/48"]}
+    narrow = (await done(bot, "POST", make, within))["data"]
+    wrapped = await bot.ask("POST", "auth/workers/login", credentials, headers=[("x-vault-wrap-ttl", "60")])
+    assert wrapped.status == 400, "the answer of a login is never wrapped"
+    worker = await enter(bot, {**credentials, "secret_id": narrow["secret_id"]})
+    assert (await done(worker, "GET", "auth/token/lookup-self"))["data"]["ttl"] <= 120
+    await done(bot, "POST", "auth/workers/role/r", {"secret_id_bound_cidrs": ["198.51.100.0/24"]})
+    assert await bot.status("POST", "auth/workers/login", credentials) == 400, "the role has other addresses now"
+    await done(bot, "POST", "auth/workers/role/r", {"secret_id_bound_cidrs": bounds})
+    await enter(bot, credentials)
+
+
+async def test_a_role_of_tokens_forbids_policies(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    for name in ("one", "two"):
+        await done(bot, "POST", f"sys/policies/acl/{name}", {"policy": 'path "auth/*" { capabilities = ["update"] }'})
+    await done(bot, "POST", "auth/token/roles/r", {"disallowed_policies": ["ONE", "default"]})
+    both = await child_of(bot, policies=["one", "two"])
+    for who, policies in ((bot, ["one"]), (bot, ["One"]), (bot, ["two", "default"]), (both, [])):
+        assert await who.status("POST", "auth/token/create/r", {"policies": policies}) == 400, policies
+    made = await done(bot, "POST", "auth/token/create/r", {"policies": ["two"]})
+    assert made["auth"]["policies"] == ["two"], "the policy default is not added"
+    await done(bot, "POST", "auth/token/roles/r", {"allowed_policies": ["Two"], "disallowed_policies": []})
+    assert (await done(bot, "POST", "auth/token/create/r", {}))["auth"]["policies"] == ["default", "two"]
+    assert await bot.status("POST", "auth/token/create/r", {"policies": ["one"]}) == 400
+    for member in ("allowed_policies_glob", "disallowed_policies_glob", "token_bound_cidrs"):
+        assert await bot.status("POST", "auth/token/roles/r", {member: ["10.0.0.0/8"]}) == 400, member

@@ -209,6 +209,7 @@ BOMBS = (
     "/*" * 30_000,
     '"' + "\\" * 30_001,
     nested(hcl.MAX_DEPTH),
+    f'path "a" {{ max_wrapping_ttl = {"9" * 5000} }}',
 )
 
 
@@ -321,3 +322,38 @@ async def test_a_token_is_used_as_often_as_it_says(world: World, bot: VaultAgent
     twice = await child(bot, "default", num_uses=2)
     assert [await twice.status("GET", "auth/token/lookup-self") for _ in range(3)] == [200, 200, 403]
     assert await bot.status("POST", "auth/token/create", {"num_uses": -1}) == 400
+
+
+async def test_a_child_gains_neither_the_default_policy_nor_independence(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    await put(bot, "tokens", one("auth/token/create", "update"))
+    narrowed = await child(bot, "tokens", no_default_policy=True)
+    assert await narrowed.status("POST", "auth/token/create", {"policies": ["default"]}) == 400
+    made = await narrowed.ask("POST", "auth/token/create", {"policies": ["tokens"]})
+    assert made.json["auth"]["policies"] == ["tokens"]
+    assert await narrowed.status("POST", "auth/token/create", {"no_parent": True}) == 403, "it has no `sudo` there"
+    await put(bot, "tokens", one("auth/token/create", "update", "sudo"))
+    assert await narrowed.status("POST", "auth/token/create", {"no_parent": True}) == 200
+
+
+async def test_a_path_is_decided_in_the_form_in_which_it_is_used(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    rules = {"sys/mounts/*": {"capabilities": ["read"]}, "sys/mounts/secret": {"capabilities": ["deny"]}}
+    await put(bot, "mounts", json.dumps({"path": rules}))
+    narrowed = await child(bot, "mounts")
+    for path, status in (("kv", 200), ("kv/", 200), ("secret", 403), ("secret/", 403)):
+        assert await narrowed.status("GET", f"sys/mounts/{path}") == status, path
+    answer = await narrowed.ask("POST", "sys/capabilities-self", {"paths": ["sys/mounts/kv", "a/" * 16_000]})
+    assert answer.json["data"]["a/" * 16_000] == ["deny"]
+    assert await bot.status("GET", "auth/token/roles/a%00") == 400
+    allow = "permit (principal is Agent, action, resource is Secret);"
+    forbid = 'forbid (principal, action, resource is Secret) when { resource.path == "policies/acl/mounts" };'
+    await put_policies(world, POLICIES + allow + forbid)
+    for name in ("mounts", "MOUNTS", "Mounts/"):
+        assert await bot.status("GET", f"sys/policies/acl/{name}") == 403, name
+    await permit_all(world)
+    await put(bot, "own", 'path "secret/data/agents/{\\u007bidentity.entity.name}}*" { capabilities = ["create"] }')
+    own = await child(bot, "own")
+    value = {"data": {"rate": 1.5, "count": 2**60}}
+    assert await own.status("POST", "secret/data/agents/bot/x", value) == 200
+    assert await own.status("POST", "secret/data/agents/other", value) == 403, "the template names the agent"

@@ -205,6 +205,7 @@ async def _answer(call: Call, path: str) -> Reply:
         is_sealed_health = path == "sys/health" and body["sealed"]
         return reply(body, status=503 if is_sealed_health else 200, headers=[NO_STORE])
     _check_headers(call)
+    check_path(path)
     request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
     login = _LOGINS.get(path)
     if login is not None:
@@ -238,6 +239,7 @@ async def _answer(call: Call, path: str) -> Reply:
     login_method = _enabled_method(call, path)
     if login_method is not None and path == f"{login_method.path}/login":
         _require(request, VaultMethod.WRITE)
+        _check_unwrapped(call)
         return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method.path))
     mount, unbound, accessor = _find(call, request, login_method)
 
@@ -308,12 +310,12 @@ def _authorize_vault(
     """Check that the Vault policies of the caller's token permit a request. Raises Forbidden, Malformed."""
     if flows.policies_of(caller) is None:
         return
-    path, capability = request.path, request.method.value
+    path, capability = request.path.removesuffix("/"), request.method.value
     match request.method:
         case VaultMethod.WRITE:
             capability = "create" if exists is not None and not exists(act) else "update"
         case VaultMethod.LIST:
-            path = path if path.endswith("/") else f"{path}/"
+            path = f"{path}/"
     parameters = {name: value for name, value in request.query.items() if name != "list"}
     acl_request = AclRequest(path, capability, {**parameters, **request.body}, _wrap_seconds(call) or 0)
     flows.authorize_request(act, caller, acl_request)
@@ -357,7 +359,13 @@ def _check_headers(call: Call) -> None:
     """Check that the request has no unsupported header that would change its meaning. Raises Invalid."""
     if (call.header(b"x-vault-namespace") or "").strip("/"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
-    if call.header(b"x-vault-wrap-ttl") and call.params["path"] in _UNWRAPPED:
+    if call.params["path"] in _UNWRAPPED:
+        _check_unwrapped(call)
+
+
+def _check_unwrapped(call: Call) -> None:
+    """Check that a request whose answer cannot be wrapped does not ask for that. Raises Invalid."""
+    if call.header(b"x-vault-wrap-ttl"):
         raise Invalid("this answer cannot be wrapped", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping")
 
 
@@ -733,7 +741,10 @@ _CAPABILITIES = {
 
 def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
     """Return the capabilities of the caller at a path, from the decisions on possible requests."""
-    names_of_vault = flows.find_capabilities(act, caller, path)
+    try:
+        names_of_vault = flows.find_capabilities(act, caller, check_path(path))
+    except Malformed:
+        return ["deny"]
     allowed: list[str] = []
     for method, names in _CAPABILITIES.items():
         if names_of_vault.isdisjoint(names):

@@ -34,8 +34,17 @@ INSTALL = "pip install 'ostiary[mysql]'"
 LIMITS = f"set session lock_wait_timeout = {LOCK_S}, innodb_lock_wait_timeout = {LOCK_S}, wait_timeout = 300"
 LIMIT_OF_MARIADB = f"set session max_statement_time = {STATEMENT_S}"
 """MySQL has no such limit; there, the connection ends after `SILENCE_S`."""
-MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error)
-"""Errors of PyMySQL for packets that are none of the protocol."""
+MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""Errors of PyMySQL for packets that are none of the protocol, or that ask for a file of the client."""
 
 
 class MysqlConnection:

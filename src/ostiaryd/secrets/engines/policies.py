@@ -40,7 +40,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     is_old = path.partition("/")[0] == "policy"
     if not is_old and path != "policies/acl" and not path.startswith(_PLACE):
         raise NothingStored("unsupported path", hint="only policies of the type acl are supported", code="no_route")
-    name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/")
+    name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/").lower()
     policy_path = f"{_PLACE}{name}"
     match request.method, bool(name):
         case VaultMethod.READ | VaultMethod.LIST, False:

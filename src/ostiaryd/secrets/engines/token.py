@@ -18,11 +18,17 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import login_roles, tokens
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
-from ostiaryd.secrets.flows.policies import UNRESTRICTED, check_assignable, choose_policies
+from ostiaryd.secrets.flows.policies import (
+    DEFAULT,
+    UNRESTRICTED,
+    check_assignable,
+    choose_policies,
+    find_capabilities,
+)
 from ostiaryd.secrets.model.login_role import TOKEN_MOUNT
 from ostiaryd.secrets.model.request import (
     SECOND,
@@ -53,6 +59,12 @@ _ROLE_DEFAULTS: dict[str, Any] = {
     "token_period": 0,
     "token_type": "default-service",
 }
+
+
+_UNSUPPORTED = frozenset(
+    {"allowed_policies_glob", "bound_cidrs", "disallowed_policies_glob", "token_bound_cidrs", "token_no_default_policy"}
+)
+"""Limits of a role in Vault that are refused, since a role without them would permit more."""
 
 
 class _NewToken(Struct):
@@ -110,7 +122,7 @@ def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> Caller
     if (kind == "create" and name.count("/") == 0) or rest == "create-orphan":
         body = request.read_body(_NewToken, has_nulls=False)
         is_orphan = rest == "create-orphan" or body.no_parent
-        run = partial(_create, body, name, is_orphan, make)
+        run = partial(_create, body, name, is_orphan, make, f"auth/{path}")
         policy_path = "token/create-orphan" if is_orphan else path
         return CallerOperation(SecretAction.WRITE, policy_path, "create", run)
     if rest in _ON_TOKEN:
@@ -132,8 +144,10 @@ _ON_TOKEN = {
 
 
 def _create(
-    body: _NewToken, role_name: str, is_orphan: bool, make: IssueChild, act: Act, caller: VaultCaller
+    body: _NewToken, role_name: str, is_orphan: bool, make: IssueChild, path: str, act: Act, caller: VaultCaller
 ) -> Answer:
+    if body.no_parent and "sudo" not in find_capabilities(act, caller, path):
+        raise Forbidden("root or sudo privileges required to create orphan token", code="vault_policy")
     if body.id or body.entity_alias or body.type not in ("service", "default"):
         raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave it out")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
@@ -164,8 +178,11 @@ def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, optio
     allowed = [one.lower() for one in settings["allowed_policies"]]
     names = body.policies or allowed
     policies = choose_policies(caller, names, has_default=not body.no_default_policy)
-    requested = {one.lower() for one in names}
-    if (allowed and not requested <= {*allowed, "default"}) or requested & {*settings["disallowed_policies"]}:
+    disallowed = {one.lower() for one in settings["disallowed_policies"]}
+    if policies is not None and DEFAULT not in {one.lower() for one in body.policies or ()}:
+        policies = tuple(one for one in policies if one != DEFAULT or DEFAULT not in disallowed)
+    given = {UNRESTRICTED} if policies is None else set(policies)
+    if (allowed and not given <= {*allowed, DEFAULT}) or given & disallowed:
         raise Invalid("token policies are not all allowed by the role")
     limits = [one for one in (options.explicit_max_s, settings["token_explicit_max_ttl"]) if one]
     return TokenOptions(
@@ -227,7 +244,7 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
         "explicit_max_ttl": options.explicit_max_s,
         "id": text,
         "issue_time": render_time(token.created_at),
-        "meta": {"role": caller.agent.name, "task": caller.task.task_id, **options.metadata},
+        "meta": {**options.metadata, "role": caller.agent.name, "task": caller.task.task_id},
         "num_uses": max(token.uses_left, 0),
         "orphan": options.is_orphan,
         "path": options.path or f"auth/{token.source}/login",
@@ -256,7 +273,7 @@ def auth_of(token: VaultToken, *, text: str, agent: str, task: str) -> dict[str,
         "accessor": token.accessor,
         "policies": names_of(token),
         "token_policies": names_of(token),
-        "metadata": {"role": agent, "task": task, **options.metadata},
+        "metadata": {**options.metadata, "role": agent, "task": task},
         "lease_duration": (token.expires_at - token.renewed_at) // SECOND,
         "renewable": options.is_renewable,
         "entity_id": "",
@@ -277,6 +294,8 @@ def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerO
         case VaultMethod.READ, True:
             return CallerOperation(SecretAction.READ, path, "read", partial(_read_role, name))
         case VaultMethod.WRITE, True:
+            if unsupported := sorted(one for one in _UNSUPPORTED if request.body.get(one)):
+                raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave it out")
             run = partial(_put_role, name, request.read_body(_Role, has_nulls=False))
             exists = lambda act: role_store.get(act.tx, TOKEN_MOUNT, name) is not None  # noqa: E731 the value of a field
             return CallerOperation(SecretAction.WRITE, path, "write", run, exists)

@@ -117,7 +117,7 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     if token is None:
         raise TokenRefused("permission denied", hint="log in again")
     holding = registry.get_holding(act.tx, token.holding)
-    if holding is None or not holding.is_live(act.now) or act.now >= token.expires_at or token.uses_left < 0:
+    if holding is None or not holding.is_live(act.now) or has_expired(act, token):
         raise TokenRefused("permission denied: the token has ended", hint="log in again")
     act.entry.agent, act.entry.token = holding.agent, holding.id
     if not is_within(address, parse_networks(token.network)):
@@ -128,6 +128,12 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     return VaultCaller(
         agent, task, _scopes(agent, task, token.scopes), token.acr, token.details, holding.id, token=token
     )
+
+
+def has_expired(act: Act, token: VaultToken) -> bool:
+    """Return whether a token, or a token above it, has expired, or its uses are used up."""
+    above = [store.get_by_accessor(act.tx, accessor) for accessor in token.options.above]
+    return token.uses_left < 0 or any(one is None or act.now >= one.expires_at for one in (token, *above))
 
 
 def _authenticate_access(act: Act, request: trust.Request, *, config: Config) -> VaultCaller:

@@ -26,6 +26,7 @@ from ostiaryd.secrets.model.login_role import (
     MAX_SETTINGS,
     LoginRole,
     SecretId,
+    are_within,
     check_networks,
     check_role_name,
     is_in_networks,
@@ -42,6 +43,7 @@ class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[str, ...] | None = None
     token_bound_cidrs: list[str] = []
     token_explicit_max_ttl: int = 0
+    token_max_ttl: int = 0
     token_num_uses: int = 0
     token_period: int = 0
     token_ttl: int = 0
@@ -154,6 +156,12 @@ def generate_secret_id(
     settings = read_settings(role)
     check_assignable(act, caller, settings.policies)
     check_networks(networks, field="cidr_list")
+    if not are_within(networks, settings.secret_id_bound_cidrs):
+        raise Invalid("`cidr_list` has networks outside the role's secret_id_bound_cidrs")
+    if uses is not None and (uses < 0 or _is_beyond(uses, settings.secret_id_num_uses)):
+        raise Invalid("num_uses cannot be negative, or higher than the role's secret_id_num_uses")
+    if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
+        raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
     if len(store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
         raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs", hint="destroy some")
     text = text or _new_id(act)
@@ -195,6 +203,11 @@ def generate_secret_id(
     store.insert_secret_id(act.tx, digest, one)
     act.entry.detail = {**(act.entry.detail or {}), "secret_id": one.accessor}
     return text, one
+
+
+def _is_beyond(value: int, limit: int) -> bool:
+    """Return whether a value exceeds the limit of a role; 0 is unlimited for both."""
+    return bool(limit) and not 0 < value <= limit
 
 
 def find_secret_id(

@@ -11,7 +11,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import login_roles
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
 from ostiaryd.secrets.model.mount import AUTH, MAX_MOUNTS, Mount, check_mount_path, prefixes
-from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.request import MAX_PATH, NothingStored
 from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
 
@@ -70,7 +70,7 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
 
 def move_mount(act: Act, source: str, target: str) -> None:
     """Move a mount that holds nothing: a stored value is bound to its path. Raises Invalid, NothingStored."""
-    registry.note(act, object=source, to=target)
+    registry.note(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
     check_mount_path(target.removeprefix(AUTH))
     if source.startswith(AUTH) != target.startswith(AUTH):

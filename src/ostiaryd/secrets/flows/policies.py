@@ -116,7 +116,7 @@ def choose_policies(
         return None
     if UNRESTRICTED in chosen:
         raise Invalid(f"`{UNRESTRICTED}` stands alone", hint="leave it out")
-    chosen |= {DEFAULT} if has_default else set()
+    chosen |= {DEFAULT} if has_default and (present is None or DEFAULT in present) else set()
     if len(chosen) > MAX_OF_TOKEN:
         raise Invalid(f"a token has at most {MAX_OF_TOKEN} policies")
     return (*sorted(chosen),)
@@ -132,7 +132,7 @@ def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | 
     present = policies_of(caller)
     if present is None:
         return
-    if policies is None or not set(policies) - {DEFAULT} <= set(present):
+    if policies is None or not set(policies) <= set(present):
         raise Invalid("child policies must be subset of parent", code="policies_widen")
 
 

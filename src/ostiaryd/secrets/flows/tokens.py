@@ -23,6 +23,7 @@ from ostiaryd.secrets.flows.callers import (
     TokenRefused,
     VaultCaller,
     find_live,
+    has_expired,
     token_digest,
     verify_claims,
 )
@@ -33,6 +34,7 @@ from ostiaryd.secrets.model.token import (
     DEFAULT_S,
     KIND,
     LONGEST_S,
+    MAX_ABOVE,
     NO_OPTIONS,
     TokenOptions,
     VaultToken,
@@ -151,8 +153,7 @@ def login_by_secret_id(
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
     settings = login_roles.read_settings(role)
-    networks = settings.token_bound_cidrs
-    if not is_in_networks(address, networks):
+    if not all(is_in_networks(address, one) for one in (settings.token_bound_cidrs, settings.secret_id_bound_cidrs)):
         raise LoginRefused("the role is bound to other addresses")
     options = TokenOptions(
         policies=settings.policies,
@@ -160,7 +161,7 @@ def login_by_secret_id(
         display_name=mount.removeprefix("auth/"),
         path=f"{mount}/login",
         period_s=settings.token_period,
-        explicit_max_s=settings.token_explicit_max_ttl,
+        explicit_max_s=min(filter(None, (settings.token_explicit_max_ttl, settings.token_max_ttl)), default=0),
         uses=settings.token_num_uses,
     )
     grant = LoginGrant(
@@ -183,9 +184,18 @@ def create_child(
     act: Act, caller: VaultCaller, options: TokenOptions, *, seconds: int, address: str, config: Config
 ) -> Login:
     """Create a token below the token of the caller. It has the same agent, task, scopes and bounds, and ends at the
-    latest when the token of the caller would. An orphan stays when that token is revoked. Raises LoginRefused.
+    latest when the token of the caller does. An orphan stays when that token is revoked or expires.
+
+    Raises LoginRefused, and Invalid for a token with a limited number of uses or too many tokens above it.
     """
     act.check_granting()
+    if caller.token is not None:
+        if caller.token.options.uses:
+            raise Invalid("restricted use token cannot generate child tokens", code="restricted_token")
+        nearest = () if options.is_orphan else (caller.token.accessor,)
+        options = replace(options, above=(*nearest, *caller.token.options.above))
+        if len(options.above) > MAX_ABOVE:
+            raise Invalid(f"a token has at most {MAX_ABOVE} tokens above it", code="too_deep")
     above = registry.get_holding(act.tx, caller.holding)
     assert above is not None  # the caller was authenticated in this act
     parent: Holding | None = above
@@ -290,7 +300,7 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
         raise Invalid("invalid accessor", hint="the token has ended", code="unknown_accessor")
     if token is None or holding is None or holding.agent != caller.agent.agent_id or not holding.is_live(act.now):
         raise TokenRefused("bad token", hint="the token has ended, or belongs to another agent")
-    if act.now >= token.expires_at or token.uses_left < 0:
+    if has_expired(act, token):
         raise TokenRefused("bad token", hint="the token has ended")
     return token
 

@@ -162,8 +162,8 @@ def _fill_templates(path: str, identity: Mapping[str, str] | None, place: str) -
 
 
 def is_templated(text: str) -> bool:
-    """Return whether a policy depends on the agent."""
-    return "{{" in text
+    """Return whether a policy may depend on the agent: escapes can write the braces of a template."""
+    return "{{" in text or "\\" in text
 
 
 def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[str]:
@@ -212,7 +212,7 @@ def render_value(value: object) -> str:
     """Return the value of a parameter as text: text after a colon, so that no number equals a text."""
     if isinstance(value, str):
         return f":{value}"
-    return canonical.encode(value).decode()
+    return canonical.encode(value, floats=True).decode()
 
 
 def _merge(one: Rule, other: Rule) -> Rule:

@@ -71,6 +71,15 @@ def check_networks(networks: list[str], *, field: str) -> list[str]:
     return networks
 
 
+def are_within(networks: list[str], bounds: list[str]) -> bool:
+    """Return whether each network lies in one of the bounds; true without bounds."""
+    outer = parse_networks(" ".join(bounds))
+    return not bounds or all(
+        any(one.version == other.version and one.subnet_of(other) for other in outer)  # type: ignore[arg-type]
+        for one in parse_networks(" ".join(networks))
+    )
+
+
 def is_in_networks(address: str, networks: list[str]) -> bool:
     """Return whether an address is in one of the networks; true without networks."""
     return not networks or is_within(address, parse_networks(" ".join(networks)))

@@ -15,6 +15,8 @@ KIND = "vault_token"
 """kind of a holding that is a token"""
 PREFIX = "hvs."
 DEFAULT_S = 3600
+MAX_ABOVE = 16
+"""Maximum number of tokens above a child token."""
 LONGEST_S = 86_400
 """Maximum lifetime of a token after its login, in seconds; a renewal cannot exceed it."""
 
@@ -33,6 +35,8 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     uses: int = 0
     is_renewable: bool = True
     is_orphan: bool = True
+    above: tuple[str, ...] = ()
+    """accessors of the tokens above, the nearest first; the token ends when one of them expires"""
 
 
 NO_OPTIONS = TokenOptions()
