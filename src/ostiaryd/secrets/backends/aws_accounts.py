@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/x-www-form-urlencoded; charset=utf-8"
 VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 POLICY_NAME = "ostiary"
 MAX_PAGES, MAX_LISTED = 10, 100
-"""Maximum number of pages, and of what a user has of one kind: AWS permits less."""
+"""Maximum number of pages, and of names in a list; AWS permits less."""
 Service = Literal["iam", "sts"]
 
 
