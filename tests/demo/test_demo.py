@@ -104,9 +104,8 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"summary\.txt +denied\n +the argument `path` must begin with 'reports/figures/'", part)
     assert re.search(r"figures/q1\.txt +denied\n +the budget for calls of files/write_file has 0 of 2 left", part)
     assert "the editor has 3 of 5 left for itself" in part
-    assert re.search(
-        r"\n   editor  Report for 2026 .*\n +tk_\w{32} *\n   └── helper  Its figures +\(live, until ", part
-    )
+    assert re.search(r"\n   tk_\w{32}  editor  \(live,\s+until .*\n +.*Report for 2026", part)
+    assert re.search(r"\n   └── tk_\w{32}  helper  \(live,\s+until ", part)
     assert re.search(r"figures/q4\.txt +denied\n +task tk_\w{32} \(for 2026\) has ended", part)
     asked = said.partition("a person who is asked")[2].partition("revoked in the middle")[0]
     outcomes = re.findall(r"assistant +(\w+) +(\S+) +(allowed|denied)", asked)

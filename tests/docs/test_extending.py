@@ -174,7 +174,7 @@ sizes = (99_999_999, 100_000_000)
 events = [Event(at=n, action="tool.call", outcome="allow", bytes=size) for n, size in enumerate(sizes)]
 findings = detector.notice(Batch(events, [1, 1], [0, 0]), zeros(detector, agents=2, peers=1))
 request = VaultRequest(method=VaultMethod.READ, path="passwords/db", body={}, query={})
-mount, operation = find_operation(request)
+mount, operation, _ = find_operation(None, request)
 act = SimpleNamespace(tx=SimpleNamespace(random=bytes))
 print(json.dumps({
     "rows": [finding.row for finding in findings],
