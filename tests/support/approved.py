@@ -23,6 +23,7 @@ _SIGNS = (
     (re.compile(r"\b[a-z]{2,5}_[0-9a-f]{8,}[0-9a-f-]*|\b[0-9a-f]{12,}\b"), "ID"),
     (re.compile(r"(?<=ostiary\+)[0-9a-f]+\+[A-Za-z0-9+/=]+"), "KEY"),
     (re.compile(r"\b(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{40,}={0,2}"), "KEY"),
+    (re.compile(r"(?<![\w-])(?=[\w-]*[a-z][\w-]*[A-Z])[\w-]{12}(?![\w-])"), "KEY"),  # the version of a policy set
     (
         re.compile(
             r"\b(?:in a moment|just now|(?:in )?\d+ (?:min|hr|day|mo|yr)s?\b\.?(?: ago)?)|(?<![\w-])never(?![\w-])"
