@@ -181,8 +181,8 @@ def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, optio
     disallowed = {one.lower() for one in settings["disallowed_policies"]}
     if policies is not None and DEFAULT not in {one.lower() for one in body.policies or ()}:
         policies = tuple(one for one in policies if one != DEFAULT or DEFAULT not in disallowed)
-    given = {UNRESTRICTED} if policies is None else set(policies)
-    if (allowed and not given <= {*allowed, DEFAULT}) or given & disallowed:
+    assigned = {UNRESTRICTED} if policies is None else set(policies)
+    if (allowed and not assigned <= {*allowed, DEFAULT}) or assigned & disallowed:
         raise Invalid("token policies are not all allowed by the role")
     limits = [one for one in (options.explicit_max_s, settings["token_explicit_max_ttl"]) if one]
     return TokenOptions(
