@@ -28,7 +28,8 @@ def configuration() -> str:
 This page is for operators. After reading this page, you can set every option of the server.
 
 One TOML file (`ostiary serve --config FILE`), then the environment (`OSTIARY_<KEY>`), then the command line; the later
-ones win. An unknown key of the file is an error. This page is generated: `make docs`.
+ones win. An unknown key of the file is an error. This page is generated from `Config` in
+`src/ostiaryd/ground/config.py`: `make docs`.
 
 | key | default | accepts | meaning |
 | --- | --- | --- | --- |

@@ -208,9 +208,9 @@ def _certificates(world: World, reader: Reader) -> str:
     if wrong:
         raise Unprotected(f"{'; '.join(wrong)} ends soon", hint="ostiary ca show; replace the file of `tls_cert`")
     if figures.neglected:
-        words = f"{figures.neglected} certificates end soon or cannot be renewed"
+        words = f"certificates that end soon or cannot be renewed: {figures.neglected}"
         raise Unprotected(words, hint="ostiary watch findings")
-    return f"{figures.in_force.total()} certificates are in force, and none of them is neglected"
+    return f"certificates in force: {figures.in_force.total()}, none neglected"
 
 
 async def _public_url(world: World) -> str:
@@ -222,7 +222,7 @@ async def _public_url(world: World) -> str:
         return f"clients use {world.config.public_url}"
     if url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Conflict(f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of it")
-    return f"{world.config.public_url} is of this machine alone"
+    return f"{world.config.public_url} is reachable from this machine only"
 
 
 def check_certificate(path: Path, now: int) -> None:
@@ -255,7 +255,7 @@ def _keys(world: World, reader: Reader) -> str:
 
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
-        words = f"tokens of {_shown(names)} may be bound to no key: who sees one can use it"
+        words = f"tokens of {_shown(names)} need no key: a stolen token can be used"
         if holders := trust.secret_holders(reader):
             words += f"; {_shown(holders)} authenticates with a client secret"
         raise Unprotected(words, hint="ostiary agent forbid-bearer NAME --resource RESOURCE")
@@ -268,7 +268,7 @@ def _peps(world: World, reader: Reader) -> str:
         raise Unprotected(f"API keys of {_shown(ending)} end within 14 days", hint="ostiary pep rotate NAME")
     if unused:
         raise Unprotected(f"API keys of {_shown(unused)} were not used in a week", hint="ostiary pep revoke NAME")
-    return f"{count} gateways have API keys; none ends within 14 days" if count else "no gateway has an API key"
+    return f"gateways with API keys: {count}; no key ends within 14 days" if count else "no gateway has an API key"
 
 
 def _secrets(world: World, reader: Reader) -> str:
@@ -278,7 +278,7 @@ def _secrets(world: World, reader: Reader) -> str:
         words = "the secrets are sealed: no value can be read or written"
         raise Unprotected(words, hint="ostiary secret unseal --key-file FILE")
     opened = secrets.examine_keys(reader, world.keys)
-    return f"{opened} wrapping keys opened" if opened else "no secret is stored"
+    return f"wrapping keys opened: {opened}" if opened else "no secret is stored"
 
 
 def _words(world: World, reader: Reader) -> str:
@@ -352,33 +352,33 @@ def _webhooks(world: World, reader: Reader) -> str:
     count, lost = webhooks.lost(reader)
     if lost:
         raise Unprotected("; ".join(lost[:3]), hint=hint)
-    return f"{count} webhooks have heard everything" if count else "no webhook is configured: ostiary webhook add"
+    return f"webhooks with all events received: {count}" if count else "no webhook is configured: ostiary webhook add"
 
 
 def _trust_domains(world: World, reader: Reader) -> str:
     if old := trust_domains.troubles(reader, now=world.now()):
         raise Unprotected(f"old trust bundles: {'; '.join(old[:3])}", hint="ostiary trust-domain list")
     count = len(trust_domains.list_trust_domains(reader))
-    return f"the bundles of {count} trust domains are fresh" if count else "no other trust domain is federated"
+    return f"trust domains with a fresh bundle: {count}" if count else "no other trust domain is federated"
 
 
 def _threats(world: World, reader: Reader) -> str:
     count, old = threats.troubles(reader, now=world.now())
     if old:
         raise Unprotected(f"old threat lists: {'; '.join(old[:3])}", hint="ostiary threats list")
-    return f"{count} threat lists are fresh" if count else "no threat list: ostiary threats add"
+    return f"fresh threat lists: {count}" if count else "no threat list: ostiary threats add"
 
 
 async def _queues(world: World) -> str:
     """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have their own lines."""
     acts, streams = world.writer.waiting, world.keep(Streams)
-    problems = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
+    problems = [f"acts waiting to be written: {acts}"] if acts >= MAX_ACTS else []
     if problems := problems + streams.troubles():
         raise Conflict(
             "; ".join(problems[:3]),
             hint="a guard with a full spool denies every call: read the logs of the guard and the server",
         )
-    return f"{acts} acts wait to be written; connected guards that deliver their records: {len(streams.connected)}"
+    return f"acts waiting to be written: {acts}; connected guards that deliver their records: {len(streams.connected)}"
 
 
 async def _loops(world: World) -> str:

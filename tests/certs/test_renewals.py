@@ -75,7 +75,7 @@ async def test_a_long_certificate_that_nobody_renews_is_one_finding(world: World
     assert (entry.agent, entry.owner) == (agent.agent_id, agent.owner)
     assert await metric(world, "ostiary_certificates_neglected") == {"": 1}
     assert await metric(world, "ostiary_certificates") == {'profile="server"': 1}
-    with pytest.raises(doctor.Unprotected, match="1 certificates end soon"):
+    with pytest.raises(doctor.Unprotected, match="certificates that end soon or cannot be renewed: 1"):
         doctor._certificates(world, world.db.read())
 
 
@@ -90,7 +90,7 @@ async def test_a_renewed_certificate_is_no_finding(world: World, clock: Clock) -
     clock.advance(1)
     await warn_of_certificates(world)
     assert found(world, agent.agent_id) == []
-    assert doctor._certificates(world, world.db.read()) == "3 certificates are in force, and none of them is neglected"
+    assert doctor._certificates(world, world.db.read()) == "certificates in force: 3, none neglected"
     await revoke(world, new.certificate.serial)
     await warn_of_certificates(world)
     assert len(found(world, agent.agent_id)) == 1, "the renewed one was revoked, so the old one is the last"

@@ -361,11 +361,10 @@ async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World
     """Nothing is awaited between, so none of them is done when it is looked."""
     queues = dict(EXPERIMENTS)["queues"]
     jobs = [world.writer.submit(lambda tx: None) for _ in range(MAX_ACTS - 1)]
-    assert (
-        await queues(world) == f"{MAX_ACTS - 1} acts wait to be written; connected guards that deliver their records: 0"
-    )
+    text = f"acts waiting to be written: {MAX_ACTS - 1}; connected guards that deliver their records: 0"
+    assert await queues(world) == text
     jobs.append(world.writer.submit(lambda tx: None))
-    with pytest.raises(Conflict, match=f"{MAX_ACTS} acts wait to be written"):
+    with pytest.raises(Conflict, match=f"acts waiting to be written: {MAX_ACTS}"):
         await queues(world)
     await asyncio.gather(*jobs)
 

@@ -390,7 +390,7 @@ async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
 ) -> None:
     assert "no webhook is configured" in await examined(world)
     made, _ = await add(world, receiver.url)
-    assert await examined(world) == "1 webhooks have heard everything"
+    assert await examined(world) == "webhooks with all events received: 1"
     await happen(world)
     receiver.answers = [(500, {})]
     await tell(world)

@@ -427,6 +427,24 @@ async def test_all_leases_of_a_role_end_in_short_acts(
     assert [(decode_entry(body).detail or {})["count"] for _, body in reversed(found)] == [2, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "status"),
+    [
+        ("database", 204),
+        ("database/creds", 204),
+        ("database//reader", 400),
+        ("database/roles/reader", 400),
+        ("database/creds/reader/x", 400),
+        ("secret/creds", 400),
+    ],
+)
+async def test_a_prefix_of_leases_is_a_mount_or_its_credentials(
+    world: World, bot: VaultAgent, prefix: str, status: int
+) -> None:
+    await permit_all(world)
+    assert await bot.status("POST", f"sys/leases/revoke-prefix/{prefix}") == status
+
+
 async def test_the_leases_of_an_incident_end_in_short_acts(
     world: World, bot: VaultAgent, shop: DatabaseFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -285,7 +285,7 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
     publisher.status = 503
     clock.advance(us=flows.OLD)
     await wire_threats.refresh_due(here)
-    assert await examined() == "2 threat lists are fresh"
+    assert await examined() == "fresh threat lists: 2"
     clock.advance(us=1)
     assert await examined() == "unprotected: old threat lists: `evil`: the remote server answers 503"
 

@@ -43,9 +43,10 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 
 
 class CertificateKeeper:
-    """Keeps a certificate in a folder until it is stopped.
+    """Renews the certificate in a folder before it expires: `run` blocks until `stop` is called.
 
-    `on_change` is called after each change of the files, `on_failure` with the words of each failed attempt.
+    `on_change` gets each new certificate after its files are written; `on_failure` gets the message of each failed
+    renewal, and of files that cannot be read.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class CertificateKeeper:
         self._stopped.set()
 
     def run(self) -> None:
-        """Keep the certificate until `stop`."""
+        """Renew the certificate until `stop` is called."""
         retry_s = RETRY_S
         due: int | None = None
         while not self._stopped.is_set():

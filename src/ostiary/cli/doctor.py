@@ -111,7 +111,7 @@ def _credential(session: Session) -> str:
     path = session.credential
     if path.stat().st_mode & 0o077:
         raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
-    return f"{path} is for you alone"
+    return f"only its owner can read {path}"
 
 
 def _strangers(url: str) -> str:

@@ -215,7 +215,7 @@ class SseUpstream(GuardedUpstream):
     async def _post(
         self, stream: _Stream, path: str, headers: Headers, body: Body | None
     ) -> AsyncIterator[httpx2.Response]:
-        """Decide a message of the client; a denial is answered on the stream."""
+        """Decide a message of the client and forward it; a denial is sent as an event on the stream of the client."""
         text = b"".join([part async for part in body]) if body is not None else b""
         replies = list[bytes]()
         admit = partial(stream.exchange.admit, text, replies.append, why=_unreadable(headers))

@@ -152,7 +152,7 @@ class _Conversation(ClientConnection):
             async with asyncio.timeout(BODY_S):
                 event = await self._event()
         except h11.RemoteProtocolError as error:
-            raise Rejected(400, "malformed", f"the body is malformed: {error}") from error
+            raise Rejected(400, "malformed", f"the body of the request is not valid HTTP: {error}") from error
         if isinstance(event, h11.Data):
             return bytes(event.data)
         self._all_came.set()

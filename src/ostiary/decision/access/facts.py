@@ -120,7 +120,7 @@ class Principal:
 
     @property
     def recorded(self) -> msgspec.Raw:
-        """Return the context in Cedar's JSON, for the record; each call of the token has the same bytes."""
+        """Return the part of the Cedar context that comes from the token, as JSON for records; encoded once."""
         if self._recorded is None:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded

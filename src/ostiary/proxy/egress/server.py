@@ -311,7 +311,7 @@ class _Conversation(ClientConnection):
             async with asyncio.timeout(IDLE_S):
                 event = await self._event()
         except h11.RemoteProtocolError as error:
-            raise Rejected(400, "malformed", f"the body is malformed: {error}") from None
+            raise Rejected(400, "malformed", f"the body of the request is not valid HTTP: {error}") from None
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _reject(self, refusal: Rejected) -> None:

@@ -94,7 +94,9 @@ def _check_room(act: Act, task: Task) -> None:
         raise Forbidden(f"{MAX_OPEN_OF_TASK} approval requests of this task wait for an answer", hint=hint, code=code)
     if store.count_since(act.tx, task.agent, act.now - HOUR) >= MAX_ASKED:
         raise Forbidden(
-            f"this agent has made {MAX_ASKED} approval requests within an hour", hint="ask later", code=code
+            f"this agent has made {MAX_ASKED} approval requests within an hour",
+            hint="ask again when the oldest of them is more than an hour old",
+            code=code,
         )
 
 

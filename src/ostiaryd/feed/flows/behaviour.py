@@ -34,8 +34,8 @@ class ScopeUse(TypedDict):
 
 
 class ToolUse(TypedDict):
-    """A tool: the number of recent tasks that called it, of those with values from untrusted content or from nowhere,
-    and of peers that use it.
+    """The use of a tool. `tasks`: recent tasks that called it. `untrusted`: the larger of two counts of these tasks,
+    with values from untrusted content and with values of unknown origin. `peers`: other agents of the kind that use it.
     """
 
     tool: str

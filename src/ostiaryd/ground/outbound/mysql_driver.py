@@ -30,7 +30,7 @@ ENDED = frozenset({1053, 1927})
 """ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
 SHOWN = 11
 """Minimum length of the beginning of a hidden text that is recognised at the end of a cut message."""
-INSTALL = "pip install 'ostiary[mysql]'"
+INSTALL = "on the server: pip install 'ostiary[mysql]'"
 LIMITS = f"set session lock_wait_timeout = {LOCK_S}, innodb_lock_wait_timeout = {LOCK_S}, wait_timeout = 300"
 LIMIT_OF_MARIADB = f"set session max_statement_time = {STATEMENT_S}"
 """MySQL has no such limit; there, the connection ends after `SILENCE_S`."""
@@ -127,7 +127,7 @@ def connect(target: DatabaseTarget) -> MysqlConnection:
     try:
         import pymysql
     except ImportError:
-        raise DatabaseDown("the MySQL driver is not installed", hint=INSTALL) from None
+        raise DatabaseDown("the server has no Python driver for MySQL databases of agents", hint=INSTALL) from None
     failure = "the user has no password"
     for password in target.passwords:
         try:

@@ -30,7 +30,7 @@ CATALOG_CONFLICT = "tuple concurrently updated"
 """Two transactions changed the rights of one table; this has the SQLSTATE of an internal error."""
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
 """A verifier of a password, which replaces the password in statements."""
-INSTALL = "pip install 'ostiary[postgres]'"
+INSTALL = "on the server: pip install 'ostiary[postgres]'"
 
 
 def connect(target: DatabaseTarget) -> BoundedConnection:
@@ -40,7 +40,7 @@ def connect(target: DatabaseTarget) -> BoundedConnection:
 
         from ostiaryd.ground.database.postgres_server import BoundedConnection
     except ImportError:
-        raise DatabaseDown("the PostgreSQL driver is not installed", hint=INSTALL) from None
+        raise DatabaseDown("the server has no Python driver for PostgreSQL databases of agents", hint=INSTALL) from None
     failure = "the user has no password"
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca_file:
         ca_file.write(target.tls_ca)

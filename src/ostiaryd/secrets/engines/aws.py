@@ -82,7 +82,7 @@ class _RoleBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and (kind, name) == ("roles", ""):
         return Operation(SecretAction.LIST, "roles/", "list", _list)

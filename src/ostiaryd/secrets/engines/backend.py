@@ -30,7 +30,7 @@ OPTIONS: dict[str, str] | None = {"version": "2"}
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Invalid."""
     name, below = split_path(request.path)
     kind, path = split_path(below)
     if kind not in ("data", "metadata"):

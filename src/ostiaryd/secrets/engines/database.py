@@ -74,7 +74,7 @@ class _StaticBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and kind in _LISTS and not name:
         return Operation(SecretAction.LIST, f"{kind}/", "list", partial(_list, kind=kind))

@@ -30,7 +30,7 @@ LEASE_S = 2_764_800
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, Invalid."""
     path = request.path
     if request.method is VaultMethod.LIST:
         folder = path if not path or path.endswith("/") else f"{path}/"

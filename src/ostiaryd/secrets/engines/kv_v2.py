@@ -70,7 +70,7 @@ class _Metadata(msgspec.Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
     kind, path = split_path(request.path)
     if kind == "config" and not path:
         return _find_config(mount, request)

@@ -104,8 +104,9 @@ _MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX, aws_account.MOUNT: aws_account.R
 def _parse_prefix(prefix: str) -> _Prefix:
     mount, _, rest = prefix.partition("/")
     creds, _, role = rest.partition("/")
-    if mount not in _MOUNTS or creds not in ("", "creds") or "/" in role:
-        raise Invalid("the prefix is not MOUNT/creds or MOUNT/creds/ROLE", hint=f"mounts: {', '.join(_MOUNTS)}")
+    if mount not in _MOUNTS or (rest and creds != "creds") or "/" in role:
+        words = "the prefix is not MOUNT, MOUNT/creds or MOUNT/creds/ROLE"
+        raise Invalid(words, hint=f"mounts with leases: {', '.join(_MOUNTS)}")
     return _Prefix(mount, role)
 
 

@@ -38,7 +38,7 @@ class _TokenBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
     kind, name = split_path(request.path)
     if kind != "creds" or not name:
         raise NothingStored("no handler for route", code="no_route")

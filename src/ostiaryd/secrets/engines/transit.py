@@ -100,7 +100,7 @@ class OpenKey(NamedTuple):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
     if request.path.endswith("/") and request.method is not VaultMethod.LIST:
         raise NothingStored("no handler for route", code="no_route")
     kind, rest = split_path(request.path)

@@ -44,7 +44,10 @@ class SecretEngine(Protocol):
     """the member `options` of the mount in the Vault API"""
 
     def find_operation(self, mount: str, request: VaultRequest) -> Operation:
-        """Return the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+        """Parse a request into its operation, which the server runs after the checks of task and policies.
+
+        Raises UnsupportedOperation, NothingStored for an unknown route, Malformed, Invalid.
+        """
 
 
 MOUNTS = {

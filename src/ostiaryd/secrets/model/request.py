@@ -67,7 +67,7 @@ class UnsupportedOperation(Refused):
 
 
 class NothingStored(NotFound):
-    """The path has no value. As in Vault, the answer has no message."""
+    """The path has no value, or no engine knows the route. Without a value, the answer has no message, as in Vault."""
 
     code = "nothing_stored"
 

@@ -167,7 +167,7 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
 
 
 def nothing(act: Act, finding: Finding) -> None:
-    """Do nothing: the response of a server without playbooks."""
+    """Do nothing: replaces a response that failed, so that the finding is stored all the same."""
 
 
 def begin(tx: Tx) -> None:

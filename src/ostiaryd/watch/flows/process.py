@@ -196,7 +196,8 @@ class Watch:
         body = ledger.get_entry_body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
             raise Conflict(
-                f"another process runs the detectors, and has not read entry {position} for too long",
+                f"another process runs the detectors, and has not read entry {position}"
+                f" within {MAX_UNSAVED_S / 60:.0f} minutes",
                 hint="end that process if it hangs; this server then takes over",
             )
 
