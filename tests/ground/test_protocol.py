@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import Conflict, Forbidden, Unauthenticated
+from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.http.protocol import (
     MAX_HEAD_BYTES,
@@ -415,6 +417,16 @@ def _recorded(made: list[Protocol], app: Starlette, **given: Any) -> Callable[..
         return made[-1]
 
     return protocol
+
+
+async def test_a_caller_that_is_proved_after_its_connection_ended_is_not_counted(world: World) -> None:
+    app, made = application(world), list[Protocol]()
+    connections = Connections(proxies=[ip_network("127.0.0.0/8")])
+    async with serving(app, _recorded(made, app, connections=connections)) as port:
+        await exchange(port, plain("GET", "/seen"))
+        await eventually_async(lambda: len(connections) == 0)
+        made[0]._note_proven(False)
+        assert len(connections) == 0
 
 
 async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,6 +242,8 @@ class Protocol(HttpToolsProtocol):
 
     def _note_proven(self, is_privileged: bool) -> None:
         """Remove this connection from the bounds: its caller is proved. A proxy's connection carries many callers."""
+        if self.transport.is_closing():  # the connection has ended, and is not counted again
+            return
         self._is_privileged |= is_privileged and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
