@@ -16,7 +16,22 @@ from tests.architecture.language import VERBS
 from tests.support.api_fixtures import send
 
 MORE_VERBS = frozenset(
-    {"Activate", "Bind", "Count", "Draw", "Explain", "Give", "Hold", "Leave", "Lift", "Settle", "Submit", "Trust"}
+    {
+        "Activate",
+        "Bind",
+        "Count",
+        "Draw",
+        "Explain",
+        "Give",
+        "Hold",
+        "Leave",
+        "Lift",
+        "Redirect",
+        "Settle",
+        "Submit",
+        "Trust",
+        "Unseal",
+    }
 )
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 DOCUMENTED = [route for route in ROUTES if route.method != "LIST"]

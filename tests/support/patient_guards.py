@@ -21,7 +21,7 @@ def patient_guards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Raise the limits that a test does not state itself; a test with the mark `impatient` keeps them."""
     if request.node.get_closest_marker("impatient"):
         return
-    for name, module in tuple(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if name.startswith("ostiary.guard."):
             for limit in LIMITS:
                 if hasattr(module, limit):
