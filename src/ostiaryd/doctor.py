@@ -1,7 +1,7 @@
-"""The doctor: each line is a check that runs now, on the running server, with its real parts.
+"""The doctor: each line is an experiment that runs now, on the running server, with its real parts.
 
-A check returns its observation, or raises `Refused` with the defect. All checks together leave one entry and one
-message to the guards, which ends a task that never existed.
+An experiment returns its observation, or raises `Refused` with the defect. All experiments together leave one entry and
+one message to the guards, which ends a task that never existed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Line:
 
 
 class DoctorBody(TypedDict):
-    """The result of each check, in order."""
+    """The line of each experiment, in order."""
 
     lines: list[Line]
 
@@ -89,7 +89,7 @@ async def doctor(call: Call) -> Reply:
 
 
 async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
-    """Run the checks in order; return a line for each."""
+    """Run the experiments in order; return a line for each."""
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, usual in EXPERIMENTS:
@@ -416,7 +416,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
 )
 
 DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
-"""Checks that read the whole ledger and database, in place of the checks with the same name."""
+"""Experiments that read the whole ledger and database, in place of those with the same name."""
 
 ROUTES = (
     Route(

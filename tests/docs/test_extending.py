@@ -119,15 +119,16 @@ def test_a_recipe_that_breaks_a_layer_is_noticed(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path) -> None:
-    command = ("env", f"PYTHONPATH={copy / 'src'}", COMMAND)
+    command = ("env", f"PYTHONPATH={copy / 'src'}", "OSTIARY_DID_HOST=did.example.org:8443", COMMAND)
     with running(tmp_path / "data", command=command) as server:
         document = httpx2.get(f"{server.url}/.well-known/did.json")
-        assert document.json() == {"id": "did:web:" + server.url.removeprefix("http://").replace(":", "%3A")}
+        assert document.json() == {"id": "did:web:did.example.org%3A8443"}
         assert httpx2.post(f"{server.url}/api/v1/credential-issuers", json={"did": DID}).status_code == 401
         with ServerFixture(server, tmp_path) as fixture:
             assert fixture.api("POST", "/credential-issuers", {"did": DID})["did"] == DID
             [entry] = fixture.api("GET", "/audit", action="credential.trust_issuer")["entries"]
-        assert entry["object"] == DID
+            lines = {line["name"]: line["saw"] for line in fixture.api("GET", "/doctor")["lines"]}
+        assert (entry["object"], lines["issuers"]) == (DID, "trusted issuers: 1")
         for words, code, told in (
             (("list",), 0, DID),
             (("trust", "did:web:b.example.org"), 0, "did:web:b.example.org"),

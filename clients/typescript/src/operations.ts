@@ -917,7 +917,7 @@ export type DistrustedBody = {
   stream_ended: boolean;
 };
 
-/** The result of each check, in order. */
+/** The line of each experiment, in order. */
 export type DoctorBody = {
   lines: Line[];
 };
