@@ -14,10 +14,7 @@ from tempfile import TemporaryDirectory
 
 import hvac
 
-from ostiary.authorization.cedar.compile import Compiled, compile_set
-from ostiary.authorization.cedar.values import Uid
 from ostiaryd.secrets.model import acl
-from ostiaryd.secrets.model.acl import AclRequest
 from tests.secrets.backend_fixtures import openbao
 
 ROUNDS = 300
@@ -49,21 +46,6 @@ def random_path(chance: random.Random) -> str:
     return "/".join(segments) + chance.choice(("", "", "/"))
 
 
-def find_capabilities(compiled: Compiled, path: str) -> list[str]:
-    """Return the capabilities by the translation."""
-    found = []
-    for capability in CAPABILITIES:
-        for context in acl.contexts_of(AclRequest(path, capability, is_check=True)):
-            verdicts = [
-                compiled.decide(Uid("Agent", ""), Uid("Action", name), Uid("VaultPath", path), context, {}).allowed
-                for name in (capability, "match")
-            ]
-            found += [capability] if verdicts[0] else []
-            if verdicts[1]:
-                break
-    return found or ["deny"]
-
-
 def compare(client: hvac.Client, chance: random.Random) -> list[str]:
     """Return the differences of one round in words."""
     texts = [random_policy(chance) for _ in range(chance.randint(1, 3))]
@@ -74,10 +56,10 @@ def compare(client: hvac.Client, chance: random.Random) -> list[str]:
     paths = [random_path(chance) for _ in range(PATHS_IN_A_ROUND)]
     token = made["auth"]["client_token"]
     answer = client.adapter.post("/v1/sys/capabilities", json={"token": token, "paths": paths})["data"]
-    compiled = compile_set(acl.translate([acl.parse_policy(text) for text in texts]))
+    access = acl.AccessList([acl.parse_policy(text) for text in texts])
     differences = []
     for path in paths:
-        ours, theirs = find_capabilities(compiled, path), sorted(answer[path])
+        ours, theirs = sorted(access.find_capabilities(path)) or ["deny"], sorted(answer[path])
         if ours != theirs:
             differences.append(f"{path}: {ours}, OpenBao {theirs}: {texts}")
     return differences

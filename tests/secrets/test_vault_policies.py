@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.registry_fixtures import newest_entry
-from ostiary.authorization.cedar.compile import compile_set
-from ostiary.authorization.cedar.values import Uid
 from ostiary.protocol.errors import Refused
 from ostiaryd.secrets.model import acl, hcl
-from ostiaryd.secrets.model.acl import AclRequest
+from ostiaryd.secrets.model.acl import AccessList, AclRequest
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
 from tests.support.certificate_fixtures import put_policies
 
@@ -23,16 +21,9 @@ if TYPE_CHECKING:
 
 
 def permits(texts: list[str], path: str, capability: str, **more: object) -> bool:
-    """Whether policies permit a request, by the same steps as the server."""
-    compiled = compile_set(acl.translate([acl.parse_policy(text, identity=None) for text in texts]))
-    request = AclRequest(path, capability, **more)  # type: ignore[arg-type]
-    for context in acl.contexts_of(request):
-        for name in (capability, "match"):
-            verdict = compiled.decide(Uid("Agent", ""), Uid("Action", name), Uid("VaultPath", ""), context, {})
-            assert not verdict.errors
-            if verdict.allowed:
-                return name == capability
-    return False
+    """Return whether policies permit a request."""
+    access = AccessList([acl.parse_policy(text, identity=None) for text in texts])
+    return access.permits(AclRequest(path, capability, **more))  # type: ignore[arg-type]
 
 
 def one(path: str, *capabilities: str, **more: object) -> str:
@@ -224,17 +215,40 @@ def test_the_limits_themselves_are_accepted() -> None:
     rules = acl.parse_policy(most)
     assert len(rules) == acl.MAX_RULES
     other = acl.parse_policy(most.replace("/+/x*", "/y*"))
-    assert len(acl.translate([rules, other]).policies) == 2 * acl.MAX_MERGED
+    assert AccessList([rules, other]).find_capabilities("127/a/x") == {"read"}
     with pytest.raises(Refused, match="at most 256 paths"):
-        acl.translate([rules, other, acl.parse_policy(one("z", "read"))])
+        AccessList([rules, other, acl.parse_policy(one("z", "read"))])
     assert hcl.parse_hcl(f"{'#' * (hcl.MAX_BYTES)}") == []
+
+
+def test_the_values_of_all_policies_have_a_limit() -> None:
+    texts = [
+        one("kv/a", "update", allowed_parameters={"p": [f"*{text}-{n}*" for n in range(acl.MAX_PARAMETER_VALUES)]})
+        for text in range(acl.MAX_VALUES // acl.MAX_PARAMETER_VALUES)
+    ]
+    assert permits(texts, "kv/a", "update", parameters={"p": "x63-63x"})
+    assert not permits(texts, "kv/a", "update", parameters={"p": "63-"})
+    more: tuple[dict[str, object], ...] = ({"q": []}, {"p": ["x"]})
+    for denied in more:
+        with pytest.raises(Refused, match="at most 4096 parameters and values"):
+            permits([*texts, one("kv/b", denied_parameters=denied)], "kv/a", "update")
+
+
+def test_of_256_paths_that_match_one_request_the_most_specific_applies() -> None:
+    segments = [f"a/{'+' * one}{'b' * (not one)}/" + "+/" * n + "*" for one in (0, 1) for n in range(64)]
+    globs = [f"a/{'b/' * n}*" for n in range(2, acl.MAX_RULES + 2)]
+    for paths, best in ((segments, "a/b/*"), ([*segments, *globs], globs[-1])):
+        rules = [acl.Rule(path=path, capabilities=frozenset({"read", "update"})) for path in paths if path != best]
+        assert len(rules) == len(paths) - 1
+        access = AccessList([rules, [acl.Rule(path=best, capabilities=frozenset({"list"}))]])
+        assert access.find_capabilities(f"a/{'b/' * 129}") == {"list"}
 
 
 # --- tokens
 
 
 async def child(bot: VaultAgent, *policies: str, **more: object) -> VaultAgent:
-    """The same agent with a child token."""
+    """Return an agent with a child token of its token."""
     answer = await bot.ask("POST", "auth/token/create", {"policies": list(policies), **more})
     assert answer.status == 200, answer.body
     narrowed = VaultAgent(bot.client, bot.name)

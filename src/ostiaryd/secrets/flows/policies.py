@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ostiary.authorization.cedar.compile import Compiled, compile_set
-from ostiary.authorization.cedar.values import Uid
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.callers import VaultCaller
 from ostiaryd.secrets.model import acl
-from ostiaryd.secrets.model.acl import AclRequest
+from ostiaryd.secrets.model.acl import AccessList, AclRequest
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.store import policies as store
 
@@ -59,7 +57,7 @@ def put_policy(act: Act, name: str, text: str) -> None:
     if name in (ROOT, UNRESTRICTED):
         raise Invalid(f"cannot update the policy {name}")
     rules = acl.parse_policy(text)
-    compile_set(acl.translate([rules]))
+    AccessList([rules])
     is_new = name not in store.find(act.tx, [name])
     if is_new and len(store.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
         raise Invalid(f"there are {MAX_POLICIES} policies", hint="delete one")
@@ -144,14 +142,14 @@ def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> Non
     names = policies_of(caller)
     if names is None:
         return
-    compiled = _compiled_for(act.tx, caller, names)
-    if not _permits(compiled, request):
+    access = _access_of(act.tx, caller, names)
+    if not access.permits(request):
         raise Forbidden(
             f"permission denied: the Vault policies of the token do not permit `{request.capability}` on this path",
             hint="see sys/capabilities-self",
             code="vault_policy",
         )
-    if needs_sudo(request.path) and not _permits(compiled, request._replace(capability="sudo", is_check=True)):
+    if needs_sudo(request.path) and not access.permits(request._replace(capability="sudo", is_check=True)):
         raise Forbidden("permission denied: this path needs the capability `sudo`", code="vault_policy")
 
 
@@ -160,8 +158,7 @@ def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str
     names = policies_of(caller)
     if names is None:
         return acl.CAPABILITIES
-    compiled = _compiled_for(act.tx, caller, names)
-    return frozenset(one for one in acl.CAPABILITIES if _permits(compiled, AclRequest(path, one, is_check=True)))
+    return _access_of(act.tx, caller, names).find_capabilities(path)
 
 
 def needs_sudo(path: str) -> bool:
@@ -169,20 +166,7 @@ def needs_sudo(path: str) -> bool:
     return any(path.startswith(one) if one.endswith("/") else path.rstrip("/") == one for one in _SUDO)
 
 
-def _permits(compiled: Compiled, request: AclRequest) -> bool:
-    principal, resource = Uid("Agent", ""), Uid("VaultPath", request.path)
-    for context in acl.contexts_of(request):
-        verdict = compiled.decide(principal, Uid("Action", request.capability), resource, context, {})
-        if verdict.errors:
-            return False
-        if verdict.allowed:
-            return True
-        if compiled.decide(principal, Uid("Action", "match"), resource, context, {}).allowed:
-            return False
-    return False
-
-
-def _compiled_for(reader: Reader, caller: VaultCaller, names: tuple[str, ...]) -> Compiled:
+def _access_of(reader: Reader, caller: VaultCaller, names: tuple[str, ...]) -> AccessList:
     stored = store.find(reader, names)
     texts = tuple(stored.get(name, DEFAULT_TEXT if name == DEFAULT else "") for name in names)
     is_templated = any(map(acl.is_templated, texts))
@@ -190,6 +174,6 @@ def _compiled_for(reader: Reader, caller: VaultCaller, names: tuple[str, ...]) -
 
 
 @lru_cache(maxsize=256)
-def _compile(texts: tuple[str, ...], agent: str, name: str) -> Compiled:
+def _compile(texts: tuple[str, ...], agent: str, name: str) -> AccessList:
     identity = dict(zip(acl.TEMPLATES, (agent, name), strict=True))
-    return compile_set(acl.translate([acl.parse_policy(text, identity=identity) for text in texts]))
+    return AccessList([acl.parse_policy(text, identity=identity) for text in texts])

@@ -1,15 +1,10 @@
 """Policies of HashiCorp Vault in HCL, and their translation to Cedar ("Policies", "Policy syntax").
 
-The policies of a token are merged and translated together, since the most specific path of all of them applies. The
-translation is the representation that the Cedar engine compiles: for each path a policy that permits its capabilities
-when the request matches the path and no path that comes before it. An action is a capability; `match` is permitted
-wherever any path matches. The context of a request:
+The policies of a token are merged, since the most specific path of all of them applies to a request. That path is the
+resource of the request in Cedar: each path is translated to a policy that permits its capabilities on this resource.
+An action is a capability. The context of a request:
 
-    path      the path below `/v1/`
-    exact     the path and, for a list, the path without the slash at its end, for paths without a wildcard
     action    the capability that the request needs
-    slashes   the number of slashes in `path`
-    heads     for each number of segments, the beginning of `path` with that many
     wrap      the seconds of response wrapping, or 0
     given     the names of the parameters
     names     the same in lower case
@@ -21,11 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
 
 from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import compile_set
 from ostiary.authorization.cedar.values import Record, Uid
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed
@@ -36,6 +33,8 @@ MAX_RULES = 128
 """Maximum number of paths of a policy."""
 MAX_MERGED = 256
 """Maximum number of paths of all policies of a token."""
+MAX_VALUES = 4096
+"""Maximum number of parameters and their values in all policies of a token."""
 MAX_PATTERN = 512
 MAX_PARAMETERS = 64
 MAX_PARAMETER_VALUES = 64
@@ -100,6 +99,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         first = self.path.index("+") if self.is_segmented else len(literal)
         wildcards = literal.split("/").count("+") if self.is_segmented else 0
         return first, not self.is_glob, -wildcards, len(literal), literal
+
+    def matches(self, path: str) -> bool:
+        """Return whether the path of the rule, which has a wildcard, matches the path of a request."""
+        literal = self.path.removesuffix("*")
+        if not self.is_segmented:
+            return path.startswith(literal)
+        wanted = literal.split("/")
+        segments = path.split("/", len(wanted) - 1 if self.is_glob else -1)
+        if self.is_glob:
+            segments[-1] = segments[-1][: len(wanted[-1])]
+        return len(segments) == len(wanted) and all(
+            one in ("+", segment) for one, segment in zip(wanted, segments, strict=True)
+        )
 
 
 def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
@@ -238,35 +250,80 @@ def _join(one: Parameters, other: Parameters) -> Parameters:
     return joined
 
 
-# --- the translation
+# --- decisions
 
 
-def translate(policies: Iterable[Sequence[Rule]]) -> ir.PolicySetIR:
-    """Return the Cedar policies of a token with these Vault policies. Raises Invalid if there are too many paths."""
-    merged: dict[str, Rule] = {}
-    for rules in policies:
-        for rule in rules:
-            merged[rule.path] = _merge(merged[rule.path], rule) if rule.path in merged else rule
-    if len(merged) > MAX_MERGED:
-        raise Invalid(f"the policies of a token have at most {MAX_MERGED} paths together")
-    exact = [rule.path for rule in merged.values() if rule.is_exact]
-    ranked = sorted((rule for rule in merged.values() if not rule.is_exact), key=lambda rule: rule.rank)
-    made: list[ir.PolicyIR] = []
-    for rule in merged.values():
-        before = _exact_before(rule, exact)
-        if not rule.is_exact:
-            before += [_matches(other) for other in ranked[ranked.index(rule) + 1 :] if _may_meet(rule, other)]
-        excluded = tuple(ir.Unary("not", one) for one in before)
-        made.append(_permit(f"match {rule.path}", {"match"}, (_matches(rule),)))
-        if rule.capabilities - {DENY}:
-            conditions = (_matches(rule), *excluded, *_conditions(rule))
-            made.append(_permit(rule.path, rule.capabilities, conditions))
-    return ir.PolicySetIR(tuple(made))
+class AclRequest(NamedTuple):
+    """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters."""
+
+    path: str
+    capability: str
+    parameters: Mapping[str, object] = {}
+    wrap_s: int = 0
+    is_check: bool = False
 
 
-def _permit(name: str, capabilities: Iterable[str], conditions: tuple[ir.Expr, ...]) -> ir.PolicyIR:
-    actions = tuple(Uid("Action", one) for one in sorted(capabilities))
-    return ir.PolicyIR(id=name, effect="permit", action=ir.Scope(within=actions), conditions=conditions)
+class AccessList:
+    """The policies of a token. It never changes, so threads may share it."""
+
+    def __init__(self, policies: Iterable[Sequence[Rule]]) -> None:
+        """Merge and compile policies. Raises Invalid if they have too many paths or values together."""
+        merged: dict[str, Rule] = {}
+        for rules in policies:
+            for rule in rules:
+                merged[rule.path] = _merge(merged[rule.path], rule) if rule.path in merged else rule
+        if len(merged) > MAX_MERGED:
+            raise Invalid(f"the policies of a token have at most {MAX_MERGED} paths together")
+        parameters = [
+            values for rule in merged.values() for one in (rule.allowed, rule.denied) for values in one.values()
+        ]
+        if sum(len(values) or 1 for values in parameters) > MAX_VALUES:
+            raise Invalid(f"the policies of a token have at most {MAX_VALUES} parameters and values together")
+        self._exact = frozenset(rule.path for rule in merged.values() if rule.is_exact)
+        wild = [rule for rule in merged.values() if not rule.is_exact]
+        self._wild = sorted(wild, key=lambda rule: rule.rank, reverse=True)
+        self._compiled = compile_set(
+            ir.PolicySetIR(tuple(_translate(rule) for rule in merged.values() if rule.capabilities - {DENY}))
+        )
+
+    def permits(self, request: AclRequest) -> bool:
+        """Return whether the policies permit a request. Raises Malformed."""
+        context = _context_of(request)
+        path = self._find_path(request.path, is_list=request.capability == "list" or request.is_check)
+        return path is not None and self._is_permitted(path, request.capability, context)
+
+    def find_capabilities(self, path: str) -> frozenset[str]:
+        """Return the capabilities on a path, whatever the parameters."""
+        found = self._find_path(path, is_list=True)
+        if found is None:
+            return frozenset()
+        requests = [AclRequest(path, one, is_check=True) for one in CAPABILITIES]
+        return frozenset(
+            one.capability for one in requests if self._is_permitted(found, one.capability, _context_of(one))
+        )
+
+    def _find_path(self, path: str, *, is_list: bool) -> str | None:
+        """Return the path of the rule that applies to a request. A list is looked up with the slash at its end, then
+        without it.
+        """
+        paths = dict.fromkeys((path, path.removesuffix("/"))) if is_list else (path,)
+        exact = (one for one in paths if one in self._exact)
+        wild = (rule.path for one in paths for rule in self._wild if rule.matches(one))
+        return next(chain(exact, wild), None)
+
+    def _is_permitted(self, path: str, capability: str, context: Record) -> bool:
+        action, resource = Uid("Action", capability), Uid("VaultPath", path)
+        return self._compiled.decide(Uid("Agent", ""), action, resource, context, {}).allowed
+
+
+def _translate(rule: Rule) -> ir.PolicyIR:
+    return ir.PolicyIR(
+        id=rule.path,
+        effect="permit",
+        action=ir.Scope(within=tuple(Uid("Action", one) for one in sorted(rule.capabilities))),
+        resource=ir.Scope(equals=Uid("VaultPath", rule.path)),
+        conditions=tuple(_conditions(rule)),
+    )
 
 
 def _context(name: str) -> ir.Expr:
@@ -275,51 +332,6 @@ def _context(name: str) -> ir.Expr:
 
 def _texts_of(texts: Iterable[str]) -> ir.Expr:
     return ir.Set(tuple(ir.Lit(one) for one in texts))
-
-
-def _matches(rule: Rule) -> ir.Expr:
-    if rule.is_exact:
-        return ir.Binary("contains", _context("exact"), ir.Lit(rule.path))
-    if not rule.is_segmented:
-        return ir.Like(_context("path"), (rule.path.removesuffix("*"), ""))
-    literal = rule.path.removesuffix("*")
-    pieces = _pieces(literal, is_glob=rule.is_glob)
-    slashes = literal.count("/")
-    if not rule.is_glob:
-        same_length = ir.Binary("eq", _context("slashes"), ir.Lit(slashes))
-        return ir.Binary("and", same_length, ir.Like(_context("path"), pieces))
-    head = f"h{slashes}"
-    return ir.Binary("and", ir.Has(_context("heads"), head), ir.Like(ir.Get(_context("heads"), head), pieces))
-
-
-def _pieces(literal: str, *, is_glob: bool) -> tuple[str, ...]:
-    """Return the texts between the wildcards of a path with segments."""
-    pieces = [""]
-    for number, segment in enumerate(literal.split("/")):
-        pieces[-1] += "/" if number else ""
-        if segment == "+":
-            pieces.append("")
-        else:
-            pieces[-1] += segment
-    return (*pieces, "") if is_glob else tuple(pieces)
-
-
-def _exact_before(rule: Rule, exact: Sequence[str]) -> list[ir.Expr]:
-    """Return the conditions under which a path without a wildcard comes before a rule."""
-    if rule.is_exact:
-        longer = f"{rule.path}/"
-        return [ir.Binary("contains", _context("exact"), ir.Lit(longer))] if longer in exact else []
-    if not rule.is_segmented:
-        start = rule.path.removesuffix("*")
-        exact = [path for path in exact if path.startswith(start) or f"{path}/".startswith(start)]
-    return [ir.Binary("contains_any", _context("exact"), _texts_of(exact))] if exact else []
-
-
-def _may_meet(rule: Rule, other: Rule) -> bool:
-    """Return whether both rules can match one path; True where that is not plain."""
-    if rule.is_segmented or other.is_segmented:
-        return True
-    return other.path.removesuffix("*").startswith(rule.path.removesuffix("*"))
 
 
 def _conditions(rule: Rule) -> list[ir.Expr]:
@@ -364,10 +376,15 @@ def _has_value(name: str, values: Sequence[str]) -> ir.Expr:
     value = ir.Get(_context("values"), name)
     tests: list[ir.Expr] = [ir.Binary("contains", _texts_of(plain), value)] if plain else []
     tests += [ir.Like(value, pieces) for pieces in globs.values()]
-    condition = tests[0]
-    for test in tests[1:]:
-        condition = ir.Binary("or", condition, test)
-    return ir.Binary("and", _has(name), condition)
+    return ir.Binary("and", _has(name), _any_of(tests))
+
+
+def _any_of(tests: Sequence[ir.Expr]) -> ir.Expr:
+    """Return the condition that one of the tests holds, nested as little as possible."""
+    if len(tests) == 1:
+        return tests[0]
+    middle = len(tests) // 2
+    return ir.Binary("or", _any_of(tests[:middle]), _any_of(tests[middle:]))
 
 
 def _glob_pieces(value: str) -> tuple[str, ...] | None:
@@ -383,31 +400,12 @@ def _glob_pieces(value: str) -> tuple[str, ...] | None:
     return (*start, inner if start else f":{inner}", *end)
 
 
-class AclRequest(NamedTuple):
-    """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters."""
-
-    path: str
-    capability: str
-    parameters: Mapping[str, object] = {}
-    wrap_s: int = 0
-    is_check: bool = False
-
-
-def contexts_of(request: AclRequest) -> list[Record]:
-    """Return the contexts in which a request is decided. A list is decided with the slash at its end, and without it if
-    no path matches. Raises Malformed.
-    """
-    paths = [request.path]
-    exact = frozenset[object](paths)
-    if request.capability == "list" or request.is_check:
-        stripped = request.path.removesuffix("/")
-        exact = frozenset[object]({request.path, stripped})
-        paths = list(dict.fromkeys((request.path, stripped)))
+def _context_of(request: AclRequest) -> Record:
+    """Return the context in which a request is decided. Raises Malformed."""
     values: Record = {name.lower(): render_value(value) for name, value in request.parameters.items()}
     if len(values) != len(request.parameters):
         raise Malformed("two parameters differ in upper and lower case alone")
-    more: Record = {
-        "exact": exact,
+    return {
         "action": request.capability,
         "wrap": request.wrap_s,
         "given": frozenset[object](request.parameters),
@@ -415,9 +413,3 @@ def contexts_of(request: AclRequest) -> list[Record]:
         "values": values,
         "is_check": request.is_check,
     }
-    return [{"path": path, "slashes": path.count("/"), "heads": _heads(path), **more} for path in paths]
-
-
-def _heads(path: str) -> Record:
-    segments = path.split("/")
-    return {f"h{count}": "/".join(segments[: count + 1]) for count in range(len(segments))}

@@ -18,7 +18,7 @@ MAX_BYTES = 64 << 10
 MAX_DEPTH = 8
 MAX_ITEMS = 4096
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r]+)|(?P<line>\n)|(?P<comment>(?:\#|//)[^\n]*)|(?P<block>/\*.*?\*/)
+    r"""(?P<blank>(?:[ \t\r\n]++|(?:\#|//)[^\n]*+|/\*.*?\*/)++)
       |(?P<text>"(?:[^"\\\n]|\\.)*")|(?P<here><<(?P<indented>-?)(?P<mark>[A-Za-z_][A-Za-z0-9_]*)\n)
       |(?P<number>-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?)(?![A-Za-z0-9_.])
       |(?P<word>[A-Za-z_][A-Za-z0-9_.-]*)|(?P<sign>[{}\[\],=])""",
