@@ -33,8 +33,6 @@ from ostiaryd.secrets.model.request import (
 from ostiaryd.secrets.store import backends as backend_store
 from ostiaryd.secrets.store import mounts as store
 
-MAX_DESCRIPTION = 500
-
 
 class _Config(Struct, frozen=True):
     default_lease_ttl: int | str = ""
@@ -89,16 +87,14 @@ def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
         type_ = "kv"
     elif version:
         raise Invalid(f"a mount of the type {type_[:64]} has no version", hint="leave out `options`")
-    if len(body.description) > MAX_DESCRIPTION:
-        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
-    default_ttl, max_ttl = _ttls(body.config, DEFAULT_TTL_S, MAX_TTL_S)
+    default_ttl, max_ttl = _ttls(body.config)
     mount = Mount(
         path=path,
         type=type_,
         version=version,
         description=body.description,
-        default_ttl=default_ttl,
-        max_ttl=max_ttl,
+        default_ttl=default_ttl or 0,
+        max_ttl=max_ttl or 0,
         accessor=f"{'auth_' if path.startswith(AUTH) else ''}{type_[:32]}_{act.tx.random(4).hex()}",
         created_at=act.now,
     )
@@ -106,18 +102,15 @@ def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
     return Answer(status=204)
 
 
-def _ttls(config: _Config | _Tuning, default: int, longest: int) -> tuple[int, int]:
+def _ttls(config: _Config | _Tuning) -> tuple[int | None, int | None]:
     return (
-        parse_ttl(config.default_lease_ttl, field="default_lease_ttl", default=default),
-        parse_ttl(config.max_lease_ttl, field="max_lease_ttl", default=longest),
+        parse_ttl(config.default_lease_ttl, field="default_lease_ttl"),
+        parse_ttl(config.max_lease_ttl, field="max_lease_ttl"),
     )
 
 
 def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
-    mount = _find(act, path)
-    default_ttl, max_ttl = _ttls(body, mount.default_ttl, mount.max_ttl)
-    if body.description is not None and len(body.description) > MAX_DESCRIPTION:
-        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
+    default_ttl, max_ttl = _ttls(body)
     flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
     return Answer(status=204)
 
@@ -169,8 +162,7 @@ def _fixed_method(name: str) -> Mount:
 
 
 def _find(act: Act, path: str) -> Mount:
-    mounts = list_all(act, is_auth=True) if path.startswith(AUTH) else list_all(act, is_auth=False)
-    for mount in mounts:
+    for mount in list_all(act, is_auth=path.startswith(AUTH)):
         if mount.path == path:
             return mount
     raise NothingStored(f"no mount at {path[:200]!a}", code="no_route")
@@ -180,13 +172,11 @@ def render_mount(mount: Mount) -> dict[str, object]:
     """Return a mount in the form of the API."""
     return {
         "accessor": mount.accessor,
-        "config": {"default_lease_ttl": 0, "force_no_cache": False, "max_lease_ttl": 0}
-        if not mount.created_at
-        else {"default_lease_ttl": mount.default_ttl, "force_no_cache": False, "max_lease_ttl": mount.max_ttl},
+        "config": {"default_lease_ttl": mount.default_ttl, "force_no_cache": False, "max_lease_ttl": mount.max_ttl},
         "description": mount.description,
         "external_entropy_access": False,
         "local": False,
-        "options": {"version": mount.version} if mount.version else None,
+        "options": _options_of(mount),
         "seal_wrap": False,
         "type": mount.type,
         "uuid": "",
@@ -195,9 +185,13 @@ def render_mount(mount: Mount) -> dict[str, object]:
 
 def _render_tuning(mount: Mount) -> dict[str, object]:
     return {
-        "default_lease_ttl": mount.default_ttl,
+        "default_lease_ttl": mount.default_ttl or DEFAULT_TTL_S,
         "description": mount.description,
         "force_no_cache": False,
-        "max_lease_ttl": mount.max_ttl,
-        "options": {"version": mount.version} if mount.version else None,
+        "max_lease_ttl": mount.max_ttl or MAX_TTL_S,
+        "options": _options_of(mount),
     }
+
+
+def _options_of(mount: Mount) -> dict[str, str] | None:
+    return {"version": mount.version} if mount.version else None

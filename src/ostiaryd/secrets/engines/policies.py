@@ -35,12 +35,15 @@ class _Policy(Struct):
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed."""
+    """Return the mount and the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed,
+    Invalid.
+    """
     path = check_path(request.path).removeprefix("sys/").removesuffix("/")
     is_old = path.partition("/")[0] == "policy"
     if not is_old and path != "policies/acl" and not path.startswith(_PLACE):
         raise NothingStored("unsupported path", hint="only policies of the type acl are supported", code="no_route")
-    name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/").lower()
+    name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/")
+    name = flows.check_name(name) if name else ""
     policy_path = f"{_PLACE}{name}"
     match request.method, bool(name):
         case VaultMethod.READ | VaultMethod.LIST, False:
@@ -63,7 +66,7 @@ def _list(act: Act) -> Answer:
 
 def _read(act: Act, *, name: str, is_old: bool) -> Answer:
     text = flows.read_policy(act.tx, name)
-    return Answer(data={"name": name.lower(), "rules" if is_old else "policy": text})
+    return Answer(data={"name": name, "rules" if is_old else "policy": text})
 
 
 def _put(act: Act, *, name: str, text: str) -> Answer:

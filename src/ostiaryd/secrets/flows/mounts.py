@@ -10,7 +10,16 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import login_roles
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
-from ostiaryd.secrets.model.mount import AUTH, MAX_MOUNTS, Mount, check_mount_path, prefixes
+from ostiaryd.secrets.model.mount import (
+    AUTH,
+    DEFAULT_TTL_S,
+    MAX_DESCRIPTION,
+    MAX_MOUNTS,
+    MAX_TTL_S,
+    Mount,
+    check_mount_path,
+    prefixes,
+)
 from ostiaryd.secrets.model.request import MAX_PATH, NothingStored
 from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
@@ -19,6 +28,7 @@ LOGIN_METHODS = ("approle",)
 """Login methods that agents enable."""
 FIXED_METHODS = ("approle", "jwt")
 """Login methods at `auth/approle` and `auth/jwt`, where agents log in by their own credentials."""
+_FIXED = (*MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token")))
 MAX_CLEARED = 10_000
 """Maximum number of secrets, versions and keys that go with a mount in one act."""
 
@@ -37,13 +47,20 @@ def enable_mount(act: Act, mount: Mount) -> None:
     _check_free(act.tx, mount.path)
     if len(store.get_all(act.tx)) >= MAX_MOUNTS:
         raise Invalid(f"there are {MAX_MOUNTS} mounts", hint="disable one")
+    _put(act, mount)
+
+
+def _put(act: Act, mount: Mount) -> None:
+    if len(mount.description) > MAX_DESCRIPTION:
+        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
+    if (mount.default_ttl or DEFAULT_TTL_S) > (mount.max_ttl or MAX_TTL_S):
+        raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
     store.put(act.tx, mount)
 
 
 def _check_free(reader: Reader, path: str) -> None:
     """Check that no mount is at, above or below a path. Raises Invalid."""
-    fixed = [*MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token"))]
-    for used in (*fixed, *(one.path for one in store.get_all(reader))):
+    for used in (*_FIXED, *(one.path for one in store.get_all(reader))):
         if f"{path}/".startswith(f"{used}/") or f"{used}/".startswith(f"{path}/"):
             raise Invalid(f"path is already in use at {used}/")
 
@@ -56,16 +73,14 @@ def find_mount(reader: Reader, path: str) -> Mount:
     return mount
 
 
-def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int, max_ttl: int) -> None:
-    """Change a mount. Raises Invalid, NothingStored."""
+def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int | None, max_ttl: int | None) -> None:
+    """Change a mount; None leaves a member as it is. Raises Invalid, NothingStored."""
     registry.note(act, object=path)
-    if path in MOUNTS:
-        raise Invalid("the fixed mounts are not tuned")
-    if default_ttl > max_ttl:
-        raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
-    mount = find_mount(act.tx, path)
-    more = {} if description is None else {"description": description}
-    store.put(act.tx, replace(mount, default_ttl=default_ttl, max_ttl=max_ttl, **more))
+    if path in _FIXED:
+        raise Invalid("a fixed mount cannot be tuned")
+    changes = {"description": description, "default_ttl": default_ttl, "max_ttl": max_ttl}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    _put(act, replace(find_mount(act.tx, path), **changes))
 
 
 def move_mount(act: Act, source: str, target: str) -> None:
@@ -85,7 +100,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
 def disable_mount(act: Act, path: str) -> None:
     """Disable a mount and delete its content; nothing happens if there is no such mount. Raises Invalid."""
     registry.note(act, object=path)
-    if path in MOUNTS or path.removeprefix(AUTH) in (*FIXED_METHODS, "token"):
+    if path in _FIXED:
         raise Invalid("a fixed mount cannot be disabled")
     if store.find(act.tx, [path]) is None:
         return

@@ -139,7 +139,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
         raise Malformed(f'line {block.line}: a path is written `path "PATH" {{ .. }}`')
     shown, members = block.labels[0], block.value
     place = f"path {shown[:MAX_PATTERN]!a}"
-    path = _fill_templates(shown, identity, place).removeprefix("/")
+    path = _fold(_fill_templates(shown, identity, place).removeprefix("/"))
     if len(path) > MAX_PATTERN or not path.isprintable():
         raise Invalid(f"{place}: a path has at most {MAX_PATTERN} printable characters")
     if "+*" in path:
@@ -158,6 +158,11 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
         min_wrap_s=wraps["min_wrapping_ttl"],
         max_wrap_s=wraps["max_wrapping_ttl"],
     )
+
+
+def _fold(path: str) -> str:
+    """Return a path in the form that is compared: the name of a Vault policy is in lower case."""
+    return path.lower() if path.startswith(("sys/policy/", "sys/policies/acl/")) else path
 
 
 def _fill_templates(path: str, identity: Mapping[str, str] | None, place: str) -> str:
@@ -306,6 +311,7 @@ class AccessList:
         """Return the path of the rule that applies to a request. A list is looked up with the slash at its end, then
         without it.
         """
+        path = _fold(path)
         paths = dict.fromkeys((path, path.removesuffix("/"))) if is_list else (path,)
         exact = (one for one in paths if one in self._exact)
         wild = (rule.path for one in paths for rule in self._wild if rule.matches(one))

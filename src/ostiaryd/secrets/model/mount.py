@@ -14,7 +14,8 @@ AUTH = "auth/"
 MAX_MOUNTS = 100
 MAX_SEGMENTS = 4
 DEFAULT_TTL_S = MAX_TTL_S = 2_764_800
-"""Seconds that the tuning of a mount shows unless it says otherwise, as in Vault."""
+"""Seconds that the tuning of a mount shows where its own are 0, as in Vault."""
+MAX_DESCRIPTION = 500
 RESERVED = frozenset({"auth", "cubbyhole", "identity", "sys"})
 _PATH = re.compile(
     rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,62}}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,62}}){{0,{MAX_SEGMENTS - 1}}}"
@@ -22,14 +23,16 @@ _PATH = re.compile(
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A mount. `path` has no slash at its end; `version` is that of a key-value store; times to live in seconds."""
+    """A mount. `path` has no slash at its end; `version` is that of a key-value store. Times to live in seconds; 0 for
+    those of the server.
+    """
 
     path: str
     type: str
     version: str = ""
     description: str = ""
-    default_ttl: int = DEFAULT_TTL_S
-    max_ttl: int = MAX_TTL_S
+    default_ttl: int = 0
+    max_ttl: int = 0
     accessor: str
     created_at: int
 
@@ -51,6 +54,6 @@ def prefixes(path: str) -> list[str]:
     return ["/".join(segments[:count]) for count in range(len(segments), 0, -1)]
 
 
-def parse_ttl(value: object, *, field: str, default: int) -> int:
-    """Return a time to live of a mount in seconds; the default for none. Raises Invalid."""
-    return parse_duration(value, field=field) // SECOND if value not in (None, "", 0) else default
+def parse_ttl(value: object, *, field: str) -> int | None:
+    """Return a time to live of a mount in seconds; None for none. Raises Invalid."""
+    return parse_duration(value, field=field) // SECOND if value not in (None, "", 0) else None
