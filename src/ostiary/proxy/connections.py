@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ MAX_HEAD = 64 << 10
 CHUNK = 64 << 10
 
 
-class ClientConnection:
+class ClientConnection(ABC):
     """The requests and responses of one client connection."""
 
     ends: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
@@ -30,9 +31,9 @@ class ClientConnection:
         self._reader, self._writer = reader, writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
+    @abstractmethod
     async def run(self) -> None:
         """Answer the requests of the connection until it ends. Raises the errors of `ends`."""
-        raise NotImplementedError
 
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
