@@ -98,7 +98,7 @@ def test_a_secret_is_created_read_changed_deleted_and_restored(aws: AwsStage) ->
     client.untag_resource(SecretId=name, TagKeys=["y"])
     assert client.describe_secret(SecretId=name)["Tags"] == [{"Key": "team", "Value": "x"}]
     listed = client.list_secrets(Filters=[{"Key": "name", "Values": [f"{aws.vault.folder}/"]}])
-    assert [one["Name"] for one in listed["SecretList"]] == [name]
+    assert [(one["Name"], one["SecretVersionsToStages"]) for one in listed["SecretList"]] == [(name, stages)]
     client.delete_secret(SecretId=name, RecoveryWindowInDays=7)
     assert "marked for deletion" in refused("InvalidRequestException", client.get_secret_value, SecretId=name)
     client.restore_secret(SecretId=name)

@@ -422,13 +422,14 @@ def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
 def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     act.entry.object = f"{MOUNT}/{name}"
     secret = _find(act, name, may_be_deleted=True)
-    numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
-    return {
-        **_summary(name, secret, region=place.region),
-        "VersionIdsToStages": {
-            aws.version_id(secret.custom, name, one): stages for one in numbers if (stages := _stages(secret, one))
-        },
-    }
+    return {**_summary(name, secret, region=place.region), "VersionIdsToStages": _version_stages(name, secret)}
+
+
+def _version_stages(name: str, secret: Secret) -> dict[str, list[str]]:
+    """Return the stages by the id of their version."""
+    first = max(secret.oldest_version, secret.current_version - 1, 1)
+    numbers = range(first, secret.current_version + 1)
+    return {aws.version_id(secret.custom, name, number): _stages(secret, number) for number in numbers}
 
 
 def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
@@ -576,7 +577,9 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             if secret is None or not secret.current_version or _is_purged(secret, act.now):
                 continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
-                shown.append(_summary(path.decode(), secret, region=region))
+                name = path.decode()
+                stages = {"SecretVersionsToStages": _version_stages(name, secret)}
+                shown.append({**_summary(name, secret, region=region), **stages})
         if len(paths) < body.MaxResults:
             return {"SecretList": shown}
         cursor = aws.seal_cursor(paths[-1], key=cursor_key, agent=agent, nonce=call.world.random(12))
