@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -187,9 +187,9 @@ class EgressStage:
         new = {"name": name, "origin": origin, "place": place, "field": field, "template": template, "private": True}
         self.live_server.api("POST", "/secrets/destinations", {**new, "secret": self.secret})
 
-    def start(self, servers: LocalServers) -> None:
+    def start(self, servers: LocalServers, *, private: Sequence[str] = ()) -> None:
         address = servers.open_egress(
-            self.plan, tls=upstream_tls(self.api.ca_file), private=[], alarm=self.alarms.append
+            self.plan, tls=upstream_tls(self.api.ca_file), private=private, alarm=self.alarms.append
         )
         self.ca_file.write_bytes(address.ca_pem)
         parts = urlsplit(address.url)

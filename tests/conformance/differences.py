@@ -24,8 +24,10 @@ _REGIONS = "a server has one region, and replicates nothing"
 _ROTATION = "rotation is the server's own, not by Lambda"
 _SPACE = "a space counts as a type of character that a password must have"
 _STAGES = "the stages are AWSCURRENT and AWSPREVIOUS, of the two newest versions"
+_TAGS = "a secret without tags has no member `Tags`"
 _TEXT = "errors have texts of their own, and the member `Message` and the types of AWS's model"
 _VALUE = "a secret has a value from its creation on"
+_MOTO_ALONE = "an API of moto itself"
 MOTO: dict[str, str] = {
     "test_list_secrets::test_filter_with_owning_service": _FILTERS,
     "test_list_secrets::test_with_": _FILTERS,
@@ -40,6 +42,7 @@ MOTO: dict[str, str] = {
     "test_secretsmanager::test_cancel_rotate_secret": _ROTATION,
     "test_secretsmanager::test_create_different_secret_with_same_token": _TEXT,
     "test_secretsmanager::test_create_secret_that_has_no_value_and_then_update": _VALUE,
+    "test_secretsmanager::test_create_secret_with_tag_custom_id": _MOTO_ALONE,
     "test_secretsmanager::test_create_secret_without_value": _VALUE,
     "test_secretsmanager::test_delete_secret_force_no_such_secret_with_invalid_recovery_window": _TEXT,
     "test_secretsmanager::test_delete_secret_recovery_window_invalid_values": _TEXT,
@@ -57,11 +60,12 @@ MOTO: dict[str, str] = {
     "test_secretsmanager::test_put_secret_value_versions_adds_awscurrent_label": _VALUE,
     "test_secretsmanager::test_rotate_secret": _ROTATION,
     "test_secretsmanager::test_secret_arn": _ACCOUNT,
+    "test_secretsmanager::test_untag_resource": _TAGS,
     "test_secretsmanager::test_update_different_secret_value_with_same_token": _TEXT,
     "test_secretsmanager::test_update_secret_version_stage": _STAGES,
     "test_secretsmanager::test_update_secret_with_KmsKeyId": _KMS,
     "test_server::test_batch_get_secret_value": _TEXT,
-    "test_server::test_data_api": "an API of moto itself",
+    "test_server::test_data_api": _MOTO_ALONE,
     "test_server::test_describe_secret_that_": _TEXT,
     "test_server::test_get_resource_policy_secret": _POLICY,
     "test_server::test_get_secret_that_": _TEXT,

@@ -8,8 +8,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.egress import VALUE, EgressApi, EgressStage, egress_api, masked_frame
 from harness.live_server import own_server
@@ -179,6 +181,25 @@ def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_
     assert entry["detail"]["path"] == api.asked[-1][1][:256]
     status, _, text = stage.ask("/gzip")
     assert (status, json.loads(text)["error"]) == (502, "compressed_answer")
+
+
+def test_a_compressed_answer_does_not_pass_by_the_memory_of_a_task(
+    api: EgressApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without secrets, in which only the memory searches answers."""
+    monkeypatch.setattr(server, "HTTPS_PORT", api.port)
+    with own_server(tmp_path) as live_server, LocalServers() as servers:
+        stage = EgressStage(live_server, api, tmp_path)
+        live_server.api("DELETE", "/secrets/destinations/api")
+        asked = {"agent": stage.agent, "purpose": "to read", "intent": {"words": "Read the page"}}
+        stage.plan = replace(stage.plan, task=live_server.api("POST", "/tasks", asked)["task_id"])
+        stage.start(servers, private=["localhost"])
+        assert stage.ask("/who")[0] == 401  # passes, without the key
+        status, _, text = stage.ask("/gzip")
+        assert (status, json.loads(text)["error"]) == (502, "compressed_answer")
+        live_server.api("PUT", f"/resources/{stage.resource}/mode", {"mode": "watch"})
+        asking = b"GET /gzip HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % api.port
+        eventually(lambda: stage.raw(asking)[9:12] == b"200")
 
 
 def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_the_run(stage: EgressStage) -> None:

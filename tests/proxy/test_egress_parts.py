@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.egress import masked_frame
+from ostiary import ambient
 from ostiary.protocol.destination import (
     MAX_SECRET,
     MIN_SECRET,
@@ -27,6 +28,7 @@ from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.egress.frames import FrameReader
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
+from ostiary.proxy.egress.secrets import KEPT_S, SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
     check_framing,
@@ -35,6 +37,7 @@ from ostiary.proxy.egress.strictness import (
     parse_authority,
 )
 from ostiary.proxy.entrance import Rejected
+from ostiary.run.gate import InjectedSecret, Injection
 
 VALUE = 'sk-"c4n4ry/+<4711>'
 FORMS = {
@@ -220,6 +223,28 @@ def test_a_destination_sets_its_field_once() -> None:
         with pytest.raises(Rejected) as refusal:
             sent._replace(body=body).with_secrets([destination("body", "key")], secret_of)
         assert (refusal.value.status, refusal.value.code) == (415, "no_place_for_secret")
+
+
+def test_an_expired_value_is_masked_for_an_hour_and_then_forgotten() -> None:
+    now = ambient.now() // 1_000_000
+    ends = {"kept": now - KEPT_S + 600, "forgotten": now - KEPT_S - 600, "endless": 0}
+
+    class Server:
+        def list_destinations(self) -> list[Destination]:
+            return []
+
+        def use_secret(self, injection: Injection) -> InjectedSecret:
+            name = injection.destination
+            return InjectedSecret(f"sk-{name}-4711", ends.get(name, now))
+
+    source = SecretSource(Server())
+    for name in (*ends, "next"):
+        assert source.secret(Injection(name, "GET", "api.example", "/", "")) == f"sk-{name}-4711"
+    assert [name for name in (*ends, "next") if source.masks.find(f"<sk-{name}-4711>".encode())] == [
+        "kept",
+        "endless",
+        "next",
+    ]
 
 
 def test_a_path_has_one_form() -> None:

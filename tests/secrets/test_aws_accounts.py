@@ -155,7 +155,11 @@ def test_sessions_are_of_the_role_and_of_the_guest(vault: VaultStage, amazon: st
     assert assumed["data"]["arn"].startswith("arn:aws:sts::123456789012:assumed-role/reader/v-")
     assert identify(amazon, assumed["data"]) == assumed["data"]["arn"]
     assert assumed["lease_duration"] <= 900
-    assert assumed["renewable"] is False
+    shown = client.sys.read_lease(assumed["lease_id"])["data"]
+    assert (assumed["renewable"], shown["renewable"]) == (False, False)
+    with pytest.raises(exceptions.InvalidRequest, match="cannot be renewed"):
+        client.sys.renew_lease(assumed["lease_id"], increment=60)
+    assert client.sys.read_lease(assumed["lease_id"])["data"]["expire_time"] == shown["expire_time"]
     guest = client.secrets.aws.generate_credentials(name="guest", endpoint="sts", ttl="900s")
     assert ":federated-user/v-" in guest["data"]["arn"]
     client.sys.revoke_lease(guest["lease_id"])

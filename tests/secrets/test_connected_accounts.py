@@ -27,6 +27,7 @@ from ostiaryd.registry.model import READ
 from ostiaryd.secrets.flows import connected_accounts as flows
 from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, AccountState
 from ostiaryd.secrets.store import connected_accounts as store
+from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.tasks import flows as tasks
 from tests.secrets.account_fixtures import NAME, SCOPES, AccountStage, second_server, stage_of, token_of
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, permit_all, seal_all, unseal
@@ -266,6 +267,7 @@ async def test_the_end_of_the_task_revokes_the_token_at_the_provider(stage: Acco
     answer = await bot.ask("POST", "sys/leases/lookup", {"lease_id": first["lease_id"]})
     assert (answer.status, answer.json["data"]["renewable"]) == (200, False)
     assert await bot.status("POST", "sys/leases/renew", {"lease_id": first["lease_id"]}) == 400
+    assert not lease_store.has_any(world.db.read(), NAME)  # of a database with the name of the provider
     assert await bot.status("POST", "sys/leases/revoke", {"lease_id": first["lease_id"]}) == 204
     upstream.revoking = 503
     await stage.settle()

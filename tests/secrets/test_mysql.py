@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain, repeat
 from operator import methodcaller
 from typing import Any
 
@@ -285,13 +286,19 @@ def test_a_connection_leads_only_where_an_administrator_said() -> None:
 
 GREETING = b"\x0a10.0\0\1\0\0\0saltsalt\0" + struct.pack("<HBHHB", 0xF7FF, 33, 2, 0x000F, 21) + b"\0" * 10
 GREETING += b"moresaltsalt\0mysql_native_password\0"
+OK = b"\0\0\0\2\0\0\0"
+COLUMN = b"\3def" + b"\0" * 5 + b"\x0c" + struct.pack("<HIBHBH", 33, 255, 0xFD, 0, 0, 0)
 HOSTILE = {
     "clear text": [GREETING, b"\xfemysql_clear_password\0"],
     "a dialog": [GREETING, b"\xfedialog\0\x04Password: "],
-    "a file": [GREETING, b"\0\0\0\2\0\0\0", b"\xfb/etc/passwd"],
+    "a file": [GREETING, OK, b"\xfb/etc/passwd"],
     "no protocol": [b"\x0a\xff"],
     "silence": [],
 }
+
+
+def framed(number: int, packet: bytes) -> bytes:
+    return struct.pack("<I", len(packet) | number % 256 << 24) + packet
 
 
 def target_at(port: int, *, is_verified: bool = False) -> DatabaseTarget:
@@ -309,11 +316,11 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
         connection, _ = listener.accept()
         with connection:
             for number, packet in enumerate(HOSTILE[kind]):
-                connection.sendall(struct.pack("<I", len(packet) | (0, 2, 1)[number] << 24) + packet)
+                connection.sendall(framed((0, 2, 1)[number], packet))
                 heard.extend(connection.recv(1000))
             try:
                 if not HOSTILE[kind]:
-                    connection.sendall(b"\xff\xff\xff\0")
+                    connection.sendall(b"\xff\xff\0\0")
                 while True:  # a letter now and then: no read alone takes long
                     connection.sendall(b"\x0a")
                     time.sleep(0.1)
@@ -327,6 +334,32 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
             mysql_driver.connect(target_at(listener.getsockname()[1]))
         thread.join()
     assert b"a-secret-password" not in heard
+
+
+def test_a_server_that_sends_rows_without_end_fills_no_memory() -> None:
+    sent = list[int]()
+
+    def flood(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            for number, packet in zip((0, 2, 1, 1), (GREETING, OK, OK, OK), strict=True):
+                connection.sendall(framed(number, packet))
+                connection.recv(1000)
+            packets = chain((b"\1", COLUMN, b"\xfe\0\0\2\0"), repeat(b"\xf0" + b"x" * 240))
+            try:
+                for number, packet in enumerate(packets, start=1):
+                    connection.sendall(framed(number, packet))
+                    sent.append(len(packet))
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=flood, args=(listener,))
+        thread.start()
+        with pytest.raises(DatabaseDown, match=f"more than {mysql_driver.MAX_ANSWER} bytes"):
+            mysql_driver.connect(target_at(listener.getsockname()[1]))
+        thread.join()
+    assert sum(sent) > mysql_driver.MAX_ANSWER // 2
 
 
 @needs_mariadb

@@ -577,16 +577,18 @@ class _Conversation(ClientConnection):
         return event
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
-        """Check that the body or the frames of the answer are not compressed, so that secrets in them can be found.
-        Raises Rejected.
+        """Check that the body or the frames of the answer are not compressed, if they can have secrets, or if the
+        memory of the task records them. Raises Rejected.
         """
         encodings = [value for name, value in event.headers if name in _ENCODINGS]
-        can_have_secrets = bool(self._proxy.secrets.masks.forms or exchange.owned)
-        if can_have_secrets and any(value.lower() not in (b"identity", b"") for value in encodings):
+        call = exchange.verdict.call if exchange.verdict is not None else None
+        is_recorded = call is not None and call.watched is not None and self._proxy.gate.enforces
+        is_searched = is_recorded or bool(self._proxy.secrets.masks.forms or exchange.owned)
+        if is_searched and any(value.lower() not in (b"identity", b"") for value in encodings):
             raise Rejected(
                 502,
                 "compressed_answer",
-                "the server compresses an answer that was requested uncompressed: secrets in it could not be removed",
+                "the server compresses an answer that was requested uncompressed: the proxy cannot search it",
             )
 
     def _returned(self, event: h11.Response | h11.InformationalResponse | h11.EndOfMessage) -> Headers:

@@ -28,6 +28,8 @@ CONFLICTS = frozenset({1205, 1213, 3058})
 """ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK and ER_USER_LOCK_DEADLOCK."""
 ENDED = frozenset({1053, 1927})
 """ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
+MAX_ANSWER = 1 << 20
+"""Maximum size of the answers to one call, in bytes: statements on accounts have few rows."""
 SHOWN = 11
 """Minimum length of the beginning of a hidden text that is recognised at the end of a cut message."""
 INSTALL = "on the server: pip install 'ostiary[mysql]'"
@@ -48,10 +50,14 @@ MALFORMED = (
 
 
 class MysqlConnection:
-    """A connection whose statements end within `SILENCE_S`, however slowly the server answers."""
+    """A connection whose statements end within `SILENCE_S`, however slowly the server answers, and within `MAX_ANSWER`
+    bytes.
+    """
 
     def __init__(self, raw: Any) -> None:
-        self._raw = raw
+        self._raw, self._left = raw, 0
+        self._read = raw._read_bytes
+        raw._read_bytes = self._read_bounded
 
     @property
     def is_open(self) -> bool:
@@ -88,6 +94,17 @@ class MysqlConnection:
         if self._raw.open:
             self._raw._force_close()
 
+    def _read_bounded(self, count: int) -> bytes:
+        """Return the next bytes of the server. Raises `pymysql.Error`, and closes the connection, after too many."""
+        from pymysql.err import InterfaceError
+
+        self._left -= count
+        if self._left < 0:
+            self.close()
+            raise InterfaceError(f"the server answers with more than {MAX_ANSWER} bytes")
+        data: bytes = self._read(count)
+        return data
+
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """Close the socket if the block takes too long. A limit for each read alone would let a server answer
@@ -95,6 +112,7 @@ class MysqlConnection:
         """
         from pymysql.err import InterfaceError
 
+        self._left = MAX_ANSWER
         limit = Timer(SILENCE_S, self._abort)
         limit.daemon = True
         limit.start()

@@ -24,6 +24,7 @@ from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model import aws_account
 from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
+from ostiaryd.secrets.model.lease import Lease
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -76,8 +77,6 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
     if mount != OAUTH_MOUNT:
         return mount, Operation(SecretAction.READ, path, kind, run)
-    if kind == "renew":
-        raise Invalid("the lease of an access token cannot be renewed", hint="request a new access token")
     find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
     return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
 
@@ -118,7 +117,7 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
             "id": lease.lease_id,
             "issue_time": render_time(lease.issued_at),
             "last_renewal": render_time(lease.renewed_at) or None,
-            "renewable": not lease.lease_id.startswith(f"{OAUTH_MOUNT}/") and act.now < lease.max_at,
+            "renewable": _is_renewable(lease) and act.now < lease.max_at,
             "ttl": (lease.expires_at - act.now) // SECOND,
         }
     )
@@ -127,10 +126,17 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     increment = None if body.increment in (None, "", 0) else parse_duration(body.increment, field="increment")
     lease, expires_at = flows.plan_renewal(act, lease_id, increment)
+    if not _is_renewable(lease):
+        raise Invalid("the lease cannot be renewed", hint="request new credentials")
     if not lease_id.startswith(f"{aws_account.MOUNT}/"):
         return Answer(upstream=ExtendAccount(lease, expires_at))
     renewed = flows.renew_lease(act, lease, expires_at)
     return Answer(lease_id=lease_id, lease_s=(renewed.expires_at - act.now) // SECOND, is_renewable=True)
+
+
+def _is_renewable(lease: Lease) -> bool:
+    """Return whether a lease can be extended. Access tokens and sessions end at a time that is set at their issue."""
+    return lease.database != aws_account.SESSIONS and not lease.role.startswith(ROLE_PREFIX)
 
 
 def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:

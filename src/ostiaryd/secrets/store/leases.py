@@ -60,7 +60,10 @@ _LIST_OF_AGENT = sql(
     f"select {_COLUMNS} from lease where agent = :agent and lease_id > :after order by lease_id limit :limit"
 )
 _OF_AGENT = sql("select count(*) from (select 1 as one from lease where agent = :agent limit :limit) as counted")
-_OF_DATABASE = sql("select count(*) from (select 1 as one from lease where database = :name limit 1) as counted")
+_OF_DATABASE = sql(
+    """select count(*) from (select 1 as one from lease where database = :name and role not like '%/%' limit 1)
+       as counted"""
+)
 _COUNT_STUCK = sql("select count(*) from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts")
 _decode_statements = json_decoder(LeaseStatements)
 
@@ -163,7 +166,7 @@ def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list
 
 
 def has_any(reader: Reader, database: str) -> bool:
-    """Return whether a database has leases."""
+    """Return whether a database has leases. A provider of access tokens may have the name of a database."""
     return _number(reader.one(_OF_DATABASE, name=database)) > 0
 
 
