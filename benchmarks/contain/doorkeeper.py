@@ -35,6 +35,7 @@ from ostiary.keys import Credential
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.tools import Running
+from ostiaryd.approvals.model import find_stated
 
 COMMAND = Path(sys.prefix).parent / ".venv" / "bin" / "ostiary"
 PATIENCE_S = 120.0
@@ -117,22 +118,25 @@ class Doorkeeper:
             if denied.code != "approval_needed" or self._without == rules.ASKING:
                 return Verdict(False, denied.code)
             session.asked = call
-            return Verdict(False, denied.code, self._question(denied.approval))
+            return Verdict(False, denied.code, self._question(denied.approval, call))
         except Refused as refusal:
             return Verdict(False, refusal.code)
         return Verdict(True)
 
     def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
         stated, call = question.shows.get("must_state"), question.call
-        value = {"value": str(call.arguments[stated])} if yes and stated and call is not None else {}
+        value = {"value": str(find_stated(call.arguments, stated))} if yes and stated and call is not None else {}
         self._approving("POST", f"/{question.id}/{'approve' if yes else 'deny'}", {"reason": "as I was told"} | value)
         assert session.asked is not None
         return self.decide(session, session.asked) if yes else Verdict(False, "approval_denied")
 
-    def _question(self, id: str) -> Question:
-        """As the server shows it to who answers; what it hides is not among the arguments."""
+    def _question(self, id: str, call: Call) -> Question:
+        """Return the question as the server shows it to the person who answers: without hidden arguments, and with the
+        value that the person must state, since a person who knows what the call is for looks it up.
+        """
         shown = self._approving("GET", f"/{id}")
-        return Question(id, Call(shown["tool"].partition("/")[2], shown["arguments"]), shown)
+        arguments = {name: call.arguments.get(name, value) for name, value in shown["arguments"].items()}
+        return Question(id, Call(shown["tool"].partition("/")[2], arguments), shown)
 
     def observe(self, session: Session, call: Call, output: Output) -> None:
         assert session.running is not None

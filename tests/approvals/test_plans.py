@@ -15,6 +15,7 @@ from ostiary.provenance.intent import Intent, Planned
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.plan import MAX_LINES
 from ostiaryd.approvals.flows.propose import Proposal, propose
+from ostiaryd.approvals.flows.wording import HELD_BACK, hold_back
 from ostiaryd.approvals.model import choose_stated, is_stated
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import APPROVE, Caller
@@ -225,13 +226,31 @@ def destructive(**kinds: str) -> Tool:
         (destructive(id="object", sum="amount"), {"sum": 5, "id": 7}, {"id": "nowhere", "sum": "nowhere"}, "id"),
         (
             destructive(to="account", sum="amount"),
-            {"to": ["DE1"], "sum": 5.5},
+            {"to": ["DE1", "DE2"], "sum": 5.5},
             {"to": "outside", "sum": "nowhere"},
+            "sum",
+        ),
+        (destructive(to="account", sum="amount"), {"to": ["DE1"], "sum": 5}, {"to": "outside", "sum": "outside"}, "to"),
+        (
+            destructive(**{"party.iban": "account", "sum": "amount"}),
+            {"party": {"iban": "DE1", "name": "Eve"}, "sum": 5},
+            {"party.iban": "outside", "sum": "outside"},
+            "party.iban",
+        ),
+        (
+            destructive(**{"party.iban": "account", "sum": "amount"}),
+            {"party": {"iban": "DE1"}, "party.iban": "DE2", "sum": 5},
+            {"party.iban": "nowhere", "sum": "outside"},
             "sum",
         ),
         (destructive(), {"which": "x" * 256}, {"which": "outside"}, "which"),
         (destructive(), {"which": "x" * 257}, {"which": "outside"}, ""),
-        (destructive(), {"which": "two\nlines"}, {"which": "outside"}, ""),
+        (destructive(), {"which": "x" * 256 + " " * 300}, {"which": "outside"}, "which"),
+        (destructive(), {"which": "two\nlines"}, {"which": "outside"}, "which"),
+        (destructive(), {"which": "x\u200b"}, {"which": "outside"}, "which"),
+        (destructive(), {"which": " \n"}, {"which": "outside"}, ""),
+        (destructive(), {"which": ["a", "b"]}, {"which": "outside"}, ""),
+        (destructive(), {"which": {"a": "b", "c": "d"}}, {"which": "outside"}, ""),
         (destructive(), {"which": True}, {"which": "outside"}, ""),
         (destructive(to="account", sum="amount"), {"to": "DE1", "sum": 5}, {"to": "outside", "sum": "endorsed"}, ""),
         (destructive(to="account"), {"to": "DE1"}, {}, ""),
@@ -251,9 +270,23 @@ def test_a_person_states_a_value_of_a_dangerous_call_that_cannot_be_undone(
         ("DE893704Y", "DE89 3704 x", False),
         ("", "DE89 3704 x", False),
         ("12", "0012", False),
+        ("x y", "X\n\u00a0Y", True),
+        ("x", "x\u200b", False),
+        ("DEK", "DE\u212a", False),
+        ("ann@shop.example", "ann@\u017fhop.example", False),
+        ("strasse", "straße", False),
+        ("\u00e9", "e\u0301", False),
         ("1,200.00", 1200, True),
         ("0.1", 0.1, True),
         ("1200.01", 1200, False),
+        ("1 200.50", 1200.5, True),
+        ("0.00005", 5e-05, True),
+        ("0.00006", 5e-05, False),
+        ("all of it", 5e-05, False),
+        ("", 1e300, False),
+        ("all of it", 10**41, False),
+        ("9007199254740992", 2**53 + 1, False),
+        ("9007199254740993", 2**53 + 1, True),
         ("all of it", 1200, False),
         ("1200%x", 1200, False),
     ],
@@ -277,6 +310,7 @@ async def test_a_dangerous_payment_is_approved_by_its_value_alone(
     owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
     _, found, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}", by=owner)
     assert found["must_state"] == state
+    assert found["arguments"] == arguments | {state: HELD_BACK}
     assert not any(str(arguments[state]) in line for line in found["words"])
     approve = f"/api/v1/approvals/{asked.approval}/approve"
     listed = {"approve": [asked.approval], "reason": "yes to all"}
@@ -288,6 +322,23 @@ async def test_a_dangerous_payment_is_approved_by_its_value_alone(
         assert newest_entry(mail.world).reasons[0].code == error
         await mail.http("POST", f"/api/v1/approvals/{asked.approval}/deny", {"reason": "no"}, by=owner)
         assert mail.state(asked.approval) == "denied"
+        _, found, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}", by=owner)
+        assert found["arguments"] == arguments
+
+
+@pytest.mark.parametrize(
+    ("value", "stated", "held"),
+    [
+        ("to De 89\n3704, at once", "DE893704", f"to {HELD_BACK}, at once"),
+        ("DE8937045 and xDE893704", "DE893704", "DE8937045 and xDE893704"),
+        ({"a": ["https://x.example/?to=a.b", True, 7]}, "a.b", {"a": [f"https://x.example/?to={HELD_BACK}", True, 7]}),
+        ([7, 7.0, "7", True, 70], "7", [HELD_BACK, 7.0, HELD_BACK, True, 70]),
+        ([1, True, 1.0, "1.00", None], 1, [HELD_BACK, True, HELD_BACK, HELD_BACK, None]),
+        ("pay 1,200.00. Not 1200.01, nor 11200 or v1200", 1200, f"pay {HELD_BACK}. Not 1200.01, nor 11200 or v1200"),
+    ],
+)
+def test_the_value_to_state_is_shown_in_no_other_place(value: Any, stated: str | float, held: Any) -> None:
+    assert hold_back(value, stated) == held
 
 
 async def test_dangerous_calls_are_denied_together(mail: Bank) -> None:

@@ -259,7 +259,10 @@ export function ApprovalPage() {
           verb={answer.says === "deny" ? "Deny" : "Approve"}
           isDangerous={answer.says === "deny"}
           needsReason
-          onClose={() => setAnswer(null)}
+          onClose={() => {
+            setAnswer(null);
+            setValue("");
+          }}
           onConfirm={(reason) =>
             post(`/approvals/${id}/${answer.says}`, answer.says === "deny" || one.kind === "plan" ? { reason } : { reason, covers: answer.covers, ...(one.must_state && { value }) })
           }
@@ -310,8 +313,6 @@ function Arguments({ one }: { one: ApprovalDetail }) {
               <dd>
                 {one.hidden.includes(name) ? (
                   <span className="muted">hidden from everyone</span>
-                ) : one.must_state === name ? (
-                  <span className="muted">not shown: state this value to approve</span>
                 ) : (
                   <pre>{typeof one.arguments[name] === "string" ? (one.arguments[name] as string) : JSON.stringify(one.arguments[name], null, 2)}</pre>
                 )}

@@ -228,10 +228,7 @@ def _show(question: Mapping[str, Any]) -> None:
             "wants": question["tool"],
         }
     )
-    stated = question["must_state"]
-    _part("with", {name: one for name, one in question["arguments"].items() if name != stated}, question["origins"])
-    if stated:
-        _line(stated, "(not shown: state this value to approve, with `--value`; take it from a source that you trust)")
+    _part("with", question["arguments"], question["origins"])
     for name in question["hidden"]:
         _line(name, "(hidden; your answer covers it)")
     for name, text in question["outgoing"].items():
@@ -258,7 +255,8 @@ def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
     others = {one for path, listed in foreign.items() if path.partition(".")[0] == name for one in listed}
     _heading(f"{name} leaves as this text")
     for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
-        _line("|" if others.isdisjoint(links(line)) else "!", line)
+        is_marked = not others.isdisjoint(links(line)) or any(one in line for one in others)
+        _line("!" if is_marked else "|", line)
     for one in sorted(others):
         _line("!", f"neither the person's nor from a record: {one}")
 

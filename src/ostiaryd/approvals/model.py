@@ -13,6 +13,7 @@ the chain of the request.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NewType
 
@@ -22,14 +23,14 @@ from ostiary.authorization.catalogue import Kind, Tool
 from ostiary.decision.access import Needs
 from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.provenance.extent import Extent
-from ostiary.provenance.origins.judging import GRAVE, leaves
+from ostiary.provenance.origins.judging import GRAVE, value_at
 from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
 MAX_STATED = 256
-"""maximum length of a value that a person is asked to state"""
+"""maximum length of a value that a person is asked to state, without spaces"""
 UNTRUSTED = frozenset({"outside", "nowhere"})
 """origins of values that come neither from the person nor from a record"""
 OBJECT = Kind.OBJECT
@@ -119,7 +120,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the agent
     """
     must_state: str = ""
-    """the argument whose value a person must state in order to approve (`choose_stated`); empty: none"""
+    """name or dotted path of the argument whose value a person must state in order to approve (`choose_stated`);
+    empty: none
+    """
     extent: Extent | None = None
     """the further calls that an approval may cover; None: no further calls"""
     lines: list[Line] = []
@@ -136,6 +139,11 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def covers_task(self) -> bool:
         """Return whether an approval covers similar calls by default: not if the call pays, destroys or administers."""
         return self.extent is not None and self.effect not in GRAVE
+
+    @property
+    def stated(self) -> str | float | None:
+        """Return the value that a person must state in order to approve; None if there is none."""
+        return find_stated(self.arguments, self.must_state) if self.must_state else None
 
     @property
     def policies(self) -> list[str]:
@@ -254,7 +262,7 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
     call; empty if there is none.
 
     A dangerous call that pays, destroys or administers needs a stated value: that of its first recipient, or else of
-    its first object, or else of its first amount, if the value is a number or a text on one line.
+    its first object, or else of its first amount, if the value is a number or a short text (`find_stated`).
     """
     kinds = tool.argument_kinds
     trusts = {origin for path, origin in origins.items() if kinds.get(path) not in (Kind.TEXT, Kind.TIME)}
@@ -262,22 +270,29 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
         return False, ""
     if tool.effect not in GRAVE:
         return True, ""
-    names = [name for name in arguments if name in origins and kinds.get(name, OBJECT) in STATED]
-    names = [name for name in names if _can_state(arguments[name])]
-    return True, min(names, key=lambda name: STATED.index(kinds.get(name, OBJECT)), default="")
+    paths = [path for path in origins if kinds.get(path, OBJECT) in STATED and find_stated(arguments, path) is not None]
+    return True, min(paths, key=lambda path: STATED.index(kinds.get(path, OBJECT)), default="")
 
 
-def _can_state(value: object) -> bool:
-    """Return whether a person can type a value: a number, or a text on one line."""
+def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
+    """Return the value at a name or dotted path that a person can be asked to state; None if there is none.
+
+    The value is a number, or a text of at most MAX_STATED characters besides spaces, also as the only element of a list
+    or an object. A text with a character that nobody can type counts, so that the character does not save a call from
+    its question.
+    """
+    value = value_at(arguments, path)
+    while isinstance(value, list | dict) and len(value) == 1:
+        (value,) = value.values() if isinstance(value, dict) else value
     if isinstance(value, str):
-        return 0 < len(value.strip()) <= MAX_STATED and value.isprintable()
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return value if 0 < len(_bare(value)) <= MAX_STATED else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def check_stated(question: Question, value: str | None) -> None:
     """Check that an approval states the value of the call, if the request requires that. Raises Forbidden."""
-    name = question.about.must_state
-    if not name:
+    name, argument = question.about.must_state, question.about.stated
+    if argument is None:
         return
     if value is None:
         raise Forbidden(
@@ -285,17 +300,25 @@ def check_stated(question: Question, value: str | None) -> None:
             hint="take the value from a source that you trust, not from the agent",
             code="value_needed",
         )
-    if not is_stated(value, question.about.arguments[name]):
+    if not is_stated(value, argument):
         raise Forbidden(f"the call has another value of `{name}`", hint="deny the request", code="value_differs")
 
 
 def is_stated(value: str, argument: str | float) -> bool:
     """Return whether `value`, which a person stated, is that of the call's argument. Spaces and case do not matter
-    in a text; a number may be written with its digits grouped.
+    in a text; letters that only look alike differ, also the Kelvin sign and K. A number may be written with its digits
+    grouped.
     """
+    value = _bare(value)
     if isinstance(argument, str):
-        return "".join(value.split()).casefold() == "".join(argument.split()).casefold()
-    return decimal(value) == decimal(next(leaves(argument)))
+        argument = _bare(argument)
+        return value.lower() == argument.lower() and value.upper() == argument.upper()
+    number = decimal(value)
+    return number is not None and (float(number) if isinstance(argument, float) else Decimal(number)) == argument
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split())
 
 
 def check_reason(text: str) -> str:

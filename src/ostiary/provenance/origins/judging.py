@@ -124,19 +124,22 @@ def _may_link(leaf: Leaf) -> bool:
 
 
 def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """Yield each argument that has a declared kind and a value, as (name or dotted path, kind, value).
-
-    If the name of one argument is also the dotted path of another, the value is ambiguous and counts as from nowhere.
-    """
+    """Yield each argument that has a declared kind and a value, as (name or dotted path, kind, value)."""
     for path, kind in tool.argument_kinds.items():
-        if "." not in path:
-            value = arguments.get(path)
-        elif path in arguments:
-            value = NotImplemented
-        else:
-            value = _inside(arguments, path.split("."))
+        value = value_at(arguments, path)
         if value is not None and value != "" and value != []:
             yield path, kind, value
+
+
+def value_at(arguments: Mapping[str, Any], path: str) -> object:
+    """Return the value of an argument by its name or dotted path; None if absent.
+
+    If the name of one argument is also the dotted path of another, the value is ambiguous and counts as from nowhere:
+    NotImplemented.
+    """
+    if "." not in path:
+        return arguments.get(path)
+    return NotImplemented if path in arguments else _inside(arguments, path.split("."))
 
 
 def _inside(value: object, names: list[str]) -> object:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.protocol.errors import NotFound
 from ostiaryd.approvals import store
-from ostiaryd.approvals.flows.wording import word
-from ostiaryd.approvals.model import HOUR, Question
+from ostiaryd.approvals.flows.wording import hold_back, word
+from ostiaryd.approvals.model import HOUR, Question, State
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -114,12 +116,16 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> ApprovalBod
 
 def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
     """Return an approval request: the exact arguments, their origins, outgoing text, the reasons of policies, the
-    requester, and the history.
+    requester, and the history. While the request is open, the value that a person must state is left out.
     """
+    brief, purpose = show_briefly(reader, question, now=now), _purpose(reader, question.task)
     about, agent = question.about, registry.find_agent(reader, question.agent)
+    if brief["state"] == State.OPEN and (stated := about.stated) is not None:
+        hold = partial(hold_back, stated=stated)
+        about, purpose = replace(about, arguments=hold(about.arguments), foreign=hold(about.foreign)), hold(purpose)
     return {
-        **show_briefly(reader, question, now=now),
-        "words": word(question, agent=agent.name, owner=_name(reader, agent.owner)),
+        **brief,
+        "words": word(replace(question, about=about), agent=agent.name, owner=_name(reader, agent.owner)),
         "covers": "task" if about.covers_task else "call",
         "may_cover": ["call"] if about.extent is None else ["call", "task"],
         "warnings": about.warnings,
@@ -131,7 +137,7 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
         "policy": about.policy,
         "reasons": msgspec.to_builtins(about.reasons),
         "digest": question.digest,
-        "asks": _requester(reader, question),
+        "asks": _requester(reader, question, purpose),
         "answers": [
             {"person": _name(reader, one.person), "says": one.says, "reason": one.reason, "at": one.at // SECOND}
             for one in store.answers(reader, question.approval_id)
@@ -152,7 +158,7 @@ def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
     return {"task": task, "words": words, "approvals": shown}
 
 
-def _requester(reader: Reader, question: Question) -> dict[str, Any]:
+def _requester(reader: Reader, question: Question, purpose: str) -> dict[str, Any]:
     """Return the agent that asks, the party for which it acts, and the purpose."""
     agent = registry.find_agent(reader, question.agent)
     return {
@@ -162,7 +168,7 @@ def _requester(reader: Reader, question: Question) -> dict[str, Any]:
         "owner": _name(reader, agent.owner),
         "purpose": agent.purpose,
         "task": question.task,
-        "task_purpose": _purpose(reader, question.task),
+        "task_purpose": purpose,
         "on_behalf_of": _name(reader, question.about.person),
         "chain": [
             {

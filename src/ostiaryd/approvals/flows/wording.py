@@ -8,9 +8,10 @@ value looks like a line of the page.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Line, Question
+from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Line, Question, is_stated
 
 MAX_SHOWN = 200
 """characters shown of a value; `arguments` has the whole value"""
@@ -34,7 +35,9 @@ ORIGINS = {
     "nowhere": "the agent chose it",
 }
 DANGEROUS = "DANGER: neither the person nor a record states a value of this call. Check each value, or deny."
-HELD_BACK = "(state this value to approve; take it from a source that you trust)"
+SOURCE = "take the value from a source that you trust, not from the agent"
+HELD_BACK = "(not shown: state this value to approve)"
+_NUMBER = re.compile(r"(?<![\w.])-?\d(?:[\d.,'’]*\d)?(?!\w)")
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
@@ -50,9 +53,9 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
+    lines += [f"To approve, state `{about.must_state}`: {SOURCE}."] if about.must_state else []
     for name, value in about.arguments.items():
-        spelled = HELD_BACK if name == about.must_state else shown(value)
-        lines.append(f"{name} = {spelled}{_from(about, name)}")
+        lines.append(f"{name} = {shown(value)}{_from(about, name)}")
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
     lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
@@ -60,6 +63,27 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     others = sorted({one for values in about.foreign.values() for one in values})
     lines += [f"Careful: the text has {shown(one)}, which is neither the person's nor of a record." for one in others]
     return [*lines, _covers(question), *(["It takes two people."] if question.needs == "two" else [])]
+
+
+def hold_back(value: Any, stated: str | float) -> Any:
+    """Return a value with HELD_BACK in each place of the value that a person must state, in any spacing and case.
+
+    An agent could otherwise write the value into another argument, for a person to copy.
+    """
+    if isinstance(value, dict):
+        return {name: hold_back(one, stated) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [hold_back(one, stated) for one in value]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    if is_stated(str(value), stated):
+        return HELD_BACK
+    if not isinstance(value, str):
+        return value
+    if isinstance(stated, str):
+        letters = r"\s*+".join(map(re.escape, "".join(stated.split())))
+        return re.sub(rf"(?<!\w){letters}(?!\w)", HELD_BACK, value, flags=re.IGNORECASE)
+    return _NUMBER.sub(lambda found: HELD_BACK if is_stated(found[0], stated) else found[0], value)
 
 
 def shown(value: Any) -> str:
