@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -448,6 +450,27 @@ async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch
         ("POST", "/echo", {}, ""),
         ("POST", "/things/a b", {"id": "a b"}, ""),
         ("POST", "/echo", {}, "a=b"),
+async def test_a_closed_connection_is_freed_without_a_search_for_cycles(world: World) -> None:
+    app, made = application(world), list[Protocol]()
+    requests = {
+        "direct": plain("GET", "/seen"),
+        "by ASGI": plain("GET", "/streamed"),
+        "one behind another": plain("GET", "/seen") * 2,
+        "an incomplete body": post("/echo", b"", "content-length: 5", "expect: 100-continue"),
+    }
+    gc.disable()
+    try:
+        async with serving(app, _recorded(made, app)) as port:
+            for request in requests.values():
+                await exchange(port, request)
+            refs = [weakref.ref(one) for one in made]
+            made.clear()
+            await eventually_async(lambda: [ref for ref in refs if ref() is not None] == [])
+        assert len(refs) == len(requests)
+    finally:
+        gc.enable()
+
+
         ("GET", "/seen", {}, ""),
         ("GET", "/made", {}, ""),
     ]
@@ -517,8 +540,9 @@ async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: W
             await eventually_async(lambda: bool(running) and len(made[0].pipeline) == 3)
             writer.transport.abort()
             await eventually_async(lambda: made[0].parser is None)
-            assert made[0]._running.disconnected
+            assert answered.disconnected
         finally:
             go_on.set()
         await eventually_async(lambda: not made[0].tasks)
     assert len(running) == 1
+            answered = made[0]._running

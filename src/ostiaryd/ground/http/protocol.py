@@ -189,6 +189,8 @@ class Protocol(HttpToolsProtocol):
         self.pipeline.clear()
         self._unparsed = b""
         super().connection_lost(exc)
+        self.cycle = self._running = None  # with the scope, they refer to this connection
+        self.scope = cast(Any, None)
 
     @property
     def is_idle(self) -> bool:
