@@ -74,6 +74,7 @@ async def gate(call: Call) -> None:
 def application(world: World) -> Starlette:
     return Starlette(
         routes=[
+            Route("/", Endpoint(world, echo, render=render_admin), methods=["GET"]),
             Route("/echo", Endpoint(world, echo, render=render_admin), methods=["POST"]),
             Route("/gated", Endpoint(world, echo, render=render_admin, gate=gate), methods=["POST"]),
             Route("/things/{id}", Endpoint(world, echo, render=render_admin), methods=["POST"]),
@@ -237,7 +238,12 @@ BAD: dict[str, bytes] = {
     b"0\r\n\r\n",
     "chunks and a length": b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"
     b"0\r\n\r\n",
-    "chunks twice": b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "chunks before another coding": post("/echo", b"0\r\n\r\n", "transfer-encoding: chunked, identity"),
+    "chunks twice": post("/echo", b"0\r\n\r\n", "transfer-encoding: chunked, chunked"),
+    "chunks twice, in two fields": post("/echo", b"0\r\n\r\n", *["transfer-encoding: chunked"] * 2),
+    "chunks with a parameter": post("/echo", b"0\r\n\r\n", "transfer-encoding: chunked;a=b"),
+    "a coding without chunks": post("/echo", b"x", "transfer-encoding: gzip"),
+    "a coding without a name": post("/echo", b"x", "transfer-encoding: "),
     "a size of a chunk that is none": post("/echo", b"0x1\r\nx\r\n0\r\n\r\n", "transfer-encoding: chunked"),
     "a chunk that is longer than it says": post("/echo", b"1\r\nxy\r\n0\r\n\r\n", "transfer-encoding: chunked"),
     "a field in two lines": post("/echo", b"x", "dpop: a", " b"),
@@ -270,6 +276,29 @@ async def test_what_readers_may_take_differently_is_refused_both_ways(ports: Por
     assert over_asgi.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert over_asgi.endswith(b"(closed)")
     assert over_asgi.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("transfer-encoding: gzip, chunked",),
+        ("transfer-encoding: gzip,CHUNKED",),
+        ("transfer-encoding: gzip", "transfer-encoding: chunked"),
+        ("transfer-encoding: , chunked",),
+    ],
+)
+async def test_a_transfer_coding_that_is_not_decoded_is_refused(ports: Ports, fields: tuple[str, ...]) -> None:
+    over_asgi, straight = [await exchange(port, post("/echo", b"1\r\nx\r\n0\r\n\r\n", *fields)) for port in ports]
+    assert straight == over_asgi
+    assert straight.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+    assert straight.endswith(b"(closed)")
+
+
+@pytest.mark.parametrize(("target", "query"), [("http://elsewhere", ""), ("HTTP://elsewhere:80?a=/b", "a=/b")])
+async def test_an_absolute_target_without_a_path_is_the_root(ports: Ports, target: str, query: str) -> None:
+    over_asgi, straight = [await exchange(port, plain("GET", target)) for port in ports]
+    assert straight == over_asgi
+    assert f'"path":"/","params":{{}},"query":"{query}"'.encode() in straight
 
 
 async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
@@ -421,6 +450,27 @@ def _recorded(made: list[Protocol], app: Starlette, **given: Any) -> Callable[..
     return protocol
 
 
+async def test_a_closed_connection_is_freed_without_a_search_for_cycles(world: World) -> None:
+    app, made = application(world), list[Protocol]()
+    requests = {
+        "direct": plain("GET", "/seen"),
+        "by ASGI": plain("GET", "/streamed"),
+        "one behind another": plain("GET", "/seen") * 2,
+        "an incomplete body": post("/echo", b"", "content-length: 5", "expect: 100-continue"),
+    }
+    gc.disable()
+    try:
+        async with serving(app, _recorded(made, app)) as port:
+            for request in requests.values():
+                await exchange(port, request)
+            refs = [weakref.ref(one) for one in made]
+            made.clear()
+            await eventually_async(lambda: [ref for ref in refs if ref() is not None] == [])
+        assert len(refs) == len(requests)
+    finally:
+        gc.enable()
+
+
 async def test_a_caller_that_is_proved_after_its_connection_ended_is_not_counted(world: World) -> None:
     app, made = application(world), list[Protocol]()
     connections = Connections(proxies=[ip_network("127.0.0.0/8")])
@@ -450,27 +500,6 @@ async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch
         ("POST", "/echo", {}, ""),
         ("POST", "/things/a b", {"id": "a b"}, ""),
         ("POST", "/echo", {}, "a=b"),
-async def test_a_closed_connection_is_freed_without_a_search_for_cycles(world: World) -> None:
-    app, made = application(world), list[Protocol]()
-    requests = {
-        "direct": plain("GET", "/seen"),
-        "by ASGI": plain("GET", "/streamed"),
-        "one behind another": plain("GET", "/seen") * 2,
-        "an incomplete body": post("/echo", b"", "content-length: 5", "expect: 100-continue"),
-    }
-    gc.disable()
-    try:
-        async with serving(app, _recorded(made, app)) as port:
-            for request in requests.values():
-                await exchange(port, request)
-            refs = [weakref.ref(one) for one in made]
-            made.clear()
-            await eventually_async(lambda: [ref for ref in refs if ref() is not None] == [])
-        assert len(refs) == len(requests)
-    finally:
-        gc.enable()
-
-
         ("GET", "/seen", {}, ""),
         ("GET", "/made", {}, ""),
     ]
@@ -538,6 +567,7 @@ async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: W
         writer.write(first * 4)
         try:
             await eventually_async(lambda: bool(running) and len(made[0].pipeline) == 3)
+            answered = made[0]._running
             writer.transport.abort()
             await eventually_async(lambda: made[0].parser is None)
             assert answered.disconnected
@@ -545,4 +575,3 @@ async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: W
             go_on.set()
         await eventually_async(lambda: not made[0].tasks)
     assert len(running) == 1
-            answered = made[0]._running

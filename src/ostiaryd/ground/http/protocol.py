@@ -6,7 +6,7 @@ request behind another one, and a request without an endpoint. This relies on th
 tests/ground/test_protocol.py sends the same bytes both ways and compares the answers.
 
 A head ends where its fields end: the fields of a trailer are counted, and dropped. A head must name its host once (RFC
-9112 section 3.2). A request that breaks a bound is answered before the connection is closed: 400, 408, 431 or 503.
+9112 section 3.2). A refused request is answered before the connection is closed: 400, 408, 431, 501 or 503.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
 _UNUSUAL = re.compile(
     rb"\r\n(?:[ \t]|transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
 )
+_NO_PATH = re.compile(rb"[^/?]+://[^/?]+(?=\?|$)")
+"""A target in absolute form with an empty path."""
 
 
 def is_one_request(data: bytes) -> bool:
@@ -411,6 +413,8 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         self._is_in_head = False
         self._check_head()
+        if no_path := _NO_PATH.match(self.url):  # the empty path is `/` (RFC 9110 section 4.2.3)
+            self.url = b"%b/%b" % (no_path[0], self.url[no_path.end() :])
         if self._is_proxied:
             self._connections.add(self, self._connections.forwarded_address(self._address, self.headers))
             if self._is_refused:
@@ -452,14 +456,22 @@ class Protocol(HttpToolsProtocol):
         self._refuse(431, "head_too_large", f"a head has at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields")
 
     def _check_head(self) -> None:
-        """Check the header fields of a request. Raises HttpParserError, which is answered 400."""
-        hosts = 0
+        """Check the header fields of a request. Raises HttpParserError, which is answered 400 unless another answer
+        was sent.
+        """
+        hosts, codings = 0, list[bytes]()
         for name, value in self.headers:
             hosts += name == b"host"
+            if name == b"transfer-encoding":
+                codings += (coding.strip().lower() for coding in value.split(b","))
             if b"\n" in value or b"\r" in value or b"\0" in value:
                 raise httptools.HttpParserError("a header field contains a line break or a null character")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise httptools.HttpParserError("a request has exactly one `Host` field")
+        if codings not in ([], [b"chunked"]):  # of several, only `chunked` has been decoded (RFC 9112 section 6.1)
+            if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
+                self._refuse(501, "not_implemented", "the only transfer coding is `chunked`")
+            raise httptools.HttpParserError("the transfer codings are not `chunked` alone")
 
     def _is_plain(self) -> bool:
         """Return whether this is an ordinary request, and all earlier requests are answered."""
