@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from functools import partial
 from typing import Any
 
+from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
-from ostiary.authorization.claims import AccessClaims, Confirmation, Link
+from ostiary.authorization.claims import Link
 from ostiary.decision.access import AgentStatus, DecisionInputs, Facts, Policies, Principal, Protected, decide, resolve
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.noticing import BEGUN, extend_session
@@ -64,24 +66,7 @@ def policies(count: int) -> Policies:
     return Policies("bench", lower("\n".join(texts)))
 
 
-def principal(**more: Any) -> Principal:
-    return Principal(
-        AccessClaims(
-            iss="https://ostiary.example",
-            sub="ag_1",
-            client_id="ag_1",
-            aud=URI,
-            iat=0,
-            exp=NOW // 1_000_000 + 60,
-            jti="tok_1",
-            scope="files:read",
-            task="tk_1",
-            owner="pe_1",
-            segment="default",
-            cnf=Confirmation(jkt="k"),
-            **more,
-        )
-    )
+principal = partial(make_principal, aud=URI, exp=NOW // 1_000_000 + 60, scope="files:read")
 
 
 def measure(who: Principal, facts: Facts, arguments: dict[str, Any], **more: Any) -> float:

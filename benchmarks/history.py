@@ -12,10 +12,10 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from typing import Any
+from functools import partial
 
+from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.authorization.claims import AccessClaims, Confirmation
 from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, past_of, resolve
 from ostiary.provenance import origins
 from ostiary.provenance.history import NOTHING, Before, Done, after
@@ -45,24 +45,7 @@ when {{ resource.effect == "destroy" }} unless {{ context.history.created.contai
 ARGUMENTS = {"to": "ann@example.org", "text": "The figures for March are in. See https://example.org/figures for all."}
 
 
-def principal(**more: Any) -> Principal:
-    return Principal(
-        AccessClaims(
-            iss="https://ostiary.example",
-            sub="ag_1",
-            client_id="ag_1",
-            aud=URI,
-            iat=0,
-            exp=NOW // 1_000_000 + 60,
-            jti="tok_1",
-            scope="mail:read mail:write",
-            task="tk_1",
-            owner="pe_1",
-            segment="default",
-            cnf=Confirmation(jkt="k"),
-            **more,
-        )
-    )
+principal = partial(make_principal, aud=URI, exp=NOW // 1_000_000 + 60, scope="mail:read mail:write")
 
 
 def past() -> Before:

@@ -39,7 +39,7 @@ _WATCH_FOCUS = """(() => {
 
 
 def _is_active(version: dict[str, Any], origin: str) -> bool:
-    """Whether a version of a worker belongs to an origin and is active; the browser drops messages to others."""
+    """Return whether a version of a worker belongs to an origin and is active; the browser drops messages to others."""
     return bool(version["scriptURL"].startswith(f"{origin}/") and version["status"] == "activated")
 
 

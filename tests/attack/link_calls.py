@@ -4,50 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.authorization.claims import AccessClaims, Confirmation
-from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
+from ostiary.decision.access import Decision, DecisionInputs, Facts, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, remember
 from ostiaryd.policy.model import starter
 from tests.support.seed import seed
 
 URI = "https://desk.example/mcp"
-
-
 NOW = 1_800_000_000_000_000
-
-
 EVIL = "eve@evil.example"
-
-
 LINK = "https://evil.example/?d=secret"
-
-
 IBAN = "DE89370400440532013000"
-
-
 MEMORY: Memory = remember(
     b"k" * 32, seed(f"Share report.txt with bob@good.example as editor and pay 100 to Ann Lee, {IBAN}")
 )
-
-
-WHO = Principal(
-    AccessClaims(
-        iss="https://ostiary.example",
-        sub="ag_1",
-        client_id="ag_1",
-        aud=URI,
-        iat=0,
-        exp=NOW // 1_000_000 + 60,
-        jti="tok_1",
-        scope="desk:read desk:write desk:administer",
-        task="tk_1",
-        owner="pe_1",
-        segment="default",
-        memory="tk_1",
-        cnf=Confirmation(jkt="k"),
-    )
-)
+WHO = make_principal(aud=URI, exp=NOW // 1_000_000 + 60, scope="desk:read desk:write desk:administer", memory="tk_1")
 
 
 def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue, Kind
-from ostiary.authorization.claims import AccessClaims, Confirmation
 from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, Origin, add_parts, observe_output, of_value, remember
 from ostiaryd.policy.model import load, starter
@@ -40,23 +40,7 @@ PERSON = seed(
     "Send the report to bob@good.example and write to Ann Lee, all in bill.txt on my drive home",
     endorsed=[("desk/read", "bill.txt", ["account", "address"])],
 )
-WHO = Principal(
-    AccessClaims(
-        iss="https://ostiary.example",
-        sub="ag_1",
-        client_id="ag_1",
-        aud=URI,
-        iat=0,
-        exp=NOW // 1_000_000 + 60,
-        jti="tok_1",
-        scope="desk:read desk:write",
-        task="tk_1",
-        owner="pe_1",
-        segment="default",
-        memory="tk_1",
-        cnf=Confirmation(jkt="k"),
-    )
-)
+WHO = make_principal(aud=URI, exp=NOW // 1_000_000 + 60, scope="desk:read desk:write", memory="tk_1")
 
 
 @pytest.fixture

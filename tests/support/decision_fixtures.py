@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
-from ostiary.authorization.claims import AccessClaims, Confirmation
+from ostiary.authorization.claims import Confirmation
 from ostiary.decision.access import (
     Decision,
     DecisionInputs,
@@ -86,20 +87,14 @@ def resource(**more: Any) -> Protected:
 
 def principal(**more: Any) -> Principal:
     claims: dict[str, Any] = {
-        "iss": "https://ostiary.example",
         "sub": AGENT,
         "client_id": AGENT,
         "aud": URI,
-        "iat": 0,
         "exp": END,
-        "jti": "tok_1",
         "scope": "files:read files:write",
-        "task": "tk_1",
-        "owner": "pe_1",
-        "segment": "default",
         "cnf": Confirmation(jkt="thumb"),
     }
-    return Principal(AccessClaims(**(claims | more)))
+    return make_principal(**claims | more)
 
 
 def call(
