@@ -278,8 +278,8 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
     """Return the value at a name or dotted path that a person can be asked to state; None if there is none.
 
     The value is a number, or a text of at most MAX_STATED characters besides spaces, also as the only element of a list
-    or an object. A text with a character that nobody can type counts, so that the character does not save a call from
-    its question.
+    or an object. A text with an invisible character counts as well: such a character must not save a call from its
+    question.
     """
     value = value_at(arguments, path)
     while isinstance(value, list | dict) and len(value) == 1:

@@ -83,7 +83,7 @@ def hold_back(value: Any, stated: str | float) -> Any:
     if isinstance(stated, str):
         letters = r"\s*+".join(map(re.escape, "".join(stated.split())))
         return re.sub(rf"(?<!\w){letters}(?!\w)", HELD_BACK, value, flags=re.IGNORECASE)
-    return _NUMBER.sub(lambda found: HELD_BACK if is_stated(found[0], stated) else found[0], value)
+    return _NUMBER.sub(lambda match: HELD_BACK if is_stated(match[0], stated) else match[0], value)
 
 
 def shown(value: Any) -> str:

@@ -105,12 +105,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         literal = self.path.removesuffix("*")
         if not self.is_segmented:
             return path.startswith(literal)
-        wanted = literal.split("/")
-        segments = path.split("/", len(wanted) - 1 if self.is_glob else -1)
+        pattern = literal.split("/")
+        segments = path.split("/", len(pattern) - 1 if self.is_glob else -1)
         if self.is_glob:
-            segments[-1] = segments[-1][: len(wanted[-1])]
-        return len(segments) == len(wanted) and all(
-            one in ("+", segment) for one, segment in zip(wanted, segments, strict=True)
+            segments[-1] = segments[-1][: len(pattern[-1])]
+        return len(segments) == len(pattern) and all(
+            one in ("+", segment) for one, segment in zip(pattern, segments, strict=True)
         )
 
 
@@ -299,12 +299,12 @@ class AccessList:
 
     def find_capabilities(self, path: str) -> frozenset[str]:
         """Return the capabilities on a path, whatever the parameters."""
-        found = self._find_path(path, is_list=True)
-        if found is None:
+        rule_path = self._find_path(path, is_list=True)
+        if rule_path is None:
             return frozenset()
         requests = [AclRequest(path, one, is_check=True) for one in CAPABILITIES]
         return frozenset(
-            one.capability for one in requests if self._is_permitted(found, one.capability, _context_of(one))
+            one.capability for one in requests if self._is_permitted(rule_path, one.capability, _context_of(one))
         )
 
     def _find_path(self, path: str, *, is_list: bool) -> str | None:
