@@ -191,7 +191,8 @@ class Protocol(HttpToolsProtocol):
         self.pipeline.clear()
         self._unparsed = b""
         super().connection_lost(exc)
-        self.cycle = self._running = None  # with the scope, they refer to this connection
+        self.cycle = cast(Any, None)  # with the scope, it refers to this connection
+        self._running = None
         self.scope = cast(Any, None)
 
     @property
