@@ -26,6 +26,7 @@ from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.mcp import protect
 from ostiary.protocol.errors import Refused
+from ostiary.protocol.secret_forms import TOO_LONG, SecretSent
 from ostiary.provenance.origins.memory import Origin
 from ostiaryd.approvals.model import State as ApprovalState
 from ostiaryd.incidents.model.incidents import State as IncidentState
@@ -74,9 +75,11 @@ REASONS = {
     "no_permit": "No policy permits the call.",
     "outside_task": "The task does not cover the call: a scope or a bound is missing.",
     "policy_error": "A policy failed while it was evaluated. An error in an enforcing policy denies.",
+    SecretSent.code: "The arguments have a secret that a proxy put into a request of an agent in the delegation chain.",
     "stopped": "The kill switch stops the agent, its owner, its model, its segment, the resource, or everything.",
     "task_ended": "The task, or a task above it, has ended.",
     "throttled": "A restriction limits the calls per minute, and the limit is reached.",
+    TOO_LONG: "The arguments are too long to be searched for secrets that a proxy used for the agent.",
     "token_expired": "The access token has expired.",
     "token_revoked": "The access token is revoked, or was issued before an epoch that ended all tokens.",
     "tool_changed": "The definition of the tool has changed since the owner accepted the definition.",

@@ -597,6 +597,7 @@ LOOPS = (
     _every(1, wire_webhooks.tell_due),
     _every(1, wire_push.push_due),
     _every(600, registry.forget_restrictions),
+    _every(600, registry.forget_used_secrets),
     _every(1, signals.gather),
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),

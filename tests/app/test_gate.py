@@ -145,6 +145,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/settle"): "ostiary:feed",
         ("POST", "/feed/v1/stops"): "ostiary:feed",
         ("POST", "/feed/v1/memory"): "ostiary:feed",
+        ("POST", "/feed/v1/find-secret"): "ostiary:feed",
         ("POST", "/feed/v1/use-secret"): "ostiary:feed",
         ("POST", "/v1/logs"): SELF,  # what an agent says of itself
         ("POST", "/v1/traces"): SELF,

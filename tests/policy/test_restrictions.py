@@ -104,3 +104,19 @@ async def test_calls_are_counted_whoever_asks_and_those_of_a_batch_too(
     assert await code(ask, helper) == ""
     clock.advance(us=MINUTE)
     assert await code(ask, helper, task=part) == ""
+
+
+async def test_a_call_with_a_secret_that_a_proxy_used_is_denied(
+    world: World, ask: Ask, bot: Agent, helper: Agent
+) -> None:
+    value, part = "sk-c4n4ry/+Zz=4711", await part_of(world)
+    sent: dict[str, Any] = {"arguments": {"path": {"deep": [value[::-1]]}}}
+    assert await code(ask, bot, **sent) == ""
+    await run_act(world, lambda a: registry.know_secret(a, bot.agent_id, value))
+    assert await code(ask, bot, **sent) == "secret_sent"
+    assert await code(ask, helper, task=part, **sent) == "secret_sent"
+    assert await code(ask, helper, **sent) == ""
+    assert await code(ask, bot, arguments={"path": value[:-1]}) == ""
+    posed = [question(bot, **sent), question(bot)]
+    answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
+    assert [one["decision"] for one in answers] == [False, True]

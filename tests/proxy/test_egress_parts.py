@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -24,8 +27,9 @@ from ostiary.protocol.destination import (
     parse_origin,
 )
 from ostiary.protocol.errors import Invalid
-from ostiary.proxy.connections import MAX_HEAD
+from ostiary.proxy.connections import CHUNK, MAX_HEAD
 from ostiary.proxy.egress.frames import FrameReader
+from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
 from ostiary.proxy.egress.secrets import KEPT_S, SecretSource
@@ -112,14 +116,39 @@ def test_payloads_of_frames_are_read_however_the_stream_is_cut(payloads: list[by
     frames = b"".join(masked_frame(one, key=bytes([at, 2, 3, 250])) for at, one in enumerate(payloads))
     ends = [*sorted({min(cut, len(frames)) for cut in cuts}), len(frames)]
     reader = FrameReader()
-    read = b"".join(reader.feed(frames[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+    read = b"".join(reader.feed(frames[start:end])[0] for start, end in zip([0, *ends], ends, strict=False))
     assert read == b"".join(payloads)
 
 
 def test_a_value_is_found_in_frames_that_divide_it() -> None:
     reader, search = FrameReader(), SearchedStream(masks(VALUE))
-    found = [search.find(reader.feed(masked_frame(part.encode()))) for part in ("a", VALUE[:5], VALUE[5:], "b" * 999)]
-    assert found[:3] == [False, False, True]
+    ping = b"\x89" + masked_frame(VALUE[:9].encode())[1:]
+    parts = [masked_frame(part.encode()) for part in ("a", VALUE[:5], VALUE[5:], "b" * 999)]
+    read = [reader.feed(part) for part in (*parts[:2], ping, *parts[2:])]
+    assert [control for _, control in read] == [b"", b"", VALUE[:9].encode(), b"", b""]
+    assert [search.find(part) for part, _ in read][:4] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_a_compressed_body_is_searched_and_another_coding_is_refused(compress: Callable[[bytes], bytes]) -> None:
+    def inflated(body: bytes, coding: bytes = b"gzip", *, size: int = 7) -> bytes:
+        reader = InflatedBody([(b"Content-Encoding", coding)])
+        parts = (body[at : at + size] for at in range(0, len(body), size))
+        return b"".join(piece for part in parts for piece in reader.feed(part))
+
+    body = compress(b"x" * 200_000) + compress(VALUE.encode())
+    for size in (1, 7, len(body)):
+        assert inflated(body, size=size) == b"x" * 200_000 + VALUE.encode()
+    assert inflated(body[:-9], size=99).startswith(b"x" * 200_000), "a server reads the beginning of a body, too"
+    assert inflated(body, b"Identity") == inflated(body, b"") == body
+    for coding, sent in ((b"br", body), (b"gzip, gzip", body), (b"gzip", b"text"), (b"gzip", body + b"text")):
+        with pytest.raises(Rejected) as refused:
+            inflated(sent, coding)
+        assert refused.value.code == "compressed_request"
+    limit = compress(bytes(MAX_INFLATED - 1))
+    assert len(inflated(limit + compress(b"x"), size=CHUNK)) == MAX_INFLATED
+    with pytest.raises(Rejected, match="over 64 MiB"):
+        inflated(limit + compress(b"xx"), size=CHUNK)
 
 
 def test_a_part_that_begins_no_value_waits_for_nothing() -> None:

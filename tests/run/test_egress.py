@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.egress import VALUE, EgressApi, egress_api
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND
-from tests.run.stdio_agent import StdioAgent
+from tests.run.stdio_agent import HERE, StdioAgent
 
 PYTHON = """import json, os, requests, sys
 url, token = sys.argv[1:]
@@ -94,6 +95,34 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
     assert not [one for one in written if VALUE.encode() in one.read_bytes()]
     assert VALUE not in ran.err
+
+
+def test_a_guard_in_another_process_denies_calls_with_the_key(stdio_agent: StdioAgent, api: EgressApi) -> None:
+    """The key leaked to the program outside of the proxy."""
+    options = prepare(stdio_agent, api)
+    leaks = [VALUE, VALUE[::-1], base64.b64encode(f"key={VALUE}".encode()).decode(), "\n".join(VALUE)]
+    texts = ["harmless", *leaks, VALUE[:-1]]
+    calls = [["write_file", {"path": f"{number}.txt", "text": text}] for number, text in enumerate(texts)]
+    file = stdio_agent.folder / "calls.json"
+    file.write_text(json.dumps(calls))
+    words = (
+        f'curl -sS {api.origin}/who > curl.out; {sys.executable} {HERE / "agent_program.py"} "$0" files "$(cat {file})"'
+    )
+    ran = stdio_agent.run((), *options, command=["sh", "-c", words, "{mcp_config}"])
+    assert (stdio_agent.folder / "curl.out").read_text() == "welcome", ran.err
+    assert [one["ok"] for one in ran.said] == [True, *[False] * len(leaks), True], ran.err
+    assert all("secret" in one["text"] for one in ran.said[1:-1])
+    reasons = [[one["code"] for one in entry["reasons"]] for entry in stdio_agent.entries()]
+    assert reasons[1:-1] == [["secret_sent"]] * len(leaks)
+    found = stdio_agent.ostiary("audit", "search", "--resource", stdio_agent.uri, "--action", "secret.find")
+    assert [one["outcome"] for one in found] == ["refused"] * len(leaks)
+
+    def detectors() -> list[str]:
+        return [one["detector"] for one in stdio_agent.ostiary("watch", "findings", "--agent", stdio_agent.name)]
+
+    eventually(lambda: "secret_sent" in detectors())
+    written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
+    assert not [one for one in written if VALUE.encode() in one.read_bytes()]
 
 
 @pytest.mark.parametrize("in_descriptors", [(), ("guard",), ("guard", "admin")])

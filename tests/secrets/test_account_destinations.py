@@ -14,6 +14,7 @@ from harness.clock import Clock
 from ostiary.authorization.bounds import parse_details
 from ostiary.protocol.destination import Destination, Place
 from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.protocol.secret_forms import SecretSent
 from ostiaryd.app import build_app
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
@@ -237,3 +238,20 @@ async def test_a_destination_has_a_source_with_a_value(
     with pytest.raises((Invalid, Malformed)):
         await add(world, secret, member=member, scopes=scopes)
     await add(world, "oauth/creds/a", scopes=("notes:read",))
+
+
+async def test_a_secret_is_known_before_the_proxy_gets_it(stage: AccountStage, here: World, clock: Clock) -> None:
+    await add(here, f"oauth/creds/{NAME}", scopes=(SCOPES[0],))
+    bot = await stage.agent()
+    proxy = await proxy_of(here, bot)
+    assert registry.list_secret_users(here.db.read(), now=here.now()) == []
+    secret = (await proxy.use())["secret"]
+    [(agent, until)] = registry.list_secret_users(here.db.read(), now=here.now())
+    with pytest.raises(SecretSent):
+        registry.check_no_secret(here.db.read(), [agent], f"x{secret}", keys=here.keys, now=here.now())
+    [(_, body)] = ledger.search(here.db.read(), {"action": "secret.note_use"}, limit=50)
+    entry = decode_entry(body)
+    assert (entry.agent, entry.object, entry.outcome) == (agent, "notes", "ok")
+    await proxy.use(path="/others")
+    assert len(ledger.search(here.db.read(), {"action": "secret.note_use"}, limit=50)) == 1, "it is known already"
+    assert [until for _, until in registry.list_secret_users(here.db.read(), now=here.now())] == [until]

@@ -2475,6 +2475,12 @@ export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
 
+/** The texts in the arguments of a call, and the token of the call. */
+export type SearchedText = {
+  token: string;
+  text: string;
+};
+
 /**
  * A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` deletes the
  * secret permanently.
@@ -5689,6 +5695,13 @@ export interface Operations {
     query: {};
     body: Draw;
     answer: Drawn;
+  };
+  /** Check that the arguments of a call have no secret that a proxy used for an agent of the token. */
+  "POST /feed/v1/find-secret": {
+    path: {};
+    query: {};
+    body: SearchedText;
+    answer: EmptyBody;
   };
   /** Give back unused units; `closed` lists the accounts from which the guard has no units left. */
   "POST /feed/v1/give-back": {

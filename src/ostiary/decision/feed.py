@@ -101,6 +101,15 @@ class RestrictionFact(_Fact, frozen=True, tag="hold"):
     until: Micros
 
 
+class SecretUseFact(_Fact, frozen=True, tag="secret_use"):
+    """A proxy has put a secret into requests of an agent: before `until`, the server searches the arguments of its
+    calls.
+    """
+
+    agent: Id
+    until: Micros
+
+
 class ThreatFact(_Fact, frozen=True, tag="threats"):
     """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks, concatenated; an
     empty list was removed.
@@ -175,6 +184,7 @@ Fact = (
     | KeyFact
     | RiskFact
     | RestrictionFact
+    | SecretUseFact
     | StopFact
     | ThreatFact
     | ProfileFact

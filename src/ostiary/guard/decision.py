@@ -27,6 +27,7 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.memories import HistoryClaim, Watched
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.rate import RateCheck
+from ostiary.guard.secret_search import SecretSearch, may_have_secret, search_of, search_secrets
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
@@ -35,10 +36,10 @@ from ostiary.provenance.history import Before
 from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.origins import Memory, is_settled
 
-MAX_STEPS = 7
+MAX_STEPS = 8
 """Requests to the server for one call: about one of each kind; more are repeated draws or claims."""
 
-Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approval | BudgetDraw
+Need = TaskMemory | History | HistoryClaim | RemotePolicies | SecretSearch | RateCheck | Approval | BudgetDraw
 
 
 @dataclass(slots=True)
@@ -60,6 +61,10 @@ class _Inputs:
     has_no_history: bool = False
     """True if the history is unavailable and only policies in mode `watch` would read it."""
     remote: RemoteAnswers | None = None
+    is_searched: bool = False
+    """True if the server has searched the arguments for secrets."""
+    secret_sent: access.Reason | None = None
+    """Reason for a denial, if the arguments have a secret."""
     is_counted: bool = False
     """True if the server has counted the call for throttled agents."""
     approval: ApprovalOutcome | None = None
@@ -81,6 +86,9 @@ class _Inputs:
                     self.has_no_history = True
             case RemotePolicies():
                 self.remote = RemoteAnswers(need.policies, need.at, {need.question: (yield need)})
+            case SecretSearch():
+                self.secret_sent = yield need
+                self.is_searched = True
             case RateCheck():
                 self.is_counted = yield need
             case Approval():
@@ -146,12 +154,13 @@ class CallDecider:
 
         12. Definition. The tool's definition is unchanged since its owner approved it.
         13. Fresh memory. If more knowledge could change where the arguments come from, the server was asked.
-        14. Rate. The call is within the rates of throttled agents; the server counts it.
-        15. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing
+        14. Secrets. If a proxy has used secrets for an agent in the chain, the server finds none in the arguments.
+        15. Rate. The call is within the rates of throttled agents; the server counts it.
+        16. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing
             else has happened.
-        16. Approval. If only an approval is missing, the server spends one, or asks a person.
-        17. Budget. The budgets of the task pay for the call.
-        18. Record. The record is in the spool before the tool runs.
+        17. Approval. If only an approval is missing, the server spends one, or asks a person.
+        18. Budget. The budgets of the task pay for the call.
+        19. Record. The record is in the spool before the tool runs.
 
         Raises Unavailable, and so does the generator.
         """
@@ -193,6 +202,8 @@ class CallDecider:
                 return link.memories.claim(principal, tool, need)
             case RemotePolicies():
                 return link.rpc.ask_policies(need, token)
+            case SecretSearch():
+                return search_secrets(link.rpc, need, token)
             case RateCheck():
                 return link.rate.count(need, token)
             case Approval():
@@ -201,7 +212,7 @@ class CallDecider:
                 return _work(partial(link.budget_client.draw, token, need.costs))
 
     def _decide(self, caller: Verified, call: access.ResolvedCall, inputs: _Inputs) -> _Decided | Need:
-        """Apply rules 1 to 16."""
+        """Apply rules 1 to 17."""
         principal, facts, now = call.principal, call.facts, call.now
         memories, approval = self.link.memories, inputs.approval
         memory, past = memories.of(principal) if principal.claims.memory else None, None
@@ -233,14 +244,19 @@ class CallDecider:
         decision = self.listing.check(decision, call.ready, facts, inputs.says)  # 12
         if may_recall and decision.call_context is not None and not is_settled(decision.call_context):  # 13
             return TaskMemory()
-        if facts.restrictions and not inputs.is_counted:  # 14
+        if (decision.allowed or decision.asks) and may_have_secret(call):  # 14
+            if not inputs.is_searched:
+                return search_of(call)
+            if inputs.secret_sent is not None:
+                decision = Decision(False, False, decision.policy_hash, (inputs.secret_sent,))
+        if facts.restrictions and not inputs.is_counted:  # 15
             checked = self.link.rate.check(call, decision)
             if isinstance(checked, RateCheck):
                 return checked
             decision = checked
-        if past is not None and (claim := inputs.claim(decision, past, now=now)) is not None:  # 15
+        if past is not None and (claim := inputs.claim(decision, past, now=now)) is not None:  # 16
             return claim
-        if approval is not None:  # 16
+        if approval is not None:  # 17
             decision = approval.explain(decision)
         elif decision.asks and not decision.allowed:
             return approval_of(call, decision, memory)
@@ -257,11 +273,11 @@ class CallDecider:
         return access.decide(replace(call, now=remote.at), inputs)
 
     def _settle(self, caller: Verified, call: access.ResolvedCall, decided: _Decided, inputs: _Inputs) -> Call | Need:
-        """Apply rules 17 and 18."""
+        """Apply rules 18 and 19."""
         principal, facts, ready, now = call.principal, call.facts, call.ready, call.now
         decision, approval = decided.decision, inputs.approval
         costs, ahead = dict[str, int](), dict[str, budget.Volume]()
-        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):  # 17
+        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):  # 18
             try:
                 costs, ahead = budget.costs(prices, call.arguments, now=now), budget.volumes(prices, now=now)
                 if inputs.left:
@@ -285,7 +301,9 @@ class CallDecider:
         watched = None if ready is None else Watched(principal, ready, call.arguments)
         if decision.allowed and watched is not None and decided.memory is not None:
             record = self.sources.added(record, watched, decided.memory)
-        if self.records_arguments:
+        if may_have_secret(call) and not (inputs.is_searched and decision.allowed):
+            pass  # a record of the arguments could have a secret
+        elif self.records_arguments:
             record = replace(record, arguments=shorten(call.arguments))
         elif self.learns and facts.resource.mode == "watch":
             record = replace(record, arguments=summarize_arguments(call.arguments, ready.tool.kinds if ready else {}))
@@ -293,7 +311,7 @@ class CallDecider:
         if decision.allowed and approval is not None and approval.number:
             then = partial(self.link.rpc.pending.drop, approval.number)
         append = partial(self.spool.append, record, then=then)
-        if (number := append() if not costs else self.budgets.pay(costs, append, ahead=ahead)) is None:  # 18
+        if (number := append() if not costs else self.budgets.pay(costs, append, ahead=ahead)) is None:  # 19
             return BudgetDraw(costs)
         self.link.note()
         made = Call(decision, number, ahead=ahead, enforces=facts.resource.mode == "enforce")

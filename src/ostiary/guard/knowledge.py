@@ -21,6 +21,7 @@ from ostiary.decision.feed import (
     ResourceFact,
     RestrictionFact,
     RiskFact,
+    SecretUseFact,
     StopFact,
     TaskFact,
     ThreatFact,
@@ -78,6 +79,8 @@ class Knowledge:
     """risk by agent or task"""
     restrictions: dict[str, tuple[access.Restriction, ...]] = field(default_factory=dict)
     """restrictions by agent"""
+    secret_uses: dict[str, int] = field(default_factory=dict)
+    """agents for which a proxy has used secrets, with the end of the search for them"""
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
     """the subjects that the kill switch has stopped"""
@@ -103,6 +106,8 @@ class Knowledge:
             case RestrictionFact(agent):
                 others = tuple(one for one in self.restrictions.get(agent, ()) if one.kind != fact.hold)
                 self.restrictions[agent] = (*others, access.Restriction(fact.hold, fact.limit, fact.since, fact.until))
+            case SecretUseFact(agent, until):
+                self.secret_uses[agent] = max(until, self.secret_uses.get(agent, 0))
             case ThreatFact(id, name, points, packed, networks):
                 self.threats.pop(id, None)
                 if marks := parse_marks(unb64u(packed)):
@@ -152,6 +157,7 @@ class Knowledge:
             self.revoked,
             self.risks,
             self.restrictions,
+            self.secret_uses,
             self.stops,
         )
         if sum(map(len, tables)) > MAX_EXCEPTIONS:
@@ -165,6 +171,7 @@ class Knowledge:
             self.revoked,
             risks=self.risks,
             restrictions=self.restrictions,
+            secret_uses=self.secret_uses,
             threats=self.threats,
             profiles=self.profiles,
             stops=self.stops,
@@ -172,8 +179,8 @@ class Knowledge:
         return Present(self.resource, self.keys, facts, self.exempt)
 
     def prune(self, before: int) -> None:
-        """Delete facts about tasks and tokens that have expired before that instant."""
-        for table in (self.tasks, self.tokens, self.revoked):
+        """Delete the facts that have expired before that instant."""
+        for table in (self.tasks, self.tokens, self.revoked, self.secret_uses):
             for name in [name for name, until in table.items() if until < before]:
                 del table[name]
         for agent in [agent for agent, until in self.agents_until.items() if until < before]:

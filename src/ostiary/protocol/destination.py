@@ -18,6 +18,8 @@ from ostiary.protocol.errors import Invalid
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 HTTP_PORT, HTTPS_PORT = 80, 443
+PROXY_URI = "http://localhost/egress/"
+"""Beginning of the URI of an egress proxy; the name of its agent follows."""
 MIN_SECRET = 8
 """Characters: a shorter value would be masked in answers where it stands by chance."""
 MAX_SECRET = 4096

@@ -28,11 +28,13 @@ from ostiary.agent.identity import TaskInfo
 from ostiary.caller import Caller
 from ostiary.client import TokenRefused
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld
+from ostiary.guard.secret_search import SecretsUnsearched
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.destination import Destination, check_secret
-from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
+from ostiary.protocol.secret_forms import SecretSent, texts_in
 from ostiary.run.events import Teller, Trouble, called
 from ostiary.run.plan import Plan
 
@@ -45,6 +47,8 @@ RENEWAL_S = 2.0
 RETRY_S = 1.0
 MAX_TOLD = 1000
 """Maximum number of uncatalogued tools that are reported."""
+LEAKS = (SecretSent, SecretsUnsearched)
+"""refusals that are enforced in mode `watch` too: a secret could leak"""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
 """Errors of the token endpoint for an agent or a task that has ended."""
 
@@ -77,12 +81,6 @@ class SecretFinder(Protocol):
 
     def find(self, data: bytes) -> bool:
         """Return whether `data` contains a secret."""
-
-
-class SecretSent(Forbidden):
-    """A call contains a secret that the agent must not have."""
-
-    code = "secret_sent"
 
 
 class _Destinations(msgspec.Struct):
@@ -155,7 +153,7 @@ class Gate:
         """
         caller: Verified | None = None
         try:
-            if self.secrets is not None and self.secrets.find(msgspec.json.encode(arguments)):
+            if self.secrets is not None and self.secrets.find(texts_in(arguments).encode()):
                 return self._undecided(
                     None, tool, arguments, SecretSent("an argument has a secret of the egress proxy")
                 )
@@ -249,7 +247,7 @@ class Gate:
         self._guard.finish(call)
 
     def _undecided(self, caller: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
-        is_stopped = isinstance(why, SecretSent) or (isinstance(why, TokenRefused) and why.code in DEAD)
+        is_stopped = isinstance(why, LEAKS) or (isinstance(why, TokenRefused) and why.code in DEAD)
         passes = self._mode == "watch" and not is_stopped
         call = None
         try:

@@ -8,7 +8,17 @@ from typing import Any
 import msgspec
 
 from ostiary.decision.access import Kept
-from ostiary.decision.feed import AgentFact, Fact, KeyFact, RestrictionFact, RiskFact, StopFact, TaskFact, TokenFact
+from ostiary.decision.feed import (
+    AgentFact,
+    Fact,
+    KeyFact,
+    RestrictionFact,
+    RiskFact,
+    SecretUseFact,
+    StopFact,
+    TaskFact,
+    TokenFact,
+)
 from ostiary.decision.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.noticing import Event
@@ -23,6 +33,7 @@ from ostiaryd.registry.model import (
     ResourceDelta,
     RestrictionDelta,
     RiskDelta,
+    SecretUseDelta,
     StopDelta,
     ThreatDelta,
     TokenDelta,
@@ -30,7 +41,7 @@ from ostiaryd.registry.model import (
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | RestrictionDelta | StopDelta
+PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | RestrictionDelta | SecretUseDelta | StopDelta
 """Changes that are sent as they are stored."""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = json_decoder(Delta)
@@ -62,6 +73,8 @@ def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
             return RiskFact(delta.subject, delta.millis, delta.at)
         case RestrictionDelta():
             return RestrictionFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
+        case SecretUseDelta():
+            return SecretUseFact(delta.agent, delta.until)
         case StopDelta():
             return StopFact(delta.target_kind, delta.value, delta.is_lifted)
 

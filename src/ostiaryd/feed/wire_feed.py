@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -30,6 +31,7 @@ from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.jose import unb64u
+from ostiary.protocol.secret_forms import MAX_SEARCHED, SecretSent
 from ostiary.protocol.signed import SignedAnswer, digest, render_answer
 from ostiary.provenance import history
 from ostiaryd.approvals import flows as approvals
@@ -235,6 +237,27 @@ async def pace(call: Call) -> Reply:
     return reply({}, headers=[NO_STORE])
 
 
+class SearchedText(msgspec.Struct, forbid_unknown_fields=True):
+    """The texts in the arguments of a call, and the token of the call."""
+
+    token: Annotated[str, Meta(max_length=256)]
+    text: Annotated[str, Meta(max_length=MAX_SEARCHED)]
+
+
+async def find_secret(call: Call) -> Reply:
+    """Check that the arguments of a call have no secret that a proxy used for an agent of the token."""
+    body, world, resource_id = call.json(SearchedText), call.world, call.caller.id
+    search = partial(
+        flows.search_text, token=body.token, text=body.text, resource_id=resource_id, keys=world.keys, now=world.now()
+    )
+    try:
+        await world.db.scan(search)
+    except SecretSent as refusal:
+        refuse = partial(flows.refuse_secret, token=body.token, refusal=refusal, resource_id=resource_id)
+        await registry.act_as(call, "secret.find", refuse)
+    return reply({}, headers=[NO_STORE])
+
+
 async def memory(call: Call) -> Reply:
     """Record the output of a tool as hashed words, and return the rest of the task's memory."""
     call.expect("application/json")
@@ -328,6 +351,9 @@ ROUTES = (
         answers={200: JWT},
     ),
     Route("POST", "/feed/v1/pace", pace, SCOPE, body=Paced, answers={200: EmptyBody}),
+    Route(
+        "POST", "/feed/v1/find-secret", find_secret, SCOPE, is_large=True, body=SearchedText, answers={200: EmptyBody}
+    ),
     Route("POST", "/feed/v1/memory", memory, SCOPE, is_large=True, body=Recall, answers={200: JWT}),
     Route("POST", "/feed/v1/draw", draw, SCOPE, body=Draw, grants=True, answers={200: Drawn}),
     Route("POST", "/feed/v1/give-back", give_back, SCOPE, body=GiveBack, answers={200: GivenBack}),

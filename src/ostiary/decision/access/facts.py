@@ -227,6 +227,8 @@ class Facts:
     threats: Threats = field(default_factory=lambda: MappingProxyType({}))
     restrictions: Mapping[str, tuple[Restriction, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """restrictions by agent, expired ones included"""
+    secret_uses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """agents for which a proxy has used secrets, each with the end of the search for them, in microseconds"""
     stops: Set[Named] = frozenset()
     """the subjects that the kill switch has stopped"""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))

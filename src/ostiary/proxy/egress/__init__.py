@@ -3,6 +3,7 @@
 strictness   which request heads are taken
 injection    placeholders, and requests with the secrets in them
 masking      answers without the secrets
+inflating    bodies without their compression, for the search
 frames       payloads of a WebSocket, as the program sends them
 authority    the certificates of one run
 dialing      connections to servers: checked addresses, verified certificates

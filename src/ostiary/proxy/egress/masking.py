@@ -1,73 +1,21 @@
-"""Masking of secrets in everything that the wrapped process receives: each form of a value is replaced by asterisks of
-the same length.
-
-A value is recognised unchanged, percent-encoded, in base64 and base64url at each of the three alignments, in
-hexadecimal, in UTF-16, and escaped for JSON or HTML; also if the value is divided between parts of a stream. Not
-recognised: a value that the server has changed in another way (reversed, compressed, encrypted, in other letters), or
-sends in pieces with other data between.
+"""Masking of secrets in everything that the wrapped process receives: each form of a value
+(`ostiary.protocol.secret_forms`) is replaced by asterisks of the same length, also if the form is divided between parts
+of a stream.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator
+
+from ostiary.protocol.secret_forms import forms_of, readings_of, visible_in
 
 MASK = b"*"
 MAX_SHOWN = 4
 """bytes of the beginning of a possible value that are sent if the stream pauses; the rest of a value is masked
 all the same
 """
-
-
-def forms_of(value: str) -> frozenset[bytes]:
-    """Return the encoded forms in which a value is recognised."""
-    raw = value.encode()
-    texts = {value, raw.hex(), raw.hex().upper(), *_percent_forms(value), *_json_forms(value), *_html_forms(value)}
-    wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
-    return frozenset([*(text.encode() for text in texts), *wide, *_base64_forms(raw)])
-
-
-def _percent_forms(value: str) -> Iterator[str]:
-    """Yield the percent-encodings of a value; encoders differ in the characters that they do not encode."""
-    texts = {quote(value, safe=kept) for kept in ("", "/", "*", "!'()*", "!#$&'()*+,/:;=?@")}
-    texts |= {text.replace("~", "%7E") for text in texts}
-    texts |= {text.replace("%20", "+") for text in texts}
-    for text in (*texts, "".join(f"%{byte:02X}" for byte in value.encode())):
-        head, *rest = text.split("%")
-        yield text
-        yield head + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
-
-
-def _json_forms(value: str) -> Iterator[str]:
-    """Yield a value as a JSON string; encoders differ in the characters that they escape by number."""
-    for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`"):
-        for number in ("\\u{:04x}", "\\u{:04X}"):
-            text = _escape(value, {"\\": "\\\\", '"': '\\"', **dict.fromkeys(numbered, number)})
-            yield from (text, text.replace("/", "\\/"))
-
-
-def _html_forms(value: str) -> Iterator[str]:
-    """Yield a value as text or attribute of HTML; encoders differ in quotes and in the characters that they escape."""
-    others: Sequence[dict[str, str]] = ({}, {"+": "&#43;"}, {"/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"})
-    for double, single, other in product(
-        ('"', "&quot;", "&#34;"), ("'", "&#39;", "&#x27;", "&#039;", "&apos;"), others
-    ):
-        yield _escape(value, {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single, **other})
-
-
-def _escape(text: str, escapes: Mapping[str, str]) -> str:
-    return "".join(escapes[letter].format(ord(letter)) if letter in escapes else letter for letter in text)
-
-
-def _base64_forms(raw: bytes) -> Iterator[bytes]:
-    """Yield, for each alignment, the base64 characters that depend only on the value and not on the bytes around."""
-    for before in range(3):
-        whole = bytes(before) + raw
-        first, last = -(-before * 8 // 6), len(whole) * 8 // 6
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(whole)[first:last]
+MAX_ESCAPE = 4
+"""ratio of the length of an escaped value to its longest form, up to which a divided value is found"""
 
 
 class Masks:
@@ -117,8 +65,8 @@ class Masks:
         return max(lengths, default=0)
 
     def find(self, data: bytes) -> bool:
-        """Return whether `data` contains a value in one of its forms."""
-        return any(form in data for form in self.forms)
+        """Return whether a reading of `data` contains a value in one of its forms."""
+        return bool(self.forms) and any(form in text for text in readings_of(data) for form in self.forms)
 
     def find_in_host(self, host: str) -> bool:
         """Return whether the labels of a host contain a value. A host has no upper case."""
@@ -146,16 +94,17 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class SearchedStream:
-    """A stream from the program in which values are found, also if a value is divided between two parts."""
+    """A stream from the program in which values are found, also if a value is divided between parts."""
 
     def __init__(self, masks: Masks) -> None:
-        self._masks, self._last = masks, b""
+        self._masks, self._last, self._last_visible = masks, b"", b""
 
     def find(self, part: bytes) -> bool:
         """Return whether a value ends in `part`, the next part of the stream."""
-        data, longest = self._last + part, self._masks.longest
-        self._last = data[-longest:] if longest else b""
-        return self._masks.find(data)
+        data, visible = self._last + part, self._last_visible + visible_in(part)
+        kept = MAX_ESCAPE * self._masks.longest
+        self._last, self._last_visible = (text[max(len(text) - kept, 0) :] for text in (data, visible))
+        return any(map(self._masks.find, {data, visible}))
 
 
 class MaskedStream:

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from urllib.parse import unquote_to_bytes
 
 import h11
 
@@ -29,7 +28,8 @@ from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connect
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import Dialer
 from ostiary.proxy.egress.frames import FrameReader
-from ostiary.proxy.egress.injection import FORM, OutgoingRequest, divide_begun, fill_body, names_in
+from ostiary.proxy.egress.inflating import InflatedBody
+from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
 from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
@@ -400,17 +400,22 @@ class _Conversation(ClientConnection):
         """Check that the program itself sends no secret of this run: it could have a secret only from a leak.
         Raises Rejected.
         """
-        body = request.body or b""
-        encoded = (request.path, request.query, body if request.media_type == FORM else b"")
-        texts = [
-            request.path,
-            request.query,
-            body,
-            *chain.from_iterable(request.headers),
-            *map(unquote_to_bytes, encoded),
-        ]
-        if any(map(self._proxy.secrets.masks.find, texts)):
+        texts = (request.path, request.query, *chain.from_iterable(request.headers))
+        values = b"\0".join(value for _, value in request.headers)
+        if any(map(self._proxy.secrets.masks.find, (*texts, values))):
             raise _secret_sent()
+        self._search(request)(request.body or b"")
+
+    def _search(self, request: OutgoingRequest) -> Callable[[bytes], None]:
+        """Return the function that searches the next part of the body for secrets. Both raise Rejected."""
+        masks = self._proxy.secrets.masks
+        search, body = SearchedStream(masks), InflatedBody(request.headers if masks.forms else [])
+
+        def check(part: bytes) -> None:
+            if any(map(search.find, body.feed(part))):
+                raise _secret_sent()
+
+        return check
 
     def _check_host(self, at: Authority) -> None:
         """Check that the name of a host, which resolvers see, has no secret of this run. Raises Rejected."""
@@ -493,12 +498,11 @@ class _Conversation(ClientConnection):
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
         """Pass the body to the server, then wait until the program closes the connection. Raises Rejected, OSError."""
-        request, search, begun = exchange.request, SearchedStream(self._proxy.secrets.masks), b""
+        request, search, begun = exchange.request, self._search(exchange.request), b""
         if request.body:
             await upstream.send(h11.Data(data=request.body))
         while request.streams and (part := await self._receive()) is not None:
-            if search.find(part):
-                raise _secret_sent()
+            search(part)
             whole, begun = divide_begun(begun + part)
             await self._send_part(exchange, upstream, whole)
         await self._send_part(exchange, upstream, begun)
@@ -627,13 +631,14 @@ class _Conversation(ClientConnection):
         the program sends a secret, OSError.
         """
         masks = self._proxy.secrets.masks
-        stream, frames, search = MaskedStream(masks, exchange.host), FrameReader(), SearchedStream(masks)
+        stream, frames = MaskedStream(masks, exchange.host), FrameReader()
+        searches = SearchedStream(masks), SearchedStream(masks)
         first_up, first_down = self._http.trailing_data[0], upstream.http.trailing_data[0]
 
         async def up() -> None:
             data = first_up or await self._reader.read(CHUNK)
             while data:
-                if search.find(frames.feed(data)):
+                if any(search.find(part) for search, part in zip(searches, frames.feed(data), strict=True)):
                     raise _secret_sent()
                 upstream.writer.write(data)
                 await upstream.writer.drain()

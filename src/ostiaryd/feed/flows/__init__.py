@@ -9,6 +9,7 @@ from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
 from ostiaryd.feed.flows.replay import Delivered, follow_history, replay_messages
 from ostiaryd.feed.flows.report import take_report
+from ostiaryd.feed.flows.secret_search import refuse_secret, search_text
 from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.sources import argument_sources
 from ostiaryd.feed.flows.streams import Streams
@@ -31,7 +32,9 @@ __all__ = [
     "note_asked",
     "past",
     "recall",
+    "refuse_secret",
     "replay_messages",
+    "search_text",
     "send_test",
     "settle",
     "share_guards",

@@ -10,6 +10,7 @@ from ostiary.decision.feed import (
     ResourceFact,
     RestrictionFact,
     RiskFact,
+    SecretUseFact,
     StopFact,
     TaskFact,
     ThreatFact,
@@ -46,6 +47,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [
         RiskFact(subject, risk.millis, risk.at) for subject, risk in registry.list_risks(reader, now - OVER_AFTER)
     ]
+    facts += [SecretUseFact(agent, until) for agent, until in registry.list_secret_users(reader, now=now)]
     facts += threat_facts(reader)
     facts += [StopFact(one.target_kind, one.value) for one in registry.list_stops(reader)]
     facts += profile_facts(reader, resource.resource_id)

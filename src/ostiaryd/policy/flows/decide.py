@@ -10,6 +10,7 @@ import msgspec
 from ostiary.decision.access import Decision, Judgement, RemoteAnswers
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.jose import b64u
+from ostiary.protocol.secret_forms import SecretSent
 from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
@@ -106,19 +107,25 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
 
     1. The request is resolved, or denied.
     2. `access.decide` decides on a call of a tool; the policies alone decide on any other request.
-    3. Approval. If only an approval is missing, the call spends the approval that the request shows.
-    4. Rate. A call beyond the rate of a throttled agent is denied.
-    5. Budget. The call is charged to the budgets of its task, or denied.
-    6. History. The call is added to the memory of its task.
+    3. Secrets. A call with a secret that a proxy used for an agent in its chain is denied.
+    4. Approval. If only an approval is missing, the call spends the approval that the request shows.
+    5. Rate. A call beyond the rate of a throttled agent is denied.
+    6. Budget. The call is charged to the budgets of its task, or denied.
+    7. History. The call is added to the memory of its task.
     """
     try:
         resolved = evaluator.resolve(question)  # 1
     except (Unanswerable, Forbidden, NotFound) as error:
         return evaluator.refuse(error), None
     decision, posed = evaluator.decide(resolved)  # 2
-    if decision.asks and not decision.allowed and isinstance(resolved, ToolCall) and (id := question.approval):  # 3
+    if decision.allowed or decision.asks:  # 3
+        try:
+            evaluator.check_secrets(resolved)
+        except SecretSent as refusal:
+            return evaluator.refuse(refusal), None
+    if decision.asks and not decision.allowed and isinstance(resolved, ToolCall) and (id := question.approval):  # 4
         decision, posed = decide_approved(act, evaluator, resolved, decision, id)
-    settled = evaluator.settle(act, resolved, decision)  # 4 to 6
+    settled = evaluator.settle(act, resolved, decision)  # 5 to 7
     return settled, posed if settled is decision else None
 
 

@@ -35,6 +35,7 @@ from ostiary.decision.access.decide import too_many
 from ostiary.decision.access.reasons import reasons_of
 from ostiary.decision.access.restrictions import throttled
 from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.protocol.secret_forms import texts_in
 from ostiary.provenance.history import Before
 from ostiary.provenance.noticing import Risk
 from ostiary.provenance.origins import Memory
@@ -148,6 +149,13 @@ class Evaluator:
         inputs = DecisionInputs(approved=approved, remote=self._remote)
         decision = self._answer_needs(resolved, access.decide_steps(resolved.call, inputs))
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
+
+    def check_secrets(self, resolved: Resolved) -> None:
+        """Check that a call of a tool has no secret that a proxy used for an agent in its chain. Raises SecretSent."""
+        if isinstance(resolved, ToolCall) and self._keys is not None:
+            principal, arguments = resolved.call.principal, resolved.call.arguments
+            agents = [agent for agent, _ in principal.agents]
+            registry.check_no_secret(self._reader, agents, texts_in(arguments), keys=self._keys, now=self._now)
 
     def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
         """Charge an allowed call to the budgets of its task, and add the call to the memory of the task.

@@ -66,6 +66,7 @@ from ostiaryd.registry.flows.roles import (
     set_roles_of_source,
 )
 from ostiaryd.registry.flows.stops import check_none_stopped, check_person_not_stopped, lift_stop, stop
+from ostiaryd.registry.flows.used_secrets import check_no_secret, forget_used_secrets, is_secret_known, know_secret
 
 __all__ = [
     "MAX_LIFETIME_S",
@@ -84,6 +85,7 @@ __all__ = [
     "check_admin",
     "check_declared",
     "check_may",
+    "check_no_secret",
     "check_none_stopped",
     "check_person_not_stopped",
     "classes_within",
@@ -104,10 +106,13 @@ __all__ = [
     "find_resource",
     "find_team",
     "forget_restrictions",
+    "forget_used_secrets",
     "grant_role",
     "has_agents",
     "is_privileged",
     "is_revoked_key",
+    "is_secret_known",
+    "know_secret",
     "leaving",
     "lift_restrictions",
     "lift_stop",

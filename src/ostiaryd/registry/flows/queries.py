@@ -43,6 +43,7 @@ from ostiaryd.registry.store.roles import cursor as role_cursor
 from ostiaryd.registry.store.roles import page as list_roles
 from ostiaryd.registry.store.stops import release_agent, require_person
 from ostiaryd.registry.store.stops import stops as list_stops
+from ostiaryd.registry.store.used_secrets import list_users as list_secret_users
 
 __all__ = [
     "end_all_holdings",
@@ -77,6 +78,7 @@ __all__ = [
     "list_riskiest_agents",
     "list_risks",
     "list_roles",
+    "list_secret_users",
     "list_stops",
     "put_risk",
     "raise_epochs",

@@ -35,6 +35,7 @@ from ostiaryd.registry.model.delta import (
     ResourceDelta,
     RestrictionDelta,
     RiskDelta,
+    SecretUseDelta,
     ThreatDelta,
     TokenDelta,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "RiskDelta",
     "RiskTier",
     "Root",
+    "SecretUseDelta",
     "State",
     "Stop",
     "StopDelta",

@@ -55,6 +55,13 @@ class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"
     until: int
 
 
+class SecretUseDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="secret_use"):
+    """A proxy puts a secret into requests of an agent, whose calls are searched for it before `until`."""
+
+    agent: str
+    until: int
+
+
 class ProfileDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="profile"):
     """The usual behaviour of an agent at a resource has changed."""
 

@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.authorization.assurance import KEY
-from ostiary.protocol.destination import Destination, check_secret
+from ostiary.protocol.destination import PROXY_URI, Destination, check_secret
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
@@ -35,8 +36,6 @@ from ostiaryd.secrets.store import destinations as store
 from ostiaryd.secrets.store.destinations import StoredDestination
 
 MOST = 1000
-PROXY_URI = "http://localhost/egress/"
-"""Beginning of the URI of an egress proxy; the name of its agent follows."""
 MAX_MEMBER = 128
 
 
@@ -166,6 +165,24 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     secret = operators.get_secret(act, stored.secret)
     assert secret.value is not None  # a deleted version is refused
     return usable_member(msgspec.json.decode(secret.value), stored.member)
+
+
+def is_known(reader: Reader, use: SecretUse, secret: UsableSecret, *, keys: Keyring, now: int) -> bool:
+    """Return whether the calls of the agent are searched for a secret long enough."""
+    holding = registry.get_holding(reader, use.token)
+    return holding is not None and registry.is_secret_known(reader, holding.agent, secret.value, keys=keys, now=now)
+
+
+def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
+    """Search the calls of the agent for a secret from now on. Raises Forbidden, Conflict."""
+    holding = registry.get_holding(act.tx, use.token)
+    registry.note(act, object=use.destination)
+    if holding is None:
+        raise Forbidden("the token has ended", code="foreign_token")
+    agent = registry.find_agent(act.tx, holding.agent)
+    act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, holding.task
+    act.entry.token = holding.id
+    registry.know_secret(act, agent.agent_id, secret.value)
 
 
 def usable_token(token: AccessToken) -> UsableSecret:

@@ -1,0 +1,72 @@
+"""Calls of agents for which a proxy has put secrets into requests: the server searches the arguments for the secrets.
+
+    POST /feed/v1/find-secret    {"token": jti, "text": "..."}    200; or 403 `secret_sent`
+
+A guard knows these agents from the feed. It knows no secret and no hash of a secret, so a stolen guard gives nothing
+away. Each such call waits for the server, and is refused if the server cannot be asked. Calls of other agents cost
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import httpx2
+import msgspec
+
+from ostiary.decision import access
+from ostiary.guard.drivers import Wait, Waits
+from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
+from ostiary.protocol.destination import PROXY_URI
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.secret_forms import SEARCH_REFUSALS, SecretSent, check_searchable, texts_in
+
+
+class SecretsUnsearched(Unavailable):
+    """The arguments of a call cannot be searched for secrets, because the server cannot be asked."""
+
+    code = "secret_search_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSearch:
+    """The need to search the arguments of a call for secrets. The answer is the reason for a denial, or None."""
+
+    text: str
+
+
+def may_have_secret(call: access.ResolvedCall) -> bool:
+    """Return whether a proxy has used secrets for an agent in the chain of a call. A proxy searches its own calls."""
+    if not (uses := call.facts.secret_uses) or call.facts.resource.uri.startswith(PROXY_URI):
+        return False
+    return any(call.now < uses.get(agent, 0) for agent, _ in call.principal.agents)
+
+
+def search_of(call: access.ResolvedCall) -> SecretSearch:
+    """Return the need to search the arguments of a call."""
+    return SecretSearch(texts_in(call.arguments))
+
+
+def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[access.Reason | None]:
+    """Return why a call under that token (its `jti`) is denied; None if its arguments have no secret. Raises
+    SecretsUnsearched.
+    """
+    try:
+        check_searchable(need.text)
+        body = msgspec.json.encode({"token": token, "text": need.text})
+        yield Wait(rpc.submit(partial(rpc.post, "find-secret", body), code=SecretsUnsearched.code), ASK_S)
+    except SecretSent as refusal:
+        return access.Reason(refusal.code, refusal.message, refusal.hint)
+    except ServerRefused as refused:
+        if (own := refused.own) is None or own.code not in SEARCH_REFUSALS:
+            raise _unsearched(refused.message) from None
+        return access.Reason(own.code, own.message, own.hint)
+    except (Refused, httpx2.HTTPError, OSError, TimeoutError) as error:
+        raise _unsearched(error.message if isinstance(error, Refused) else type(error).__name__) from None
+    return None
+
+
+def _unsearched(why: str) -> SecretsUnsearched:
+    message = f"the arguments cannot be searched for secrets that the agent used: {why}"
+    return SecretsUnsearched(message, hint="try again")

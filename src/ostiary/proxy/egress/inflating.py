@@ -1,0 +1,56 @@
+"""Bodies that the program compresses (RFC 9110 section 8.4), decompressed for the search for secrets.
+
+Codings are `gzip` and `deflate`. A body in another coding, or in several, cannot be searched.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from ostiary.proxy.connections import CHUNK
+from ostiary.proxy.entrance import Headers, Rejected
+
+MAX_INFLATED = 64 << 20
+"""maximum number of bytes to which a body is decompressed"""
+_ANY = 32 + zlib.MAX_WBITS
+"""the format of zlib or of gzip, by the first bytes"""
+_CODINGS = {b"gzip", b"x-gzip", b"deflate"}
+
+
+class InflatedBody:
+    """The parts of a body without its coding."""
+
+    def __init__(self, headers: Headers) -> None:
+        """Read the coding in the headers of a request. Raises Rejected."""
+        stated = [value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"]
+        codings = [coding for coding in stated if coding not in (b"", b"identity")]
+        if len(codings) > 1 or not _CODINGS.issuperset(codings):
+            raise _unsearchable("has another coding than gzip or deflate")
+        self._inflater = zlib.decompressobj(_ANY) if codings else None
+        self._left = MAX_INFLATED
+
+    def feed(self, part: bytes) -> Iterator[bytes]:
+        """Yield the next part in decompressed pieces of at most CHUNK bytes. Raises Rejected."""
+        if self._inflater is None:
+            yield part
+            return
+        piece = b""
+        while part or len(piece) == CHUNK:
+            if self._inflater.eof:
+                self._inflater = zlib.decompressobj(_ANY)
+            try:
+                piece = self._inflater.decompress(part, CHUNK)
+            except zlib.error:
+                raise _unsearchable("does not have the stated coding") from None
+            part = self._inflater.unconsumed_tail or self._inflater.unused_data
+            self._left -= len(piece)
+            if self._left < 0:
+                raise _unsearchable(f"has over {MAX_INFLATED >> 20} MiB without its coding")
+            yield piece
+
+
+def _unsearchable(why: str) -> Rejected:
+    return Rejected(
+        415, "compressed_request", f"the body {why}, and cannot be searched for secrets", hint="send it uncompressed"
+    )

@@ -1,0 +1,32 @@
+"""The search for used secrets in the arguments of a call, for a guard that has none."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ostiary.protocol.secret_forms import SecretSent
+from ostiaryd.approvals import flows as approvals
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+
+
+def search_text(reader: Reader, *, token: str, text: str, resource_id: str, keys: Keyring, now: int) -> None:
+    """Search the text of a call under a live token for that resource, for every agent of the delegation chain.
+
+    Raises SecretSent, and Forbidden for a token that is not live or not for this resource.
+    """
+    task = approvals.task_of_token(reader, token, registry.find_resource(reader, resource_id), now=now)
+    agents = dict.fromkeys((task.agent, *(link.agent for link in task.chain)))
+    registry.check_no_secret(reader, agents, text, keys=keys, now=now)
+
+
+def refuse_secret(act: Act, *, token: str, refusal: SecretSent, resource_id: str) -> NoReturn:
+    """Record the refusal of a text that was searched, with the agent and the task of the token. Raises SecretSent."""
+    resource, holding = registry.find_resource(act.tx, resource_id), registry.get_holding(act.tx, token)
+    act.entry.resource, act.entry.token = resource.uri, token
+    if holding is not None:
+        agent = registry.find_agent(act.tx, holding.agent)
+        act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, holding.task
+    raise refusal

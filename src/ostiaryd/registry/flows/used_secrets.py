@@ -1,0 +1,61 @@
+"""Secrets that proxies put into requests, and the search for these secrets in calls.
+
+A secret is known for at least KNOWN_US after its last use. Only keyed hashes of it are stored (`model.used_secret`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.protocol.errors import Conflict
+from ostiary.protocol.secret_forms import SecretSent, check_searchable
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.model import SecretUseDelta
+from ostiaryd.registry.model.used_secret import digest_of, find_secret, make_prints
+from ostiaryd.registry.store import used_secrets as store
+
+KNOWN_US = 3600 * 1_000_000
+"""minimum time for which a secret is known after its last use, in microseconds; at most twice as long"""
+MAX_USED = 256
+"""maximum number of secrets that are known for one agent"""
+
+
+def is_secret_known(reader: Reader, agent: str, secret: str, *, keys: Keyring, now: int) -> bool:
+    """Return whether a secret is known for an agent for at least KNOWN_US from now."""
+    return store.get_until(reader, agent, digest_of(secret, _key(keys))) >= now + KNOWN_US
+
+
+def know_secret(act: Act, agent: str, secret: str) -> None:
+    """Search the calls of an agent for a secret that is about to be put into a request. Raises Conflict."""
+    key, until = _key(act.tx.keys), act.now + 2 * KNOWN_US
+    digest = digest_of(secret, key)
+    if store.get_until(act.tx, agent, digest) <= act.now and store.count(act.tx, agent, now=act.now) >= MAX_USED:
+        raise Conflict(
+            f"the agent has used {MAX_USED} secrets within the last hours",
+            hint="use fewer, or wait until the oldest is forgotten",
+            code="too_many_secrets",
+        )
+    store.put(act.tx, agent, digest, make_prints(secret, key), until=until)
+    tell(act, SecretUseDelta(agent, until))
+
+
+def check_no_secret(reader: Reader, agents: Iterable[str], text: str, *, keys: Keyring, now: int) -> None:
+    """Check that a text contains no secret that is known for one of the agents. Raises SecretSent, also for a text
+    that is too long to be searched.
+    """
+    prints = [one for agent in agents for one in store.list_prints(reader, agent, now=now)]
+    if prints and find_secret(check_searchable(text), prints, _key(keys)):
+        raise SecretSent("an argument has a secret that a proxy put into a request of the agent")
+
+
+async def forget_used_secrets(world: World) -> int:
+    """Delete the prints whose time has ended at every server of the database; return their number."""
+    return await world.writer.submit(lambda tx: store.forget(tx, before=world.now.horizon))
+
+
+def _key(keys: Keyring) -> bytes:
+    return keys.derive("used secrets")

@@ -1,0 +1,93 @@
+"""Prints of a secret that a proxy has put into a request: keyed hashes, by which the server recognises the secret in a
+text without having it.
+
+A print has, for each form of the secret (`ostiary.protocol.secret_forms`), the length, the hash, and the hashes of the
+windows at the first places. A text is searched at every STRIDE-th place, because the windows at as many neighbouring
+places of a form are known. If a window matches, the whole form is compared. So a text matches only if it has a whole
+form, and the beginning that all tokens of one kind share does not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.destination import MIN_SECRET
+from ostiary.protocol.secret_forms import forms_of, readings_of
+
+WINDOW = MIN_SECRET
+"""bytes of a window: each form has at least one"""
+STRIDE = 16
+"""maximum distance of two places of a text that are searched; it is smaller for a short secret"""
+_HASH, _DIGEST = 6, 16
+"""lengths of the hash of a window, and of a form or a secret"""
+
+
+class _FormPrint(msgspec.Struct, frozen=True, array_like=True):
+    length: int
+    digest: bytes
+    windows: bytes
+
+
+_encode, _decode = msgspec.msgpack.Encoder().encode, msgpack_decoder(tuple[_FormPrint, ...])
+_Windows = Mapping[bytes, list[tuple[int, _FormPrint]]]
+"""The forms that have a window, each with the place of the window in the form, by the hash of the window."""
+
+
+def digest_of(secret: str, key: bytes) -> bytes:
+    """Return the digest by which a secret is known."""
+    return _hash(secret.encode(), key, _DIGEST)
+
+
+def make_prints(secret: str, key: bytes) -> bytes:
+    """Return the prints of a secret of at least WINDOW bytes."""
+    forms = sorted(forms_of(secret))
+    stride = min(STRIDE, min(map(len, forms)) - WINDOW + 1)
+    return _encode(
+        [
+            _FormPrint(
+                len(form),
+                _hash(form, key, _DIGEST),
+                b"".join(_hash(form[at : at + WINDOW], key, _HASH) for at in range(stride)),
+            )
+            for form in forms
+        ]
+    )
+
+
+def find_secret(text: bytes, prints: Iterable[bytes], key: bytes) -> bool:
+    """Return whether a reading of `text` contains a form of a secret with these prints."""
+    parsed = [_parse(one) for one in prints]
+    stride = min((stride for stride, _ in parsed), default=STRIDE)
+    tables = [windows for _, windows in parsed]
+    return bool(tables) and any(_search(reading, tables, stride, key) for reading in readings_of(text))
+
+
+def _search(text: bytes, tables: list[_Windows], stride: int, key: bytes) -> bool:
+    for at in range(0, len(text) - WINDOW + 1, stride):
+        window = _hash(text[at : at + WINDOW], key, _HASH)
+        for windows in tables:
+            for place, form in windows.get(window, ()):
+                start = at - place
+                if start >= 0 and _hash(text[start : start + form.length], key, _DIGEST) == form.digest:
+                    return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _parse(prints: bytes) -> tuple[int, _Windows]:
+    """Return the number of known windows of each form, and the windows."""
+    forms = _decode(prints)
+    windows: dict[bytes, list[tuple[int, _FormPrint]]] = {}
+    for form in forms:
+        for place in range(len(form.windows) // _HASH):
+            windows.setdefault(form.windows[place * _HASH :][:_HASH], []).append((place, form))
+    return len(forms[0].windows) // _HASH, windows
+
+
+def _hash(data: bytes, key: bytes, size: int) -> bytes:
+    return blake2b(data, digest_size=size, key=key).digest()

@@ -1,0 +1,23 @@
+"""Secret sent: an agent sent a secret that a proxy puts into its requests, and that the agent must not have.
+
+The detector learns nothing: a single call is evidence that the secret leaked to the agent.
+"""
+
+from __future__ import annotations
+
+from ostiary.protocol.secret_forms import SecretSent
+from ostiaryd.watch.model.batch import NOBODY, Batch
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
+
+AGENT = PEERS = ALL = NOTHING
+THRESHOLD = 1.0
+CERTAIN = True
+
+
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report each call that was denied because of a secret."""
+    return [
+        Anomaly(row, 2 * THRESHOLD, 60, "sent a secret that it must not have")
+        for row, event in enumerate(batch.events)
+        if SecretSent.code in event.reasons and batch.agent[row] != NOBODY
+    ]

@@ -1,0 +1,169 @@
+"""Calls of agents whose proxies use secrets: the server searches the arguments before a call is let through."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.feeder import AGENT, RESOURCE_ID, TOOLS, URI
+from harness.live_server import free_socket, serving
+from harness.patience import eventually
+from ostiary import ambient
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import Actor, Link
+from ostiary.decision.feed import PolicyFact, ResourceFact, SecretUseFact
+from ostiary.guard import Guard
+from ostiary.guard.secret_search import SecretsUnsearched
+from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.destination import PROXY_URI
+from ostiary.protocol.secret_forms import MAX_SEARCHED
+from tests.guard.feed_server import Server, answer
+from tests.support.guard_fixtures import authenticate_at, records
+
+GIVER = "ag_00000000000000000000000000000002"
+VALUE = "sk-c4n4ry/+Zz=4711"
+MINUTE = 60_000_000
+
+
+class Searching(Server):
+    """A server that finds one value, and remembers what it searched."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.status, self.error = 403, {"error": "secret_sent", "message": "no", "hint": "send the placeholder"}
+        self.searched: list[dict[str, str]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/feed/v1/find-secret":
+            return await super().__call__(scope, receive, send)
+        body, has_more = b"", True
+        while has_more:
+            part = await receive()
+            body, has_more = body + part["body"], part.get("more_body", False)
+        self.searched.append(said := json.loads(body))
+        is_found = VALUE in said["text"]
+        return await answer(send, self.status if is_found else 200, self.error if is_found else {})
+
+
+@pytest.fixture
+def server() -> Iterator[Searching]:
+    sock, port = free_socket()
+    server = Searching(f"http://127.0.0.1:{port}")
+    with serving(server, sock):
+        yield server
+
+
+@pytest.fixture
+def guard(server: Searching, tmp_path: Path) -> Iterator[Guard]:
+    credential = Credential(jose.generate("ES256"), RESOURCE_ID, server.url)
+    guard = Guard(credential, spool_dir=tmp_path, max_age=20, record_arguments=True)
+    starting = threading.Thread(target=guard.start)
+    starting.start()
+    server.snapshot(1)
+    starting.join()
+    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
+    yield guard
+    server.refuse.clear()
+    guard.close()
+    server.write(None)
+
+
+@pytest.fixture
+def use(guard: Guard, server: Searching) -> Callable[..., None]:
+    """Tell the guard that a proxy uses a secret for the agent."""
+
+    def say(agent: str = AGENT, *, minutes: int = 60) -> None:
+        until = ambient.now() + minutes * MINUTE
+        server.say(SecretUseFact(agent, until))
+        eventually(lambda: guard.feed.current().facts.secret_uses.get(agent) == until)
+
+    return say
+
+
+def code(guard: Guard, server: Searching, text: str, *, tool: str = "read_file", **claims: Any) -> str:
+    """The reason for a denial of a call with that text."""
+    server.feeder.clock.now = ambient.now()
+    token = server.feeder.token(iss=server.url, **claims)
+    decision = guard.decide(authenticate_at(guard, server.feeder, token), tool, {"path": text}).decision
+    return decision.reasons[0].code if decision.reasons else ""
+
+
+def test_a_call_with_a_secret_is_denied_and_the_record_has_no_argument_of_it(
+    guard: Guard, server: Searching, use: Callable[..., None]
+) -> None:
+    assert code(guard, server, VALUE) == ""
+    assert server.searched == [], "no proxy has used a secret for this agent"
+    use()
+    assert [code(guard, server, text) for text in ("/x", VALUE)] == ["", "secret_sent"]
+    assert [one["text"].split("\n")[0] for one in server.searched] == ["/x", VALUE]
+    assert [(one["outcome"], one.get("arguments")) for one in records(guard)[1:]] == [
+        ("allow", {"path": "/x"}),
+        ("deny", None),
+    ]
+    assert code(guard, server, VALUE, tool="write_file") == "outside_task"
+    assert "arguments" not in records(guard)[-1], "and neither has that of a call which was not searched"
+    assert len(server.searched) == 2
+
+
+def test_calls_through_an_agent_are_searched_and_those_of_others_are_not(
+    guard: Guard, server: Searching, use: Callable[..., None]
+) -> None:
+    use(GIVER)
+    assert code(guard, server, VALUE) == ""
+    through: dict[str, Any] = {"act": Actor(AGENT), "sub": GIVER, "chain": [Link(GIVER, 0, "tk_9")], "jti": "tok_2"}
+    assert code(guard, server, VALUE, **through) == "secret_sent"
+    assert [one["token"] for one in server.searched] == ["tok_2"]
+
+
+def test_nothing_is_searched_once_the_secret_is_forgotten(
+    guard: Guard, server: Searching, use: Callable[..., None]
+) -> None:
+    use(minutes=0)
+    assert (code(guard, server, VALUE), server.searched) == ("", [])
+
+
+def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Searching, use: Callable[..., None]) -> None:
+    server.say(
+        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS),
+        PolicyFact("nothing is permitted", ir.render(ir.PolicySetIR(())).decode()),
+    )
+    use()
+    assert [code(guard, server, text) for text in ("/x", VALUE)] == ["no_permit", "secret_sent"]
+    assert [one["outcome"] for one in records(guard)] == ["allow", "deny"]
+
+
+def test_a_text_that_is_too_long_is_denied_without_a_question(
+    guard: Guard, server: Searching, use: Callable[..., None]
+) -> None:
+    use()
+    room = MAX_SEARCHED - len("\npath")
+    assert [code(guard, server, "x" * size) for size in (room, room + 1)] == ["", "too_long_to_search"]
+    assert len(server.searched) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, {}), (403, {"error": "foreign_token", "message": "no"}), (429, {}), (400, {"error": "secret_sent"})],
+)
+def test_a_call_that_cannot_be_searched_does_not_happen(
+    guard: Guard, server: Searching, use: Callable[..., None], status: int, error: dict[str, str]
+) -> None:
+    use()
+    server.status, server.error = status, error
+    with pytest.raises(SecretsUnsearched):
+        code(guard, server, VALUE)
+
+
+def test_a_proxy_that_searches_itself_does_not_ask(guard: Guard, server: Searching, use: Callable[..., None]) -> None:
+    uri = f"{PROXY_URI}bot"
+    server.say(
+        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=uri, mode="enforce", segment="default", catalogue=TOOLS)
+    )
+    use()
+    assert (code(guard, server, VALUE, aud=uri), server.searched) == ("", [])

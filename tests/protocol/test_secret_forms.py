@@ -1,0 +1,81 @@
+"""Forms of a secret, and readings of the text that a program sends."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import textwrap
+from urllib.parse import quote
+
+import pytest
+
+from ostiary.protocol.secret_forms import (
+    MAX_SEARCHED,
+    SecretSent,
+    check_searchable,
+    forms_of,
+    readings_of,
+    texts_in,
+)
+
+VALUE = 'sk-"c4n4ry/+<4711>&~'
+RAW = VALUE.encode()
+WRAPPED = "\n".join(textwrap.wrap(base64.b64encode(b"before " + RAW * 2).decode(), 7))
+LEAKS = {
+    "unchanged": VALUE,
+    "reversed": VALUE[::-1],
+    "percent": quote(VALUE, safe=""),
+    "some letters in percent": "".join(f"%{ord(one):02x}" if at % 3 else one for at, one in enumerate(VALUE)),
+    "percent twice": quote("".join(f"%{byte:02X}" for byte in RAW), safe=""),
+    "hexadecimal": RAW.hex(" ", 2),
+    "base64 in lines": WRAPPED,
+    "base64 of UTF-16": base64.b64encode(VALUE.encode("utf-16-le")).decode(),
+    "base32": base64.b32encode(b"xy" + RAW).decode(),
+    "base32 in small letters": base64.b32encode(RAW).decode().lower(),
+    "JSON": json.dumps(VALUE),
+    "some letters in JSON": "".join(f"\\u{ord(one):04x}" if at % 2 else one for at, one in enumerate("sk-" + VALUE)),
+    "escapes of C": "".join(f"\\x{byte:02x}" for byte in RAW),
+    "HTML": html.escape(VALUE),
+    "some letters in HTML": "".join(f"&#{ord(one)};" if at % 2 else one for at, one in enumerate(VALUE)),
+    "spaces": " ".join(VALUE),
+    "lines": "\r\n".join(VALUE),
+    "invisible letters": "\u200b".join(VALUE),
+    "wide letters": "".join(chr(ord(one) + 0xFEE0) for one in VALUE),
+    "UTF-16": "\0".join(VALUE),
+}
+
+
+def is_found(text: str) -> bool:
+    return any(form in reading for reading in readings_of(text.encode()) for form in forms_of(VALUE))
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_value_is_recognised_however_it_is_written(leak: str) -> None:
+    assert is_found(f"key={LEAKS[leak]}.")
+    assert not is_found(f"key={LEAKS[leak][:9]}.")
+
+
+@pytest.mark.parametrize("text", [VALUE[:-1], VALUE[1:], VALUE.swapcase(), "", "%", "\\", "&#;", "\\u00", "\ud7ff"])
+def test_other_text_is_not_a_value(text: str) -> None:
+    assert not is_found(text)
+
+
+def test_texts_are_values_in_order_and_then_names() -> None:
+    arguments = {"a": ["x", {"b": 12345678, "c": None}], "d": {"e": ("\0y\0", 1.5)}, "\ud800": "z\ud800"}
+    values, names = ["x", "12345678", "y", "1.5", "z?"], {"a", "b", "c", "d", "e", "?"}
+    texts = texts_in(arguments).split("\n")
+    assert (texts[: len(values)], set(texts[len(values) :])) == (values, names)
+    assert is_found(texts_in({"a": VALUE[:7], "b": [VALUE[7:]]})), "halves beside each other"
+    assert not is_found(texts_in({"a": VALUE[:7], "x": "y", "b": VALUE[7:]}))
+    nested: dict[str, object] = {"x": VALUE}
+    for _ in range(5000):
+        nested = {"x": nested}
+    assert is_found(texts_in(nested))
+
+
+def test_a_long_text_is_not_searched() -> None:
+    assert len(check_searchable("é" * (MAX_SEARCHED // 2))) == MAX_SEARCHED
+    with pytest.raises(SecretSent) as refused:
+        check_searchable("é" * (MAX_SEARCHED // 2) + "x")
+    assert refused.value.code == "too_long_to_search"
