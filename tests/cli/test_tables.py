@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from ostiary.cli import paper
+from ostiary.cli import doctor, paper
 from ostiary.cli.paper import SHORT_ID, UNLIMITED, _Output, facts, fit, table, value_text
 
 HEADINGS = ["NAME", "STATE", "OWNER", "SCOPES", "LAST USE", "ID"]
@@ -152,3 +152,21 @@ def test_any_table_of_three_columns_fits(rows: list[list[str]], width: int) -> N
 )
 def test_values_are_read_as_words(value: object, text: str) -> None:
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 6), (120, 3), (UNLIMITED, 3)])
+def test_lines_of_the_doctor_fit_the_terminal_and_keep_their_text(
+    width: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(paper.out, "_width", width)
+    saw = "secrets of `ostiary run --egress` are not hidden [bold]: a program runs as the user of the proxy\x1b[2J"
+    hint = "chmod 600 /var/lib/ostiary/a-long-name-of-a-folder-without-a-blank-of-more-than-80-columns/admin.json"
+    doctor._print(
+        [
+            {"name": "egress", "state": "weak", "saw": saw, "hint": hint},
+            {"name": "a", "state": "ok", "saw": "b", "hint": ""},
+        ]
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert (len(printed), max(map(cell_len, printed)) <= width) == (lines, True)
+    assert "".join("".join(printed).split()) == "".join(f"weakegress{saw}{hint}okab".replace("\x1b", "\\x1b").split())

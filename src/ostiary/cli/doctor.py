@@ -12,12 +12,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-from rich.markup import escape
+from rich.text import Text
 
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.cli.files import read_bytes
-from ostiary.cli.paper import out
+from ostiary.cli.paper import hang, out
 from ostiary.cli.session import FAILED, UNREACHABLE, Here, Session, decoded
 from ostiary.keys import parse_credential
 from ostiary.protocol.errors import Conflict, Refused
@@ -169,8 +169,10 @@ def _inside(session: Session, *, deep: bool) -> list[Line]:
 
 
 def _print(lines: list[Line]) -> None:
+    width = max(len(line["name"]) for line in lines)
     for line in lines:
-        colour = _COLOURS[line["state"]]
-        out.print(f"[{colour}]{line['state']:4}[/] [bold]{line['name']:14}[/] {escape(line['saw'])}")
+        head = ((f"{line['state']:4}", _COLOURS[line["state"]]), " ", (f"{line['name']:{width}}", "bold"), " ")
+        indent = width + 6
+        out.print(Text.assemble(*head, hang(line["saw"], indent)))
         if line["hint"]:
-            out.print(f"{'':20}[dim]{escape(line['hint'])}[/]")
+            out.print(Text.assemble(" " * indent, (hang(line["hint"], indent), "dim")))

@@ -233,6 +233,14 @@ def facts(value: Mapping[str, Any]) -> None:
     out.print(grid)
 
 
+def hang(text: str, indent: int) -> str:
+    """Return `text` in lines that fit the width behind `indent` columns; each line but the first begins with as many
+    blanks. A longer word is divided.
+    """
+    lines = Text(spell_out(text)).wrap(out, max(out.width - indent, MIN_WIDTH))
+    return f"\n{' ' * indent}".join(line.plain.rstrip() for line in lines)
+
+
 def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: str, key: str = "task_id") -> None:
     """Print the rows as a tree. The member `of` of a row names its parent; the parent comes before its children
     in `rows`.
