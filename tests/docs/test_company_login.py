@@ -18,6 +18,7 @@ import pytest
 from harness.patience import PATIENCE_S
 from harness.server import running
 from ostiary.protocol import jose
+from ostiaryd.trust.model.providers import PRESETS
 from tests.docs.page_script import is_in, script
 from tests.support.node import NODE
 
@@ -55,6 +56,10 @@ def provider(redirect_uri: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{line.strip()}"
     finally:
         process.communicate(timeout=PATIENCE_S)
+
+
+def test_the_page_has_a_row_for_each_preset() -> None:
+    assert set(re.findall(r"--preset ([a-z]+)", PAGE.read_text("utf-8"))) == PRESETS.keys() - {""}
 
 
 def log_in(url: str, account: str) -> str:

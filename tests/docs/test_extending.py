@@ -23,12 +23,12 @@ from tests.support.sources import ROOT, files
 DID = "did:web:issuer.example.org"
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 _BLOCK = re.compile(
-    r"(?:^`(?P<path>(?:src|tests|console)/[\w/.]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|tsx|diff)\n(?P<text>.*?)^```",
+    r"(?:^`(?P<path>(?:src|tests|console|docs)/[\w/.-]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|tsx|diff)\n(?P<text>.*?)^```",
     re.M | re.S,
 )
 FRAMEWORK = "framework"
 """The folder of the framework that the adapter of the page is for."""
-_CHECKS = ("src", "harness", "tests", "console", "clients", "pyproject.toml")
+_CHECKS = ("src", "harness", "tests", "console", "clients", "pyproject.toml", "docs/reference", "docs/tutorials")
 """The source, and the rules of imports and layers as `make check` and `make test` apply them."""
 
 
@@ -137,7 +137,34 @@ def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path
         ):
             run = check(copy, "ostiary", "--data-dir", server.folder, "issuer", *words)
             assert (run.returncode, told in run.stdout + run.stderr) == (code, True), run.stdout + run.stderr
+        for preset, told in (
+            ("onelogin", "the issuer is not of the preset `onelogin`"),
+            ("OneLogin", "one of onelogin, "),
+        ):
+            words = ("add", "corp", "--issuer", "https://example.org", "--client-id", "c", "--preset", preset)
+            run = check(copy, "ostiary", "--data-dir", server.folder, "login-provider", *words)
+            assert (run.returncode, told in run.stderr) == (1, True), run.stdout + run.stderr
         assert check(copy, "ostiary", "--data-dir", server.folder, "audit", "verify").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("files", "tests", "passed"),
+    [
+        (("tests/trust/test_oidc_login.py", "tests/docs/test_company_login.py"), "preset", 7),
+        (
+            ("tests/watch", "tests/docs/test_detectors_page.py"),
+            "large_answer or 100_mb or detector_is or points_are",
+            9,
+        ),
+    ],
+)
+def test_the_tests_of_a_recipe_pass_and_include_its_subject(
+    copy: Path, files: tuple[str, ...], tests: str, passed: int
+) -> None:
+    run = check(copy, "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", tests)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{passed} passed" in run.stdout, run.stdout
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
 from ostiaryd.trust.flows.sessions import find_session, sessions_of
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
-from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Provider, check_issuer, check_provider
+from ostiaryd.trust.model.providers import PRESETS, GroupRule, OidcSettings, Provider, check_issuer, check_provider
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
 from ostiaryd.trust.wire_federation import MAX_LOGINS, MAX_LOGINS_OF_NETWORK, PROVIDER_COOKIE
 from tests.support.api_fixtures import reconfigured
@@ -499,23 +499,29 @@ async def test_required_claims_are_required(here: World, browser: PageClient, id
     assert await log_in(browser, idp) == 303
 
 
-@pytest.mark.parametrize(
-    ("preset", "good", "bad"),
-    [
-        (
-            "entra",
-            "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0",
-            "https://login.microsoftonline.com/common/v2.0",
-        ),
-        ("okta", "https://acme.okta.com", "https://okta.com.evil.example"),
-        ("google", "https://accounts.google.com", "https://accounts.google.com.evil.example"),
-        ("keycloak", "https://sso.corp.example/realms/acme", "https://sso.corp.example/acme"),
-    ],
-)
-def test_presets_accept_their_issuers_alone(preset: Any, good: str, bad: str) -> None:
+ISSUERS_OF_PRESETS = [
+    (
+        "entra",
+        "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0",
+        "https://login.microsoftonline.com/common/v2.0",
+    ),
+    ("okta", "https://acme.okta.com", "https://okta.com.evil.example"),
+    ("google", "https://accounts.google.com", "https://accounts.google.com.evil.example"),
+    ("keycloak", "https://sso.corp.example/realms/acme", "https://sso.corp.example/acme"),
+]
+
+
+@pytest.mark.parametrize(("preset", "good", "bad"), ISSUERS_OF_PRESETS)
+def test_presets_accept_their_issuers_alone(preset: str, good: str, bad: str) -> None:
     check_issuer(preset, good)
-    with pytest.raises(Invalid, match="preset"):
+    with pytest.raises(Invalid, match="is not of the preset"):
         check_issuer(preset, bad)
+
+
+def test_each_preset_has_an_accepted_and_a_refused_issuer() -> None:
+    assert {preset for preset, _, _ in ISSUERS_OF_PRESETS} == PRESETS.keys() - {""}
+    with pytest.raises(Invalid, match="`preset` is not a known product"):
+        check_issuer("Okta", "https://acme.okta.com")
 
 
 def test_google_needs_the_domain_and_rules_name_one_of_two() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cyclopts import App
 
@@ -24,7 +24,7 @@ def add(
     *,
     client_id: str,
     client_secret_file: Path | None = None,
-    preset: Literal["github", "google", "microsoft", "slack"] | None = None,
+    preset: str = "",
     issuer: str = "",
     authorization_endpoint: str = "",
     token_endpoint: str = "",
@@ -44,7 +44,7 @@ def add(
         name: Name of the provider in paths: lower-case letters, digits, `.`, `_` and `-`.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
-        preset: Known product, which fills in endpoints and label.
+        preset: Known product, such as `github`, which fills in endpoints and label.
         issuer: Issuer of the provider, exactly; its metadata have the endpoints.
         authorization_endpoint: Authorization endpoint, in place of that of preset and issuer.
         token_endpoint: Token endpoint, in place of that of preset and issuer.
@@ -58,7 +58,7 @@ def add(
     body: dict[str, Any] = {
         "name": name,
         "client_id": client_id,
-        "preset": preset or "",
+        "preset": preset,
         "issuer": issuer,
         "authorization_endpoint": authorization_endpoint,
         "token_endpoint": token_endpoint,

@@ -23,7 +23,7 @@ def add(
     issuer: str = "",
     client_id: str = "",
     client_secret_file: Path | None = None,
-    preset: Literal["entra", "okta", "google", "keycloak"] | None = None,
+    preset: str = "",
     label: str = "",
     scope: tuple[str, ...] = (),
     group_claim: str | None = None,
@@ -46,7 +46,7 @@ def add(
         issuer: Issuer of the OpenID provider, exactly.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
-        preset: Known product, which fills in scopes, claims and label.
+        preset: Known product, such as `okta`, which fills in scopes, claims and label.
         label: Text on the button.
         scope: Scope to request besides `openid profile email`; may be given several times.
         group_claim: Claim that has the groups of a person; `realm_access.roles` for a nested one.
@@ -60,7 +60,7 @@ def add(
     """
     body: dict[str, Any] = {
         "name": name,
-        "preset": preset or "",
+        "preset": preset,
         "label": label,
         "group_claim": group_claim,
         "rules": _rules(role, team),

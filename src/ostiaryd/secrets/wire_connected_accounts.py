@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, TypedDict
+from typing import Annotated, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.database import Reader
@@ -30,8 +31,6 @@ from ostiaryd.secrets.model.connected_account import (
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.wire_account_tokens import callback_uri, fetch_metadata
 
-AccountPresetName = Literal["", "github", "google", "microsoft", "slack"]
-
 
 class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
     """A provider at which persons connect accounts, given by an issuer with metadata, by a preset, or by endpoints.
@@ -44,7 +43,7 @@ class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     client_id: str
     client_secret: str = ""
-    preset: AccountPresetName = ""
+    preset: Annotated[str, Meta(extra_json_schema={"enum": list(PRESETS)})] = ""
     label: str = ""
     issuer: str = ""
     authorization_endpoint: str = ""
@@ -119,7 +118,8 @@ async def add_provider(call: Call) -> Reply:
     """Let persons connect accounts at a provider. The server reads the metadata of an issuer now."""
     new, world = call.json(NewAccountProvider), call.world
     secret_flows.check_open(world.db.read())
-    preset = PRESETS[new.preset]
+    if (preset := PRESETS.get(new.preset)) is None:
+        raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
     issuer = new.issuer or preset.issuer
     authorization = new.authorization_endpoint or preset.authorization_endpoint
     token = new.token_endpoint or preset.token_endpoint

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.config import Config
@@ -24,7 +25,6 @@ from ostiaryd.trust.model.providers import (
     ClientMethod,
     GroupRule,
     OidcSettings,
-    Preset,
     Provider,
     SamlSettings,
     check_issuer,
@@ -47,7 +47,7 @@ class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
     client_id: str = ""
     client_secret: str = ""
     saml_metadata: str = ""
-    preset: Preset = ""
+    preset: Annotated[str, Meta(extra_json_schema={"enum": list(PRESETS)})] = ""
     label: str = ""
     authentication: ClientMethod | None = None
     scopes: tuple[str, ...] | None = None

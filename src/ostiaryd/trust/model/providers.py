@@ -29,7 +29,6 @@ MAX_SECRET = 1024
 _GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 ClientMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
-Preset = Literal["", "entra", "okta", "google", "keycloak"]
 
 
 class ProviderRefused(Forbidden):
@@ -80,7 +79,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     name: str
     label: str
-    preset: Preset
+    preset: str
     issuer: str
     settings: OidcSettings | SamlSettings
     accounts: Literal["create", "refuse"]
@@ -185,8 +184,10 @@ class Granted(NamedTuple):
     teams: frozenset[str]
 
 
-def check_issuer(preset: Preset, issuer: str) -> None:
-    """Check that an issuer matches the pattern of the preset. Raises Invalid."""
+def check_issuer(preset: str, issuer: str) -> None:
+    """Check that a preset exists, and that an issuer matches the pattern of the preset. Raises Invalid."""
+    if preset not in PRESETS:
+        raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
     defaults = PRESETS[preset]
     if not re.fullmatch(defaults.issuer, issuer):
         raise Invalid(f"the issuer is not of the preset `{preset}`", hint=f"such as {defaults.example}")

@@ -7,7 +7,7 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Preset, Provider, SamlSettings
+from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Provider, SamlSettings
 
 _SELECT = "select provider_id, name, issuer, settings, sealed, created_at from login_provider "
 _BY_NAME = sql(_SELECT + "where name = :named or provider_id = :named", steady=True)
@@ -29,7 +29,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The content of the column `settings` of a provider."""
 
     label: str
-    preset: Preset
+    preset: str
     settings: OidcSettings | SamlSettings
     accounts: str
     group_claim: str
