@@ -6,6 +6,7 @@ import { useMemo } from "react";
 import { get } from "../api";
 import { trustKey, type Verified, verifyEntry, verifyLog } from "../ledger";
 import { Badge, count, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
+import { download } from "../parts/download";
 import { Unproved } from "../tlog";
 
 interface Entry {
@@ -98,7 +99,9 @@ export function LedgerEntry() {
   return (
     <>
       <PageHead title={`Entry ${index}`} lead={<Link to="/ledger">Ledger</Link>}>
-        {proof.data && <Download name={`entry-${index}.json`} text={JSON.stringify(proof.data.receipt)} />}
+        {proof.data && (
+          <button onClick={() => download(`entry-${index}.json`, "application/json", JSON.stringify(proof.data.receipt))}>Download the receipt</button>
+        )}
       </PageHead>
       {proof.isPending ? <Loading /> : proof.isError ? <Refused error={proof.error} /> : (
         <>
@@ -182,19 +185,5 @@ function Refused({ error }: { error: unknown }) {
         Forget the trusted key and checkpoint of this browser
       </button>
     </div>
-  );
-}
-
-function Download({ name, text }: { name: string; text: string }) {
-  return (
-    <button
-      onClick={() => {
-        const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-        Object.assign(document.createElement("a"), { href: url, download: name }).click();
-        URL.revokeObjectURL(url);
-      }}
-    >
-      Download the receipt
-    </button>
   );
 }

@@ -253,15 +253,21 @@ function Rotations() {
           >
             every {duration(one.period)} at <bdi>{one.url}</bdi>; last <Time at={one.last_at} />, next <Time at={one.next_at} />
             {one.retire_at && <>; the old value ends <Time at={one.retire_at} /></>}
-            {one.error && (
-              <bdi className="next-step">
-                {count(one.attempts, "attempt")}: {one.error}
-              </bdi>
-            )}
+            <Failure {...one} />
           </Row>
         ))}
       </Rows>
     </Section>
+  );
+}
+
+/** The last error of work that the server repeats, with the number of attempts; nothing without an error. */
+function Failure({ attempts, error }: { attempts: number; error: string }) {
+  if (!error) return null;
+  return (
+    <bdi className="next-step">
+      {count(attempts, "attempt")}: {error}
+    </bdi>
   );
 }
 
@@ -295,11 +301,7 @@ function Leases() {
               }
             >
               <bdi>{one.username}</bdi> at <bdi>{one.database}</bdi>, since <Time at={one.issued_at} />, ends <Time at={one.expires_at} />
-              {one.error && (
-                <bdi className="next-step">
-                  {count(one.attempts, "attempt")}: {one.error}
-                </bdi>
-              )}
+              <Failure {...one} />
             </Row>
           );
         })}
