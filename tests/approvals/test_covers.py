@@ -164,6 +164,60 @@ async def test_two_people_must_both_say_so(mail: Bank) -> None:
         assert (await mail.ask(arguments | {"body": "2"}, **both)).state == state
 
 
+async def test_a_person_approves_fewer_further_calls_and_smaller_amounts(mail: Bank) -> None:
+    pay: dict[str, Any] = {"tool": "pay", "policies": ["whom"], "token": "tok_m"}
+    asked = await mail.ask({"to": "ann", "amount": 500}, **pay)
+    await mail.answer(asked.approval, covers="task", uses=2, at_most={"amount": "99.50"})
+    entry = newest_entry(mail.world)
+    assert entry.detail is not None
+    assert (entry.detail["uses"], entry.detail["at_most"]) == (2, {"amount": "99.50"})
+    assert (await mail.ask({"to": "ann", "amount": 500}, **pay)).state == "spent", "the call itself is approved whole"
+    assert (await mail.ask({"to": "ann", "amount": 99.51}, **pay)).state == "open"
+    assert (await mail.ask({"to": "ann", "amount": 99.5}, **pay)).state == "spent"
+    assert (await mail.ask({"to": "ann", "amount": 1}, **pay)).state == "spent"
+    assert (await mail.ask({"to": "ann", "amount": 2}, **pay)).state == "open", "two further calls, and no third"
+
+
+@pytest.mark.parametrize(
+    ("narrowing", "says", "covers"),
+    [
+        ({"uses": 0}, "approve", "task"),
+        ({"uses": MAX_USES + 1}, "approve", "task"),
+        ({"uses": 1}, "approve", "call"),
+        ({"uses": 1}, "deny", None),
+        ({"at_most": {"amount": "500.01"}}, "approve", "task"),
+        ({"at_most": {"amount": "1"}}, "approve", "call"),
+        ({"at_most": {"to": "1"}}, "approve", "task"),
+        ({"at_most": {"minutes": "1"}}, "approve", "task"),
+        ({"strike": [1]}, "approve", "task"),
+    ],
+)
+async def test_an_answer_cannot_widen_a_request(
+    mail: Bank, narrowing: dict[str, Any], says: str, covers: str | None
+) -> None:
+    asked = await mail.ask({"to": "ann", "amount": 500}, tool="pay", policies=["whom"], token="tok_m")
+    with pytest.raises(Invalid):
+        await mail.answer(asked.approval, says, covers=covers, **narrowing)
+    assert (mail.state(asked.approval), newest_entry(mail.world).outcome) == ("open", "refused")
+    await mail.answer(asked.approval, covers="task", uses=MAX_USES, at_most={"amount": "500"})
+
+
+async def test_a_second_person_sees_the_narrower_request_and_cannot_widen_it(mail: Bank) -> None:
+    both: dict[str, Any] = {"tool": "pay", "policies": ["both"], "token": "tok_m"}
+    asked = await mail.ask({"to": "ann", "amount": 500}, **both)
+    await mail.answer(asked.approval, by="carol", covers="task", uses=3, at_most={"amount": "100"})
+    _, body, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}")
+    assert (body["uses"], body["at_most"], body["arguments"]["amount"]) == (3, {"amount": "100"}, 500)
+    assert body["words"][-2].endswith("until the task ends: 3 at most, `amount` up to 100.")
+    for wider in ({"uses": 4}, {"at_most": {"amount": "100.01"}}):
+        with pytest.raises(Invalid):
+            await mail.answer(asked.approval, by="dave", covers="task", **wider)
+    await mail.answer(asked.approval, by="dave", covers="task", uses=1)
+    assert (await mail.ask({"to": "ann", "amount": 101}, **both)).state == "open"
+    assert (await mail.ask({"to": "ann", "amount": 100}, **both)).state == "spent"
+    assert (await mail.ask({"to": "ann", "amount": 99}, **both)).state == "open"
+
+
 @pytest.mark.parametrize("gone", [revoke, leave])
 async def test_it_ends_with_the_key_of_the_person_and_is_of_one_task(world: World, mail: Bank, gone: Any) -> None:
     carol = await keyed(mail, "carol")
@@ -260,7 +314,7 @@ amount = 500 (the person said it)
 pin = hidden, because it is secret
 Why: policy 'both' asks.
 A yes covers this one call. Say `task` to cover further calls of bank/pay that name the same, until the task ends: \
-20 at most, none with a larger amount.
+20 at most, `amount` up to 500.
 It takes two people."""
 
 
@@ -295,6 +349,9 @@ async def test_a_person_says_over_http_what_a_yes_covers(mail: Bank) -> None:
     path = f"/api/v1/approvals/{asked.approval}/approve"
     status, _, _ = await mail.http("POST", path, {"reason": "yes", "covers": "ever"}, by=owner)
     assert status == 400
+    for wrong in ({"uses": 0}, {"uses": 21}, {"at_most": {"limit": "-1"}}, {"at_most": {"limit": "1e3"}}):
+        status, _, _ = await mail.http("POST", path, {"reason": "yes", "covers": "task", **wrong}, by=owner)
+        assert status == 400
     status, _, _ = await mail.http("POST", path, {"reason": "yes", "covers": "call"}, by=owner)
     assert status == 200
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "open"

@@ -16,7 +16,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows
 from ostiaryd.approvals.flows.elevate import MAX_MINUTES, MAX_MINUTES_OF_GLASS, MAX_SCOPES
-from ostiaryd.approvals.model import Question, Says
+from ostiaryd.approvals.model import Narrowing, Question, Says
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
@@ -71,13 +71,16 @@ class Stage:
         assert task is not None
         return task
 
-    async def answer(self, question: Question, by: str = "carol", says: str = "approve") -> Question:
+    async def answer(self, question: Question, by: str = "carol", says: str = "approve", **narrowing: Any) -> Question:
         id = await create_person(self.world, by) if by not in PEOPLE else PEOPLE[by]
         who = Caller(kind="person", id=id, name=by, owner=None, scopes=frozenset({APPROVE}), jkt="key")
         config = replace(self.world.config, approvers=by)
 
         def flow(act: Act) -> Question:
-            return flows.answer(act, question.approval_id, Says(says), reason="go", by=who, config=config)
+            parts = Narrowing(**narrowing)
+            return flows.answer(
+                act, question.approval_id, Says(says), reason="go", by=who, config=config, narrowing=parts
+            )
 
         return await act(self.world, f"approval.{says}", flow)
 
@@ -128,6 +131,21 @@ async def test_a_policy_grants_at_once_and_the_token_has_it_until_its_end(stage:
     assert (await stage.client.ask(task=task.task_id, scope=WRITE)).error == "invalid_grant"
     entry = stage.entry()
     assert (entry.outcome, [one.code for one in entry.reasons]) == ("refused", ["elevation_ended"])
+
+
+async def test_a_person_approves_fewer_minutes_of_an_elevation(stage: Stage) -> None:
+    _, question = await stage.request(minutes=60)
+    assert question is not None
+    for name, wrong in (("dan", "61"), ("eve", "0"), ("fay", "1.5")):
+        with pytest.raises(Invalid):
+            await stage.answer(question, by=name, at_most={"minutes": wrong})
+    await stage.answer(question, at_most={"minutes": "5"})
+    task, _ = await stage.request(minutes=60)
+    assert task is not None
+    assert task.expires_at == stage.world.now() + 5 * 60 * SECOND
+    again, _ = await stage.request(minutes=60)
+    assert again is not None
+    assert again.task_id == task.task_id, "a repeated request returns the shorter elevation"
 
 
 async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_once(stage: Stage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -74,6 +76,19 @@ async def test_a_plan_has_what_people_agreed_to_before(world: World, mail: Bank)
     assert (await mail.ask(PAY | {"amount": 501}, **pay)).state == "open"
     assert (await mail.ask(PAY | {"amount": 499}, **pay)).state == "spent"
     assert (await mail.ask(PAY | {"amount": 498}, **pay)).state == "open", "what pays is good for one call"
+
+
+async def test_a_person_approves_one_call_of_each_line_of_a_plan(mail: Bank) -> None:
+    await agree(mail, ANN, BOB)
+    question = await plan(mail, await begin(mail, "tok_p"))
+    _, body, _ = await mail.http("GET", f"/api/v1/approvals/{question.approval_id}")
+    assert [line.partition(" (")[0] for line in body["lines"]] == [
+        f'send something with bank/send: to = "{one["to"]}"' for one in (ANN, BOB)
+    ]
+    await mail.answer(question.approval_id, uses=1)
+    for arguments in (ANN, BOB):
+        for text, state in (("1", "spent"), ("2", "open")):
+            assert (await mail.ask(arguments | {"body": text}, **WHOM | {"token": "tok_p"})).state == state
 
 
 async def test_what_a_person_agreed_to_in_a_plan_holds_whatever_others_mention(mail: Bank) -> None:
@@ -243,6 +258,12 @@ def destructive(**kinds: str) -> Tool:
             {"party.iban": "nowhere", "sum": "outside"},
             "sum",
         ),
+        (
+            destructive(sum="amount"),
+            {"confirm": "yes", "sum": 5},
+            {"confirm": "nowhere", "sum": "nowhere"},
+            "sum",
+        ),
         (destructive(), {"which": "x" * 256}, {"which": "outside"}, "which"),
         (destructive(), {"which": "x" * 257}, {"which": "outside"}, ""),
         (destructive(), {"which": "x" * 256 + " " * 300}, {"which": "outside"}, "which"),
@@ -330,15 +351,41 @@ async def test_a_dangerous_payment_is_approved_by_its_value_alone(
     ("value", "stated", "held"),
     [
         ("to De 89\n3704, at once", "DE893704", f"to {HELD_BACK}, at once"),
-        ("DE8937045 and xDE893704", "DE893704", "DE8937045 and xDE893704"),
+        ("DE8937045 and toDE-89\u200b37_04", "DE893704", f"{HELD_BACK}5 and to{HELD_BACK}"),
+        ("annalise, a-n-n", "ann", f"annalise, {HELD_BACK}"),
+        ("IBAN99 9, 9990", "999", f"IBAN{HELD_BACK}, 9990"),
+        ("a -- b", "--", "a -- b"),
+        ({"DE89 3704": 1, "de893704": 2}, "DE893704", {HELD_BACK: 1, f"{HELD_BACK}'": 2}),
         ({"a": ["https://x.example/?to=a.b", True, 7]}, "a.b", {"a": [f"https://x.example/?to={HELD_BACK}", True, 7]}),
         ([7, 7.0, "7", True, 70], "7", [HELD_BACK, 7.0, HELD_BACK, True, 70]),
         ([1, True, 1.0, "1.00", None], 1, [HELD_BACK, True, HELD_BACK, HELD_BACK, None]),
-        ("pay 1,200.00. Not 1200.01, nor 11200 or v1200", 1200, f"pay {HELD_BACK}. Not 1200.01, nor 11200 or v1200"),
+        (
+            "pay 1,200.00, 1.200,00 EUR1200 or 1 200. Not 1200.01, nor 11200 or 0.1200",
+            1200,
+            f"pay {HELD_BACK}, {HELD_BACK} EUR{HELD_BACK} or {HELD_BACK}. Not 1200.01, nor 11200 or 0.1200",
+        ),
+        ("0.00005 or 0.00006, not 0", 5e-05, f"{HELD_BACK} or 0.00006, not 0"),
+        ("-900 and 800-900", 900, f"-{HELD_BACK} and 800-{HELD_BACK}"),
     ],
 )
 def test_the_value_to_state_is_shown_in_no_other_place(value: Any, stated: str | float, held: Any) -> None:
     assert hold_back(value, stated) == held
+
+
+async def test_an_open_request_gives_the_value_away_nowhere(mail: Bank) -> None:
+    """Neither names of arguments, the limits of an approval, nor the reason of the first person repeat the value."""
+    arguments: dict[str, Any] = {"amount": 1200, "memo": {"pay 1,200": "1 200"}, "x1200": "EUR1200"}
+    both: dict[str, Any] = {"tool": "pay", "policies": ["both"], "token": "tok_m"}
+    asked = await mail.ask(arguments, **both, origins=dict.fromkeys(arguments, "outside"))
+    await mail.answer(asked.approval, value="1200", reason="1200 is right")
+    for path in (f"/approvals/{asked.approval}", f"/tasks/{mail.task.task_id}/approvals", "/approvals"):
+        _, found, _ = await mail.http("GET", f"/api/v1{path}")
+        text = json.dumps(found)
+        assert asked.approval in text
+        assert not re.search(r"1[ ,.]?200\b", text), text
+    await mail.answer(asked.approval, by="dave", value="1200")
+    _, found, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}")
+    assert (found["arguments"], found["reason"]) == (arguments, "1200 is right")
 
 
 async def test_dangerous_calls_are_denied_together(mail: Bank) -> None:

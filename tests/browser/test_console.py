@@ -10,6 +10,7 @@ import pytest
 
 from harness.live_server import TOOLS, ServerFixture, authenticate, is_allowed, own_server
 from harness.patience import eventually
+from ostiary.agent import Agent, ApprovalNeeded
 from ostiary.guard import Guard
 from tests.support.chromium import Chromium, chromium
 from tests.support.cli import run
@@ -80,26 +81,41 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
             "POST", "/tasks", {"agent": people.agent, "purpose": "rent", "intent": {"words": "Pay the rent"}}
         )["task_id"]
         who = authenticate(guard, people.agent_key, people.uri, task=task)
-        similar = ("pay", {"amount": 5, "to": "carl"})
+        similar = ("pay", {"amount": 9, "to": "carl"})
         _open_question(chromium, site, lambda: guard.decide(who, *similar).decision.allowed)
         assert "carl" not in chromium.text("main"), "the person states whom the agent shall pay"
         chromium.click("text=Approve for the task")
         chromium.fill("label:has-text('Value of to') input", "Carl")
+        chromium.fill("label:has-text('Further calls') input", "1")
+        chromium.fill("label:has-text('Largest amount') input", "4")
+        examine_page(chromium, "console-narrower")
         confirm(chromium, "Approve", "carl is known")
         chromium.wait_for(".lead .badge.good")
-        for amount in (5, 4):
-            assert guard.decide(who, "pay", {"amount": amount, "to": "carl"}).decision.allowed
+        for amount, is_allowed in ((9, True), (5, False), (4, True), (3, False)):
+            call = ("pay", {"amount": amount, "to": "carl"})
+            assert guard.decide(who, *call).decision.allowed is is_allowed, "one further call, up to 4"
         strange = ("pay", {"amount": 5, "to": "mallory"})
         _open_question(chromium, site, lambda: guard.decide(who, *strange).decision.allowed)
         chromium.evaluate("dispatchEvent(new KeyboardEvent('keydown', {key: 'd'}))")
         confirm(chromium, "Deny", "nobody knows mallory")
         chromium.wait_for(".lead .badge.bad")
         assert live_server.entries(action="approval.deny")[0]["person"] == person
+    scope = f"{people.resource}:audit"
+    live_server.api("PUT", f"/agents/{people.agent}/eligible", {"scopes": [scope], "undeclared": True})
+    with Agent.from_credential(people.agent_key) as agent:
+        _open_question(chromium, site, lambda: _is_elevated(agent, scope))
+        chromium.click(".answer-bar button:has-text('Approve')")
+        chromium.fill("label:has-text('Minutes') input", "5")
+        confirm(chromium, "Approve", "five minutes suffice")
+        chromium.wait_for(".lead .badge.good")
+        assert _is_elevated(agent, scope)
+    elevation = live_server.api("GET", "/elevations")["elevations"][0]
+    assert elevation["expires_at"] - elevation["granted_at"] == 300
     chromium.goto(f"{site}/console/approvals")
     chromium.wait_for(".queue")
     examine_page(chromium, "console-approvals")
     answers = live_server.entries(action="approval.approve")
-    assert [(one["person"], one.get("outcome", "ok")) for one in answers] == [(person, "ok")] * 2
+    assert [(one["person"], one.get("outcome", "ok")) for one in answers] == [(person, "ok")] * 3
 
 
 def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium: Chromium, tmp_path: Path) -> None:
@@ -134,6 +150,7 @@ def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium
             confirm(chromium, "Quarantine", "it writes to strangers")
             chromium.wait_for(".lead .badge.bad")
             chromium.wait_for("text=The server confirmed the stop")
+            chromium.wait_for("li:has-text('ms after the commit')")
             eventually(lambda: not is_allowed(guard, who))
             [entry] = server.entries(action="agent.quarantine")
             assert entry["detail"]["ended"] == {"token": 1}, "what the dialog announced"
@@ -204,6 +221,15 @@ def _open_question(chromium: Chromium, site: str, ask: Callable[[], bool]) -> No
     chromium.goto(f"{site}/console/approvals")
     chromium.click("[aria-label=Waiting] a")
     chromium.wait_for(".answer-bar")
+
+
+def _is_elevated(agent: Agent, scope: str) -> bool:
+    """Return whether a request of an hour begins an elevation now; otherwise a person is asked."""
+    try:
+        with agent.elevate([scope], reason="to look", for_=60):
+            return True
+    except ApprovalNeeded:
+        return False
 
 
 def _check_bundle(path: Path, text: str, incident: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from harness.registry_fixtures import ADMIN, ROUTES, SECOND, call_admin_api, new_jwk, newest_entry
 from ostiary.protocol import jose
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import SELF
 
@@ -63,6 +64,7 @@ async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
     for verb in ("suspend", "resume", "quarantine", "release", "decommission"):
         status, bot = await call_admin_api(world, "POST", f"/agents/bot/{verb}", {"why": "a drill"})
         seen.append((status, bot["state"], bot["epoch"]))
+        assert (bot["seq"], bot["committed_at"]) == (outbox.head(world.db.read()), world.now())
         assert newest_entry(world).action == f"agent.{verb}"
     assert seen == [
         (200, "suspended", 1),

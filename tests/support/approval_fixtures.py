@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from harness.registry_fixtures import ADMIN, create_holding, create_person, register_agent, run_act
@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 from ostiary.protocol.signed import parse_answer
 from ostiaryd.approvals import flows, store, wire_admin, wire_requests
-from ostiaryd.approvals.model import Question, Says
+from ostiaryd.approvals.model import Narrowing, Question, Says
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http.edge import Call, Render, Wire
 from ostiaryd.ground.world import World
@@ -118,7 +118,8 @@ class Bank:
         by: str | Caller = "carol",
         reason: str = "it is due",
         covers: str | None = None,
-        strike: Sequence[int] = (),
+        value: str | None = None,
+        **narrowing: Any,
     ) -> Question:
         caller = await self.person(by) if isinstance(by, str) else by
         config = replace(self.world.config, approvers=caller.name)
@@ -127,7 +128,15 @@ class Bank:
             self.world,
             f"approval.{says}",
             lambda a: flows.answer(
-                a, id, Says(says), reason=reason, by=caller, config=config, covers=covers, strike=strike
+                a,
+                id,
+                Says(says),
+                reason=reason,
+                by=caller,
+                config=config,
+                covers=covers,
+                value=value,
+                narrowing=msgspec.convert(narrowing, Narrowing),
             ),
         )
 

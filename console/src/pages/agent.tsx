@@ -72,6 +72,22 @@ interface Finding {
   incident: string | null;
 }
 
+/** A stop: its place in the feed, when it was committed (microseconds), and how long the person waited. */
+interface Stop {
+  seq: number;
+  committed_at: number;
+  ms: number;
+}
+
+interface StoppedGuard {
+  guard: string;
+  stream: string;
+  ms: number | null;
+}
+
+/** How long the page waits for guards. */
+const GUARDS_MS = 5_000;
+
 type Verb = "suspend" | "resume" | "quarantine" | "release" | "decommission";
 
 const ACTS: Record<Verb, { title: string; what: string; isDangerous: boolean }> = {
@@ -94,7 +110,7 @@ export function Agent() {
   const path = `/agents/${encodeURIComponent(name)}`;
   const may = useMay();
   const [verb, setVerb] = useState<Verb | null>(null);
-  const [stopMs, setStopMs] = useState<number | null>(null);
+  const [stop, setStop] = useState<Stop | null>(null);
   const agent = useQuery({ queryKey: ["agent", name], queryFn: () => get<AgentDetail>(path) });
   if (agent.isPending) return <Loading />;
   if (agent.isError) return <Problem error={agent.error} />;
@@ -124,11 +140,7 @@ export function Agent() {
           </button>
         ))}
       </PageHead>
-      {stopMs !== null && row.state !== "active" && (
-        <p className="notice" role="status">
-          The server confirmed the stop after {Math.round(stopMs)} ms. Connected guards deny from then on.
-        </p>
-      )}
+      {stop && row.state !== "active" && <Stopwatch stop={stop} />}
       {isStopped && incident && (
         <p className="notice warn">
           The agent waits for a decision about{" "}
@@ -173,8 +185,8 @@ export function Agent() {
           onClose={() => setVerb(null)}
           onConfirm={async (why) => {
             const start = performance.now();
-            await post(`${path}/${verb}`, { why });
-            setStopMs(verb === "release" || verb === "resume" ? null : performance.now() - start);
+            const { seq, committed_at } = await post<{ seq: number; committed_at: number }>(`${path}/${verb}`, { why });
+            setStop(ACTS[verb].isDangerous ? { seq, committed_at, ms: performance.now() - start } : null);
           }}
         >
           <p>
@@ -184,6 +196,30 @@ export function Agent() {
         </ActionDialog>
       )}
     </>
+  );
+}
+
+/** After how many milliseconds a stop was committed, and in force at each connected guard. */
+function Stopwatch({ stop }: { stop: Stop }) {
+  const may = useMay();
+  const guards = useQuery({
+    queryKey: ["stop", stop.seq],
+    enabled: may("GET /feeds"),
+    queryFn: () => get<{ guards: StoppedGuard[] }>("/feeds", { seq: stop.seq, since: stop.committed_at, wait_ms: GUARDS_MS }),
+    staleTime: Infinity,
+  });
+  return (
+    <div className="notice" role="status">
+      <p>The server confirmed the stop after {Math.round(stop.ms)} ms.</p>
+      {guards.data?.guards.length === 0 && <p className="small">No guard is connected.</p>}
+      <ul className="names">
+        {guards.data?.guards.map((guard) => (
+          <li key={guard.stream}>
+            The guard of <bdi>{guard.guard}</bdi> {guard.ms === null ? "has not answered; it denies when its feed is stale" : `denies, ${guard.ms.toFixed(1)} ms after the commit`}.
+          </li>
+        ))}
+      </ul>
+    </div>
   );
 }
 

@@ -16,6 +16,9 @@ interface ApprovalDetail extends Approval {
   words: string[];
   covers: string;
   may_cover: string[];
+  uses: number;
+  at_most: Record<string, string>;
+  lines: string[];
   must_state: string;
   warnings: string[];
   arguments: Record<string, unknown>;
@@ -98,7 +101,6 @@ export function ApprovalPage() {
   const may = useMay();
   const navigate = useNavigate();
   const [answer, setAnswer] = useState<Answer | null>(null);
-  const [value, setValue] = useState("");
   const approval = useQuery({
     queryKey: ["approval", id],
     queryFn: () => get<ApprovalDetail>(`/approvals/${encodeURIComponent(id)}`),
@@ -238,7 +240,7 @@ export function ApprovalPage() {
       {isOpen && (
         <div className="answer-bar" role="toolbar" aria-label="Answer">
           <button className="primary" onClick={() => setAnswer({ says: "approve", covers: "call" })}>
-            Approve once <kbd>a</kbd>
+            {one.kind === "call" ? "Approve once" : "Approve"} <kbd>a</kbd>
           </button>
           {coversTask && (
             <button onClick={() => setAnswer({ says: "approve", covers: "task" })}>
@@ -253,42 +255,106 @@ export function ApprovalPage() {
           </span>
         </div>
       )}
-      {answer && (
-        <ActionDialog
-          title={answer.says === "deny" ? "Deny this request" : answer.covers === "task" ? "Approve similar calls of the task" : "Approve this call once"}
-          verb={answer.says === "deny" ? "Deny" : "Approve"}
-          isDangerous={answer.says === "deny"}
-          needsReason
-          onClose={() => {
-            setAnswer(null);
-            setValue("");
-          }}
-          onConfirm={(reason) =>
-            post(`/approvals/${id}/${answer.says}`, answer.says === "deny" || one.kind === "plan" ? { reason } : { reason, covers: answer.covers, ...(one.must_state && { value }) })
-          }
-        >
-          <p>
-            <bdi>{one.words[0]}</bdi>
-          </p>
-          <p className="muted">
-            {answer.says === "deny"
-              ? "The agent is told that the request was denied, and why."
+      {answer && <AnswerDialog one={one} answer={answer} onClose={() => setAnswer(null)} />}
+    </>
+  );
+}
+
+/** The dialog of an answer. An approval may be for less than the agent asked for. */
+function AnswerDialog({ one, answer, onClose }: { one: ApprovalDetail; answer: Answer; onClose: () => void }) {
+  const [value, setValue] = useState("");
+  const [uses, setUses] = useState("");
+  const [atMost, setAtMost] = useState<Record<string, string>>({});
+  const [struck, setStruck] = useState<number[]>([]);
+  const denies = answer.says === "deny";
+  const isPlan = one.kind === "plan";
+  const isElevation = one.kind === "elevate";
+  const narrows = !denies && (isPlan || isElevation || answer.covers === "task");
+  const approval = {
+    ...(!isPlan && { covers: answer.covers }),
+    ...(one.must_state && { value }),
+    ...(uses && { uses: Number(uses) }),
+    at_most: Object.fromEntries(Object.entries(atMost).filter(([, limit]) => limit)),
+    strike: struck,
+  };
+  return (
+    <ActionDialog
+      title={
+        denies
+          ? "Deny this request"
+          : isPlan
+            ? "Approve the plan"
+            : isElevation
+              ? "Approve the elevation"
               : answer.covers === "task"
-                ? "Calls of this task that differ in nothing that matters are allowed too, until the task ends."
-                : one.needs === "two" && one.said_yes === 0
-                  ? "A second person must approve too before the call runs."
+                ? "Approve similar calls of the task"
+                : "Approve this call once"
+      }
+      verb={denies ? "Deny" : "Approve"}
+      isDangerous={denies}
+      needsReason
+      onClose={onClose}
+      onConfirm={(reason) => post(`/approvals/${one.approval_id}/${answer.says}`, denies ? { reason } : { reason, ...approval })}
+    >
+      <p>
+        <bdi>{one.words[0]}</bdi>
+      </p>
+      <p className="muted">
+        {denies
+          ? "The agent is told that the request was denied, and why."
+          : one.needs === "two" && one.said_yes === 0
+            ? "A second person must approve too. That person sees the request as you approve it."
+            : isPlan
+              ? "Calls of these lines are allowed until the task ends."
+              : isElevation
+                ? "The agent gets the scopes for these minutes, once."
+                : answer.covers === "task"
+                  ? "This call, and calls that differ in nothing that matters, are allowed until the task ends."
                   : "The agent gets a token for exactly these arguments, which works once."}
-          </p>
-          {answer.says === "approve" && one.must_state && (
+      </p>
+      {!denies && one.must_state && (
+        <label className="field">
+          Value of {one.must_state}
+          <input value={value} onChange={(event) => setValue(event.target.value)} required maxLength={256} autoComplete="off" />
+          <span className="hint">Take the value from a source that you trust. The call runs only if it has the same value.</span>
+        </label>
+      )}
+      {narrows && (
+        <fieldset>
+          <legend>Approve less than the agent asks for</legend>
+          {one.lines.map((line, n) => (
+            <label key={n} className="check">
+              <input
+                type="checkbox"
+                checked={!struck.includes(n + 1)}
+                onChange={() => setStruck(struck.includes(n + 1) ? struck.filter((other) => other !== n + 1) : [...struck, n + 1])}
+              />
+              <bdi>{line}</bdi>
+            </label>
+          ))}
+          {one.uses > 0 && (
             <label className="field">
-              Value of {one.must_state}
-              <input value={value} onChange={(event) => setValue(event.target.value)} required maxLength={256} autoComplete="off" />
-              <span className="hint">Take the value from a source that you trust. The call runs only if it has the same value.</span>
+              {isPlan ? "Calls of each line" : "Further calls"}
+              <input type="number" min={1} max={one.uses} placeholder={`${one.uses}`} value={uses} onChange={(event) => setUses(event.target.value)} />
             </label>
           )}
-        </ActionDialog>
+          {Object.entries(one.at_most).map(([name, limit]) => (
+            <label key={name} className="field">
+              {isElevation ? "Minutes" : `Largest ${name} of further calls`}
+              <input
+                type="number"
+                step={isElevation ? 1 : "any"}
+                min={isElevation ? 1 : 0}
+                max={limit}
+                placeholder={limit}
+                value={atMost[name] ?? ""}
+                onChange={(event) => setAtMost({ ...atMost, [name]: event.target.value })}
+              />
+            </label>
+          ))}
+        </fieldset>
       )}
-    </>
+    </ActionDialog>
   );
 }
 

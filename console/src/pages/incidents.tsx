@@ -2,7 +2,7 @@
 
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { get, post } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { bundleIncident } from "../parts/bundle";
@@ -19,7 +19,10 @@ interface IncidentDetail extends Incident {
   blast: {
     touched: { resource: string; tool: string; allowed: number; denied: number; data_classes: string[] }[];
     reachable: { scopes: string[]; data_classes: string[] };
-    alike: unknown[];
+    secrets: { read: { path: string; is_renewed: boolean }[] };
+    delegated_to: string[];
+    acted_for: string[];
+    alike: { owner: string[]; model: string[]; tool: string[] };
   };
 }
 
@@ -197,22 +200,25 @@ export function IncidentPage() {
             )}
           </section>
         </div>
-        <section className="card third">
-          <h2>State</h2>
-          <Facts
-            facts={[
-              ["Agent", <Link to="/agents/$name" params={{ name: one.agent }}><bdi>{one.agent}</bdi></Link>],
-              ["Agent state", one.agent_state ? <Badge>{one.agent_state}</Badge> : "deleted"],
-              ["Owner", <bdi>{one.owner ?? ""}</bdi>],
-              ["Risk when opened", String(one.risk)],
-              ["Risk now", String(one.risk_now)],
-              ["Handled by", one.person ? <bdi>{one.person}</bdi> : <span className="muted">nobody yet</span>],
-              ["Note", one.why ? <bdi>{one.why}</bdi> : <span className="muted">none</span>],
-              ["Closed", <Time at={one.closed_at} missing="still open" />],
-              ["Reach", `${count(one.blast.reachable.scopes.length, "scope")}, ${one.blast.reachable.data_classes.join(", ") || "no data class"}`],
-            ]}
-          />
-        </section>
+        <div className="third stack">
+          <section className="card">
+            <h2>State</h2>
+            <Facts
+              facts={[
+                ["Agent", <Link to="/agents/$name" params={{ name: one.agent }}><bdi>{one.agent}</bdi></Link>],
+                ["Agent state", one.agent_state ? <Badge>{one.agent_state}</Badge> : "deleted"],
+                ["Owner", <bdi>{one.owner ?? ""}</bdi>],
+                ["Risk when opened", String(one.risk)],
+                ["Risk now", String(one.risk_now)],
+                ["Handled by", one.person ? <bdi>{one.person}</bdi> : <span className="muted">nobody yet</span>],
+                ["Note", one.why ? <bdi>{one.why}</bdi> : <span className="muted">none</span>],
+                ["Closed", <Time at={one.closed_at} missing="still open" />],
+                ["Reach", `${count(one.blast.reachable.scopes.length, "scope")}, ${one.blast.reachable.data_classes.join(", ") || "no data class"}`],
+              ]}
+            />
+          </section>
+          <Concerned blast={one.blast} />
+        </div>
       </div>
       {verb && (
         <ActionDialog
@@ -234,6 +240,41 @@ export function IncidentPage() {
         </ActionDialog>
       )}
     </>
+  );
+}
+
+/** Agents and secrets that the incident may concern too. */
+function Concerned({ blast }: { blast: IncidentDetail["blast"] }) {
+  const agents = Object.entries({
+    "Delegated to": blast.delegated_to,
+    "Acted for": blast.acted_for,
+    "Same owner": blast.alike.owner,
+    "Same model": blast.alike.model,
+    "Same tools": blast.alike.tool,
+  }).filter(([, names]) => names.length > 0);
+  const secrets = blast.secrets.read.filter((one) => !one.is_renewed);
+  return (
+    <section className="card">
+      <h2>What else to look at</h2>
+      {agents.length + secrets.length === 0 && <p className="muted">No other agent and no secret is concerned.</p>}
+      <Facts
+        facts={[
+          ...agents.map(([relation, names]): [string, ReactNode] => [
+            relation,
+            <ul className="chips">
+              {names.map((name) => (
+                <li key={name}>
+                  <Link to="/agents/$name" params={{ name }}>
+                    <bdi>{name}</bdi>
+                  </Link>
+                </li>
+              ))}
+            </ul>,
+          ]),
+          ...(secrets.length > 0 ? [["Secrets to replace", <bdi>{secrets.map((one) => one.path).join(", ")}</bdi>] as [string, ReactNode]] : []),
+        ]}
+      />
+    </section>
   );
 }
 

@@ -465,7 +465,8 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
 
 
 def _move(session: Session, name: str, verb: str, why: str) -> None:
-    session.show(session.api("POST", f"/agents/{name}/{verb}", {"why": why}), _print)
+    moved = session.api("POST", f"/agents/{name}/{verb}", {"why": why})
+    session.show(moved, lambda agent: _print({key: agent[key] for key in agent if key not in ("seq", "committed_at")}))
 
 
 def _print_mutual_tls(shown: dict[str, Any]) -> None:

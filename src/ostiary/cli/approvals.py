@@ -84,6 +84,8 @@ def approve(
     reason: str,
     covers: Literal["call", "task"] | None = None,
     strike: tuple[int, ...] = (),
+    uses: int | None = None,
+    at_most: tuple[str, ...] = (),
     value: str | None = None,
     deny: tuple[str, ...] = (),
     as_: Path | None = None,
@@ -97,18 +99,24 @@ def approve(
         reason: Reason; it is recorded in the ledger.
         covers: `call`: this call, once; `task`: also calls like it, until the task ends; without, as the approval says.
         strike: Number of a plan's line that is not approved; may be given several times.
+        uses: Number of further calls, and of calls of each line of a plan; at most as the approval says.
+        at_most: NAME=NUMBER: smaller limit of an amount in further calls, or of the `minutes` of an elevation; may be
+            given several times.
         value: Value of the argument that the approval asks you to state, from a source that you trust.
         deny: Id of an approval that is denied at the same time; may be given several times.
         as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
     answer: dict[str, Any] = {"reason": reason} | ({"covers": covers} if covers else {})
     if more or deny:
-        if strike or value is not None:
-            raise Usage("`--strike` and `--value` are for one approval", hint="leave out the other approvals")
+        if strike or uses is not None or at_most or value is not None:
+            options = "`--strike`, `--uses`, `--at-most` and `--value`"
+            raise Usage(f"{options} are for one approval", hint="leave out the other approvals")
         body = answer | {"approve": [approval, *more], "deny": list(deny)}
         session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
         return
     answer |= {"strike": list(strike)} if strike else {}
+    answer |= {"uses": uses} if uses is not None else {}
+    answer |= {"at_most": dict(map(_limit, at_most))} if at_most else {}
     answer |= {"value": value} if value is not None else {}
     session.show(_post(session, f"{approval}/approve", answer, as_), facts)
 
@@ -153,6 +161,13 @@ def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
     left_out = [{"words": one["words"], "why": why} for one, why in made.left_out]
     value = {"proposals": proposals, "files": made.files, "left_out": left_out}
     session.show(value | {"folder": None if write is None or not made.files else str(write)}, _show_proposals)
+
+
+def _limit(text: str) -> tuple[str, str]:
+    name, separator, number = text.partition("=")
+    if not separator:
+        raise Usage(f"`--at-most {text[:60]}` is not NAME=NUMBER", hint="--at-most amount=100")
+    return name, number
 
 
 def _post(session: Session, path: str, body: dict[str, Any], credential: Path | None) -> Any:

@@ -18,10 +18,11 @@ from enum import StrEnum
 from typing import Any, NewType
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Kind, Tool
 from ostiary.decision.access import Needs
-from ostiary.protocol.errors import Conflict, Forbidden
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.provenance.extent import Extent
 from ostiary.provenance.origins.judging import GRAVE, value_at
 from ostiary.provenance.origins.words import decimal
@@ -45,12 +46,14 @@ person
 MAX_ASKED = 60
 """maximum number of questions of one agent in an hour, however they were answered"""
 MAX_USES = 20
-"""maximum number of further calls that an approval covers"""
+"""maximum number of further calls that an approval covers, and of each line of a plan"""
 HOUR = 3_600_000_000
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Invisible letters."""
 PLAN = "plan"
 """the kind of a question about the probable calls of a task"""
+ELEVATE = "elevate"
+"""the kind of a question about an elevation"""
 
 
 class State(StrEnum):
@@ -98,7 +101,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The content of a question, fixed when it is asked: the values to which an approval is bound, and information for
-    the decision.
+    the decision. Only the extent of an approval shrinks afterwards (`narrow`).
 
     `hidden`: arguments that are shown to no person; `outgoing`: arguments that leave as text; `foreign`: links and
     addresses in that text that come neither from the person nor from their records; `origins`: the origins of
@@ -125,6 +128,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     extent: Extent | None = None
     """the further calls that an approval may cover; None: no further calls"""
+    uses: int = MAX_USES
+    """number of further calls that an approval may cover, and of each line of a plan"""
     lines: list[Line] = []
     """the lines of a plan"""
     policy: str = ""
@@ -197,6 +202,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset((self.agent, *(link.agent for link in self.about.chain)))
 
 
+class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a request that a person leaves out of an approval.
+
+    `strike`: lines of a plan, from 1, that are not approved. `uses`: number of further calls, and of calls of each line
+    of a plan. `at_most`: largest amounts of further calls, or largest `minutes` of an elevation.
+    """
+
+    strike: frozenset[int] = frozenset()
+    uses: int | None = None
+    at_most: Mapping[str, str] = {}
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of one person."""
 
@@ -262,7 +279,8 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
     call; empty if there is none.
 
     A dangerous call that pays, destroys or administers needs a stated value: that of its first recipient, or else of
-    its first object, or else of its first amount, if the value is a number or a short text (`find_stated`).
+    its first object, or else of its first amount, if the value is a number or a short text (`find_stated`). An argument
+    that the catalogue does not declare counts last: an agent could add an argument with a value that is easy to state.
     """
     kinds = tool.argument_kinds
     trusts = {origin for path, origin in origins.items() if kinds.get(path) not in (Kind.TEXT, Kind.TIME)}
@@ -271,7 +289,7 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
     if tool.effect not in GRAVE:
         return True, ""
     paths = [path for path in origins if kinds.get(path, OBJECT) in STATED and find_stated(arguments, path) is not None]
-    return True, min(paths, key=lambda path: STATED.index(kinds.get(path, OBJECT)), default="")
+    return True, min(paths, key=lambda path: (path not in kinds, STATED.index(kinds.get(path, OBJECT))), default="")
 
 
 def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
@@ -319,6 +337,45 @@ def is_stated(value: str, argument: str | float) -> bool:
 
 def _bare(text: str) -> str:
     return "".join(text.split())
+
+
+def find_limits(question: Question) -> dict[str, str]:
+    """Return the limits that a person can lower in an approval: amounts of further calls, or minutes of an
+    elevation.
+    """
+    if question.kind == ELEVATE:
+        return {"minutes": str(question.about.arguments["minutes"])}
+    return {} if question.about.extent is None else question.about.extent.amounts
+
+
+def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Question:
+    """Return the question with the limits of an approval lowered. Raises Invalid for a change that lowers nothing.
+
+    `covers`: the approval extends to further calls. Struck lines are checked here and keep their numbers.
+    """
+    about, limits = question.about, find_limits(question)
+    if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
+        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}", hint="show the request")
+    if about.lines and len(narrowing.strike) == len(about.lines):
+        raise Invalid("all lines are struck", hint="deny the request")
+    if narrowing.uses is not None:
+        if not covers and not about.lines:
+            raise Invalid("an approval of one call has no further `uses`", hint="`covers` is `task`")
+        if not 1 <= narrowing.uses <= about.uses:
+            raise Invalid(f"`uses` is 1 to {about.uses}", hint="an answer can only narrow the request")
+        about = replace(about, uses=narrowing.uses)
+    for name, value in narrowing.at_most.items():
+        if name not in limits or not (covers or question.kind == ELEVATE):
+            raise Invalid(f"this approval has no limit `{name[:64]}`", hint="`at_most` of the request has the limits")
+        least = 1 if question.kind == ELEVATE else 0
+        if not least <= Decimal(value) <= Decimal(limits[name]) or (least and not value.isdecimal()):
+            raise Invalid(f"`{name}` is {least} to {limits[name]}", hint="an answer can only narrow the request")
+    if question.kind == ELEVATE:
+        minutes = {name: int(value) for name, value in narrowing.at_most.items()}
+        about = replace(about, arguments=about.arguments | minutes)
+    elif about.extent is not None:
+        about = replace(about, extent=replace(about.extent, amounts=limits | dict(narrowing.at_most)))
+    return replace(question, about=about)
 
 
 def check_reason(text: str) -> str:

@@ -29,6 +29,7 @@ _INSERT = sql(
 )
 _AGAIN = sql("update approval set times = times + 1, last_at = :now where approval_id = :id")
 _SETTLE = sql("update approval set state = :state, answered_at = :now where approval_id = :id and state = 'open'")
+_REPLACE_ABOUT = sql("update approval set asked = :asked where approval_id = :id and state = 'open'")
 _CANCEL_ALL = sql("update approval set state = 'cancelled', answered_at = :now where state = 'open'")
 _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and state = 'open' and ends_at > :now")
 _ALL_OPEN = sql("select count(*) from approval where state = 'open' and ends_at > :now")
@@ -130,6 +131,11 @@ def note_again(tx: Tx, id: str) -> None:
 def settle(tx: Tx, id: str, state: State) -> bool:
     """Store the state of an open question. Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
+
+
+def replace_about(tx: Tx, id: str, about: About) -> None:
+    """Store the narrower content of an open question."""
+    tx.run(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
 
 
 def cancel_all(tx: Tx) -> int:

@@ -16,7 +16,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.propose import Proposal
 from ostiaryd.approvals.flows.show import ApprovalBody, ApprovalDetail, WaitingBody
-from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, MAX_STATED, Says
+from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, MAX_STATED, MAX_USES, Narrowing, Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
@@ -32,6 +32,10 @@ class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """extent of an approval: this call, or similar calls of the task; by default as the question proposes"""
     strike: list[int] = []
     """lines of a plan, from 1, that are not approved"""
+    uses: Annotated[int, Meta(ge=1, le=MAX_USES)] | None = None
+    """number of further calls, and of each line of a plan; by default as the question has"""
+    at_most: dict[str, Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,23})(\.[0-9]{1,12})?\Z")]] = {}
+    """lower limits by the names in `at_most` of the question"""
     value: Annotated[str, Meta(max_length=MAX_STATED)] | None = None
     """the value of the argument `must_state`, if the request has one; for an approval"""
 
@@ -112,7 +116,7 @@ def answer(says: Says) -> Wire:
                 by=call.caller,
                 config=world.config,
                 covers=body.covers,
-                strike=body.strike,
+                narrowing=Narrowing(strike=frozenset(body.strike), uses=body.uses, at_most=body.at_most),
                 value=body.value,
             )
             return flows.show_briefly(act.tx, question, now=act.now)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import SECOND
 from ostiaryd.approvals.flows.calls import find_question
-from ostiaryd.approvals.flows.cover import begin_covers, check_strike, read_covers
+from ostiaryd.approvals.flows.cover import begin_covers, read_covers
 from ostiaryd.approvals.flows.responsible import check_responsible
 from ostiaryd.approvals.model import (
     Answer,
+    Narrowing,
     Question,
     Says,
     State,
@@ -21,6 +21,7 @@ from ostiaryd.approvals.model import (
     check_open,
     check_reason,
     check_stated,
+    narrow,
     settled,
 )
 from ostiaryd.ground.config import Config
@@ -36,6 +37,8 @@ DAY = 86_400_000_000
 LONGEST_YES_DAYS = 2
 """Maximum life of an approval after the end of its question (the upper limit of `approval_lifetime_s` is a day)."""
 FORGOTTEN_AT_ONCE = 1000
+WHOLE = Narrowing()
+"""An approval of the whole request."""
 
 
 def answer(
@@ -47,16 +50,16 @@ def answer(
     by: Caller,
     config: Config,
     covers: str | None = None,
-    strike: Collection[int] = (),
+    narrowing: Narrowing = WHOLE,
     value: str | None = None,
     is_listed: bool = False,
 ) -> Question:
     """Approve or deny a question.
 
     `covers`: whether an approval is for the `call` alone, or for similar calls during the `task`; by default for the
-    call alone if it pays, destroys or administers. `strike`: lines of a plan, from 1, that are not approved.
-    `value`: the value that the person states for the argument `must_state` of the request. `is_listed`: the person
-    approves other requests at the same time.
+    call alone if it pays, destroys or administers. `narrowing`: parts of the request that are not approved; a second
+    person sees and approves the narrower request. `value`: the value that the person states for the argument
+    `must_state` of the request. `is_listed`: the person approves other requests at the same time.
 
     1. The caller is a person, outside the chain of the request, whom each asking policy accepts: a named approver, or
     else a person accountable for the agent, on whose behalf it acts, or who may answer all questions. 2. The question
@@ -73,7 +76,8 @@ def answer(
     text = check_reason(reason)
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
-    check_strike(question.about, says, strike)
+    if says is Says.DENY and narrowing != WHOLE:
+        raise Invalid("a denial is for the whole request", hint="approve the parts that may run")
     if says is Says.APPROVE:
         if is_listed:
             check_alone(question)
@@ -85,6 +89,10 @@ def answer(
         raise Conflict(
             "you have already answered this approval request", hint="another person must", code="answered_already"
         )
+    if narrowing != WHOLE:
+        question = narrow(question, narrowing, covers=covering)
+        store.replace_about(act.tx, id, question.about)
+        registry.note(act, object=id, strike=sorted(narrowing.strike), uses=narrowing.uses, at_most=narrowing.at_most)
     store.insert_answer(act.tx, id, new_answer)
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
     state = settled(question, before, new_answer)
@@ -106,7 +114,7 @@ def answer(
             until=until,
             keys=[one.jkt for one in (*before, new_answer) if one.jkt],
         )
-        begun = begin_covers(act, question, [*before, new_answer], strike)
+        begun = begin_covers(act, question, [*before, new_answer], narrowing.strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
     elif question.about.extent is not None:  # this denial is newer than the approval of similar calls
         store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)

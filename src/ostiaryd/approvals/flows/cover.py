@@ -17,7 +17,7 @@ from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_ment
 from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
-from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says
+from ostiaryd.approvals.model import About, Answer, Question, Says
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -103,20 +103,10 @@ def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Co
     about = question.about
     extents = []
     if about.extent is not None and all(one.covers for one in answers):
-        extents.append((0, about.extent, MAX_USES))
+        extents.append((0, about.extent, about.uses))
     for at, line in enumerate(about.lines, 1):
         if at not in strike:
-            extents.append((at, line.extent, 1 if line.effect in GRAVE else MAX_USES))
+            extents.append((at, line.extent, 1 if line.effect in GRAVE else about.uses))
     for number, extent, uses in extents:
         store.insert_cover(act.tx, question.approval_id, number, task=question.task, extent=extent, uses=uses)
     return bool(extents)
-
-
-def check_strike(about: About, says: Says, strike: Collection[int]) -> None:
-    """Check that the lines to strike exist, and that the answer approves the other lines. Raises Invalid."""
-    if not strike:
-        return
-    if says is Says.DENY or not set(strike) <= set(range(1, len(about.lines) + 1)):
-        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}, with a yes", hint="show the question")
-    if len(set(strike)) == len(about.lines):
-        raise Invalid("all lines are struck", hint="deny it")

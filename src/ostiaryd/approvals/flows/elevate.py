@@ -19,7 +19,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
-from ostiaryd.approvals.model import About, Question, State, Why
+from ostiaryd.approvals.model import ELEVATE, About, Question, State, Why
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -29,7 +29,6 @@ from ostiaryd.registry.model import Agent, Caller, check_text, parse_scopes
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import SECOND, Elevation, Task, standing_task
 
-ELEVATE = "elevate"
 MAX_SCOPES = 16
 MAX_MINUTES = 480
 MAX_MINUTES_OF_GLASS = 60
@@ -136,13 +135,14 @@ def _granted(act: Act, question: Question) -> Task | None:
 def _grant(
     act: Act, agent: Agent, requested: ElevationRequest, scopes: frozenset[str], question: Question | None
 ) -> Task:
-    """Begin the elevation, with its approval if there is a question."""
+    """Begin the elevation, with its approval if there is a question; the approval may be for fewer minutes."""
     approval = None if question is None else question.approval_id
+    minutes = requested.minutes if question is None else question.about.arguments["minutes"]
     task = tasks.elevate(
         act,
         agent,
         scopes=scopes,
-        minutes=requested.minutes,
+        minutes=minutes,
         reason=requested.reason,
         break_glass=requested.break_glass,
         approval=approval,

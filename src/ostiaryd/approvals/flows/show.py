@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypedDict
 
@@ -10,8 +11,8 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import NotFound
 from ostiaryd.approvals import store
-from ostiaryd.approvals.flows.wording import hold_back, word
-from ostiaryd.approvals.model import HOUR, Question, State
+from ostiaryd.approvals.flows.wording import hold_back, word, word_line
+from ostiaryd.approvals.model import HOUR, About, Question, State, find_limits
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -62,11 +63,16 @@ class ApprovalBody(TypedDict):
 
 
 class ApprovalDetail(ApprovalBody):
-    """An approval request with all facts that a person needs to answer it."""
+    """An approval request with all facts that a person needs to answer it. An answer can narrow `uses`, `at_most` and
+    `lines` (of a plan).
+    """
 
     words: list[str]
     covers: str
     may_cover: list[str]
+    uses: int
+    at_most: dict[str, str]
+    lines: list[str]
     warnings: list[str]
     arguments: dict[str, Any]
     hidden: list[str]
@@ -110,7 +116,7 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> ApprovalBod
         "ends_at": question.ends_at // SECOND,
         "answered_at": None if question.answered_at is None else question.answered_at // SECOND,
         "until": None if question.until is None else question.until // SECOND,
-        "reason": next((one.reason for one in reversed(all_answers)), ""),
+        "reason": _holding(question, now=now)(next((one.reason for one in reversed(all_answers)), "")),
     }
 
 
@@ -118,33 +124,59 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
     """Return an approval request: the exact arguments, their origins, outgoing text, the reasons of policies, the
     requester, and the history. While the request is open, the value that a person must state is left out.
     """
-    brief, purpose = show_briefly(reader, question, now=now), _purpose(reader, question.task)
-    about, agent = question.about, registry.find_agent(reader, question.agent)
-    if brief["state"] == State.OPEN and (stated := about.stated) is not None:
-        hold = partial(hold_back, stated=stated)
-        about, purpose = replace(about, arguments=hold(about.arguments), foreign=hold(about.foreign)), hold(purpose)
+    hold, agent = _holding(question, now=now), registry.find_agent(reader, question.agent)
+    outgoing = {name: question.about.arguments[name] for name in question.about.outgoing}
+    about = _hold_back(question.about, hold)
+    shown = replace(question, about=about)
     return {
-        **brief,
-        "words": word(replace(question, about=about), agent=agent.name, owner=_name(reader, agent.owner)),
+        **show_briefly(reader, question, now=now),
+        "words": word(shown, agent=agent.name, owner=_name(reader, agent.owner)),
         "covers": "task" if about.covers_task else "call",
         "may_cover": ["call"] if about.extent is None else ["call", "task"],
+        "uses": 0 if about.extent is None and not about.lines else about.uses,
+        "at_most": find_limits(shown),
+        "lines": [word_line(line) for line in about.lines],
         "warnings": about.warnings,
         "arguments": about.arguments,
         "hidden": about.hidden,
-        "outgoing": {name: about.arguments[name] for name in about.outgoing},
+        "outgoing": hold(outgoing),
         "foreign": about.foreign,
         "origins": about.origins,
         "policy": about.policy,
         "reasons": msgspec.to_builtins(about.reasons),
         "digest": question.digest,
-        "asks": _requester(reader, question, purpose),
+        "asks": _requester(reader, question, hold),
         "answers": [
-            {"person": _name(reader, one.person), "says": one.says, "reason": one.reason, "at": one.at // SECOND}
+            {"person": _name(reader, one.person), "says": one.says, "reason": hold(one.reason), "at": one.at // SECOND}
             for one in store.answers(reader, question.approval_id)
         ],
         "flood": _flood(reader, question, now=now),
-        "before": _before(reader, question),
+        "before": [entry | {"tool": hold(entry["tool"])} for entry in _before(reader, question)],
     }
+
+
+def _holding(question: Question, *, now: int) -> Callable[[Any], Any]:
+    """Return the function that leaves the value that a person must state out of a value, while the request is open."""
+    stated = question.about.stated
+    return _whole if stated is None or question.state_at(now) is not State.OPEN else partial(hold_back, stated=stated)
+
+
+def _whole(value: Any) -> Any:
+    return value
+
+
+def _hold_back(about: About, hold: Callable[[Any], Any]) -> About:
+    """Return a description without a value in each part that an agent can influence, names of arguments included."""
+    extent = about.extent
+    return replace(
+        about,
+        arguments=hold(about.arguments),
+        hidden=hold(about.hidden),
+        outgoing=hold(about.outgoing),
+        foreign=hold(about.foreign),
+        origins={hold(path): origin for path, origin in about.origins.items()},
+        extent=None if extent is None else replace(extent, amounts=hold(extent.amounts)),
+    )
 
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
@@ -158,7 +190,7 @@ def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
     return {"task": task, "words": words, "approvals": shown}
 
 
-def _requester(reader: Reader, question: Question, purpose: str) -> dict[str, Any]:
+def _requester(reader: Reader, question: Question, hold: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the agent that asks, the party for which it acts, and the purpose."""
     agent = registry.find_agent(reader, question.agent)
     return {
@@ -166,9 +198,9 @@ def _requester(reader: Reader, question: Question, purpose: str) -> dict[str, An
         "agent_id": agent.agent_id,
         "state": agent.state,
         "owner": _name(reader, agent.owner),
-        "purpose": agent.purpose,
+        "purpose": hold(agent.purpose),
         "task": question.task,
-        "task_purpose": purpose,
+        "task_purpose": hold(_purpose(reader, question.task)),
         "on_behalf_of": _name(reader, question.about.person),
         "chain": [
             {

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
-from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Line, Question, is_stated
+from ostiaryd.approvals.model import BLANK, PLAN, About, Line, Question, is_stated
 
 MAX_SHOWN = 200
 """characters shown of a value; `arguments` has the whole value"""
@@ -37,7 +38,8 @@ ORIGINS = {
 DANGEROUS = "DANGER: neither the person nor a record states a value of this call. Check each value, or deny."
 SOURCE = "take the value from a source that you trust, not from the agent"
 HELD_BACK = "(not shown: state this value to approve)"
-_NUMBER = re.compile(r"(?<![\w.])-?\d(?:[\d.,'’]*\d)?(?!\w)")
+WHOLE_WORD = 6
+"""number of letters from which a value is held back inside a longer word too"""
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
@@ -57,7 +59,7 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     for name, value in about.arguments.items():
         lines.append(f"{name} = {shown(value)}{_from(about, name)}")
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
-    lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
+    lines += [f"{at}. {word_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
     lines += [f"Careful: {_warning(one)}." for one in about.warnings]
     others = sorted({one for values in about.foreign.values() for one in values})
@@ -66,12 +68,19 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
 
 
 def hold_back(value: Any, stated: str | float) -> Any:
-    """Return a value with HELD_BACK in each place of the value that a person must state, in any spacing and case.
+    """Return a value with HELD_BACK in each place of the value that a person must state, also in names, and in any
+    spacing, punctuation and case.
 
     An agent could otherwise write the value into another argument, for a person to copy.
     """
     if isinstance(value, dict):
-        return {name: hold_back(one, stated) for name, one in value.items()}
+        members = dict[str, Any]()
+        for name, member in value.items():
+            name = hold_back(name, stated)
+            while name in members:
+                name += "'"
+            members[name] = hold_back(member, stated)
+        return members
     if isinstance(value, list | tuple):
         return [hold_back(one, stated) for one in value]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -80,10 +89,30 @@ def hold_back(value: Any, stated: str | float) -> Any:
         return HELD_BACK
     if not isinstance(value, str):
         return value
-    if isinstance(stated, str):
-        letters = r"\s*+".join(map(re.escape, "".join(stated.split())))
-        return re.sub(rf"(?<!\w){letters}(?!\w)", HELD_BACK, value, flags=re.IGNORECASE)
-    return _NUMBER.sub(lambda match: HELD_BACK if is_stated(match[0], stated) else match[0], value)
+    return _hold_back_text(value, stated) if isinstance(stated, str) else _hold_back_number(value, stated)
+
+
+def _hold_back_text(text: str, stated: str) -> str:
+    letters = [re.escape(letter) for letter in stated if letter.isalnum()]
+    if not letters:
+        return text
+    pattern = r"[\W_]*+".join(letters)
+    if len(letters) < WHOLE_WORD or stated.isdecimal():
+        letter = r"\d" if stated.isdecimal() else r"[^\W_]"
+        pattern = f"(?<!{letter}){pattern}(?!{letter})"
+    return re.sub(pattern, HELD_BACK, text, flags=re.IGNORECASE)
+
+
+def _hold_back_number(text: str, stated: float) -> str:
+    """Hold back a number by its digits, in any grouping; digits behind the last group are decimal places."""
+    whole, _, decimals = f"{abs(Decimal(str(stated))):f}".partition(".")
+    pattern = r"(?<!\d)(?<!\d[.,])" + r"[.,'’\s_]*+".join(whole) + r"(?:[.,]\d++)*+(?!\d)"
+
+    def replace(match: re.Match[str]) -> str:
+        further = "".join(filter(str.isdecimal, match[0]))[len(whole) :]
+        return HELD_BACK if further.rstrip("0") == decimals.rstrip("0") else match[0]
+
+    return re.sub(pattern, replace, text)
 
 
 def shown(value: Any) -> str:
@@ -93,7 +122,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"
 
 
-def _line(line: Line) -> str:
+def word_line(line: Line) -> str:
+    """Return a line of a plan in words."""
     arguments = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
     arguments += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
     times = "once" if line.times == 1 else f"{line.times} times"
@@ -122,13 +152,13 @@ def _covers(question: Question) -> str:
     about = question.about
     if question.kind == PLAN:
         return (
-            f"A yes covers each line that you do not strike, until the task ends: at most {MAX_USES} calls of each, "
+            f"A yes covers each line that you do not strike, until the task ends: at most {about.uses} calls of each, "
             "and one call of each that pays, destroys or administers."
         )
     if about.extent is None:
         return "A yes covers this one call."
-    more = f"calls of {question.tool} that name the same, until the task ends: {MAX_USES} at most"
-    more += ", none with a larger amount" if about.extent.amounts else ""
+    more = f"calls of {question.tool} that name the same, until the task ends: {about.uses} at most"
+    more += "".join(f", `{name}` up to {amount}" for name, amount in about.extent.amounts.items())
     if about.covers_task:
         return f"A yes covers this call and further {more}. Say `call` to cover this call alone."
     return f"A yes covers this one call. Say `task` to cover further {more}."

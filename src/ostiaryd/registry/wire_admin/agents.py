@@ -13,6 +13,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
@@ -32,7 +33,14 @@ from ostiaryd.registry.model import (
 from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
-from ostiaryd.registry.wire_admin.render import AgentBody, AgentDetail, AgentKeyBody, EndingBody, RevokedBody
+from ostiaryd.registry.wire_admin.render import (
+    AgentBody,
+    AgentDetail,
+    AgentKeyBody,
+    EndingBody,
+    MovedAgent,
+    RevokedBody,
+)
 
 E = TypeVar("E", bound=StrEnum)
 MAX_TEXT = 200
@@ -223,10 +231,15 @@ def move(verb: Verb) -> Wire:
 
     async def wire(call: Call) -> Reply:
         name, why = call.params["name"], call.json(StateChange).why
-        await flows.act_as(
-            call, f"agent.{verb}", lambda act: flows.set_agent_state(act, name, verb, why=why, by=call.caller)
-        )
-        return _show(call, name)
+
+        def run(act: Act) -> int:
+            flows.set_agent_state(act, name, verb, why=why, by=call.caller)
+            return outbox.head(act.tx)
+
+        seq = await flows.act_as(call, f"agent.{verb}", run)
+        committed_at = call.world.now()
+        moved: MovedAgent = {**_detail(call, name), "seq": seq, "committed_at": committed_at}
+        return reply(moved)
 
     wire.__doc__ = f"{verb.capitalize()} an agent."
     return wire
@@ -279,10 +292,14 @@ def _kid(key: AgentKey) -> str:
 
 
 def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
+    return reply(_detail(call, id_or_name), status=status)
+
+
+def _detail(call: Call, id_or_name: str) -> AgentDetail:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
     all_keys = keys.of_agent(reader, agent.agent_id)
-    body: AgentDetail = {
+    return {
         **render.agent(reader, agent, trust_domain=call.world.config.trust_domain),
         "last_used_at": render.last_use(reader, agent),
         "undo": flows.undo_stop(reader, agent),
@@ -290,7 +307,6 @@ def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
         "keys": [render.key(one) for one in all_keys[-render.MAX_KEYS_SHOWN :]],
         "more_keys": len(all_keys) > render.MAX_KEYS_SHOWN,
     }
-    return reply(body, status=status)
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:
@@ -339,10 +355,10 @@ ROUTES = (
         body=StateChange,
         stops=True,
         proves_in_act=True,
-        answers={200: AgentDetail},
+        answers={200: MovedAgent},
     ),
     Route(
-        "POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN, body=StateChange, answers={200: AgentDetail}
+        "POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN, body=StateChange, answers={200: MovedAgent}
     ),
     Route(
         "POST",
@@ -352,10 +368,10 @@ ROUTES = (
         body=StateChange,
         stops=True,
         proves_in_act=True,
-        answers={200: AgentDetail},
+        answers={200: MovedAgent},
     ),
     Route(
-        "POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=StateChange, answers={200: AgentDetail}
+        "POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=StateChange, answers={200: MovedAgent}
     ),
     Route(
         "POST",
@@ -365,7 +381,7 @@ ROUTES = (
         body=StateChange,
         stops=True,
         proves_in_act=True,
-        answers={200: AgentDetail},
+        answers={200: MovedAgent},
     ),
     Route(
         "GET", "/api/v1/agents/{name}/keys", list_keys, READ, answers={200: PageBody("keys", AgentKeyBody)}, query=PAGE

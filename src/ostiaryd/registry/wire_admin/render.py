@@ -104,6 +104,13 @@ class AgentDetail(AgentBody):
     more_keys: bool
 
 
+class MovedAgent(AgentDetail):
+    """An agent after a change of its state; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+
+    seq: int
+    committed_at: int
+
+
 class ResourceBody(TypedDict):
     """A protected resource, without its catalogue."""
 
