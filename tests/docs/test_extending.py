@@ -141,8 +141,8 @@ def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path
             ("onelogin", "the issuer is not of the preset `onelogin`"),
             ("OneLogin", "one of onelogin, "),
         ):
-            words = ("add", "corp", "--issuer", "https://example.org", "--client-id", "c", "--preset", preset)
-            run = check(copy, "ostiary", "--data-dir", server.folder, "login-provider", *words)
+            options = ("--issuer", "https://example.org", "--client-id", "c", "--preset", preset)
+            run = check(copy, "ostiary", "--data-dir", server.folder, "login-provider", "add", "corp", *options)
             assert (run.returncode, told in run.stderr) == (1, True), run.stdout + run.stderr
         assert check(copy, "ostiary", "--data-dir", server.folder, "audit", "verify").returncode == 0
 
