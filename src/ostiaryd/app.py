@@ -631,6 +631,7 @@ LOOPS = (
     _every(10, certs.forget),
     _every(1, certs.end_below_revoked),
     _every(60, secret_flows.forget_tokens),
+    _every(60, secret_flows.forget_certificates),
     _every(600, access_keys.forget_access_keys),
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),

@@ -111,7 +111,7 @@ def test_a_serial_number_is_positive(keys: dict[str, PrivateKey], serial: str) -
 def _authority(key: PrivateKey) -> tuple[x509.Certificate, PrivateKey]:
     assert isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey)
     der = build_authority_certificate(
-        subject="an authority",
+        subject=subject_of("an authority"),
         key=key.public_key(),
         issuer=subject_of("an authority"),
         issuer_key=key,

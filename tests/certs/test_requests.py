@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
-from ostiaryd.certs.model import BadKey, BadRequest, parse_csr
+from ostiaryd.certs.model import BadKey, BadRequest, parse_csr, read_csr
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_public_key
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
 from ostiaryd.certs.store import certificates
-from ostiaryd.certs.wire_admin import issue_certificate, read_csr
+from ostiaryd.certs.wire_admin import issue_certificate
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World

@@ -7,11 +7,9 @@ from contextlib import suppress
 from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta
 
-from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_pem
@@ -27,6 +25,7 @@ from ostiaryd.certs.model import (
     parse_csr,
     parse_name,
     parse_serial,
+    read_csr,
 )
 from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate
 from ostiaryd.certs.store import certificates as store
@@ -41,8 +40,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, Caller
 
 MAX_BATCH = 100
-MAX_PEM = 32 << 10
-"""Maximum length of a certificate signing request in PEM, in characters."""
 
 
 class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
@@ -250,16 +247,6 @@ def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person
         if caller.id == holder.agent_id or registry.answers_for(reader, caller.id, holder):
             return
     raise Forbidden("a certificate is requested by its holder", hint="an administrator may request it for others")
-
-
-def read_csr(text: str) -> bytes:
-    """Return a certificate signing request in DER, from PEM. Raises Malformed."""
-    if len(text) > MAX_PEM:
-        raise Malformed(f"`csr` is over {MAX_PEM} characters")
-    try:
-        return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
-    except (ValueError, x509.InvalidVersion):
-        raise Malformed("`csr` is not a certificate request in PEM", hint="openssl req -new prints one") from None
 
 
 async def list_certificates(call: Call) -> Reply:

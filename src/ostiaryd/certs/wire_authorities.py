@@ -24,8 +24,9 @@ from ostiaryd.certs.model import (
     Authority,
     AuthorityKind,
 )
+from ostiaryd.certs.model.requests import MAX_PEM
 from ostiaryd.certs.store import authorities
-from ostiaryd.certs.wire_admin import MAX_PEM, Revocation
+from ostiaryd.certs.wire_admin import Revocation
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import NOT_FOUND, Route
 from ostiaryd.registry import flows as registry

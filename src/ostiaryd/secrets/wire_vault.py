@@ -55,6 +55,8 @@ from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import approle, lease, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
+from ostiaryd.secrets.flows.pki import IssuerNotFound, KeyGenerator, KeyNeeded
+from ostiaryd.secrets.flows.pki_status import find_resource, render_resource
 from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials
 from ostiaryd.secrets.model.backend import BackendFailed
@@ -113,6 +115,7 @@ class VaultEnvelope(TypedDict):
 STATUS: tuple[tuple[type[Refused], int], ...] = (
     (TooLarge, 413),
     (Failed, 500),
+    (IssuerNotFound, 500),
     (UseNonce, 401),
     (InvalidProof, 401),
     (DatabaseDown, 502),
@@ -241,18 +244,14 @@ async def _answer(call: Call, path: str) -> Reply:
         _require(request, VaultMethod.WRITE)
         _check_unwrapped(call)
         return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method.path))
-    mount, unbound, accessor = _find(call, request, login_method)
-
-    def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
-        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
-        flows.check_enabled(act.tx, mount, accessor)
-        _authorize_vault(call, request, act, caller, operation.exists)
-        act.entry.object = f"{mount}/{operation.path}"
-        act.entry.detail = {"operation": operation.name}
-        flows.authorize_operation(act, caller, mount, operation, config=call.world.config)
-        return operation.run(act)
-
-    answer = await _act(call, _entry_action(unbound), run_operation)
+    if call.method in ("GET", "HEAD") and (public := find_resource(call.world.db.read(), path)) is not None:
+        content, media_type = await render_resource(call.world, public)
+        return Reply(200, content, media_type, [NO_STORE])
+    try:
+        answer = await _run_operation(call, request, login_method)
+    except KeyNeeded as need:
+        key = await call.world.keep(KeyGenerator).generate(need.key_type)
+        answer = await _run_operation(call, msgspec.structs.replace(request, private_key=key), login_method)
     match answer.upstream:
         case None:
             return _envelope(call, answer)
@@ -264,6 +263,22 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await carry_out(call, upstream))
 
 
+async def _run_operation(call: Call, request: VaultRequest, login_method: Mount | None) -> Answer:
+    """Run the operation of a request as one act of its authenticated caller. Raises KeyNeeded."""
+    mount, unbound, accessor = _find(call, request, login_method)
+
+    def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
+        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
+        flows.check_enabled(act.tx, mount, accessor)
+        _authorize_vault(call, request, act, caller, operation.exists)
+        act.entry.object = f"{mount}/{operation.path}"
+        act.entry.detail = {"operation": operation.name}
+        flows.authorize_operation(act, caller, mount, operation, config=call.world.config)
+        return operation.run(act)
+
+    return await _act(call, _entry_action(unbound), run_operation)
+
+
 def _find(
     call: Call, request: VaultRequest, method: Mount | None
 ) -> tuple[str, flows.Operation | flows.CallerOperation, str]:
@@ -273,7 +288,7 @@ def _find(
     """
     path = request.path
     if path.startswith(lease.PREFIX):
-        return *lease.find_operation(request), ""
+        return *lease.find_operation(call.world.db.read(), request), ""
     kind, _, rest = path.partition("/")
     second = rest.partition("/")[0]
     if kind == "sys" and second in ("mounts", "auth", "remount"):

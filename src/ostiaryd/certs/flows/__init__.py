@@ -7,12 +7,14 @@ from ostiaryd.certs.flows.authorities import (
     find_authority,
     open_issuer,
     ready_issuer,
+    sign_request,
     trust_bundle,
 )
-from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
+from ostiaryd.certs.flows.issuing import check_issue, check_not_blocked, issue, load_profiles
 from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, tls_files, tls_password
 from ostiaryd.certs.flows.revoking import (
     check_concerned,
+    find_bar_of_holder,
     find_certificate,
     find_presented,
     forget,
@@ -29,8 +31,10 @@ __all__ = [
     "check_concerned",
     "check_hsm",
     "check_issue",
+    "check_not_blocked",
     "end_below_revoked",
     "find_authority",
+    "find_bar_of_holder",
     "find_certificate",
     "find_presented",
     "forget",
@@ -43,6 +47,7 @@ __all__ = [
     "ready_issuer",
     "renew_tls",
     "revoke",
+    "sign_request",
     "tls_files",
     "tls_password",
     "trust_bundle",

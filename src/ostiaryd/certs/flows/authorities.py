@@ -141,16 +141,16 @@ def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
     hsm.check()
     in_hsm = [one for one in store.authorities(reader) if one.hsm_key is not None]
     for one in in_hsm:
-        signed = sign_request(one.subject, open_sealed(one, keys=keys))
+        signed = sign_request(subject_of(one.subject), open_sealed(one, keys=keys))
         is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
         if not signed.is_signature_valid or not is_own:
             raise Conflict(f"the HSM has another key for the authority `{one.subject}`", hint="restore its token")
     return len(in_hsm)
 
 
-def sign_request(subject: str, key: PrivateKey) -> x509.CertificateSigningRequest:
+def sign_request(subject: x509.Name, key: PrivateKey) -> x509.CertificateSigningRequest:
     """Return a signed certificate request (PKCS #10) for an intermediate."""
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject_of(subject))
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject)
     csr = csr.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     return csr.sign(key, hash_for(key))
 
@@ -270,7 +270,7 @@ def _certify(act: Act, authority: Authority, key: PrivateKey, issuer: Issuer | N
             not_after=authority.not_after,
         )
     return build_authority_certificate(
-        subject=authority.subject,
+        subject=subject_of(authority.subject),
         key=key.public_key(),
         issuer=subject_of(authority.subject) if issuer is None else issuer.certificate.subject,
         issuer_key=key if issuer is None else issuer.key,

@@ -95,7 +95,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     _check_replaced(act, request.replaces, holder)
     issuer = ready_issuer(act, config=config)
     for name in names:
-        if not is_permitted(issuer.authority, name):
+        if not is_permitted(issuer.authority.permitted, name):
             raise ForeignName(f"the authority is limited to {' '.join(issuer.authority.permitted)}")
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:
@@ -260,12 +260,20 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
             f"the profile `{profile.name}` has no keys of the type {key.key_type}",
             hint=f"use {' '.join(profile.key_types)}",
         )
-    why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder.id)
-    if why_blocked is not None:
-        raise BadKey(f"the key is blocked: {why_blocked}", hint="generate a new key")
+    has_other_holder = check_not_blocked(reader, key, holder=holder.id)
     if has_other_holder or registry.find_key_owner(reader, key.jkt) not in (None, holder.id):
         raise Conflict("the key belongs to another identity", hint="generate a new key", code="key_taken")
     return key
+
+
+def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> bool:
+    """Return whether a certificate with the key belongs to another holder. Raises BadKey for a key that was reported as
+    compromised.
+    """
+    why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder)
+    if why_blocked is not None:
+        raise BadKey(f"the key is blocked: {why_blocked}", hint="generate a new key")
+    return has_other_holder
 
 
 @lru_cache(maxsize=256)

@@ -69,6 +69,13 @@ def find_bar(
     """
     if authority.revoked_at is not None:
         return RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
+    return find_bar_of_holder(reader, serial, holder, task, now=now)
+
+
+def find_bar_of_holder(
+    reader: Reader, serial: str, holder: str | None, task: str | None, *, now: int
+) -> RevokedCertificate | None:
+    """Return the reason of `find_bar` that lies with the holder, under whichever authority; None if there is none."""
     agent = None if holder is None or is_person_id(holder) else registry.get_agent(reader, holder)
     if agent is not None and agent.expires_at is not None and agent.expires_at <= now:
         return RevokedCertificate(serial, agent.expires_at, CEASED)

@@ -35,6 +35,7 @@ from ostiaryd.certs.model.authority import (
     microseconds,
     read_end,
     read_permitted,
+    subject_of,
 )
 from ostiaryd.certs.model.certificate import Reason, holding_id
 from ostiaryd.certs.model.keys import (
@@ -182,7 +183,7 @@ def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[A
     """
     pending = request_intermediate(act, keys, config=config)
     key = open_sealed(pending, keys=act.tx.keys)
-    return pending, sign_request(pending.subject, key).public_bytes(Encoding.PEM)
+    return pending, sign_request(subject_of(pending.subject), key).public_bytes(Encoding.PEM)
 
 
 def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:

@@ -31,7 +31,7 @@ from ostiaryd.certs.model.keys import (
 )
 from ostiaryd.certs.model.names import CertificateName, NameKind, make_name, parse_name
 from ostiaryd.certs.model.profiles import ForeignName, Profile
-from ostiaryd.certs.model.requests import BadRequest, CertificateSigningRequest, parse_csr
+from ostiaryd.certs.model.requests import BadRequest, CertificateSigningRequest, parse_csr, read_csr
 
 __all__ = [
     "HOLDING",
@@ -64,6 +64,7 @@ __all__ = [
     "parse_name",
     "parse_public_key",
     "parse_serial",
+    "read_csr",
     "serial_text",
     "thumbprint",
 ]

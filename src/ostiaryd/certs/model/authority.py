@@ -105,6 +105,11 @@ def microseconds(time: datetime) -> int:
     return round((time - _EPOCH).total_seconds()) * SECOND
 
 
+def read_begin(certificate: x509.Certificate) -> int:
+    """Return the beginning of a certificate's validity, in microseconds."""
+    return microseconds(certificate.not_valid_before_utc)
+
+
 def read_end(certificate: x509.Certificate) -> int:
     """Return the end of a certificate's validity (exclusive), in microseconds."""
     return microseconds(certificate.not_valid_after_utc) + SECOND
@@ -156,7 +161,7 @@ def subject_of(text: str) -> x509.Name:
 
 def build_authority_certificate(
     *,
-    subject: str,
+    subject: x509.Name,
     key: PublicKey,
     issuer: x509.Name,
     issuer_key: PrivateKey,
@@ -164,7 +169,7 @@ def build_authority_certificate(
     serial: int,
     not_before: int,
     not_after: int,
-    path_length: int,
+    path_length: int | None,
     permitted: Sequence[str] = (),
     trust_domain: str = "",
     locations: Sequence[x509.ExtensionType] = (),
@@ -174,7 +179,7 @@ def build_authority_certificate(
     authority_id = own_id if issuer_key_id is None else issuer_key_id
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject_of(subject))
+        .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(serial)
@@ -250,13 +255,13 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(f"dns:{one.value.removeprefix('.')}" for one in permitted)
 
 
-def is_permitted(authority: Authority, name: CertificateName) -> bool:
-    """Return whether the authority may certify the name. The constraints are for DNS names; other kinds are not
-    limited (RFC 5280).
+def is_permitted(permitted: Sequence[str], name: CertificateName) -> bool:
+    """Return whether an authority that is limited to `permitted` may certify the name. The constraints are for DNS
+    names; other kinds are not limited (RFC 5280).
     """
-    if not authority.permitted or name.kind is not NameKind.DNS:
+    if not permitted or name.kind is not NameKind.DNS:
         return True
-    hosts = (text.removeprefix("dns:") for text in authority.permitted)
+    hosts = (text.removeprefix("dns:") for text in permitted)
     return any(name.value == host or name.value.endswith(f".{host}") for host in hosts)
 
 

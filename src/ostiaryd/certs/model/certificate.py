@@ -167,27 +167,29 @@ def build_certificate(
     issuer: x509.Certificate,
     issuer_key: PrivateKey,
     serial: str,
-    subject: str,
+    subject: str | x509.Name,
     public_key: bytes,
     names: tuple[CertificateName, ...],
     usages: tuple[Usage, ...],
     not_before: int,
     not_after: int,
     locations: bytes = b"",
+    key_usage: x509.KeyUsage = SIGNING_USAGE,
 ) -> bytes:
     """Return a signed certificate in DER (RFC 5280 section 4.1). All names are subject alternative names.
 
-    The subject is an identifier, or empty. If it is empty, the extension with the names is critical (RFC 5280 section
-    4.2.1.6). `locations` are further extensions (`encode_extension`). The builder of `cryptography` makes the same
-    bytes in three times the time.
+    The subject is an identifier, a distinguished name, or empty. If it is empty, the extension with the names is
+    critical (RFC 5280 section 4.2.1.6). `locations` are further extensions (`encode_extension`). The builder of
+    `cryptography` makes the same bytes in three times the time.
     """
     issuer_name, issuer_key_id = _encode_issuer(issuer)
     algorithm = signature_algorithm(issuer_key)
     extensions = _der(
         _SEQUENCE,
-        _LEAF,
-        _encode_usages(usages),
-        _encode_alternative_names(names, is_critical=not subject),
+        _NO_AUTHORITY,
+        _encode_key_usage(key_usage),
+        _encode_usages(usages) if usages else b"",
+        _encode_alternative_names(names, is_critical=not subject) if names else b"",
         encode_extension(x509.SubjectKeyIdentifier(check_public_key(public_key).key_id)),
         issuer_key_id,
         locations,
@@ -241,14 +243,21 @@ def _encode_time(time: datetime) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _encode_subject(subject: str) -> bytes:
-    return (subject_of(subject) if subject else x509.Name([])).public_bytes()
+def _encode_subject(subject: str | x509.Name) -> bytes:
+    if isinstance(subject, str):
+        subject = subject_of(subject) if subject else x509.Name([])
+    return subject.public_bytes()
 
 
 @lru_cache(maxsize=4096)
 def _encode_alternative_names(names: tuple[CertificateName, ...], *, is_critical: bool) -> bytes:
     extension = x509.SubjectAlternativeName([name.encode() for name in names])
     return encode_extension(extension, is_critical=is_critical)
+
+
+@lru_cache(maxsize=64)
+def _encode_key_usage(usage: x509.KeyUsage) -> bytes:
+    return encode_extension(usage, is_critical=True)
 
 
 @lru_cache(maxsize=64)
@@ -264,8 +273,4 @@ def _encode_issuer(issuer: x509.Certificate) -> tuple[bytes, bytes]:
     return issuer.subject.public_bytes(), encode_extension(key_id)
 
 
-_LEAF = b"".join(
-    encode_extension(one, is_critical=True)
-    for one in (x509.BasicConstraints(ca=False, path_length=None), SIGNING_USAGE)
-)
-"""the extensions of a certificate whose holder is no authority, and signs"""
+_NO_AUTHORITY = encode_extension(x509.BasicConstraints(ca=False, path_length=None), is_critical=True)

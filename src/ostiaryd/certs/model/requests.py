@@ -9,14 +9,17 @@ from typing import TypeVar
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name, read_names
 
 T = TypeVar("T")
 MAX_CSR_BYTES = 16 << 10
+MAX_PEM = 32 << 10
+"""Maximum length of a certificate signing request in PEM, in characters."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _UNDERSTOOD = frozenset(
     {
@@ -36,22 +39,33 @@ class BadRequest(Invalid):
 
 
 class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed the request, and the
-    names.
+    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed the request, the names, and
+    the subject as the request states it.
     """
 
     public_key: bytes
     key_type: str
     names: tuple[CertificateName, ...]
+    subject: x509.Name
 
 
-def parse_csr(der: bytes) -> CertificateSigningRequest:
+def read_csr(text: str) -> bytes:
+    """Return a certificate signing request in DER, from PEM. Raises Malformed."""
+    if len(text) > MAX_PEM:
+        raise Malformed(f"`csr` is over {MAX_PEM} characters")
+    try:
+        return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
+    except (ValueError, x509.InvalidVersion):
+        raise Malformed("`csr` is not a certificate request in PEM", hint="openssl req -new prints one") from None
+
+
+def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigningRequest:
     """Return a checked request from its DER, after verifying that the sender has the private key.
 
     Refused are: a bad signature, or one with an obsolete hash; a weak key, or a key known to be bad; a request for a CA
     certificate; an unknown critical extension; names of unsupported kinds. The common name in the subject counts as a
     name if it is a host name. The rest of the subject and the requested usages are ignored: the profile states the
-    usages.
+    usages. `may_be_authority`: accept a request for a CA certificate; its common name is then no host name.
 
     Raises BadRequest, BadKey.
     """
@@ -66,11 +80,12 @@ def parse_csr(der: bytes) -> CertificateSigningRequest:
     for extension in extensions:
         if extension.critical and extension.oid not in _UNDERSTOOD:
             raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca and not may_be_authority:
             raise BadRequest("a request for the certificate of an authority is not served here")
     subject = _read("the subject of the request cannot be read", lambda: csr.subject)
     try:
-        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=_names(subject, extensions))
+        names = () if may_be_authority else _names(subject, extensions)
+        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=names, subject=subject)
     except BadKey:
         raise
     except Invalid as error:

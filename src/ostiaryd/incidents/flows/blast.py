@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ostiaryd.certs import flows as certs
+from ostiaryd.certs.model import Certificate
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.incidents.flows import exposure
@@ -20,6 +21,8 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
+from ostiaryd.secrets import flows as secrets
+from ostiaryd.secrets.model.pki import PkiCertificate
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
 
@@ -38,6 +41,8 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
     since = incident.opened_at - BEFORE
     entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
     delegates, through = _tasks(reader, agent)
+    held: list[Certificate | PkiCertificate] = [*certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)]
+    held += secrets.list_certificates(reader, agent.agent_id, now=now, limit=MAX_LIKE)
     return {
         "touched": _touched(entries),
         "is_cut": len(entries) == MAX_ENTRIES,
@@ -48,7 +53,7 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
         "secrets": exposure.render(reader, agent.agent_id, limit=MAX_LIKE),
         "certificates": [
             {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
-            for one in certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)
+            for one in held
         ],
         "delegated_to": delegates,
         "acted_for": through,

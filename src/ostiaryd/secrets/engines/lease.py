@@ -16,8 +16,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import account_tokens
+from ostiaryd.secrets.flows import account_tokens, pki
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.connected_accounts import ROLE_PREFIX
 from ostiaryd.secrets.flows.databases import MOUNT
@@ -25,6 +26,8 @@ from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model import aws_account
 from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
 from ostiaryd.secrets.model.lease import Lease
+from ostiaryd.secrets.model.mount import prefixes
+from ostiaryd.secrets.model.pki import TYPE as PKI
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -39,6 +42,7 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.upstream import ExtendAccount, RevokeDue, RevokeRoles
 from ostiaryd.secrets.store import leases as store
+from ostiaryd.secrets.store import mounts
 
 PREFIX = "sys/leases/"
 MAX_LISTED = 10_000
@@ -50,25 +54,33 @@ class _LeaseBody(Struct):
     increment: int | str | None = None
 
 
-def find_operation(request: VaultRequest) -> tuple[str, Operation]:
+def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operation]:
     """Return the mount and the operation of a request below `sys/leases/`.
 
     Raises UnsupportedOperation, NothingStored, Malformed, Invalid.
     """
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")
+    is_of_pki = find_mount_of(reader, prefix) is not None
     if kind == "lookup" and request.method is VaultMethod.LIST:
-        return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", partial(_list, _parse_prefix(prefix)))
+        run = partial(_list_certificates, prefix) if is_of_pki else partial(_list, _parse_prefix(prefix))
+        return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", run)
     if kind not in _OWN and kind not in ("revoke-prefix", "revoke-force"):
         raise NothingStored("no handler for route", code="no_route")
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
     if kind in ("revoke-prefix", "revoke-force"):
         is_forced = kind == "revoke-force"
-        run = partial(_revoke_all, _parse_prefix(prefix), is_forced=is_forced)
+        if is_of_pki:
+            run = partial(_revoke_certificates, prefix)
+        else:
+            run = partial(_revoke_all, _parse_prefix(prefix), is_forced=is_forced)
         return "sys", Operation(SecretAction.DELETE, f"leases/{prefix}/", kind, run)
     body = request.read_body(_LeaseBody)
     lease_id = body.lease_id or rest
+    if kind in _ON_CERTIFICATE and (own := find_mount_of(reader, lease_id)) is not None:
+        run = partial(_ON_CERTIFICATE[kind], lease_id=check_path(lease_id))
+        return own, Operation(SecretAction.USE, lease_id[len(own) + 1 :].rpartition("/")[0], kind, run)
     mount, _, below = lease_id.partition("/")
     path, _, number = below.rpartition("/")
     if mount not in _MOUNTS or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
@@ -161,4 +173,49 @@ def _revoke_all(prefix: _Prefix, act: Act, *, is_forced: bool) -> Answer:
     return Answer(upstream=RevokeRoles(prefix.roles(act), is_forced))
 
 
+def find_mount_of(reader: Reader, lease_path: str) -> str | None:
+    """Return the mount of certificate authorities to which a lease, or a prefix of leases, belongs; None for others."""
+    mount = mounts.find(reader, prefixes(lease_path))
+    return mount.path if mount is not None and mount.type == PKI else None
+
+
+def _lookup_certificate(act: Act, lease_id: str) -> Answer:
+    certificate = pki.find_own_lease(act, lease_id)
+    return Answer(
+        data={
+            "expire_time": render_time(certificate.not_after),
+            "id": lease_id,
+            "issue_time": render_time(certificate.issued_at),
+            "last_renewal": None,
+            "renewable": False,
+            "ttl": (certificate.not_after - act.now) // SECOND,
+        }
+    )
+
+
+def _renew_certificate(act: Act, lease_id: str) -> Answer:
+    pki.find_own_lease(act, lease_id)
+    raise Invalid("lease is not renewable", hint="issue another certificate")
+
+
+def _revoke_certificate(act: Act, lease_id: str) -> Answer:
+    pki.end_certificate(act, pki.find_own_lease(act, lease_id))
+    return Answer(status=204)
+
+
+def _list_certificates(prefix: str, act: Act) -> Answer:
+    leases = [one.lease or "" for one in pki.list_leases(act.tx, prefix, now=act.now)]
+    below = [one.removeprefix(f"{prefix}/").partition("/") for one in leases]
+    if not below:
+        raise NothingStored("there is no lease")
+    return Answer(data={"keys": list(dict.fromkeys(f"{name}{slash}" for name, slash, _ in below))})
+
+
+def _revoke_certificates(prefix: str, act: Act) -> Answer:
+    """Revoke the certificates below a prefix, which may be a lease itself."""
+    pki.revoke_leases(act, prefix)
+    return Answer(status=204)
+
+
+_ON_CERTIFICATE = {"lookup": _lookup_certificate, "renew": _renew_certificate, "revoke": _revoke_certificate}
 _OWN = {"lookup": _lookup, "renew": _renew, "revoke": _revoke}

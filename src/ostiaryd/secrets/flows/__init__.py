@@ -15,6 +15,7 @@ from ostiaryd.secrets.flows.callers import (
 from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
 from ostiaryd.secrets.flows.mounts import check_enabled, find_method
+from ostiaryd.secrets.flows.pki import forget_certificates, list_certificates
 from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, needs_sudo, policies_of
 from ostiaryd.secrets.flows.seal import (
     Sealed,
@@ -77,9 +78,11 @@ __all__ = [
     "find_operation",
     "find_token",
     "find_wrapping",
+    "forget_certificates",
     "forget_tokens",
     "forget_wrapped",
     "is_permitted",
+    "list_certificates",
     "list_destinations",
     "login_by_secret",
     "login_by_secret_id",

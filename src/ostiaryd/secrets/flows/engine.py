@@ -11,6 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
+from msgspec.structs import replace
+
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.model.mount import AUTH, prefixes
@@ -60,7 +62,7 @@ MOUNTS = {
     "transit": "transit",
 }
 """The fixed mounts and their engines. Their paths mean one thing on every server."""
-TYPES = {("kv", "1"): "kv_v1", ("kv", "2"): "kv_v2", ("transit", ""): "transit"}
+TYPES = {("kv", "1"): "kv_v1", ("kv", "2"): "kv_v2", ("pki", ""): "pki", ("transit", ""): "transit"}
 """The engines that agents can mount elsewhere, by type and version."""
 
 
@@ -91,5 +93,5 @@ def find_operation(reader: Reader, request: VaultRequest) -> Route:
             raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
         module, accessor = TYPES[enabled.type, enabled.version], enabled.accessor
         mount, rest = enabled.path, path[len(enabled.path) + 1 :]
-    below = VaultRequest(method=request.method, path=rest, body=request.body, query=request.query)
+    below = replace(request, path=rest)
     return Route(mount, engine_of(module).find_operation(mount, below), accessor)

@@ -8,7 +8,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows import login_roles
+from ostiaryd.secrets.flows import login_roles, pki
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
 from ostiaryd.secrets.model.mount import (
     AUTH,
@@ -23,6 +23,7 @@ from ostiaryd.secrets.model.mount import (
 from ostiaryd.secrets.model.request import MAX_PATH, NothingStored
 from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
+from ostiaryd.secrets.store import pki as pki_store
 
 LOGIN_METHODS = ("approle",)
 """Login methods that agents enable."""
@@ -90,7 +91,11 @@ def move_mount(act: Act, source: str, target: str) -> None:
     check_mount_path(target.removeprefix(AUTH))
     if source.startswith(AUTH) != target.startswith(AUTH):
         raise Invalid("a secret engine stays a secret engine, and a login method below auth/")
-    if store.count_content(act.tx, source, limit=1) or role_store.count(act.tx, source, limit=1):
+    if (
+        store.count_content(act.tx, source, limit=1)
+        or role_store.count(act.tx, source, limit=1)
+        or pki_store.count(act.tx, source, limit=1)
+    ):
         raise Invalid("the mount holds secrets, and a stored value is bound to its path", hint="copy them")
     store.delete(act.tx, source)
     _check_free(act.tx, target)
@@ -104,10 +109,12 @@ def disable_mount(act: Act, path: str) -> None:
         raise Invalid("a fixed mount cannot be disabled")
     if store.find(act.tx, [path]) is None:
         return
-    if store.count_content(act.tx, path, limit=MAX_CLEARED + 1) > MAX_CLEARED:
+    counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.count_content, pki_store.count)]
+    if max(counts) > MAX_CLEARED:
         raise Invalid(f"the mount holds more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first")
     store.clear(act.tx, path)
     login_roles.clear(act, path)
+    pki.clear_mount(act, path)
     store.delete(act.tx, path)
 
 

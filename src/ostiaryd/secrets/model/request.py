@@ -13,6 +13,7 @@ import msgspec
 
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
+from ostiaryd.certs.model.keys import PrivateKey
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -99,6 +100,8 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     body: Mapping[str, Any]
     query: Mapping[str, str]
+    private_key: PrivateKey | None = None
+    """a key that was generated for the request, outside of the act (`pki.KeyNeeded`)"""
 
     def __repr__(self) -> str:
         """Return only method and path: the body is secret."""

@@ -99,6 +99,16 @@ ENVELOPE_TABLES = (
         lambda row: ("transit", row[0], row[1]),
     ),
     EnvelopeTable(
+        ("issuer_id",),
+        sql(
+            """select issuer_id, wrapped_key, sealed from pki_issuer
+               where issuer_id > :issuer_id and sealed is not null order by issuer_id limit :limit"""
+        ),
+        sql("update pki_issuer set wrapped_key = :wrapped_key, sealed = :sealed where issuer_id = :issuer_id"),
+        ("",),
+        lambda row: ("pki", row[0], 1),
+    ),
+    EnvelopeTable(
         ("digest",),
         sql(
             """select digest, wrapped_key, sealed from wrapped_answer where digest > :digest

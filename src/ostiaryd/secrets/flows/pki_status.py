@@ -1,0 +1,144 @@
+"""Public resources of the certificate authorities of mounts: certificates of issuers, and revocation lists.
+
+Relying parties read them without authentication. A list names each certificate whose holding has ended, and those on
+hold by a stop of the kill switch; of a revoked issuer, all. It is built at the first request, and after a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import encodebytes
+from collections.abc import Iterator
+from ssl import DER_cert_to_PEM_cert
+from typing import NamedTuple
+
+from cryptography.x509 import ReasonFlags
+
+from ostiary.protocol.errors import NotFound
+from ostiaryd.certs import flows as certs
+from ostiaryd.certs.model.authority import BACKDATED_S, read_end
+from ostiaryd.certs.model.revocation import RevokedCertificate, build_crl, reason_flag
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.pki import IssuerNotFound, chain_of, find_issuer, open_key
+from ostiaryd.secrets.flows.seal import check_open
+from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiIssuer
+from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.store import mounts as mount_store
+from ostiaryd.secrets.store import pki as store
+
+CERTIFICATE, CHAIN = "application/pkix-cert", "application/pem-certificate-chain"
+CRL, PEM = "application/pkix-crl", "application/x-pem-file"
+_LATE = 60 * SECOND
+"""maximum delay between the time of a revocation and its commit, in microseconds"""
+_PUBLIC = re.compile(r"(.+?)/(?:issuer/([^/]+)/(pem|der|crl|crl/pem|crl/der)|(ca|ca/pem|ca_chain|crl|crl/pem))")
+_NAMES = {"der": "ca", "pem": "ca/pem", "crl/der": "crl"}
+
+
+class PublicResource(NamedTuple):
+    """A public resource: its issuer, and `ca`, `ca/pem`, `ca_chain`, `crl` or `crl/pem`."""
+
+    issuer: PkiIssuer
+    name: str
+
+
+def find_resource(reader: Reader, path: str) -> PublicResource | None:
+    """Return the public resource at a path below `/v1/`; None for any other path. Raises NothingStored."""
+    if (match := _PUBLIC.fullmatch(path)) is None:
+        return None
+    mount = mount_store.find(reader, [match[1]])
+    if mount is None or mount.type != TYPE:
+        return None
+    try:
+        issuer = find_issuer(reader, mount.path, match[2] or DEFAULT_REF)
+    except IssuerNotFound:
+        raise NothingStored("the mount has no such issuer", code="issuer_not_found") from None
+    if not issuer.certificate:
+        raise NothingStored("the issuer has no certificate yet", code="issuer_not_found")
+    name = match[3] or match[4]
+    return PublicResource(issuer, _NAMES.get(name, name))
+
+
+async def render_resource(world: World, resource: PublicResource) -> tuple[bytes, str]:
+    """Return a public resource and its media type. Raises NotFound, Sealed."""
+    issuer, name = resource
+    if name == "ca":
+        return issuer.certificate, CERTIFICATE
+    if not name.startswith("crl"):
+        chain = [issuer.certificate] if name == "ca/pem" else chain_of(world.db.read(), issuer)
+        return "".join(map(DER_cert_to_PEM_cert, chain)).encode(), CHAIN
+    der = await world.keep(MountRevocationLists).get(issuer.issuer_id)
+    return (der, CRL) if name == "crl" else (encode_crl(der).encode(), PEM)
+
+
+def encode_crl(der: bytes) -> str:
+    """Return a revocation list in PEM."""
+    return f"-----BEGIN X509 CRL-----\n{encodebytes(der).decode()}-----END X509 CRL-----\n"
+
+
+class _List(NamedTuple):
+    der: bytes
+    until: int
+    since: int
+    state: tuple[object, ...]
+
+
+class MountRevocationLists:
+    """The revocation lists of the mounts of one server."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kept: dict[str, _List] = {}
+        self._building = asyncio.Lock()
+
+    async def get(self, issuer_id: str) -> bytes:
+        """Return the revocation list of an issuer in DER. Raises NotFound, Sealed."""
+        reader = self._world.db.read()
+        check_open(reader)
+        issuer = store.get_issuer(reader, issuer_id)
+        if issuer is None or not issuer.has_key:
+            raise NotFound("there is no such revocation list")
+        async with self._building:
+            kept = self._kept.get(issuer_id)
+            if kept is None or not self._is_fresh(kept, issuer):
+                kept = await self._world.db.scan(lambda reader: self._build(reader, issuer))
+                self._kept[issuer_id] = kept
+        return kept.der
+
+    def _is_fresh(self, kept: _List, issuer: PkiIssuer) -> bool:
+        now, reader = self._world.now(), self._world.db.read()
+        return now < kept.until and _read_state(reader, issuer, since=kept.since, now=now) == kept.state
+
+    def _build(self, reader: Reader, issuer: PkiIssuer) -> _List:
+        now, certificate = self._world.now(), issuer.x509
+        since, expiry = now - _LATE, store.settings(reader, issuer.mount).expiry * SECOND
+        state = _read_state(reader, issuer, since=since, now=now)
+        der = build_crl(
+            certificate,
+            open_key(reader, issuer, keys=self._world.keys),
+            list(_list_revoked(reader, issuer, since=now - expiry, now=now)),
+            number=now,
+            this_update=now - BACKDATED_S * SECOND,
+            next_update=min(now + expiry, max(read_end(certificate), now + SECOND)),
+        )
+        return _List(der, now + expiry // 2, since, state)
+
+
+def _read_state(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> tuple[object, ...]:
+    """Return everything on which a list depends, apart from the time."""
+    settings, ended = store.settings(reader, issuer.mount), store.count_ended(reader, since=since)
+    return issuer, settings, ended, registry.list_stops(reader), registry.list_expired(reader, now=now)
+
+
+def _list_revoked(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> Iterator[RevokedCertificate]:
+    for serial, at, why in store.ended_of_issuer(reader, issuer.issuer_id, since=since):
+        yield RevokedCertificate(serial, at, reason_flag(why))
+    if issuer.revoked_at is None and not registry.list_stops(reader) and not registry.list_expired(reader, now=now):
+        return
+    for serial, agent, task in store.live_of_issuer(reader, issuer.issuer_id, now=now):
+        if issuer.revoked_at is not None:
+            yield RevokedCertificate(serial, issuer.revoked_at, ReasonFlags.ca_compromise)
+        elif (bar := certs.find_bar_of_holder(reader, serial, agent, task, now=now)) is not None:
+            yield bar

@@ -1,0 +1,463 @@
+"""Certificate authorities of mounts: chains that verifiers accept, limits of roles, and what ends a certificate."""
+
+from __future__ import annotations
+
+import datetime
+from base64 import b64decode
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from cryptography.x509 import verification
+
+from harness.registry_fixtures import newest_entry
+from ostiaryd.ground.database import sql
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Verb
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import seal
+from ostiaryd.secrets.model.pki import MAX_ISSUERS, matches_glob
+from ostiaryd.secrets.store import pki as store
+from ostiaryd.tasks.model import standing_id
+from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all, seal_all
+from tests.support.certificate_fixtures import csr_builder, make_csr, new_key, put_policies
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from harness.clock import Clock
+    from ostiaryd.ground.world import World
+
+DAY_S = 86_400
+_SHA256 = hashes.SHA256()
+_ENTRIES = sql("select body from entry")
+
+
+async def done(bot: VaultAgent, method: str, path: str, body: Any = None, **more: Any) -> Any:
+    """The data of a request that succeeds."""
+    answer = await bot.ask(method, path, body, **more)
+    assert answer.status in (200, 204), (path, answer.body)
+    return answer.json["data"] if answer.status == 200 else {}
+
+
+async def refuse(bot: VaultAgent, path: str, body: Any, *, status: int = 400, method: str = "POST") -> str:
+    """The message of a request that is refused and recorded."""
+    answer = await bot.ask(method, path, body)
+    assert answer.status == status, (path, body, answer.body)
+    assert newest_entry(bot.client.world).outcome == "refused"
+    return " ".join(answer.json["errors"])
+
+
+@pytest.fixture
+async def ca(world: World, bot: VaultAgent) -> VaultAgent:
+    """An agent with a mount `ca`, whose root lives a year, and a role `any` that allows each name."""
+    await permit_all(world)
+    await done(bot, "POST", "sys/mounts/ca", {"type": "pki", "config": {"max_lease_ttl": "8760h"}})
+    await done(bot, "POST", "ca/root/generate/internal", {"common_name": "A root", "ttl": "8760h"})
+    await done(bot, "POST", "ca/roles/any", {"allow_any_name": True, "max_ttl": "72h"})
+    return bot
+
+
+def pem(csr: bytes) -> str:
+    return x509.load_der_x509_csr(csr).public_bytes(Encoding.PEM).decode()
+
+
+def load(text: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(text.encode())
+
+
+def pem_key(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+async def raw(bot: VaultAgent, path: str) -> bytes:
+    """A public resource, without a token."""
+    answer = await bot.ask("GET", path, token="")
+    assert answer.status == 200, (path, answer.body)
+    return answer.body
+
+
+async def revoked(bot: VaultAgent, path: str = "ca/crl") -> set[int]:
+    """The serial numbers of a revocation list, whose signature is checked."""
+    crl = x509.load_der_x509_crl(await raw(bot, path))
+    issuer = x509.load_der_x509_certificate(await raw(bot, path.replace("/crl", "/der" if "issuer" in path else "/ca")))
+    assert crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    return {one.serial_number for one in crl}
+
+
+def number(serial: str) -> int:
+    return int(serial.replace(":", ""), 16)
+
+
+async def test_a_chain_of_two_mounts_is_accepted_and_its_lists_name_what_was_revoked(
+    world: World, ca: VaultAgent, clock: Clock
+) -> None:
+    await done(ca, "POST", "sys/mounts/web", {"type": "pki", "config": {"max_lease_ttl": "4380h"}})
+    request = await done(ca, "POST", "web/intermediate/generate/internal", {"common_name": "Web", "ou": "a,b"})
+    assert request.keys() == {"csr", "key_id"}
+    assert await ca.status("GET", "web/ca", token="") == 404, "the issuer waits for its certificate"
+    order = {"csr": request["csr"], "use_csr_values": True, "ttl": "4000h", "max_path_length": 0}
+    signed = await done(ca, "POST", "ca/root/sign-intermediate", {**order, "permitted_dns_domains": "example.com"})
+    mapping = await done(
+        ca, "POST", "web/intermediate/set-signed", {"certificate": signed["certificate"] + signed["issuing_ca"]}
+    )
+    assert (len(mapping["imported_issuers"]), len(mapping["imported_keys"])) == (2, 1)
+    urls = {
+        "issuing_certificates": "https://v.example/web/ca",
+        "crl_distribution_points": ["https://v.example/web/crl"],
+    }
+    await done(ca, "POST", "web/config/urls", urls)
+    role = {"allowed_domains": "example.com", "allow_subdomains": True, "organization": "Shop", "max_ttl": "72h"}
+    await done(ca, "POST", "web/roles/shop", role)
+    names = {"common_name": "a.example.com", "alt_names": "b.example.com", "ip_sans": "192.0.2.1", "ttl": "1h"}
+    made = await done(ca, "POST", "web/issue/shop", names)
+    leaf = load(made["certificate"])
+    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert san.get_values_for_type(x509.DNSName) == ["a.example.com", "b.example.com"]
+    assert leaf.subject.rfc4514_string() == "CN=a.example.com,O=Shop"
+    assert load_pem_private_key(made["private_key"].encode(), None).public_key() == leaf.public_key()
+    assert number(made["serial_number"]) == leaf.serial_number
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == datetime.timedelta(seconds=3600 + 30 - 1)
+    root = load(signed["issuing_ca"])
+    builder = verification.PolicyBuilder().store(verification.Store([root]))
+    builder = builder.time(datetime.datetime.fromtimestamp(clock.now // 1_000_000, datetime.UTC).replace(tzinfo=None))
+    chain = [load(one) for one in made["ca_chain"]]
+    assert [one.subject for one in chain] == [leaf.issuer, root.subject]
+    verified = builder.build_server_verifier(x509.DNSName("b.example.com")).verify(leaf, chain[:1])
+    assert len(verified) == 3
+    entry = newest_entry(world)
+    assert (entry.action, entry.object, (entry.detail or {})["operation"]) == ("vault.use", "web/issue/shop", "issue")
+    assert "dns:a.example.com" in repr(entry.detail)
+    assert made["private_key"].splitlines()[1] not in repr(entry)
+    assert await revoked(ca, "web/crl") == set()
+    again = [await done(ca, "POST", "web/revoke", {"serial_number": made["serial_number"]}) for _ in range(2)]
+    assert again[0] == again[1]
+    assert await revoked(ca, "web/crl") == {leaf.serial_number}
+    shown = await done(ca, "GET", f"web/cert/{made['serial_number']}")
+    assert (shown["revocation_time"], shown["certificate"]) == (again[0]["revocation_time"], made["certificate"])
+    await done(ca, "POST", "ca/revoke", {"certificate": signed["certificate"]})
+    assert await revoked(ca) == {load(signed["certificate"]).serial_number}
+    assert "X509 CRL" in (await raw(ca, "ca/crl/pem")).decode()
+    assert (await raw(ca, "web/ca_chain")).count(b"BEGIN CERTIFICATE") == 2
+    await refuse(ca, "web/issue/shop", {"common_name": "other.example"}, status=403)
+    await refuse(ca, "web/root/sign-intermediate", {**order, "csr": request["csr"]})
+
+
+WEB = {"allowed_domains": ["example.com", "w*b.example.org"], "allow_localhost": False}
+NAMES: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({}, {"common_name": "localhost"}, 200),
+    ({"allow_localhost": False}, {"common_name": "localhost"}, 403),
+    (WEB, {"common_name": "example.com"}, 403),
+    ({**WEB, "allow_bare_domains": True}, {"common_name": "example.com"}, 200),
+    ({**WEB, "allow_bare_domains": True}, {"common_name": "a.example.com"}, 403),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "a.b.example.com"}, 200),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "badexample.com"}, 403),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "*.example.com"}, 200),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "*.com"}, 403),
+    (
+        {**WEB, "allow_subdomains": True, "allow_wildcard_certificates": False},
+        {"common_name": "*.example.com"},
+        403,
+    ),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "a.example.com", "alt_names": "evil.org"}, 403),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "root@a.example.com"}, 200),
+    ({**WEB, "allow_subdomains": True}, {"common_name": "root@evil.org"}, 403),
+    (WEB, {"common_name": "web.example.org"}, 403),
+    ({**WEB, "allow_glob_domains": True}, {"common_name": "w1b.example.org"}, 200),
+    ({**WEB, "allow_glob_domains": True}, {"common_name": "web.example.org.evil.org"}, 403),
+    ({"allow_any_name": True}, {"common_name": "not a host"}, 400),
+    ({"allow_any_name": True, "enforce_hostnames": False}, {"common_name": "not a host"}, 200),
+    ({"enforce_hostnames": False}, {"common_name": "not a host"}, 400),
+    ({}, {"common_name": "localhost", "ip_sans": "192.0.2.1"}, 200),
+    ({"allow_ip_sans": False}, {"common_name": "localhost", "ip_sans": "192.0.2.1"}, 403),
+    ({}, {"common_name": "localhost", "ip_sans": "192.0.2.256"}, 400),
+    ({}, {"common_name": "localhost", "uri_sans": "spiffe://a/b"}, 403),
+    ({"allowed_uri_sans": "spiffe://a/*"}, {"common_name": "localhost", "uri_sans": "spiffe://a/b"}, 200),
+    ({"allowed_uri_sans": "spiffe://a/*"}, {"common_name": "localhost", "uri_sans": "spiffe://b/a/"}, 403),
+    ({}, {}, 400),
+    ({"require_cn": False}, {}, 400),
+    ({"require_cn": False, "allow_any_name": True}, {"alt_names": "a.example.com"}, 200),
+    ({}, {"common_name": "localhost", "other_sans": "1.2.3;UTF8:x"}, 400),
+    ({}, {"common_name": "localhost", "format": "xml"}, 400),
+    ({}, {"common_name": "localhost", "alt_names": 1}, 400),
+    ({"allow_any_name": "true"}, {"common_name": "x" * 64}, 400),
+    ({"allow_any_name": "true"}, {"common_name": f"{'x' * 60}.org"}, 200),
+    ({"allow_any_name": "true"}, {"common_name": f"{'x' * 61}.org"}, 400),
+]
+
+
+async def test_a_role_limits_names(ca: VaultAgent) -> None:
+    for role, request, status in NAMES:
+        await done(ca, "POST", "ca/roles/r", role)
+        for path, body in (
+            ("ca/issue/r", request),
+            ("ca/sign/r", {**request, "csr": pem(make_csr())}),
+        ):
+            answer = await ca.ask("POST", path, body)
+            if path == "ca/sign/r" and any("sans" in name or "alt" in name for name in request):
+                continue  # the names come from the request of the key alone
+            assert answer.status == status, (role, request, answer.body)
+    await done(ca, "POST", "ca/roles/r", {**WEB, "allow_subdomains": True})
+    for names, status in ((["dns:a.example.com"], 200), (["dns:a.example.com", "dns:evil.org"], 403)):
+        body = {"csr": pem(make_csr(names=names)), "common_name": "a.example.com"}
+        assert await ca.status("POST", "ca/sign/r", body) == status
+    csr = pem(make_csr(common_name="evil.org"))
+    assert await ca.status("POST", "ca/sign/r", {"csr": csr, "common_name": "a.example.com"}) == 403
+
+
+async def test_a_role_limits_times_and_keys(ca: VaultAgent, clock: Clock) -> None:
+    async def lifetime(role: dict[str, Any], **request: Any) -> int:
+        await done(ca, "POST", "ca/roles/r", role)
+        made = await done(ca, "POST", "ca/issue/r", {"common_name": "localhost", **request})
+        return int(made["expiration"]) - clock.now // 1_000_000
+
+    assert await lifetime({"ttl": "6h", "max_ttl": "12h"}) == 6 * 3600
+    assert await lifetime({"ttl": "6h", "max_ttl": "12h"}, ttl="12h") == 12 * 3600
+    assert await lifetime({"ttl": "6h", "max_ttl": "12h"}, ttl=12 * 3600 + 1) == 12 * 3600
+    assert await lifetime({"max_ttl": "9000h"}, ttl="8700h") == 8700 * 3600
+    clock.advance(3600)
+    await ca.login()
+    message = await refuse(ca, "ca/issue/r", {"common_name": "localhost", "ttl": "8760h"})
+    assert "beyond that of the CA" in message
+    await refuse(ca, "ca/roles/r", {"ttl": "2h", "max_ttl": "1h"})
+    for kind, bits, key_type in (
+        ("ec", 0, ec.EllipticCurvePrivateKey),
+        ("ec", 384, ec.EllipticCurvePrivateKey),
+        ("ed25519", 0, ed25519.Ed25519PrivateKey),
+        ("rsa", 2048, rsa.RSAPrivateKey),
+    ):
+        await done(ca, "POST", "ca/roles/r", {"key_type": kind, "key_bits": bits})
+        for form, load_key in (("pem", load_pem_private_key), ("der", load_der_private_key)):
+            made = await done(ca, "POST", "ca/issue/r", {"common_name": "localhost", "format": form})
+            text = made["private_key"]
+            key = load_key(text.encode() if form == "pem" else b64decode(text), None)
+            assert isinstance(key, key_type), kind
+            assert made["private_key_type"] == kind
+        is_own = kind == "ec" and bits == 0
+        assert await ca.status("POST", "ca/sign/r", csr_of(new_key(), "localhost")) == (200 if is_own else 400), kind
+    bundle = (await done(ca, "POST", "ca/issue/r", {"common_name": "localhost", "format": "pem_bundle"}))["certificate"]
+    assert (bundle.count("BEGIN CERTIFICATE"), bundle.count("PRIVATE KEY")) == (2, 2)
+    for wrong in ({"key_type": "ec", "key_bits": 521}, {"key_type": "rsa", "key_bits": 1024}, {"key_type": "dsa"}):
+        await refuse(ca, "ca/roles/r", wrong)
+    weak = rsa.generate_private_key(65537, 1024)
+    assert "not certified" in await refuse(ca, "ca/sign/any", csr_of(weak, "localhost"))
+    forged = bytearray(make_csr(common_name="a.example.com"))
+    forged[-1] ^= 1
+    assert "signature" in await refuse(ca, "ca/sign/any", {"csr": pem(bytes(forged))})
+    await refuse(ca, "ca/sign/any", {"csr": "no request"})
+
+
+def csr_of(key: Any, name: str) -> dict[str, str]:
+    csr = csr_builder(common_name=name).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else _SHA256)
+    return {"csr": csr.public_bytes(Encoding.PEM).decode(), "common_name": name}
+
+
+async def test_usages_and_a_request_that_is_signed_as_it_is(ca: VaultAgent) -> None:
+    await done(ca, "POST", "ca/roles/r", {"client_flag": False, "key_usage": "", "ext_key_usage": "CodeSigning"})
+    leaf = load((await done(ca, "POST", "ca/issue/r", {"common_name": "localhost"}))["certificate"])
+    usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert {one.dotted_string for one in usages} == {"1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.3"}
+    assert leaf.extensions.get_extension_for_class(x509.KeyUsage).value.key_encipherment is False
+    csr = pem(make_csr(names=["dns:a.example.com", "email:root@example.com"], common_name="anything at all"))
+    signed = load(
+        (await done(ca, "POST", "ca/sign-verbatim", {"csr": csr, "key_usage": ["KeyEncipherment"]}))["certificate"]
+    )
+    assert signed.subject.rfc4514_string() == "CN=anything at all"
+    assert signed.extensions.get_extension_for_class(x509.KeyUsage).value.key_encipherment is True
+    with pytest.raises(x509.ExtensionNotFound):
+        signed.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    assert not signed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    await refuse(ca, "ca/sign-verbatim", {"csr": csr, "key_usage": ["CertSign"]})
+    await refuse(ca, "ca/roles/r", {"key_usage": "CRLSign"})
+    await refuse(ca, "ca/roles/r", {"ext_key_usage": "OCSPSigning"})
+    await refuse(ca, "ca/roles/r", {"country": "Germany"})
+    await refuse(ca, "ca/roles/r", {"no_store": True})
+    builder = csr_builder(common_name="a.example.com").add_extension(
+        x509.BasicConstraints(ca=True, path_length=None), True
+    )
+    asks = builder.sign(new_key(), _SHA256).public_bytes(Encoding.PEM).decode()
+    for path in ("ca/sign/any", "ca/sign-verbatim"):
+        assert "authority" in await refuse(ca, path, {"csr": asks})
+
+
+async def test_certificates_end_with_the_agent_and_a_lease_with_its_token(
+    world: World, app: ASGIApp, ca: VaultAgent, clock: Clock
+) -> None:
+    await done(ca, "POST", "ca/roles/leased", {"allow_any_name": True, "generate_lease": True})
+    other = await (await enter_agent(world, app, "other")).login()
+    plain = await done(other, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    leased = await other.ask("POST", "ca/issue/leased", {"common_name": "b.example.com", "ttl": "72h"})
+    lease, data = leased.json["lease_id"], leased.json["data"]
+    assert lease.startswith("ca/issue/leased/")
+    listed = flows.list_certificates(world.db.read(), other.client.id, now=clock.now, limit=9)
+    assert {str(name) for one in listed for name in one.names} == {"dns:a.example.com", "dns:b.example.com"}
+    login = await other.ask("GET", "auth/token/lookup-self")
+    assert leased.json["lease_duration"] <= login.json["data"]["ttl"]
+    assert (await done(other, "POST", "sys/leases/lookup", {"lease_id": lease}))["id"] == lease
+    await refuse(ca, "sys/leases/lookup", {"lease_id": lease})
+    assert "not renewable" in await refuse(other, "sys/leases/renew", {"lease_id": lease})
+    assert (await done(ca, "LIST", "sys/leases/lookup/ca"))["keys"] == ["issue/"]
+    assert (await done(ca, "LIST", "sys/leases/lookup/ca/issue/leased"))["keys"] == [lease.rpartition("/")[2]]
+    assert await revoked(ca) == set()
+    await done(other, "POST", "auth/token/revoke-self")
+    assert await revoked(ca) == {number(data["serial_number"])}
+    assert await ca.status("LIST", "sys/leases/lookup/ca") == 404
+    await other.login()
+    for kind in ("revoke", "revoke-prefix/{}", "revoke-force/ca/issue"):
+        made = await other.ask("POST", "ca/issue/leased", {"common_name": "c.example.com"})
+        await done(other, "POST", f"sys/leases/{kind.format('ca/issue/leased')}", {"lease_id": made.json["lease_id"]})
+        assert number(made.json["data"]["serial_number"]) in await revoked(ca), kind
+    standing = standing_id(AgentId(other.client.id))
+    await act(world, "kill.start", lambda a: registry.stop(a, "task", standing, why="a test", by=None))
+    held = x509.load_der_x509_crl(await raw(ca, "ca/crl")).get_revoked_certificate_by_serial_number(
+        number(plain["serial_number"])
+    )
+    assert held is not None
+    assert held.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.certificate_hold
+    await act(world, "kill.end", lambda a: registry.lift_stop(a, "task", standing))
+    assert number(plain["serial_number"]) not in await revoked(ca)
+    await act(world, "agent.decommission", lambda a: registry.set_agent_state(a, "other", Verb.DECOMMISSION))
+    assert number(plain["serial_number"]) in await revoked(ca)
+    clock.advance(80 * DAY_S)
+    await ca.login()
+    assert await revoked(ca) == set(), "lists name no certificate that expired long ago"
+    await done(ca, "POST", "ca/tidy", {})
+    assert len((await done(ca, "LIST", "ca/certs"))["keys"]) == 1, "the root"
+
+
+async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgent, clock: Clock) -> None:
+    clock.advance(1)
+    first = (await done(ca, "LIST", "ca/issuers"))["keys"][0]
+    second = await done(ca, "POST", "ca/root/generate/exported", {"common_name": "Next", "issuer_name": "next"})
+    assert "PRIVATE KEY" in second["private_key"]
+    assert (await done(ca, "GET", "ca/config/issuers"))["default"] == first
+    for wrong in ("next", "default", "a b", "x" * 65):
+        await refuse(ca, "ca/root/generate/internal", {"common_name": "x", "issuer_name": wrong})
+    await done(ca, "POST", "ca/config/issuers", {"default": "next"})
+    made = await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    assert load(made["certificate"]).issuer.rfc4514_string() == "CN=Next"
+    made = await done(ca, "POST", f"ca/issuer/{first}/issue/any", {"common_name": "a.example.com"})
+    assert load(made["certificate"]).issuer.rfc4514_string() == "CN=A root"
+    assert await revoked(ca, "ca/issuer/next/crl") == set()
+    shown = await done(ca, "POST", "ca/issuer/next", {"issuer_name": "old"})
+    assert (shown["issuer_name"], shown["revoked"]) == ("old", False)
+    assert (await done(ca, "POST", f"ca/issuer/{first}/revoke"))["revoked"] is True
+    assert number(made["serial_number"]) in await revoked(ca, f"ca/issuer/{first}/crl"), "and all below a revoked one"
+    await refuse(ca, f"ca/issuer/{first}/issue/any", {"common_name": "a.example.com"})
+    await refuse(ca, "ca/issuer/next/issue/any", {"common_name": "a.example.com"}, status=500)
+    await done(ca, "DELETE", "ca/issuer/old")
+    assert await ca.status("GET", "ca/issuer/old") == 500
+    assert await ca.status("GET", "ca/issuer/old/pem", token="") == 404
+    for _ in range(MAX_ISSUERS - 1):
+        await done(ca, "POST", "ca/root/generate/internal", {"common_name": "more"})
+    await refuse(ca, "ca/root/generate/internal", {"common_name": "more"})
+    await done(ca, "DELETE", "ca/root")
+    assert await ca.status("LIST", "ca/issuers") == 404
+    assert await ca.status("GET", "ca/crl", token="") == 404
+
+
+async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent) -> None:
+    made = await done(ca, "POST", "ca/root/generate/exported", {"common_name": "Elsewhere", "max_path_length": 0})
+    await done(ca, "POST", "sys/mounts/other", {"type": "pki"})
+    key, stranger = made["private_key"], pem_key(new_key())
+    for wrong in (
+        "",
+        "no PEM",
+        key,
+        made["certificate"] + stranger,
+        made["certificate"] + key + key,
+        made["certificate"] * 9,
+        (await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"}))["certificate"],
+    ):
+        await refuse(ca, "other/config/ca", {"pem_bundle": wrong})
+    assert await ca.status("LIST", "other/issuers") == 404, "nothing of a refused bundle is stored"
+    assert "no certificate is for" in await refuse(
+        ca, "other/intermediate/set-signed", {"certificate": made["certificate"]}
+    )
+    await done(ca, "POST", "other/config/ca", {"pem_bundle": key + made["certificate"]})
+    assert key.splitlines()[1] not in repr(ca.client.world.db.read().all(_ENTRIES))
+    await done(ca, "POST", "other/roles/any", {"allow_any_name": True})
+    leaf = load((await done(ca, "POST", "other/issue/any", {"common_name": "a.example.com"}))["certificate"])
+    leaf.verify_directly_issued_by(load(made["certificate"]))
+    below = pem(make_csr(common_name="below"))
+    assert "0 authorities below" in await refuse(ca, "other/root/sign-intermediate", {"csr": below, "common_name": "b"})
+    crossed = await done(ca, "POST", "ca/root/sign-self-issued", {"certificate": made["certificate"]})
+    load(crossed["certificate"]).verify_directly_issued_by(x509.load_der_x509_certificate(await raw(ca, "ca/ca")))
+    await refuse(ca, "ca/root/sign-self-issued", {"certificate": crossed["certificate"]})
+
+
+async def test_keys_of_issuers_are_sealed_and_rotate_with_all_secrets(world: World, ca: VaultAgent) -> None:
+    [issuer] = store.issuers(world.db.read(), "ca")
+    before = store.key_of(world.db.read(), issuer.issuer_id)
+    await act(world, "vault.rotate", seal.rotate_keys)
+    assert await seal.renew_envelopes(world) == 1
+    assert store.key_of(world.db.read(), issuer.issuer_id) != before
+    await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    await seal_all(world)
+    assert await ca.status("POST", "ca/issue/any", {"common_name": "a.example.com"}) == 503
+    assert await ca.status("GET", "ca/crl", token="") == 503
+    assert await ca.status("GET", "ca/ca/pem", token="") == 200
+
+
+async def test_each_act_needs_its_permit_and_a_mount_ends_its_certificates(
+    world: World, app: ASGIApp, ca: VaultAgent
+) -> None:
+    made = await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    only = """@id("use") permit (principal is Agent, action == Action::"use_secret_key", resource is Secret)
+        when { resource.mount == "ca" && resource.path == "issue/any" };"""
+    await put_policies(world, only + '@id("t") permit (principal is Agent, action == Action::"issue_token", resource);')
+    await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    for method, path in (
+        ("POST", "ca/sign/any"),
+        ("POST", "ca/sign-verbatim"),
+        ("POST", "ca/root/generate/exported"),
+        ("POST", "ca/roles/any"),
+        ("POST", "ca/revoke"),
+        ("POST", "ca/config/ca"),
+        ("POST", "ca/issuer/default/issue/any"),
+        ("DELETE", "ca/root"),
+        ("GET", "ca/roles/any"),
+        ("LIST", "ca/certs"),
+    ):
+        answer = await ca.ask(method, path, {"common_name": "x"} if method == "POST" else None)
+        assert answer.status == 403, (path, answer.body)
+    for path, status in (("ca/nothing", 404), ("ca/issuer/default/nothing", 404), ("ca/root", 405), ("ca/certs", 405)):
+        assert await ca.status("POST", path, {}) == status, path
+    await permit_all(world)
+    assert await ca.status("POST", "sys/remount", {"from": "ca", "to": "moved"}) == 400
+    await done(ca, "DELETE", "sys/mounts/ca")
+    assert await ca.status("GET", "ca/crl", token="") == 404
+    holding = registry.get_holding(world.db.read(), f"mc_{number(made['serial_number']):032x}")
+    assert holding is not None
+    assert holding.ended_why is not None
+    await done(ca, "POST", "sys/mounts/ca", {"type": "pki"})
+    assert await ca.status("LIST", "ca/certs") == 404
+    assert await ca.status("LIST", "ca/roles") == 404
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "is_match"),
+    [
+        ("a*c", "abc", True),
+        ("a*c", "ac", True),
+        ("aba*aba", "aba", False),
+        ("*", "", True),
+        ("a", "a", True),
+        ("a", "ab", False),
+        ("*b*d*", "abcd", True),
+        ("*d*b*", "abcd", False),
+        ("*" * 500 + "x", "y" * 500, False),
+    ],
+)
+def test_a_pattern_matches_in_linear_time(pattern: str, text: str, is_match: bool) -> None:
+    assert matches_glob(pattern, text) is is_match
