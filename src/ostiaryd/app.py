@@ -100,7 +100,7 @@ from ostiaryd.secrets import (
     wire_vault,
 )
 from ostiaryd.secrets import wire_admin as secrets_admin
-from ostiaryd.secrets.flows import access_keys
+from ostiaryd.secrets.flows import access_keys, rotations
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
 from ostiaryd.signals.flows import hearing, signals
@@ -274,8 +274,9 @@ class Application(Starlette):
 
 
 def build_app(world: World) -> Application:
-    """Return the ASGI application of this world. Raises Invalid for invalid profiles of certificates."""
+    """Return the ASGI application of this world. Raises Invalid for invalid profiles of certificates or commands."""
     certs.load_profiles(world.config.certificate_profiles)
+    rotations.load_commands(world.config.rotation_commands)
     routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     methods: dict[str, set[str]] = {}
     for route in ROUTES:

@@ -140,11 +140,10 @@ async def test_an_accepted_value_belongs_to_the_member_of_its_call(
 ) -> None:
     world = open_to(world)
     await schedule(world, service)
-    await act(world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
-    call = rotations.owed_call(world.db.read(), PATH, keys=world.keys)
+    call = await act(world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
     config = RotationConfig(member="user", url=service.url, period=3600, grace=0)
     await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
-    await act(world, "rotation.end", lambda a: rotations.end_call(a, PATH, call))
+    await act(world, "rotation.end", lambda a: rotations.end_call(a, PATH, call, is_old_valid=True))
     assert await read(world) == {"api_key": call.data["value"], "user": "shop"}
 
 

@@ -28,6 +28,8 @@ interface Rotation {
   path: string;
   member: string;
   url: string;
+  command: string;
+  registration: string;
   period: number;
   grace: number;
   last_at: number | null;
@@ -202,6 +204,11 @@ function stateOf(use: SecretUse, rotation: Rotation | undefined): [string, Tone]
   return rotation ? ["rotates", "good"] : ["read", "plain"];
 }
 
+/** The place that accepts new values: a URL, a command of the server, or the registration of an OAuth client. */
+function serviceOf({ url, command, registration }: Rotation): string {
+  return url || registration || `the command ${command}`;
+}
+
 function RotateButton({ rotation }: { rotation: Rotation }) {
   const [isAsking, setAsking] = useState(false);
   if (!useMay()("POST /secrets/rotate")) return null;
@@ -219,7 +226,7 @@ function RotateButton({ rotation }: { rotation: Rotation }) {
           onConfirm={() => post("/secrets/rotate", { path: rotation.path })}
         >
           <p>
-            1 value is replaced: the member <code>{rotation.member}</code>, once <bdi>{rotation.url}</bdi> has accepted the new value.
+            1 value is replaced: the member <code>{rotation.member}</code>, once <bdi>{serviceOf(rotation)}</bdi> has accepted the new value.
           </p>
           <p>
             {rotation.grace > 0
@@ -251,7 +258,7 @@ function Rotations() {
             tone={one.error ? "bad" : one.retire_at ? "info" : "good"}
             action={<RotateButton rotation={one} />}
           >
-            every {duration(one.period)} at <bdi>{one.url}</bdi>; last <Time at={one.last_at} />, next <Time at={one.next_at} />
+            every {duration(one.period)} at <bdi>{serviceOf(one)}</bdi>; last <Time at={one.last_at} />, next <Time at={one.next_at} />
             {one.retire_at && <>; the old value ends <Time at={one.retire_at} /></>}
             <Failure {...one} />
           </Row>

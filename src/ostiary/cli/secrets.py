@@ -205,19 +205,34 @@ secret.command(rotation)
 
 
 @rotation.command(name="put")
-def put_rotation(path: str, /, *, member: str, url: str, period: int, grace: int = 0, session: Here) -> None:
+def put_rotation(
+    path: str,
+    /,
+    *,
+    member: str,
+    url: str = "",
+    command: str = "",
+    registration: str = "",
+    period: int,
+    grace: int = 0,
+    session: Here,
+) -> None:
     """Set the rotation of a member of a secret; the signing key of the calls is shown once.
 
-    The service at the URL accepts a new value (secret.rotate), and ends the old one after the grace (secret.retire).
+    The service accepts a new value (secret.rotate), and ends the old one after the grace (secret.retire). Give one of
+    --url, --command and --registration.
 
     Args:
         path: Path of the secret, such as secret/app/db.
         member: Member that gets new values.
         url: URL of the service that accepts them.
+        command: Command in the server's setting `rotation_commands` that brings them to the service.
+        registration: URL of the registration of an OAuth client, whose provider makes a new client secret (RFC 7592).
         period: Seconds between rotations, at least 60.
         grace: Seconds in which both values work, less than the period.
     """
-    body = {"path": path, "member": member, "url": url, "period": period, "grace": grace}
+    service = {"url": url, "command": command, "registration": registration}
+    body = {"path": path, "member": member, "period": period, "grace": grace, **service}
     session.show(session.api("POST", "/secrets/rotations", body), lambda row: facts(_rotation_row(row)))
 
 

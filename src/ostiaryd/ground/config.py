@@ -331,6 +331,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " empty: none"
         ),
     ] = ""
+    rotation_commands: Annotated[
+        str,
+        Meta(
+            description="TOML file of the commands that may rotate secrets: a table `[command.NAME]` for each;"
+            " empty: none"
+        ),
+    ] = ""
     aws_region: Annotated[
         str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z", description="Region of the API of AWS Secrets Manager at /aws")
     ] = "us-east-1"
@@ -468,17 +475,27 @@ def read_statement_issuers(file: str) -> dict[str, object]:
 
 def read_certificate_profiles(file: str) -> dict[str, Any]:
     """Return the profiles of certificates, not checked; none without a file. Raises `Invalid`."""
+    return _read_toml(file, of="the profiles of certificates")
+
+
+def read_rotation_commands(file: str) -> dict[str, Any]:
+    """Return the commands that rotate secrets, not checked; none without a file. Raises `Invalid`."""
+    return _read_toml(file, of="the commands that rotate secrets")
+
+
+def _read_toml(file: str, *, of: str) -> dict[str, Any]:
     if not file:
         return {}
     try:
         return tomllib.loads(Path(file).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise Invalid(f"cannot read the profiles of certificates {file}: {error}") from error
+        raise Invalid(f"cannot read {of} {file}: {error}") from error
 
 
 def _checked(config: Config) -> Config:
     read_places(config.places)
     read_certificate_profiles(config.certificate_profiles)
+    read_rotation_commands(config.rotation_commands)
     read_statement_issuers(config.software_statements)
     for name in ("proxies", "certificate_proxies", "acme_networks"):
         try:

@@ -1,5 +1,7 @@
 """Rotation of stored values: the loop that calls the services of secrets, and rotations in the admin API.
 
+A service is a URL, a command of the configuration, or the registration of an OAuth client at its provider.
+
 `wire_leases` rotates the passwords of static roles.
 """
 
@@ -12,33 +14,41 @@ from typing import TypedDict
 
 import msgspec
 
-from ostiary.protocol.errors import Conflict, Refused, Unavailable
+from ostiary.protocol.errors import Conflict, Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import check_named, deliver
+from ostiaryd.ground.outbound.fetch import check_named, deliver, request
+from ostiaryd.ground.process.commands import run_command
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import rotations
-from ostiaryd.secrets.flows.rotations import CLAIM_S
+from ostiaryd.secrets.flows.rotations import CLAIM_S, RotationCall
 from ostiaryd.secrets.model.request import SECOND, NothingStored
-from ostiaryd.secrets.model.rotation import RotationConfig, check_config, render_call
+from ostiaryd.secrets.model.rotation import (
+    MAX_REGISTRATION,
+    REGISTRATION_TOKEN,
+    RETIRE,
+    RotationConfig,
+    ServiceRefused,
+    check_config,
+    find_changes,
+    parse_output,
+    parse_registration,
+    render_call,
+    render_input,
+    render_update,
+)
 from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 
 log = logging.getLogger("ostiary")
-CALLS_AT_ONCE = 20
+DUE_AT_ONCE, CALLS_AT_ONCE = 20, 8
 WITHIN_S = 10.0
-
-
-class ServiceRefused(Unavailable):
-    """The service of a rotated secret did not accept a call."""
-
-    code = "service_refused"
 
 
 # --- calls
@@ -49,45 +59,128 @@ async def rotate_due(world: World) -> None:
     now = world.now()
     if flows.read_status(world.db.read()).is_sealed:
         return
-    due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=CALLS_AT_ONCE))
+    due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=DUE_AT_ONCE))
     await asyncio.gather(*(_try(world, path) for path in due))
 
 
+class CallPlaces(asyncio.Semaphore):
+    """The calls of services that run at the same time."""
+
+    def __init__(self, _: object) -> None:
+        super().__init__(CALLS_AT_ONCE)
+
+
 async def _try(world: World, path: str) -> None:
-    until = world.now() + CLAIM_S * SECOND
-    if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
-        return
     try:
         await _make_call(world, path)
     except Refused as refusal:
         log.warning("the secret %s was not rotated: %s", path, refusal.message)
 
 
-async def _make_call(world: World, path: str) -> None:
+async def _make_call(world: World, path: str) -> bool:
+    """Send a call if it is due and not claimed by another process; return whether it was sent. Raises Refused."""
+    async with world.keep(CallPlaces):
+        until = world.now() + CLAIM_S * SECOND
+        if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
+            return False
+        await _send(world, path)
+    return True
+
+
+async def _send(world: World, path: str) -> None:
     """Send a due call to its service, and record the result. Raises Refused."""
-    await act(world, "rotation.begin", partial(rotations.begin_call, path=path))
-    owed = rotations.owed_call(world.db.read(), path, keys=world.keys)
-    body, headers = render_call(owed.kind, owed.data, id=owed.id, now=world.now(), key=owed.key)
-    private, ca_file = world.config.private, world.config.ca_file
     try:
-        status, _ = await deliver(owed.url, body, headers=headers, within_s=WITHIN_S, private=private, ca_file=ca_file)
-        if not 200 <= status < 300:
-            raise ServiceRefused(f"the service answers {status}")
-        await act(world, "rotation.end", partial(rotations.end_call, path=path, call=owed))
+        call = await act(world, "rotation.begin", partial(rotations.begin_call, path=path))
+        if call.config.registration:
+            await _update_registration(world, path, call)
+            return
+        is_old_valid = await (_run_command if call.config.command else _post)(world, call)
+        end = partial(rotations.end_call, path=path, call=call, is_old_valid=is_old_valid)
+        await act(world, "rotation.end", end)
     except Refused as refusal:
         await act(world, "rotation.fail", partial(rotations.fail_call, path=path, why=refusal.message))
         raise
 
 
+async def _post(world: World, call: RotationCall) -> bool:
+    """Post a signed call to the URL of a service; the old value stays valid. Raises ServiceRefused, Unavailable."""
+    body, headers = render_call(call.kind, call.data, id=call.id, now=world.now(), key=call.key)
+    private, ca_file = world.config.private, world.config.ca_file
+    status, _ = await deliver(
+        call.config.url, body, headers=headers, within_s=WITHIN_S, private=private, ca_file=ca_file
+    )
+    if not 200 <= status < 300:
+        raise ServiceRefused(f"the service answers {status}")
+    return True
+
+
+async def _run_command(world: World, call: RotationCall) -> bool:
+    """Run the command of a rotation; return whether the old value still works. Raises Invalid, ServiceRefused,
+    CommandFailed.
+    """
+    command = rotations.find_command(world.config.rotation_commands, call.config.command)
+    result = await run_command(
+        command.run,
+        render_input(call.kind, call.data, id=call.id, current=call.current),
+        within_s=command.seconds,
+        readable=command.readable,
+        secret_folder=str(world.config.folder),
+        is_confined=not command.unconfined,
+    )
+    hidden = (*call.current.values(), call.data.get("value"))
+    is_old_valid = parse_output(result.status, result.output, hidden=hidden)
+    if is_old_valid and call.kind == RETIRE:
+        raise ServiceRefused("the command answers that the old value still works")
+    return is_old_valid
+
+
+async def _update_registration(world: World, path: str, call: RotationCall) -> None:
+    """Read and update the registration of an OAuth client, and store each change (RFC 7592 section 2).
+
+    The registration is read first: it has the client secret of an update whose answer was lost. Raises Refused.
+    """
+    body, current = b"", call.current
+    for method in ("GET", "PUT"):
+        answer = await request(
+            method,
+            call.config.registration,
+            body=body,
+            headers={
+                "authorization": f"Bearer {current.get(REGISTRATION_TOKEN)}",
+                "accept": "application/json",
+                **({"content-type": "application/json"} if body else {}),
+            },
+            within_s=WITHIN_S,
+            max_bytes=MAX_REGISTRATION,
+            private=world.config.private,
+            ca_file=world.config.ca_file,
+        )
+        registration = parse_registration(answer.status, answer.body, current=call.current)
+        changes = find_changes(registration, current, call.config.member)
+        is_rotated = call.config.member in changes
+        if changes:
+            keep = partial(rotations.store_answer, path=path, call=call, members=changes)
+            await act(world, "rotation.end" if is_rotated else "rotation.store", keep)
+        if is_rotated:
+            return
+        body, current = render_update(registration), {**current, **changes}
+    raise ServiceRefused("the provider keeps the client secret when the registration is updated")
+
+
 # --- the admin API
 
 
-class NewRotation(msgspec.Struct, forbid_unknown_fields=True):
-    """`member`: the member that gets new values. `url`: the service that accepts them. `period`, `grace`: seconds."""
+class NewRotation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`member`: the member that gets new values. `period`, `grace`: seconds. Exactly one service: `url` gets signed
+    calls, `command` is a command of the server's configuration, `registration` is the URL of the registration of an
+    OAuth client (RFC 7592).
+    """
 
     path: str
     member: str
-    url: str
+    url: str = ""
+    command: str = ""
+    registration: str = ""
     period: int
     grace: int = 0
 
@@ -107,6 +200,8 @@ class RotationBody(TypedDict):
     path: str
     member: str
     url: str
+    command: str
+    registration: str
     period: int
     grace: int
     last_at: int | None
@@ -128,9 +223,20 @@ async def put_rotation(call: Call) -> Reply:
     Only this answer contains the signing key of the calls (Standard Webhooks).
     """
     body, world = call.json(NewRotation), call.world
-    config = RotationConfig(member=body.member, url=body.url, period=body.period, grace=body.grace)
+    config = RotationConfig(
+        member=body.member,
+        url=body.url,
+        command=body.command,
+        registration=body.registration,
+        period=body.period,
+        grace=body.grace,
+    )
     check_config(body.path, config)
-    check_named(body.url, of="`url`", private=world.config.private)
+    if config.command:
+        rotations.find_command(world.config.rotation_commands, config.command)
+    else:
+        name = "url" if config.url else "registration"
+        check_named(getattr(config, name), of=f"`{name}`", private=world.config.private)
     key = await act_as(call, "rotation.put", partial(rotations.put_rotation, path=body.path, config=config))
     shown: NewRotationBody = {**_show(rotations.find_rotation(world.db.read(), body.path)), "signing_key": key}
     return reply(shown, status=201, headers=[NO_STORE])
@@ -151,10 +257,8 @@ async def rotate_secret(call: Call) -> Reply:
     """Rotate a secret now. If the service does not accept the new value, the present one stays in force."""
     path, world = call.json(RotationPath).path, call.world
     await act_as(call, "rotation.request", partial(rotations.request_rotation, path=path))
-    until = world.now() + CLAIM_S * SECOND
-    if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
+    if not await _make_call(world, path):
         raise Conflict("the secret is being rotated", hint="ostiary secret rotation list")
-    await _make_call(world, path)
     return reply(_show(rotations.find_rotation(world.db.read(), path)))
 
 
@@ -170,6 +274,8 @@ def _show(rotation: Rotation) -> RotationBody:
         "path": rotation.path,
         "member": config.member,
         "url": config.url,
+        "command": config.command,
+        "registration": config.registration,
         "period": config.period,
         "grace": config.grace,
         "last_at": None if rotation.rotated_at is None else rotation.rotated_at // SECOND,

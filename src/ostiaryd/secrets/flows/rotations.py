@@ -6,13 +6,14 @@ value as it is, and the same pending value is sent again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
-from ostiary.protocol.errors import Conflict, NotFound
-from ostiaryd.ground.crypto.keyring import Keyring
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.config import read_rotation_commands
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -25,10 +26,11 @@ from ostiaryd.secrets.model.rotation import (
     MAX_ROTATIONS,
     RETIRE,
     ROTATE,
+    RotationCommand,
     RotationConfig,
     make_value,
+    parse_commands,
     render_key,
-    replace_member,
 )
 from ostiaryd.secrets.model.sealing import Place
 from ostiaryd.secrets.store import rotations as store
@@ -39,17 +41,34 @@ CLAIM_S = 60
 
 
 class RotationCall(NamedTuple):
-    """A call that is due to the service of a secret: its kind, its id, its data and the signing key."""
+    """A call that is due to the service of a secret: its kind, its id, its data, and the signing key.
+
+    `current` is the value in force, for a service that is no URL.
+    """
 
     kind: str
     id: str
-    url: str
+    config: RotationConfig
     data: dict[str, str]
     key: bytes
+    current: dict[str, object]
 
     def __repr__(self) -> str:
         """Return kind and id alone: the data is secret."""
         return f"RotationCall({self.kind} {self.id})"
+
+
+@lru_cache(maxsize=8)
+def load_commands(file: str) -> dict[str, RotationCommand]:
+    """Return the commands of the configuration. Raises Invalid."""
+    return parse_commands(read_rotation_commands(file))
+
+
+def find_command(file: str, name: str) -> RotationCommand:
+    """Return a command of the configuration. Raises Invalid."""
+    if (command := load_commands(file).get(name)) is None:
+        raise Invalid(f"the configuration has no command {name[:64]!a}", hint="see the setting `rotation_commands`")
+    return command
 
 
 def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
@@ -57,7 +76,7 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
 
     The first rotation is due after one period. Raises NothingStored, Conflict, Sealed.
     """
-    registry.note(act, object=path, member=config.member, service=urlsplit(config.url).hostname)
+    registry.note(act, object=path, member=config.member, service=config.service)
     _read_current(act, path, config.member)
     registry.note(act, object=path)
     present = store.get(act.tx, path)
@@ -104,34 +123,33 @@ def hasten_call(act: Act, path: str) -> bool:
     return store.hasten_call(act.tx, path)
 
 
-def begin_call(act: Act, path: str) -> None:
-    """Store the next value of a secret as pending. Do nothing if a value is pending, or a grace ends with this
-    call. Raises NotFound, Sealed.
+def begin_call(act: Act, path: str) -> RotationCall:
+    """Return the call that is due to the service of a secret. A new value is stored as pending before the call; a
+    pending value is sent again. Raises NotFound, NothingStored, Sealed, Conflict.
     """
     rotation = find_rotation(act.tx, path)
+    config, attempt = rotation.config, rotation.attempt
     registry.note(act, object=path, call=RETIRE if rotation.retire_at is not None else ROTATE)
-    if rotation.retire_at is None and rotation.pending is None:
-        value = seal_value(act.tx, make_value(act.tx.random).encode(), _pending_place(path))
-        store.set_pending(act.tx, path, value, attempt=act.new_id("ro"))
-
-
-def owed_call(reader: Reader, path: str, *, keys: Keyring) -> RotationCall:
-    """Return the call that is due to the service of a secret. Raises NotFound, Sealed, Conflict."""
-    rotation = find_rotation(reader, path)
-    config = rotation.config
-    data = {"path": path, "member": config.member}
-    key = open_value(reader, rotation.key, _key_place(path), keys=keys)
+    key = open_value(act.tx, rotation.key, _key_place(path), keys=act.tx.keys)
+    data, current = {"path": path, "member": config.member}, {}
+    if not config.url:
+        current = _read_current(act, path, config.member)
+        registry.note(act, object=path)
     if rotation.retire_at is not None:
-        return RotationCall(RETIRE, f"{rotation.attempt}.retire", config.url, data, key)
+        return RotationCall(RETIRE, f"{attempt}.retire", config, data, key, current)
+    if config.registration:
+        return RotationCall(ROTATE, act.new_id("ro"), config, data, key, current)
     if rotation.pending is None:
-        raise Conflict("the rotation has ended already")
-    value = open_value(reader, rotation.pending, _pending_place(path), keys=keys).decode()
-    return RotationCall(ROTATE, rotation.attempt, config.url, {**data, "value": value}, key)
+        attempt, value = act.new_id("ro"), make_value(act.tx.random)
+        store.set_pending(act.tx, path, seal_value(act.tx, value.encode(), _pending_place(path)), attempt=attempt)
+    else:
+        value = open_value(act.tx, rotation.pending, _pending_place(path), keys=act.tx.keys).decode()
+    return RotationCall(ROTATE, attempt, config, {**data, "value": value}, key, current)
 
 
-def end_call(act: Act, path: str, call: RotationCall) -> None:
+def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> None:
     """Store the value that the service has accepted as the value of the secret; or, after a call at the end of
-    a grace, end the grace. Raises NotFound, NothingStored, Conflict.
+    a grace, end the grace. Without a valid old value, there is no grace. Raises NotFound, NothingStored, Conflict.
     """
     registry.note(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
@@ -142,12 +160,30 @@ def end_call(act: Act, path: str, call: RotationCall) -> None:
         return
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
-    member = call.data["member"]  # the configuration may name another one by now
-    value = replace_member(_read_current(act, path, member), member, call.data["value"])
+    _replace_members(act, path, {call.data["member"]: call.data["value"]})  # the configuration may name another member
+    if is_old_valid:
+        retire_at = act.now + config.grace * SECOND
+        store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
+    else:
+        store.end(act.tx, path, due_at=act.now + config.period * SECOND, retire_at=None)
+
+
+def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
+    """Store members that a provider has changed, also if the rotation was deleted meanwhile: the old ones may have
+    ended. A new client secret ends the rotation. Raises NothingStored.
+    """
+    registry.note(act, object=path, call=call.kind, members=sorted(members))
+    _replace_members(act, path, members)
+    rotation = store.get(act.tx, path)
+    if rotation is not None and call.config.member in members:
+        store.end(act.tx, path, due_at=act.now + rotation.config.period * SECOND, retire_at=None)
+
+
+def _replace_members(act: Act, path: str, members: Mapping[str, str]) -> None:
+    """Replace members of the value that is current now, so that a change of another member is not lost."""
+    value = {**_read_current(act, path, next(iter(members))), **members}
     keyvalue.put_value(act, *split_path(path), value)
     registry.note(act, object=path)
-    retire_at = act.now + config.grace * SECOND
-    store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
 
 
 def fail_call(act: Act, path: str, why: str) -> None:

@@ -1,23 +1,35 @@
-"""Rotation of stored values: a member of a secret gets a new value on a schedule, by a signed call of its service.
+"""Rotation of stored values: a member of a secret gets a new value on a schedule, by its service.
 
-    rotate    POST {"type": "secret.rotate", "data": {"path", "member", "value"}}: the service accepts the new value too
-    retire    POST {"type": "secret.retire", "data": {"path", "member"}}: it accepts the new value alone
+A service gets two calls, and both values work between the calls, in the grace:
 
-Between both calls lies the grace, in which both values work. Calls are signed as in Standard Webhooks 1.0.0; a repeated
-call has the same id and the same value.
+    rotate    from now on, the service accepts the new value too
+    retire    from now on, the service accepts the new value alone
+
+    url            both are signed calls: POST {"type": "secret.rotate", "data": {"path", "member", "value"}}, and
+                   {"type": "secret.retire", "data": {"path", "member"}} (Standard Webhooks 1.0.0)
+    command        both are runs of a command, with {"type", "id", "path", "member", "value", "current"} as input. The
+                   command prints {"status": "done"}, "both" if the old value still works, or "failed" with a "reason"
+    registration   the provider of an OAuth client makes a new client secret when the registration of the client is
+                   updated (RFC 7592), and decides how long the old one works: there is no second call
+
+A repeated call has the same id and the same value.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Invalid, Malformed, Unavailable
+from ostiaryd.secrets.model.lease import MAX_ERROR
 from ostiaryd.secrets.model.request import SECOND, check_path, split_path
 
 MOUNT = "secret"
@@ -27,15 +39,53 @@ SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 60, 10 * 365 * 86_400
 KEY_BYTES = 32
 MAX_MEMBER = 128
 ROTATE, RETIRE = "secret.rotate", "secret.retire"
+REGISTRATION_TOKEN = "registration_access_token"
+"""The member of a secret with the token that manages the registration of an OAuth client (RFC 7592)."""
+MAX_REGISTRATION = 32 << 10
+MAX_COMMANDS, MAX_ARGUMENTS, LONGEST_COMMAND_S = 100, 32, 40
+_SET_BY_PROVIDER = (REGISTRATION_TOKEN, "registration_client_uri", "client_secret_expires_at", "client_id_issued_at")
+"""Members of a registration that its update must not contain (RFC 7592 section 2.2)."""
+
+
+class ServiceRefused(Unavailable):
+    """The service of a rotated secret did not accept a call."""
+
+    code = "service_refused"
 
 
 class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The rotation of a member of a secret. `period` and `grace` in seconds."""
+    """The rotation of a member of a secret, by one of three services. `period` and `grace` in seconds."""
 
     member: str
-    url: str
+    url: str = ""
+    command: str = ""
+    registration: str = ""
     period: int
     grace: int
+
+    @property
+    def service(self) -> str:
+        """The service for entries of the ledger: a host, or the name of a command."""
+        return self.command or urlsplit(self.url or self.registration).hostname or ""
+
+
+class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command that the configuration names. `seconds`: its time. `readable`: further files and folders it reads."""
+
+    run: tuple[str, ...]
+    readable: tuple[str, ...] = ()
+    seconds: int = 30
+    unconfined: bool = False
+
+
+class CommandAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The output of a command."""
+
+    status: Literal["done", "both", "failed"]
+    reason: str = ""
+
+
+_decode_answer = json_decoder(CommandAnswer)
 
 
 def check_config(path: str, config: RotationConfig) -> RotationConfig:
@@ -49,6 +99,12 @@ def check_config(path: str, config: RotationConfig) -> RotationConfig:
         raise Invalid(f"`period` must be {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} seconds")
     if not 0 <= config.grace < config.period:
         raise Invalid("`grace` must be at least 0 seconds and less than `period`")
+    if sum(map(bool, (config.url, config.command, config.registration))) != 1:
+        raise Invalid("a rotation has exactly one of `url`, `command` and `registration`")
+    if config.registration and config.grace:
+        raise Invalid("`grace` must be 0 for `registration`", hint="the provider decides how long the old secret works")
+    if config.registration and config.member == REGISTRATION_TOKEN:
+        raise Invalid("`member` must be the member with the client secret")
     return config
 
 
@@ -71,8 +127,94 @@ def render_call(kind: str, data: dict[str, Any], *, id: str, now: int, key: byte
     return body, {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": f"v1,{signature}"}
 
 
-def replace_member(value: object, member: str, new: str) -> dict[str, Any]:
-    """Return a value in which one member is replaced. Raises Malformed if the value is not an object."""
-    if not isinstance(value, dict):
-        raise Malformed("the secret is no JSON object")
-    return {**value, member: new}
+# --- commands
+
+
+def parse_commands(document: Mapping[str, Any]) -> dict[str, RotationCommand]:
+    """Return the commands of a TOML document with a table `[command.NAME]` for each. Raises Invalid."""
+    if unknown := set(document) - {"command"}:
+        raise Invalid(f"rotation commands: unknown key {min(unknown)[:64]!a}", hint="write tables [command.NAME]")
+    try:
+        commands = convert(document.get("command", {}), dict[str, RotationCommand])
+    except msgspec.ValidationError as error:
+        raise Invalid(f"rotation commands: {error}") from None
+    if len(commands) > MAX_COMMANDS:
+        raise Invalid(f"there are more than {MAX_COMMANDS} rotation commands")
+    for name, command in commands.items():
+        if not 1 <= len(command.run) <= MAX_ARGUMENTS:
+            raise Invalid(f"rotation command {name[:64]!a}: `run` has 1 to {MAX_ARGUMENTS} texts")
+        for path in (command.run[0], *command.readable):
+            if not path.startswith("/"):
+                raise Invalid(f"rotation command {name[:64]!a}: {path[:64]!a} is not an absolute path")
+        if any("\0" in text for text in (*command.run, *command.readable)):
+            raise Invalid(f"rotation command {name[:64]!a}: a text has a null character")
+        if not 1 <= command.seconds <= LONGEST_COMMAND_S:
+            raise Invalid(f"rotation command {name[:64]!a}: `seconds` must be 1 to {LONGEST_COMMAND_S}")
+    return commands
+
+
+def render_input(kind: str, data: Mapping[str, str], *, id: str, current: Mapping[str, object]) -> bytes:
+    """Return the input of a command: one line of JSON, then the end. `current` is the value in force."""
+    return msgspec.json.encode({"type": kind, "id": id, **data, "current": current}) + b"\n"
+
+
+def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> bool:
+    """Return whether the old value still works, after a command has accepted the new one.
+
+    `status` is the exit status of the command. The texts in `hidden` are replaced in the reason of a failure. Raises
+    ServiceRefused.
+    """
+    try:
+        answer = _decode_answer(output)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = None
+    if answer is not None and answer.status == "failed":
+        reason = answer.reason
+        for text in sorted((text for text in hidden if isinstance(text, str) and text), key=len, reverse=True):
+            reason = reason.replace(text, "***")
+        shown = "".join(filter(str.isprintable, " ".join(reason.split())))
+        raise ServiceRefused(f"the command failed: {shown or 'no reason'}"[:MAX_ERROR])
+    if status:
+        end = f"was ended by signal {-status}" if status < 0 else f"ends with exit status {status}"
+        raise ServiceRefused(f"the command {end}")
+    if answer is None:
+        raise ServiceRefused('the command prints no answer, such as {"status": "done"}')
+    return answer.status == "both"
+
+
+# --- registrations of OAuth clients
+
+
+def parse_registration(status: int, body: bytes, *, current: Mapping[str, object]) -> dict[str, Any]:
+    """Return the registration that a provider answers (RFC 7592 section 3). Raises ServiceRefused."""
+    if status != 200:
+        raise ServiceRefused(f"the provider answers {status}")
+    try:
+        answer = canonical.parse(body, max_bytes=MAX_REGISTRATION)
+    except Malformed:
+        raise ServiceRefused("the provider answers no JSON") from None
+    if not isinstance(answer, dict) or not all(
+        _is_credential(answer[name]) for name in ("client_secret", REGISTRATION_TOKEN) if name in answer
+    ):
+        raise ServiceRefused("the provider answers no registration of a client")
+    if (
+        not isinstance(answer.get("client_id"), str)
+        or current.get("client_id", answer["client_id"]) != answer["client_id"]
+    ):
+        raise ServiceRefused("the provider answers the registration of another client")
+    return answer
+
+
+def _is_credential(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 4096 and value.isascii() and value.isprintable()
+
+
+def find_changes(registration: Mapping[str, Any], current: Mapping[str, object], member: str) -> dict[str, str]:
+    """Return the members of a secret that a registration changes: the client secret, and the token beside it."""
+    answered = {member: registration.get("client_secret"), REGISTRATION_TOKEN: registration.get(REGISTRATION_TOKEN)}
+    return {name: value for name, value in answered.items() if value is not None and value != current.get(name)}
+
+
+def render_update(registration: Mapping[str, Any]) -> bytes:
+    """Return the body of an update that changes nothing (RFC 7592 section 2.2)."""
+    return msgspec.json.encode({name: value for name, value in registration.items() if name not in _SET_BY_PROVIDER})

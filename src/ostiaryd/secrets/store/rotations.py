@@ -29,7 +29,7 @@ _SET_PENDING = sql(
 )
 _END = sql(
     """update secret_rotation set pending_key = null, pending = null, rotated_at = :now, due_at = :due_at,
-        retire_at = :retire_at, attempts = 0, error = '' where path = :path and pending is not null"""
+        retire_at = :retire_at, attempts = 0, error = '' where path = :path"""
 )
 _RETIRED = sql(
     """update secret_rotation set retire_at = null, due_at = :due_at, attempts = 0, error = ''
@@ -90,7 +90,7 @@ def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
 
 
 def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
-    """Record that the pending value is in force."""
+    """Record that the new value is in force."""
     tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
 
 
