@@ -637,6 +637,7 @@ LOOPS = (
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
     _every(1, wire_aws_accounts.revoke_due),
+    _every(1, wire_aws_accounts.rotate_due),
     _every(1, wire_account_tokens.end_due),
     _every(1, wire_rotations.rotate_due),
     _every(60, secret_flows.forget_wrapped),

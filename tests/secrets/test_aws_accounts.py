@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 from hvac import Client, exceptions
 
+from harness.clock import Clock
 from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary.protocol.errors import Conflict, Invalid
@@ -23,9 +25,11 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import AgentId
 from ostiaryd.secrets import wire_aws_accounts
 from ostiaryd.secrets.backends.aws_accounts import MEDIA_TYPE, parse_xml
-from ostiaryd.secrets.flows import aws_accounts, leases
+from ostiaryd.secrets.flows import aws_accounts, leases, renew_envelopes, rotate_keys
 from ostiaryd.secrets.flows.callers import token_digest
 from ostiaryd.secrets.model.aws_account import (
+    OLD_KEY_S,
+    AwsCredentials,
     AwsCredentialType,
     AwsRole,
     AwsRoot,
@@ -41,7 +45,8 @@ from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.secrets.store import tokens
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.backend_fixtures import KEY, KEY_ID, REGION, aws_client, moto
-from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage, seal_all, unseal
+from tests.support.incident_fixtures import entries_of
 
 EVERYTHING = '@id("aws") permit (principal is Agent, action, resource is Secret);'
 ROLE = "arn:aws:iam::123456789012:role/reader"
@@ -225,8 +230,8 @@ def test_requests_that_are_refused_change_nothing(vault: VaultStage, operator: C
         with pytest.raises(exceptions.InvalidRequest):
             aws.generate_credentials(**wrong)
     assert users(amazon) == before
-    with pytest.raises(exceptions.InvalidPath):
-        operator.secrets.aws.rotate_root_iam_credentials()
+    with pytest.raises(exceptions.UnexpectedError, match="unsupported operation"):
+        operator.read("aws/config/rotate-root")
     assert operator.secrets.aws.read_role("reader")["data"]["role_arns"] == [ROLE]
     assert set(operator.secrets.aws.list_roles()["data"]["keys"]) >= {"guest", "member", "reader", "user"}
     operator.secrets.aws.configure_lease(lease="5m", lease_max="10m")
@@ -304,6 +309,128 @@ async def test_a_user_that_is_not_there_yet_does_not_count_as_deleted(
     await world.writer.submit(lambda tx: lease_store.retry(tx, owed.lease.lease_id))
     assert await revoke() is None
     assert owed.lease.username not in users(amazon)
+
+
+# --- the server's own key
+
+
+class OwnUser:
+    """The user of a server at AWS, with one access key."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, amazon: str) -> None:
+        self.amazon, self.name, self.iam = amazon, f"server-{next(self._numbers)}", aws_client("iam", amazon)
+        self.iam.create_user(UserName=self.name)
+        self.key = self.create_key()
+
+    def create_key(self) -> dict[str, str]:
+        made: dict[str, str] = self.iam.create_access_key(UserName=self.name)["AccessKey"]
+        return made
+
+    @property
+    def root(self) -> AwsRoot:
+        """The access to AWS with that key."""
+        return AwsRoot(
+            access_key=self.key["AccessKeyId"], region=REGION, iam_endpoint=self.amazon, sts_endpoint=self.amazon
+        )
+
+    @property
+    def keys(self) -> set[str]:
+        return {one["AccessKeyId"] for one in self.iam.list_access_keys(UserName=self.name)["AccessKeyMetadata"]}
+
+
+def test_the_key_of_the_server_is_replaced_on_request(vault: VaultStage, operator: Client, amazon: str) -> None:
+    user, aws = OwnUser(amazon), operator.secrets.aws
+    second = user.create_key()["AccessKeyId"]
+    aws.configure_root_iam_credentials(
+        access_key=user.key["AccessKeyId"],
+        secret_key=user.key["SecretAccessKey"],
+        region=REGION,
+        iam_endpoint=amazon,
+        sts_endpoint=amazon,
+    )
+    try:
+        with pytest.raises(exceptions.InvalidRequest, match="another access key"):
+            aws.rotate_root_iam_credentials()
+        user.iam.delete_access_key(UserName=user.name, AccessKeyId=second)
+        new = aws.rotate_root_iam_credentials()["data"]["access_key"]
+        assert user.keys == {user.key["AccessKeyId"], new}, "requests under way still use the old key"
+        assert operator.read("aws/config/root")["data"]["access_key"] == new
+        assert vault.login().secrets.aws.generate_credentials(name="user")["data"]["access_key"]
+        with pytest.raises(exceptions.VaultError, match="being rotated"):
+            aws.rotate_root_iam_credentials()
+    finally:
+        connect(operator, amazon)
+    [entry] = vault.live_server.entries(action="lease.connect", limit=1)
+    assert entry["detail"]["left"] == [new, user.key["AccessKeyId"]], "what another access leaves at AWS"
+
+
+@pytest.fixture
+async def rotating(world: World, amazon: str) -> tuple[World, OwnUser]:
+    """A server that has begun to replace its key at AWS, and its user there."""
+    world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, secret_backends=amazon))
+    user = OwnUser(amazon)
+    await act(world, "lease.connect", lambda a: aws_accounts.put_root(a, user.root, user.key["SecretAccessKey"]))
+    await act(world, "lease.begin_rotation", aws_accounts.begin_root_rotation)
+    return world, user
+
+
+async def test_a_new_key_whose_answer_was_lost_is_deleted_and_the_old_one_ends_last(
+    rotating: tuple[World, OwnUser], clock: Clock
+) -> None:
+    world, user = rotating
+    lost, old = user.create_key()["AccessKeyId"], user.key["AccessKeyId"]
+    await wire_aws_accounts.rotate_due(world)
+    assert user.keys == {old, lost}, "the server that began has its time"
+    clock.advance(TAKEOVER_S)
+    await seal_all(world)
+    await wire_aws_accounts.rotate_due(world)
+    assert user.keys == {old, lost}
+    await unseal(world)
+    await wire_aws_accounts.rotate_due(world)
+    config, secret_key = aws_accounts.open_root(world.db.read(), keys=world.keys)
+    assert user.keys == {old, config.access_key}
+    assert config.access_key not in (old, lost)
+    clock.advance(OLD_KEY_S - 1)
+    await wire_aws_accounts.rotate_due(world)
+    assert old in user.keys
+    await act(world, "vault.rotate", rotate_keys)
+    await renew_envelopes(world)
+    clock.advance(1)
+    await wire_aws_accounts.rotate_due(world)
+    assert user.keys == {config.access_key}
+    assert aws_accounts.find_root(world.db.read()).config.rotation is None
+    assert secret_key not in str([entries_of(world, f"lease.{kind}") for kind in ("keep_key", "rotate_root")])
+
+
+async def test_a_new_key_that_is_stored_is_used_after_a_failure(
+    rotating: tuple[World, OwnUser], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, user = rotating
+    monkeypatch.setattr(wire_aws_accounts, "NEW_KEY_DELAYS_S", ())
+    old, made = user.key["AccessKeyId"], user.create_key()
+    new = AwsCredentials(made["AccessKeyId"], made["SecretAccessKey"])
+    await act(world, "lease.keep_key", lambda a: aws_accounts.keep_new_key(a, old, new))
+    down = msgspec.structs.replace(world.config, secret_backends="http://127.0.0.1:1")
+    clock.advance(TAKEOVER_S)
+    await wire_aws_accounts.rotate_due(dataclasses.replace(world, config=down))
+    [failure] = entries_of(world, "lease.rotate_fail")
+    config, secret_key = aws_accounts.open_root(world.db.read(), keys=world.keys)
+    assert (config.access_key, secret_key) == (old, user.key["SecretAccessKey"]), "the old key stays in force"
+    assert config.rotation is not None
+    assert (config.rotation.attempts, config.rotation.due_at) == (1, clock() + SECOND)
+    await wire_aws_accounts.rotate_due(world)
+    assert aws_accounts.find_root(world.db.read()).config == config, "the next attempt waits"
+    clock.advance(1)
+    await act(world, "vault.rotate", rotate_keys)
+    await renew_envelopes(world)
+    await wire_aws_accounts.rotate_due(world)
+    config, secret_key = aws_accounts.open_root(world.db.read(), keys=world.keys)
+    assert (config.access_key, secret_key) == new[:2]
+    assert new.secret_key not in str(failure)
+    with pytest.raises(Conflict):
+        await act(world, "lease.rotate_root", lambda a: aws_accounts.use_new_key(a, old))
 
 
 @pytest.mark.parametrize("service", ["iam", "sts"])

@@ -10,18 +10,19 @@ import asyncio
 import logging
 from functools import partial
 
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import aws_accounts, leases
-from ostiaryd.secrets.flows.seal import Sealed, check_open
+from ostiaryd.secrets.flows.seal import Sealed, check_open, read_status
 from ostiaryd.secrets.model.aws_account import (
     ROLE_PREFIX,
     USERS,
     AwsCredentials,
+    AwsRoot,
     CreateCredentials,
     check_root,
     seconds_of,
@@ -33,6 +34,8 @@ from ostiaryd.secrets.store import leases as store
 
 log = logging.getLogger("ostiary")
 DUE_AT_ONCE, AT_ONCE = 500, 8
+NEW_KEY_DELAYS_S = (1, 2, 4)
+"""Seconds between attempts to use a new key."""
 
 
 class AwsRevokers(RunningTasks):
@@ -79,9 +82,86 @@ async def _make(world: World, upstream: CreateCredentials) -> AwsCredentials:
 
 def _open(world: World) -> AwsAccounts:
     """Return the access to AWS, at addresses that the configuration names now. Raises Invalid, Forbidden, Sealed."""
-    root, secret_key = aws_accounts.open_root(world.db.read(), keys=world.keys)
+    return _open_with(world, *aws_accounts.open_root(world.db.read(), keys=world.keys))
+
+
+def _open_with(world: World, root: AwsRoot, secret_key: str) -> AwsAccounts:
     check_root(root, secret_key, permitted=world.config.secret_backends.split())
     return AwsAccounts(root, secret_key, ca_file=world.config.ca_file, now=world.now)
+
+
+# --- the server's own key
+
+
+async def rotate_root(call: Call) -> Answer:
+    """Replace the server's own key at AWS. If a step fails, the present key stays in force, and the server goes on.
+
+    AWS shows a new key once. When the rotation begins, the user has no other key; a second key therefore comes from an
+    answer that was lost, and is deleted. Raises Refused.
+    """
+    world = call.world
+    accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config
+    if root.rotation is None and await accounts.list_own_keys() != [root.access_key]:
+        raise Invalid("the server's user at AWS has another access key", hint="delete the other key", code="two_keys")
+    await _follow(call, "lease.begin_rotation", partial(aws_accounts.begin_root_rotation))
+    await _replace_key(world)
+    return Answer(data={"access_key": aws_accounts.find_root(world.db.read()).config.access_key})
+
+
+async def rotate_due(world: World) -> None:
+    """Go on with a rotation of the server's own key that is due: after a failure, or to delete the old key."""
+    reader = world.db.read()
+    if aws_accounts.find_due_root(reader, now=world.now()) is None or read_status(reader).is_sealed:
+        return
+    if not await world.writer.submit(aws_accounts.claim_root_rotation):
+        return
+    try:
+        await _replace_key(world)
+    except Refused as refusal:
+        log.warning("the key of this server at AWS was not rotated: %s", refusal.message)
+
+
+async def _replace_key(world: World) -> None:
+    """Go on with the rotation of the server's own key, up to the use of a new key, or the deletion of the old one."""
+    root = aws_accounts.find_root(world.db.read()).config
+    key, old_key = root.access_key, root.rotation.old_key if root.rotation is not None else ""
+    try:
+        if old_key:
+            await _open(world).delete_own_key(old_key)
+            await act(world, "lease.end_rotation", partial(aws_accounts.end_root_rotation, new_key=key))
+            return
+        if not aws_accounts.has_pending_key(world.db.read()):
+            await _create_key(world, key)
+        await _try_new_key(world)
+        await act(world, "lease.rotate_root", partial(aws_accounts.use_new_key, old_key=key))
+    except Refused as refusal:
+        fail = partial(aws_accounts.fail_root_rotation, key=key, why=refusal.message)
+        await act(world, "lease.rotate_fail", fail)
+        raise
+
+
+async def _create_key(world: World, key: str) -> None:
+    accounts = _open(world)
+    for lost in await accounts.list_own_keys():
+        if lost != key:
+            await accounts.delete_own_key(lost)
+    made = await accounts.create_key()
+    try:
+        await act(world, "lease.keep_key", partial(aws_accounts.keep_new_key, old_key=key, made=made))
+    except Refused:
+        await accounts.delete_own_key(made.access_key)
+        raise
+
+
+async def _try_new_key(world: World) -> None:
+    """Wait until AWS accepts the new key, which takes seconds. Raises Refused."""
+    accounts = _open_with(world, *aws_accounts.open_pending(world.db.read(), keys=world.keys))
+    for delay in NEW_KEY_DELAYS_S:
+        try:
+            return await accounts.check_key()
+        except BackendFailed:
+            await asyncio.sleep(delay)
+    return await accounts.check_key()
 
 
 async def _follow(call: Call, action: str, flow: partial[None]) -> None:

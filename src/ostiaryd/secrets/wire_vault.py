@@ -58,7 +58,7 @@ from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.pki import IssuerNotFound, KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.pki_status import find_resource, render_resource
 from ostiaryd.secrets.model.acl import AclRequest
-from ostiaryd.secrets.model.aws_account import CreateCredentials
+from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown
 from ostiaryd.secrets.model.mount import AUTH, Mount
@@ -78,7 +78,7 @@ from ostiaryd.secrets.model.request import (
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
 from ostiaryd.secrets.wire_account_tokens import issue_token
-from ostiaryd.secrets.wire_aws_accounts import create_credentials
+from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
 from ostiaryd.secrets.wire_backends import forget_values
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
@@ -259,6 +259,8 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await issue_token(call, issue))
         case CreateCredentials() as create:
             return _envelope(call, await create_credentials(call, create))
+        case RotateAwsRoot():
+            return _envelope(call, await rotate_root(call))
         case upstream:
             return _envelope(call, await carry_out(call, upstream))
 

@@ -43,8 +43,24 @@ class AwsAccounts:
             check()
             await self._ask("iam", action, {"UserName": name, **parameters})
         check()
-        answer = await self._ask("iam", "CreateAccessKey", {"UserName": name})
+        return await self.create_key(name)
+
+    async def create_key(self, name: str = "") -> AwsCredentials:
+        """Create an access key of a user; by default, of the server's own user."""
+        answer = await self._ask("iam", "CreateAccessKey", _of_user(name))
         return AwsCredentials(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"))
+
+    async def list_own_keys(self) -> list[str]:
+        """Return the ids of the access keys of the server's own user."""
+        return await self._list("ListAccessKeys", "", "AccessKeyId")
+
+    async def delete_own_key(self, key: str) -> None:
+        """Delete an access key of the server's own user, if it exists."""
+        await self._delete("DeleteAccessKey", {"AccessKeyId": key})
+
+    async def check_key(self) -> None:
+        """Check that AWS accepts the key of this access."""
+        await self._ask("sts", "GetCallerIdentity", {})
 
     async def has_user(self, name: str) -> bool:
         """Return whether a user exists."""
@@ -72,7 +88,7 @@ class AwsAccounts:
         marker: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             try:
-                answer = await self._ask("iam", action, {"UserName": name, **marker})
+                answer = await self._ask("iam", action, {**_of_user(name), **marker})
             except NoSuchEntity:
                 return texts
             texts += [element.text or "" for element in answer.iterfind(f".//{{*}}{member}")]
@@ -124,6 +140,10 @@ class AwsAccounts:
         code = "".join(filter(str.isalnum, parsed.findtext(".//{*}Code") or ""))[:64] or str(answer.status)
         kind = NoSuchEntity if code == "NoSuchEntity" else BackendFailed
         raise kind(f"AWS answers {code} to {action}", hint="see the rights of the server's user there")
+
+
+def _of_user(name: str) -> dict[str, str]:
+    return {"UserName": name} if name else {}
 
 
 def _global_region(region: str) -> str:

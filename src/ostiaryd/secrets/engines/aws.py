@@ -1,6 +1,7 @@
 """Credentials in AWS (HashiCorp Vault, "AWS secrets engine (API)").
 
 config/root, config/lease     GET, POST
+config/rotate-root            POST: a new key of the server's own user
 roles/NAME                    GET, POST, DELETE; LIST roles
 creds/ROLE, sts/ROLE          GET, POST: new credentials with a lease; policies see both as creds/ROLE
 """
@@ -25,6 +26,7 @@ from ostiaryd.secrets.model.aws_account import (
     AwsCredentialType,
     AwsRole,
     AwsRoot,
+    RotateAwsRoot,
     check_policy,
     check_role,
 )
@@ -86,13 +88,15 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and (kind, name) == ("roles", ""):
         return Operation(SecretAction.LIST, "roles/", "list", _list)
-    if not name or (kind == "config" and name not in ("root", "lease")):
+    if not name or (kind == "config" and name not in ("root", "lease", "rotate-root")):
         raise NothingStored("no handler for route", code="no_route")
     check_name(name, of="role")
     match kind, request.method:
         case (("creds" | "sts"), (VaultMethod.READ | VaultMethod.WRITE)):
             action, operation, run = SecretAction.READ, "lease", _make_lease(name, request, is_session=kind == "sts")
-        case "config", VaultMethod.READ:
+        case "config", VaultMethod.WRITE if name == "rotate-root":
+            action, operation, run = SecretAction.WRITE, "rotate", _rotate_root
+        case "config", VaultMethod.READ if name != "rotate-root":
             action, operation, run = SecretAction.READ, "read", _read_root if name == "root" else _read_times
         case "config", VaultMethod.WRITE:
             action, operation = SecretAction.WRITE, "connect" if name == "root" else "write"
@@ -119,6 +123,11 @@ def _make_root(request: VaultRequest) -> Callable[[Act], Answer]:
         sts_endpoint=(body.sts_endpoint or f"https://sts.{body.region[:40]}.amazonaws.com").rstrip("/"),
     )
     return lambda act: Answer(upstream=ConnectAws(root, body.secret_key))
+
+
+def _rotate_root(act: Act) -> Answer:
+    flows.find_root(act.tx)
+    return Answer(upstream=RotateAwsRoot())
 
 
 def _make_times(request: VaultRequest) -> Callable[[Act], Answer]:

@@ -12,7 +12,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.secrets.model.backend import check_address
-from ostiaryd.secrets.model.lease import DEFAULT_TTL, LONGEST_TTL, Lease
+from ostiaryd.secrets.model.lease import CREATE_S, DEFAULT_TTL, LONGEST_TTL, Lease
 from ostiaryd.secrets.model.request import SECOND
 
 MOUNT = "aws"
@@ -22,6 +22,8 @@ USERS, SESSIONS = "aws:user", "aws:session"
 """`database` of leases: a user that is to be deleted, and a session, which AWS ends at its time."""
 MAX_ROLES = 1000
 MAX_POLICY, MAX_ARNS = 8 << 10, 10
+OLD_KEY_S = CREATE_S + 10
+"""Seconds between the use of a new key of the server and the deletion of the old one, which requests under way use."""
 SHORTEST_S, LONGEST_S = 900, 43_200
 """Limits of the seconds of a session at AWS."""
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
@@ -39,6 +41,17 @@ class AwsCredentialType(StrEnum):
     FEDERATION = "federation_token"
 
 
+class RootRotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The rotation of the server's own key at AWS. `due_at`: the time of its next step, in microseconds. `old_key`: the
+    id of the key that is still to be deleted, once the new one is in force.
+    """
+
+    due_at: int
+    old_key: str = ""
+    attempts: int = 0
+    error: str = ""
+
+
 class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
     """The access of the server to AWS, without its secret key. Times of leases of users in microseconds."""
 
@@ -48,6 +61,7 @@ class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
     sts_endpoint: str
     lease: int = DEFAULT_TTL
     lease_max: int = LONGEST_TTL
+    rotation: RootRotation | None = None
 
 
 class AwsRole(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +89,10 @@ class AwsCredentials(NamedTuple):
     def __repr__(self) -> str:
         """Return the id of the key alone: the rest is secret."""
         return f"AwsCredentials({self.access_key})"
+
+
+class RotateAwsRoot(NamedTuple):
+    """Replace the server's own key at AWS."""
 
 
 class CreateCredentials(NamedTuple):

@@ -11,7 +11,8 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.secrets.model.aws_account import AwsRole, AwsRoot
 from ostiaryd.secrets.model.sealing import Envelope
 
-ROOT = "root"
+ROOT, PENDING = "root", "pending"
+"""The access in force, and the one with a new key that is not in force yet."""
 _ROOT = sql("select config, wrapped_key, sealed from aws_root where name = :name", steady=True)
 _PUT_ROOT = sql(
     """insert into aws_root (name, config, wrapped_key, sealed, updated_at)
@@ -19,6 +20,8 @@ _PUT_ROOT = sql(
        on conflict (name) do update set config = excluded.config, wrapped_key = excluded.wrapped_key,
         sealed = excluded.sealed, updated_at = excluded.updated_at"""
 )
+_REPLACE_ROOT = sql("update aws_root set config = :config where name = :name and config = :present")
+_DELETE_ROOT = sql("delete from aws_root where name = :name")
 _ROLE = sql("select role from aws_role where name = :name", steady=True)
 _PUT_ROLE = sql(
     """insert into aws_role (name, role, updated_at) values (:name, :role, :now)
@@ -36,14 +39,24 @@ class StoredRoot(NamedTuple):
     secret_key: Envelope
 
 
-def root(reader: Reader) -> StoredRoot | None:
+def root(reader: Reader, name: str = ROOT) -> StoredRoot | None:
     """Return the access to AWS; None before it is configured."""
-    return reader.made(_ROOT, _stored, name=ROOT)
+    return reader.made(_ROOT, _stored, name=name)
 
 
-def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope) -> None:
+def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope, name: str = ROOT) -> None:
     """Insert or replace the access to AWS."""
-    tx.run(_PUT_ROOT, name=ROOT, config=_text(config), now=tx.now, **secret_key._asdict())
+    tx.run(_PUT_ROOT, name=name, config=_text(config), now=tx.now, **secret_key._asdict())
+
+
+def replace_root(tx: Tx, present: AwsRoot, config: AwsRoot) -> bool:
+    """Replace the access to AWS without its key; return False if it has changed meanwhile."""
+    return tx.run(_REPLACE_ROOT, name=ROOT, present=_text(present), config=_text(config)) == 1
+
+
+def delete_pending(tx: Tx) -> None:
+    """Delete the access with a new key."""
+    tx.run(_DELETE_ROOT, name=PENDING)
 
 
 def role(reader: Reader, name: str) -> AwsRole | None:
