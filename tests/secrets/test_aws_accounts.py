@@ -154,6 +154,18 @@ def test_users_end_with_what_they_rest_on(vault: VaultStage, amazon: str, end: s
     eventually(lambda: not names & users(amazon))
 
 
+def test_all_users_of_a_role_end_by_the_prefix_of_their_leases(vault: VaultStage, amazon: str) -> None:
+    client = vault.login()
+    client.secrets.aws.generate_credentials(name="member")
+    name = vault.entries("vault.read")[0]["detail"]["username"]
+    assert "member/" in client.sys.list_leases("aws/creds")["data"]["keys"]
+    assert client.sys.list_leases("aws/creds/member")["data"]["keys"]
+    client.sys.revoke_prefix("aws/creds/member")
+    [entry] = vault.live_server.entries(action="lease.end", limit=1)
+    assert (entry["object"], entry["detail"]["count"] >= 1) == ("aws/creds/member", True)
+    eventually(lambda: name not in users(amazon))
+
+
 def test_sessions_are_of_the_role_and_of_the_guest(vault: VaultStage, amazon: str) -> None:
     client = vault.login()
     assumed = client.secrets.aws.generate_credentials(name="reader", endpoint="sts", ttl="900s")

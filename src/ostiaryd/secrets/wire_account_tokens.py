@@ -32,6 +32,7 @@ from ostiaryd.secrets.flows.seal import Sealed, check_open
 from ostiaryd.secrets.model.connected_account import (
     AGAIN,
     MAX_ANSWER,
+    MOUNT,
     SEND_S,
     AccessToken,
     AccountProvider,
@@ -327,9 +328,7 @@ async def _end_due(world: World) -> None:
         if departed:
             await act(world, "account.end", partial(flows.end_departed, accounts=departed))
         refreshes.since = max(now - OVERLAP, 0)
-        due = await world.db.scan(
-            lambda reader: lease_store.due_of(reader, flows.ROLE_PREFIX, now=now, limit=REVOKED_AT_ONCE)
-        )
+        due = await world.db.scan(lambda reader: lease_store.due(reader, MOUNT, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_token, world, lease) for lease in due])
         accounts = await world.db.scan(lambda reader: flows.find_due(reader, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_account, world, account) for account in accounts])

@@ -19,7 +19,7 @@ from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import aws_accounts, leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open, read_status
 from ostiaryd.secrets.model.aws_account import (
-    ROLE_PREFIX,
+    MOUNT,
     USERS,
     AwsCredentials,
     AwsRoot,
@@ -174,7 +174,7 @@ async def _follow(call: Call, action: str, flow: partial[None]) -> None:
 async def revoke_due(world: World) -> None:
     """Start the deletion of users whose leases have ended, unless it runs."""
     now = world.now()
-    if due := await world.db.scan(lambda reader: store.due_of(reader, ROLE_PREFIX, now=now, limit=DUE_AT_ONCE)):
+    if due := await world.db.scan(lambda reader: store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
         world.keep(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
 
 

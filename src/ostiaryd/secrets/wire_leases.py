@@ -30,7 +30,7 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.flows.aws_accounts import put_root
 from ostiaryd.secrets.model.aws_account import check_root
-from ostiaryd.secrets.model.database import ConnectionBody, check_address, read_connection
+from ostiaryd.secrets.model.database import MOUNT, ConnectionBody, check_address, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
@@ -88,9 +88,9 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
                 raise
         case RevokeDue():
             await revoke_due(world)
-        case RevokeRoles(roles, is_forced):
+        case RevokeRoles(mount, roles, is_forced):
             for role in roles:
-                await _revoke_role(call, role, is_forgotten=is_forced)
+                await _revoke_role(call, mount, role, is_forgotten=is_forced)
             await revoke_due(world)
         case ReadBackend() | ListBackend():
             return await answer_from_backend(call, upstream)
@@ -163,11 +163,11 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     )
 
 
-async def _revoke_role(call: Call, role: str, *, is_forgotten: bool) -> None:
+async def _revoke_role(call: Call, mount: str, role: str, *, is_forgotten: bool) -> None:
     """End all leases of a role in several short acts, so that other acts can run between them."""
     after: str | None = ""
     while after is not None:
-        flow = partial(leases.revoke_leases_of, role=role, after=after, is_forgotten=is_forgotten)
+        flow = partial(leases.revoke_leases_of, mount=mount, role=role, after=after, is_forgotten=is_forgotten)
         after = await _follow(call, "lease.end", flow)
 
 
@@ -213,7 +213,7 @@ async def revoke_due(world: World) -> None:
     if len(ended) < ENDED_AT_ONCE:
         revokers.since = max(now - OVERLAP, 0)
     by_database: dict[str, list[Lease]] = {}
-    for lease in await world.db.scan(lambda reader: lease_store.due(reader, now=now, limit=DUE_AT_ONCE)):
+    for lease in await world.db.scan(lambda reader: lease_store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
         by_database.setdefault(lease.database, []).append(lease)
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))

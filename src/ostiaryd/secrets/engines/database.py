@@ -23,6 +23,7 @@ from ostiaryd.secrets.flows import databases as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.leases import begin_lease
 from ostiaryd.secrets.model.database import (
+    MOUNT,
     PLUGINS,
     SHORTEST_ROTATION_S,
     ConnectionBody,
@@ -180,7 +181,7 @@ def _read_role(act: Act, name: str) -> Answer:
 
 
 def _delete_role(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{flows.MOUNT}/roles/{name}")
+    registry.note(act, object=f"{MOUNT}/roles/{name}")
     store.delete_role(act.tx, name)
     return EMPTY
 
@@ -200,7 +201,7 @@ def _read_static(act: Act, name: str) -> Answer:
 
 
 def _delete_static(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{flows.MOUNT}/static-roles/{name}")
+    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     store.delete_static(act.tx, name)
     return EMPTY
 
@@ -239,7 +240,7 @@ def _present(stored: T | None) -> T:
 
 
 def _list(act: Act, kind: str) -> Answer:
-    act.entry.object = f"{flows.MOUNT}/{kind}/"
+    act.entry.object = f"{MOUNT}/{kind}/"
     if not (names := sorted(_LISTS[kind](act.tx, limit=MAX_LISTED))):
         raise NothingStored("nothing is stored")
     return Answer(data={"keys": names})

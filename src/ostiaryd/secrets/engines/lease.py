@@ -20,11 +20,11 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import account_tokens, pki
 from ostiaryd.secrets.flows import leases as flows
-from ostiaryd.secrets.flows.connected_accounts import ROLE_PREFIX
-from ostiaryd.secrets.flows.databases import MOUNT
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model import aws_account
-from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH_MOUNT
+from ostiaryd.secrets.model.aws_account import MOUNT as AWS
+from ostiaryd.secrets.model.aws_account import SESSIONS
+from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH
+from ostiaryd.secrets.model.database import MOUNT as DATABASE
 from ostiaryd.secrets.model.lease import Lease
 from ostiaryd.secrets.model.mount import prefixes
 from ostiaryd.secrets.model.pki import TYPE as PKI
@@ -87,7 +87,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
         raise Invalid("invalid lease", hint="`lease_id` comes with the credentials")
     check_path(lease_id)
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
-    if mount != OAUTH_MOUNT:
+    if mount != OAUTH:
         return mount, Operation(SecretAction.READ, path, kind, run)
     find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
     return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
@@ -100,16 +100,12 @@ class _Prefix(NamedTuple):
     role: str
 
     def roles(self, act: Act) -> list[str]:
-        """Return the values of `role` in the leases with this prefix."""
-        start = _MOUNTS[self.mount]
-        if self.role:
-            return [start + self.role]
-        stored = store.roles(act.tx, limit=MAX_LISTED)
-        return [one for one in stored if one.startswith(start) and "/" not in one.removeprefix(start)]
+        """Return the roles of the leases with this prefix."""
+        return [self.role] if self.role else store.roles(act.tx, self.mount, limit=MAX_LISTED)
 
 
-_MOUNTS = {MOUNT: "", OAUTH_MOUNT: ROLE_PREFIX, aws_account.MOUNT: aws_account.ROLE_PREFIX}
-"""The mounts with leases, each with the text with which `role` begins in its leases."""
+_MOUNTS = (DATABASE, OAUTH, AWS)
+"""The mounts with leases."""
 
 
 def _parse_prefix(prefix: str) -> _Prefix:
@@ -140,7 +136,7 @@ def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     lease, expires_at = flows.plan_renewal(act, lease_id, increment)
     if not _is_renewable(lease):
         raise Invalid("the lease cannot be renewed", hint="request new credentials")
-    if not lease_id.startswith(f"{aws_account.MOUNT}/"):
+    if lease.mount == DATABASE:
         return Answer(upstream=ExtendAccount(lease, expires_at))
     renewed = flows.renew_lease(act, lease, expires_at)
     return Answer(lease_id=lease_id, lease_s=(renewed.expires_at - act.now) // SECOND, is_renewable=True)
@@ -148,7 +144,7 @@ def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 def _is_renewable(lease: Lease) -> bool:
     """Return whether a lease can be extended. Access tokens and sessions end at a time that is set at their issue."""
-    return lease.database != aws_account.SESSIONS and not lease.role.startswith(ROLE_PREFIX)
+    return lease.mount != OAUTH and lease.database != SESSIONS
 
 
 def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
@@ -158,11 +154,11 @@ def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 def _list(prefix: _Prefix, act: Act) -> Answer:
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
-    roles = prefix.roles(act)
     if prefix.role:
-        names = [lease.lease_id.rpartition("/")[2] for lease in store.of_role(act.tx, roles[0], limit=MAX_LISTED)]
+        leases = store.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
+        names = [lease.lease_id.rpartition("/")[2] for lease in leases]
     else:
-        names = [f"{one.rpartition('/')[2]}/" for one in roles]
+        names = [f"{role}/" for role in prefix.roles(act)]
     if not names:
         raise NothingStored("there is no lease")
     return Answer(data={"keys": names})
@@ -170,7 +166,7 @@ def _list(prefix: _Prefix, act: Act) -> Answer:
 
 def _revoke_all(prefix: _Prefix, act: Act, *, is_forced: bool) -> Answer:
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
-    return Answer(upstream=RevokeRoles(prefix.roles(act), is_forced))
+    return Answer(upstream=RevokeRoles(prefix.mount, prefix.roles(act), is_forced))
 
 
 def find_mount_of(reader: Reader, lease_path: str) -> str | None:

@@ -17,7 +17,6 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.connected_accounts import (
-    ROLE_PREFIX,
     check_may_connect,
     find_provider,
     note_account,
@@ -103,9 +102,9 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     provider, account, scopes = _find_permitted(act, name, requested)
     lease = add_lease(
         act,
-        f"{MOUNT}/creds/{name}",
+        MOUNT,
         database=name,
-        role=ROLE_PREFIX + name,
+        role=name,
         username=account.person,
         statements=LeaseStatements(),
         default_ttl=LONGEST_TTL,

@@ -15,7 +15,6 @@ from ostiaryd.secrets.model.aws_account import (
     MAX_ROLES,
     MOUNT,
     OLD_KEY_S,
-    ROLE_PREFIX,
     SESSIONS,
     SHORTEST_S,
     USERS,
@@ -200,9 +199,9 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     )
     lease = add_lease(
         act,
-        f"{MOUNT}/creds/{name}",
+        MOUNT,
         database=USERS if is_user else SESSIONS,
-        role=ROLE_PREFIX + name,
+        role=name,
         username=username,
         statements=LeaseStatements(),
         default_ttl=default,

@@ -40,10 +40,6 @@ from ostiaryd.secrets.store import leases as lease_store
 
 ENDED_AT_ONCE = 1000
 MAX_SHOWN_AGENTS = 20
-ROLE_PREFIX = f"{MOUNT}/"
-"""Beginning of the column `role` in the lease of a token; the provider follows. The role of a database lease
-has no slash.
-"""
 
 
 # --- providers
@@ -107,7 +103,7 @@ def end_removed(act: Act, provider: AccountProvider) -> None:
     for account in accounts:
         if account.state is not AccountState.ENDING:
             _end(act, account, why="the provider was removed")
-    if not accounts and not lease_store.of_role(act.tx, ROLE_PREFIX + provider.name, limit=1):
+    if not accounts and not lease_store.of_role(act.tx, MOUNT, provider.name, limit=1):
         store.delete_provider(act.tx, provider.name)
 
 
@@ -116,7 +112,7 @@ def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
     accounts = store.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
     if accounts:
         return any(account.state is not AccountState.ENDING for account in accounts)
-    return not lease_store.of_role(reader, ROLE_PREFIX + provider.name, limit=1)
+    return not lease_store.of_role(reader, MOUNT, provider.name, limit=1)
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:

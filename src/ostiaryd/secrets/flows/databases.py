@@ -14,6 +14,7 @@ from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.database import (
     MAX_DATABASES,
     MAX_ROLES,
+    MOUNT,
     DatabaseConfig,
     DynamicRole,
     StaticRole,
@@ -27,8 +28,6 @@ from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import databases as store
 from ostiaryd.secrets.store import leases
 from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
-
-MOUNT = "database"
 
 
 def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -> None:

@@ -16,8 +16,8 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
-from ostiaryd.secrets.flows.databases import MOUNT, check_permitted, find_connection
-from ostiaryd.secrets.model.database import make_account, make_password
+from ostiaryd.secrets.flows.databases import check_permitted, find_connection
+from ostiaryd.secrets.model.database import MOUNT, make_account, make_password
 from ostiaryd.secrets.model.lease import (
     KIND,
     MAX_ERROR,
@@ -57,7 +57,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     assert agent is not None  # the caller was authenticated in this act
     lease = add_lease(
         act,
-        f"{MOUNT}/creds/{role_name}",
+        MOUNT,
         database=role.database,
         role=role_name,
         username=make_account(
@@ -77,7 +77,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
 
 def add_lease(
     act: Act,
-    path: str,
+    mount: str,
     *,
     database: str,
     role: str,
@@ -86,7 +86,7 @@ def add_lease(
     default_ttl: int,
     max_ttl: int,
 ) -> Lease:
-    """Store a lease with its holding for the caller that the ledger entry names; its id begins with `path`.
+    """Store a lease of a mount's role with its holding for the caller that the ledger entry names.
 
     The lease ends at the latest with the Vault token of the caller. Raises Conflict for too many leases.
     """
@@ -101,7 +101,7 @@ def add_lease(
     has_token = login.kind == TOKEN_KIND
     max_at = min(act.now + max_ttl, login.expires_at) if has_token else act.now + max_ttl
     lease = Lease(
-        lease_id=f"{path}/{act.tx.random(16).hex()}",
+        lease_id=f"{mount}/creds/{role}/{act.tx.random(16).hex()}",
         holding=act.new_id("le"),
         agent=agent,
         task=task,
@@ -207,20 +207,20 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     revoke_leases(act, [lease], why="revoked")
     store.retry(act.tx, lease_id)
     if is_forgotten and lease.state is not LeaseState.CREATING:
-        store.delete(act.tx, lease_id)
+        store.delete(act.tx, lease)
 
 
-def revoke_leases_of(act: Act, *, role: str, after: str, is_forgotten: bool) -> str | None:
+def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotten: bool) -> str | None:
     """End the next leases of a role, starting after the id `after`; return the last id, or None if no leases follow.
 
     `is_forgotten`: as in `revoke_lease`.
     """
-    next_leases = store.of_role(act.tx, role, after=after, limit=REVOKED_AT_ONCE)
-    registry.note(act, object=f"{MOUNT}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
+    next_leases = store.of_role(act.tx, mount, role, after=after, limit=REVOKED_AT_ONCE)
+    registry.note(act, object=f"{mount}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
     revoke_leases(act, next_leases, why="revoked by prefix")
     for lease in next_leases if is_forgotten else ():
         if lease.state is not LeaseState.CREATING:
-            store.delete(act.tx, lease.lease_id)
+            store.delete(act.tx, lease)
     return next_leases[-1].lease_id if len(next_leases) == REVOKED_AT_ONCE else None
 
 
@@ -233,7 +233,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
         leases=[lease.lease_id for lease in removed[:NAMED]],
     )
     for lease in removed:
-        store.delete(act.tx, lease.lease_id)
+        store.delete(act.tx, lease)
         _end_holding(act, lease, why="lease ended")
 
 

@@ -16,8 +16,6 @@ from ostiaryd.secrets.model.lease import CREATE_S, DEFAULT_TTL, LONGEST_TTL, Lea
 from ostiaryd.secrets.model.request import SECOND
 
 MOUNT = "aws"
-ROLE_PREFIX = "aws/"
-"""The beginning of `role` in leases of this mount."""
 USERS, SESSIONS = "aws:user", "aws:session"
 """`database` of leases: a user that is to be deleted, and a session, which AWS ends at its time."""
 MAX_ROLES = 1000

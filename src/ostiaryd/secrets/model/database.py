@@ -21,6 +21,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.outbound.database_driver import DatabaseKind
 from ostiaryd.secrets.model.request import SECOND
 
+MOUNT = "database"
 MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
 MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4

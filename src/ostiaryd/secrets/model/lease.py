@@ -74,14 +74,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
     @property
-    def path(self) -> str:
-        """The path of the credentials below their mount, such as `creds/readonly`."""
-        return f"creds/{self.role}"
+    def mount(self) -> str:
+        """The mount of the engine that issued the lease, which determines the system with the account."""
+        return self.lease_id.partition("/")[0]
 
     @property
     def config(self) -> str:
         """The path of the configuration, such as `database/config/shop`."""
-        return f"{self.lease_id.partition('/')[0]}/config/{self.database}"
+        return f"{self.mount}/config/{self.database}"
 
     @property
     def is_stuck(self) -> bool:

@@ -37,8 +37,9 @@ class RevokeDue(NamedTuple):
 
 
 class RevokeRoles(NamedTuple):
-    """Revoke all leases of roles. `is_forced`: delete the leases although their accounts may still exist."""
+    """Revoke all leases of roles of a mount. `is_forced`: delete the leases although their accounts may still exist."""
 
+    mount: str
     roles: Sequence[str]
     is_forced: bool
 

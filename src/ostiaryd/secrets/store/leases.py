@@ -1,4 +1,7 @@
-"""Leases, and the next acts at other systems that they require."""
+"""Leases, and the next acts at other systems that they require.
+
+The column `role` has the mount before the name of the role, such as `aws/reader`, except in leases of databases.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
+from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH
+from ostiaryd.secrets.model.database import MOUNT as DATABASE
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease, LeaseState, LeaseStatements
 
 _COLUMNS = ", ".join(Lease.__struct_fields__)
@@ -36,11 +41,7 @@ _ENDED = sql(
        and holding.ended_at >= :since and lease.state = 'live' limit :limit"""
 )
 _DUE = sql(
-    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role not like '%/%'
-        order by due_at limit :limit"""
-)
-_DUE_OF = sql(
-    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and role like :pattern
+    f"""select {_COLUMNS} from lease where state <> 'live' and due_at <= :now and lease_id like :pattern
         order by due_at limit :limit"""
 )
 _CLAIM = sql(
@@ -49,7 +50,7 @@ _CLAIM = sql(
 )
 _RETRY = sql("update lease set due_at = :now where lease_id = :id and state = 'revoking'")
 _OF_ROLE = sql(f"select {_COLUMNS} from lease where role = :role and lease_id > :after order by lease_id limit :limit")
-_ROLES = sql("select distinct role from lease order by role limit :limit")
+_ROLES = sql("select distinct role from lease where lease_id like :pattern order by role limit :limit")
 _STUCK = sql(
     f"""select {_COLUMNS} from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts
         and lease_id > :after
@@ -61,7 +62,7 @@ _LIST_OF_AGENT = sql(
 )
 _OF_AGENT = sql("select count(*) from (select 1 as one from lease where agent = :agent limit :limit) as counted")
 _OF_DATABASE = sql(
-    """select count(*) from (select 1 as one from lease where database = :name and role not like '%/%' limit 1)
+    """select count(*) from (select 1 as one from lease where database = :name and lease_id like :pattern limit 1)
        as counted"""
 )
 _COUNT_STUCK = sql("select count(*) from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts")
@@ -75,14 +76,19 @@ def get(reader: Reader, lease_id: str) -> Lease | None:
 
 def insert(tx: Tx, lease: Lease) -> None:
     """Insert a lease with a new id."""
-    tx.run(_INSERT, **{**msgspec.structs.asdict(lease), "statements": msgspec.json.encode(lease.statements).decode()})
+    values = {
+        **msgspec.structs.asdict(lease),
+        "role": _stored_role(lease.mount, lease.role),
+        "statements": msgspec.json.encode(lease.statements).decode(),
+    }
+    tx.run(_INSERT, **values)
 
 
-def delete(tx: Tx, lease_id: str) -> None:
+def delete(tx: Tx, lease: Lease) -> None:
     """Delete a lease whose account is removed, or whose access token has no use."""
-    tx.run(_DELETE, id=lease_id)
-    if lease_id.startswith("oauth/"):
-        tx.run(_DELETE_TOKEN, id=lease_id)
+    tx.run(_DELETE, id=lease.lease_id)
+    if lease.mount == OAUTH:
+        tx.run(_DELETE_TOKEN, id=lease.lease_id)
 
 
 def confirm(tx: Tx, lease_id: str) -> bool:
@@ -126,26 +132,19 @@ def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
     return expired + [str(id) for (id,) in reader.all(_ENDED, since=since, limit=limit)]
 
 
-def due(reader: Reader, *, now: int, limit: int) -> list[Lease]:
-    """Return leases with accounts whose removal is due, or whose creation was not confirmed in time."""
-    return [_lease(row) for row in reader.all(_DUE, now=now, limit=limit)]
+def due(reader: Reader, mount: str, *, now: int, limit: int) -> list[Lease]:
+    """Return leases of a mount whose revocation is due, or whose creation was not confirmed in time."""
+    return [_lease(row) for row in reader.all(_DUE, pattern=f"{mount}/%", now=now, limit=limit)]
 
 
-def due_of(reader: Reader, prefix: str, *, now: int, limit: int) -> list[Lease]:
-    """Return leases whose revocation is due, or whose creation was not confirmed in time, and whose role begins with
-    the prefix of a mount, such as `oauth/`.
-    """
-    return [_lease(row) for row in reader.all(_DUE_OF, pattern=f"{prefix}%", now=now, limit=limit)]
-
-
-def of_role(reader: Reader, role: str, *, after: str = "", limit: int) -> list[Lease]:
+def of_role(reader: Reader, mount: str, role: str, *, after: str = "", limit: int) -> list[Lease]:
     """Return leases of a role with ids after `after`, in the order of their ids."""
-    return [_lease(row) for row in reader.all(_OF_ROLE, role=role, after=after, limit=limit)]
+    return [_lease(row) for row in reader.all(_OF_ROLE, role=_stored_role(mount, role), after=after, limit=limit)]
 
 
-def roles(reader: Reader, *, limit: int) -> list[str]:
-    """Return the roles that have leases."""
-    return [str(role) for (role,) in reader.all(_ROLES, limit=limit)]
+def roles(reader: Reader, mount: str, *, limit: int) -> list[str]:
+    """Return the roles of a mount that have leases."""
+    return [str(role).rpartition("/")[2] for (role,) in reader.all(_ROLES, pattern=f"{mount}/%", limit=limit)]
 
 
 def page(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
@@ -167,12 +166,16 @@ def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list
 
 def has_any(reader: Reader, database: str) -> bool:
     """Return whether a database has leases. A provider of access tokens may have the name of a database."""
-    return _number(reader.one(_OF_DATABASE, name=database)) > 0
+    return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE}/%")) > 0
 
 
 def count_stuck(reader: Reader) -> int:
     """Return the number of leases whose revocation is stuck."""
     return _number(reader.one(_COUNT_STUCK, attempts=STUCK_ATTEMPTS))
+
+
+def _stored_role(mount: str, role: str) -> str:
+    return role if mount == DATABASE else f"{mount}/{role}"
 
 
 def _number(row: Sequence[object] | None) -> int:
@@ -182,6 +185,7 @@ def _number(row: Sequence[object] | None) -> int:
 
 def _lease(row: Row) -> Lease:
     values = dict(zip(Lease.__struct_fields__, row, strict=True))
+    values["role"] = str(values["role"]).rpartition("/")[2]
     values["state"] = LeaseState(values["state"])
     values["statements"] = _decode_statements(values["statements"])
     return Lease(**values)
