@@ -31,7 +31,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import keyvalue, rotations
 from ostiaryd.secrets.model.lease import MAX_ERROR
-from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.rotation import (
     LONGEST_COMMAND_S,
     MAX_ARGUMENTS,
@@ -196,7 +196,8 @@ async def test_a_confined_command_reads_no_file_of_the_server_and_writes_none(tm
     assert not target.exists()
     result = await run(tmp_path, f"cat {folder}/root.key", is_confined=False)
     assert result.output == b"the root key"
-    for readable in ([str(tmp_path)], [str(folder)], ["/"]):
+    (tmp_path / "link").symlink_to(folder)
+    for readable in ([str(tmp_path)], [str(folder)], ["/"], [str(folder / "root.key")], [str(tmp_path / "link")]):
         with pytest.raises(CommandFailed, match="contains the data folder"):
             await run(tmp_path, "true", readable=readable)
     assert await run(tmp_path, "ls /proc/self/fd; true") == (0, b"")
@@ -471,13 +472,19 @@ async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secre
 
 
 async def test_a_new_client_secret_is_kept_although_its_rotation_was_deleted(open_world: World) -> None:
-    await schedule(open_world, {"client_secret": "first"}, member="client_secret", registration="https://as.example/r")
+    value = {"client_secret": "first", "registration_access_token": "\u00e9"}
+    service = {"member": "client_secret", "registration": "https://as.example/r"}
+    with pytest.raises(NothingStored):
+        await schedule(open_world, {"client_secret": "first"}, **service)
+    await schedule(open_world, value, **service)
+    await wire_rotations.rotate_due(open_world)
+    assert row_of(open_world).error == "the secret has no valid `registration_access_token`"
     call = await act(open_world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
     assert "first" not in repr(call)
     await act(open_world, "rotation.delete", lambda a: rotations.delete_rotation(a, PATH))
-    keep = {"client_secret": "second"}
-    await act(open_world, "rotation.end", lambda a: rotations.store_answer(a, PATH, call, keep))
-    assert await read(open_world) == keep
+    changed = {"client_secret": "second"}
+    await act(open_world, "rotation.end", lambda a: rotations.store_answer(a, PATH, call, changed))
+    assert await read(open_world) == {**value, **changed}
 
 
 @pytest.mark.parametrize(

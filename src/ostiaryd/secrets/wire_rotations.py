@@ -31,12 +31,12 @@ from ostiaryd.secrets.flows.rotations import CLAIM_S, RotationCall
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.rotation import (
     MAX_REGISTRATION,
-    REGISTRATION_TOKEN,
     RETIRE,
     RotationConfig,
     ServiceRefused,
     check_config,
     find_changes,
+    find_token,
     parse_output,
     parse_registration,
     render_call,
@@ -146,7 +146,7 @@ async def _update_registration(world: World, path: str, call: RotationCall) -> N
             call.config.registration,
             body=body,
             headers={
-                "authorization": f"Bearer {current.get(REGISTRATION_TOKEN)}",
+                "authorization": f"Bearer {find_token(current)}",
                 "accept": "application/json",
                 **({"content-type": "application/json"} if body else {}),
             },

@@ -85,7 +85,7 @@ async def run_command(
 ) -> CommandResult:
     """Run a command with `body` as its input; return its end. Its processes are ended with it.
 
-    `readable` are further files and folders that the command may read, none of which may contain `secret_folder`.
+    `readable` are further files and folders that the command may read, outside of `secret_folder`.
     Raises CommandFailed.
     """
     if is_confined:
@@ -129,8 +129,10 @@ def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
     if landlock_version() < 1:
         raise CommandFailed("the kernel cannot confine the command", hint="set `unconfined = true` for the command")
     hidden = Path(secret_folder).resolve()
-    if wide := next((path for path in (*READABLE, *readable) if hidden.is_relative_to(Path(path).resolve())), None):
-        raise CommandFailed(f"the command may read {wide}, which contains the data folder", hint="move the data folder")
+    for path in (*READABLE, *readable):
+        place = Path(path).resolve()
+        if hidden.is_relative_to(place) or place.is_relative_to(hidden):
+            raise CommandFailed(f"the command may read {path}, which contains the data folder, or is in it")
 
 
 class _CommandProcess(asyncio.SubprocessProtocol):

@@ -24,6 +24,7 @@ from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import (
     KEY_BYTES,
     MAX_ROTATIONS,
+    REGISTRATION_TOKEN,
     RETIRE,
     ROTATE,
     RotationCommand,
@@ -77,7 +78,8 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     The first rotation is due after one period. Raises NothingStored, Conflict, Sealed.
     """
     registry.note(act, object=path, member=config.member, service=config.service)
-    _read_current(act, path, config.member)
+    for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
+        _read_current(act, path, member)
     registry.note(act, object=path)
     present = store.get(act.tx, path)
     if present is None and store.count(act.tx) >= MAX_ROTATIONS:
@@ -181,8 +183,7 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
 
 def _replace_members(act: Act, path: str, members: Mapping[str, str]) -> None:
     """Replace members of the value that is current now, so that a change of another member is not lost."""
-    value = {**_read_current(act, path, next(iter(members))), **members}
-    keyvalue.put_value(act, *split_path(path), value)
+    keyvalue.put_value(act, *split_path(path), {**_read_current(act, path), **members})
     registry.note(act, object=path)
 
 
@@ -194,13 +195,13 @@ def fail_call(act: Act, path: str, why: str) -> None:
     store.postpone(act.tx, path, due_at=due_at, attempts=attempts, error=why[:MAX_ERROR])
 
 
-def _read_current(act: Act, path: str, member: str) -> dict[str, object]:
-    """Return the present value of a secret. Raises NothingStored, also for a value without the member."""
+def _read_current(act: Act, path: str, member: str | None = None) -> dict[str, object]:
+    """Return the present value of a secret. Raises NothingStored, also for a value without the member that is given."""
     value = keyvalue.open_current(act, *split_path(path))
     if value is None:
         raise NothingStored("the current version is deleted", code="not_found")
     decoded = msgspec.json.decode(value)
-    if not isinstance(decoded, dict) or member not in decoded:
+    if not isinstance(decoded, dict) or (member is not None and member not in decoded):
         raise NothingStored("the secret does not have this member", hint="name a member of the value", code="not_found")
     return decoded
 

@@ -185,6 +185,14 @@ def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> boo
 # --- registrations of OAuth clients
 
 
+def find_token(current: Mapping[str, object]) -> str:
+    """Return the token of a secret that manages the registration of the client. Raises ServiceRefused."""
+    token = current.get(REGISTRATION_TOKEN)
+    if not isinstance(token, str) or not _is_credential(token):
+        raise ServiceRefused(f"the secret has no valid `{REGISTRATION_TOKEN}`")
+    return token
+
+
 def parse_registration(status: int, body: bytes, *, current: Mapping[str, object]) -> dict[str, Any]:
     """Return the registration that a provider answers (RFC 7592 section 3). Raises ServiceRefused."""
     if status != 200:
