@@ -261,7 +261,7 @@ def test_a_connection_leads_only_where_an_administrator_said() -> None:
         f"{USER}tcp(db.example.org:3307)/",
         f"{USER}unix(/run/mysqld/other.sock)/",
     ):
-        with pytest.raises(Forbidden, match="may not connect"):
+        with pytest.raises(Forbidden, match="may not use"):
             read(url)
     for url in (
         f"{USER}tcp(db.example.org:3306)/?tls=false",

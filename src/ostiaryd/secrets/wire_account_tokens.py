@@ -49,6 +49,7 @@ from ostiaryd.secrets.model.connected_account import (
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.store import leases as lease_store
+from ostiaryd.secrets.wire_leases import postpone
 from ostiaryd.trust.model import ASSERTION_TYPE
 
 log = logging.getLogger("ostiary")
@@ -365,15 +366,9 @@ async def _revoke_token(world: World, lease: Lease) -> None:
         if provider is not None and provider.revokes_each and text is not None:
             await _revoke(world, provider, text, hint="access_token")
     except Refused as refusal:
-        await _postpone(world, lease, refusal.message)
+        await postpone(world, [(lease, refusal.message)], action="account.stuck")
         return
     await act(world, "account.revoke_token", partial(leases.end_leases, removed=claimed))
-
-
-async def _postpone(world: World, lease: Lease, why: str) -> None:
-    await world.writer.submit(lambda tx: leases.postpone_leases(tx, [(lease, why)]))
-    if lease.attempts + 1 == STUCK_ATTEMPTS:
-        await act(world, "account.stuck", partial(leases.tell_stuck, stuck=[lease], why=why))
 
 
 async def _revoke_account(world: World, account: ConnectedAccount) -> None:

@@ -28,9 +28,10 @@ from ostiaryd.secrets.model.aws_account import (
     seconds_of,
 )
 from ostiaryd.secrets.model.backend import BackendFailed
-from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
+from ostiaryd.secrets.model.lease import CREATE_S, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.store import leases as store
+from ostiaryd.secrets.wire_leases import follow, postpone
 
 log = logging.getLogger("ostiary")
 DUE_AT_ONCE, AT_ONCE = 500, 8
@@ -47,9 +48,9 @@ async def create_credentials(call: Call, upstream: CreateCredentials) -> Answer:
     world, lease = call.world, upstream.lease
     try:
         made = await _make(world, upstream)
-        await _follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
+        await follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
     except Refused as refusal:
-        await _follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
+        await follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
         raise
     return Answer(
         data={
@@ -103,7 +104,7 @@ async def rotate_root(call: Call) -> Answer:
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config
     if root.rotation is None and await accounts.list_own_keys() != [root.access_key]:
         raise Invalid("the server's user at AWS has another access key", hint="delete the other key", code="two_keys")
-    await _follow(call, "lease.begin_rotation", partial(aws_accounts.begin_root_rotation))
+    await follow(call, "lease.begin_rotation", partial(aws_accounts.begin_root_rotation))
     await _replace_key(world)
     return Answer(data={"access_key": aws_accounts.find_root(world.db.read()).config.access_key})
 
@@ -164,10 +165,6 @@ async def _try_new_key(world: World) -> None:
     return await accounts.check_key()
 
 
-async def _follow(call: Call, action: str, flow: partial[None]) -> None:
-    await act(call.world, action, flow, request=call.request_id, network=call.network)
-
-
 # --- revocation
 
 
@@ -212,9 +209,6 @@ async def _revoke(world: World, lease: Lease) -> None:
     except Sealed:
         raise
     except Refused as refusal:
-        why = refusal.message
-        await world.writer.submit(lambda tx: leases.postpone_leases(tx, [(lease, why)]))
-        if lease.attempts + 1 == STUCK_ATTEMPTS:
-            await act(world, "lease.stuck", partial(leases.tell_stuck, stuck=[lease], why=why))
+        await postpone(world, [(lease, refusal.message)])
         return
     await act(world, "lease.revoke", partial(leases.end_leases, removed=claimed))

@@ -30,7 +30,8 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.flows.aws_accounts import put_root
 from ostiaryd.secrets.model.aws_account import check_root
-from ostiaryd.secrets.model.database import MOUNT, ConnectionBody, check_address, read_connection
+from ostiaryd.secrets.model.backend import check_address
+from ostiaryd.secrets.model.database import MOUNT, ConnectionBody, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
@@ -75,10 +76,10 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             await _connect(call, name, body)
         case ConnectAws(root, secret_key):
             check_root(root, secret_key, permitted=world.config.secret_backends.split())
-            await _follow(call, "lease.connect", partial(put_root, config=root, secret_key=secret_key))
+            await follow(call, "lease.connect", partial(put_root, config=root, secret_key=secret_key))
         case RotateRoot(name):
             await _rotate_root(world, name)
-            await _follow(call, "lease.rotate_root", partial(databases.end_root_rotation, name=name))
+            await follow(call, "lease.rotate_root", partial(databases.end_root_rotation, name=name))
         case RotateRole(name, is_new):
             try:
                 await _rotate(world, name, request=call.request_id)
@@ -104,11 +105,11 @@ async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
     if body.verify_connection:
         target = databases.target_of(config, password)
         await world.keep(DatabaseClient).run(target, statements_of(config).verify)
-    await _follow(call, "lease.connect", partial(databases.put_connection, name=name, config=config, password=password))
+    await follow(call, "lease.connect", partial(databases.put_connection, name=name, config=config, password=password))
 
 
-async def _follow(call: Call, action: str, flow: Any) -> Any:
-    """Run the second act of a request, after the act at the other system."""
+async def follow(call: Call, action: str, flow: Any) -> Any:
+    """Run the second act of a request, after the act at the other system. Raises Refused."""
     return await act(call.world, action, flow, request=call.request_id, network=call.network)
 
 
@@ -132,9 +133,9 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
         except DatabaseConflict:
             contended.add(lease.role)
             await _at_database(world, lease.database, create, hidden=password, tries=TRIES)
-        await _follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
+        await follow(call, "lease.issue", partial(leases.confirm_lease, lease=lease))
     except Refused as refusal:
-        await _follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
+        await follow(call, "lease.abandon", partial(leases.abandon_lease, lease=lease, why=refusal.message))
         await revoke_due(world)
         raise
     return Answer(
@@ -155,7 +156,7 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
         accounts.execute(raw, statements, stored.config, lease.username, expires_at=expires_at)
 
     await _at_database(world, lease.database, extend)
-    renewed = await _follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
+    renewed = await follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
     return Answer(
         lease_id=renewed.lease_id,
         lease_s=(renewed.expires_at - renewed.renewed_at) // SECOND,
@@ -168,7 +169,7 @@ async def _revoke_role(call: Call, mount: str, role: str, *, is_forgotten: bool)
     after: str | None = ""
     while after is not None:
         flow = partial(leases.revoke_leases_of, mount=mount, role=role, after=after, is_forgotten=is_forgotten)
-        after = await _follow(call, "lease.end", flow)
+        after = await follow(call, "lease.end", flow)
 
 
 async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
@@ -176,7 +177,7 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
     another transaction.
     """
     target = databases.find_target(world.db.read(), name, keys=world.keys)
-    check_address(target.address, permitted=world.config.secret_databases.split())
+    check_address(target.address, permitted=world.config.secret_databases.split(), setting="secret_databases")
     for left in reversed(range(tries)):
         try:
             return await world.keep(DatabaseClient).run(target, work, hidden=hidden)
@@ -238,7 +239,7 @@ async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
         await _remove(world, name, claimed)
     except Refused as refusal:
         if isinstance(refusal, Unavailable) or len(claimed) == 1:
-            await _postpone(world, [(lease, refusal.message) for lease in claimed])
+            await postpone(world, [(lease, refusal.message) for lease in claimed])
             return
     else:
         await act(world, "lease.revoke", partial(leases.end_leases, removed=claimed))
@@ -252,16 +253,17 @@ async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
             failed.append((lease, refusal.message))
     if removed:
         await act(world, "lease.revoke", partial(leases.end_leases, removed=removed))
-    await _postpone(world, failed)
+    await postpone(world, failed)
 
 
-async def _postpone(world: World, failed: Sequence[tuple[Lease, str]]) -> None:
+async def postpone(world: World, failed: Sequence[tuple[Lease, str]], *, action: str = "lease.stuck") -> None:
+    """Schedule the next attempt of revocations that failed for a reason. Report the leases that are stuck now."""
     if not failed:
         return
     await world.writer.submit(lambda tx: leases.postpone_leases(tx, failed))
     stuck = [lease for lease, _ in failed if lease.attempts + 1 == STUCK_ATTEMPTS]
     if stuck:
-        await act(world, "lease.stuck", partial(leases.tell_stuck, stuck=stuck, why=failed[0][1]))
+        await act(world, action, partial(leases.tell_stuck, stuck=stuck, why=failed[0][1]))
 
 
 async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:

@@ -6,7 +6,8 @@ which may contain a password.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from ostiary.protocol.errors import Invalid, Unavailable
 
@@ -16,6 +17,7 @@ SILENCE_S = 15.0
 """Seconds without an answer after which a connection counts as lost."""
 MAX_MESSAGE = 200
 
+T = TypeVar("T")
 DatabaseKind = Literal["postgresql", "mysql"]
 
 
@@ -57,6 +59,21 @@ class DatabaseTarget(NamedTuple):
     tls_ca: str
     max_connections: int
 
+    @property
+    def socket(self) -> str:
+        """The Unix socket; empty for a host."""
+        return self.address if self.address.startswith("/") else ""
+
+    @property
+    def host(self) -> str:
+        """The host without brackets; empty for a Unix socket."""
+        return "" if self.socket else self.address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+    @property
+    def port(self) -> int:
+        """The port of the host."""
+        return int(self.address.rpartition(":")[2])
+
     def __repr__(self) -> str:
         """Return the target without its passwords."""
         return f"DatabaseTarget({self.username}@{self.address}/{self.database})"
@@ -80,9 +97,22 @@ class DatabaseDriver(Protocol):
         """
 
 
-def cannot_connect(failure: str) -> DatabaseDown:
-    """Return the refusal for a server that cannot be reached, or that refuses the login."""
-    return DatabaseDown(f"cannot connect to the database: {failure}", hint="check the connection and its user")
+def log_in(
+    target: DatabaseTarget,
+    login: Callable[[str], T],
+    error: type[Exception],
+    describe: Callable[[Exception, str], str],
+) -> T:
+    """Return the connection that `login` opens with the first password that the server accepts. `error` is the error of
+    the driver; `describe` returns its message without the password. Raises DatabaseDown.
+    """
+    failure = "the user has no password"
+    for password in target.passwords:
+        try:
+            return login(password)
+        except (error, OSError) as refusal:
+            failure = describe(refusal, password)
+    raise DatabaseDown(f"cannot connect to the database: {failure}", hint="check the connection and its user")
 
 
 def was_lost(message: str) -> DatabaseDown:

@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Timer
 from typing import Any
 
@@ -19,7 +20,7 @@ from ostiaryd.ground.outbound.database_driver import (
     DatabaseDown,
     DatabaseRefused,
     DatabaseTarget,
-    cannot_connect,
+    log_in,
     was_lost,
     was_refused,
 )
@@ -146,27 +147,19 @@ def connect(target: DatabaseTarget) -> MysqlConnection:
         import pymysql
     except ImportError:
         raise DatabaseDown("the server has no Python driver for MySQL databases of agents", hint=INSTALL) from None
-    failure = "the user has no password"
-    for password in target.passwords:
-        try:
-            return _login(target, password)
-        except (pymysql.Error, OSError) as error:
-            failure = _message(error, password)
-    raise cannot_connect(failure)
+    return log_in(target, partial(_login, target), pymysql.Error, _message)
 
 
 def _login(target: DatabaseTarget, password: str) -> MysqlConnection:
     import pymysql
     from pymysql.constants.CLIENT import MULTI_STATEMENTS
 
-    host, _, port = target.address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
     raw = MysqlConnection(
         pymysql.connect(
             user=target.username,
             password=password,
-            host=host or "localhost",
-            unix_socket=target.address if target.address.startswith("/") else None,
+            host=target.host or "localhost",
+            unix_socket=target.socket or None,
             database=target.database or None,
             charset="utf8mb4",
             client_flag=MULTI_STATEMENTS,
@@ -180,7 +173,7 @@ def _login(target: DatabaseTarget, password: str) -> MysqlConnection:
         )
     )
     try:
-        raw.open_at(_open_socket(target.address, host, port))
+        raw.open_at(_open_socket(target))
         raw.execute(LIMITS)
         with suppress(pymysql.err.OperationalError):  # 1193, "Unknown system variable", of MySQL
             raw.execute(LIMIT_OF_MARIADB)
@@ -190,13 +183,13 @@ def _login(target: DatabaseTarget, password: str) -> MysqlConnection:
     return raw
 
 
-def _open_socket(address: str, host: str, port: str) -> socket.socket:
-    if not address.startswith("/"):
-        return socket.create_connection((host, int(port)), CONNECT_S)
+def _open_socket(target: DatabaseTarget) -> socket.socket:
+    if not target.socket:
+        return socket.create_connection((target.host, target.port), CONNECT_S)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(CONNECT_S)
-        sock.connect(address)
+        sock.connect(target.socket)
     except OSError:
         sock.close()
         raise

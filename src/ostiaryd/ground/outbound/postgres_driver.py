@@ -15,7 +15,7 @@ from ostiaryd.ground.outbound.database_driver import (
     DatabaseDown,
     DatabaseRefused,
     DatabaseTarget,
-    cannot_connect,
+    log_in,
     was_lost,
     was_refused,
 )
@@ -41,24 +41,25 @@ def connect(target: DatabaseTarget) -> BoundedConnection:
         from ostiaryd.ground.database.postgres_server import BoundedConnection
     except ImportError:
         raise DatabaseDown("the server has no Python driver for PostgreSQL databases of agents", hint=INSTALL) from None
-    failure = "the user has no password"
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca_file:
         ca_file.write(target.tls_ca)
         ca_file.flush()
         options = _options(target, ca_file.name)
-        for password in target.passwords:
-            try:
-                raw = BoundedConnection.connect(password=password, **options)
-            except (psycopg.Error, OSError) as error:
-                failure = " ".join(str(error).replace(password, "***").split())[-MAX_MESSAGE:]
-                continue
-            raw.limit_s = SILENCE_S
-            return raw
-    raise cannot_connect(failure)
+
+        def login(password: str) -> BoundedConnection:
+            return BoundedConnection.connect(password=password, **options)
+
+        raw = log_in(target, login, psycopg.Error, _login_message)
+    raw.limit_s = SILENCE_S
+    return raw
+
+
+def _login_message(error: Exception, password: str) -> str:
+    """Return the end of a message, which says why; the beginning names the server."""
+    return " ".join(str(error).replace(password, "***").split())[-MAX_MESSAGE:]
 
 
 def _options(target: DatabaseTarget, ca_file: str) -> dict[str, Any]:
-    host, _, port = (target.address, "", "") if target.address.startswith("/") else target.address.rpartition(":")
     tls = {"sslmode": "verify-full", "sslrootcert": ca_file if target.tls_ca else "system"}
     limits = {
         "statement_timeout": STATEMENT_S,
@@ -66,8 +67,7 @@ def _options(target: DatabaseTarget, ca_file: str) -> dict[str, Any]:
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_S,
     }
     return {
-        "host": host.removeprefix("[").removesuffix("]"),
-        **({"port": port} if port else {}),
+        **({"host": target.socket} if target.socket else {"host": target.host, "port": target.port}),
         "dbname": target.database,
         "user": target.username,
         **(tls if target.is_verified else {"sslmode": "disable"}),

@@ -139,12 +139,12 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
     return config
 
 
-def check_address(address: str, *, permitted: Sequence[str]) -> None:
-    """Check that the setting `secret_backends` names the address. Raises Forbidden."""
+def check_address(address: str, *, permitted: Sequence[str], setting: str = "secret_backends") -> None:
+    """Check that a setting names the address of another system. Raises Forbidden."""
     if address not in permitted:
         raise Forbidden(
             f"the server may not use {address[:100]}",
-            hint="name the address in the setting `secret_backends`",
+            hint=f"name the address in the setting `{setting}`",
             code="address_denied",
         )
 

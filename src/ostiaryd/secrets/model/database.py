@@ -17,8 +17,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from ostiary.protocol.errors import Forbidden, Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.outbound.database_driver import DatabaseKind
+from ostiaryd.secrets.model.backend import check_address
 from ostiaryd.secrets.model.request import SECOND
 
 MOUNT = "database"
@@ -147,7 +148,7 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
     if len(body.connection_url) > MAX_URL:
         raise Invalid(f"`connection_url` has at most {MAX_URL} characters")
     parts = (parse_mysql_url if kind == "mysql" else parse_postgres_url)(body.connection_url, tls_ca=body.tls_ca)
-    check_address(parts.address, permitted=permitted)
+    check_address(parts.address, permitted=permitted, setting="secret_databases")
     return DatabaseConfig(
         kind=kind,
         address=parts.address,
@@ -250,16 +251,6 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_address(address: str, *, permitted: Sequence[str]) -> None:
-    """Check that the configuration names a server. Raises Forbidden."""
-    if address not in permitted:
-        raise Forbidden(
-            f"the server may not connect to {address[:100]}",
-            hint="name the address in the setting `secret_databases`",
-            code="address_denied",
-        )
 
 
 def _is_loopback(host: str) -> bool:
