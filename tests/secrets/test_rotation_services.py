@@ -473,7 +473,7 @@ async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secre
 
 async def test_a_new_client_secret_is_kept_although_its_rotation_was_deleted(open_world: World) -> None:
     value = {"client_secret": "first", "registration_access_token": "\u00e9"}
-    service = {"member": "client_secret", "registration": "https://as.example/r"}
+    service: dict[str, Any] = {"member": "client_secret", "registration": "https://as.example/r"}
     with pytest.raises(NothingStored):
         await schedule(open_world, {"client_secret": "first"}, **service)
     await schedule(open_world, value, **service)
