@@ -308,6 +308,8 @@ export type ApprovalAnswer = {
   reason: string;
   covers?: "call" | "task" | null;
   strike?: number[];
+  uses?: number | null;
+  at_most?: Record<string, string>;
   value?: string | null;
 };
 
@@ -338,7 +340,10 @@ export type ApprovalBody = {
   until: number | null;
 };
 
-/** An approval request with all facts that a person needs to answer it. */
+/**
+ * An approval request with all facts that a person needs to answer it. An answer can narrow `uses`, `at_most` and
+ * `lines` (of a plan).
+ */
 export type ApprovalDetail = {
   agent: string;
   answered_at: number | null;
@@ -347,6 +352,7 @@ export type ApprovalDetail = {
   arguments: Record<string, unknown>;
   asked_at: number;
   asks: Record<string, unknown>;
+  at_most: Record<string, string>;
   before: unknown[];
   covers: string;
   dangerous: boolean;
@@ -356,6 +362,7 @@ export type ApprovalDetail = {
   foreign: Record<string, unknown>;
   hidden: string[];
   kind: string;
+  lines: string[];
   may_cover: string[];
   must_state: string;
   needs: "person" | "two";
@@ -370,6 +377,7 @@ export type ApprovalDetail = {
   times: number;
   tool: string;
   until: number | null;
+  uses: number;
   warnings: string[];
   words: string[];
 };
@@ -1400,6 +1408,37 @@ export type MissingGuardsBody = {
 
 export type Mode = "enforce" | "watch";
 
+/** An agent after a change of its state; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+export type MovedAgent = {
+  agent_id: string;
+  client_id: string;
+  committed_at: number;
+  created_at: number | null;
+  data_classes: string[];
+  deputy: string | null;
+  epoch: number;
+  expires_at: number | null;
+  keys: AgentKeyBody[];
+  kind: string;
+  last_used_at?: number | null;
+  max_depth: number;
+  model: string;
+  more_keys: boolean;
+  name: string;
+  owner: string | null;
+  owner_id: string;
+  provider: string;
+  purpose: string;
+  risk_tier: string;
+  scopes: string[];
+  segment: string;
+  seq: number;
+  speaks: boolean;
+  spiffe_id: string;
+  state: string;
+  undo: string;
+};
+
 /** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or self-signed certificates in PEM. */
 export type MutualTls = {
   tls_client_auth_subject_dn?: string;
@@ -1631,7 +1670,7 @@ export type NewProvider = {
   client_id?: string;
   client_secret?: string;
   saml_metadata?: string;
-  preset?: "" | "entra" | "google" | "keycloak" | "okta";
+  preset?: "" | "entra" | "okta" | "google" | "keycloak";
   label?: string;
   authentication?: "client_secret_basic" | "client_secret_post" | "none" | "private_key_jwt" | null;
   scopes?: string[] | null;
@@ -1673,11 +1712,17 @@ export type NewRole = {
   role: string;
 };
 
-/** `member`: the member that gets new values. `url`: the service that accepts them. `period`, `grace`: seconds. */
+/**
+ * `member`: the member that gets new values. `period`, `grace`: seconds. Exactly one service: `url` gets signed calls,
+ * `command` is a command of the server's configuration, `registration` is the URL of the registration of an OAuth
+ * client (RFC 7592).
+ */
 export type NewRotation = {
   path: string;
   member: string;
-  url: string;
+  url?: string;
+  command?: string;
+  registration?: string;
   period: number;
   grace?: number;
 };
@@ -1685,6 +1730,7 @@ export type NewRotation = {
 /** A rotation with its signing key. Only this answer contains the signing key. */
 export type NewRotationBody = {
   attempts: number;
+  command: string;
   error: string;
   grace: number;
   last_at: number | null;
@@ -1692,6 +1738,7 @@ export type NewRotationBody = {
   next_at: number;
   path: string;
   period: number;
+  registration: string;
   retire_at: number | null;
   signing_key: string;
   url: string;
@@ -2411,6 +2458,7 @@ export type Rotation = {
  */
 export type RotationBody = {
   attempts: number;
+  command: string;
   error: string;
   grace: number;
   last_at: number | null;
@@ -2418,6 +2466,7 @@ export type RotationBody = {
   next_at: number;
   path: string;
   period: number;
+  registration: string;
   retire_at: number | null;
   url: string;
 };
@@ -3559,7 +3608,7 @@ export interface Operations {
     };
     query: {};
     body: StateChange;
-    answer: AgentDetail;
+    answer: MovedAgent;
   };
   /** Show the scopes that an agent may request temporarily. */
   "GET /api/v1/agents/{name}/eligible": {
@@ -3688,7 +3737,7 @@ export interface Operations {
     };
     query: {};
     body: StateChange;
-    answer: AgentDetail;
+    answer: MovedAgent;
   };
   /** Release an agent. */
   "POST /api/v1/agents/{name}/release": {
@@ -3697,7 +3746,7 @@ export interface Operations {
     };
     query: {};
     body: StateChange;
-    answer: AgentDetail;
+    answer: MovedAgent;
   };
   /** Resume an agent. */
   "POST /api/v1/agents/{name}/resume": {
@@ -3706,7 +3755,7 @@ export interface Operations {
     };
     query: {};
     body: StateChange;
-    answer: AgentDetail;
+    answer: MovedAgent;
   };
   /** Create a client secret for an agent that may have bearer tokens. */
   "POST /api/v1/agents/{name}/secrets": {
@@ -3743,7 +3792,7 @@ export interface Operations {
     };
     query: {};
     body: StateChange;
-    answer: AgentDetail;
+    answer: MovedAgent;
   };
   /** List approval requests, newest first; agents see their own. */
   "GET /api/v1/approvals": {
