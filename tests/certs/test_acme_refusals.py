@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.certs.model import make_name
 from ostiaryd.certs.model.acme import (
     MAX_IDENTIFIERS,
+    MAX_KEY_AUTHORIZATION,
     MAX_PENDING,
     NONCE_LIFETIME,
     AcmeRefused,
@@ -40,7 +42,7 @@ from ostiaryd.certs.model.acme import (
 )
 from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.store import acme as store
-from ostiaryd.certs.wire_acme_validation import OF_ACCOUNT, keep_validating
+from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating
 from tests.certs.acme_fixtures import AcmeStage
 from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, bind, dns_digest, encode, kind_of
 from tests.support.alpn_server import alpn_certificate, digest
@@ -607,6 +609,40 @@ async def test_a_wrong_answer_makes_authorization_and_order_invalid(stage: AcmeS
     assert not wrong, "\n".join(wrong)
     assert count(stage)[2] == 0
     assert all("secret" not in path and "meta-data" not in path for _, path in stage.site.asked)
+
+
+async def test_an_answer_is_bounded_in_size_and_redirects(stage: AcmeStage) -> None:
+    client = await stage.client()
+
+    def of_size(size: int) -> Callable[[str, str, str], None]:
+        return lambda host, token, proof: stage.serve(host, token, proof.ljust(size))
+
+    def behind(redirects: int) -> Callable[[str, str, str], None]:
+        def install(host: str, token: str, proof: str) -> None:
+            stage.serve(host, token, proof)
+            path = f"/.well-known/acme-challenge/{token}"
+            places = [path, *(f"/{number}/{token}" for number in range(redirects))]
+            stage.site.answers[places[-1]] = stage.site.answers[path]
+            stage.site.answers |= {here: (302, there, b"") for here, there in pairwise(places)}
+
+        return install
+
+    rows = [
+        (of_size(MAX_KEY_AUTHORIZATION), "ready"),
+        (of_size(MAX_KEY_AUTHORIZATION + 1), "invalid"),
+        (behind(MAX_REDIRECTS), "ready"),
+        (behind(MAX_REDIRECTS + 1), "invalid"),
+    ]
+    for number, (install, status) in enumerate(rows):
+        order = await client.order(f"dns:limit{number}.example")
+        await client.prove(order, "http-01", install)
+        await stage.validate()
+        entry = newest_entry(stage.world)
+        assert (entry.action, (entry.detail or {}).get("problem")) == (
+            "acme.validate",
+            None if status == "ready" else "connection",
+        )
+        assert (await client.post(order.headers["location"])).json["status"] == status, number
 
 
 async def test_a_slow_host_delays_neither_another_account_nor_the_end(

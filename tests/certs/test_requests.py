@@ -176,6 +176,22 @@ def test_100_names_are_read() -> None:
     assert len(parse_csr(with_many_names(100)).names) == 100
 
 
+def test_a_request_has_at_most_16_kib() -> None:
+    def filled(count: int) -> bytes:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(count))
+        body = csr_builder().add_extension(extension, critical=False).sign(KEY, hashes.SHA256()).tbs_certrequest_bytes
+        return signed_again(body)
+
+    def of_size(size: int) -> bytes:
+        """Signatures differ by a few bytes: sign until the request has that size."""
+        count = 15_000 + size - len(filled(15_000))
+        return next(der for der in iter(lambda: filled(count), None) if len(der) == size)
+
+    parse_csr(of_size(MAX_CSR_BYTES))
+    with pytest.raises(BadRequest, match="is over 16384 bytes"):
+        parse_csr(of_size(MAX_CSR_BYTES + 1))
+
+
 def rsa_key(p: int, q: int, e: int = 65537) -> rsa.RSAPublicKey:
     return rsa.RSAPublicNumbers(e, p * q).public_key()
 

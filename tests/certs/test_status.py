@@ -210,6 +210,28 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
     assert refused.status == 415
 
 
+async def test_a_request_has_at_most_1024_bytes(world: World, app: ASGIApp) -> None:
+    issued = await issue(world, profile="server", names=["dns:ostiary.example.com"])
+    at_limit, over = (_of_size(issued, size) for size in (MAX_OCSP_BYTES, MAX_OCSP_BYTES + 1))
+    assert (await post(app, at_limit)).certificate_status is GOOD
+    assert (await post(app, over)).response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    assert newest_entry(world).action == "cert.status"
+
+
+def _of_size(issued: IssuedCertificate, size: int) -> bytes:
+    """A request of that many bytes; an extension that is not critical fills it up."""
+    asked = ocsp.load_der_ocsp_request(question(issued))
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        asked.issuer_name_hash, asked.issuer_key_hash, asked.serial_number, hashes.SHA256()
+    )
+
+    def filled(count: int) -> bytes:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(count))
+        return builder.add_extension(extension, critical=False).build().public_bytes(Encoding.DER)
+
+    return filled(size // 2 + size - len(filled(size // 2)))
+
+
 def _many(issued: IssuedCertificate, count: int) -> bytes:
     """A request about several certificates, which no builder makes: the list of a request about one is repeated."""
     one = question(issued)

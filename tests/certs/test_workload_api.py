@@ -5,10 +5,13 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import resource
+import shutil
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
+from h2.events import DataReceived, TrailersReceived
 from spiffe import TrustDomain, WorkloadApiClient
 from spiffe._proto import workload_pb2 as pb
 
@@ -37,6 +41,7 @@ from ostiaryd.certs.model.workload import Selectors, Workload
 from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_workload_api import open_workload_api
 from ostiaryd.ground.http.grpc import GrpcServer
+from ostiaryd.ground.process import peer
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -44,6 +49,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from tests.certs.svid_fixtures import document, jwt_jwk, root, token, x509_jwk
 from tests.support.certificate_fixtures import put_policies
+from tests.support.grpc_client import HEADERS, RawClient, frame
 
 T = TypeVar("T")
 EXECUTABLE = str(Path(sys.executable).resolve())
@@ -189,7 +195,16 @@ async def test_a_process_that_matches_nothing_is_denied_on_record(world: World, 
     assert not entries(world, "svid.issue")
 
 
-@pytest.mark.parametrize("metadata", [None, (("workload.spiffe.io", "True"),), (("workload.spiffe.io", ""),)])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        (("workload.spiffe.io", "True"),),
+        (("workload.spiffe.io", ""),),
+        (("workload.spiffe.io", "true"), ("workload.spiffe.io", "true")),
+        (("workload.spiffe.io", "false"), ("workload.spiffe.io", "true")),
+    ],
+)
 async def test_a_call_without_the_header_is_invalid(world: World, api: GrpcServer, metadata: Any) -> None:
     await register_agent(world)
     await add_workload(world)
@@ -366,13 +381,41 @@ async def test_two_workloads_at_once_get_their_own_identities(world: World, api:
 
 
 HANDS_OVER = """
-import array, socket, sys
+import array, os, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 with socket.socket(socket.AF_UNIX) as other:
     other.connect(sys.argv[2])
     other.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
     other.recv(1)
+if sys.argv[3:]: os.execv(sys.argv[3], sys.argv[3:])
 """
+
+
+@asynccontextmanager
+async def descriptor_of(
+    server: GrpcServer, folder: Path, *next_program: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, socket.socket, socket.socket]]:
+    """A child that has connected, its connection, and a socket: after a byte on it, the child ends, or runs another
+    program."""
+    with socket.socket(socket.AF_UNIX) as heir:
+        heir.bind(str(folder / "heir.sock"))
+        heir.listen()
+        heir.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            EXECUTABLE, "-c", HANDS_OVER, str(server.path), str(folder / "heir.sock"), *next_program
+        )
+        try:
+            receiving, _ = await asyncio.get_running_loop().sock_accept(heir)
+            with receiving:
+                receiving.setblocking(True)
+                _, ancillary, _, _ = await asyncio.to_thread(receiving.recvmsg, 1, socket.CMSG_SPACE(4))
+                with socket.socket(fileno=array.array("i", ancillary[0][2])[0]) as handed:
+                    handed.setblocking(False)
+                    yield process, handed, receiving
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def test_the_connection_ends_with_the_process_that_opened_it(
@@ -382,26 +425,40 @@ async def test_the_connection_ends_with_the_process_that_opened_it(
     await register_agent(world)
     await add_workload(world)
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX) as heir:
-        heir.bind(str(tmp_path / "heir.sock"))
-        heir.listen()
-        heir.setblocking(False)
-        process = await asyncio.create_subprocess_exec(
-            EXECUTABLE, "-c", HANDS_OVER, str(api.path), str(tmp_path / "heir.sock")
-        )
-        receiving, _ = await loop.sock_accept(heir)
-        with receiving:
-            receiving.setblocking(True)
-            _, ancillary, _, _ = await asyncio.to_thread(receiving.recvmsg, 1, socket.CMSG_SPACE(4))
-            with socket.socket(fileno=array.array("i", ancillary[0][2])[0]) as handed:
-                handed.setblocking(False)
-                await eventually_async(lambda: any(one.peer.pid == process.pid for one in api._connections))
-                receiving.sendall(b"x")
-                await process.wait()
-                await eventually_async(lambda: all(one.peer.pid != process.pid for one in api._connections))
-                async with asyncio.timeout(PATIENCE_S):
-                    while await loop.sock_recv(handed, 65536):
-                        pass
+    async with descriptor_of(api, tmp_path) as (process, handed, receiving):
+        await eventually_async(lambda: any(one.peer.pid == process.pid for one in api._connections))
+        receiving.sendall(b"x")
+        await process.wait()
+        await eventually_async(lambda: all(one.peer.pid != process.pid for one in api._connections))
+        async with asyncio.timeout(PATIENCE_S):
+            while await loop.sock_recv(handed, 65536):
+                pass
+
+
+async def test_a_process_that_runs_another_program_loses_its_identity(
+    world: World, api: GrpcServer, tmp_path: Path
+) -> None:
+    """The process, its user and its connection stay the same."""
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    await register_agent(world)
+    await register_agent(world, "other")
+    await add_workload(world)
+    async with (
+        descriptor_of(api, tmp_path, sleep, "1000") as (process, handed, receiving),
+        RawClient(None, handed) as client,
+    ):
+        headers = [(":path", "/SpiffeWorkloadAPI/FetchX509Bundles"), *(one for one in HEADERS if one[0] != ":path")]
+        client.h2.send_headers(1, [*headers, *HEADER])
+        client.h2.send_data(1, frame(b""), end_stream=True)
+        await client.send()
+        assert await client.read_until(DataReceived)
+        receiving.sendall(b"x")
+        await eventually_async(lambda: os.readlink(f"/proc/{process.pid}/exe") != EXECUTABLE)
+        await add_workload(world, "other", path="/usr/bin/other")  # this wakes every stream
+        trailers = dict((await client.read_until(TrailersReceived)).headers)
+        assert trailers["grpc-status"] == str(DENIED.value[0])
+        assert newest_entry(world).action == "workload.refuse"
 
 
 # ---------------------------------------------------------------------------------------- Validation and federation
@@ -491,6 +548,10 @@ async def test_jwt_svids_of_foreign_trust_domains_count_where_the_operator_says_
     assert "not trusted" in await refusal(api, foreign), "federated, and trusted by no agent"
     await run_act(world, lambda a: trust_domains.allow_agent(a, OTHER, "bot"))
     assert (await validate(api, foreign)).spiffe_id == f"spiffe://{OTHER}/workload"
+    largest = token(sub=f"spiffe://{OTHER}/workload", exp=world.now() // SECOND + 60, number=10**308)
+    assert (await validate(api, largest)).claims["number"] == 1e308
+    too_large = token(sub=f"spiffe://{OTHER}/workload", exp=world.now() // SECOND + 60, number=10**309)
+    assert "range of a double" in await refusal(api, too_large)
     as_ours = token(sub=ID, exp=world.now() // SECOND + 60)
     assert "kid" in await refusal(api, as_ours), "a key of another trust domain signs for that one alone"
     await run_act(world, lambda a: trust_domains.take_bundle(a, OTHER, parse_bundle(document(spiffe_sequence=2))))
@@ -516,6 +577,54 @@ async def test_the_digest_of_the_executable_is_a_selector(world: World, api: Grp
         await run_act(world, lambda a: workloads.remove_workload(a, workload.workload_id))
         await add_workload(world, sha256=sha256(content + b"x").hexdigest())
         assert await code_of(call("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse)) is DENIED
+
+
+async def test_digests_leave_threads_to_other_calls(
+    world: World, api: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executable of half a gigabyte takes a second, and every user can have one."""
+    content = await asyncio.to_thread(Path(EXECUTABLE).read_bytes)
+    await register_agent(world)
+    await add_workload(world, sha256=sha256(content).hexdigest())
+    may_go_on, reading = threading.Event(), list[int]()
+
+    class SlowDigests(peer._Digests):
+        def get(self, descriptor: int, state: peer.FileState) -> str:
+            reading.append(descriptor)
+            may_go_on.wait(PATIENCE_S)
+            return super().get(descriptor, state)
+
+    monkeypatch.setattr(peer, "_digests", SlowDigests())
+    async with stub(api) as call:
+        streams = [call("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse) for _ in range(40)]
+        await eventually_async(lambda: sum(len(one._streams) for one in api._connections) == len(streams))
+        await eventually_async(lambda: reading)
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(50):
+                await asyncio.to_thread(int)
+        assert len(reading) == 1
+        may_go_on.set()
+        assert [len((await stream.read()).svids) for stream in streams] == [1] * len(streams)
+
+
+async def test_a_server_without_descriptors_is_unavailable_and_says_nothing_of_identities(
+    world: World, api: GrpcServer
+) -> None:
+    await register_agent(world)
+    await add_workload(world)
+    async with stub(api) as call:
+        bundles = ("FetchX509Bundles", pb.X509BundlesRequest(), pb.X509BundlesResponse)
+        before = (await call(*bundles).read()).bundles
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            assert await code_of(call(*bundles)) is grpc.StatusCode.UNAVAILABLE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not entries(world, "workload.refuse")
+        assert (await call(*bundles).read()).bundles == before
 
 
 async def test_the_bundle_is_published_with_a_sequence_that_rises(world: World, api: GrpcServer) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import resource
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,16 @@ import grpc
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    PingAckReceived,
+    ResponseReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.settings import SettingCodes
 
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import (
@@ -30,18 +42,20 @@ from ostiary.protocol.errors import (
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import grpc as module
-from ostiaryd.ground.http.grpc import MAX_MESSAGE, GrpcCall, GrpcServer, GrpcStatus, grpc_status
+from ostiaryd.ground.http.grpc import (
+    CALL_BYTES,
+    KEPT_STREAMS,
+    MAX_HEADERS,
+    MAX_MESSAGE,
+    GrpcCall,
+    GrpcServer,
+    GrpcStatus,
+    GrpcWork,
+    grpc_status,
+)
 from ostiaryd.ground.world import World, open_world
 from tests.ground.event_loops import LOOPS, NewLoop
-
-HEADERS = [
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/Test/Echo"),
-    (":authority", "localhost"),
-    ("te", "trailers"),
-    ("content-type", "application/grpc"),
-]
+from tests.support.grpc_client import HEADERS, RawClient, frame
 
 
 async def echo(call: GrpcCall) -> AsyncGenerator[bytes, None]:
@@ -91,58 +105,6 @@ async def call(server: GrpcServer, method: str, message: bytes = b"", **more: An
     """Call a method with grpcio; the messages of the answer."""
     async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
         return [part async for part in channel.unary_stream(f"/Test/{method}")(message, timeout=PATIENCE_S, **more)]
-
-
-class RawClient:
-    """An HTTP/2 client that sends what it likes."""
-
-    def __init__(self, path: Path) -> None:
-        self._sock = socket.socket(socket.AF_UNIX)
-        self._sock.setblocking(False)
-        self.h2 = H2Connection(
-            H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
-        )
-        self.events: list[Event] = []
-        self._path = path
-
-    async def __aenter__(self) -> RawClient:
-        await asyncio.get_running_loop().sock_connect(self._sock, str(self._path))
-        self.h2.initiate_connection()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._sock.close()
-
-    async def send(self, data: bytes = b"") -> None:
-        await asyncio.get_running_loop().sock_sendall(self._sock, self.h2.data_to_send() + data)
-
-    async def read_until(self, kind: type[Event]) -> Any:
-        """The first event of that kind; EOF fails."""
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                for event in self.events:
-                    if isinstance(event, kind):
-                        self.events.remove(event)
-                        return event
-                data = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
-                assert data, f"the connection ended before {kind.__name__}"
-                self.events += self.h2.receive_data(data)
-                await self.send()
-
-    async def read_end(self) -> None:
-        """Read until the server closes the connection."""
-        async with asyncio.timeout(PATIENCE_S):
-            while await asyncio.get_running_loop().sock_recv(self._sock, 65536):
-                pass
-
-    async def status(self) -> str:
-        """The `grpc-status` of an answer without a message."""
-        headers: dict[str, str] = dict((await self.read_until(ResponseReceived)).headers)
-        return headers.get("grpc-status", "")
-
-
-def frame(message: bytes) -> bytes:
-    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 # ---------------------------------------------------------------------------------------- A client of others
@@ -336,16 +298,301 @@ async def test_more_streams_than_allowed_end_the_connection(server: GrpcServer) 
         await eventually_async(lambda: not server._connections)
 
 
-async def test_a_flood_of_frames_waits_for_its_budget(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.GrpcWork, "burst", 50)
-    monkeypatch.setattr(module.GrpcWork, "per_second", 1)
-    async with RawClient(server.path) as client:
-        for _ in range(1000):
-            client.h2.ping(b"12345678")
-        await client.send()
-        await eventually_async(lambda: any(one._turn is not None for one in server._connections))
+def h2_frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
+    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
+
+
+FLOODS = {
+    "ping": h2_frame(6, 0, 0, b"12345678"),
+    "settings": h2_frame(4, 0, 0, b"\0\4\0\0\xff\xff"),
+    "priority": h2_frame(2, 0, 3, b"\0\0\0\0\x10"),
+    "unknown": h2_frame(99, 0, 0),
+    "reset of a closed call": h2_frame(3, 0, 1, b"\0\0\0\x08"),
+    "data of a closed call": h2_frame(0, 0, 1),
+    "window of the connection": h2_frame(8, 0, 0, b"\0\0\0\1"),
+}
+"""Frames that a caller may repeat; for some of them h2 states no event."""
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_of_frames_waits_for_processor_time(server: GrpcServer, kind: str) -> None:
+    async with one_call(server, with_header("content-type", "text/html")) as client:
+        await client.read_until(ResponseReceived)  # the call 1 is closed
+        budget = server.world.keep(GrpcWork).of(str(os.getuid()))
+        budget.burst = budget.per_second = 1
         [connection] = server._connections
-        assert len(connection._input) > 10_000, "the rest was not looked at"
+        flood = asyncio.create_task(client.send(FLOODS[kind] * 100_000))
+        await eventually_async(lambda: connection._turn is not None)
+        assert len(connection._input) <= module.SLICE, "the kernel keeps the rest"
+        flood.cancel()
+
+
+FLOODER = """
+import itertools, socket, sys, threading
+def flood(path, frame):
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(path)
+                sock.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes.fromhex("000000040000000000"))
+                print("up", flush=True)
+                sock.settimeout(0)
+                for _ in itertools.count():
+                    try:
+                        sock.recv(1 << 20)
+                    except BlockingIOError:
+                        pass
+                    try:
+                        sock.send(frame * 1000)
+                    except BlockingIOError:
+                        pass
+        except OSError:
+            pass
+for frame in sys.argv[2:]:
+    threading.Thread(target=flood, args=(sys.argv[1], bytes.fromhex(frame))).start()
+"""
+HOLDER = """
+import socket, sys
+held = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for one in held: one.connect(sys.argv[1])
+print("up", flush=True)
+input()
+"""
+PYTHON = Path("/usr/bin/python3")
+"""An interpreter that every user may run."""
+other_user = pytest.mark.skipif(os.getuid() != 0 or not PYTHON.exists(), reason="only root may become another user")
+
+
+@contextmanager
+def process_of(uid: int, script: str, server: GrpcServer, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of another user that runs a script with the path of the server."""
+    for folder in (server.path.parent, *server.path.parents):
+        if folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(0o711)
+    with subprocess.Popen(
+        [PYTHON, "-c", script, str(server.path), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=uid,
+        group=uid,
+        extra_groups=[],
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def is_up(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == b"up\n"
+
+
+@other_user
+async def test_while_one_user_floods_others_are_served(
+    server: GrpcServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.GrpcWork, "burst", 300_000)
+    frames = [flood.hex() for flood in FLOODS.values() if flood[5:9] != b"\0\0\0\1"]
+    with process_of(12_345, FLOODER, server, *frames) as flooder:
+        await is_up(flooder)
+        budget = world.keep(GrpcWork)
+        async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
+            echo = channel.unary_stream("/Test/Echo")
+            count = 0
+            while count < 50 or budget.of("12345").has(1):
+                assert [part async for part in echo(b"x", timeout=PATIENCE_S)] == [b"x"]
+                count += 1
+        assert any(one._turn is not None for one in server._connections if one.peer.uid == 12_345)
+
+
+@other_user
+async def test_a_user_with_many_connections_gives_one_to_another_user(server: GrpcServer) -> None:
+    server._most = 6
+    with process_of(12_345, HOLDER, server, "6") as many:
+        await is_up(many)
+        await eventually_async(lambda: len(server._connections) == 6)
+        with process_of(12_346, HOLDER, server, "3") as few:
+            await is_up(few)
+            halves = {12_345: 3, 12_346: 3}
+            await eventually_async(lambda: {uid: len(one) for uid, one in server._of_user.items()} == halves)
+            with process_of(12_345, HOLDER, server, "1") as more:
+                await is_up(more)
+                assert await call(server, "Echo", b"x") == [b"x"], "a user without a connection gets one"
+            assert len(server._of_user[12_345]) + len(server._of_user[12_346]) == 5
+    await eventually_async(lambda: not server._of_user)
+
+
+async def test_connections_that_one_user_opens_are_bounded(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.GrpcConnects, "burst", 2)
+    monkeypatch.setattr(module.GrpcConnects, "per_second", 0)
+    for _ in range(2):
+        assert await call(server, "Echo", b"x") == [b"x"]
+    async with RawClient(server.path) as third:
+        await third.read_end()
+
+
+async def test_connections_leave_descriptors_for_the_http_server(world: World, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        server = GrpcServer(world, tmp_path / "api.sock", METHODS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert server._most == 32, "64 descriptors of 512"
+    await server.close()
+
+
+def of_size(size: int) -> list[tuple[str, str]]:
+    """The headers of a call with metadata of a size, as RFC 9113 section 6.5.2 counts."""
+    return [*HEADERS, ("x", "y" * (size - sum(len(name) + len(value) + 32 for name, value in HEADERS) - 33))]
+
+
+async def test_metadata_has_at_most_8_kib(server: GrpcServer) -> None:
+    async with one_call(server, of_size(MAX_HEADERS), frame(b"x")) as client:
+        assert (await client.read_until(DataReceived)).data == frame(b"x")
+    async with one_call(server, of_size(MAX_HEADERS + 1), frame(b"x")) as client:
+        assert await client.status() == str(int(GrpcStatus.RESOURCE_EXHAUSTED))
+
+
+async def test_a_header_bomb_ends_its_connection(server: GrpcServer) -> None:
+    """A header of 4000 bytes and 30 references to it, of one byte each, are 120 KB."""
+    block = b"\x40\x01x\x7f\xa1\x1e" + b"y" * 4000 + b"\xbe" * 30
+    async with RawClient(server.path) as client:
+        await client.send(h2_frame(1, 4, 1, block))
+        ended = await client.read_until(ConnectionTerminated)
+        assert ended.error_code is ErrorCodes.ENHANCE_YOUR_CALM
+        await client.read_end()
+    assert await call(server, "Echo", b"x") == [b"x"]
+
+
+async def test_frames_that_never_end_use_bounded_memory(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 40_000)
+    headers = h2_frame(1, 0, 1, b"\x82") + h2_frame(9, 0, 1, b"\x82" * 16_000) * 2
+    async with RawClient(server.path) as client:
+        for _ in range(2):  # with the first answer, the client confirms the settings of the server
+            client.h2.ping(b"12345678")
+            await client.send()
+            await client.read_until(PingAckReceived)
+        [connection] = server._connections
+        await client.send(headers[:20_000])
+        await eventually_async(lambda: server._reserved[os.getuid()] == 20_000)
+        assert not connection._is_over
+        await client.send(headers[20_000:20_001])
+        ended = await client.read_until(ConnectionTerminated)
+        assert ended.error_code is ErrorCodes.ENHANCE_YOUR_CALM
+    assert not server._reserved
+
+
+async def test_open_calls_of_one_user_use_bounded_memory(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has at most half, so that there is room for another user."""
+    waiting = [(":path", "/Test/Wait") if header[0] == ":path" else header for header in HEADERS]
+    size = CALL_BYTES + sum(len(name) + len(value) + 32 for name, value in waiting)
+    monkeypatch.setattr(module, "MAX_BYTES", 2 * (2 * size + 10))
+    async with RawClient(server.path) as client:
+        for id, message in ((1, b""), (3, b"")):
+            client.h2.send_headers(id, waiting)
+            client.h2.send_data(id, frame(message), end_stream=True)
+            await client.send()
+            await client.read_until(ResponseReceived)
+            assert (await client.read_until(DataReceived)).data == frame(b"first")
+        assert server._reserved[os.getuid()] == 2 * size + 10
+        client.h2.send_headers(5, waiting)
+        await client.send()
+        assert await client.status() == str(int(GrpcStatus.RESOURCE_EXHAUSTED))
+        client.h2.reset_stream(1)
+        client.h2.send_headers(7, waiting)
+        client.h2.send_data(7, frame(b"x"))  # one byte too many
+        await client.send()
+        assert await client.status() == str(int(GrpcStatus.RESOURCE_EXHAUSTED))
+        client.h2.send_headers(9, waiting)
+        client.h2.send_data(9, frame(b""), end_stream=True)
+        await client.send()
+        assert (await client.read_until(DataReceived)).data == frame(b"first")
+    await eventually_async(lambda: not server._reserved)
+
+
+async def test_calls_that_are_reset_leave_little_behind(server: GrpcServer) -> None:
+    async with RawClient(server.path) as client:
+        for id in range(1, 4 * KEPT_STREAMS, 2):
+            client.h2.send_headers(id, HEADERS)
+            client.h2.reset_stream(id)
+        await client.send()
+        client.h2.send_headers(4 * KEPT_STREAMS + 1, HEADERS)
+        client.h2.send_data(4 * KEPT_STREAMS + 1, frame(b"x"), end_stream=True)
+        await client.send()
+        assert (await client.read_until(DataReceived)).data == frame(b"x")
+        [connection] = server._connections
+        assert len(connection._h2._closed_streams) <= KEPT_STREAMS
+        assert not connection._streams
+        assert not server._reserved
+
+
+async def test_the_table_of_sent_headers_is_not_of_the_size_that_the_caller_says(server: GrpcServer) -> None:
+    async with RawClient(server.path) as client:
+        for size in (2**32 - 1, 0, 4096, 2**31):
+            client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+            await client.send()
+        for number in range(3):
+            client.h2.send_headers(1 + 2 * number, HEADERS)
+            client.h2.send_data(1 + 2 * number, b"no message", end_stream=True)
+            await client.send()
+            assert await client.status() == str(int(GrpcStatus.INVALID_ARGUMENT))
+        [connection] = server._connections
+        encoder = connection._h2.encoder
+        assert (encoder.header_table_size, len(encoder.header_table.dynamic_entries)) == (0, 0)
+        assert len(encoder.table_size_changes) <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_frames_of_any_bytes_are_no_defect(
+    server: GrpcServer, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(f"frames {seed}")
+    client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+    client.initiate_connection()
+    for id in (1, 3, 5):
+        client.send_headers(id, HEADERS)
+        client.send_data(id, frame(b"x" * 20), end_stream=True)
+    client.ping(b"12345678")
+    honest = client.data_to_send()
+    with ExitStack() as opened:
+        for _ in range(200):
+            sent = bytearray(honest)
+            for _ in range(rng.randrange(1, 6)):
+                place = rng.randrange(24, len(sent))
+                sent[place : place + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+            sock = opened.enter_context(socket.socket(socket.AF_UNIX))
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, str(server.path))
+            with suppress(ConnectionError):
+                await asyncio.get_running_loop().sock_sendall(sock, bytes(sent))
+    await eventually_async(lambda: not server._connections)
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+    assert not server._reserved
+    assert await call(server, "Echo", b"x") == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ([("grpc-timeout", "1H")], None),
+        ([("grpc-timeout", "99999999H")], None),
+        ([("grpc-timeout", "100000000H")], GrpcStatus.INVALID_ARGUMENT),
+        ([("grpc-timeout", "-1S")], GrpcStatus.INVALID_ARGUMENT),
+        ([("grpc-timeout", "1S"), ("grpc-timeout", "1H")], GrpcStatus.INVALID_ARGUMENT),
+        ([("grpc-encoding", "identity"), ("grpc-encoding", "gzip")], GrpcStatus.UNIMPLEMENTED),
+        ([("te", "trailers")], GrpcStatus.UNIMPLEMENTED),
+    ],
+)
+async def test_headers_with_a_wrong_value_or_two_values_are_refused(
+    server: GrpcServer, more: list[tuple[str, str]], status: GrpcStatus | None
+) -> None:
+    async with one_call(server, [*HEADERS, *more], frame(b"x")) as client:
+        if status is None:
+            assert (await client.read_until(DataReceived)).data == frame(b"x")
+        else:
+            assert await client.status() == str(int(status))
 
 
 async def test_a_flood_of_calls_is_shed(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,8 +617,8 @@ async def test_a_client_that_does_not_read_loses_its_call(server: GrpcServer, mo
         assert await client.read_until(StreamReset)
 
 
-async def test_connections_are_bounded_for_each_user(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OF_USER", 2)
+async def test_connections_are_bounded(server: GrpcServer) -> None:
+    server._most = 2
     async with RawClient(server.path):
         async with RawClient(server.path):
             await eventually_async(lambda: len(server._connections) == 2)

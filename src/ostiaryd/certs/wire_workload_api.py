@@ -9,6 +9,7 @@ implemented.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -78,6 +79,8 @@ class WorkloadApi:
     def __init__(self, world: World) -> None:
         self._world = world
         self._svids = world.keep(SvidCache)
+        self._digesting = asyncio.Lock()
+        self._digest_of_user = defaultdict[int, asyncio.Lock](asyncio.Lock)
 
     def methods(self) -> dict[str, GrpcMethod]:
         """Return the methods of the API by their path."""
@@ -205,7 +208,8 @@ class WorkloadApi:
         facts = _facts_of(await peer.read_facts())
         matches = match_process(reader, facts, with_digest=False)
         if any(workload.selectors.sha256 is not None for workload in matches):
-            facts = _facts_of(await peer.read_facts(has_digest=True))
+            async with self._digest_of_user[peer.uid], self._digesting:  # a large file keeps one thread, and one user
+                facts = _facts_of(await peer.read_facts(has_digest=True))
         matches = match_process(reader, facts, with_digest=True)
         workloads, refusals = list[Workload](), list[Refused]()
         for workload in matches:

@@ -96,7 +96,7 @@ def parse_validate_request(message: bytes) -> tuple[str, str]:
 
 
 def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
-    """Return a ValidateJWTSVIDResponse."""
+    """Return a ValidateJWTSVIDResponse. Raises Malformed for a number that it cannot state."""
     return encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, _encode_struct(claims))
 
 
@@ -130,7 +130,10 @@ def _encode_value(value: object) -> bytes:
         case bool():
             return encode_number(4, int(value))
         case int() | float():
-            return encode_double(2, struct.pack("<d", value))
+            try:
+                return encode_double(2, struct.pack("<d", float(value)))
+            except OverflowError:
+                raise Malformed("a claim is a number over the range of a double") from None
         case str():
             return encode_bytes(3, value.encode())
         case dict():

@@ -1,8 +1,8 @@
 """gRPC over HTTP/2 on a Unix socket: methods that take one message and answer with one message or a stream of them.
 
 The protocol is "gRPC over HTTP2" of the gRPC project, without compression and without reflection. h2 speaks HTTP/2. The
-callers are processes of this machine, of which nothing is proved: messages, connections, calls and bytes are bounded
-for each user.
+callers are processes of this machine, of which nothing is proved: memory, calls, connections and processor time are
+bounded for each user (docs/adr/0152-a-caller-of-the-workload-api-is-bounded-by-user.md).
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import errno
 import logging
 import os
 import re
+import resource
 import socket
 import stat
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ from h2.settings import SettingCodes
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
 from ostiaryd.ground.database.failures import storage_failure
 from ostiaryd.ground.http.buckets import Buckets
+from ostiaryd.ground.http.turns import ParsingTurns
 from ostiaryd.ground.process.clock import boot_clock
 from ostiaryd.ground.process.peer import PeerProcess, gives_pidfd, open_peer
 from ostiaryd.ground.world import World
@@ -51,8 +54,17 @@ MAX_MESSAGE = 64 << 10
 """Maximum size of a caller's message, in bytes."""
 MAX_STREAMS = 100
 """Maximum number of open calls on one connection."""
-MAX_CONNECTIONS, OF_USER = 16_384, 12_288
-"""Connections in all, and of one user."""
+MAX_HEADERS = 8 << 10
+"""Maximum size of the metadata of a call, in bytes: the limit that the protocol of gRPC suggests."""
+MAX_CONNECTIONS = 16_384
+DESCRIPTORS = 16
+"""The descriptors of the process for each connection, which has two: the others are for the HTTP server."""
+MAX_BYTES = 512 << 20
+"""Memory of unread bytes and open calls in all. A user has at most as much as is left for all other users."""
+CALL_BYTES = 16 << 10
+"""Memory of a call without its metadata and its message, in bytes."""
+KEPT_STREAMS = 256
+"""Number of closed streams of a connection whose late frames are recognized."""
 REQUEST_S = 10.0
 """Time within which a call must have arrived completely, in seconds."""
 STUCK_S = 30.0
@@ -64,12 +76,13 @@ POLL_S = 0.1
 PAUSE_S = 1.0
 """Time without accepting after the system had no descriptor or memory for a connection."""
 QUEUE = 4096
-TAKEN_AT_ONCE = 64
+TAKEN_AT_ONCE = 16
 SLICE = 4096
-"""Number of bytes that are read from a connection before other connections have their turn."""
+"""Number of bytes that are read from a connection in one turn; the kernel keeps the others."""
+OUTPUT = 16 << 10
+"""Number of unread bytes of the answers from which on a caller is not read."""
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_REPEATED = frozenset(("content-type", "te", "grpc-encoding", "grpc-timeout"))
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -123,17 +136,24 @@ class GrpcCalls(Buckets):
     burst, per_second = 10_000, 500
 
 
-class GrpcWork(Buckets):
-    """Work that the processes of one user cause by sending, in frames and kilobytes; work beyond the limit waits."""
+class GrpcConnects(Buckets):
+    """Connections that the processes of one user open."""
 
-    burst, per_second = 40_000, 4_000
+    burst, per_second = 16_384, 500
+
+
+class GrpcWork(Buckets):
+    """Processor time for the frames of one user, in microseconds; frames beyond the limit wait."""
+
+    burst, per_second = 2_000_000, 250_000
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """A call that is arriving, or is being answered."""
+    """A call that is arriving, or is being answered. `reserved`: its memory, in bytes."""
 
     headers: dict[str, str]
+    reserved: int = 0
     body: bytearray = field(default_factory=bytearray)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -149,8 +169,15 @@ class GrpcServer:
         """
         self.world, self.path, self.methods = world, path, methods
         self._loop = asyncio.get_running_loop()
+        self.turns = ParsingTurns()
+        self.buffer = bytearray(SLICE)
+        """Memory in which each connection receives its next slice."""
         self._connections: set[_Connection] = set()
-        self._of_user = Counter[int]()
+        self._of_user = defaultdict[int, dict[_Connection, None]](dict)
+        """connections of each user, the oldest first"""
+        self._reserved = Counter[int]()
+        """memory of each user, in bytes"""
+        self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
         self._none_waited_at = boot_clock()
         self._pausing: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -173,7 +200,18 @@ class GrpcServer:
         """Stop counting a connection."""
         if connection in self._connections:
             self._connections.remove(connection)
-            self._of_user[connection.peer.uid] -= 1
+            del self._of_user[connection.peer.uid][connection]
+            if not self._of_user[connection.peer.uid]:
+                del self._of_user[connection.peer.uid]
+
+    def reserve(self, user: int, size: int) -> bool:
+        """Reserve memory for a user if there is room; a negative size gives it back."""
+        if size > 0 and self._reserved[user] + size > MAX_BYTES - self._reserved.total() - size:
+            return False
+        self._reserved[user] += size
+        if not self._reserved[user]:
+            del self._reserved[user]
+        return True
 
     def _resume(self) -> None:
         self._loop.add_reader(self._sock, self._accept)
@@ -209,16 +247,27 @@ class GrpcServer:
             log.info("the socket %s refuses a connection: %s", self.path, error)
             connection.close()
             return
-        if len(self._connections) >= MAX_CONNECTIONS or self._of_user[peer.uid] >= OF_USER:
-            log.warning("the socket %s has too many connections; one of user %d is refused", self.path, peer.uid)
+        opened = self.world.keep(GrpcConnects).of(str(peer.uid))
+        if not opened.has(1) or (len(self._connections) >= self._most and not self._make_room(peer.uid)):
+            if opened.refuse():
+                log.warning("the socket %s refuses connections of user %d: too many", self.path, peer.uid)
             peer.close()
             connection.close()
             return
+        opened.take(1)
         protocol = _Connection(self, peer)
         self._connections.add(protocol)
-        self._of_user[peer.uid] += 1
+        self._of_user[peer.uid][protocol] = None
         opening = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, connection))
         opening.add_done_callback(lambda task: protocol.end() if task.cancelled() or task.exception() else None)
+
+    def _make_room(self, user: int) -> bool:
+        """End the oldest connection of the user with the most, if this leaves that user at least as many as `user`."""
+        most = max(self._of_user.values(), key=len)
+        if len(most) <= len(self._of_user.get(user, ())) + 1:
+            return False
+        next(iter(most)).end()
+        return True
 
 
 def _listen(path: Path) -> socket.socket:
@@ -251,7 +300,13 @@ def _listen(path: Path) -> socket.socket:
     return sock
 
 
-class _Connection(asyncio.Protocol):
+class _H2(H2Connection):
+    """HTTP/2 with little memory for the streams that are closed."""
+
+    MAX_CLOSED_STREAMS = KEPT_STREAMS
+
+
+class _Connection(asyncio.BufferedProtocol):
     """A connection. It ends with the process that opened it, even if another process has the descriptor."""
 
     def __init__(self, server: GrpcServer, peer: PeerProcess) -> None:
@@ -261,21 +316,32 @@ class _Connection(asyncio.Protocol):
         self._streams: dict[int, _Stream] = {}
         self._can_write = asyncio.Event()
         self._can_write.set()
-        self._input = bytearray()
+        self._input = b""
         self._turn: asyncio.TimerHandle | None = None
-        """the next turn to read, while reading is paused"""
+        """the next turn to read, while the processor time of the user is used up"""
+        self._waits_for_turn = False
+        self._unfinished = 0
+        """number of bytes since the last complete frame, for which memory is reserved"""
         self._is_over = False
-        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._aborting: asyncio.TimerHandle | None = None
+        self._h2 = _H2(H2Configuration(client_side=False, header_encoding="utf-8"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
+        if self._is_over:
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(OUTPUT)
         self._loop.add_reader(self.peer.pidfd, self._on_peer_end)
         self._h2.initiate_connection()
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
+        self._keep_no_headers()
         self._flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.end()
+        if self._aborting is not None:
+            self._aborting.cancel()
 
     def end(self) -> list[asyncio.Task[None]]:
         """Close the connection and cancel its calls; return their tasks."""
@@ -286,9 +352,10 @@ class _Connection(asyncio.Protocol):
             self.peer.close()
             if self._turn is not None:
                 self._turn.cancel()
+            self._keep_unfinished(0)
             if self._transport is not None:
                 self._transport.close()
-                self._loop.call_later(STUCK_S, self._transport.abort)  # it may wait for a caller that does not read
+                self._aborting = self._loop.call_later(STUCK_S, self._transport.abort)  # its caller may not read
         tasks = [task for id in list(self._streams) if (task := self._drop(id)) is not None]
         self._can_write.set()
         return tasks
@@ -302,8 +369,11 @@ class _Connection(asyncio.Protocol):
         self._can_write.set()
         self._work()
 
-    def data_received(self, data: bytes) -> None:
-        self._input += data
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._input += self._server.buffer[:nbytes]
         self._work()
 
     def _read_later(self, after_s: float | None = None) -> None:
@@ -313,31 +383,64 @@ class _Connection(asyncio.Protocol):
             self._turn = self._loop.call_later(after_s, self._take_turn)
 
     def _take_turn(self) -> None:
-        self._turn = None
+        self._turn, self._waits_for_turn = None, False
         self._work()
 
     def _work(self) -> None:
-        """Read a slice of the input; the rest waits for the next turn, and for the budget of its user."""
-        if self._turn is not None or self._is_over or not self._can_write.is_set():
+        """Read the input, or wait: for a caller that does not read, for processor time, or for the user's turn."""
+        if self._turn is not None or self._waits_for_turn or self._is_over or not self._can_write.is_set():
             return
         work = self._world.keep(GrpcWork).of(str(self.peer.uid))
         if not work.has(1):
             self._read_later(work.after_s(1))
-            return
-        data, self._input = bytes(self._input[:SLICE]), self._input[SLICE:]
+        elif self._server.turns.is_free:
+            self._server.turns.run(self._read, self._loop)
+        else:
+            self._waits_for_turn = True
+            self._read_later()
+            self._server.turns.wait(self._take_own_turn, self._loop, address=str(self.peer.uid))
+
+    def _take_own_turn(self) -> None:
+        """Read in a turn of the user; `ParsingTurns` has counted the time of the round already."""
+        self._waits_for_turn = False
+        if not self._is_over and self._can_write.is_set():
+            self._read()
+
+    def _read(self) -> None:
+        data, self._input = self._input, b""
+        began = time.thread_time_ns()
         try:
             events = self._h2.receive_data(data)
-            work.take(1 + len(events))
             for event in events:
-                self._handle(event)
-        except (ProtocolError, UnicodeDecodeError):
+                if not self._is_over:
+                    self._handle(event)
+        except ProtocolError:  # h2 has said so to the caller
+            self._flush()
+            self.end()
+            return
+        except UnicodeDecodeError:
             self._give_up(ErrorCodes.PROTOCOL_ERROR)
             return
+        finally:
+            spent = (time.thread_time_ns() - began) // 1000
+            self._world.keep(GrpcWork).of(str(self.peer.uid)).take(1 + spent)
+        if not self._keep_unfinished(0 if events else self._unfinished + len(data)):
+            self._give_up(ErrorCodes.ENHANCE_YOUR_CALM)
+            return
         self._flush()
-        if self._input:
-            self._read_later(0.0)
-        elif self._transport is not None and not self._transport.is_closing() and self._can_write.is_set():
+        if self._transport is not None and not self._transport.is_closing() and self._can_write.is_set():
             self._transport.resume_reading()
+
+    def _keep_unfinished(self, size: int) -> bool:
+        """Reserve memory for the frames that are not complete; return whether there is room."""
+        if is_reserved := self._server.reserve(self.peer.uid, size - self._unfinished):
+            self._unfinished = size
+        return is_reserved
+
+    def _keep_no_headers(self) -> None:
+        """Send headers without the table of earlier ones, whose size the caller would choose (RFC 7541 section 4.2)."""
+        self._h2.encoder.header_table_size = 0
+        self._h2.encoder.table_size_changes = [0]
 
     def _handle(self, event: object) -> None:
         match event:
@@ -345,10 +448,12 @@ class _Connection(asyncio.Protocol):
                 self._begin(id, [(str(name), str(value)) for name, value in headers or ()])
             case DataReceived(stream_id=int(id), data=data, flow_controlled_length=int(length)):
                 self._h2.acknowledge_received_data(length, id)
-                if (stream := self._streams.get(id)) is not None and stream.task is None:
-                    stream.body += data or b""
+                if (stream := self._streams.get(id)) is not None and stream.task is None and data:
+                    stream.body += data
                     if len(stream.body) > 5 + MAX_MESSAGE:
                         self._answer_at_once(id, GrpcStatus.RESOURCE_EXHAUSTED, f"at most {MAX_MESSAGE} bytes")
+                    else:
+                        self._reserve(id, stream, len(data))
             case StreamEnded(stream_id=int(id)):
                 self._start(id)
             case StreamReset(stream_id=int(id)):
@@ -356,6 +461,7 @@ class _Connection(asyncio.Protocol):
             case WindowUpdated(stream_id=int(id)):
                 self._wake(id)
             case RemoteSettingsChanged():
+                self._keep_no_headers()
                 self._wake(0)
             case ConnectionTerminated():
                 self.end()
@@ -368,22 +474,36 @@ class _Connection(asyncio.Protocol):
     def _begin(self, id: int, sent: list[tuple[str, str]]) -> None:
         """Take the headers of a call; a call that cannot be one is answered at once."""
         calls = self._world.keep(GrpcCalls).of(str(self.peer.uid))
-        headers = dict(sent)
-        has_repeated = any(sum(name == one for name, _ in sent) > 1 for one in _REPEATED)
-        self._streams[id] = _Stream(headers)
-        if headers.get(":method") != "POST" or has_repeated or not _is_grpc(headers.get("content-type", "")):
+        headers = dict[str, str]()
+        for name, value in sent:
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        size = sum(len(name) + len(value) + 32 for name, value in sent)
+        stream = self._streams[id] = _Stream(headers)
+        if headers.get(":method") != "POST" or not _is_grpc(headers.get("content-type", "")):
             self._refuse_http(id, 415)
         elif headers.get("te") != "trailers" or headers.get("grpc-encoding", "identity") != "identity":
             self._answer_at_once(id, GrpcStatus.UNIMPLEMENTED, "no compression, and `te: trailers`")
         elif headers.get(":path") not in self._server.methods:
             self._answer_at_once(id, GrpcStatus.UNIMPLEMENTED, "there is no such method")
+        elif "grpc-timeout" in headers and _timeout_s(headers["grpc-timeout"]) is None:
+            self._answer_at_once(id, GrpcStatus.INVALID_ARGUMENT, "`grpc-timeout` is malformed")
+        elif size > MAX_HEADERS:
+            self._answer_at_once(id, GrpcStatus.RESOURCE_EXHAUSTED, f"at most {MAX_HEADERS} bytes of metadata")
         elif not calls.has(1):
             self._answer_at_once(id, GrpcStatus.UNAVAILABLE, "too many calls of this user; try again later")
-        else:
+        elif self._reserve(id, stream, CALL_BYTES + size):
             calls.take(1)
-            self._streams[id].timer = self._loop.call_later(
+            stream.timer = self._loop.call_later(
                 REQUEST_S, self._answer_at_once, id, GrpcStatus.DEADLINE_EXCEEDED, "the message did not arrive"
             )
+
+    def _reserve(self, id: int, stream: _Stream, size: int) -> bool:
+        """Reserve memory for a call, and return whether there is room; a call without room is answered."""
+        if is_reserved := self._server.reserve(self.peer.uid, size):
+            stream.reserved += size
+        else:
+            self._answer_at_once(id, GrpcStatus.RESOURCE_EXHAUSTED, "the open calls of this user use too much memory")
+        return is_reserved
 
     def _start(self, id: int) -> None:
         """Serve a call that has arrived."""
@@ -483,20 +603,24 @@ class _Connection(asyncio.Protocol):
             self._h2.send_headers(id, headers, end_stream=True)
             if (opened := self._h2.streams.get(id)) is not None and not opened.closed:  # the caller still sends
                 self._h2.reset_stream(id, ErrorCodes.NO_ERROR)
-        stream = self._streams.pop(id)
-        if stream.timer is not None:
-            stream.timer.cancel()
+        self._forget(id)
         self._flush()
 
     def _drop(self, id: int) -> asyncio.Task[None] | None:
         """Delete a call whose caller has left; return its cancelled task."""
-        if (stream := self._streams.pop(id, None)) is None:
+        if (stream := self._forget(id)) is None:
             return None
-        if stream.timer is not None:
-            stream.timer.cancel()
         if stream.task is not None and stream.task is not asyncio.current_task():
             stream.task.cancel()
         return stream.task
+
+    def _forget(self, id: int) -> _Stream | None:
+        """Delete a call and give back its memory; return it."""
+        if (stream := self._streams.pop(id, None)) is not None:
+            self._server.reserve(self.peer.uid, -stream.reserved)
+            if stream.timer is not None:
+                stream.timer.cancel()
+        return stream
 
     def _on_peer_end(self) -> None:
         self._give_up(ErrorCodes.NO_ERROR)

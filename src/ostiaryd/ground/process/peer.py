@@ -33,6 +33,7 @@ MAX_EXECUTABLE = 512 << 20
 """Maximum size of an executable whose digest is computed; a larger one has none."""
 MAX_DIGESTS = 256
 _CREDENTIALS = struct.Struct("3i")
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 FileState = tuple[int, int, int, int, int]
 """Device, inode, size, and the times of the last changes of content and inode."""
 
@@ -70,12 +71,18 @@ class PeerProcess:
         self._is_closed = False
 
     async def read_facts(self, *, has_digest: bool = False) -> ProcessFacts:
-        """Read the facts in a thread. Raises PeerGone, Forbidden (its user or group has changed since it connected)."""
+        """Read the facts in a thread.
+
+        Raises PeerGone, Forbidden (its user or group has changed since it connected), and Unavailable if the server has
+        no descriptor or memory for it.
+        """
         if self._is_closed:
             raise PeerGone
         self._readers += 1
         try:
             return await asyncio.to_thread(_read_facts, self, has_digest)
+        except OSError as error:
+            raise Unavailable(f"the server cannot read facts of the process: {error.strerror}") from None
         finally:
             self._readers -= 1
             self._release()
@@ -158,7 +165,8 @@ def _started_at(pid: int) -> int:
 def _read_facts(peer: PeerProcess, has_digest: bool) -> ProcessFacts:
     try:
         status, cgroups = _read(peer.pid, "status"), _read(peer.pid, "cgroup")
-    except OSError:
+    except OSError as error:
+        _check_resources(error)
         raise PeerGone from None
     uid, gid = (_effective(status, name) for name in ("Uid:", "Gid:"))
     path, digest = _executable(peer.pid, has_digest)
@@ -204,13 +212,21 @@ def _executable(pid: int, has_digest: bool) -> tuple[str, str]:
             digest = _digests.get(file.fileno(), state) if has_digest else ""
         if not os.path.samestat(os.stat(f"/proc/{pid}/exe"), stat):  # only while it runs can the file not be written
             return "", ""
-    except OSError:
+    except OSError as error:
+        _check_resources(error)
         return "", ""
     try:
         is_there = os.path.samestat(os.stat(path), stat)
-    except OSError:
+    except OSError as error:
+        _check_resources(error)
         is_there = False
     return path if is_there else "", digest
+
+
+def _check_resources(error: OSError) -> None:
+    """Raise the error if it says nothing of the process: the server has no descriptor or memory to look at it."""
+    if error.errno in _EXHAUSTED:
+        raise error
 
 
 class _Digests:
