@@ -27,7 +27,9 @@ LEAKS = {
     "reversed": VALUE[::-1],
     "percent": quote(VALUE, safe=""),
     "some letters in percent": "".join(f"%{ord(one):02x}" if at % 3 else one for at, one in enumerate(VALUE)),
-    "percent twice": quote("".join(f"%{byte:02X}" for byte in RAW), safe=""),
+    "some letters in percent, twice": quote(
+        "".join(f"%{byte:02X}" if byte % 3 else chr(byte) for byte in RAW), safe=""
+    ),
     "hexadecimal": RAW.hex(" ", 2),
     "base64 in lines": WRAPPED,
     "base64 of UTF-16": base64.b64encode(VALUE.encode("utf-16-le")).decode(),

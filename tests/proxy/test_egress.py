@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import ssl
@@ -110,7 +111,9 @@ def test_a_connection_without_the_password_is_not_kept(stage: EgressStage, monke
 def test_a_frame_of_the_program_with_the_key_goes_nowhere(stage: EgressStage) -> None:
     assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
     leak = masked_frame(f"key {VALUE}".encode())
-    for sent in (leak, masked_frame(b"")[:1] + b"\x05hello", b"\xc1" + leak[1:]):
+    begun, ended = (masked_frame(VALUE[part].encode()) for part in (slice(9), slice(9, None)))
+    divided = b"\x01" + begun[1:] + b"\x89" + masked_frame(b"ping")[1:] + b"\x80" + ended[1:]
+    for sent in (leak, divided, b"\x89" + leak[1:], masked_frame(b"")[:1] + b"\x05hello", b"\xc1" + leak[1:]):
         head, _, frames = stage.raw(hello(stage), sent).partition(b"\r\n\r\n")
         assert (b" 101 " in head, frames) == (True, b"")
 
@@ -161,8 +164,20 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
     late = b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n8\r\nOSTIARY:\r\n4\r\nnone\r\n0\r\n\r\n"
     assert b"foreign_placeholder" in stage.raw(late)
     leaked = VALUE.encode()
-    chunk = b"".join(b"1\r\n%c\r\n" % byte for byte in leaked) + b"0\r\n\r\n"
-    assert b"secret_sent" in stage.raw(b"POST /who HTTP/1.1\r\n" + host + chunked + b"\r\n" + chunk)
+    coded, packed = b"Content-Encoding: gzip\r\n", gzip.compress(b"a part") + gzip.compress(b"key=" + leaked)
+    for headers, body, is_streamed, expected in (
+        (b"", leaked, True, b"secret_sent"),
+        (b"", b"   \r\n".join(b"%c" % byte for byte in leaked), True, b"secret_sent"),
+        (b"X-One: " + leaked[:9] + b"\r\nX-Two: " + leaked[9:] + b"\r\n", b"", False, b"secret_sent"),
+        (coded, packed, False, b"secret_sent"),
+        (coded, packed[:-9], True, b"secret_sent"),
+        (coded, b"key", True, b"compressed_request"),
+        (coded.replace(b"gzip", b"br"), b"key", False, b"compressed_request"),
+    ):
+        framing = chunked if is_streamed else b"Content-Length: %d\r\n" % len(body)
+        sent = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n" if is_streamed else body
+        answer = stage.raw(b"POST /who HTTP/1.1\r\n" + host + headers + framing + b"\r\n" + sent)
+        assert expected in answer.partition(b"\r\n")[0], (headers, answer)
     assert [one for one in api.asked[before:] if one[1] != "/who" or one[3]] == []
 
 
