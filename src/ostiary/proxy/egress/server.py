@@ -16,7 +16,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 
 import h11
 
@@ -400,9 +399,8 @@ class _Conversation(ClientConnection):
         """Check that the program itself sends no secret of this run: it could have a secret only from a leak.
         Raises Rejected.
         """
-        texts = (request.path, request.query, *chain.from_iterable(request.headers))
-        values = b"\0".join(value for _, value in request.headers)
-        if any(map(self._proxy.secrets.masks.find, (*texts, values))):
+        names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
+        if self._proxy.secrets.masks.find(b"\0".join((request.path, request.query, *names, *values))):
             raise _secret_sent()
         self._search(request)(request.body or b"")
 
