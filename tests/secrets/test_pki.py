@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import verification
 
 from harness.registry_fixtures import newest_entry
+from ostiaryd.certs.model.authority import build_authority_certificate, subject_of
 from ostiaryd.ground.database import sql
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -27,6 +28,7 @@ from ostiaryd.registry.model import AgentId, Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import seal
 from ostiaryd.secrets.model.pki import MAX_ISSUERS, matches_glob
+from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.store import pki as store
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all, seal_all
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ostiaryd.ground.world import World
 
 DAY_S = 86_400
+YEAR = 365 * DAY_S
 _SHA256 = hashes.SHA256()
 _ENTRIES = sql("select body from entry")
 
@@ -78,6 +81,23 @@ def load(text: str) -> x509.Certificate:
 
 def pem_key(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def self_issued(begin: int) -> str:
+    """A root that lives a year."""
+    key, subject = new_key(), subject_of("Elsewhere")
+    der = build_authority_certificate(
+        subject=subject,
+        key=key.public_key(),
+        issuer=subject,
+        issuer_key=key,
+        issuer_key_id=None,
+        serial=1,
+        not_before=begin * SECOND,
+        not_after=(begin + YEAR) * SECOND,
+        path_length=None,
+    )
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
 
 async def raw(bot: VaultAgent, path: str) -> bytes:
@@ -280,7 +300,12 @@ async def test_usages_and_a_request_that_is_signed_as_it_is(ca: VaultAgent) -> N
     await refuse(ca, "ca/sign-verbatim", {"csr": csr, "key_usage": ["CertSign"]})
     await refuse(ca, "ca/roles/r", {"key_usage": "CRLSign"})
     await refuse(ca, "ca/roles/r", {"ext_key_usage": "OCSPSigning"})
-    await refuse(ca, "ca/roles/r", {"country": "Germany"})
+    for country in ("Germany", "é", "%s", "D"):
+        await refuse(ca, "ca/roles/r", {"country": country})
+        await refuse(ca, "ca/root/generate/internal", {"common_name": "x", "country": country})
+    for length, status in ((-2, 400), (-1, 200), (100, 200), (101, 400), (1 << 70, 400)):
+        body = {"common_name": "x", "max_path_length": length}
+        assert await ca.status("POST", "ca/root/generate/internal", body) == status
     await refuse(ca, "ca/roles/r", {"no_store": True})
     builder = csr_builder(common_name="a.example.com").add_extension(
         x509.BasicConstraints(ca=True, path_length=None), True
@@ -366,7 +391,7 @@ async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgen
     assert await ca.status("GET", "ca/crl", token="") == 404
 
 
-async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent) -> None:
+async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, clock: Clock) -> None:
     made = await done(ca, "POST", "ca/root/generate/exported", {"common_name": "Elsewhere", "max_path_length": 0})
     await done(ca, "POST", "sys/mounts/other", {"type": "pki"})
     key, stranger = made["private_key"], pem_key(new_key())
@@ -394,6 +419,17 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent) -
     crossed = await done(ca, "POST", "ca/root/sign-self-issued", {"certificate": made["certificate"]})
     load(crossed["certificate"]).verify_directly_issued_by(x509.load_der_x509_certificate(await raw(ca, "ca/ca")))
     await refuse(ca, "ca/root/sign-self-issued", {"certificate": crossed["certificate"]})
+    below = await done(ca, "POST", "ca/root/sign-intermediate", {"csr": below, "common_name": "b", "ttl": "9000h"})
+    root = load(below["issuing_ca"])
+    assert load(below["certificate"]).not_valid_after_utc == root.not_valid_after_utc, "it ends with its issuer"
+    for begin, status in (
+        (-3 * YEAR, 200),
+        (3 * YEAR, 400),
+    ):  # one that has ended, and one that begins after the issuer
+        answer = await ca.ask(
+            "POST", "ca/root/sign-self-issued", {"certificate": self_issued(clock.now // SECOND + begin)}
+        )
+        assert answer.status == status, answer.body
 
 
 async def test_keys_of_issuers_are_sealed_and_rotate_with_all_secrets(world: World, ca: VaultAgent) -> None:

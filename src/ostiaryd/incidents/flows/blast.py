@@ -41,8 +41,10 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
     since = incident.opened_at - BEFORE
     entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
     delegates, through = _tasks(reader, agent)
-    held: list[Certificate | PkiCertificate] = [*certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)]
-    held += secrets.list_certificates(reader, agent.agent_id, now=now, limit=MAX_LIKE)
+    certificates: list[Certificate | PkiCertificate] = [
+        *certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE),
+        *secrets.list_certificates(reader, agent.agent_id, now=now, limit=MAX_LIKE),
+    ]
     return {
         "touched": _touched(entries),
         "is_cut": len(entries) == MAX_ENTRIES,
@@ -53,7 +55,7 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
         "secrets": exposure.render(reader, agent.agent_id, limit=MAX_LIKE),
         "certificates": [
             {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
-            for one in held
+            for one in certificates
         ],
         "delegated_to": delegates,
         "acted_for": through,

@@ -56,6 +56,7 @@ from ostiaryd.secrets.model.pki import (
     read_common_name,
     read_members,
     read_names,
+    rebuild_subject,
     render_serial,
 )
 from ostiaryd.secrets.model.request import (
@@ -357,7 +358,7 @@ def _sign_verbatim(
         mount,
         role,
         ref=ref or role.issuer_ref,
-        subject=csr.subject,
+        subject=rebuild_subject(csr.subject),
         names=csr.names,
         public_key=csr.public_key,
         ttl=order.ttl,

@@ -58,6 +58,7 @@ from ostiaryd.secrets.model.pki import (
     HOLDING,
     MAX_CHAIN,
     MAX_ISSUERS,
+    MAX_PATH_LENGTH,
     MAX_ROLES,
     AuthorityOrder,
     PkiCertificate,
@@ -71,6 +72,7 @@ from ostiaryd.secrets.model.pki import (
     is_issued_by,
     parse_key_usage,
     parse_usages,
+    rebuild_subject,
     render_serial,
 )
 from ostiaryd.secrets.model.request import SECOND
@@ -405,7 +407,7 @@ def sign_intermediate(
     """Sign the certificate of another authority. Raises Invalid, IssuerNotFound."""
     act.check_granting()
     signer = open_signer(act, mount, ref)
-    subject = csr.subject if order.use_csr_values else _subject_of(order)
+    subject = rebuild_subject(csr.subject) if order.use_csr_values else _subject_of(order)
     if not list(subject):
         raise Invalid("the subject of an authority is empty")
     longest = _max_ttl(act, mount)
@@ -415,14 +417,17 @@ def sign_intermediate(
         subject=subject,
         public_key=csr.public_key,
         not_before=_begin(act.now),
-        not_after=_choose_end(act, signer, min(order.ttl or longest, longest)),
+        not_after=_choose_end(act, signer, min(order.ttl or longest, longest), is_authority=True),
         path_length=_check_path_length(_check_authority(signer.certificate).path_length, order.max_path_length),
         permitted=_parse_domains(order),
     )
 
 
 def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCertificate:
-    """Certify the key and the name of another root. Raises Invalid, Malformed, IssuerNotFound."""
+    """Certify the key and the name of another root, for the time of its own certificate at most.
+
+    Raises Invalid, Malformed, IssuerNotFound.
+    """
     act.check_granting()
     certificate, *others = load_pem_certificates(text)
     if others or certificate.issuer != certificate.subject or not is_issued_by(certificate, certificate):
@@ -430,10 +435,9 @@ def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCert
     basic = _check_authority(certificate)
     signer = open_signer(act, mount, ref)
     above = _check_authority(signer.certificate).path_length
-    both = (certificate, signer.certificate)
-    not_before, not_after = max(map(read_begin, both)), min(map(read_end, both))
+    not_before, not_after = read_begin(certificate), min(read_end(certificate), read_end(signer.certificate))
     if not_before >= not_after:
-        raise Invalid("the certificate is not valid while that of the issuer is")
+        raise Invalid("the certificate begins after the end of its issuer")
     return _sign_authority(
         act,
         signer,
@@ -461,19 +465,22 @@ def _sign_authority(
     if checked.digest == signer.issuer.key_digest:
         raise Invalid("the key is that of the issuer")
     key_id = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    der = build_authority_certificate(
-        subject=subject,
-        key=parse_public_key(public_key),
-        issuer=signer.certificate.subject,
-        issuer_key=signer.key,
-        issuer_key_id=key_id,
-        serial=int(serial, 16),
-        not_before=not_before,
-        not_after=not_after,
-        path_length=path_length,
-        permitted=permitted,
-        locations=read_locations(store.settings(act.tx, signer.issuer.mount)),
-    )
+    try:
+        der = build_authority_certificate(
+            subject=subject,
+            key=parse_public_key(public_key),
+            issuer=signer.certificate.subject,
+            issuer_key=signer.key,
+            issuer_key_id=key_id,
+            serial=int(serial, 16),
+            not_before=not_before,
+            not_after=not_after,
+            path_length=path_length,
+            permitted=permitted,
+            locations=read_locations(store.settings(act.tx, signer.issuer.mount)),
+        )
+    except ValueError:  # the name of a foreign root
+        raise Invalid("the subject cannot be encoded") from None
     return _keep(act, signer, serial=serial, der=der, not_after=not_after, lease=None)
 
 
@@ -579,19 +586,19 @@ def _find_login(act: Act) -> tuple[AgentId, str, Holding]:
     return AgentId(entry.agent), entry.task, login
 
 
-def _choose_end(act: Act, signer: Signer, seconds: int, *, has_lease: bool = False) -> int:
+def _choose_end(act: Act, signer: Signer, seconds: int, *, has_lease: bool = False, is_authority: bool = False) -> int:
     """Return the end of a certificate: after `seconds`, or with its agent or task, or with the Vault token if it has a
-    lease. Raises Invalid for an end after that of the issuer.
+    lease. The certificate of an authority ends with its issuer; for another one, Invalid is raised.
     """
     agent, task, login = _find_login(act)
     end, last = act.now + seconds * SECOND, read_end(signer.certificate)
-    if end > last:
+    if end > last and not is_authority:
         raise Invalid(f"cannot satisfy request, as TTL would result in notAfter beyond that of the CA, {instant(last)}")
     declared = tasks.get_task(act.tx, task)
     roots = [registry.find_agent(act.tx, agent).expires_at, None if declared is None else declared.expires_at]
     if has_lease and login.kind == TOKEN_KIND:
         roots.append(login.expires_at)
-    end = min([end, *(one for one in roots if one is not None)]) // SECOND * SECOND
+    end = min([end, last, *(one for one in roots if one is not None)]) // SECOND * SECOND
     if end <= act.now:
         raise Forbidden("the certificate would end before it begins", code="ending")
     return end
@@ -639,8 +646,8 @@ def _check_key(act: Act, public_key: bytes) -> CheckedKey:
 
 def _check_path_length(above: int | None, requested: int) -> int | None:
     """Return the number of authorities below a new one: None for any. `above`: that of its issuer. Raises Invalid."""
-    if requested < -1:
-        raise Invalid("`max_path_length` is -1 or more")
+    if not -1 <= requested <= MAX_PATH_LENGTH:
+        raise Invalid(f"`max_path_length` must be -1 to {MAX_PATH_LENGTH}")
     longest = None if above is None else above - 1
     if longest is not None and (longest < 0 or requested > longest):
         raise Invalid(f"the issuer permits {above} authorities below it")

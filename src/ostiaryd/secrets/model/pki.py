@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ HOLDING = "mount_certificate"
 DEFAULT_REF = "default"
 MAX_ISSUERS = 50
 MAX_CHAIN = 8
+MAX_PATH_LENGTH = 100
 MAX_ROLES = 1_000
 MAX_TEXTS = 100
 MAX_TEXT = 512
@@ -41,6 +43,11 @@ DIRECTORY = {
     "ou": NameOID.ORGANIZATIONAL_UNIT_NAME,
 }
 """Members that are attributes of the subject, in the order of the subject."""
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+")
+_PRINTABLE_OIDS = frozenset(
+    {NameOID.COUNTRY_NAME, NameOID.DN_QUALIFIER, NameOID.JURISDICTION_COUNTRY_NAME, NameOID.SERIAL_NUMBER}
+)
+_ASCII_OIDS = frozenset({NameOID.DOMAIN_COMPONENT, NameOID.EMAIL_ADDRESS})
 _KEY_USAGES = {
     "digitalsignature": "digital_signature",
     "contentcommitment": "content_commitment",
@@ -325,11 +332,22 @@ def check_role(role: PkiRole) -> PkiRole:
 
 def build_subject(common_name: str, directory: Directory) -> x509.Name:
     """Return a distinguished name. Raises Invalid."""
-    attributes = [(oid, text) for name, oid in DIRECTORY.items() for text in getattr(directory, name)] + (
-        [(NameOID.COMMON_NAME, common_name)] if common_name else []
-    )
+    attributes = [(oid, text) for name, oid in DIRECTORY.items() for text in getattr(directory, name)]
+    return _build_name([*attributes, (NameOID.COMMON_NAME, common_name)] if common_name else attributes)
+
+
+def rebuild_subject(subject: x509.Name) -> x509.Name:
+    """Return the subject of a signing request, with its attributes in their default forms. Raises Invalid."""
+    return _build_name([(one.oid, one.value if isinstance(one.value, str) else "") for one in subject])
+
+
+def _build_name(attributes: Sequence[tuple[x509.ObjectIdentifier, str]]) -> x509.Name:
+    for oid, text in attributes:
+        check_text(text)
+        if (oid in _PRINTABLE_OIDS and not _PRINTABLE.fullmatch(text)) or (oid in _ASCII_OIDS and not text.isascii()):
+            raise Invalid(f"{text!a} has a letter that its attribute of the subject cannot have")
     try:
-        return x509.Name([x509.NameAttribute(oid, check_text(text)) for oid, text in attributes])
+        return x509.Name([x509.NameAttribute(oid, text) for oid, text in attributes])
     except ValueError:
         raise Invalid("an attribute of the subject is too long", hint="a country has 2 letters") from None
 
