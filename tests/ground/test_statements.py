@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import walk_packages
 
 import psycopg
+import pytest
 
 import ostiaryd
 from ostiaryd.ground.database import Sql
@@ -30,6 +32,24 @@ def named_statements() -> Iterator[tuple[str, Sql]]:
             for name, value in vars(import_module(found.name)).items():
                 for number, statement in enumerate(statements_in(value)):
                     yield f"{found.name}.{name} {number}", statement
+
+
+FEW = {"ostiaryd.certs.store.trust_domains._DUE 0", "ostiaryd.watch.store.threats._DUE 0"}
+"""Statements on tables that have few rows."""
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_what_is_due_or_has_ended_is_found_by_its_time(world: World) -> None:
+    """Background loops run these statements every few seconds, however many rows the table has."""
+    wrong, reader = {}, world.db.read()
+    for name, statement in named_statements():
+        if name.endswith(("._DUE 0", "._EXPIRED 0", "._ENDED 0")):
+            explain = Sql("")
+            explain.names, explain.sqlite = statement.names, f"explain query plan {statement.sqlite}"
+            first = reader.all(explain, **dict.fromkeys(statement.names, 1))[0][3]
+            if not re.search(r"\(.*_at[<>]\?\)|next_idx<\?|not_after<\?", first):
+                wrong[name] = first
+    assert wrong.keys() == FEW, wrong
 
 
 async def test_both_databases_plan_every_statement(world: World) -> None:
