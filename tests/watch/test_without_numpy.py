@@ -44,7 +44,7 @@ def test_a_server_without_numpy_runs_and_names_the_detectors_that_are_off(tmp_pa
     assert (status["phase"], status["starts"]) == ("off", 0)
     log = (tmp_path / "data" / "server.log").read_text("utf-8")
     assert log.count(INSTALL) == 1
-    assert "13 detectors are off" in log
+    assert "14 detectors are off" in log
 
 
 def test_replaying_without_numpy_is_refused_with_the_command_to_install(tmp_path: Path, command: list[str]) -> None:
