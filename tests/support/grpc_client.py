@@ -64,10 +64,11 @@ class RawClient:
                     await self.send()
 
     async def read_end(self) -> None:
-        """Read until the server closes the connection."""
+        """Read until the server closes the connection, which is a reset if it has not read everything."""
         async with asyncio.timeout(PATIENCE_S):
-            while await asyncio.get_running_loop().sock_recv(self._sock, 65536):
-                pass
+            with suppress(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(self._sock, 65536):
+                    pass
 
     async def status(self) -> str:
         """The `grpc-status` of an answer without a message."""
