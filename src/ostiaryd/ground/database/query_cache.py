@@ -4,7 +4,7 @@ packages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ostiaryd.ground.database.statement import Sql
@@ -12,6 +12,8 @@ from ostiaryd.ground.database.statement import Sql
 T = TypeVar("T")
 MAX_KNOWN = 16_384
 """maximum number of results of one statement; beyond that, they are deleted and read again"""
+MAX_BYTES = 16 << 20
+"""maximum size of the texts and bytes in the results and parameters of one statement; the same applies"""
 
 
 class QueryCache:
@@ -19,10 +21,12 @@ class QueryCache:
     changes.
     """
 
-    __slots__ = ("_kept", "_readers", "_results")
+    __slots__ = ("_bytes", "_kept", "_readers", "_results")
 
     def __init__(self) -> None:
         self._results: dict[Sql, dict[tuple[Any, ...], Any]] = {}
+        self._bytes: dict[Sql, int] = {}
+        """the size of the results of each statement"""
         self._readers: dict[str, list[Sql]] = {}
         """the statements in `_results`, by each table that they read from"""
         self._kept: dict[Any, Any] = {}
@@ -40,10 +44,10 @@ class QueryCache:
         params: dict[str, Any],
         read: Callable[..., Any],
         reader: object,
-        *make: Callable[..., Any],
+        make: Callable[..., Any] | None = None,
     ) -> Any:
-        """Return the result of `read(reader, statement, *make, **params)` from the cache, or read it."""
-        key = (*make, *params.items())
+        """Return the rows of `read(reader, statement, **params)`, converted by `make`, from the cache or read."""
+        key = (make, *params.items())
         try:
             return self._results[statement][key]
         except KeyError:
@@ -52,20 +56,35 @@ class QueryCache:
             results = self._results[statement] = {}
             for table in statement.tables:
                 self._readers.setdefault(table, []).append(statement)
-        result = read(reader, statement, *make, **params)
-        if result or not statement.lasting:
-            if len(results) >= MAX_KNOWN:
-                results.clear()
+        rows = read(reader, statement, **params)
+        result = rows if rows is None or make is None else make(rows)
+        size = _size(rows) + _size(params.values())
+        if (result or not statement.lasting) and size <= MAX_BYTES:
+            if len(results) >= MAX_KNOWN or self._bytes.get(statement, 0) + size > MAX_BYTES:
+                self._drop(statement)
             results[key] = result
+            self._bytes[statement] = self._bytes.get(statement, 0) + size
         return result
+
+    def _drop(self, statement: Sql) -> None:
+        """Delete the results of a statement."""
+        self._results[statement].clear()
+        self._bytes[statement] = 0
 
     def forget(self, written: Sql) -> None:
         """Delete cached rows of every table that a statement writes, unless they are lasting."""
         for table in written.tables:
             for statement in self._readers.get(table, ()):
                 if not (written.adds and statement.lasting):
-                    self._results[statement].clear()
+                    self._drop(statement)
 
     def clear(self) -> None:
         """Delete all results."""
-        self._results, self._readers = {}, {}
+        self._results, self._bytes, self._readers = {}, {}, {}
+
+
+def _size(rows: Any) -> int:
+    """Return the length of the texts and bytes in a row, in rows, or in parameters."""
+    if isinstance(rows, str | bytes | memoryview):
+        return len(rows)
+    return sum(map(_size, rows)) if isinstance(rows, Iterable) else 0

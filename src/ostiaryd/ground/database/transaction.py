@@ -109,7 +109,7 @@ class Tx(Reader):
         """Return the first row, converted; from the cache for a steady statement."""
         if not statement.steady:
             return super().made(statement, make, **params)
-        made_row: T | None = self._known.recall(statement, params, Reader.made, self, make)
+        made_row: T | None = self._known.recall(statement, params, Reader.one, self, make)
         return made_row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
