@@ -65,6 +65,7 @@ def test_the_types_on_the_page_are_taken() -> None:
         "list_secrets",
         "delete_secret",
         "use_secret_key",
+        "export_secret_key",
         "use_secret",
         "seal_secrets",
     }

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hvac import Client, exceptions
 
 from harness.live_server import ServerFixture
@@ -143,6 +144,29 @@ def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
         len(bytes.fromhex(transit.generate_random_bytes(n_bytes=24, output_format="hex")["data"]["random_bytes"])) == 24
     )
     assert transit.hash_data(hash_input=b64(b"data"))["data"]["sum"] == sha256(b"data").hexdigest()
+
+
+def test_a_key_is_exported_saved_restored_and_trimmed(keys: Client) -> None:
+    transit = keys.secrets.transit
+    transit.create_key(name="moved", exportable=True)
+    sealed = transit.encrypt_data(name="moved", plaintext=b64(b"one"))["data"]["ciphertext"]
+    [exported] = transit.export_key(name="moved", key_type="encryption-key")["data"]["keys"].values()
+    content = base64.b64decode(sealed.rpartition(":")[2])
+    assert AESGCM(base64.b64decode(exported)).decrypt(content[:12], content[12:], None) == b"one"
+    with pytest.raises(exceptions.InternalServerError, match="plaintext backup is disallowed on the policy"):
+        transit.backup_key(name="moved")
+    transit.update_key_configuration(name="moved", allow_plaintext_backup=True)
+    backup = transit.backup_key(name="moved")["data"]["backup"]
+    with pytest.raises(exceptions.InternalServerError, match="already exists"):
+        transit.restore_key(backup=backup)
+    transit.restore_key(backup=backup, name="back", force=True)
+    assert transit.decrypt_data(name="back", ciphertext=sealed)["data"]["plaintext"] == b64(b"one")
+    for _ in range(2):
+        transit.rotate_key(name="back")
+    transit.update_key_configuration(name="back", min_decryption_version=2, min_encryption_version=3)
+    transit.trim_key(name="back", min_version=2)
+    with pytest.raises(exceptions.InvalidRequest, match="too old"):
+        transit.decrypt_data(name="back", ciphertext=sealed)
 
 
 def test_telemetry_keeps_its_paths_below_v1(vault: VaultStage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,14 @@ def plant_everywhere(vault: VaultStage, shop: DatabaseFixture, canaries: Canarie
     transit.generate_hmac("key", b64encode(plant("hmac").encode()).decode())
     transit.hash_data(b64encode(plant("hash").encode()).decode())
     keep(transit.generate_data_key("key", "plaintext")["data"]["plaintext"])
+    transit.create_key("moved", exportable=True, allow_plaintext_backup=True)
+    for use in ("encryption-key", "hmac-key"):
+        keep(transit.export_key("moved", use)["data"]["keys"]["1"])
+    backup = keep(transit.backup_key("moved")["data"]["backup"])
+    transit.restore_key(backup, name="back")
+    refused(transit.restore_key, plant("no-backup"))
+    wrong = {**json.loads(b64decode(backup)), plant("backup-member"): plant("backup")}
+    refused(transit.restore_key, b64encode(json.dumps(wrong).encode()).decode())
 
     # passwords of databases
     password, database = plant("root"), client.secrets.database

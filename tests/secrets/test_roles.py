@@ -9,6 +9,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows as trust
+from tests.secrets.role_fixtures import child_of, done, enter, role_of
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
 from tests.support.certificate_fixtures import put_policies
 
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
     from harness.clock import Clock
     from ostiaryd.ground.world import World
-
-
-async def done(bot: VaultAgent, method: str, path: str, body: Any = None, **more: Any) -> Any:
-    """The answer of a request that succeeds."""
-    answer = await bot.ask(method, path, body, **more)
-    assert answer.status in (200, 204), (path, answer.body)
-    return answer.json if answer.status == 200 else {}
 
 
 async def test_a_mount_is_a_store_of_its_own_until_it_is_disabled(world: World, bot: VaultAgent) -> None:
@@ -81,23 +75,6 @@ async def test_a_mount_needs_a_permit_and_keeps_the_folders(world: World, app: A
     assert await bot.status("GET", "shop/agents/other/x") == 403
 
 
-async def role_of(bot: VaultAgent, **settings: Any) -> dict[str, str]:
-    """The credentials of a new role at `auth/workers`."""
-    await bot.ask("POST", "sys/auth/workers", {"type": "approle"})
-    await done(bot, "POST", "auth/workers/role/r", settings)
-    role_id = (await done(bot, "GET", "auth/workers/role/r/role-id"))["data"]["role_id"]
-    made = (await done(bot, "POST", "auth/workers/role/r/secret-id", {}))["data"]
-    return {"role_id": role_id, "secret_id": made["secret_id"], "accessor": made["secret_id_accessor"]}
-
-
-async def enter(bot: VaultAgent, credentials: dict[str, str], **more: Any) -> VaultAgent:
-    """The agent with a token of a role."""
-    login = {"role_id": credentials["role_id"], "secret_id": credentials["secret_id"]}
-    worker = VaultAgent(bot.client, bot.name)
-    worker.token = (await done(worker, "POST", "auth/workers/login", login, **more))["auth"]["client_token"]
-    return worker
-
-
 async def test_a_secret_id_acts_as_the_agent_within_its_policies(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     text = 'path "secret/data/agents/bot/*" { capabilities = ["create", "read"] }'
@@ -144,13 +121,12 @@ async def test_roles_end_with_the_agent_and_are_no_other_agents(world: World, ap
     other = await (await enter_agent(world, app, "other")).login()
     for method, path in (
         ("GET", "role/r"),
-        ("POST", "role/r"),
-        ("DELETE", "role/r"),
         ("POST", "role/r/secret-id"),
         ("GET", "role/r/role-id"),
         ("LIST", "role/r/secret-id"),
     ):
-        assert await other.status(method, f"auth/workers/{path}", {} if method == "POST" else None) == 403, path
+        assert await other.status(method, f"auth/workers/{path}", {} if method == "POST" else None) == 404, path
+    assert await other.status("DELETE", "auth/workers/role/r") == 204
     assert await other.status("LIST", "auth/workers/role") == 404
     worker = await enter(bot, credentials)
     accessor = (await done(worker, "GET", "auth/token/lookup-self"))["data"]["accessor"]
@@ -189,13 +165,6 @@ async def test_a_child_lasts_no_longer_than_its_parent(world: World, bot: VaultA
     await done(bot, "POST", "auth/token/revoke-self")
     assert await bot.status("GET", "auth/token/lookup-self", token=child["client_token"]) == 403
     assert await bot.status("GET", "auth/token/lookup-self", token=orphan) == 200
-
-
-async def child_of(bot: VaultAgent, **options: Any) -> VaultAgent:
-    """The same agent with a child token of its token."""
-    child = VaultAgent(bot.client, bot.name)
-    child.token = (await done(bot, "POST", "auth/token/create", options))["auth"]["client_token"]
-    return child
 
 
 async def test_a_child_ends_when_a_token_above_expires(world: World, bot: VaultAgent, clock: Clock) -> None:

@@ -77,6 +77,7 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
+from ostiaryd.secrets.model.transit import BackupRefused
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
 from ostiaryd.secrets.wire_backends import forget_values
@@ -116,6 +117,7 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
     (TooLarge, 413),
     (Failed, 500),
     (IssuerNotFound, 500),
+    (BackupRefused, 500),
     (UseNonce, 401),
     (InvalidProof, 401),
     (DatabaseDown, 502),
@@ -243,7 +245,7 @@ async def _answer(call: Call, path: str) -> Reply:
     if login_method is not None and path == f"{login_method.path}/login":
         _require(request, VaultMethod.WRITE)
         _check_unwrapped(call)
-        return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method.path))
+        return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method))
     if call.method in ("GET", "HEAD") and (public := find_resource(call.world.db.read(), path)) is not None:
         content, media_type = await render_resource(call.world, public)
         return Reply(200, content, media_type, [NO_STORE])
@@ -267,11 +269,11 @@ async def _answer(call: Call, path: str) -> Reply:
 
 async def _run_operation(call: Call, request: VaultRequest, login_method: Mount | None) -> Answer:
     """Run the operation of a request as one act of its authenticated caller. Raises KeyNeeded."""
-    mount, unbound, accessor = _find(call, request, login_method)
+    mount, unbound, enabled = _find(call, request, login_method)
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
         operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
-        flows.check_enabled(act.tx, mount, accessor)
+        flows.check_enabled(act.tx, enabled)
         _authorize_vault(call, request, act, caller, operation.exists)
         act.entry.object = f"{mount}/{operation.path}"
         act.entry.detail = {"operation": operation.name}
@@ -283,25 +285,25 @@ async def _run_operation(call: Call, request: VaultRequest, login_method: Mount 
 
 def _find(
     call: Call, request: VaultRequest, method: Mount | None
-) -> tuple[str, flows.Operation | flows.CallerOperation, str]:
-    """Return the mount and the operation of a request, and the accessor of a mount that an agent enabled.
+) -> tuple[str, flows.Operation | flows.CallerOperation, Mount | None]:
+    """Return the path of the mount and the operation of a request, and the mount if an agent enabled it.
 
     Raises NothingStored, UnsupportedOperation, Malformed, Invalid.
     """
     path = request.path
     if path.startswith(lease.PREFIX):
-        return *lease.find_operation(call.world.db.read(), request), ""
+        return *lease.find_operation(call.world.db.read(), request), None
     kind, _, rest = path.partition("/")
     second = rest.partition("/")[0]
     if kind == "sys" and second in ("mounts", "auth", "remount"):
-        return *mounts.find_operation(request), ""
+        return *mounts.find_operation(request), None
     if kind == "sys" and second in ("policy", "policies"):
-        return *policies.find_operation(request), ""
+        return *policies.find_operation(request), None
     if kind == "auth" and second == "token":
-        return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), ""
+        return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), None
     if method is not None:
         below = check_path(path)[len(method.path) + 1 :].removesuffix("/")
-        return "auth", approle.find_operation(method.path, below, request), ""
+        return "auth", approle.find_operation(method.path, below, request), method
     if kind in ("sys", "auth"):
         raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
     return flows.find_operation(call.world.db.read(), request)
@@ -325,7 +327,7 @@ def _authorize_vault(
     exists: Callable[[Act], bool] | None = None,
 ) -> None:
     """Check that the Vault policies of the caller's token permit a request. Raises Forbidden, Malformed."""
-    if flows.policies_of(caller) is None:
+    if not flows.lists_of(caller):
         return
     path, capability = request.path.removesuffix("/"), request.method.value
     match request.method:
@@ -580,13 +582,13 @@ def _logged_in(call: Call, login: flows.Login) -> Answer:
     return Answer(auth=token.auth_of(login.token, text=login.text, agent=login.agent, task=login.task))
 
 
-async def _login_by_secret_id(call: Call, request: VaultRequest, mount: str) -> Answer:
+async def _login_by_secret_id(call: Call, request: VaultRequest, method: Mount) -> Answer:
     body = request.read_body(_SecretLogin)
     config, address = call.world.config, call.origin
     login = await act(
         call.world,
         "vault.login",
-        lambda act: flows.login_by_secret_id(act, mount, body.role_id, body.secret_id, address=address, config=config),
+        lambda act: flows.login_by_secret_id(act, method, body.role_id, body.secret_id, address=address, config=config),
         request=call.request_id,
         network=call.network,
     )
@@ -710,21 +712,21 @@ def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     """Return the mount of a path: the Vault command line reads the version of a key-value store from it."""
     path = request.path.removeprefix("sys/internal/ui/mounts/").strip("/")
-    for mount in mounts.list_all(act, is_auth=False):
+    for mount in mounts.list_reachable(act, caller, is_auth=False):
         if f"{path}/".startswith(f"{mount.path}/"):
             return Answer(data={**mounts.render_mount(mount), "path": f"{mount.path}/"})
     raise Forbidden(f"preflight capability check returned 403, no mount {path.partition('/')[0][:64]!a}")
 
 
 def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the secret engines; every agent may see where they are."""
-    return Answer(data=mounts.render_mounts(act, is_auth=False))
+    """Return the secret engines that the caller may reach."""
+    return Answer(data=mounts.render_mounts(mounts.list_reachable(act, caller, is_auth=False)))
 
 
 def _show_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return all mounts, as the web interface of Vault asks for them."""
-    secret, auth = (mounts.render_mounts(act, is_auth=is_auth) for is_auth in (False, True))
-    return Answer(data={"secret": secret, "auth": auth})
+    """Return the mounts that the caller may reach, as the web interface of Vault asks for them."""
+    secret, auth = (mounts.list_reachable(act, caller, is_auth=is_auth) for is_auth in (False, True))
+    return Answer(data={"secret": mounts.render_mounts(secret), "auth": mounts.render_mounts(auth)})
 
 
 def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
@@ -741,10 +743,7 @@ def _show_capabilities_of_token(call: Call, request: VaultRequest, act: Act, cal
     body = request.read_body(_TokenAndPaths)
     is_accessor = request.path.endswith("-accessor")
     unverified = body.accessor if is_accessor else body.token
-    other = flows.find_token(act, caller, unverified, is_accessor=is_accessor)
-    return _show_capabilities(
-        call, request, act, caller._replace(token=other, scopes=other.scopes, details=other.details)
-    )
+    return _show_capabilities(call, request, act, flows.find_token(act, caller, unverified, is_accessor=is_accessor))
 
 
 _CAPABILITIES = {
@@ -779,7 +778,7 @@ def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) ->
     return sorted(allowed) or ["deny"]
 
 
-_ANY_BODY = {"data": {}, "versions": [1]}
+_ANY_BODY = {"data": {}, "versions": [1], "min_available_version": 1, "backup": ""}
 
 _System = Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
 _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
@@ -809,6 +808,7 @@ _ERRORS: tuple[Refused, ...] = (
     NonceNeeded("AAAAAAAAAAA"),
     InvalidProof("the DPoP proof is not valid"),
     Invalid("check-and-set parameter did not match the current version"),
+    BackupRefused("plaintext backup is disallowed on the policy"),
 )
 _BODY = Content(dict[str, Any], ("application/json",), {"data": {"password": "example"}}, is_required=False)
 

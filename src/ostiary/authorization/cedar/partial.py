@@ -228,6 +228,8 @@ def _attribute(base: Result, attr: str, request: Request) -> Result:
         outcome = _FAILS if member is None else _certain(member)
     else:
         outcome = _try(lambda: operators.attribute(base.value, attr, request.entities))
+        if isinstance(outcome.value, Unknown):
+            return _unknown(base, kind=outcome.value.kind, may_fail=False, inputs=outcome.value.inputs)
     return outcome._replace(may_fail=outcome.may_fail or base.may_fail, inputs=outcome.inputs | base.inputs)
 
 

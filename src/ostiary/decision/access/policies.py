@@ -24,7 +24,7 @@ import msgspec
 from ostiary.authorization import assurance
 from ostiary.authorization.assurance import StepUp
 from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
-from ostiary.authorization.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
+from ostiary.authorization.cedar.ir import EntityLit, PolicyIR, PolicySetIR, children, reads_context, reads_within
 from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
 from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, names
@@ -192,6 +192,19 @@ class Policies:
             inputs.update(*(result.inputs for _, result in results if result.unknown or result.may_fail))
         must = must and may
         return Foresight(may, must, frozenset() if must else frozenset(inputs))
+
+    def named_resources(self, kind: str) -> list[str]:
+        """Return the ids of the resources of a type that policies name, in their scopes or conditions."""
+        uids: list[Uid | None] = []
+        for policy in self._sources.values():
+            uids += (policy.resource.equals, *(policy.resource.within or ()))
+            nodes = list(policy.conditions)
+            while nodes:
+                node = nodes.pop()
+                nodes += children(node)
+                if isinstance(node, EntityLit):
+                    uids.append(node.uid)
+        return sorted({one.id for one in uids if one is not None and one.type == kind})
 
     def judge(
         self,

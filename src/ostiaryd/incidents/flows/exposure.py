@@ -37,10 +37,12 @@ class ExposedSecret(NamedTuple):
 
 
 def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
-    """Return the secrets that an agent read in its last `MAX_READS` reads, the newest read first.
+    """Return the secrets that an agent read in its last `MAX_READS` reads, the newest read first, then the keys that it
+    exported.
 
     A secret that is stored here is listed while it exists. A secret of a back end is always listed: the ledger does
-    not show whether the back end returned a value, or has a new one.
+    not show whether the back end returned a value, or has a new one. An exported key is always listed, since a
+    rotation keeps its former versions.
     """
     reads: dict[str, int] = {}
     for _, body in ledger.search_entries(reader, {"agent": agent, "action": "vault.read"}, limit=MAX_READS):
@@ -69,6 +71,12 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
                     can_rotate=is_static or (rotation is not None and (is_newer or not in_grace)),
                 )
             )
+    exports: dict[str, int] = {}
+    for _, body in ledger.search_entries(reader, {"agent": agent, "action": "vault.export"}, limit=MAX_READS):
+        entry = decode_entry(body)
+        if entry.outcome == "ok":
+            exports.setdefault(entry.object or "", entry.at)
+    secrets += [ExposedSecret(path, at, False, False, False) for path, at in exports.items()]
     return secrets
 
 

@@ -15,6 +15,7 @@ from ostiaryd.policy.flows.issuance import (
     check_secret,
     decide_issue,
     judge_elevation,
+    may_use_secrets,
     why_no_token,
 )
 from ostiaryd.policy.flows.live import AREAS, list_families
@@ -88,6 +89,7 @@ __all__ = [
     "list_readable_areas",
     "list_sets",
     "may_answer",
+    "may_use_secrets",
     "no_set",
     "note_search",
     "plan_activation",

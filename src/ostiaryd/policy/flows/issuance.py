@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from ostiary.authorization import assurance
 from ostiary.authorization.bounds import ToolDetail, datatypes
 from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.partial import PartialRecord, Unknown
 from ostiary.authorization.cedar.render import encode_record
-from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid
+from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.authorization.claims import Link
 from ostiary.decision.access import Judgement, Policies, RemoteAnswers
 from ostiary.decision.access.chain import ALONE, Chain, chain_of
@@ -141,6 +142,52 @@ def check_secret(
     handed = _handed(agent.agent_id, task, scopes, None, behind, person, more)
     target = secret_entity(secret.mount, secret.path, agent=secret.agent), secret
     return _check(act, agent, Uid("Action", action), target, handed, chain)
+
+
+def may_use_secrets(
+    act: Act,
+    agent: Agent,
+    *,
+    actions: Sequence[str],
+    mount: str,
+    path: str | None = None,
+    task: str,
+    scopes: frozenset[str],
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+    acr: str,
+) -> bool:
+    """Return whether policies may permit `agent` one of the actions at a path of a mount, or at any path of it for
+    None. Remote policies count as permitting. The result is no decision, and is not recorded.
+    """
+    policies, principal = active_policies(act.tx), agent_with_facts(agent)[0]
+    behind = chain_of(chain, holder=agent.agent_id)
+    handed = _handed(agent.agent_id, task, scopes, None, behind, person, _proved(acr))
+    risk = risk_context(act.tx, policies, agent, task, chain, at=act.now)
+    context = {**handed.context, **risk, "now": Datetime(act.now // 1000)}
+    request = PartialRecord(context, Unknown("request", optional=True))
+    links = (principal.uid, *(one.uid for one in behind.behind))
+    for secret in _secrets_of(policies, mount) if path is None else [secret_entity(mount, path, agent="")]:
+        entities = Overlay(policies.known, principal, secret, *behind.behind)
+        if any(policies.foresee(links, Uid("Action", one), secret.uid, request, entities).may for one in actions):
+            return True
+    return False
+
+
+def _secrets_of(policies: Policies, mount: str) -> list[Entity]:
+    """Return the secrets of a mount that policies name, and a secret of the mount whose path is not known."""
+    start, paths = f"{mount}/", dict[str, Any]()
+    paths[start] = agent = Unknown("path", kind=str)
+    paths |= {one: one.removeprefix(start) for one in _named_secrets(policies) if one.startswith(start)}
+    attributes: dict[str, dict[str, Any]] = {
+        id: {"mount": mount, "path": path, "agent": agent} for id, path in paths.items()
+    }
+    return [entity(Uid("Secret", id), members) for id, members in attributes.items()]
+
+
+@lru_cache(maxsize=4)
+def _named_secrets(policies: Policies) -> list[str]:
+    return policies.named_resources("Secret")
 
 
 class Handed(NamedTuple):

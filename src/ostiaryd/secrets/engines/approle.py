@@ -37,7 +37,6 @@ from ostiaryd.secrets.model.request import (
     parse_texts,
     render_time,
 )
-from ostiaryd.secrets.store import login_roles as store
 
 MAX_METADATA = 32
 _decode_metadata = json_decoder(dict[str, str])
@@ -114,8 +113,7 @@ def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperat
             return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
         case VaultMethod.WRITE, True, "":
             run = partial(_put, mount, name, request.read_body(_Role, has_nulls=False))
-            exists = lambda act: store.get(act.tx, mount, name) is not None  # noqa: E731 the value of a field
-            return CallerOperation(SecretAction.WRITE, path, "write", run, exists)
+            return CallerOperation(SecretAction.WRITE, path, "write", run, partial(flows.has_role, mount, name))
         case VaultMethod.WRITE, True, "role-id":
             role_id = request.read_body(_RoleId, has_nulls=False).role_id
             return CallerOperation(SecretAction.WRITE, path, "write", partial(_put_role_id, mount, name, role_id))

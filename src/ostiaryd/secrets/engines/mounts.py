@@ -5,11 +5,13 @@ sys/mounts/PATH, sys/auth/PATH        GET, POST, DELETE
 sys/mounts/PATH/tune                  GET, POST
 sys/remount                           POST
 
-Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`.
+Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`. A move is also a `delete_secret` at the path that the
+mount leaves, and a `write_secret` at its new path.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,7 +20,9 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import mounts as flows
+from ostiaryd.secrets.flows.callers import VaultCaller, may_reach
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
+from ostiaryd.secrets.flows.policies import may_reach_below
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
 from ostiaryd.secrets.model.mount import AUTH, DEFAULT_TTL_S, MAX_TTL_S, Mount, parse_ttl
 from ostiaryd.secrets.model.request import (
@@ -31,6 +35,7 @@ from ostiaryd.secrets.model.request import (
     check_path,
 )
 from ostiaryd.secrets.store import backends as backend_store
+from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
 
 
@@ -59,7 +64,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     if kind == "remount" and not name:
         if request.method is not VaultMethod.WRITE:
             raise UnsupportedOperation("unsupported operation")
-        return "sys", Operation(SecretAction.WRITE, path, "move", partial(_move, request=request))
+        return "sys", _find_move(request)
     start = AUTH if kind == "auth" else ""
     is_tuning = name.endswith("/tune")
     mount = f"{start}{name.removesuffix('/tune')}"
@@ -115,11 +120,26 @@ def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
     return Answer(status=204)
 
 
-def _move(act: Act, *, request: VaultRequest) -> Answer:
-    source, target = request.body.get("from"), request.body.get("to")
-    if not isinstance(source, str) or not isinstance(target, str) or not source or not target:
+def _find_move(request: VaultRequest) -> Operation:
+    """Return the move of a mount. Policies also decide the removal of the old path, and the write of the new one."""
+    members = (request.body.get("from"), request.body.get("to"))
+    source, target = (one.strip("/") if isinstance(one, str) else "" for one in members)
+    also: tuple[tuple[SecretAction, str], ...] = ()
+    if source and target:
+        source, target = check_path(source), check_path(target)
+        also = ((SecretAction.DELETE, _policy_path(source)), (SecretAction.WRITE, _policy_path(target)))
+    return Operation(SecretAction.WRITE, "remount", "move", partial(_move, source, target), also=also)
+
+
+def _policy_path(mount: str) -> str:
+    """Return the path below `sys/` at which policies see a mount or a login method."""
+    return mount if mount.startswith(AUTH) else f"mounts/{mount}"
+
+
+def _move(source: str, target: str, act: Act) -> Answer:
+    if not source or not target:
         raise Invalid("both `from` and `to` are needed")
-    flows.move_mount(act, source.strip("/"), target.strip("/"))
+    flows.move_mount(act, source, target)
     return Answer(status=204)
 
 
@@ -129,12 +149,29 @@ def _disable(act: Act, *, path: str) -> Answer:
 
 
 def _list(act: Act, *, is_auth: bool) -> Answer:
-    return Answer(data=render_mounts(act, is_auth=is_auth))
+    return Answer(data=render_mounts(list_all(act, is_auth=is_auth)))
 
 
-def render_mounts(act: Act, *, is_auth: bool) -> dict[str, object]:
-    """Return all mounts, or all login methods, by their path with a slash at its end."""
-    return {f"{one.path.removeprefix(AUTH)}/": render_mount(one) for one in list_all(act, is_auth=is_auth)}
+def render_mounts(mounts: Iterable[Mount]) -> dict[str, object]:
+    """Return mounts, or login methods, by their path with a slash at its end."""
+    return {f"{one.path.removeprefix(AUTH)}/": render_mount(one) for one in mounts}
+
+
+def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Mount]:
+    """Return the mounts, or the login methods, where policies may permit the caller anything, and the fixed ones."""
+    listed = list_all(act, is_auth=is_auth)
+    return [one for one in listed if flows.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
+
+
+def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
+    place = _policy_path(path)
+    if may_reach(act, caller, "sys", place) and may_reach_below(act, caller, f"sys/{place}"):
+        return True
+    if path.startswith(AUTH):
+        has_role = bool(role_store.names(act.tx, path, caller.agent.agent_id, limit=1))
+        return has_role and may_reach_below(act, caller, path)
+    mount = BACKENDS if path.startswith(f"{BACKENDS}/") else path
+    return may_reach(act, caller, mount) and may_reach_below(act, caller, path)
 
 
 def list_all(act: Act, *, is_auth: bool) -> list[Mount]:

@@ -43,7 +43,6 @@ from ostiaryd.secrets.model.request import (
     render_time,
 )
 from ostiaryd.secrets.model.token import DEFAULT_S, TokenOptions, VaultToken
-from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import tokens as store
 
 MAX_METADATA = 32
@@ -205,14 +204,15 @@ def _seconds(value: int | str, field: str) -> int:
 
 def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: VaultCaller) -> Answer:
     unverified = body.accessor if is_accessor else body.token
-    token = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
+    other = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
+    token = tokens.token_of(other)
     match verb:
         case "lookup":
-            return Answer(data=render_token(token, text="" if is_accessor else unverified, caller=caller, now=act.now))
+            return Answer(data=render_token(token, text="" if is_accessor else unverified, caller=other, now=act.now))
         case "renew":
             seconds = parse_duration(body.increment or 0, field="increment") // SECOND or None
             renewed = tokens.renew_token(act, token, seconds)
-            return Answer(auth=render_auth(renewed, text="" if is_accessor else unverified, caller=caller))
+            return Answer(auth=render_auth(renewed, text="" if is_accessor else unverified, caller=other))
     tokens.revoke_token(act, token)
     return Answer(status=204)
 
@@ -297,8 +297,9 @@ def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerO
             if unsupported := sorted(one for one in _UNSUPPORTED if request.body.get(one)):
                 raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave it out")
             run = partial(_put_role, name, request.read_body(_Role, has_nulls=False))
-            exists = lambda act: role_store.get(act.tx, TOKEN_MOUNT, name) is not None  # noqa: E731 the value of a field
-            return CallerOperation(SecretAction.WRITE, path, "write", run, exists)
+            return CallerOperation(
+                SecretAction.WRITE, path, "write", run, partial(login_roles.has_role, TOKEN_MOUNT, name)
+            )
         case VaultMethod.DELETE, True:
             return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete_role, name))
     raise UnsupportedOperation("unsupported operation")

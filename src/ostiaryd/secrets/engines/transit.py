@@ -1,7 +1,8 @@
 """Encryption as a service: keys stay in the server (HashiCorp Vault, "Transit secrets engine (API)").
 
 keys                            LIST
-keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, keys/NAME/config   POST
+keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, config, trim   POST
+export/TYPE/NAME[/VERSION], backup/NAME                GET;  restore[/NAME]   POST
 encrypt, decrypt, rewrap, sign, verify, hmac /NAME     POST; also a batch (`batch_input`)
 datakey/plaintext/NAME, datakey/wrapped/NAME           POST
 random[/SOURCE][/BYTES], hash[/ALGORITHM]                       POST
@@ -35,7 +36,7 @@ from ostiaryd.secrets.model.request import (
     render_time,
     split_path,
 )
-from ostiaryd.secrets.model.transit import TransitKey
+from ostiaryd.secrets.model.transit import KeyBackup, TransitKey
 from ostiaryd.secrets.store import transit as store
 
 TYPE = "transit"
@@ -48,17 +49,30 @@ MAX_RANDOM = 1 << 15
 _RANDOM_SOURCES = ("platform", "seal", "all")
 """Names of Vault's random sources; all of them are the random generator of the system."""
 DATA_KEY_BITS = (128, 256, 512)
-_UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived", "exportable", "allow_plaintext_backup")
+_UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived")
 
 
 class _NewKey(msgspec.Struct):
     type: str = "aes256-gcm96"
+    exportable: bool = False
+    allow_plaintext_backup: bool = False
 
 
 class _Config(msgspec.Struct):
     min_decryption_version: int | None = None
     min_encryption_version: int | None = None
     deletion_allowed: bool | None = None
+    exportable: bool | None = None
+    allow_plaintext_backup: bool | None = None
+
+
+class _Trim(msgspec.Struct):
+    min_available_version: int
+
+
+class _Restore(msgspec.Struct):
+    backup: str = ""
+    force: bool = False
 
 
 class _Item(msgspec.Struct):
@@ -106,9 +120,13 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     kind, rest = split_path(request.path)
     if kind == "keys":
         return _find_key_operation(mount, rest, request)
+    if kind in ("export", "backup"):
+        return _find_export_operation(mount, kind, rest, request)
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
     _check_supported(request.body)
+    if kind == "restore":
+        return _find_restore_operation(mount, rest, request)
     if kind in ("random", "hash"):
         run = partial(_make_random if kind == "random" else _make_hash, request=request, parameter=rest)
         return Operation(SecretAction.USE, "", kind, run)
@@ -146,8 +164,9 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
             return Operation(SecretAction.READ, name, "read", partial(_read_key, name=stored))
         case VaultMethod.WRITE, "":
             _check_supported(request.body)
-            kind = request.read_body(_NewKey).type
-            return Operation(SecretAction.WRITE, name, "create", partial(_create, name=stored, kind=kind))
+            new = request.read_body(_NewKey)
+            also = _decide_export(name, new.exportable or new.allow_plaintext_backup)
+            return Operation(SecretAction.WRITE, name, "create", partial(_create, name=stored, body=new), also=also)
         case VaultMethod.DELETE, "":
             return Operation(SecretAction.DELETE, name, "delete", partial(_delete, name=stored))
         case VaultMethod.WRITE, "rotate":
@@ -155,8 +174,42 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
         case VaultMethod.WRITE, "config":
             _check_supported(request.body)
             body = request.read_body(_Config)
-            return Operation(SecretAction.WRITE, name, "config", partial(_configure, name=stored, body=body))
+            also = _decide_export(name, bool(body.exportable or body.allow_plaintext_backup))
+            return Operation(SecretAction.WRITE, name, "config", partial(_configure, name=stored, body=body), also=also)
+        case VaultMethod.WRITE, "trim":
+            version = request.read_body(_Trim).min_available_version
+            return Operation(SecretAction.DELETE, name, "trim", partial(_trim, name=stored, version=version))
     raise UnsupportedOperation("unsupported operation")
+
+
+def _decide_export(name: str, is_needed: bool) -> tuple[tuple[SecretAction, str], ...]:
+    """Return the further decision on an operation that imports a key, or lets a key be exported from then on."""
+    return ((SecretAction.EXPORT, name),) if is_needed else ()
+
+
+def _find_export_operation(mount: str, kind: str, rest: str, request: VaultRequest) -> Operation:
+    if request.method is not VaultMethod.READ:
+        raise UnsupportedOperation("unsupported operation")
+    use, version = "", ""
+    if kind == "export":
+        use, rest = split_path(rest)
+        rest, version = split_path(rest)
+        if use not in rules.EXPORTS:
+            raise Invalid(f"invalid export type: {use[:64]!a}", hint=f"use {' '.join(rules.EXPORTS)}")
+    name = rules.check_name(rest)
+    stored = rules.stored_name(mount, name)
+    run = partial(_export, name=stored, use=use, version=version) if use else partial(_backup, name=stored)
+    return Operation(SecretAction.EXPORT, name, kind, run)
+
+
+def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
+    body = request.read_body(_Restore)
+    backup = rules.parse_backup(body.backup, most=flows.MAX_KEY_VERSIONS) if body.backup else None
+    if backup is None and not rest:
+        raise Invalid("missing `backup`")
+    name = rules.check_name(rest or ("" if backup is None else backup.key.name))
+    run = partial(_restore, name=rules.stored_name(mount, name), backup=backup, is_forced=body.force)
+    return Operation(SecretAction.WRITE, name, "restore", run, also=_decide_export(name, True))
 
 
 # --- keys
@@ -166,8 +219,11 @@ def _list(act: Act, *, mount: str) -> Answer:
     return Answer(data={"keys": flows.list_names(act, mount)})
 
 
-def _create(act: Act, *, name: str, kind: str) -> Answer:
-    return Answer(data=_render_key(act, flows.create_key(act, name, kind)))
+def _create(act: Act, *, name: str, body: _NewKey) -> Answer:
+    key = flows.create_key(
+        act, name, body.type, is_exportable=body.exportable, allows_backup=body.allow_plaintext_backup
+    )
+    return Answer(data=_render_key(act, key))
 
 
 def _read_key(act: Act, *, name: str) -> Answer:
@@ -187,8 +243,31 @@ def _configure(act: Act, *, name: str, body: _Config) -> Answer:
         min_decryption=body.min_decryption_version,
         min_encryption=body.min_encryption_version,
         deletion_allowed=body.deletion_allowed,
+        is_exportable=body.exportable,
+        allows_backup=body.allow_plaintext_backup,
     )
     return Answer(data=_render_key(act, key))
+
+
+def _trim(act: Act, *, name: str, version: int) -> Answer:
+    return Answer(data=_render_key(act, flows.trim_key(act, name, version)))
+
+
+def _export(act: Act, *, name: str, use: str, version: str) -> Answer:
+    key, texts = flows.export_key(act, name, use, version)
+    shown = {str(one): text for one, text in texts.items()}
+    return Answer(data={"keys": shown, "name": rules.shown_name(name), "type": key.kind})
+
+
+def _backup(act: Act, *, name: str) -> Answer:
+    return Answer(data={"backup": flows.backup_key(act, name)})
+
+
+def _restore(act: Act, *, name: str, backup: KeyBackup | None, is_forced: bool) -> Answer:
+    if backup is None:
+        raise Invalid("missing `backup`")
+    flows.restore_key(act, name, backup, is_forced=is_forced)
+    return Answer(status=204)
 
 
 def _delete(act: Act, *, name: str) -> Answer:
@@ -207,14 +286,14 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
             public = rules.render_public_key(key.kind, flows.open_material(act, key, version))
             versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
     return {
-        "allow_plaintext_backup": False,
+        "allow_plaintext_backup": key.allows_backup,
         "deletion_allowed": key.deletion_allowed,
         "derived": False,
-        "exportable": False,
+        "exportable": key.is_exportable,
         "imported_key": False,
         "keys": versions,
         "latest_version": key.latest_version,
-        "min_available_version": 0,
+        "min_available_version": key.min_available_version,
         "min_decryption_version": key.min_decryption_version,
         "min_encryption_version": key.min_encryption_version,
         "name": rules.shown_name(key.name),

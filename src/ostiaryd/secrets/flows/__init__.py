@@ -16,7 +16,7 @@ from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
 from ostiaryd.secrets.flows.mounts import check_enabled, find_method
 from ostiaryd.secrets.flows.pki import forget_certificates, list_certificates
-from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, needs_sudo, policies_of
+from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, lists_of, needs_sudo, policies_of
 from ostiaryd.secrets.flows.seal import (
     Sealed,
     SealStatus,
@@ -84,6 +84,7 @@ __all__ = [
     "is_permitted",
     "list_certificates",
     "list_destinations",
+    "lists_of",
     "login_by_secret",
     "login_by_secret_id",
     "login_by_token",

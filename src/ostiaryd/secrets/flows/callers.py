@@ -21,7 +21,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import Agent, Holding
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import Answer, SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
@@ -80,11 +80,18 @@ class CallerOperation(NamedTuple):
     path: str
     name: str
     run: Callable[[Act, VaultCaller], Answer]
-    exists: Callable[[Act], bool] | None = None
+    exists: Callable[[Act, VaultCaller], bool] | None = None
 
     def bind(self, caller: VaultCaller) -> Operation:
         """Return the operation of a caller."""
-        return Operation(self.action, self.path, self.name, lambda act: self.run(act, caller), exists=self.exists)
+        exists = self.exists
+        return Operation(
+            self.action,
+            self.path,
+            self.name,
+            lambda act: self.run(act, caller),
+            exists=None if exists is None else lambda act: exists(act, caller),
+        )
 
 
 def token_digest(keys: Keyring, unverified_token: str) -> bytes:
@@ -122,12 +129,17 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     act.entry.agent, act.entry.token = holding.agent, holding.id
     if not is_within(address, parse_networks(token.network)):
         raise TokenRefused("permission denied: the token is bound to another address", hint="log in from here")
-    agent, task = find_live(act, holding.agent, holding.task)
+    caller = caller_of(act, token, holding)
     if token.uses_left:
         store.set_uses(act.tx, token.accessor, token.uses_left - 1 or -1)
-    return VaultCaller(
-        agent, task, _scopes(agent, task, token.scopes), token.acr, token.details, holding.id, token=token
-    )
+    return caller
+
+
+def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
+    """Return the caller whom a live token authenticates, under the task of the token. Raises NotFound, Forbidden."""
+    agent, task = find_live(act, holding.agent, holding.task)
+    own = _scopes(agent, task, token.scopes)
+    return VaultCaller(agent, task, own, token.acr, token.details, holding.id, token=token)
 
 
 def has_expired(act: Act, token: VaultToken) -> bool:
@@ -232,16 +244,8 @@ def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Op
     refusals of the operation's `find_scopes`.
     """
     scopes = None if operation.find_scopes is None else operation.find_scopes(act)
-    authorize(
-        act,
-        caller,
-        mount,
-        operation.path,
-        operation.action,
-        operation.name,
-        config=config,
-        token_scopes=scopes,
-    )
+    for action, path in ((operation.action, operation.path), *operation.also):
+        authorize(act, caller, mount, path, action, operation.name, config=config, token_scopes=scopes)
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
@@ -264,6 +268,24 @@ def _folder_owner(reader: Reader, path: str) -> str:
         return ""
     agent = registry.get_agent(reader, parts[1])
     return agent.agent_id if agent is not None and agent.name == parts[1] else ""
+
+
+def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None) -> bool:
+    """Return whether policies may permit a caller anything at a path, or at any path of a mount for None. Restrictions
+    and bounds are not counted.
+    """
+    return policies.may_use_secrets(
+        act,
+        caller.agent,
+        actions=tuple(SecretAction),
+        mount=mount,
+        path=path,
+        task=caller.task.task_id,
+        scopes=caller.scopes,
+        chain=caller.task.chain,
+        person=caller.task.person,
+        acr=caller.acr,
+    )
 
 
 def is_permitted(

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.model.mount import AUTH, prefixes
+from ostiaryd.secrets.model.mount import AUTH, Mount, prefixes
 from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, check_path, split_path
 from ostiaryd.secrets.store import mounts as store
 
@@ -26,7 +26,8 @@ class Operation(NamedTuple):
     """An operation on a secret: the path and the action that policies see, a detailed name, and the flow.
 
     `find_scopes` returns the scopes of the access token that the operation issues, which policies see too. `exists`
-    returns whether a write replaces something: Vault policies tell `create` from `update`.
+    returns whether a write replaces something: Vault policies tell `create` from `update`. Policies also decide each
+    action of `also` on its path.
     """
 
     action: SecretAction
@@ -35,6 +36,7 @@ class Operation(NamedTuple):
     run: Callable[[Act], Answer]
     find_scopes: Callable[[Act], frozenset[str]] | None = None
     exists: Callable[[Act], bool] | None = None
+    also: tuple[tuple[SecretAction, str], ...] = ()
 
 
 class SecretEngine(Protocol):
@@ -73,11 +75,11 @@ def engine_of(module: str) -> SecretEngine:
 
 
 class Route(NamedTuple):
-    """The operation of a request, the path of its mount, and the accessor of a mount that is not fixed."""
+    """The operation of a request, the path of its mount, and the mount if it is not fixed."""
 
     mount: str
     operation: Operation
-    accessor: str = ""
+    enabled: Mount | None = None
 
 
 def find_operation(reader: Reader, request: VaultRequest) -> Route:
@@ -85,13 +87,13 @@ def find_operation(reader: Reader, request: VaultRequest) -> Route:
 
     Raises NothingStored for a path without a mount, UnsupportedOperation, Malformed, Invalid.
     """
-    path, accessor = check_path(request.path), ""
+    path, enabled = check_path(request.path), None
     mount, rest = split_path(path)
     module = MOUNTS.get(mount)
     if module is None:
         if (enabled := store.find(reader, prefixes(path))) is None or enabled.path.startswith(AUTH):
             raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
-        module, accessor = TYPES[enabled.type, enabled.version], enabled.accessor
+        module = TYPES[enabled.type, enabled.version]
         mount, rest = enabled.path, path[len(enabled.path) + 1 :]
     below = replace(request, path=rest)
-    return Route(mount, engine_of(module).find_operation(mount, below), accessor)
+    return Route(mount, engine_of(module).find_operation(mount, below), enabled)

@@ -1,7 +1,8 @@
 """Roles of AppRole methods and of child tokens, and secret IDs.
 
-A role belongs to the agent that created it, and no other agent uses it: a login by a secret ID acts as the agent that
-generated the secret ID, under the task in which it did, and never has more access than the token that generated it.
+A role belongs to the agent that created it, and no other agent sees or uses it. A login by a secret ID acts as the
+agent that generated the secret ID, under the task in which it did, and never has more access than the token that
+generated it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 import msgspec
 
 from ostiary.protocol.decoding import convert
-from ostiary.protocol.errors import Forbidden, Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, HoldingId, Root
 from ostiaryd.secrets.flows.callers import LoginRefused, VaultCaller, token_digest
-from ostiaryd.secrets.flows.policies import check_assignable
+from ostiaryd.secrets.flows.policies import check_assignable, lists_of
 from ostiaryd.secrets.model.login_role import (
     KIND,
     LONGEST_SECRET_ID_S,
@@ -56,15 +57,14 @@ class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
 def put_role(
     act: Act, caller: VaultCaller, mount: str, name: str, change: Callable[[Mapping[str, object]], dict[str, object]]
 ) -> None:
-    """Store a role whose settings `change` returns for the present ones. Raises Invalid, Forbidden."""
+    """Store a role of the caller's agent, whose settings `change` returns for the present ones. Raises Invalid."""
     registry.note(act, object=f"{mount}/{check_role_name(name)}")
-    role = store.get(act.tx, mount, name)
-    if role is not None and role.agent != caller.agent.agent_id:
-        raise Forbidden("permission denied: the role belongs to another agent", code="foreign_role")
+    agent = caller.agent.agent_id
+    role = store.get(act.tx, mount, agent, name)
     if role is None:
-        if store.count(act.tx, mount, limit=MAX_ROLES) >= MAX_ROLES:
-            raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
-        role = LoginRole(mount, name, _new_id(act), caller.agent.agent_id, {})
+        if len(store.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
+            raise Invalid(f"the agent has {MAX_ROLES} roles at this mount", hint="delete one")
+        role = LoginRole(mount, agent, name, _new_id(act), {})
     settings = change(role.settings)
     if len(msgspec.json.encode(settings)) > MAX_SETTINGS:
         raise Invalid(f"the settings of a role have at most {MAX_SETTINGS} bytes")
@@ -79,14 +79,17 @@ def read_settings(role: LoginRole) -> RoleSettings:
 
 
 def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:
-    """Return a role of the caller's agent. Raises NothingStored, Forbidden."""
+    """Return a role of the caller's agent. Raises NothingStored."""
     registry.note(act, object=f"{mount}/{name[:128]}")
-    role = store.get(act.tx, mount, name)
+    role = store.get(act.tx, mount, caller.agent.agent_id, name)
     if role is None:
         raise NothingStored("there is no such role", code="role_not_found")
-    if role.agent != caller.agent.agent_id:
-        raise Forbidden("permission denied: the role belongs to another agent", code="foreign_role")
     return role
+
+
+def has_role(mount: str, name: str, act: Act, caller: VaultCaller) -> bool:
+    """Return whether the caller's agent has a role."""
+    return store.get(act.tx, mount, caller.agent.agent_id, name) is not None
 
 
 def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
@@ -97,29 +100,28 @@ def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
 
 
 def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: str) -> None:
-    """Give a role a role ID of the caller's choice. Raises Invalid, NothingStored, Forbidden."""
+    """Give a role a role ID of the caller's choice. Raises Invalid, NothingStored."""
     role = find_role(act, caller, mount, name)
     if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
         raise Invalid(f"`role_id` has 1 to {MAX_ID_TEXT} printable characters")
     present = store.get_by_id(act.tx, mount, role_id)
-    if present is not None and present.name != name:
+    if present is not None and (present.agent, present.name) != (role.agent, role.name):
         raise Invalid("the role ID is in use by another role")
     store.put(act.tx, role._replace(role_id=role_id))
 
 
 def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
-    """Delete a role with its secret IDs and their tokens, if there is such a role. Raises Forbidden."""
-    if store.get(act.tx, mount, name) is None:
-        registry.note(act, object=f"{mount}/{name[:128]}")
-        return
-    find_role(act, caller, mount, name)
-    _end(act, store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS))
-    store.delete(act.tx, mount, name)
+    """Delete a role of the caller's agent with its secret IDs and their tokens, if there is such a role."""
+    registry.note(act, object=f"{mount}/{name[:128]}")
+    role = store.get(act.tx, mount, caller.agent.agent_id, name)
+    if role is not None:
+        _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS))
+        store.delete(act.tx, mount, role.agent, name)
 
 
 def clear(act: Act, mount: str) -> None:
     """Delete all roles of a mount, with their secret IDs and tokens. Raises Invalid if there are too many."""
-    secret_ids = store.secret_ids(act.tx, mount, None, limit=MAX_SECRET_IDS + 1)
+    secret_ids = store.secret_ids_of_mount(act.tx, mount, limit=MAX_SECRET_IDS + 1)
     if len(secret_ids) > MAX_SECRET_IDS:
         raise Invalid(f"the mount has more than {MAX_SECRET_IDS} secret IDs", hint="delete some roles first")
     _end(act, secret_ids)
@@ -149,7 +151,7 @@ def generate_secret_id(
 ) -> tuple[str, SecretId]:
     """Return a new secret ID of a role, and its record; `text` is one of the caller's choice, or empty.
 
-    Raises Invalid, NothingStored, Forbidden.
+    Raises Invalid, NothingStored.
     """
     act.check_granting()
     role = find_role(act, caller, mount, name)
@@ -162,12 +164,12 @@ def generate_secret_id(
         raise Invalid("num_uses cannot be negative, or higher than the role's secret_id_num_uses")
     if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
         raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
-    if len(store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
+    if len(store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
         raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs", hint="destroy some")
     text = text or _new_id(act)
     if len(text) > MAX_ID_TEXT or not text.isprintable():
         raise Invalid(f"`secret_id` has 1 to {MAX_ID_TEXT} printable characters")
-    digest = _digest(act, mount, name, text)
+    digest = _digest(act, role, text)
     if store.get_secret_id(act.tx, digest) is not None:
         raise Invalid("SecretID is already registered")
     above = registry.get_holding(act.tx, caller.holding)
@@ -176,12 +178,14 @@ def generate_secret_id(
     count = settings.secret_id_num_uses if uses is None else uses
     one = SecretId(
         mount=mount,
+        agent=role.agent,
         role=name,
         accessor=_new_id(act),
         holding=act.new_id("vs"),
         metadata=metadata,
         networks=networks or settings.secret_id_bound_cidrs,
         uses=count,
+        bounds=lists_of(caller),
         scopes=caller.scopes,
         details=caller.details,
         uses_left=count,
@@ -213,14 +217,14 @@ def _is_beyond(value: int, limit: int) -> bool:
 def find_secret_id(
     act: Act, caller: VaultCaller, mount: str, name: str, unverified: str, *, is_accessor: bool
 ) -> SecretId:
-    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored, Forbidden."""
-    find_role(act, caller, mount, name)
+    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored."""
+    role = find_role(act, caller, mount, name)
     if is_accessor:
         one = store.get_by_accessor(act.tx, unverified)
     else:
-        one = store.get_secret_id(act.tx, _digest(act, mount, name, unverified))
+        one = store.get_secret_id(act.tx, _digest(act, role, unverified))
     holding = None if one is None else registry.get_holding(act.tx, one.holding)
-    is_of_role = one is not None and (one.mount, one.role) == (mount, name)
+    is_of_role = one is not None and (one.mount, one.agent, one.role) == (mount, role.agent, name)
     if one is None or holding is None or not is_of_role or not holding.is_live(act.now):
         raise NothingStored("there is no such secret ID", code="secret_id_not_found")
     return one
@@ -233,9 +237,9 @@ def destroy_secret_id(act: Act, one: SecretId) -> None:
 
 
 def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> list[str]:
-    """Return the accessors of the secret IDs of a role. Raises NothingStored, Forbidden."""
-    find_role(act, caller, mount, name)
-    listed = [one.accessor for one in store.secret_ids(act.tx, mount, name, limit=MAX_SECRET_IDS)]
+    """Return the accessors of the secret IDs of a role. Raises NothingStored."""
+    role = find_role(act, caller, mount, name)
+    listed = [one.accessor for one in store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)]
     if not listed:
         raise NothingStored("the role has no secret ID")
     return listed
@@ -246,7 +250,7 @@ def use_secret_id(
 ) -> tuple[LoginRole, SecretId, Holding]:
     """Return the role, the secret ID and its holding for a login, and count the use. Raises LoginRefused."""
     role = store.get_by_id(act.tx, mount, role_id)
-    digest = _digest(act, mount, "" if role is None else role.name, unverified)
+    digest = _digest(act, role or LoginRole(mount, "", "", None, {}), unverified)
     one = store.get_secret_id(act.tx, digest)
     holding = None if one is None else registry.get_holding(act.tx, one.holding)
     if role is None or one is None or holding is None or not holding.is_live(act.now) or one.uses_left < 0:
@@ -259,9 +263,9 @@ def use_secret_id(
     return role, one, holding
 
 
-def _digest(act: Act, mount: str, name: str, unverified: str) -> bytes:
-    """Return the keyed hash of a secret ID. Names of roles and mounts contain no line end."""
-    return token_digest(act.tx.keys, f"{mount}\n{name}\n{unverified}")
+def _digest(act: Act, role: LoginRole, unverified: str) -> bytes:
+    """Return the keyed hash of a secret ID of a role. Names of mounts, agents and roles contain no line end."""
+    return token_digest(act.tx.keys, f"{role.mount}\n{role.agent}\n{role.name}\n{unverified}")
 
 
 def _new_id(act: Act) -> str:

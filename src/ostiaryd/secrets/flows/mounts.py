@@ -34,6 +34,11 @@ MAX_CLEARED = 10_000
 """Maximum number of secrets, versions and keys that go with a mount in one act."""
 
 
+def is_fixed(path: str) -> bool:
+    """Return whether a mount or a login method is the same on every server."""
+    return path in _FIXED
+
+
 def enable_mount(act: Act, mount: Mount) -> None:
     """Enable a mount. Raises Invalid for a path in use, an unknown type, or too many mounts."""
     registry.note(act, object=mount.path, type=mount.type[:64])
@@ -93,7 +98,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
         raise Invalid("a secret engine stays a secret engine, and a login method below auth/")
     if (
         store.count_content(act.tx, source, limit=1)
-        or role_store.count(act.tx, source, limit=1)
+        or role_store.has_roles(act.tx, source)
         or pki_store.count(act.tx, source, limit=1)
     ):
         raise Invalid("the mount holds secrets, and a stored value is bound to its path", hint="copy them")
@@ -118,10 +123,10 @@ def disable_mount(act: Act, path: str) -> None:
     store.delete(act.tx, path)
 
 
-def check_enabled(reader: Reader, path: str, accessor: str) -> None:
-    """Check that the mount at a path still has this accessor; an empty accessor passes. Raises NothingStored."""
-    if accessor and ((mount := store.find(reader, [path])) is None or mount.accessor != accessor):
-        raise NothingStored(f"no handler for route {path!a}", code="no_route")
+def check_enabled(reader: Reader, mount: Mount | None) -> None:
+    """Check that an enabled mount is still the one at its path; None, a fixed mount, passes. Raises NothingStored."""
+    if mount and ((present := store.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
+        raise NothingStored(f"no handler for route {mount.path!a}", code="no_route")
 
 
 def find_method(reader: Reader, path: str) -> Mount | None:

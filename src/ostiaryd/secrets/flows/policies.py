@@ -17,6 +17,7 @@ from ostiaryd.secrets.flows.callers import VaultCaller
 from ostiaryd.secrets.model import acl
 from ostiaryd.secrets.model.acl import AccessList, AclRequest
 from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.model.token import MAX_BOUNDS
 from ostiaryd.secrets.store import policies as store
 
 DEFAULT, ROOT = "default", "root"
@@ -122,8 +123,20 @@ def policies_of(caller: VaultCaller) -> tuple[str, ...] | None:
     return None if caller.token is None else caller.token.options.policies
 
 
+def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
+    """Return the lists of Vault policies of a caller: those of its token and of the tokens from which it descends, in
+    no order. Each must permit a request: a list that leaves out a policy with `deny` could permit more.
+    """
+    if caller.token is None:
+        return ()
+    options = caller.token.options
+    return options.bounds if options.policies is None else tuple(dict.fromkeys((*options.bounds, options.policies)))
+
+
 def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
     """Check that a caller may give these policies to a token: no more than its own. Raises Invalid."""
+    if len(lists_of(caller)) > MAX_BOUNDS:
+        raise Invalid(f"a token descends from at most {MAX_BOUNDS} lists of policies", code="too_deep")
     present = policies_of(caller)
     if present is None:
         return
@@ -136,26 +149,27 @@ def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | 
 
 def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> None:
     """Check that the Vault policies of a caller permit a request. Raises Forbidden, Malformed."""
-    names = policies_of(caller)
-    if names is None:
-        return
-    access = _access_of(act.tx, caller, names)
-    if not access.permits(request):
-        raise Forbidden(
-            f"permission denied: the Vault policies of the token do not permit `{request.capability}` on this path",
-            hint="see sys/capabilities-self",
-            code="vault_policy",
-        )
-    if needs_sudo(request.path) and not access.permits(request._replace(capability="sudo", is_check=True)):
-        raise Forbidden("permission denied: this path needs the capability `sudo`", code="vault_policy")
+    for names in lists_of(caller):
+        access = _access_of(act.tx, caller, names)
+        if not access.permits(request):
+            raise Forbidden(
+                f"permission denied: the Vault policies of the token do not permit `{request.capability}` on this path",
+                hint="see sys/capabilities-self",
+                code="vault_policy",
+            )
+        if needs_sudo(request.path) and not access.permits(request._replace(capability="sudo", is_check=True)):
+            raise Forbidden("permission denied: this path needs the capability `sudo`", code="vault_policy")
 
 
 def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str]:
     """Return the capabilities that the Vault policies of a caller permit on a path."""
-    names = policies_of(caller)
-    if names is None:
-        return acl.CAPABILITIES
-    return _access_of(act.tx, caller, names).find_capabilities(path)
+    each = [_access_of(act.tx, caller, names).find_capabilities(path) for names in lists_of(caller)]
+    return acl.CAPABILITIES.intersection(*each)
+
+
+def may_reach_below(act: Act, caller: VaultCaller, path: str) -> bool:
+    """Return whether the Vault policies of a caller permit anything at a path or below it."""
+    return all(_access_of(act.tx, caller, names).reaches(path) for names in lists_of(caller))
 
 
 def needs_sudo(path: str) -> bool:

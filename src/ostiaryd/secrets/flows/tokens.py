@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ostiary.authorization.assurance import BEARER, SECRET
 from ostiary.authorization.bounds import ToolDetail, parse_details
 from ostiary.authorization.claims import scopes
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Forbidden, Invalid, NotFound, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -22,13 +22,17 @@ from ostiaryd.secrets.flows.callers import (
     LoginRefused,
     TokenRefused,
     VaultCaller,
+    caller_of,
     find_live,
     has_expired,
     token_digest,
     verify_claims,
 )
+from ostiaryd.secrets.flows.mounts import check_enabled
+from ostiaryd.secrets.flows.policies import lists_of
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.login_role import is_in_networks
+from ostiaryd.secrets.model.mount import Mount
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
@@ -141,14 +145,16 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
 
 
 def login_by_secret_id(
-    act: Act, mount: str, role_id: str, unverified_secret_id: str, *, address: str, config: Config
+    act: Act, method: Mount, role_id: str, unverified_secret_id: str, *, address: str, config: Config
 ) -> Login:
     """Log in by a secret ID of a role at a mounted AppRole method: the token acts as the agent that generated it.
 
-    Raises LoginRefused.
+    Raises LoginRefused, and NothingStored if the method was disabled meanwhile.
     """
     check_open(act.tx)
     act.check_granting()
+    mount = method.path
+    check_enabled(act.tx, method)
     role, secret_id, holding = login_roles.use_secret_id(act, mount, role_id, unverified_secret_id, address=address)
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
@@ -157,6 +163,7 @@ def login_by_secret_id(
         raise LoginRefused("the role is bound to other addresses")
     options = TokenOptions(
         policies=settings.policies,
+        bounds=secret_id.bounds,
         metadata={**secret_id.metadata, "role_name": role.name},
         display_name=mount.removeprefix("auth/"),
         path=f"{mount}/login",
@@ -193,7 +200,8 @@ def create_child(
         if caller.token.options.uses:
             raise Invalid("restricted use token cannot generate child tokens", code="restricted_token")
         nearest = () if options.is_orphan else (caller.token.accessor,)
-        options = replace(options, above=(*nearest, *caller.token.options.above))
+        bounds = tuple(one for one in lists_of(caller) if one != options.policies)
+        options = replace(options, above=(*nearest, *caller.token.options.above), bounds=bounds)
         if len(options.above) > MAX_ABOVE:
             raise Invalid(f"a token has at most {MAX_ABOVE} tokens above it", code="too_deep")
     above = registry.get_holding(act.tx, caller.holding)
@@ -289,8 +297,11 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
     return replace(token, expires_at=end, renewed_at=act.now)
 
 
-def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultToken:
-    """Return a live token of the caller's agent, by its text or by its accessor. Raises TokenRefused, Invalid."""
+def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultCaller:
+    """Return the caller of a live token of the caller's agent, by the text or the accessor of the token.
+
+    Raises TokenRefused, Invalid.
+    """
     if is_accessor:
         token = store.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
     else:
@@ -302,7 +313,10 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
         raise TokenRefused("bad token", hint="the token has ended, or belongs to another agent")
     if has_expired(act, token):
         raise TokenRefused("bad token", hint="the token has ended")
-    return token
+    try:
+        return caller_of(act, token, holding)
+    except (NotFound, Forbidden):
+        raise TokenRefused("bad token", hint="the task of the token has ended") from None
 
 
 def revoke_token(act: Act, token: VaultToken) -> None:

@@ -15,9 +15,14 @@ from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.model.transit import (
     KINDS,
     MOUNT,
+    BackupRefused,
+    KeyBackup,
     TransitKey,
+    VersionBackup,
     make_material,
     object_of,
+    render_backup,
+    render_material,
     shown_name,
     stored_name,
 )
@@ -27,15 +32,16 @@ MAX_KEYS = 10_000
 MAX_KEY_VERSIONS = 100
 
 
-def create_key(act: Act, name: str, kind: str) -> TransitKey:
+def create_key(
+    act: Act, name: str, kind: str, *, is_exportable: bool = False, allows_backup: bool = False
+) -> TransitKey:
     """Create a key, or return the existing key with that name and type. Raises Invalid if the name has another type."""
     registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
             raise Invalid(f"the key is of the type {present.kind}")
         return present
-    if len(store.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
-        raise Invalid(f"there are {MAX_KEYS} keys", hint="delete a key")
+    _check_count(act)
     key = TransitKey(
         name=name,
         kind=kind,
@@ -44,16 +50,23 @@ def create_key(act: Act, name: str, kind: str) -> TransitKey:
         min_encryption_version=0,
         deletion_allowed=False,
         created_at=act.now,
+        is_exportable=is_exportable,
+        allows_backup=allows_backup,
     )
     _add_version(act, key)
     return key
 
 
+def _check_count(act: Act) -> None:
+    if len(store.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
+        raise Invalid(f"there are {MAX_KEYS} keys", hint="delete a key")
+
+
 def rotate_key(act: Act, name: str) -> TransitKey:
     """Add a version to a key; new ciphertexts and signatures use the new version. Raises Invalid."""
     key = find_key(act, name)
-    if key.latest_version >= MAX_KEY_VERSIONS:
-        raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="create another key")
+    if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
+        raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="trim the key, or create another one")
     rotated = replace(key, latest_version=key.latest_version + 1)
     _add_version(act, rotated)
     return rotated
@@ -66,17 +79,28 @@ def configure_key(
     min_decryption: int | None = None,
     min_encryption: int | None = None,
     deletion_allowed: bool | None = None,
+    is_exportable: bool | None = None,
+    allows_backup: bool | None = None,
 ) -> TransitKey:
-    """Set the versions that the key accepts and uses, and whether the key may be deleted. Raises Invalid."""
+    """Set the versions that the key accepts and uses, and whether it may be deleted, exported and saved as a backup.
+    The last two stay, once they are set. Raises Invalid.
+    """
     key = find_key(act, name)
+    if (key.is_exportable and is_exportable is False) or (key.allows_backup and allows_backup is False):
+        raise Invalid("`exportable` and `allow_plaintext_backup` cannot be disabled", hint="create another key")
+    key = replace(
+        key,
+        is_exportable=key.is_exportable or bool(is_exportable),
+        allows_backup=key.allows_backup or bool(allows_backup),
+    )
     if min_decryption is not None:
         key = replace(key, min_decryption_version=max(min_decryption, 1))
     if min_encryption is not None:
         key = replace(key, min_encryption_version=min_encryption)
     if deletion_allowed is not None:
         key = replace(key, deletion_allowed=deletion_allowed)
-    if not 1 <= key.min_decryption_version <= key.latest_version:
-        raise Invalid(f"`min_decryption_version` must be 1 to {key.latest_version}")
+    if not key.oldest_version <= key.min_decryption_version <= key.latest_version:
+        raise Invalid(f"`min_decryption_version` must be {key.oldest_version} to {key.latest_version}")
     if (
         key.min_encryption_version
         and not key.min_decryption_version <= key.min_encryption_version <= key.latest_version
@@ -120,8 +144,83 @@ def open_material(act: Act, key: TransitKey, version: int) -> bytes:
 
 
 def _add_version(act: Act, key: TransitKey) -> None:
-    material = make_material(key.kind, random=act.tx.random)
-    envelope = seal_value(act.tx, material, (MOUNT, key.name, key.latest_version))
-    store.insert_version(act.tx, key.name, key.latest_version, envelope)
+    version = VersionBackup(key.latest_version, act.now, make_material(key.kind, random=act.tx.random))
+    _put_version(act, key, version)
     store.put(act.tx, key)
     registry.note(act, object=object_of(key.name), version=key.latest_version)
+
+
+def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
+    envelope = seal_value(act.tx, one.material, (MOUNT, key.name, one.version))
+    store.insert_version(act.tx, key.name, one.version, envelope, created_at=one.created_at)
+
+
+# --- export, backup, and the end of versions
+
+
+def trim_key(act: Act, name: str, version: int) -> TransitKey:
+    """Delete the versions of a key before a version permanently; none that the key still accepts. Raises Invalid."""
+    key = find_key(act, name)
+    if not key.min_encryption_version:
+        raise Invalid("minimum available version cannot be set when minimum encryption version is not set")
+    most = min(key.min_decryption_version, key.min_encryption_version)
+    if not key.oldest_version <= version <= most:
+        raise Invalid(
+            f"`min_available_version` must be {key.oldest_version} to {most}",
+            hint="the most is the minimum version for decryption and for encryption",
+        )
+    trimmed = replace(key, min_available_version=version)
+    store.trim(act.tx, name, before=version)
+    store.put(act.tx, trimmed)
+    registry.note(act, object=object_of(name), version=version)
+    return trimmed
+
+
+def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey, dict[int, str]]:
+    """Return a key, and its readable versions in plain text for a use of `EXPORTS`: one version, the `latest`, or all
+    for empty text. Raises Invalid, NothingStored.
+    """
+    registry.note(act, object=object_of(name), use=use)
+    key = store.get(act.tx, name)
+    if key is None:
+        raise NothingStored("there is no such key")
+    if not key.is_exportable:
+        raise Invalid("private key material is not exportable", hint="set `exportable` in the config of the key")
+    numbers = [one for one, _ in store.versions(act.tx, name) if one >= key.min_decryption_version]
+    if version:
+        number = str(key.latest_version) if version == "latest" else version
+        numbers = [one for one in numbers if str(one) == number]
+    if not numbers:
+        raise Invalid("the version does not exist, or is below the minimum decryption version")
+    registry.note(act, object=object_of(name), use=use, versions=numbers)
+    return key, {one: render_material(use, key.kind, open_material(act, key, one)) for one in numbers}
+
+
+def backup_key(act: Act, name: str) -> str:
+    """Return a backup of a key: all its versions in plain text. Raises Invalid, BackupRefused."""
+    key = find_key(act, name)
+    if not key.is_exportable:
+        raise BackupRefused("exporting is disallowed on the policy", hint="set `exportable` in the config of the key")
+    if not key.allows_backup:
+        raise BackupRefused("plaintext backup is disallowed on the policy", hint="set `allow_plaintext_backup`")
+    versions = store.versions(act.tx, name)
+    registry.note(act, object=object_of(name), versions=[one for one, _ in versions])
+    return render_backup(key, [VersionBackup(one, at, open_material(act, key, one)) for one, at in versions])
+
+
+def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> None:
+    """Store the key of a backup under a name. `is_forced` replaces a key whose deletion is allowed.
+
+    Raises BackupRefused for another key that exists, Invalid.
+    """
+    registry.note(act, object=object_of(name), versions=[one.version for one in backup.versions])
+    present = store.get(act.tx, name)
+    if present is not None:
+        if not is_forced:
+            raise BackupRefused(f"key {shown_name(name)!a} already exists", hint="restore under another name")
+        delete_key(act, name)
+    _check_count(act)
+    key = replace(backup.key, name=name, created_at=act.now)
+    for one in backup.versions:
+        _put_version(act, key, replace(one, created_at=min(one.created_at, act.now)))
+    store.put(act.tx, key)

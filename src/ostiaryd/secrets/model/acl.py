@@ -113,6 +113,16 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             one in ("+", segment) for one, segment in zip(pattern, segments, strict=True)
         )
 
+    def meets(self, path: str) -> bool:
+        """Return whether the path of the rule matches a path or one below it."""
+        pattern, segments = self.path.removesuffix("*").split("/"), path.split("/")
+        if self.is_glob and len(pattern) <= len(segments):
+            place = len(pattern) - 1
+            segments[place] = segments[place][: len(pattern[place])]
+        elif len(pattern) < len(segments):
+            return False
+        return all(one in ("+", segment) for one, segment in zip(pattern, segments, strict=False))
+
 
 def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
     """Return the rules of a policy. `identity`: the values of templates; None leaves them in.
@@ -287,9 +297,8 @@ class AccessList:
         self._exact = frozenset(rule.path for rule in merged.values() if rule.is_exact)
         wild = [rule for rule in merged.values() if not rule.is_exact]
         self._wild = sorted(wild, key=lambda rule: rule.rank, reverse=True)
-        self._compiled = compile_set(
-            ir.PolicySetIR(tuple(_translate(rule) for rule in merged.values() if rule.capabilities - {DENY}))
-        )
+        self._permitting = tuple(rule for rule in merged.values() if rule.capabilities - {DENY})
+        self._compiled = compile_set(ir.PolicySetIR(tuple(map(_translate, self._permitting))))
 
     def permits(self, request: AclRequest) -> bool:
         """Return whether the policies permit a request. Raises Malformed."""
@@ -306,6 +315,10 @@ class AccessList:
         return frozenset(
             one.capability for one in requests if self._is_permitted(rule_path, one.capability, _context_of(one))
         )
+
+    def reaches(self, path: str) -> bool:
+        """Return whether a rule that permits something may apply at a path or below it."""
+        return any(rule.meets(path) for rule in self._permitting)
 
     def _find_path(self, path: str, *, is_list: bool) -> str | None:
         """Return the path of the rule that applies to a request. A list is looked up with the slash at its end, then

@@ -15,7 +15,8 @@ KIND = "vault_secret_id"
 """kind of the holding of a secret ID"""
 TOKEN_MOUNT = "auth/token"
 """the mount of roles for child tokens"""
-MAX_ROLES = 1000
+MAX_ROLES = 100
+"""Maximum number of roles of an agent at a mount."""
 MAX_SECRET_IDS = 1000
 LONGEST_SECRET_ID_S = 30 * 86_400
 MAX_SETTINGS = 16 << 10
@@ -27,25 +28,28 @@ class LoginRole(NamedTuple):
     """A role of an agent. `settings` are the members of the API, checked by the engine that wrote them."""
 
     mount: str
+    agent: str
     name: str
     role_id: str | None
-    agent: str
     settings: dict[str, object]
 
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret ID without its text. It carries the scopes and bounds of the token that generated it.
+    """A secret ID of a role without its text. It carries the scopes and bounds of the token that generated it.
 
     `uses_left`: 0 for no limit, -1 when it is used up.
     """
 
     mount: str
+    agent: str
     role: str
     accessor: str
     holding: str
     metadata: dict[str, str]
     networks: list[str]
     uses: int
+    bounds: tuple[tuple[str, ...], ...]
+    """the lists of Vault policies of the token that generated it: each must permit a request"""
     scopes: frozenset[str]
     details: tuple[ToolDetail, ...]
     uses_left: int

@@ -33,6 +33,7 @@ class SecretAction(StrEnum):
     LIST = "list_secrets"
     DELETE = "delete_secret"
     USE = "use_secret_key"
+    EXPORT = "export_secret_key"
     INJECT = "use_secret"
     SEAL = "seal_secrets"
     TOKEN = "read_account_token"
@@ -44,6 +45,7 @@ ENTRY_ACTIONS = {
     SecretAction.LIST: "vault.list",
     SecretAction.DELETE: "vault.delete",
     SecretAction.USE: "vault.use",
+    SecretAction.EXPORT: "vault.export",
     SecretAction.INJECT: "vault.inject",
     SecretAction.SEAL: "vault.seal",
     SecretAction.TOKEN: "vault.read",

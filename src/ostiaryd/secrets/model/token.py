@@ -15,7 +15,7 @@ KIND = "vault_token"
 """kind of a holding that is a token"""
 PREFIX = "hvs."
 DEFAULT_S = 3600
-MAX_ABOVE = 16
+MAX_BOUNDS = MAX_ABOVE = 16
 """Maximum number of tokens above a child token."""
 LONGEST_S = 86_400
 """Maximum lifetime of a token after its login, in seconds; a renewal cannot exceed it."""
@@ -26,6 +26,8 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     policies: tuple[str, ...] | None = None
     """names of Vault policies that narrow the token; None: no Vault policy narrows it"""
+    bounds: tuple[tuple[str, ...], ...] = ()
+    """the lists of Vault policies of the tokens from which this one descends: each must permit a request too"""
     metadata: dict[str, str] = {}
     display_name: str = ""
     path: str = ""

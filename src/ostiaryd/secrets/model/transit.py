@@ -9,12 +9,12 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Refused
 
 MOUNT = "transit"
 """the mount whose keys are stored by their name alone"""
@@ -41,6 +42,9 @@ CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
 }
 SIGNING = frozenset({"ed25519", *CURVES})
 KINDS = frozenset({*KEY_BYTES, *CURVES})
+EXPORTS = ("encryption-key", "signing-key", "hmac-key")
+"""The uses of a key whose material can be exported."""
+BACKUP_FORMAT = "ostiary transit key 1"
 HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha2-224": hashes.SHA224,
     "sha2-256": hashes.SHA256,
@@ -52,6 +56,7 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha3-512": hashes.SHA3_512,
 }
 MAX_VERSION_DIGITS = 9
+MAX_VERSION = 10**MAX_VERSION_DIGITS
 _TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -66,6 +71,41 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
     min_encryption_version: int
     deletion_allowed: bool
     created_at: int
+    min_available_version: int = 0
+    """the oldest version that a trim has left; 0 before the first trim"""
+    is_exportable: bool = False
+    allows_backup: bool = False
+
+    @property
+    def oldest_version(self) -> int:
+        """Return the oldest version that is not deleted."""
+        return max(self.min_available_version, 1)
+
+
+class BackupRefused(Refused):
+    """A key may not be saved as a backup, or its restoration would replace a key; the status in Vault is 500."""
+
+    code = "backup_refused"
+
+
+class VersionBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version of a key in a backup: the time of its creation in microseconds, and its material."""
+
+    version: int
+    created_at: int
+    material: bytes
+
+    def __repr__(self) -> str:
+        """Return only the version: the material is secret."""
+        return f"VersionBackup({self.version})"
+
+
+class KeyBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key with the material of all its versions, the oldest first. `key` has the name within the mount."""
+
+    format: str
+    key: TransitKey
+    versions: tuple[VersionBackup, ...]
 
 
 class VersionedText(NamedTuple):
@@ -197,7 +237,11 @@ def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
     """Return the HMAC of data, with a key that is derived from the material. Raises Invalid."""
     name = hash_of(algorithm).name.replace("-", "_")
-    return hmac.digest(hmac.digest(material, b"ostiary transit hmac", sha256), data, name)
+    return hmac.digest(_hmac_key(material), data, name)
+
+
+def _hmac_key(material: bytes) -> bytes:
+    return hmac.digest(material, b"ostiary transit hmac", sha256)
 
 
 def render_public_key(kind: str, material: bytes) -> str:
@@ -226,3 +270,66 @@ def check_readable(key: TransitKey, version: int) -> None:
         raise Invalid("invalid ciphertext: version is too new")
     if version < key.min_decryption_version:
         raise Invalid("ciphertext or signature version is disallowed by policy (too old)")
+
+
+# --- export and backup
+
+
+def render_material(use: str, kind: str, material: bytes) -> str:
+    """Return the key for a use of `EXPORTS` in Vault's form: base64; PEM for a curve. Raises Invalid."""
+    if use == "hmac-key":
+        return base64.b64encode(_hmac_key(material)).decode()
+    if kind not in (ENCRYPTING if use == "encryption-key" else SIGNING):
+        raise Invalid(f"{use.removesuffix('-key')} not supported for the key type {kind}")
+    if kind in CURVES:
+        return (
+            _ec_key(kind, material)
+            .private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+            .decode()
+        )
+    if kind == "ed25519":  # 64 bytes: the private key, then the public key
+        material += base64.b64decode(render_public_key(kind, material))
+    return base64.b64encode(material).decode()
+
+
+def render_backup(key: TransitKey, versions: Iterable[VersionBackup]) -> str:
+    """Return a key with its material as text."""
+    backup = KeyBackup(BACKUP_FORMAT, msgspec.structs.replace(key, name=shown_name(key.name)), tuple(versions))
+    return base64.b64encode(msgspec.json.encode(backup)).decode()
+
+
+_decode_backup = json_decoder(KeyBackup)
+
+
+def parse_backup(text: str, *, most: int) -> KeyBackup:
+    """Return a valid key of a backup, with at most `most` versions. Raises Invalid, without a part of the backup."""
+    try:
+        backup = _decode_backup(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged") from None
+    key, numbers = backup.key, [one.version for one in backup.versions]
+    check_name(key.name)
+    is_valid = (
+        backup.format == BACKUP_FORMAT
+        and key.kind in KINDS
+        and 0 < len(numbers) <= most
+        and numbers == list(range(key.oldest_version, key.oldest_version + len(numbers)))
+        and key.oldest_version <= key.min_decryption_version <= key.latest_version == numbers[-1] < MAX_VERSION
+        and (not key.min_encryption_version or key.min_decryption_version <= key.min_encryption_version <= numbers[-1])
+        and all(one.created_at >= 0 and _is_material(key.kind, one.material) for one in backup.versions)
+    )
+    if not is_valid:
+        raise Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged")
+    return backup
+
+
+def _is_material(kind: str, material: bytes) -> bool:
+    """Return whether bytes are the material of a key of a type, in the one form that `make_material` writes."""
+    if kind in KEY_BYTES:
+        return len(material) == KEY_BYTES[kind]
+    try:
+        key = load_der_private_key(material, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    is_of_kind = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES[kind])
+    return is_of_kind and key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) == material

@@ -10,26 +10,32 @@ from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.secrets.model.login_role import LoginRole, SecretId
 
-_ROLE_COLUMNS = "mount, name, role_id, agent, settings"
-_GET = sql(f"select {_ROLE_COLUMNS} from vault_role where mount = :mount and name = :name")
-_BY_ID = sql(f"select {_ROLE_COLUMNS} from vault_role where mount = :mount and role_id = :role_id")
-_NAMES = sql("select name from vault_role where mount = :mount and agent = :agent order by name limit :limit")
-_COUNT = sql("select count(*) from (select 1 from vault_role where mount = :mount limit :limit) as counted")
+_ROLE_COLUMNS = "mount, agent, name, role_id, settings"
+_GET = sql(f"select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and agent = :agent and name = :name")
+_BY_ID = sql(f"select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and role_id = :role_id")
+_NAMES = sql("select name from vault_login_role where mount = :mount and agent = :agent order by name limit :limit")
+_ANY = sql("select 1 from vault_login_role where mount = :mount limit 1")
 _PUT = sql(
-    f"""insert into vault_role ({_ROLE_COLUMNS}) values (:mount, :name, :role_id, :agent, :settings)
-        on conflict (mount, name) do update set role_id = excluded.role_id, settings = excluded.settings"""
+    f"""insert into vault_login_role ({_ROLE_COLUMNS}) values (:mount, :agent, :name, :role_id, :settings)
+        on conflict (mount, agent, name) do update set role_id = excluded.role_id, settings = excluded.settings"""
 )
-_DELETE = sql("delete from vault_role where mount = :mount and name = :name")
-_CLEAR = sql("delete from vault_role where mount = :mount")
-_ID_COLUMNS = """mount, role, accessor, holding, settings, scopes, details, uses_left, created_at, expires_at"""
+_DELETE = sql("delete from vault_login_role where mount = :mount and agent = :agent and name = :name")
+_CLEAR = sql("delete from vault_login_role where mount = :mount")
+_DELETE_ENDED = sql(
+    """delete from vault_login_role where agent in
+        (select agent_id from vault_login_role join agent on agent_id = vault_login_role.agent
+         where state = 'decommissioned' limit :limit)"""
+)
+_ID_COLUMNS = """mount, agent, role, accessor, holding, settings, scopes, details, uses_left, created_at, expires_at"""
 _SECRET_ID = sql(f"select {_ID_COLUMNS} from vault_secret_id where digest = :digest")
 _BY_ACCESSOR = sql(f"select {_ID_COLUMNS} from vault_secret_id where accessor = :accessor")
 _OF_ROLE = sql(
-    f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount and role = :role order by accessor limit :limit"
+    f"""select {_ID_COLUMNS} from vault_secret_id where mount = :mount and agent = :agent and role = :role
+        order by accessor limit :limit"""
 )
 _OF_MOUNT = sql(f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount limit :limit")
 _INSERT_ID = sql(
-    f"""insert into vault_secret_id (digest, {_ID_COLUMNS}) values (:digest, :mount, :role, :accessor, :holding,
+    f"""insert into vault_secret_id (digest, {_ID_COLUMNS}) values (:digest, :mount, :agent, :role, :accessor, :holding,
         :settings, :scopes, :details, :uses_left, :created_at, :expires_at)"""
 )
 _USE = sql("update vault_secret_id set uses_left = :uses_left where digest = :digest")
@@ -45,15 +51,16 @@ class _Settings(msgspec.Struct):
     metadata: dict[str, str]
     networks: list[str]
     uses: int
+    bounds: tuple[tuple[str, ...], ...] = ()
 
 
 _decode_role = json_decoder(dict[str, object])
 _decode_settings = json_decoder(_Settings)
 
 
-def get(reader: Reader, mount: str, name: str) -> LoginRole | None:
-    """Return a role; None if there is none."""
-    return reader.made(_GET, _role, mount=mount, name=name)
+def get(reader: Reader, mount: str, agent: str, name: str) -> LoginRole | None:
+    """Return a role of an agent; None if there is none."""
+    return reader.made(_GET, _role, mount=mount, agent=agent, name=name)
 
 
 def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
@@ -66,10 +73,9 @@ def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
     return [name for (name,) in reader.all(_NAMES, mount=mount, agent=agent, limit=limit)]
 
 
-def count(reader: Reader, mount: str, *, limit: int) -> int:
-    """Return how many roles a mount has, counted up to a limit."""
-    row = reader.one(_COUNT, mount=mount, limit=limit)
-    return 0 if row is None else int(row[0])
+def has_roles(reader: Reader, mount: str) -> bool:
+    """Return whether a mount has a role of any agent."""
+    return reader.one(_ANY, mount=mount) is not None
 
 
 def put(tx: Tx, role: LoginRole) -> None:
@@ -78,9 +84,9 @@ def put(tx: Tx, role: LoginRole) -> None:
     tx.run(_PUT, **facts)
 
 
-def delete(tx: Tx, mount: str, name: str) -> None:
-    """Delete a role."""
-    tx.run(_DELETE, mount=mount, name=name)
+def delete(tx: Tx, mount: str, agent: str, name: str) -> None:
+    """Delete a role of an agent."""
+    tx.run(_DELETE, mount=mount, agent=agent, name=name)
 
 
 def clear(tx: Tx, mount: str) -> None:
@@ -98,22 +104,25 @@ def get_by_accessor(reader: Reader, accessor: str) -> SecretId | None:
     return reader.made(_BY_ACCESSOR, _secret_id, accessor=accessor)
 
 
-def secret_ids(reader: Reader, mount: str, role: str | None, *, limit: int) -> list[SecretId]:
-    """Return the secret IDs of a role; None for those of all roles of a mount."""
-    if role is None:
-        rows = reader.all(_OF_MOUNT, mount=mount, limit=limit)
-    else:
-        rows = reader.all(_OF_ROLE, mount=mount, role=role, limit=limit)
+def secret_ids(reader: Reader, role: LoginRole, *, limit: int) -> list[SecretId]:
+    """Return the secret IDs of a role."""
+    rows = reader.all(_OF_ROLE, mount=role.mount, agent=role.agent, role=role.name, limit=limit)
     return [_secret_id(row) for row in rows]
+
+
+def secret_ids_of_mount(reader: Reader, mount: str, *, limit: int) -> list[SecretId]:
+    """Return the secret IDs of all roles of a mount."""
+    return [_secret_id(row) for row in reader.all(_OF_MOUNT, mount=mount, limit=limit)]
 
 
 def insert_secret_id(tx: Tx, digest: bytes, one: SecretId) -> None:
     """Insert a secret ID, whose digest is new."""
-    settings = _Settings(one.metadata, one.networks, one.uses)
+    settings = _Settings(one.metadata, one.networks, one.uses, one.bounds)
     tx.run(
         _INSERT_ID,
         digest=digest,
         mount=one.mount,
+        agent=one.agent,
         role=one.role,
         accessor=one.accessor,
         holding=one.holding,
@@ -137,26 +146,28 @@ def delete_secret_id(tx: Tx, accessor: str) -> None:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete secret IDs that have expired; return how many."""
-    return tx.run(_PRUNE, before=tx.now, limit=limit)
+    """Delete secret IDs that have expired, and the roles of decommissioned agents; return how many."""
+    return tx.run(_PRUNE, before=tx.now, limit=limit) + tx.run(_DELETE_ENDED, limit=limit)
 
 
 def _role(row: Row) -> LoginRole:
-    mount, name, role_id, agent, settings = row
-    return LoginRole(mount, name, role_id, agent, _decode_role(settings))
+    mount, agent, name, role_id, settings = row
+    return LoginRole(mount, agent, name, role_id, _decode_role(settings))
 
 
 def _secret_id(row: Row) -> SecretId:
-    mount, role, accessor, holding, text, scopes, details, uses_left, created_at, expires_at = row
+    mount, agent, role, accessor, holding, text, scopes, details, uses_left, created_at, expires_at = row
     settings = _decode_settings(text)
     return SecretId(
         mount=mount,
+        agent=agent,
         role=role,
         accessor=accessor,
         holding=holding,
         metadata=settings.metadata,
         networks=settings.networks,
         uses=settings.uses,
+        bounds=settings.bounds,
         scopes=frozenset(scopes.split()),
         details=parse_details(canonical.parse(details.encode())),
         uses_left=uses_left,

@@ -6,15 +6,18 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.model.transit import TransitKey
 
-_COLUMNS = "name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at"
+_COLUMNS = """name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at,
+    min_available_version, is_exportable, allows_backup"""
 _GET = sql(f"select {_COLUMNS} from transit_key where name = :name", steady=True)
 _NAMES = sql("select name from transit_key order by name limit :limit")
 _PUT = sql(
     f"""insert into transit_key ({_COLUMNS}) values (:name, :kind, :latest, :decryption, :encryption, :deletion,
-        :created)
+        :created, :available, :is_exportable, :allows_backup)
         on conflict (name) do update set latest_version = excluded.latest_version,
         min_decryption_version = excluded.min_decryption_version,
-        min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed"""
+        min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed,
+        min_available_version = excluded.min_available_version, is_exportable = excluded.is_exportable,
+        allows_backup = excluded.allows_backup"""
 )
 _DELETE = sql("delete from transit_key where name = :name")
 _MATERIAL = sql(
@@ -23,9 +26,10 @@ _MATERIAL = sql(
 _VERSIONS = sql("select version, created_at from transit_key_version where name = :name order by version")
 _INSERT_VERSION = sql(
     """insert into transit_key_version (name, version, wrapped_key, sealed, created_at)
-       values (:name, :version, :wrapped_key, :sealed, :now)"""
+       values (:name, :version, :wrapped_key, :sealed, :created_at)"""
 )
 _DELETE_VERSIONS = sql("delete from transit_key_version where name = :name")
+_TRIM = sql("delete from transit_key_version where name = :name and version < :before")
 
 
 def get(reader: Reader, name: str) -> TransitKey | None:
@@ -49,6 +53,9 @@ def put(tx: Tx, key: TransitKey) -> None:
         encryption=key.min_encryption_version,
         deletion=int(key.deletion_allowed),
         created=key.created_at,
+        available=key.min_available_version,
+        is_exportable=int(key.is_exportable),
+        allows_backup=int(key.allows_backup),
     )
 
 
@@ -56,6 +63,11 @@ def delete(tx: Tx, name: str) -> None:
     """Delete a key with all versions."""
     tx.run(_DELETE_VERSIONS, name=name)
     tx.run(_DELETE, name=name)
+
+
+def trim(tx: Tx, name: str, *, before: int) -> None:
+    """Delete the versions of a key before a version."""
+    tx.run(_TRIM, name=name, before=before)
 
 
 def material(reader: Reader, name: str, version: int) -> Envelope | None:
@@ -69,7 +81,7 @@ def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
     return [(version, created) for version, created in reader.all(_VERSIONS, name=name)]
 
 
-def insert_version(tx: Tx, name: str, version: int, envelope: Envelope) -> None:
+def insert_version(tx: Tx, name: str, version: int, envelope: Envelope, *, created_at: int) -> None:
     """Insert a new version with its material."""
     tx.run(
         _INSERT_VERSION,
@@ -77,12 +89,12 @@ def insert_version(tx: Tx, name: str, version: int, envelope: Envelope) -> None:
         version=version,
         wrapped_key=envelope.wrapped_key,
         sealed=envelope.sealed,
-        now=tx.now,
+        created_at=created_at,
     )
 
 
 def _key(row: Row) -> TransitKey:
-    name, kind, latest, decryption, encryption, deletion, created = row
+    name, kind, latest, decryption, encryption, deletion, created, available, is_exportable, allows_backup = row
     return TransitKey(
         name=name,
         kind=kind,
@@ -91,4 +103,7 @@ def _key(row: Row) -> TransitKey:
         min_encryption_version=encryption,
         deletion_allowed=bool(deletion),
         created_at=created,
+        min_available_version=available,
+        is_exportable=bool(is_exportable),
+        allows_backup=bool(allows_backup),
     )
