@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -164,6 +165,20 @@ async def test_a_failed_command_leaves_the_old_value_and_its_reason_shows_no_sec
     assert len({(one["id"], one["value"]) for one in heard(service)}) == 1, "the same value is sent again"
     assert await read(world) == {"api_key": heard(service)[0]["value"]}
     assert len(entries_of(world, "rotation.fail")) == 3
+
+
+async def test_a_secret_has_one_call_at_a_time(open_world: World, service: Receiver) -> None:
+    world = open_world
+    await schedule(world, {"api_key": "first"}, command="forward")
+    service.silence.clear()
+    service.answers = [answer("done")]
+    call = asyncio.create_task(wire_rotations._make_call(world, PATH))
+    await asyncio.to_thread(eventually, lambda: service.heard)
+    await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
+    assert not await wire_rotations._make_call(world, PATH)
+    service.silence.set()
+    assert await call
+    assert (len(service.heard), entries_of(world, "rotation.fail")) == (1, [])
 
 
 async def test_a_command_that_the_configuration_no_longer_has_is_a_failure(open_world: World) -> None:

@@ -64,10 +64,11 @@ async def rotate_due(world: World) -> None:
 
 
 class CallPlaces(asyncio.Semaphore):
-    """The calls of services that run at the same time."""
+    """The calls of services that run at the same time. `running`: the paths of their secrets."""
 
     def __init__(self, _: object) -> None:
         super().__init__(CALLS_AT_ONCE)
+        self.running: set[str] = set()
 
 
 async def _try(world: World, path: str) -> None:
@@ -78,13 +79,20 @@ async def _try(world: World, path: str) -> None:
 
 
 async def _make_call(world: World, path: str) -> bool:
-    """Send a call if it is due and not claimed by another process; return whether it was sent. Raises Refused."""
-    async with world.keep(CallPlaces):
-        until = world.now() + CLAIM_S * SECOND
-        if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
-            return False
-        await _send(world, path)
-    return True
+    """Send a call if it is due and not claimed already; return whether it was sent. Raises Refused."""
+    places = world.keep(CallPlaces)
+    if path in places.running:  # a request to rotate now makes a call due that is under way
+        return False
+    places.running.add(path)
+    try:
+        async with places:
+            until = world.now() + CLAIM_S * SECOND
+            if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
+                return False
+            await _send(world, path)
+            return True
+    finally:
+        places.running.remove(path)
 
 
 async def _send(world: World, path: str) -> None:
