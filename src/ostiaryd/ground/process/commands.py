@@ -174,10 +174,10 @@ def main(order: str) -> None:
     settings = json.loads(order)
     command, within_s = settings["command"], settings["within_s"]
     try:
+        signal.alarm(within_s + 1)  # ends the command although its server is frozen
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != settings["parent"]:
             os._exit(CANNOT_BEGIN)  # the server has ended meanwhile
-        signal.alarm(within_s + 1)  # ends the command although its server is frozen
         for kind, limit in (*_LIMITS, (resource.RLIMIT_CPU, within_s)):
             resource.setrlimit(kind, (limit, limit))
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
