@@ -138,7 +138,7 @@ def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path
             run = check(copy, "ostiary", "--data-dir", server.folder, "issuer", *words)
             assert (run.returncode, told in run.stdout + run.stderr) == (code, True), run.stdout + run.stderr
         for preset, told in (
-            ("onelogin", "the issuer is not of the preset `onelogin`"),
+            ("onelogin", "the issuer does not have the form of the preset `onelogin`"),
             ("OneLogin", "one of onelogin, "),
         ):
             options = ("--issuer", "https://example.org", "--client-id", "c", "--preset", preset)

@@ -514,7 +514,7 @@ ISSUERS_OF_PRESETS = [
 @pytest.mark.parametrize(("preset", "good", "bad"), ISSUERS_OF_PRESETS)
 def test_presets_accept_their_issuers_alone(preset: str, good: str, bad: str) -> None:
     check_issuer(preset, good)
-    with pytest.raises(Invalid, match="is not of the preset"):
+    with pytest.raises(Invalid, match="does not have the form of the preset"):
         check_issuer(preset, bad)
 
 

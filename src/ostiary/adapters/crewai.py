@@ -233,7 +233,10 @@ def _check_elsewhere(agent: Any) -> None:
     named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
     if elsewhere := named - _process.unguarded:
         which = ", ".join(sorted(elsewhere))
-        raise Conflict(f"{which} would run outside this process, undecided", hint="name it in `unguarded`")
+        raise Conflict(
+            f"{which} would run outside this process, without a decision",
+            hint="remove it, or name it in `unguarded` to let it run so",
+        )
 
 
 def _with_functions(method: Function) -> Function:

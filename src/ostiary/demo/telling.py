@@ -110,7 +110,7 @@ def cut(line: str) -> str:
 
 
 def add_names(stage: Stage, text: str) -> str:
-    """Return the text with the name behind each id."""
+    """Return the text with each known id followed by its name in parentheses."""
     for id, name in stage.names.items():
         text = text.replace(id, f"{id} ({name})")
     return text

@@ -127,7 +127,7 @@ def _is_iban(text: str) -> bool:
 
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
-    """Return the words of a run of text without white space."""
+    """Return the words of a run: a part of a text that contains no white space."""
     pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():

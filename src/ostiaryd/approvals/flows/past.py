@@ -1,8 +1,8 @@
-"""Past approvals: calls of one tool with one counterpart for which every question was approved.
+"""Past approvals: calls of one tool with one counterpart that people approved, and did not deny.
 
 A plan offers them again at the start of a task, and a policy is proposed for calls that are always approved. Neither
 extends beyond the tool and the counterpart, whatever an agent asks and however tired the persons are: a single denial
-excludes the counterpart.
+among the requests of that time excludes the counterpart.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Agreed:
 
 
 def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
-    """Return the calls of the agent that were approved and never denied, the most frequently approved first."""
+    """Return the calls of the agent that people approved at least once since `since` (microseconds) and did not deny in
+    that time, the most frequently approved first. Only the newest `MAX_LOOKED_AT` requests count.
+    """
     agreed_calls, refused = dict[str, Agreed](), set[str]()
     tools = dict[tuple[str, str], ReadyTool | None]()
     for question in store.calls_since(reader, agent, since=since, limit=MAX_LOOKED_AT):

@@ -208,7 +208,10 @@ class Clock:
         """
         wall_now, boot = self.read()
         if abs(wall_now - wall) > MARGIN:
-            raise Conflict("the wall clock is not what was confirmed", hint="look again: ostiary clock show")
+            raise Conflict(
+                "the wall clock is not what was confirmed: the two differ by more than a minute",
+                hint="compare again: ostiary clock show; then ostiary clock accept",
+            )
         if wall_now >= self.course.at(boot):
             return Course(boot, wall_now)
         now = self.course.at(boot)

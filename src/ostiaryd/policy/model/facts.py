@@ -31,7 +31,7 @@ class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=Fa
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
-    """The facts of a resource. An unregistered resource has no name. `catalogue` is a digest."""
+    """The facts of a resource. An unregistered resource has an empty name. `catalogue` is a digest of the catalogue."""
 
     name: str
     uri: str

@@ -1,7 +1,8 @@
-"""Operations on leases: each is a holding of its agent, so it ends with the agent, the task, the key and the owner.
+"""Operations on leases: each is a holding of its agent, so it ends with the agent, the task, the key, the owner, and
+the Vault token of its login.
 
-The account at the other system follows: `wire_leases` creates and removes it, and the functions here write that down
-before and after.
+`wire_leases` (databases) and `wire_aws_accounts` (AWS) create and remove the account at the other system. The functions
+here store the intention before, and the result after.
 """
 
 from __future__ import annotations

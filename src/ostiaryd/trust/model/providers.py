@@ -190,7 +190,10 @@ def check_issuer(preset: str, issuer: str) -> None:
         raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
     defaults = PRESETS[preset]
     if not re.fullmatch(defaults.issuer, issuer):
-        raise Invalid(f"the issuer is not of the preset `{preset}`", hint=f"such as {defaults.example}")
+        raise Invalid(
+            f"the issuer does not have the form of the preset `{preset}`",
+            hint=f"such as {defaults.example}; for another issuer, leave out the preset",
+        )
     if urlsplit(issuer).query:
         raise Invalid("an issuer has no query", hint=f"such as {defaults.example}")
 

@@ -223,7 +223,7 @@ def _lines(body: bytes) -> list[str]:
     try:
         return body.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise Malformed("the list is not UTF-8") from None
+        raise Malformed("the list is not UTF-8: its server must send plain text") from None
 
 
 def _words(line: str) -> list[str]:
