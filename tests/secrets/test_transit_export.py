@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from harness.registry_fixtures import newest_entry
 from ostiaryd.incidents.flows import exposure
@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model import transit as model
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
-from tests.support.certificate_fixtures import put_policies
+from tests.support.certificate_fixtures import encode_slow_key, put_policies
 
 if TYPE_CHECKING:
     from ostiaryd.ground.world import World
@@ -235,10 +235,11 @@ async def test_a_key_of_a_curve_has_one_form(world: World, keeper: VaultAgent) -
     await done(keeper, "POST", "transit/keys/k", {"type": "ecdsa-p384", **OPEN})
     backup = opened((await done(keeper, "GET", "transit/backup/k"))["backup"])
     material = base64.b64decode(backup["versions"][0]["material"])
-    for wrong in (material[:-1], material + b"\0", b"", base64.b64decode(DATA)):
+    for wrong in (material[:-1], material + b"\0", b"", base64.b64decode(DATA), encode_slow_key(Encoding.DER)):
         backup["versions"][0]["material"] = base64.b64encode(wrong).decode()
-        message = await refused(world, keeper, 400, "POST", "transit/restore/new", {"backup": closed(backup)})
-        assert "not a backup" in message
+        body = {"backup": closed(backup)}
+        assert "not a backup" in await refused(world, keeper, 400, "POST", "transit/restore/new", body)
+        assert await keeper.status("POST", "transit/restore/new", body, token="") == 403, "it is read after the permit"
     backup["versions"][0]["material"] = base64.b64encode(material).decode()
     await done(keeper, "POST", "transit/restore/new", {"backup": closed(backup)})
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from ostiaryd.certs import flows
@@ -32,6 +32,16 @@ permit (principal is Agent, action == Action::"issue_token", resource is Resourc
 def new_key() -> ec.EllipticCurvePrivateKey:
     """Return a new P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def encode_slow_key(encoding: Encoding) -> bytes:
+    """Return an RSA key of 19,630 bits in PKCS #8, for whose check OpenSSL takes minutes."""
+    p, q, e = 2**9941 - 1, 2**9689 - 1, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(e, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    return key.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
 
 
 def csr_builder(names: Sequence[str] = (), *, common_name: str = "") -> x509.CertificateSigningRequestBuilder:

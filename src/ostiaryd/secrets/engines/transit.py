@@ -1,4 +1,4 @@
-"""Encryption as a service: keys stay in the server (HashiCorp Vault, "Transit secrets engine (API)").
+"""Encryption as a service, by keys in the server (HashiCorp Vault, "Transit secrets engine (API)").
 
 keys                            LIST
 keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, config, trim   POST

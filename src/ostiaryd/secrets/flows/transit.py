@@ -1,4 +1,4 @@
-"""Operations on keys whose material never leaves the server: create, rotate, configure, delete, and use.
+"""Operations on transit keys: create, rotate, configure, trim, delete, use, export, and save and restore as a backup.
 
 A key is stored by its name; the name of a key of a mount other than `transit` begins with the path of its mount.
 """
@@ -19,6 +19,7 @@ from ostiaryd.secrets.model.transit import (
     KeyBackup,
     TransitKey,
     VersionBackup,
+    check_material,
     make_material,
     object_of,
     render_backup,
@@ -214,6 +215,7 @@ def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> N
     Raises BackupRefused for another key that exists, Invalid.
     """
     registry.note(act, object=object_of(name), versions=[one.version for one in backup.versions])
+    check_material(backup)
     present = store.get(act.tx, name)
     if present is not None:
         if not is_forced:

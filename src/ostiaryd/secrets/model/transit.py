@@ -1,4 +1,4 @@
-"""Keys that stay in the server: encryption, signatures and HMACs in the text forms of Vault's transit engine.
+"""Keys of the transit engine: encryption, signatures and HMACs in the text forms of Vault, export and backup.
 
 A ciphertext, a signature and an HMAC are `vault:vN:BASE64`, where N is the version of the key.
 """
@@ -42,6 +42,8 @@ CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
 }
 SIGNING = frozenset({"ed25519", *CURVES})
 KINDS = frozenset({*KEY_BYTES, *CURVES})
+MAX_CURVE_BYTES = 256
+"""Maximum length of the key material for curves in bytes. Reading a long key of another algorithm can take minutes."""
 EXPORTS = ("encryption-key", "signing-key", "hmac-key")
 """The uses of a key whose material can be exported."""
 BACKUP_FORMAT = "ostiary transit key 1"
@@ -302,11 +304,13 @@ _decode_backup = json_decoder(KeyBackup)
 
 
 def parse_backup(text: str, *, most: int) -> KeyBackup:
-    """Return a valid key of a backup, with at most `most` versions. Raises Invalid, without a part of the backup."""
+    """Return the key of a backup, with at most `most` versions; `check_material` checks its material. Raises Invalid,
+    without a part of the backup.
+    """
     try:
         backup = _decode_backup(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged") from None
+        raise _wrong_backup() from None
     key, numbers = backup.key, [one.version for one in backup.versions]
     check_name(key.name)
     is_valid = (
@@ -316,17 +320,29 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
         and numbers == list(range(key.oldest_version, key.oldest_version + len(numbers)))
         and key.oldest_version <= key.min_decryption_version <= key.latest_version == numbers[-1] < MAX_VERSION
         and (not key.min_encryption_version or key.min_decryption_version <= key.min_encryption_version <= numbers[-1])
-        and all(one.created_at >= 0 and _is_material(key.kind, one.material) for one in backup.versions)
+        and all(one.created_at >= 0 for one in backup.versions)
     )
     if not is_valid:
-        raise Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged")
+        raise _wrong_backup()
     return backup
+
+
+def check_material(backup: KeyBackup) -> None:
+    """Check the material of each version. Raises Invalid. This takes time, so check the permit of the caller before."""
+    if not all(_is_material(backup.key.kind, one.material) for one in backup.versions):
+        raise _wrong_backup()
+
+
+def _wrong_backup() -> Invalid:
+    return Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged")
 
 
 def _is_material(kind: str, material: bytes) -> bool:
     """Return whether bytes are the material of a key of a type, in the one form that `make_material` writes."""
     if kind in KEY_BYTES:
         return len(material) == KEY_BYTES[kind]
+    if len(material) > MAX_CURVE_BYTES:
+        return False
     try:
         key = load_der_private_key(material, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
