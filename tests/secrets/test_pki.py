@@ -32,7 +32,7 @@ from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.store import pki as store
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all, seal_all
-from tests.support.certificate_fixtures import csr_builder, make_csr, new_key, put_policies
+from tests.support.certificate_fixtures import csr_builder, encode_slow_key, make_csr, new_key, put_policies
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -402,6 +402,7 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, c
         made["certificate"] + stranger,
         made["certificate"] + key + key,
         made["certificate"] * 9,
+        made["certificate"] + encode_slow_key(Encoding.PEM).decode(),
         (await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"}))["certificate"],
     ):
         await refuse(ca, "other/config/ca", {"pem_bundle": wrong})

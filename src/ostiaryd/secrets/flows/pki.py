@@ -86,6 +86,8 @@ MAX_LISTED = 10_000
 MAX_ENDED = 1_000
 """Maximum number of certificates in force that end with their mount, or with one request."""
 FORGOTTEN_AT_ONCE = 1_000
+MAX_KEY_TEXT = 4096
+"""Maximum length of a private key in PEM, in characters. OpenSSL takes minutes for the check of a long RSA key."""
 _KEY_MARK = "PRIVATE KEY-----"
 _KEY = re.compile(rf"-----BEGIN [A-Z ]*{_KEY_MARK}.*?-----END [A-Z ]*{_KEY_MARK}", re.DOTALL)
 
@@ -348,6 +350,8 @@ def _read_key(text: str) -> PrivateKey | None:
         raise Invalid("the bundle has more than one private key")
     if (match := _KEY.search(text)) is None:
         return None
+    if len(match[0]) > MAX_KEY_TEXT:
+        raise Invalid(f"the private key is over {MAX_KEY_TEXT} characters", hint="an RSA key has at most 4096 bits")
     try:
         key = load_pem_private_key(match[0].encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
