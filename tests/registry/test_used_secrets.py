@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 
@@ -53,6 +54,19 @@ def test_each_form_is_found_at_each_place_and_no_part_of_one(length: int) -> Non
     assert not find_secret(secret.encode(), prints, b"l" * 32)
     assert not find_secret(secret.encode(), prints[:1], KEY)
     assert not find_secret(secret.encode(), [], KEY)
+
+
+def test_many_secrets_of_an_agent_cost_no_more_than_one() -> None:
+    def search(prints: list[bytes]) -> float:
+        begun = time.process_time()
+        assert not find_secret(text, prints, KEY)
+        return time.process_time() - begun
+
+    text = b"abcdefgh" * 2048
+    many = [make_prints(f"{number:08}", KEY) for number in range(MAX_USED)]
+    assert find_secret(b"00000200", many, KEY)
+    cost_of_one, cost_of_many = (min(search(prints) for _ in range(5)) for prints in (many[:1], many))
+    assert cost_of_many < 6 * cost_of_one, "without a common set of hashes, 16 times"
 
 
 async def test_a_secret_is_found_for_its_agent_alone_and_the_database_has_no_form_of_it(

@@ -9,7 +9,7 @@ form, and the beginning that all tokens of one kind share does not match.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -61,21 +61,31 @@ def make_prints(secret: str, key: bytes) -> bytes:
 
 def find_secret(text: bytes, prints: Iterable[bytes], key: bytes) -> bool:
     """Return whether a reading of `text` contains a form of a secret with these prints."""
-    parsed = [_parse(one) for one in prints]
-    stride = min((stride for stride, _ in parsed), default=STRIDE)
-    tables = [windows for _, windows in parsed]
-    return bool(tables) and any(_search(reading, tables, stride, key) for reading in readings_of(text))
+    stride, tables, hashes = _parse_all(tuple(prints))
+    return bool(hashes) and any(_search(reading, tables, hashes, stride, key) for reading in readings_of(text))
 
 
-def _search(text: bytes, tables: list[_Windows], stride: int, key: bytes) -> bool:
+def _search(text: bytes, tables: Iterable[_Windows], hashes: Set[bytes], stride: int, key: bytes) -> bool:
     for at in range(0, len(text) - WINDOW + 1, stride):
-        window = _hash(text[at : at + WINDOW], key, _HASH)
+        if (window := _hash(text[at : at + WINDOW], key, _HASH)) not in hashes:
+            continue
         for windows in tables:
             for place, form in windows.get(window, ()):
                 start = at - place
                 if start >= 0 and _hash(text[start : start + form.length], key, _DIGEST) == form.digest:
                     return True
     return False
+
+
+@lru_cache(maxsize=8)
+def _parse_all(prints: tuple[bytes, ...]) -> tuple[int, list[_Windows], Set[bytes]]:
+    """Return the distance of the places to search, the windows of each secret, and the hashes of all windows: one
+    look-up for each place, however many secrets there are.
+    """
+    parsed = [_parse(one) for one in prints]
+    stride = min((stride for stride, _ in parsed), default=STRIDE)
+    tables = [windows for _, windows in parsed]
+    return stride, tables, frozenset[bytes]().union(*tables)
 
 
 @lru_cache(maxsize=1024)
