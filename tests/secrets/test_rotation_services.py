@@ -263,11 +263,12 @@ def is_running(pid: int) -> bool:
         (3, b'{"status": "failed", "reason": "busy"}', "failed: busy"),
         (0, b'{"status": "failed"}', "failed: no reason"),
         (0, b'{"status": "failed", "reason": "a secretsecret"}', r"failed: a \*\*\*\*\*\*$"),
+        (0, b'{"status": "failed", "reason": "inner, deeper"}', r"failed: \*\*\*, \*\*\*$"),
     ],
 )
 def test_only_an_answer_with_exit_status_0_is_a_success(status: int, output: bytes, error: str) -> None:
     with pytest.raises(ServiceRefused, match=error) as refusal:
-        parse_output(status, output, hidden=("secret", "", 1))
+        parse_output(status, output, hidden=("secret", "", 1, {"a": ["inner", {"b": "deeper"}]}))
     assert "secret" not in refusal.value.message
     long = json.dumps({"status": "failed", "reason": "x" * 1000}).encode()
     with pytest.raises(ServiceRefused) as refusal:

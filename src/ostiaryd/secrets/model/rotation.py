@@ -161,8 +161,8 @@ def render_input(kind: str, data: Mapping[str, str], *, id: str, current: Mappin
 def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> bool:
     """Return whether the old value still works, after a command has accepted the new one.
 
-    `status` is the exit status of the command. The texts in `hidden` are replaced in the reason of a failure. Raises
-    ServiceRefused.
+    `status` is the exit status of the command. The texts in `hidden`, also within lists and objects, are replaced in
+    the reason of a failure. Raises ServiceRefused.
     """
     try:
         answer = _decode_answer(output)
@@ -170,7 +170,7 @@ def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> boo
         answer = None
     if answer is not None and answer.status == "failed":
         reason = answer.reason
-        for text in sorted((text for text in hidden if isinstance(text, str) and text), key=len, reverse=True):
+        for text in sorted(_list_texts(hidden), key=len, reverse=True):
             reason = reason.replace(text, "***")
         shown = "".join(filter(str.isprintable, " ".join(reason.split())))
         raise ServiceRefused(f"the command failed: {shown or 'no reason'}"[:MAX_ERROR])
@@ -180,6 +180,20 @@ def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> boo
     if answer is None:
         raise ServiceRefused('the command prints no answer, such as {"status": "done"}')
     return answer.status == "both"
+
+
+def _list_texts(values: Iterable[object]) -> set[str]:
+    """Return the texts in values, also within lists and objects."""
+    texts, left = set[str](), [*values]
+    while left:
+        match left.pop():
+            case str() as text if text:
+                texts.add(text)
+            case dict() as members:
+                left += members.values()
+            case list() as items:
+                left += items
+    return texts
 
 
 # --- registrations of OAuth clients
