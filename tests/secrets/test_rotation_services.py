@@ -207,7 +207,8 @@ async def test_a_confined_command_reads_no_file_of_the_server_and_writes_none(tm
         f"cat {folder}/root.key; ls {tmp_path}; cat /proc/{os.getpid()}/environ; echo x > {target};"
         f" kill -0 {os.getpid()} && echo signal; echo quiet > /dev/null && echo end; pwd"
     )
-    assert await run(tmp_path, script) == (0, b"end\n/\n")
+    signal = b"" if landlock_version() >= 6 else b"signal\n"  # older kernels do not confine signals
+    assert await run(tmp_path, script) == (0, signal + b"end\n/\n")
     assert not target.exists()
     result = await run(tmp_path, f"cat {folder}/root.key", is_confined=False)
     assert result.output == b"the root key"
