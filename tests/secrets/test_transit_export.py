@@ -154,6 +154,9 @@ async def test_each_way_out_and_in_needs_the_action_of_its_own(world: World, kee
     await done(keeper, "POST", "transit/keys/new", {"exportable": False})
     await put_policies(world, everything + 'forbid (principal, action == Action::"write_secret", resource);')
     await refused(world, keeper, 403, "POST", "transit/restore/other", {"backup": backup})
+    await put_policies(world, everything + 'forbid (principal, action == Action::"delete_secret", resource);')
+    await refused(world, keeper, 403, "POST", "transit/restore/other", {"backup": backup, "force": True})
+    await done(keeper, "POST", "transit/restore/other", {"backup": backup, "force": False})
 
 
 async def test_a_backup_restores_a_key_with_its_versions(world: World, keeper: VaultAgent) -> None:

@@ -209,7 +209,8 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
         raise Invalid("missing `backup`")
     name = rules.check_name(rest or ("" if backup is None else backup.key.name))
     run = partial(_restore, name=rules.stored_name(mount, name), backup=backup, is_forced=body.force)
-    return Operation(SecretAction.WRITE, name, "restore", run, also=_decide_export(name, True))
+    deletion = ((SecretAction.DELETE, name),) if body.force else ()
+    return Operation(SecretAction.WRITE, name, "restore", run, also=(*_decide_export(name, True), *deletion))
 
 
 # --- keys
