@@ -307,6 +307,7 @@ async def test_usages_and_a_request_that_is_signed_as_it_is(ca: VaultAgent) -> N
         body = {"common_name": "x", "max_path_length": length}
         assert await ca.status("POST", "ca/root/generate/internal", body) == status
     await refuse(ca, "ca/roles/r", {"no_store": True})
+    await refuse(ca, "ca/issue/any", {"common_name": "a.example.com", "serial_number": "12"})
     builder = csr_builder(common_name="a.example.com").add_extension(
         x509.BasicConstraints(ca=True, path_length=None), True
     )
@@ -358,6 +359,20 @@ async def test_certificates_end_with_the_agent_and_a_lease_with_its_token(
     assert await revoked(ca) == set(), "lists name no certificate that expired long ago"
     await done(ca, "POST", "ca/tidy", {})
     assert len((await done(ca, "LIST", "ca/certs"))["keys"]) == 1, "the root"
+
+
+async def test_a_list_in_memory_ends_before_the_holdings_that_it_counts(
+    world: World, ca: VaultAgent, clock: Clock
+) -> None:
+    first = await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com", "ttl": "1h"})
+    await done(ca, "POST", "ca/revoke", {"serial_number": first["serial_number"]})
+    assert number(first["serial_number"]) in await revoked(ca)
+    clock.advance(26 * 3600)
+    await registry.expire_due(world)
+    await ca.login()
+    second = await done(ca, "POST", "ca/issue/any", {"common_name": "b.example.com", "ttl": "1h"})
+    await done(ca, "POST", "ca/revoke", {"serial_number": second["serial_number"]})
+    assert number(second["serial_number"]) in await revoked(ca)
 
 
 async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgent, clock: Clock) -> None:

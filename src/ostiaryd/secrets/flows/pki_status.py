@@ -33,6 +33,8 @@ CERTIFICATE, CHAIN = "application/pkix-cert", "application/pem-certificate-chain
 CRL, PEM = "application/pkix-crl", "application/x-pem-file"
 _LATE = 60 * SECOND
 """maximum delay between the time of a revocation and its commit, in microseconds"""
+MAX_LISTS = 1000
+"""maximum number of lists in memory; beyond that, they are deleted and built again"""
 _PUBLIC = re.compile(r"(.+?)/(?:issuer/([^/]+)/(pem|der|crl|crl/pem|crl/der)|(ca|ca/pem|ca_chain|crl|crl/pem))")
 _NAMES = {"der": "ca", "pem": "ca/pem", "crl/der": "crl"}
 
@@ -104,6 +106,8 @@ class MountRevocationLists:
             kept = self._kept.get(issuer_id)
             if kept is None or not self._is_fresh(kept, issuer):
                 kept = await self._world.db.scan(lambda reader: self._build(reader, issuer))
+                if len(self._kept) >= MAX_LISTS:
+                    self._kept.clear()
                 self._kept[issuer_id] = kept
         return kept.der
 
@@ -123,7 +127,8 @@ class MountRevocationLists:
             this_update=now - BACKDATED_S * SECOND,
             next_update=min(now + expiry, max(read_end(certificate), now + SECOND)),
         )
-        return _List(der, now + expiry // 2, since, state)
+        until = now + min(expiry, store.KEPT) // 2  # afterwards, holdings of the count may be deleted
+        return _List(der, until, since, state)
 
 
 def _read_state(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> tuple[object, ...]:

@@ -85,6 +85,7 @@ _UNSUPPORTED = (
     "permitted_uri_domains",
     "policy_identifiers",
     "require_matching_certificate_algorithms",
+    "serial_number",
     "signature_bits",
     "skid",
     "use_pss",
@@ -175,7 +176,7 @@ class AuthorityOrder(Directory, frozen=True, kw_only=True):
 
 
 class PkiSettings(Struct, frozen=True, kw_only=True):
-    """The settings of a mount. Without URLs of its own, certificates have those of this server."""
+    """The settings of a mount. Certificates have the URLs that are stated here, and no others."""
 
     issuing_certificates: tuple[str, ...] = ()
     crl_distribution_points: tuple[str, ...] = ()
