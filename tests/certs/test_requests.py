@@ -16,14 +16,14 @@ from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.certs.model import BadKey, BadRequest, parse_csr, read_csr
 from ostiaryd.certs.model.authority import hash_for
-from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_public_key
+from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_private_key, parse_public_key
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
 from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_admin import issue_certificate
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
-from tests.support.certificate_fixtures import csr_builder, make_csr, new_key
+from tests.support.certificate_fixtures import csr_builder, encode_slow_key, make_csr, new_key
 
 KEY = new_key()
 
@@ -35,6 +35,12 @@ def test_every_type_of_key_is_read_and_comes_back_in_one_form(key_type: str) -> 
     assert csr.key_type == key_type
     assert csr.public_key == key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert [str(name) for name in csr.names] == ["dns:a.example"]
+
+
+def test_a_stored_key_is_read_without_the_check_that_takes_long() -> None:
+    key = parse_private_key(encode_slow_key(Encoding.DER))
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert key.key_size == 19_630
 
 
 def test_names_of_every_kind_are_read_in_one_spelling() -> None:
