@@ -338,7 +338,8 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
         mapping[issuer.issuer_id] = key
     if needs_key and not any(mapping.values()):
         raise Invalid("no certificate is for a private key of the mount", hint="intermediate/generate makes a key")
-    if bundle_key is not None and not any(one.key_digest == bundle_digest for one in store.issuers(act.tx, mount)):
+    digests = {one.key_digest for one in store.issuers(act.tx, mount) if one.issuer_id in mapping}
+    if bundle_key is not None and bundle_digest not in digests:
         raise Invalid("the private key is not that of a certificate in the bundle")
     registry.note(act, object=f"{mount}/issuers", imported=list(mapping))
     return mapping
