@@ -23,6 +23,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/ground/config.py": "every setting of the server in one list",
     "src/ostiaryd/ground/database/writer.py": "one batch of acts, from the line to the answers",
     "src/ostiaryd/secrets/wire_aws.py": "the actions of AWS Secrets Manager, which share one form of a request",
+    "src/ostiaryd/secrets/engines/pki.py": "the requests to a mount of certificates, which share one form of answer",
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
     "src/ostiary/proxy/egress/server.py": "one conversation with a program, from its request to its answer",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
@@ -39,7 +40,7 @@ COMPOSED = {
 _SQL = re.compile(
     r"\s*(select\s.+\sfrom|insert\s+into|update\s+\w+\s+set|delete\s+from|create\s+(table|index))\s", re.I | re.S
 )
-_MACHINE = re.compile(r"/(work|root|home)/|\b(TODO|FIXME|XXX)\b")
+_MACHINE = re.compile(r"(?<![\w}])/(work|root|home)/|\b(TODO|FIXME|XXX)\b")
 
 
 def test_only_stores_hold_sql() -> None:

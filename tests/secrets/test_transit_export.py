@@ -190,7 +190,7 @@ async def test_a_backup_restores_a_key_with_its_versions(world: World, keeper: V
 
 Change = Callable[[dict[str, Any]], object]
 WRONG: dict[str, Change] = {
-    "format": lambda b: b.update(format="ostiary transit key 2"),
+    "format": lambda b: b.update(format="ostiary-transit-key-2"),
     "member": lambda b: b.update(more=1),
     "type": lambda b: b["key"].update(kind="rsa-4096"),
     "other type": lambda b: b["key"].update(kind="aes128-gcm96"),

@@ -55,7 +55,7 @@ from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import approle, lease, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
-from ostiaryd.secrets.flows.pki import IssuerNotFound, KeyGenerator, KeyNeeded
+from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.pki_status import find_resource, render_resource
 from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot

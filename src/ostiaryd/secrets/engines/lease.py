@@ -18,7 +18,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import account_tokens, pki
+from ostiaryd.secrets.flows import account_tokens, pki, pki_issuers
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.aws_account import MOUNT as AWS
@@ -195,7 +195,7 @@ def _renew_certificate(act: Act, lease_id: str) -> Answer:
 
 
 def _revoke_certificate(act: Act, lease_id: str) -> Answer:
-    pki.end_certificate(act, pki.find_own_lease(act, lease_id))
+    pki_issuers.end_certificate(act, pki.find_own_lease(act, lease_id))
     return Answer(status=204)
 
 

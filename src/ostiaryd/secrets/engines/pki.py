@@ -37,6 +37,7 @@ from ostiaryd.certs.model.names import check_count
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import pki as flows
+from ostiaryd.secrets.flows import pki_issuers as issuers
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.login_role import check_role_name
 from ostiaryd.secrets.model.pki import (
@@ -106,29 +107,29 @@ def _has_role(mount: str, name: str, act: Act) -> bool:
 
 def _generate_root(act: Act, *, mount: str, request: VaultRequest, kind: str) -> Answer:
     order = _read_authority(request)
-    signed = flows.generate_root(act, mount, order, generated=request.private_key)
-    key = flows.open_key(act.tx, signed.issuer, keys=act.tx.keys) if kind == "exported" else None
+    signed = issuers.generate_root(act, mount, order, generated=request.private_key)
+    key = issuers.open_key(act.tx, signed.issuer, keys=act.tx.keys) if kind == "exported" else None
     return Answer(data={**_render_signed(signed, order, key), **_render_ids(signed.issuer)})
 
 
 def _generate_intermediate(act: Act, *, mount: str, request: VaultRequest, kind: str) -> Answer:
     order = _read_authority(request)
-    issuer, csr = flows.request_intermediate(act, mount, order, generated=request.private_key)
+    issuer, csr = issuers.request_intermediate(act, mount, order, generated=request.private_key)
     pem = csr.public_bytes(Encoding.PEM).decode()
     shown = b64encode(csr.public_bytes(Encoding.DER)).decode() if order.format == "der" else pem
-    key = flows.open_key(act.tx, issuer, keys=act.tx.keys) if kind == "exported" else None
+    key = issuers.open_key(act.tx, issuer, keys=act.tx.keys) if kind == "exported" else None
     return Answer(data={"csr": shown, "key_id": issuer.issuer_id, **_render_key(key, order)})
 
 
 def _import_bundle(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     order = read_members(request.body, AuthorityOrder)
-    mapping = flows.import_bundle(act, mount, order.pem_bundle, needs_key=False)
+    mapping = issuers.import_bundle(act, mount, order.pem_bundle, needs_key=False)
     return _render_imported(mapping)
 
 
 def _set_signed(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     order = read_members(request.body, AuthorityOrder)
-    return _render_imported(flows.import_bundle(act, mount, order.certificate, needs_key=True))
+    return _render_imported(issuers.import_bundle(act, mount, order.certificate, needs_key=True))
 
 
 def _render_imported(mapping: dict[str, str]) -> Answer:
@@ -150,7 +151,7 @@ def _sign_self_issued(act: Act, *, mount: str, request: VaultRequest, ref: str =
 def _list_issuers(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     if not (every := store.issuers(act.tx, mount)):
         raise NothingStored("there is no issuer")
-    default = flows.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id if any(one.certificate for one in every) else ""
+    default = issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id if any(one.certificate for one in every) else ""
     shown = {
         one.issuer_id: {
             "is_default": one.issuer_id == default,
@@ -165,7 +166,7 @@ def _list_issuers(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _read_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
-    return Answer(data=_render_issuer(act, flows.find_issuer(act.tx, mount, ref)))
+    return Answer(data=_render_issuer(act, issuers.find_issuer(act.tx, mount, ref)))
 
 
 def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
@@ -178,24 +179,24 @@ def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> 
     name = body.get("issuer_name")
     if name is not None and not isinstance(name, str):
         raise Malformed("`issuer_name` is not text")
-    return Answer(data=_render_issuer(act, flows.rename_issuer(act, mount, ref, name)))
+    return Answer(data=_render_issuer(act, issuers.rename_issuer(act, mount, ref, name)))
 
 
 def _revoke_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
-    return Answer(data=_render_issuer(act, flows.revoke_issuer(act, mount, ref)))
+    return Answer(data=_render_issuer(act, issuers.revoke_issuer(act, mount, ref)))
 
 
 def _delete_issuers(act: Act, *, mount: str, request: VaultRequest, ref: str | None = None) -> Answer:
-    flows.delete_issuers(act, mount, ref)
+    issuers.delete_issuers(act, mount, ref)
     return EMPTY
 
 
 def _read_default(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    return Answer(data={"default": flows.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id})
+    return Answer(data={"default": issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id})
 
 
 def _choose_default(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    return Answer(data={"default": flows.choose_default(act, mount, str(request.body.get("default"))).issuer_id})
+    return Answer(data={"default": issuers.choose_default(act, mount, str(request.body.get("default"))).issuer_id})
 
 
 def _render_issuer(act: Act, issuer: PkiIssuer) -> dict[str, object]:
@@ -203,7 +204,7 @@ def _render_issuer(act: Act, issuer: PkiIssuer) -> dict[str, object]:
     at = issuer.revoked_at
     return {
         **_render_ids(issuer),
-        "ca_chain": [*map(DER_cert_to_PEM_cert, flows.chain_of(act.tx, issuer))],
+        "ca_chain": [*map(DER_cert_to_PEM_cert, issuers.chain_of(act.tx, issuer))],
         "certificate": DER_cert_to_PEM_cert(issuer.certificate) if issuer.certificate else "",
         "crl_distribution_points": settings.crl_distribution_points,
         "issuing_certificates": settings.issuing_certificates,
@@ -303,7 +304,7 @@ def _issue(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str |
     check_common_name(role, order.common_name)
     names = read_names(order, order.common_name)
     check_names(role, names)
-    key = flows.take_key(choose_key_type(role.key_type, role.key_bits), request.private_key)
+    key = issuers.take_key(choose_key_type(role.key_type, role.key_bits), request.private_key)
     signed = flows.sign_certificate(
         act,
         mount,
@@ -389,7 +390,7 @@ def _check_format(order: CertificateOrder | AuthorityOrder) -> None:
 
 
 def _answer_signed(
-    act: Act, signed: flows.SignedCertificate, order: CertificateOrder, key: PrivateKey | None
+    act: Act, signed: issuers.SignedCertificate, order: CertificateOrder, key: PrivateKey | None
 ) -> Answer:
     certificate, data = signed.certificate, _render_signed(signed, order, key)
     if certificate.lease is None:
@@ -398,7 +399,7 @@ def _answer_signed(
 
 
 def _render_signed(
-    signed: flows.SignedCertificate, order: CertificateOrder | AuthorityOrder, key: PrivateKey | None
+    signed: issuers.SignedCertificate, order: CertificateOrder | AuthorityOrder, key: PrivateKey | None
 ) -> dict[str, object]:
     certificate, chain = signed.certificate, signed.chain
     shown = _render_key(key, order)
@@ -444,7 +445,7 @@ def _list_certificates(act: Act, *, mount: str, request: VaultRequest) -> Answer
 
 def _read_certificate(act: Act, *, mount: str, request: VaultRequest, serial: str) -> Answer:
     if serial in ("ca", "ca_chain"):
-        chain = flows.chain_of(act.tx, flows.find_issuer(act.tx, mount, DEFAULT_REF))
+        chain = issuers.chain_of(act.tx, issuers.find_issuer(act.tx, mount, DEFAULT_REF))
         chosen = chain[:1] if serial == "ca" else chain
         return Answer(data={"certificate": "".join(map(DER_cert_to_PEM_cert, chosen)), "revocation_time": 0})
     certificate = store.get(act.tx, mount, parse_serial(serial.replace("-", ":")))

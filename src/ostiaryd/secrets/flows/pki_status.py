@@ -22,7 +22,7 @@ from ostiaryd.certs.model.revocation import RevokedCertificate, build_crl, reaso
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows.pki import IssuerNotFound, chain_of, find_issuer, open_key
+from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, chain_of, find_issuer, open_key
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiIssuer
 from ostiaryd.secrets.model.request import SECOND, NothingStored

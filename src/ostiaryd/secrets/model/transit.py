@@ -46,7 +46,7 @@ MAX_CURVE_BYTES = 256
 """Maximum length of the key material for curves in bytes. Reading a long key of another algorithm can take minutes."""
 EXPORTS = ("encryption-key", "signing-key", "hmac-key")
 """The uses of a key whose material can be exported."""
-BACKUP_FORMAT = "ostiary transit key 1"
+BACKUP_FORMAT = "ostiary-transit-key-1"
 HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha2-224": hashes.SHA224,
     "sha2-256": hashes.SHA256,

@@ -1,0 +1,448 @@
+"""Operations on the issuers of a mount: roots, intermediates and imported certificates, with their keys.
+
+The private key of an issuer is a value of the vault, encrypted for its issuer. The certificate of a root is no holding,
+because the mount outlives its agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from msgspec.structs import replace
+
+from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiaryd.certs import flows as certs
+from ostiaryd.certs.model.authority import (
+    BACKDATED_S,
+    build_authority_certificate,
+    constraints,
+    read_begin,
+    read_end,
+    read_permitted,
+)
+from ostiaryd.certs.model.certificate import Reason, make_serial, serial_text
+from ostiaryd.certs.model.keys import (
+    CheckedKey,
+    PrivateKey,
+    check_public_key,
+    encode_private_key,
+    encode_public_key,
+    generate_key,
+    key_type_of,
+    parse_private_key,
+)
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Root
+from ostiaryd.secrets.flows.seal import open_value, seal_value
+from ostiaryd.secrets.model.mount import MAX_TTL_S, Mount
+from ostiaryd.secrets.model.pki import (
+    DEFAULT_REF,
+    MAX_CHAIN,
+    MAX_ISSUERS,
+    MAX_PATH_LENGTH,
+    AuthorityOrder,
+    PkiCertificate,
+    PkiIssuer,
+    build_chain,
+    build_subject,
+    check_text,
+    choose_key_type,
+)
+from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.sealing import Place
+from ostiaryd.secrets.store import mounts as mount_store
+from ostiaryd.secrets.store import pki as store
+
+MAX_KEY_TEXT = 4096
+"""Maximum length of a private key in PEM, in characters. OpenSSL takes minutes for the check of a long RSA key."""
+_KEY_MARK = "PRIVATE KEY-----"
+_KEY = re.compile(rf"-----BEGIN [A-Z ]*{_KEY_MARK}.*?-----END [A-Z ]*{_KEY_MARK}", re.DOTALL)
+
+
+class KeyNeeded(Refused):
+    """The act needs a new private key of a type that takes long to generate. The act runs again with the key."""
+
+    code = "key_needed"
+    is_challenge = True
+
+    def __init__(self, key_type: str) -> None:
+        super().__init__("a private key is generated before the act")
+        self.key_type = key_type
+
+
+class IssuerNotFound(Refused):
+    """The mount has no such issuer, which Vault answers as an error of the server."""
+
+    code = "issuer_not_found"
+
+
+class Signer(NamedTuple):
+    """An issuer that can sign, and its parsed certificate."""
+
+    issuer: PkiIssuer
+    key: PrivateKey
+    certificate: x509.Certificate
+
+
+class SignedCertificate(NamedTuple):
+    """A new certificate, and the certificates above it, from its issuer up."""
+
+    certificate: PkiCertificate
+    issuer: PkiIssuer
+    chain: list[bytes]
+
+
+class KeyGenerator:
+    """The generator of private keys that take long: one at a time, in a thread."""
+
+    def __init__(self, world: World) -> None:
+        self._turn = asyncio.Lock()
+
+    async def generate(self, key_type: str) -> PrivateKey:
+        """Return a new private key."""
+        async with self._turn:
+            return await asyncio.to_thread(generate_key, key_type)
+
+
+def take_key(key_type: str, generated: PrivateKey | None) -> PrivateKey:
+    """Return a new private key. `generated`: a key that the server generated for this request. Raises KeyNeeded."""
+    if not key_type.startswith("RSA"):
+        return generate_key(key_type)
+    if generated is None or key_type_of(generated.public_key()) != key_type:
+        raise KeyNeeded(key_type)
+    return generated
+
+
+def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
+    """Return an issuer of a mount by its id or its name; `default` is the default issuer. Raises IssuerNotFound."""
+    every = store.issuers(reader, mount)
+    chosen = store.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
+    issuer = next((one for one in every if chosen and chosen in (one.issuer_id, one.name)), None)
+    if issuer is None and ref == DEFAULT_REF:
+        ready = [one for one in every if one.certificate]
+        issuer = next((one for one in ready if one.has_key), ready[0] if ready else None)
+    if issuer is None:
+        raise IssuerNotFound(f"unable to find PKI issuer for reference: {ref[:64]}", hint="LIST issuers")
+    return issuer
+
+
+def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
+    """Return the certificate of an issuer and those above it in its mount."""
+    return build_chain(issuer, store.issuers(reader, issuer.mount)) if issuer.certificate else []
+
+
+def open_signer(act: Act, mount: str, ref: str) -> Signer:
+    """Return an issuer with its private key. Raises IssuerNotFound; Invalid for an issuer that cannot sign now."""
+    issuer = find_issuer(act.tx, mount, ref)
+    if not issuer.has_key or not issuer.certificate:
+        raise Invalid("the issuer has no certificate yet, or no private key", hint="intermediate/set-signed")
+    certificate = issuer.x509
+    if issuer.revoked_at is not None:
+        raise Invalid("the issuer is revoked", hint="generate another issuer")
+    if not read_begin(certificate) <= act.now < read_end(certificate):
+        raise Invalid("the certificate of the issuer is not valid now", hint="generate another issuer")
+    return Signer(issuer, open_key(act.tx, issuer, keys=act.tx.keys), certificate)
+
+
+def open_key(reader: Reader, issuer: PkiIssuer, *, keys: Keyring) -> PrivateKey:
+    """Return the private key of an issuer. Raises Sealed, Conflict."""
+    envelope = store.key_of(reader, issuer.issuer_id)
+    assert envelope is not None  # the caller has checked that the issuer has a key
+    return parse_private_key(open_value(reader, envelope, _place(issuer.issuer_id), keys=keys))
+
+
+def _place(issuer_id: str) -> Place:
+    return "pki", issuer_id, 1
+
+
+def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
+    """Create an issuer with a key of its own and a certificate that the key signs. Raises Invalid, KeyNeeded."""
+    act.check_granting()
+    key = take_key(choose_key_type(order.key_type, order.key_bits), generated)
+    subject = subject_of(order)
+    serial = make_new_serial(act)
+    longest = find_max_ttl(act, mount)
+    not_after = (act.now + min(order.ttl or longest, longest) * SECOND) // SECOND * SECOND
+    der = build_authority_certificate(
+        subject=subject,
+        key=key.public_key(),
+        issuer=subject,
+        issuer_key=key,
+        issuer_key_id=None,
+        serial=int(serial, 16),
+        not_before=choose_start(act.now),
+        not_after=not_after,
+        path_length=check_path_length(None, order.max_path_length),
+        permitted=parse_domains(order),
+    )
+    issuer = _add_issuer(act, mount, order.issuer_name, encode_public_key(key.public_key()), der, key)
+    certificate = PkiCertificate(
+        serial=serial,
+        mount=mount,
+        issuer=issuer.issuer_id,
+        lease=None,
+        agent=None,
+        task=None,
+        der=der,
+        not_after=not_after,
+        issued_at=act.now,
+    )
+    store.insert(act.tx, certificate)
+    registry.note(act, object=f"{mount}/root/generate", issuer=issuer.issuer_id, serial=serial)
+    return SignedCertificate(certificate, issuer, [der])
+
+
+def request_intermediate(
+    act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None
+) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
+    """Create an issuer that waits for a certificate, and return its signing request. Raises Invalid, KeyNeeded."""
+    act.check_granting()
+    key = take_key(choose_key_type(order.key_type, order.key_bits), generated)
+    csr = certs.sign_request(subject_of(order), key)
+    issuer = _add_issuer(act, mount, order.issuer_name, encode_public_key(key.public_key()), b"", key)
+    registry.note(act, object=f"{mount}/intermediate/generate", issuer=issuer.issuer_id)
+    return issuer, csr
+
+
+def _add_issuer(
+    act: Act, mount: str, name: str, public_key: bytes, certificate: bytes, key: PrivateKey | None
+) -> PkiIssuer:
+    checked = check_key(act, public_key)
+    _check_name(act, mount, name)
+    if len(store.issuers(act.tx, mount)) >= MAX_ISSUERS:
+        raise Invalid(f"the mount has {MAX_ISSUERS} issuers", hint="delete one")
+    issuer = PkiIssuer(
+        issuer_id=act.new_id("is"),
+        mount=mount,
+        name=name,
+        key_type=checked.key_type,
+        key_digest=checked.digest,
+        certificate=certificate,
+        has_key=key is not None,
+        created_at=act.now,
+    )
+    sealed = None if key is None else seal_value(act.tx, encode_private_key(key), _place(issuer.issuer_id))
+    store.insert_issuer(act.tx, issuer, sealed)
+    return issuer
+
+
+def _check_name(act: Act, mount: str, name: str) -> None:
+    if name and (not name.isascii() or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()):
+        raise Invalid("the name of an issuer has letters, digits, dots, hyphens and underscores")
+    if len(name) > 64 or name == DEFAULT_REF:
+        raise Invalid(f"the name of an issuer has at most 64 characters, and is not `{DEFAULT_REF}`")
+    if name and any(name in (one.name, one.issuer_id) for one in store.issuers(act.tx, mount)):
+        raise Invalid("issuer name already in use")
+
+
+def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer:
+    """Give an issuer another name; None leaves the name. Raises Invalid, IssuerNotFound."""
+    issuer = find_issuer(act.tx, mount, ref)
+    if name is None or name == issuer.name:
+        return issuer
+    _check_name(act, mount, name)
+    renamed = replace(issuer, name=name)
+    store.update_issuer(act.tx, renamed)
+    return renamed
+
+
+def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
+    """Make an issuer the default of its mount. Raises IssuerNotFound."""
+    issuer = find_issuer(act.tx, mount, ref)
+    store.put_settings(act.tx, mount, replace(store.settings(act.tx, mount), default_issuer=issuer.issuer_id))
+    return issuer
+
+
+def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
+    """Revoke an issuer: it signs nothing more, and its revocation list names all its certificates.
+
+    Raises IssuerNotFound.
+    """
+    issuer = find_issuer(act.tx, mount, ref)
+    if issuer.revoked_at is not None or not issuer.certificate:
+        return issuer
+    revoked = replace(issuer, revoked_at=act.now)
+    store.update_issuer(act.tx, revoked)
+    serial = serial_text(issuer.x509.serial_number)
+    if (own := store.get(act.tx, mount, serial)) is not None:
+        end_certificate(act, own)
+    registry.note(act, object=f"{mount}/issuer/{issuer.issuer_id}", serial=serial)
+    return revoked
+
+
+def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
+    """Delete an issuer with its key, or all issuers of a mount; nothing happens if there is none.
+
+    The certificates stay in the list of the mount. No revocation list names them any more.
+    """
+    every = store.issuers(act.tx, mount)
+    chosen = every if ref is None else [one for one in every if ref in (one.issuer_id, one.name)]
+    if ref == DEFAULT_REF and every:
+        chosen = [find_issuer(act.tx, mount, ref)]
+    for one in chosen:
+        store.delete_issuer(act.tx, one.issuer_id)
+    registry.note(act, object=f"{mount}/issuers", deleted=[one.issuer_id for one in chosen])
+
+
+def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[str, str]:
+    """Store the certificates of authorities in PEM, and a private key among them; return the ids of the issuers, each
+    with the id of the issuer that has the key, or empty text.
+
+    A certificate of a key that the mount has is the certificate of that key. Raises Invalid, Malformed.
+    """
+    act.check_granting()
+    bundle_key = _read_key(text)
+    certificates = load_pem_certificates(text)
+    if len(certificates) > MAX_CHAIN:
+        raise Invalid(f"the bundle has more than {MAX_CHAIN} certificates")
+    bundle_digest = "" if bundle_key is None else check_public_key(encode_public_key(bundle_key.public_key())).digest
+    mapping: dict[str, str] = {}
+    for certificate in certificates:
+        issuer, key = _import_certificate(act, mount, certificate, bundle_key, bundle_digest)
+        mapping[issuer.issuer_id] = key
+    if needs_key and not any(mapping.values()):
+        raise Invalid("no certificate is for a private key of the mount", hint="intermediate/generate makes a key")
+    digests = {one.key_digest for one in store.issuers(act.tx, mount) if one.issuer_id in mapping}
+    if bundle_key is not None and bundle_digest not in digests:
+        raise Invalid("the private key is not that of a certificate in the bundle")
+    registry.note(act, object=f"{mount}/issuers", imported=list(mapping))
+    return mapping
+
+
+def _read_key(text: str) -> PrivateKey | None:
+    """Return the private key in a text in PEM; None if there is none. Raises Invalid, Malformed."""
+    if text.count(_KEY_MARK) > 2:
+        raise Invalid("the bundle has more than one private key")
+    if (match := _KEY.search(text)) is None:
+        return None
+    if len(match[0]) > MAX_KEY_TEXT:
+        raise Invalid(f"the private key is over {MAX_KEY_TEXT} characters", hint="an RSA key has at most 4096 bits")
+    try:
+        key = load_pem_private_key(match[0].encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Malformed("the private key of the bundle cannot be read", hint="send it without a password") from None
+    if not isinstance(key, PrivateKey):
+        raise Invalid("a key of this algorithm cannot sign certificates")
+    return key
+
+
+def _import_certificate(
+    act: Act, mount: str, certificate: x509.Certificate, bundle_key: PrivateKey | None, bundle_digest: str
+) -> tuple[PkiIssuer, str]:
+    check_authority(certificate)
+    der, public_key = certificate.public_bytes(Encoding.DER), public_key_of(certificate)
+    digest = check_key(act, public_key).digest
+    same_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
+    for one in same_key:
+        if one.certificate == der and (one.has_key or digest != bundle_digest):
+            return one, one.issuer_id if one.has_key else ""
+        if one.certificate == der:  # the bundle adds the key
+            store.delete_issuer(act.tx, one.issuer_id)
+        if not one.certificate:
+            filled = replace(one, certificate=der)
+            store.update_issuer(act.tx, filled)
+            return filled, one.issuer_id
+    holder = next((one for one in same_key if one.has_key), None)
+    key = bundle_key if digest == bundle_digest else None
+    if key is None and holder is not None:
+        key = open_key(act.tx, holder, keys=act.tx.keys)
+    issuer = _add_issuer(act, mount, "", public_key, der, key)
+    return issuer, issuer.issuer_id if key is not None else ""
+
+
+def check_authority(certificate: x509.Certificate) -> x509.BasicConstraints:
+    """Return the basic constraints of the certificate of an authority. Raises Invalid."""
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        _ = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        raise Invalid("the certificate has no basic constraints, or no identifier of its key") from None
+    if not basic.ca or not list(certificate.subject):
+        raise Invalid("the certificate is not that of an authority")
+    read_permitted(certificate)
+    return basic
+
+
+def public_key_of(certificate: x509.Certificate) -> bytes:
+    """Return the public key of a certificate in DER (SubjectPublicKeyInfo)."""
+    return encode_public_key(certificate.public_key())  # type: ignore[arg-type]
+
+
+def find_max_ttl(act: Act, mount: str) -> int:
+    """Return the longest life of a certificate of a mount, in seconds."""
+    return find_mount(act, mount).max_ttl or MAX_TTL_S
+
+
+def find_mount(act: Act, path: str) -> Mount:
+    """Return the mount of the present request."""
+    mount = mount_store.find(act.tx, [path])
+    assert mount is not None  # its accessor was checked in this act
+    return mount
+
+
+def choose_start(now: int, earlier_s: int = BACKDATED_S) -> int:
+    """Return the start of a certificate in microseconds: a full second, `earlier_s` before `now`."""
+    return now // SECOND * SECOND - earlier_s * SECOND
+
+
+def make_new_serial(act: Act) -> str:
+    """Return an unused serial number: the time, and 80 random bits."""
+    return make_serial(act.now, act.tx.random(10))
+
+
+def holding_of(serial: str) -> str:
+    """Return the id of the holding of a certificate."""
+    return f"mc_{serial}"
+
+
+def subject_of(order: AuthorityOrder) -> x509.Name:
+    """Return the subject that an order requests. Raises Invalid."""
+    return build_subject(check_text(order.common_name), order)
+
+
+def parse_domains(order: AuthorityOrder) -> tuple[str, ...]:
+    """Return the names that a new authority may certify; empty for all. Raises Invalid."""
+    domains = tuple(f"dns:{one.lower()}" for one in order.permitted_dns_domains)
+    if domains:
+        constraints(domains)
+    return domains
+
+
+def check_key(act: Act, public_key: bytes) -> CheckedKey:
+    """Return the properties of a key. Raises BadKey for a weak, bad or compromised key."""
+    checked = check_public_key(public_key)
+    certs.check_not_blocked(act.tx, checked, holder="")
+    return checked
+
+
+def check_path_length(above: int | None, requested: int) -> int | None:
+    """Return the number of authorities below a new one: None for any. `above`: that of its issuer. Raises Invalid."""
+    if not -1 <= requested <= MAX_PATH_LENGTH:
+        raise Invalid(f"`max_path_length` must be -1 to {MAX_PATH_LENGTH}")
+    longest = None if above is None else above - 1
+    if longest is not None and (longest < 0 or requested > longest):
+        raise Invalid(f"the issuer permits {above} authorities below it")
+    return longest if requested < 0 else requested
+
+
+def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
+    """Revoke a certificate unless it has ended, and return it as it is then."""
+    if certificate.revoked_at is not None:
+        return certificate
+    why = Reason.UNSPECIFIED.value
+    if certificate.agent is None:
+        store.revoke(act.tx, certificate.serial)
+    else:
+        stopped = frozenset({AgentId(certificate.agent)})  # guards do not accept these certificates
+        registry.end_holdings(act, Root.HOLDING, holding_of(certificate.serial), why=why, stopped=stopped)
+    return replace(certificate, revoked_at=act.now, why=why)
