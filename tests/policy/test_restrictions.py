@@ -13,6 +13,7 @@ from ostiary.authorization.assurance import INSUFFICIENT, KEY, TWO_KEYS
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiaryd.ground.world import World
+from ostiaryd.policy.flows.evaluator import MAX_SEARCHED_IN_ACT
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
@@ -120,3 +121,10 @@ async def test_a_call_with_a_secret_that_a_proxy_used_is_denied(
     posed = [question(bot, **sent), question(bot)]
     answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
     assert [one["decision"] for one in answers] == [False, True]
+    half = {"arguments": {"path": "x" * (MAX_SEARCHED_IN_ACT // 2 - len("\npath"))}}
+    posed = [question(bot, **half), question(helper), question(bot, **half)]
+    answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
+    assert [one["decision"] for one in answers] == [True, True, True]
+    posed += [question(bot, arguments={"path": "y"}), question(helper, arguments={"path": "y"})]
+    answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
+    assert [one["decision"] for one in answers] == [True, True, True, False, True]

@@ -77,13 +77,13 @@ def texts_in(arguments: Mapping[str, Any]) -> str:
     return "\n".join(values + names).replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def check_searchable(text: str) -> bytes:
-    """Return a text that is short enough to be searched, as bytes. Raises SecretSent."""
+def check_searchable(text: str, *, limit: int = MAX_SEARCHED) -> bytes:
+    """Return a text of at most `limit` bytes as bytes, to be searched. Raises SecretSent."""
     data = text.encode()
-    if len(data) > MAX_SEARCHED:
+    if len(data) > limit:
         raise SecretSent(
-            f"the arguments have over {MAX_SEARCHED >> 10} KiB, and cannot be searched for secrets that the agent used",
-            hint="send less in one call",
+            f"the arguments have over {limit} bytes, and cannot be searched for secrets that the agent used",
+            hint="send less in one call or batch",
             code=TOO_LONG,
         )
     return data

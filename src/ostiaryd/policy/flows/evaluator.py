@@ -67,6 +67,8 @@ from ostiaryd.registry.model import Agent, Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
+MAX_SEARCHED_IN_ACT = 32 << 10
+"""Maximum size of the arguments that are searched for secrets in one act, in bytes: the act delays all others."""
 _EntityWithFacts = tuple[Entity, Seen | None]
 """An entity, and the facts that are stored beside an entry if the entity is registered."""
 
@@ -111,6 +113,7 @@ class Evaluator:
         keys: Keyring | None = None,
     ) -> None:
         self._reader, self._policies, self._now, self._keys = reader, policies, now, keys
+        self._searchable = MAX_SEARCHED_IN_ACT
         self._remote = fresh_answers(remote, policies, now=now)
         self.at = now if self._remote is None else self._remote.at
         """the time in the context of policies"""
@@ -155,7 +158,10 @@ class Evaluator:
         if isinstance(resolved, ToolCall) and self._keys is not None:
             principal, arguments = resolved.call.principal, resolved.call.arguments
             agents = [agent for agent, _ in principal.agents]
-            registry.check_no_secret(self._reader, agents, texts_in(arguments), keys=self._keys, now=self._now)
+            text = texts_in(arguments)
+            self._searchable -= registry.check_no_secret(
+                self._reader, agents, text, keys=self._keys, now=self._now, limit=self._searchable
+            )
 
     def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
         """Charge an allowed call to the budgets of its task, and add the call to the memory of the task.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ostiary.protocol.errors import Conflict
-from ostiary.protocol.secret_forms import SecretSent, check_searchable
+from ostiary.protocol.secret_forms import MAX_SEARCHED, SecretSent, check_searchable
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -43,13 +43,19 @@ def know_secret(act: Act, agent: str, secret: str) -> None:
     tell(act, SecretUseDelta(agent, until))
 
 
-def check_no_secret(reader: Reader, agents: Iterable[str], text: str, *, keys: Keyring, now: int) -> None:
-    """Check that a text contains no secret that is known for one of the agents. Raises SecretSent, also for a text
-    that is too long to be searched.
+def check_no_secret(
+    reader: Reader, agents: Iterable[str], text: str, *, keys: Keyring, now: int, limit: int = MAX_SEARCHED
+) -> int:
+    """Check that a text contains no secret that is known for one of the agents; return the bytes that were searched.
+    Raises SecretSent, also for a text over `limit` bytes if a secret is known.
     """
     prints = [one for agent in agents for one in store.list_prints(reader, agent, now=now)]
-    if prints and find_secret(check_searchable(text), prints, _key(keys)):
+    if not prints:
+        return 0
+    data = check_searchable(text, limit=limit)
+    if find_secret(data, prints, _key(keys)):
         raise SecretSent("an argument has a secret that a proxy put into a request of the agent")
+    return len(data)
 
 
 async def forget_used_secrets(world: World) -> int:
