@@ -121,7 +121,7 @@ async def test_a_call_with_a_secret_that_a_proxy_used_is_denied(
     posed = [question(bot, **sent), question(bot)]
     answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
     assert [one["decision"] for one in answers] == [False, True]
-    half = {"arguments": {"path": "x" * (MAX_SEARCHED_IN_ACT // 2 - len("\npath"))}}
+    half: dict[str, Any] = {"arguments": {"path": "x" * (MAX_SEARCHED_IN_ACT // 2 - len("\npath"))}}
     posed = [question(bot, **half), question(helper), question(bot, **half)]
     answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
     assert [one["decision"] for one in answers] == [True, True, True]
