@@ -22,7 +22,8 @@ _PAUSE_S = 0.2
 _SIGNS = (
     (re.compile(r"\b[a-z]{2,5}_[0-9a-f]{8,}[0-9a-f-]*|\b[0-9a-f]{12,}\b"), "ID"),
     (re.compile(r"(?<=ostiary\+)[0-9a-f]+\+[A-Za-z0-9+/=]+"), "KEY"),
-    (re.compile(r"\b(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{40,}={0,2}"), "KEY"),
+    (re.compile(r'"(-[\w-]{11,}={0,2})"'), r"\1"),  # YAML quotes a text that begins with a hyphen
+    (re.compile(r"(?<![\w-])(?=[\w-]*[0-9])[\w-]{40,}={0,2}"), "KEY"),
     (re.compile(r"(?<![\w-])(?=[\w-]*[a-z][\w-]*[A-Z])[\w-]{12}(?![\w-])"), "KEY"),  # the version of a policy set
     (
         re.compile(
