@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,19 @@ def authenticate_with(guard: Guard, server: Server) -> Any:
     """Somebody that the guard lets in."""
     server.feeder.clock.now = ambient.now()
     return authenticate_at(guard, server.feeder, server.feeder.token(iss=server.url))
+
+
+@contextmanager
+def connected_guard(server: Server, folder: Path, **options: Any) -> Iterator[Guard]:
+    """A guard that has the state of a server, which refuses its reports: the records stay, for tests to read."""
+    credential = Credential(jose.generate("ES256"), RESOURCE_ID, server.url)
+    guard = Guard(credential, spool_dir=folder, max_age=20, **options)
+    starting = threading.Thread(target=guard.start)
+    starting.start()
+    server.snapshot(1)
+    starting.join()
+    server.refuse.add("/feed/v1/report")
+    yield guard
+    server.refuse.clear()
+    guard.close()
+    server.write(None)

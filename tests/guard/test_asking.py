@@ -30,7 +30,7 @@ from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Malformed, Unavailable
 from ostiary.protocol.signed import digest, render_answer
-from tests.guard.feed_server import Server, authenticate_with
+from tests.guard.feed_server import Server, authenticate_with, connected_guard
 from tests.support.guard_fixtures import records
 
 YES, NO = (PolicyResult("rego", permits=True),), (PolicyResult("rego", forbids=("never on a Sunday",)),)
@@ -88,17 +88,9 @@ def server() -> Iterator[Asked]:
 @pytest.fixture
 def guard(server: Asked, tmp_path: Path) -> Iterator[Guard]:
     """A guard that has heard of a set with a policy that it cannot run."""
-    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
-    starting = threading.Thread(target=guard.start)
-    starting.start()
-    server.snapshot(1)
-    starting.join()
-    hear(guard, server, server.set())
-    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
-    yield guard
-    server.refuse.clear()
-    guard.close()
-    server.write(None)
+    with connected_guard(server, tmp_path) as guard:
+        hear(guard, server, server.set())
+        yield guard
 
 
 def hear(guard: Guard, server: Asked, fact: PolicyFact) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +23,9 @@ from ostiary.decision.access import resolve
 from ostiary.decision.feed import PolicyFact, ResourceFact, RestrictionFact
 from ostiary.guard import Guard
 from ostiary.guard.rate import QUIET_US, RateCheck, RateLimiter
-from ostiary.keys import Credential
-from ostiary.protocol import jose
 from ostiary.protocol.errors import Unavailable
 from tests.guard.asgi_fixtures import ORIGIN, app, signed
-from tests.guard.feed_server import Server, answer, authenticate_with
+from tests.guard.feed_server import Server, answer, authenticate_with, connected_guard
 from tests.support.guard_fixtures import authenticate_at, records
 
 GIVER = "ag_00000000000000000000000000000002"
@@ -65,16 +62,8 @@ def server() -> Iterator[Counting]:
 
 @pytest.fixture
 def guard(server: Counting, tmp_path: Path) -> Iterator[Guard]:
-    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
-    starting = threading.Thread(target=guard.start)
-    starting.start()
-    server.snapshot(1)
-    starting.join()
-    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
-    yield guard
-    server.refuse.clear()
-    guard.close()
-    server.write(None)
+    with connected_guard(server, tmp_path) as guard:
+        yield guard
 
 
 @pytest.fixture

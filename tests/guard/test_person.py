@@ -23,11 +23,10 @@ from ostiary.decision import approval
 from ostiary.decision.feed import PolicyFact, ResourceFact, TokenFact
 from ostiary.guard import Guard, Verified, approvals, server_rpc
 from ostiary.guard.call import Call, Denied
-from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Malformed, Refused
 from ostiary.protocol.signed import digest
-from tests.guard.feed_server import Server, authenticate_with
+from tests.guard.feed_server import Server, authenticate_with, connected_guard
 from tests.support.guard_fixtures import records
 
 ALL = ir.PolicyIR(id="all", effect="permit")
@@ -84,17 +83,9 @@ def server() -> Iterator[Desk]:
 
 @pytest.fixture
 def guard(server: Desk, tmp_path: Path) -> Iterator[Guard]:
-    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
-    starting = threading.Thread(target=guard.start)
-    starting.start()
-    server.snapshot(1)
-    starting.join()
-    hear(guard, server, ALL, ASKS)
-    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
-    yield guard
-    server.refuse.clear()
-    guard.close()
-    server.write(None)
+    with connected_guard(server, tmp_path) as guard:
+        hear(guard, server, ALL, ASKS)
+        yield guard
 
 
 def render(*policies: ir.PolicyIR) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,9 @@ from ostiary.authorization.claims import Actor, Link
 from ostiary.decision.feed import PolicyFact, ResourceFact, SecretUseFact
 from ostiary.guard import Guard
 from ostiary.guard.secret_search import SecretsUnsearched
-from ostiary.keys import Credential
-from ostiary.protocol import jose
 from ostiary.protocol.destination import PROXY_URI
 from ostiary.protocol.secret_forms import MAX_SEARCHED
-from tests.guard.feed_server import Server, answer
+from tests.guard.feed_server import Server, answer, connected_guard
 from tests.support.guard_fixtures import authenticate_at, records
 
 GIVER = "ag_00000000000000000000000000000002"
@@ -61,17 +58,8 @@ def server() -> Iterator[Searching]:
 
 @pytest.fixture
 def guard(server: Searching, tmp_path: Path) -> Iterator[Guard]:
-    credential = Credential(jose.generate("ES256"), RESOURCE_ID, server.url)
-    guard = Guard(credential, spool_dir=tmp_path, max_age=20, record_arguments=True)
-    starting = threading.Thread(target=guard.start)
-    starting.start()
-    server.snapshot(1)
-    starting.join()
-    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
-    yield guard
-    server.refuse.clear()
-    guard.close()
-    server.write(None)
+    with connected_guard(server, tmp_path, record_arguments=True) as guard:
+        yield guard
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ async def enter(bot: VaultAgent, credentials: dict[str, str], **more: Any) -> Va
 
 
 async def child_of(bot: VaultAgent, **options: Any) -> VaultAgent:
-    """The same agent with a child token of its token."""
+    """An agent with a child token of its token."""
     child = VaultAgent(bot.client, bot.name)
     child.token = (await done(bot, "POST", "auth/token/create", options))["auth"]["client_token"]
     return child
