@@ -342,6 +342,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         proves=bool(scope) or route.method != "GET",
         is_refused=None if is_admitted else is_refused,
         stops=route.stops,
+        bounds_body=route.bounds_body,
         is_cross_origin=route.is_cross_origin,
     )
 

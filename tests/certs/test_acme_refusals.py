@@ -43,6 +43,7 @@ from ostiaryd.certs.model.acme import (
 from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.store import acme as store
 from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating
+from ostiaryd.ground.http.edge import SMALL_BODY
 from tests.certs.acme_fixtures import AcmeStage
 from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, bind, dns_digest, encode, kind_of
 from tests.support.alpn_server import alpn_certificate, digest
@@ -139,9 +140,18 @@ async def test_a_request_of_a_wrong_form_is_refused_and_recorded(stage: AcmeStag
     assert count(stage) == before
     typed = await client.send(new_order, good, content_type="application/json")
     assert (typed.status, kind_of(typed)) == (415, "malformed")
-    large = await client.send(new_order, {**good, "payload": "A" * 70_000})
-    assert (large.status, kind_of(large)) == (413, "malformed")
     assert (await client.send(new_order, await jws())).status == 201
+
+
+async def test_a_request_of_more_than_64_kib_is_refused_and_recorded(stage: AcmeStage) -> None:
+    client = await stage.client()
+    good = await client.jws(ROOT + "new-order", {})
+    rest = SMALL_BODY - len(json.dumps(good))
+    for more, status, code in ((0, 400, "malformed"), (1, 413, "too_large")):  # its signature is wrong, too
+        answer = await client.send(ROOT + "new-order", {**good, "payload": str(good["payload"]) + "A" * (rest + more)})
+        assert (answer.status, kind_of(answer)) == (status, "malformed")
+        entry = newest_entry(stage.world)
+        assert (entry.action, [one.code for one in entry.reasons]) == ("acme.request", [code])
 
 
 async def test_another_method_is_refused_with_a_problem(stage: AcmeStage) -> None:

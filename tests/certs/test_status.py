@@ -196,14 +196,11 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
         question(issued, nonce=b"n" * (MAX_NONCE + 1)),
         _many(issued, 2),
         _many(issued, 500),
+        _many(issued, 5000),
     ):
         assert (await post(app, wrong)).response_status is malformed
         entry = newest_entry(world)
         assert (entry.action, entry.outcome) == ("cert.status", "refused")
-    thousands = await send(
-        app, "POST", "/ocsp", headers=[("content-type", "application/ocsp-request")], body=_many(issued, 5000)
-    )
-    assert thousands.status == 413
     assert (await get(app, b"")).response_status is malformed
     assert (await send(app, "GET", "/ocsp/not-base-64!")).status == 200
     refused = await send(app, "POST", "/ocsp", headers=[("content-type", "text/plain")], body=der)

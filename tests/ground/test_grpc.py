@@ -42,11 +42,13 @@ from ostiary.protocol.errors import (
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import grpc as module
+from ostiaryd.ground.http.buckets import SECOND
 from ostiaryd.ground.http.grpc import (
     CALL_BYTES,
     KEPT_STREAMS,
     MAX_HEADERS,
     MAX_MESSAGE,
+    REFUSED_US,
     GrpcCall,
     GrpcServer,
     GrpcStatus,
@@ -325,6 +327,24 @@ async def test_a_flood_of_frames_waits_for_processor_time(server: GrpcServer, ki
         await eventually_async(lambda: connection._turn is not None)
         assert len(connection._input) <= module.SLICE, "the kernel keeps the rest"
         flood.cancel()
+
+
+async def test_a_refused_call_is_paid_and_those_beyond_the_limit_wait(server: GrpcServer) -> None:
+    budget = server.world.keep(GrpcWork).of(str(os.getuid()))
+    budget.per_second = 1
+    async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
+        refused = channel.unary_stream("/Test/Refuse")
+        assert [part async for part in channel.unary_stream("/Test/Echo")(b"x")] == [b"x"]
+        before = budget.left
+        with pytest.raises(grpc.aio.AioRpcError):
+            await refused(next(iter(REFUSALS)).encode()).read()
+        assert before - budget.left >= REFUSED_US * SECOND // 2, "less what the bucket has got meanwhile"
+        budget.left = 0
+        waiting = refused(next(iter(REFUSALS)).encode())
+        [connection] = server._connections
+        await eventually_async(lambda: connection._turn is not None)
+        assert not waiting.done()
+        waiting.cancel()
 
 
 FLOODER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import seal
-from ostiaryd.secrets.model.pki import MAX_ISSUERS, matches_glob
+from ostiaryd.secrets.flows.pki_issuers import KeyGenerator
+from ostiaryd.secrets.model.pki import MAX_ISSUERS, find_chain, matches_glob
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.store import pki as store
 from ostiaryd.tasks.model import standing_id
@@ -448,6 +450,55 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, c
             "POST", "ca/root/sign-self-issued", {"certificate": self_issued(clock.now // SECOND + begin)}
         )
         assert answer.status == status, answer.body
+
+
+async def test_a_key_is_added_to_the_issuers_that_have_its_certificates(ca: VaultAgent) -> None:
+    for mount in ("elsewhere", "other"):
+        await done(ca, "POST", f"sys/mounts/{mount}", {"type": "pki"})
+    made = await done(ca, "POST", "elsewhere/root/generate/exported", {"common_name": "Elsewhere"})
+    crossed = await done(ca, "POST", "ca/root/sign-self-issued", {"certificate": made["certificate"]})
+    order = {"csr": pem(make_csr(common_name="a.example.com"))}
+    both = {"pem_bundle": made["certificate"] + crossed["certificate"]}
+    imported = await done(ca, "POST", "other/config/ca", both)
+    assert imported["imported_keys"] == []
+    [root, cross] = imported["imported_issuers"]
+    await done(ca, "POST", f"other/issuer/{root}", {"issuer_name": "elsewhere"})
+    await done(ca, "POST", "other/config/issuers", {"default": root})
+    await done(ca, "POST", "other/issuer/elsewhere/revoke")
+    await refuse(ca, f"other/issuer/{cross}/sign-verbatim", order)
+    again = await done(ca, "POST", "other/config/ca", {"pem_bundle": made["certificate"] + made["private_key"]})
+    assert (again["imported_issuers"], again["mapping"]) == ([root], {root: root})
+    shown = await done(ca, "GET", "other/issuer/elsewhere")
+    assert (shown["issuer_id"], shown["revoked"], shown["key_id"]) == (root, True, root)
+    assert (await done(ca, "GET", "other/config/issuers"))["default"] == root
+    assert "revoked" in await refuse(ca, "other/issuer/elsewhere/sign-verbatim", order)
+    signed = await done(ca, "POST", f"other/issuer/{cross}/sign-verbatim", order)
+    load(signed["certificate"]).verify_directly_issued_by(load(crossed["certificate"]))
+
+
+async def test_a_chain_is_verified_once_and_again_after_a_change(ca: VaultAgent, clock: Clock) -> None:
+    crossed = await done(ca, "POST", "ca/root/sign-self-issued", {"certificate": self_issued(clock.now // SECOND)})
+    [id] = (await done(ca, "POST", "ca/config/ca", {"pem_bundle": crossed["certificate"]}))["imported_issuers"]
+    root = await raw(ca, "ca/ca/pem")
+    await done(ca, "POST", "ca/config/issuers", {"default": id})
+    assert await raw(ca, "ca/ca_chain") == crossed["certificate"].encode() + root
+    before = find_chain.cache_info()
+    assert await raw(ca, "ca/ca_chain") == crossed["certificate"].encode() + root
+    assert find_chain.cache_info() == before._replace(hits=before.hits + 1)
+    [root_id] = {one.issuer_id for one in store.issuers(ca.client.world.db.read(), "ca")} - {id}
+    await done(ca, "DELETE", f"ca/issuer/{root_id}")
+    assert await raw(ca, "ca/ca_chain") == crossed["certificate"].encode()
+
+
+async def test_agents_take_turns_at_the_generator_of_keys(world: World) -> None:
+    generator, order = KeyGenerator(world), list[str]()
+
+    async def generate(agent: str) -> None:
+        await generator.generate("RSA-2048", agent)
+        order.append(agent)
+
+    await asyncio.gather(*(generate(agent) for agent in ("greedy",) * 6 + ("calm", "other")))
+    assert order[:4] == ["greedy", "calm", "other", "greedy"]
 
 
 async def test_keys_of_issuers_are_sealed_and_rotate_with_all_secrets(world: World, ca: VaultAgent) -> None:

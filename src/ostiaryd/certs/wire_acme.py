@@ -55,7 +55,7 @@ from ostiaryd.certs.wire_acme_validation import Validations
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.database.writer import isolated
-from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.edge import NO_STORE, SMALL_BODY, Call, Reply, TooLarge, reply, status_of
 from ostiaryd.ground.http.routes import Content, Query, Route, RouteProtocol
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -217,6 +217,8 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
     call.answer_headers += _nonce_headers(world)
     try:
         call.expect(MEDIA_TYPE)
+        if len(call.body) > (most := min(config.max_request_bytes, SMALL_BODY)):
+            raise TooLarge(f"the body is over {most} bytes")
         jws = parse_jws(call.parse_json())
         if jws.url != call.uri + (f"?{call.query}" if call.query else ""):
             raise Unauthorized("the `url` of the JWS is not the URL of the request")
@@ -714,7 +716,18 @@ def _post(path: str, wire: Any, answers: dict[int, Any], **more: Any) -> Route:
         Unauthorized("the order belongs to another account"),
         AcmeRefused("rateLimited", "the account has 300 open orders", status=429, after_s=3600),
     )
-    return Route("POST", f"/acme/{path}", wire, "", protocol=ACME, body=_JWS, answers=answers, errors=errors, **more)
+    return Route(
+        "POST",
+        f"/acme/{path}",
+        wire,
+        "",
+        protocol=ACME,
+        body=_JWS,
+        bounds_body=True,
+        answers=answers,
+        errors=errors,
+        **more,
+    )
 
 
 ROUTES = (

@@ -91,6 +91,7 @@ ROUTES = (
         answer_ocsp,
         "",
         body=Content(media_types=(OCSP_REQUEST,)),
+        bounds_body=True,
         errors=(UnsupportedMediaType("the content type is `text/plain`", hint=f"send {OCSP_REQUEST}"),),
         answers={200: _OCSP},
     ),

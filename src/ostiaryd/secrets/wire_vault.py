@@ -252,7 +252,7 @@ async def _answer(call: Call, path: str) -> Reply:
     try:
         answer = await _run_operation(call, request, login_method)
     except KeyNeeded as need:
-        key = await call.world.keep(KeyGenerator).generate(need.key_type)
+        key = await call.world.keep(KeyGenerator).generate(need.key_type, need.agent)
         answer = await _run_operation(call, msgspec.structs.replace(request, private_key=key), login_method)
     match answer.upstream:
         case None:

@@ -307,16 +307,18 @@ class Endpoint:
         proves: bool = False,
         is_refused: Callable[[Call], bool] | None = None,
         stops: bool = False,
+        bounds_body: bool = False,
         is_cross_origin: bool = False,
     ) -> None:
         """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
         `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
         caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none. `stops`: all
-        other clients wait while an administrator or a person uses the route.
+        other clients wait while an administrator or a person uses the route. `bounds_body`: the wire refuses a body of
+        more than `max_body` bytes.
         """
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
-        self._check, self.proves, self.stops = check, proves, stops
+        self._check, self.proves, self.stops, self._bounds_body = check, proves, stops, bounds_body
         self._cross_origin = CROSS_ORIGIN if is_cross_origin else ()
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
@@ -386,7 +388,8 @@ class Endpoint:
         request_id = request_id_of(headers, world)
         call = Call(world, method, path, params, query, headers, body, request_id, address=address, shown=shown)
         try:
-            self._check_size(body)
+            if not self._bounds_body:
+                self._check_size(body)
             if any(letter in path for letter in "\0\r\n") or "%00" in query:
                 raise Malformed("the path contains a null character or a line break, or the query a null character")
             if read is not None and self._check is not None:

@@ -63,6 +63,10 @@ MAX_BYTES = 512 << 20
 """Memory of unread bytes and open calls in all. A user has at most as much as is left for all other users."""
 CALL_BYTES = 16 << 10
 """Memory of a call without its metadata and its message, in bytes."""
+REFUSED_US = 1000
+"""Processor time that a user pays for a refused call, in microseconds: the server reads facts of the process and
+counts the refusal for the ledger.
+"""
 KEPT_STREAMS = 256
 """Number of closed streams of a connection whose late frames are recognized."""
 REQUEST_S = 10.0
@@ -144,7 +148,7 @@ class GrpcConnects(Buckets):
 
 
 class GrpcWork(Buckets):
-    """Processor time for the frames of one user, in microseconds; frames beyond the limit wait."""
+    """Processor time for frames and refused calls of one user, in microseconds; frames beyond the limit wait."""
 
     burst, per_second = 2_000_000, 250_000
 
@@ -535,6 +539,7 @@ class _Connection(asyncio.BufferedProtocol):
                     has_headers = True
         except Refused as refusal:
             status, message = grpc_status(refusal), refusal.message
+            self._world.keep(GrpcWork).of(str(self.peer.uid)).take(REFUSED_US)
         except TimeoutError:
             status, message = GrpcStatus.DEADLINE_EXCEEDED, "the deadline of the call has passed"
         except ProtocolError:  # the caller has left, or does not read

@@ -122,6 +122,10 @@ class Route:
     """True for a route that is refused while the wall clock is not confirmed."""
     is_large: bool = False
     """True if a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
+    bounds_body: bool = False
+    """True if the wire refuses a body of more than `SMALL_BODY` bytes, in its protocol and with an entry. It gets the
+    beginning of such a body.
+    """
     streams: bool = False
     """True if the answer is sent while it is made."""
     area: str = ""

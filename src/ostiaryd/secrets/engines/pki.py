@@ -304,7 +304,7 @@ def _issue(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str |
     check_common_name(role, order.common_name)
     names = read_names(order, order.common_name)
     check_names(role, names)
-    key = issuers.take_key(choose_key_type(role.key_type, role.key_bits), request.private_key)
+    key = issuers.take_key(act, choose_key_type(role.key_type, role.key_bits), request.private_key)
     signed = flows.sign_certificate(
         act,
         mount,

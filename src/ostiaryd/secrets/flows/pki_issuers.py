@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,7 +39,7 @@ from ostiaryd.certs.model.keys import (
     parse_private_key,
 )
 from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -53,13 +54,13 @@ from ostiaryd.secrets.model.pki import (
     AuthorityOrder,
     PkiCertificate,
     PkiIssuer,
-    build_chain,
     build_subject,
     check_text,
     choose_key_type,
+    find_chain,
 )
 from ostiaryd.secrets.model.request import SECOND
-from ostiaryd.secrets.model.sealing import Place
+from ostiaryd.secrets.model.sealing import Envelope, Place
 from ostiaryd.secrets.store import mounts as mount_store
 from ostiaryd.secrets.store import pki as store
 
@@ -75,9 +76,9 @@ class KeyNeeded(Refused):
     code = "key_needed"
     is_challenge = True
 
-    def __init__(self, key_type: str) -> None:
+    def __init__(self, key_type: str, agent: str) -> None:
         super().__init__("a private key is generated before the act")
-        self.key_type = key_type
+        self.key_type, self.agent = key_type, agent
 
 
 class IssuerNotFound(Refused):
@@ -103,23 +104,26 @@ class SignedCertificate(NamedTuple):
 
 
 class KeyGenerator:
-    """The generator of private keys that take long: one at a time, in a thread."""
+    """The generator of private keys that take long: one at a time, in a thread. Agents take turns."""
 
     def __init__(self, world: World) -> None:
         self._turn = asyncio.Lock()
+        self._turn_of_agent = WeakValueDictionary[str, asyncio.Lock]()
 
-    async def generate(self, key_type: str) -> PrivateKey:
-        """Return a new private key."""
-        async with self._turn:
+    async def generate(self, key_type: str, agent: str) -> PrivateKey:
+        """Return a new private key. A request waits for earlier requests of its agent, and for at most one request of
+        each other agent.
+        """
+        async with self._turn_of_agent.setdefault(agent, asyncio.Lock()), self._turn:
             return await asyncio.to_thread(generate_key, key_type)
 
 
-def take_key(key_type: str, generated: PrivateKey | None) -> PrivateKey:
+def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
     """Return a new private key. `generated`: a key that the server generated for this request. Raises KeyNeeded."""
     if not key_type.startswith("RSA"):
         return generate_key(key_type)
     if generated is None or key_type_of(generated.public_key()) != key_type:
-        raise KeyNeeded(key_type)
+        raise KeyNeeded(key_type, act.entry.agent or "")
     return generated
 
 
@@ -138,7 +142,10 @@ def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
 
 def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
     """Return the certificate of an issuer and those above it in its mount."""
-    return build_chain(issuer, store.issuers(reader, issuer.mount)) if issuer.certificate else []
+    if not issuer.certificate:
+        return []
+    every = tuple(one.certificate for one in store.issuers(reader, issuer.mount) if one.certificate)
+    return [*find_chain(issuer.certificate, every)]
 
 
 def open_signer(act: Act, mount: str, ref: str) -> Signer:
@@ -161,6 +168,10 @@ def open_key(reader: Reader, issuer: PkiIssuer, *, keys: Keyring) -> PrivateKey:
     return parse_private_key(open_value(reader, envelope, _place(issuer.issuer_id), keys=keys))
 
 
+def _seal_key(tx: Tx, issuer_id: str, key: PrivateKey) -> Envelope:
+    return seal_value(tx, encode_private_key(key), _place(issuer_id))
+
+
 def _place(issuer_id: str) -> Place:
     return "pki", issuer_id, 1
 
@@ -168,7 +179,7 @@ def _place(issuer_id: str) -> Place:
 def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
     """Create an issuer with a key of its own and a certificate that the key signs. Raises Invalid, KeyNeeded."""
     act.check_granting()
-    key = take_key(choose_key_type(order.key_type, order.key_bits), generated)
+    key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
     subject = subject_of(order)
     serial = make_new_serial(act)
     longest = find_max_ttl(act, mount)
@@ -207,7 +218,7 @@ def request_intermediate(
 ) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
     """Create an issuer that waits for a certificate, and return its signing request. Raises Invalid, KeyNeeded."""
     act.check_granting()
-    key = take_key(choose_key_type(order.key_type, order.key_bits), generated)
+    key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
     csr = certs.sign_request(subject_of(order), key)
     issuer = _add_issuer(act, mount, order.issuer_name, encode_public_key(key.public_key()), b"", key)
     registry.note(act, object=f"{mount}/intermediate/generate", issuer=issuer.issuer_id)
@@ -231,7 +242,7 @@ def _add_issuer(
         has_key=key is not None,
         created_at=act.now,
     )
-    sealed = None if key is None else seal_value(act.tx, encode_private_key(key), _place(issuer.issuer_id))
+    sealed = None if key is None else _seal_key(act.tx, issuer.issuer_id, key)
     store.insert_issuer(act.tx, issuer, sealed)
     return issuer
 
@@ -305,16 +316,13 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
     certificates = load_pem_certificates(text)
     if len(certificates) > MAX_CHAIN:
         raise Invalid(f"the bundle has more than {MAX_CHAIN} certificates")
-    bundle_digest = "" if bundle_key is None else check_public_key(encode_public_key(bundle_key.public_key())).digest
-    mapping: dict[str, str] = {}
-    for certificate in certificates:
-        issuer, key = _import_certificate(act, mount, certificate, bundle_key, bundle_digest)
-        mapping[issuer.issuer_id] = key
+    imported = list(dict.fromkeys(_import_certificate(act, mount, certificate) for certificate in certificates))
+    if bundle_key is not None:
+        _import_key(act, mount, bundle_key, imported)
+    has_key = {one.issuer_id: one.has_key for one in store.issuers(act.tx, mount)}
+    mapping = {id: id if has_key[id] else "" for id in imported}
     if needs_key and not any(mapping.values()):
         raise Invalid("no certificate is for a private key of the mount", hint="intermediate/generate makes a key")
-    digests = {one.key_digest for one in store.issuers(act.tx, mount) if one.issuer_id in mapping}
-    if bundle_key is not None and bundle_digest not in digests:
-        raise Invalid("the private key is not that of a certificate in the bundle")
     registry.note(act, object=f"{mount}/issuers", imported=list(mapping))
     return mapping
 
@@ -336,28 +344,33 @@ def _read_key(text: str) -> PrivateKey | None:
     return key
 
 
-def _import_certificate(
-    act: Act, mount: str, certificate: x509.Certificate, bundle_key: PrivateKey | None, bundle_digest: str
-) -> tuple[PkiIssuer, str]:
+def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> str:
+    """Store the certificate of an authority if the mount does not have it, and return the id of its issuer."""
     check_authority(certificate)
     der, public_key = certificate.public_bytes(Encoding.DER), public_key_of(certificate)
     digest = check_key(act, public_key).digest
-    same_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
-    for one in same_key:
-        if one.certificate == der and (one.has_key or digest != bundle_digest):
-            return one, one.issuer_id if one.has_key else ""
-        if one.certificate == der:  # the bundle adds the key
-            store.delete_issuer(act.tx, one.issuer_id)
-        if not one.certificate:
-            filled = replace(one, certificate=der)
-            store.update_issuer(act.tx, filled)
-            return filled, one.issuer_id
-    holder = next((one for one in same_key if one.has_key), None)
-    key = bundle_key if digest == bundle_digest else None
-    if key is None and holder is not None:
-        key = open_key(act.tx, holder, keys=act.tx.keys)
-    issuer = _add_issuer(act, mount, "", public_key, der, key)
-    return issuer, issuer.issuer_id if key is not None else ""
+    of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
+    if (known := next((one for one in of_key if one.certificate == der), None)) is not None:
+        return known.issuer_id
+    if (waiting := next((one for one in of_key if not one.certificate), None)) is not None:
+        store.update_issuer(act.tx, replace(waiting, certificate=der))
+        return waiting.issuer_id
+    holder = next((one for one in of_key if one.has_key), None)
+    key = None if holder is None else open_key(act.tx, holder, keys=act.tx.keys)
+    return _add_issuer(act, mount, "", public_key, der, key).issuer_id
+
+
+def _import_key(act: Act, mount: str, key: PrivateKey, imported: list[str]) -> None:
+    """Give a private key to each issuer of a mount with its public key. Raises Invalid if none of them is in
+    `imported`.
+    """
+    digest = check_public_key(encode_public_key(key.public_key())).digest
+    of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
+    if not any(one.issuer_id in imported for one in of_key):
+        raise Invalid("the private key is not that of a certificate in the bundle")
+    for one in of_key:
+        if not one.has_key:
+            store.put_key(act.tx, one.issuer_id, _seal_key(act.tx, one.issuer_id, key))
 
 
 def check_authority(certificate: x509.Certificate) -> x509.BasicConstraints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -457,17 +458,20 @@ def render_serial(serial: str) -> str:
     return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2))
 
 
-def build_chain(issuer: PkiIssuer, every: Sequence[PkiIssuer]) -> list[bytes]:
-    """Return the certificate of an issuer and those above it, as far as the mount has them."""
-    chain = [issuer]
+@lru_cache(maxsize=64)
+def find_chain(certificate: bytes, every: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return a certificate and those above it, as far as `every` has them. Cached, because clients without a token ask
+    for chains, and each takes up to `MAX_CHAIN * MAX_ISSUERS` verifications.
+    """
+    parsed = {der: x509.load_der_x509_certificate(der) for der in (certificate, *every)}
+    chain = [certificate]
     while len(chain) < MAX_CHAIN:
-        certificate = chain[-1].x509
-        others = (one for one in every if one.certificate and one not in chain)
-        above = next((one for one in others if is_issued_by(certificate, one.x509)), None)
+        others = (der for der in every if der not in chain)
+        above = next((der for der in others if is_issued_by(parsed[chain[-1]], parsed[der])), None)
         if above is None:
             break
         chain.append(above)
-    return [one.certificate for one in chain]
+    return tuple(chain)
 
 
 def is_issued_by(certificate: x509.Certificate, parent: x509.Certificate) -> bool:

@@ -28,6 +28,7 @@ _UPDATE_ISSUER = sql(
     """update pki_issuer set name = :name, certificate = :certificate, revoked_at = :revoked_at
        where issuer_id = :issuer_id"""
 )
+_PUT_KEY = sql("update pki_issuer set wrapped_key = :wrapped_key, sealed = :sealed where issuer_id = :id")
 _DELETE_ISSUER = sql("delete from pki_issuer where issuer_id = :id")
 _ROLE = sql("select settings from pki_role where mount = :mount and name = :name")
 _ROLES = sql("select name from pki_role where mount = :mount order by name limit :limit")
@@ -113,6 +114,11 @@ def key_of(reader: Reader, issuer_id: str) -> Envelope | None:
     """Return the encrypted key of an issuer; None if there is none."""
     row = reader.one(_KEY, id=issuer_id)
     return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
+
+
+def put_key(tx: Tx, issuer_id: str, key: Envelope) -> None:
+    """Store the encrypted key of an issuer."""
+    tx.run(_PUT_KEY, id=issuer_id, wrapped_key=key.wrapped_key, sealed=key.sealed)
 
 
 def insert_issuer(tx: Tx, issuer: PkiIssuer, key: Envelope | None) -> None:
