@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Malformed
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Return a certificate in DER whose extensions, key and subject can be read. Raises Malformed."""
+    """Return a certificate in DER whose extensions, key, names and times can be read. Raises Malformed."""
     try:
         return _check_readable(x509.load_der_x509_certificate(der))
     except Exception as error:  # noqa: BLE001 because the errors of the library have no class in common
@@ -29,4 +29,5 @@ def load_pem_certificates(text: str) -> list[x509.Certificate]:
 
 def _check_readable(certificate: x509.Certificate) -> x509.Certificate:
     _ = certificate.extensions, certificate.public_key(), certificate.subject, certificate.issuer
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc  # a year 0 cannot be represented
     return certificate
