@@ -355,7 +355,7 @@ def flood(path, frame):
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(path)
                 sock.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes.fromhex("000000040000000000"))
-                print("up", flush=True)
+                print("up\\n", end="", flush=True)
                 sock.settimeout(0)
                 for _ in itertools.count():
                     try:

@@ -210,7 +210,7 @@ class WorkloadApi:
         if any(workload.selectors.sha256 is not None for workload in matches):
             async with self._digest_of_user[peer.uid], self._digesting:  # a large file keeps one thread, and one user
                 facts = _facts_of(await peer.read_facts(has_digest=True))
-        matches = match_process(reader, facts, with_digest=True)
+            matches = match_process(reader, facts, with_digest=True)
         workloads, refusals = list[Workload](), list[Refused]()
         for workload in matches:
             try:

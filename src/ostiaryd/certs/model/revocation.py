@@ -59,6 +59,8 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
                 nonce = extension.value.nonce
             elif extension.critical:
                 raise Malformed("a critical extension of the OCSP request is not understood")
+        if _IS_CRITICAL in der and _has_critical_extension_of_certificate(der):
+            raise Malformed("a critical extension for the certificate of the OCSP request is not understood")
         serial = request.serial_number
         parsed = OcspRequest(algorithm, request.issuer_name_hash, request.issuer_key_hash, "", nonce)
     except (ValueError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension):
@@ -68,6 +70,36 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
     if algorithm not in _HASHES or not 0 <= serial < 1 << 160:
         raise Malformed("the OCSP request uses a hash or a serial number that is not understood")
     return parsed._replace(serial=serial_text(serial))
+
+
+_IS_CRITICAL = bytes.fromhex("0101ff")
+"""The member of a critical extension in DER; other bytes can be the same."""
+_SEQUENCE, _EXTENSIONS = 0x30, 0xA0
+
+
+def _has_critical_extension_of_certificate(der: bytes) -> bool:
+    """Return whether the one `Request` of an OCSP request has a critical extension (`singleRequestExtensions`, RFC 6960
+    section 4.1.1). The library has read the request, and does not show these extensions.
+    """
+    [(_, whole)] = _list_elements(der)
+    content = _list_elements(whole)[0][1]
+    [(_, request)] = _list_elements(next(part for tag, part in _list_elements(content) if tag == _SEQUENCE))
+    lists = [part for tag, part in _list_elements(request) if tag == _EXTENSIONS]
+    extensions = [one for part in lists for _, some in _list_elements(part) for _, one in _list_elements(some)]
+    return any(_list_elements(one)[1][0] == _IS_CRITICAL[0] for one in extensions)
+
+
+def _list_elements(der: bytes) -> list[tuple[int, bytes]]:
+    """Return the elements of valid DER, each with its tag and its content."""
+    elements, at = list[tuple[int, bytes]](), 0
+    while at < len(der):
+        tag, size, begin = der[at], der[at + 1], at + 2
+        if size & 0x80:
+            begin += size & 0x7F
+            size = int.from_bytes(der[at + 2 : begin])
+        at = begin + size
+        elements.append((tag, der[begin:at]))
+    return elements
 
 
 @lru_cache(maxsize=64)

@@ -350,8 +350,8 @@ def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> 
     der, public_key = certificate.public_bytes(Encoding.DER), public_key_of(certificate)
     digest = check_key(act, public_key).digest
     of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
-    if (known := next((one for one in of_key if one.certificate == der), None)) is not None:
-        return known.issuer_id
+    if (stored := next((one for one in of_key if one.certificate == der), None)) is not None:
+        return stored.issuer_id
     if (waiting := next((one for one in of_key if not one.certificate), None)) is not None:
         store.update_issuer(act.tx, replace(waiting, certificate=der))
         return waiting.issuer_id
