@@ -88,6 +88,8 @@ REASONS = {
 }
 """The codes that a decision gives, each with its meaning. A test finds every code of the source here."""
 
+SHOWN_MESSAGES = 3
+
 
 SUBJECTS = {
     "account": "accounts that people connected at other providers: connection, refresh, access tokens, revocation",
@@ -241,6 +243,12 @@ def reasons() -> str:
     """Render the reason codes of decisions, and the codes of refused requests."""
     decisions = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in sorted(REASONS.items()))
     refusals = "\n".join(f"| `{code}` | {text} |" for code, text in sorted(_refusals().items()))
+    listed = REASONS.keys() | _refusals().keys()
+    narrower = "\n".join(
+        f"| `{code}` | {'<br>'.join(messages[:SHOWN_MESSAGES])} |"
+        for code, messages in sorted(narrower_codes().items())
+        if code not in listed
+    )
     return f"""# Reason codes
 
 This page is for developers who handle denials, and for operators who read decisions. After reading this page, you can
@@ -262,6 +270,15 @@ the meaning names its section.
 | code | meaning |
 | --- | --- |
 {refusals}
+
+## Narrower codes
+
+Where a caller can react to one cause of a refusal, this cause has a code of its own. The table shows the message of the
+refusal, with … in place of a value; a code with several causes shows at most {SHOWN_MESSAGES} messages.
+
+| code | message |
+| --- | --- |
+{narrower}
 """
 
 
@@ -279,6 +296,31 @@ def _refusals() -> dict[str, str]:
             if first:
                 meanings.setdefault(kind.code, first.replace("|", "\\|"))
     return meanings
+
+
+def narrower_codes() -> dict[str, list[str]]:
+    """Return every code that the source gives to a single refusal (`code="..."`), with the messages of these refusals
+    in the order of the alphabet. Values in a message are rendered as `…`.
+    """
+    messages: defaultdict[str, set[str]] = defaultdict(set)
+    for path in (ROOT / "src").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match call:
+                case ast.Call(args=[message, *_], keywords=[*keywords]):
+                    code = next((one.value for one in keywords if one.arg == "code"), None)
+                    if isinstance(code, ast.Constant) and code.value and (text := _message(message)):
+                        messages[code.value].add(text.replace("|", "\\|"))
+    return {code: sorted(texts) for code, texts in messages.items()}
+
+
+def _message(node: ast.expr) -> str:
+    """Return the text of a string in source, with `…` for each value in it; for other expressions the empty text."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts)
+    return ""
 
 
 def decision_codes() -> set[str]:

@@ -378,7 +378,11 @@ class GuardASGI:
             named, scope, receive = await self._route(self._table, scope, receive)
         if named is None:
             method = scope.get("method", "WEBSOCKET")
-            raise Forbidden(f"no tool is mapped to `{method} {scope['path'][:MAX_SHOWN]}`", code="unknown_tool")
+            raise Forbidden(
+                f"no tool is mapped to `{method} {scope['path'][:MAX_SHOWN]}`",
+                hint="check the method and the path; the owner of the tools maps requests to tools",
+                code="unknown_tool",
+            )
         meter = Meter(send, caller)
         call = await self._guard.decide_async(caller, *named)
         call.check()

@@ -112,7 +112,9 @@ class Caller:
                 return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, method="POST", uri=self._uri)
             except NonceNeeded as needed:
                 nonce = needed.nonce
-        raise Unavailable("the guard accepts no proof of this agent", hint="compare the clocks of this machine")
+        raise Unavailable(
+            "the guard asked twice for a new DPoP nonce", hint="try again; if this repeats, the clock jumps"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,11 @@ def answer_of(params: Mapping[str, Any]) -> str | None:
 def check_answer(params: Mapping[str, Any]) -> None:
     """Check that the client accepted the request to wait, if it responded. Raises Forbidden."""
     if answer_of(params) not in (None, "accept"):
-        raise Forbidden("the client did not wait for the person who is asked", code="approval_needed")
+        raise Forbidden(
+            "the client declined to wait for a person's approval, so the call did not run",
+            hint="repeat the call after the approval",
+            code="approval_needed",
+        )
 
 
 def without_answer(params: Mapping[str, Any]) -> dict[str, Any]:

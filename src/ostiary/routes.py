@@ -88,7 +88,7 @@ class RouteTable:
             method = "GET"
         if method in endpoint.hidden_by:
             raise Forbidden(
-                f"the OpenAPI document describes another route of `{method} {endpoint.path[:100]}`",
+                f"two routes answer `{method} {endpoint.path[:100]}`, and the OpenAPI document describes the other one",
                 hint="give each route a path of its own",
                 code="unknown_tool",
             )

@@ -262,7 +262,10 @@ def binder(
                 continue
             more = value if rest[name] is inspect.Parameter.VAR_KEYWORD else {name: value}
             if clash := named.keys() & more.keys():
-                raise Malformed(f"two arguments are called {', '.join(sorted(clash))}", code="bad_arguments")
+                raise Malformed(
+                    f"extra arguments repeat the names of declared ones: {', '.join(sorted(clash))}",
+                    code="bad_arguments",
+                )
             named |= more
         return named
 

@@ -203,7 +203,7 @@ def _confirmed(
     """Return the agents that remain active. Raises NotFound, Conflict."""
     if confirm_all is not None:
         if confirm_all != len(active):
-            raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="look at them, then confirm")
+            raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="list them: ostiary agent list")
         confirmed = {id for id, _ in active}
     else:
         agents = [registry.find_agent(act.tx, name) for name in confirm or ()]

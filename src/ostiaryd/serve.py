@@ -7,6 +7,7 @@ credential, and the next command. The first start creates the keys and `admin.js
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import logging
@@ -136,7 +137,9 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
         sock.bind((host.strip("[]"), port))
     except OSError as error:
         sock.close()
-        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}", hint="stop what listens there") from None
+        is_taken = error.errno == errno.EADDRINUSE
+        hint = f"stop the program that listens on {host}:{port}" if is_taken else "name another address"
+        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from None
     return sock
 
 

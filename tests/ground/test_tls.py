@@ -189,7 +189,7 @@ def test_a_key_with_a_password_and_a_key_of_another_certificate_are_refused(auth
 
 @pytest.mark.parametrize("given", ["tls_cert", "tls_key"])
 def test_certificate_and_key_go_together(given: str, tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="go together"):
+    with pytest.raises(Invalid, match="both tls_cert and tls_key"):
         load_config(None, environ={}, data_dir=str(tmp_path), **{given: "server.pem"})
 
 

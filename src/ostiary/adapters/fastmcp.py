@@ -70,7 +70,9 @@ def protect(
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
     if stdio is not None and stdio.guard is not guard:
-        raise Conflict("the tools for stdio have another guard")
+        raise Conflict(
+            "`stdio` has the tools of another guard", hint="protect(server, guard, stdio=Tools(guard, caller))"
+        )
     first = _First(server, guard, stdio, suspends)
     server.auth = _Doors(guard, Door(guard, origin=origin, proxies=proxies, origins=origins))
     server.middleware[:] = [first, *server.middleware, first.last]

@@ -103,7 +103,11 @@ class Client:
             if self.credential.key.public.alg not in offered:
                 alg = next((name for name in offered if name in jose.ALGS), None)
                 if alg is None:
-                    raise Invalid(f"{self._metadata.issuer} takes DPoP proofs of none of our algorithms")
+                    raise Invalid(
+                        f"{self._metadata.issuer} accepts DPoP proofs by {', '.join(offered)[:200]}, and this client"
+                        " has none of these algorithms",
+                        hint=f"the server must accept one of: {', '.join(sorted(jose.ALGS))}",
+                    )
                 self._proof_key = jose.generate(alg)
         return self._metadata
 

@@ -244,7 +244,11 @@ class BudgetClient:
     @contextmanager
     def _alone(self) -> Any:
         if not self._mutex.acquire(timeout=DRAW_S):
-            raise Unavailable("the server is too slow in answering for budgets", code="budget_unavailable")
+            raise Unavailable(
+                f"other requests of this guard for budgets have waited for the server for {DRAW_S:g} s",
+                hint="try again",
+                code="budget_unavailable",
+            )
         try:
             yield
         finally:

@@ -129,7 +129,7 @@ class Feed:
         history, size = unverified_place(message.head)
         if self._place is _Place.OPENING:
             if not message.snapshot and history != kept.history:
-                raise FeedBroken("the server resumes in another history")
+                raise FeedBroken("the server resumes in a history that this guard does not know")
         elif history != self.history:
             raise FeedBroken("a message is of another history than its stream")
         if history == kept.history and size < kept.size:

@@ -67,8 +67,11 @@ class Proofs:
         since older proofs are no longer remembered.
         """
         used, now = self._used, self._now()
-        if digest in used or until < now:
-            raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
+        hint = "make a new one for each request"
+        if digest in used:
+            raise dpop.InvalidProof("the DPoP proof was used before", hint=hint)
+        if until < now:
+            raise dpop.InvalidProof("the DPoP proof was made too long ago", hint=hint)
         while used and used[oldest := next(iter(used))] < now:
             del used[oldest]
         if len(used) >= self._limit:

@@ -129,7 +129,10 @@ class GuardedHttpUpstream(Upstream):
         async for part in super().parts(response):
             whole += part
             if len(whole) > MAX_JUDGED:
-                raise ConnectionAbortedError("the answer is too long to be remembered")
+                raise ConnectionAbortedError(
+                    f"the answer is withheld: it has over {MAX_JUDGED >> 20} MiB, and the task must remember it;"
+                    " request a smaller part"
+                )
         try:
             call.result(ok=response.is_success, bytes=len(whole))
             await asyncio.to_thread(self._gate.observe, call, whole.decode("utf-8", "replace"))

@@ -103,7 +103,10 @@ class _SseProbe(_Probe):
         body = canonical.encode({"jsonrpc": "2.0", **message})
         answered = self._http.post(self._url, content=body, headers={"Content-Type": "application/json"})
         if not answered.is_success:
-            raise Invalid(f"the server answers {message['method']} with {answered.status_code}")
+            raise Invalid(
+                f"{self._url} answers {message['method']} with the status {answered.status_code}",
+                hint="check the URL and the headers of the server",
+            )
         while "id" in message:
             parsed = canonical.parse(next(self._events, b""), max_bytes=MAX_BYTES, max_depth=64)
             if isinstance(parsed, dict) and parsed.get("id") == message["id"] and "method" not in parsed:

@@ -195,7 +195,9 @@ class _Talk:
     def _more(self) -> None:
         left = (self._until - ambient.tick()) / 1e6
         if left <= 0 or not select.select([self._out], [], [], left)[0]:
-            raise Unavailable("the server does not answer")
+            raise Unavailable(
+                "the server does not answer in time", hint="run its command in a terminal to see its errors"
+            )
         chunk = os.read(self._out, 64 << 10)
         if not chunk:
             raise Unavailable("the server ends before it answers")

@@ -61,8 +61,11 @@ def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[
 
 
 def read_secrets(variables: Sequence[SecretVariable], read: Callable[[str], Secret]) -> CommandSecrets:
-    """Read each secret once with `read`. Raises Usage for a member that is missing, ambiguous or not text, and
-    the errors of `read`.
+    """Read each secret once with `read`, and return the variables and the descriptors for the command. The caller
+    closes the descriptors.
+
+    Raises Usage if a variable names no member of a secret that has not exactly one, or a member that is missing, no
+    text, or a text with NUL, and the errors of `read`.
     """
     secrets = {path: read(path) for path in dict.fromkeys(one.path for one in variables)}
     values = {one: _value_of(secrets[one.path], one) for one in variables}
@@ -79,7 +82,10 @@ def read_secrets(variables: Sequence[SecretVariable], read: Callable[[str], Secr
 def _value_of(secret: Secret, variable: SecretVariable) -> str:
     if not variable.member and len(secret.data) != 1:
         members = ", ".join(sorted(secret.data))
-        raise Usage(f"{variable.path} has several members", hint=f"{variable.name}={variable.path}#MEMBER: {members}")
+        raise Usage(
+            f"{variable.path} has {len(secret.data)} members, and {variable.name} names none",
+            hint=f"{variable.name}={variable.path}#MEMBER: {members}",
+        )
     member = variable.member or next(iter(secret.data))
     value = secret.data.get(member)
     if not isinstance(value, str) or "\0" in value:

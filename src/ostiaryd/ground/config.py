@@ -506,9 +506,9 @@ def _checked(config: Config) -> Config:
     if unfit := [word for word in config.acme_caa_domains.split() if not _DOMAIN.fullmatch(word.lower())]:
         raise Invalid(f"acme_caa_domains: {unfit[0][:64]!a} is not a domain name", hint="such as `ca.example.com`")
     if len({bool(config.hsm_module), bool(config.hsm_token), bool(config.hsm_pin_file)}) > 1:
-        raise Invalid("hsm_module, hsm_token and hsm_pin_file go together")
+        raise Invalid("set all of hsm_module, hsm_token and hsm_pin_file, or none")
     if bool(config.tls_cert) != bool(config.tls_key):
-        raise Invalid("tls_cert and tls_key go together")
+        raise Invalid("set both tls_cert and tls_key, or none")
     if config.tls and config.tls_cert:
         raise Invalid('tls = "auto" and tls_cert exclude each other')
     if config.mtls_listen and not config.has_tls:
@@ -521,7 +521,7 @@ def _checked(config: Config) -> Config:
         check_server(config.mail_server)
         check_address(config.mail_from, name="mail_from")
     if bool(config.mail_user) != bool(config.mail_password):
-        raise Invalid("mail_user and mail_password go together")
+        raise Invalid("set both mail_user and mail_password, or none")
     if wrong := [name for name in config.classes if not is_class(name)]:
         raise Invalid(f"data_classes: {wrong[0][:64]!a} is not lower-case letters, digits, `.`, `_` and `-`")
     if len(config.data_classes.split()) > MAX_CLASSES:

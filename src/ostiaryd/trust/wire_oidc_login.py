@@ -303,7 +303,10 @@ async def _with_userinfo(
     except Malformed:
         parsed = None
     if answered.status != 200 or not isinstance(parsed, dict):
-        raise Unavailable("the identity provider does not answer with the claims of the person", hint="try again later")
+        raise Unavailable(
+            f"userinfo of the identity provider answers {answered.status}, or no JSON object",
+            hint="try again; if this repeats, compare the scopes of the login provider",
+        )
     if parsed.get("sub") != claims["sub"]:  # Core 5.3.2: a token of another person
         raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")
     return {**parsed, **claims}

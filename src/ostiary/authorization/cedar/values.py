@@ -177,7 +177,10 @@ def parse_uid(unverified: object) -> Uid:
     if type(kind) is not str or type(name) is not str:
         raise Malformed("`type` and `id` of an entity are strings")
     if not is_type_name(kind):
-        raise Malformed("not a Cedar type name", hint="identifiers, joined by `::`")
+        raise Malformed(
+            f"the `type` of an entity is no Cedar type name: {kind[:64]!a}",
+            hint="identifiers joined by `::`, none of them a reserved word",
+        )
     return Uid(kind, name)
 
 
@@ -235,9 +238,12 @@ def _extension(call: object, depth: int) -> Value:
         raise Malformed("`__extn` holds an object with `fn` and one of `arg` and `args`")
     function = _CONSTRUCTORS.get(call["fn"])
     if function is None:
-        raise Malformed("no such extension function")
-    if len(unverified_args) != (2 if function is extensions.offset else 1):
-        raise Malformed("an extension function has the wrong number of arguments")
+        raise Malformed(
+            f"there is no extension function {call['fn'][:64]!a}", hint=f"one of: {', '.join(sorted(_CONSTRUCTORS))}"
+        )
+    expected = 2 if function is extensions.offset else 1
+    if len(unverified_args) != expected:
+        raise Malformed(f"the extension function `{call['fn']}` has {len(unverified_args)} arguments, not {expected}")
     if depth == 0:
         raise Invalid("a value is nested too deeply")
     try:

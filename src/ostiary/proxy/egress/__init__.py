@@ -1,11 +1,11 @@
 """An HTTP forward proxy for a program that must not see the secrets of its agent.
 
-strictness   which request heads are taken
+strictness   the request heads that are accepted
 injection    placeholders, and requests with the secrets in them
 masking      answers without the secrets
 inflating    bodies without their compression, for the search
-frames       payloads of a WebSocket, as the program sends them
-authority    the certificates of one run
+frames       the payloads of the WebSocket frames that the program sends, unmasked
+authority    the certificate authority of one start of the proxy, in memory only
 dialing      connections to servers: checked addresses, verified certificates
 tools        requests as calls of tools, for the guard
 secrets      destinations and secrets from the Ostiary server

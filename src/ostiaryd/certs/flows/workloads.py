@@ -54,10 +54,11 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     of_user = [] if selectors.uid is None else store.of_user(act.tx, selectors.uid)
     if len(of_user) >= MAX_OF_USER:
         raise Conflict(f"the user has {MAX_OF_USER} workloads", hint="remove one first", code="too_many_workloads")
-    if any(one.agent != holder.agent_id and is_ambiguous(one.selectors, selectors) for one in of_user):
+    others = (one for one in of_user if one.agent != holder.agent_id and is_ambiguous(one.selectors, selectors))
+    if (other := next(others, None)) is not None:
         raise Conflict(
-            f"processes of the user {selectors.uid} belong to another agent as well",
-            hint="name more than the user in both: path, sha256, unit, cgroup or pod",
+            f"a workload of {other.agent} is for the user {selectors.uid} too, and one of the two names only the user",
+            hint="name more than the user in both: --path, --sha256, --unit, --cgroup or --pod",
             code="user_taken",
         )
     workload = Workload(

@@ -90,7 +90,11 @@ class TrustBundle(NamedTuple):
         """
         keys = [one for one in self.jwt if one.accepts(alg) and (kid is None or one.kid == kid)]
         if len(keys) != 1:
-            raise InvalidToken("not exactly one key of the trust domain has the `kid` and `alg`", code="unknown_kid")
+            raise InvalidToken(
+                f"{len(keys) or 'no'} keys of the trust domain fit the `kid` and `alg` of the JWT-SVID, instead of one",
+                hint="get a new JWT-SVID",
+                code="unknown_kid",
+            )
         return keys[0]
 
     @property
@@ -169,8 +173,8 @@ def parse_jwt_authority(jwk: Mapping[str, object]) -> JwtAuthority | None:
 
 
 def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
-    """Return the X.509 authority of a JWK in DER: the first value of `x5c` (X509-SVID section 6.2); None if it
-    cannot be used.
+    """Return the certificate, in DER, of the X.509 authority that a JWK describes: the first value of `x5c` (X509-SVID
+    section 6.2). Return None if it is missing or malformed, is no authority, or has a key that no JWK can show.
     """
     values = jwk.get("x5c")
     if not isinstance(values, list) or not values or not isinstance(values[0], str):

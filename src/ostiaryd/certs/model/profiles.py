@@ -132,7 +132,10 @@ def choose_names(
             f"the profile `{profile.name}` needs a name", hint="name at least one, such as dns:api.example.com"
         )
     if len(requested) > profile.max_names:
-        raise Invalid(f"there are {len(requested)} names; `{profile.name}` allows at most {profile.max_names}")
+        raise Invalid(
+            f"there are {len(requested)} names; `{profile.name}` allows at most {profile.max_names}",
+            hint="request fewer names, or set `max_names` of the profile in the file `certificate_profiles`",
+        )
     patterns = [fill(pattern, name=holder, trust_domain=trust_domain) for pattern in profile.names]
     for name in requested:
         if not is_allowed(name, patterns):

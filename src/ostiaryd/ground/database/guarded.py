@@ -177,7 +177,10 @@ def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[Gua
 
 
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    """Yield chunks of one key or of `_AT_ONCE` keys, so that each kind has only two statements."""
+    """Yield a single key alone, more keys in chunks of `_AT_ONCE`; copies of the last key fill up the last chunk.
+
+    Each kind of row therefore needs two statements.
+    """
     if len(keys) == 1:
         yield keys
         return

@@ -57,12 +57,12 @@ def _value(reader: Reader, target: What, name: str) -> str:
         case "resource":
             resource = registry.find_resource(reader, name)
             if resource.uri == f"{registry.get_public_url(reader)}/api/v1":
-                hint = "ostiary kill everything"
+                hint = "to stop all access, stop `everything`"
                 raise Conflict("a stop of the server's own API could not be lifted", hint=hint, code="would_lock_out")
             return resource.uri
         case "everything":
             if name:
-                raise Invalid("`everything` takes no name", hint="ostiary kill everything")
+                raise Invalid("`everything` takes no name", hint="leave out the name")
             return ""
         case "segment" | "model":
             return check_text(name, of=target, limit=100)

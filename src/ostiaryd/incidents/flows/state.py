@@ -213,7 +213,7 @@ def describe(check: StateCheck) -> str:
     if check.differences:
         shown = "; ".join(str(one) for one in list(check.differences.values())[:3])
         more = f" and {len(check.differences) - 3} more" if len(check.differences) > 3 else ""
-        raise Conflict(f"{shown}{more}", hint="the database was changed by hand: ostiary incident list")
+        raise Conflict(f"{shown}{more}", hint="find out who changed the database: ostiary incident list")
     if check.is_behind:
         return f"compared with {check.position} of {check.size} entries so far"
     return f"every guarded row is what the newest of {check.position} entries says"

@@ -269,7 +269,10 @@ def examine_history(world: World, reader: Reader) -> str:
         raise Conflict(f"in recovery: missing are {missing}; lost stops replayed: {replayed or 'none'}", hint=hint)
     pinned = world.pin.head
     if pinned is not None and not store.has_head(reader, pinned):
-        raise Conflict(f"the database does not have the pinned head of {pinned.size} entries", hint=hint)
+        raise Conflict(
+            f"the database has lost entries: it lacks the head of {pinned.size} entries in the pin file",
+            hint=hint,
+        )
     size = 0 if pinned is None else pinned.size
     return f"history {present_history(reader)[:12]}, the pinned head of {size} entries is in the tree"
 

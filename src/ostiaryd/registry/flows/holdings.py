@@ -34,7 +34,9 @@ def add_holding(act: Act, holding: Holding) -> None:
         if parent is None or not parent.is_live(act.now):
             raise Forbidden("the parent of this holding has ended", code="parent_ended")
         if holding.expires_at > parent.expires_at:
-            raise Forbidden("this holding would outlive its parent", code="outlives_parent")
+            raise Forbidden(
+                "this holding would outlive its parent", hint="request a shorter life", code="outlives_parent"
+            )
     holdings.insert(act.tx, holding)
 
 

@@ -11,7 +11,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.model import Stop, StopDelta, check_not_stopped
-from ostiaryd.registry.model.stop import check_room
+from ostiaryd.registry.model.stop import check_room, name_target
 from ostiaryd.registry.store import stops as store
 
 
@@ -24,7 +24,9 @@ def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incide
     check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
-        raise Conflict(f"{target} {value} is stopped already", hint="ostiary kill list", code="stopped_already")
+        raise Conflict(
+            f"{name_target(target, value)} is stopped already", hint="ostiary kill list", code="stopped_already"
+        )
     tell(act, StopDelta(target, value))
     return made
 
@@ -33,7 +35,7 @@ def lift_stop(act: Act, target: What, value: str) -> None:
     """Lift a stop: tokens that have not ended are accepted again. Raises NotFound."""
     note(act, object=value or target, stop=target, value=value)
     if not store.delete(act.tx, target, value):
-        raise NotFound(f"{target} {value} is not stopped", hint="ostiary kill list")
+        raise NotFound(f"{name_target(target, value)} is not stopped", hint="ostiary kill list")
     tell(act, StopDelta(target, value, is_lifted=True))
 
 

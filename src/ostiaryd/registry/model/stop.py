@@ -39,6 +39,11 @@ class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
     is_lifted: bool = False
 
 
+def name_target(kind: str, value: str) -> str:
+    """Return a target in words; `everything` has no value."""
+    return f"{kind} {value}".rstrip()
+
+
 def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | None:
     """Return the oldest stop that names one of the pairs (kind, value); None if none does."""
     if not stops:
@@ -51,7 +56,7 @@ def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | Non
 def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
     """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
     if (stop := find_stop(stops, names)) is not None:
-        label = f"{stop.target_kind} {stop.value}".rstrip()
+        label = name_target(stop.target_kind, stop.value)
         raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
 
 

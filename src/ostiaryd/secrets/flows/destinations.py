@@ -193,7 +193,11 @@ def usable_token(token: AccessToken) -> UsableSecret:
 def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
     """Return a member of a secret for a request, "" for the only one. Raises Invalid."""
     if not member and len(data) != 1:
-        raise Invalid("the secret has several members", hint="name one in the destination", code="unusable_secret")
+        raise Invalid(
+            f"the secret has {len(data)} members, and the destination names none",
+            hint="name one in the destination",
+            code="unusable_secret",
+        )
     return UsableSecret(check_secret(data.get(member or next(iter(data)))))
 
 

@@ -76,7 +76,8 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     if (secret := store.get(act.tx, mount, rest)) is None:
         raise NothingStored("no value is stored at this path", code="not_found")
     if is_canary and secret.reader is not None:
-        raise Conflict("the secret was read, so it is in use", hint="store a new secret", code="secret_in_use")
+        hint = "store a secret at another path, and mark it before it is read"
+        raise Conflict("the secret was read, so it cannot become a canary secret", hint=hint, code="secret_in_use")
     store.set_canary(act.tx, mount, rest, is_canary)
 
 

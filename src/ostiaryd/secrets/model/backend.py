@@ -189,8 +189,10 @@ def check_names(names: object, folder: str) -> list[str]:
     """Return the names in an answer of a back end for a folder. Raises BackendFailed for text that is not a
     single name.
     """
-    if not isinstance(names, list) or len(names) > MAX_NAMES:
-        raise BackendFailed(f"the back end lists no names, or more than {MAX_NAMES}")
+    if not isinstance(names, list):
+        raise BackendFailed("the back end sends no list of names")
+    if len(names) > MAX_NAMES:
+        raise BackendFailed(f"the folder at the back end has more than {MAX_NAMES} names")
     for name in names:
         if not isinstance(name, str) or not name.strip("/") or "/" in name.removesuffix("/"):
             raise BackendFailed("the back end lists a name that is no name of a secret or a folder")

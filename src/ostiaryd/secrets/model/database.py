@@ -231,10 +231,13 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
         )
     chosen = dict(options)
     if "host" in chosen and parts.hostname:
-        raise Invalid("`connection_url` names two hosts")
+        raise Invalid("`connection_url` names two hosts", hint="remove the option `host`")
     socket = chosen.get("host", "")
     if socket and not socket.startswith("/"):
-        raise Invalid("the option `host` of `connection_url` is not the folder of a Unix socket")
+        raise Invalid(
+            "the option `host` of `connection_url` is not the folder of a Unix socket",
+            hint="such as host=/run/postgresql",
+        )
     host = parts.hostname or ""
     if not socket and not _HOST.fullmatch(host):
         raise Invalid("`connection_url` has no host, or more than one")

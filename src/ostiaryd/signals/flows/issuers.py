@@ -74,7 +74,10 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     if not issuer.verification_endpoint or issuer.sealed is None:
-        raise Conflict("this issuer was trusted without a way to ask it", hint="trust it with --authorization")
+        raise Conflict(
+            "the issuer has no verification endpoint, or this server has no authorization for it",
+            hint="distrust the issuer, and trust it again with OSTIARY_SIGNAL_AUTHORIZATION set",
+        )
     store.update(act.tx, _with(issuer, state=state))
     return issuer
 

@@ -146,7 +146,10 @@ async def verify(call: Call) -> Reply:
     body = {"stream_id": issuer.stream, "state": state}
     answer = await _ask(call.world, "POST", issuer.verification_endpoint, issuer, body)
     if answer.status != 204:
-        raise Unavailable(f"the issuer answers {answer.status}")
+        raise Unavailable(
+            f"{issuer.issuer} answers the request for a verification event with {answer.status} instead of 204",
+            hint="try again; after 401 or 403 the issuer does not accept the authorization",
+        )
     return reply({})
 
 

@@ -39,7 +39,9 @@ def find_target(
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
     for name in sorted({resource_name(scope) for scope in requested}):
         if registry.get_resource(reader, name) is not None:
-            raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
+            raise InvalidTarget(
+                f"the request has scopes of `{name}` for another resource", hint="request one token for each resource"
+            )
     return Target(uri)
 
 

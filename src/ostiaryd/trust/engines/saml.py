@@ -232,7 +232,7 @@ def _time(text: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Invalid("a time of the assertion is not a time") from None
+        raise Invalid(f"{text[:64]!a} in the assertion is no time in the form of `xs:dateTime`") from None
     if moment.tzinfo is None or moment.utcoffset():
         raise Invalid("a time of the assertion is not in UTC")  # SAML Core 1.3.3
     return int(moment.astimezone(UTC).timestamp() * 1_000_000)
