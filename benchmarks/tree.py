@@ -54,14 +54,14 @@ async def _measure(folder: Path, name: str, shape: tuple[int, ...], size: int) -
                 world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
             seq = outbox.head(world.db.read())
             began, spent = time.perf_counter(), time.process_time()
-            ended = await act(world, "task.revoke", lambda a, id=root: tasks.revoke(a, tasks.Kind.TASK, id))  # type: ignore[misc]
+            ended = await act(world, "task.revoke", lambda a, id=root: tasks.revoke(a, tasks.RevokedKind.TASK, id))  # type: ignore[misc]
             if number == RUNS - 1:
                 counts.add(len(statements))
             else:
                 wall.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.process_time() - spent) * 1000)
             _check(world, ended, beside, size=size, told=outbox.head(world.db.read()) - seq)
-            await act(world, "task.revoke", lambda a, id=beside: tasks.revoke(a, tasks.Kind.TASK, id))  # type: ignore[misc]
+            await act(world, "task.revoke", lambda a, id=beside: tasks.revoke(a, tasks.RevokedKind.TASK, id))  # type: ignore[misc]
     print(
         f"{size:6,} tasks, {size:6,} tokens, {name:42} {statistics.median(wall):6.1f} ms, best {min(wall):6.1f}, "
         f"cpu {statistics.median(cpu):6.1f} ms, {counts.pop()} statements",

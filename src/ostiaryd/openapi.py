@@ -94,6 +94,8 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
     routes = tuple(routes)
     types = {id(kind): kind for route in routes for kind in _types(route)}
     schemas, components = msgspec.json.schema_components(types.values(), ref_template="#/components/schemas/{name}")
+    for schema in (*schemas, *components.values()):
+        _make_portable(schema)
     schema_of = dict(zip(types, schemas, strict=True))
 
     def describe(kind: Any) -> Schema:
@@ -115,6 +117,7 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
         "info": {
             "title": "Ostiary",
             "version": version,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
             "description": "Identity and access control plane for AI agents. A path that is not listed answers 404; a "
             "method that is not listed for its path answers 405 with `Allow`. Every answer has an `x-request-id`, "
             "which names the request in the log and the ledger.",
@@ -136,6 +139,22 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
             },
         },
     }
+
+
+def _make_portable(schema: Any) -> None:
+    """Change a schema of msgspec in place, so that other tools read it alike.
+
+    Patterns of JSON Schema are those of ECMA-262, which has no `\\A` and `\\Z`. Each array gets an object as `items`,
+    which some tools require; `maxItems` bounds arrays whose items differ by position.
+    """
+    for member in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _make_portable(member)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(pattern := schema.get("pattern"), str):
+        schema["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    if schema.get("type") == "array" and not schema.get("items"):
+        schema["items"] = {}
 
 
 def _types(route: Route) -> Iterator[Any]:
@@ -244,9 +263,12 @@ def _add_refusal(response: Schema, refusal: Refused, protocol: RouteProtocol, de
         return
     if not answer.body:
         return
-    media = content.setdefault(answer.media_type, {"schema": describe(protocol.error), "examples": {}})
-    value = msgspec.json.decode(answer.body)
-    media.setdefault("examples", {}).setdefault(refusal.code, {"value": value})
+    schema = describe(protocol.error)
+    media = content.setdefault(answer.media_type, {"schema": schema, "examples": {}})
+    if "example" in media:  # the status is that of an answer too
+        both = {"anyOf": [media["schema"], schema]}
+        media = content[answer.media_type] = {"schema": both, "examples": {"answer": {"value": media["example"]}}}
+    media["examples"].setdefault(refusal.code, {"value": msgspec.json.decode(answer.body)})
 
 
 def _share_responses(paths: dict[str, Schema]) -> Schema:
@@ -323,7 +345,10 @@ class _Examples:
             is_map_of_enum = isinstance(values, dict) and "enum" in values
             if not is_other_list and (
                 not isinstance(example, dict)
-                or (set(schema.get("required", ())) <= example.keys() and not is_map_of_enum)
+                or (
+                    set(schema.get("required", ())) <= example.keys() <= schema.get("properties", example).keys()
+                    and not is_map_of_enum
+                )
             ):
                 return example
         match kinds[0]:

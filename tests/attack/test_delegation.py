@@ -209,7 +209,7 @@ async def test_what_came_through_the_agent_of_an_owner_who_left_does_not_come_ba
     under = (await low.token(task=lowest.task_id, resource=FILES))["access_token"]
     handed = await delegate_along((one, "one"), (mid, "mid"), (low, "low"))
     acted = await exchange_token(low, handed)
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, "bob"))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.OWNER, "bob"))
     if not has_deputy:
         with pytest.raises(Refused):
             await run_act(world, lambda a: registry.set_agent_state(a, "mid", Verb.RESUME))
@@ -255,10 +255,10 @@ async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: 
     for client in (two, there, two, there):
         await exchange_token(client, token)
     ended: dict[str, Any] = {
-        "task": (tasks.Kind.TASK, task.task_id),
-        "token": (tasks.Kind.TOKEN, claims_of(token)["jti"]),
-        "agent": (tasks.Kind.AGENT, "one"),
-        "key": (tasks.Kind.KEY, one.key.public.thumbprint),
+        "task": (tasks.RevokedKind.TASK, task.task_id),
+        "token": (tasks.RevokedKind.TOKEN, claims_of(token)["jti"]),
+        "agent": (tasks.RevokedKind.AGENT, "one"),
+        "key": (tasks.RevokedKind.KEY, one.key.public.thumbprint),
     }
     await run_act(world, lambda a: tasks.revoke(a, *ended[what]))
     assert (await exchange(there, token)).error == REQUEST

@@ -562,7 +562,7 @@ async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_wh
         await start(world, agent="four", parent=task.task_id)
     assert refused.value.code == "too_deep"
     token = await send_token(clients["three"], task=task.task_id)
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "one"))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.AGENT, "one"))
     assert codes(at_guard(world, token)) == ["agent_not_active"]
 
 

@@ -168,7 +168,7 @@ async def test_the_memory_dies_with_the_task(world: World, files: Resource, cloc
         clock.now += 30 * SECOND
         await tasks.expire_due(world)
     elif how == "revoke":
-        await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "bot"))
+        await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.AGENT, "bot"))
     else:
         await run_act(world, lambda a: tasks.end(a, top.task_id, State.DONE))
     assert memories.get(world.db.read(), task.task_id) is None

@@ -161,7 +161,7 @@ async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource
         await act(world, "agent.create", lambda act: None)
     with pytest.raises(InRecovery):
         await act(world, "task.start", lambda act: None)
-    await act(world, "agent.revoke", lambda act: tasks.revoke(act, tasks.Kind.AGENT, agent.agent_id))
+    await act(world, "agent.revoke", lambda act: tasks.revoke(act, tasks.RevokedKind.AGENT, agent.agent_id))
     await act(world, "agent.suspend", lambda act: registry.set_agent_state(act, other.agent_id, Verb.SUSPEND))
     await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-1", why="x", by=None))
     with pytest.raises(InRecovery):

@@ -140,7 +140,7 @@ async def test_the_row_of_a_revoked_token_that_is_changed_or_deleted_stops_the_a
     world: World, bot: Agent, change: str
 ) -> None:
     await create_holding(world, bot, "tok_x", audience="https://files.example.org/mcp")
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TOKEN, "tok_x"))
     assert "every guarded row" in describe(await complete_state_check(world))
     change_database(world, REVOKED[change])
     await check_state(world)
@@ -153,7 +153,7 @@ async def test_the_row_of_a_revoked_token_may_be_deleted_once_it_has_expired(
     world: World, bot: Agent, clock: Clock, late: int
 ) -> None:
     await create_holding(world, bot, "tok_x", audience="https://files.example.org/mcp")
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TOKEN, "tok_x"))
     await complete_state_check(world)
     row = world.db.read().one(sql("select expires_at from holding where id = 'tok_x'"))
     assert row is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import subprocess
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from ostiaryd.ground.http.routes import Content, Either, PageBody, Route
 from ostiaryd.ground.world import World
 from tests.architecture.language import VERBS
 from tests.support.api_fixtures import send
+from tests.support.node import NODE
 
 MORE_VERBS = frozenset(
     {
@@ -121,6 +124,16 @@ async def test_every_example_is_accepted_by_its_type(world: World) -> None:
                     _accepts(kind, media["example"])
                     checked += 1
     assert checked > 200
+
+
+async def test_every_example_satisfies_its_schema_for_a_validator_made_by_others(world: World) -> None:
+    document = await fetch(world)
+    check = ["node", str(NODE / "ecma-schemas.mjs")]
+    done = await asyncio.to_thread(
+        subprocess.run, check, input=json.dumps(document), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 500
 
 
 async def test_a_method_that_is_not_documented_is_not_allowed_and_allow_names_the_documented_ones(

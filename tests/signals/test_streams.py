@@ -116,7 +116,7 @@ async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(wo
 
     await run_act(world, end_it, "task.end")
     clock.advance(1)
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, first), "task.revoke")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TASK, first), "task.revoke")
     (told,) = (await siem.poll(stream)).values()
     assert told["sub_id"] == {
         "format": "complex",
@@ -386,7 +386,7 @@ async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world
     assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
     task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))
     clock.advance(1)
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, task.task_id), "task.revoke")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TASK, task.task_id), "task.revoke")
     assert await siem.poll(stream) == {}
     await stop(world, "bot")
     await stop(world, "other")

@@ -167,7 +167,7 @@ async def test_a_part_of_a_standing_task_ends_with_the_agent_that_gave_it(world:
     assert refusal.value.code == "agent_suspended"
     await run_act(world, lambda a: registry.set_agent_state(a, "top", Verb.RESUME))
     assert live(world, part).chain[0].epoch == 1
-    assert (await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")))["task"] == 1
+    assert (await run_act(world, lambda a: flows.revoke(a, flows.RevokedKind.AGENT, "top")))["task"] == 1
     assert states(world, part) == ["cancelled"]
 
 
@@ -276,7 +276,7 @@ async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World
         case "end":
             await run_act(world, lambda a: flows.end(a, part.task_id))
         case "revoke":
-            ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.TASK, part.task_id))
+            ended = await run_act(world, lambda a: flows.revoke(a, flows.RevokedKind.TASK, part.task_id))
             assert ended == {"task": 2, "token": 3}
         case "expire":
             clock.advance(30)
@@ -311,7 +311,7 @@ async def test_stopping_an_agent_in_the_middle_kills_what_came_through_it_and_on
             live(world, task)
     assert live(world, whole)
     assert live(world, own)
-    ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "mid"))
+    ended = await run_act(world, lambda a: flows.revoke(a, flows.RevokedKind.AGENT, "mid"))
     assert ended == {"task": 2}
     assert states(world, whole, part, lowest, own) == ["live", "cancelled", "cancelled", "live"]
 
@@ -321,7 +321,7 @@ async def test_revoking_an_agent_tells_guards_of_its_tasks_and_not_of_each_token
     whole, part = await line(world, "top", "low")
     await create_holding(world, low, "tok_low", task=part.task_id)
     before = len(feed_messages(world))
-    assert await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")) == {"task": 2, "token": 1}
+    assert await run_act(world, lambda a: flows.revoke(a, flows.RevokedKind.AGENT, "top")) == {"task": 2, "token": 1}
     assert [(fact["kind"], fact.get("task")) for fact in feed_messages(world)[before:]] == [
         ("task", whole.task_id),
         ("agent", None),
@@ -334,7 +334,7 @@ async def test_when_an_owner_leaves_all_that_came_through_the_agents_ends(world:
     (low,) = await agents(world, "low")
     _, part = await line(world, "top", "low")
     await create_holding(world, low, "tok_low", task=part.task_id)
-    ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.OWNER, "bob"))
+    ended = await run_act(world, lambda a: flows.revoke(a, flows.RevokedKind.OWNER, "bob"))
     assert ended == {"task": 2, "token": 1}
     assert not is_live(world, "tok_low")
     assert states(world, part) == ["cancelled"]

@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, State
 from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.flows import Kind
+from ostiaryd.tasks.flows import RevokedKind
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tasks.model import Task, TaskSpec
 
@@ -40,7 +40,7 @@ async def build(world: World) -> tuple[Agent, Task, str]:
     return agent, task, key.jkt
 
 
-async def revoke(world: World, kind: Kind, id: str, by: Caller | None = None) -> dict[str, int]:
+async def revoke(world: World, kind: RevokedKind, id: str, by: Caller | None = None) -> dict[str, int]:
     return dict(await run_act(world, lambda a: flows.revoke(a, kind, id, by=by)))
 
 
@@ -52,20 +52,20 @@ def is_over(world: World, task: Task) -> bool:
     return flows.find_task(world.db.read(), task.task_id).state is TaskState.CANCELLED
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(RevokedKind))
+async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind: RevokedKind) -> None:
     agent, task, jkt = await build(world)
     id, counts, survivors, ends_task = {
-        Kind.AGENT: ("bot", {"token": 3, "task": 1}, {"tok_other"}, True),
-        Kind.TASK: (task.task_id, {"token": 2, "task": 1}, {"tok_standing", "tok_other"}, True),
-        Kind.TOKEN: ("tok_task", {"token": 2}, {"tok_standing", "tok_other"}, False),
-        Kind.KEY: (jkt, {"token": 2}, {"tok_standing", "tok_other"}, False),
-        Kind.OWNER: ("alice", {"token": 3, "task": 1}, {"tok_other"}, True),
+        RevokedKind.AGENT: ("bot", {"token": 3, "task": 1}, {"tok_other"}, True),
+        RevokedKind.TASK: (task.task_id, {"token": 2, "task": 1}, {"tok_standing", "tok_other"}, True),
+        RevokedKind.TOKEN: ("tok_task", {"token": 2}, {"tok_standing", "tok_other"}, False),
+        RevokedKind.KEY: (jkt, {"token": 2}, {"tok_standing", "tok_other"}, False),
+        RevokedKind.OWNER: ("alice", {"token": 3, "task": 1}, {"tok_other"}, True),
     }[kind]
     assert await revoke(world, kind, id) == counts
     assert left(world) == survivors
     assert is_over(world, task) is ends_task
-    stops = kind in (Kind.AGENT, Kind.OWNER)
+    stops = kind in (RevokedKind.AGENT, RevokedKind.OWNER)
     assert get_agent(world, "bot").state is (State.SUSPENDED if stops else State.ACTIVE)
     assert get_agent(world, "bot").epoch == int(stops)
     again = await revoke(world, kind, id)
@@ -79,28 +79,28 @@ async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(worl
     await create_person(world, "carol")
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", on_behalf_of="carol")))
     await create_holding(world, get_agent(world, "bot"), "tok_carol", task=task.task_id)
-    assert await revoke(world, Kind.OWNER, "carol") == {"token": 1, "task": 1}
+    assert await revoke(world, RevokedKind.OWNER, "carol") == {"token": 1, "task": 1}
     assert is_over(world, task)
     assert not is_over(world, other_task)
     assert left(world) == LIVE
     assert get_agent(world, "bot").state is State.ACTIVE
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_what_is_not_there_cannot_be_revoked(world: World, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(RevokedKind))
+async def test_what_is_not_there_cannot_be_revoked(world: World, kind: RevokedKind) -> None:
     with pytest.raises(NotFound):
         await revoke(world, kind, "nothing")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world: World, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(RevokedKind))
+async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world: World, kind: RevokedKind) -> None:
     agent, task, jkt = await build(world)
     id = {
-        Kind.AGENT: "bot",
-        Kind.TASK: task.task_id,
-        Kind.TOKEN: "tok_task",
-        Kind.KEY: jkt,
-        Kind.OWNER: "alice",
+        RevokedKind.AGENT: "bot",
+        RevokedKind.TASK: task.task_id,
+        RevokedKind.TOKEN: "tok_task",
+        RevokedKind.KEY: jkt,
+        RevokedKind.OWNER: "alice",
     }[kind]
     bob = get_agent(world, "other").owner
     for stranger in (
@@ -113,7 +113,7 @@ async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world:
             await revoke(world, kind, id, stranger)
     assert left(world) == LIVE
     owner = person_caller(agent.owner)
-    if kind is Kind.OWNER:
+    if kind is RevokedKind.OWNER:
         with pytest.raises(Forbidden):
             await revoke(world, kind, id, owner)
         owner = person_caller(bob, "ostiary:admin")
@@ -126,8 +126,8 @@ async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None
     made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/"))
     await create_holding(world, made.resource_id, "tok_guard")
     with pytest.raises(Forbidden):
-        await revoke(world, Kind.TOKEN, "tok_guard", person_caller(agent.owner))
-    assert await revoke(world, Kind.TOKEN, "tok_guard", agent_caller(agent, "ostiary:admin")) == {"token": 1}
+        await revoke(world, RevokedKind.TOKEN, "tok_guard", person_caller(agent.owner))
+    assert await revoke(world, RevokedKind.TOKEN, "tok_guard", agent_caller(agent, "ostiary:admin")) == {"token": 1}
 
 
 async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World) -> None:
@@ -137,7 +137,7 @@ async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World)
     await register_agent(world, owner="single")
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p")))
     await create_holding(world, get_agent(world, "bot"), "tok_1", task=task.task_id)
-    assert await revoke(world, Kind.OWNER, "alice") == {"token": 1, "task": 1}
+    assert await revoke(world, RevokedKind.OWNER, "alice") == {"token": 1, "task": 1}
     assert is_over(world, task)
     assert get_agent(world, "bot").state is State.ACTIVE
     entry = newest_entry(world)

@@ -58,7 +58,7 @@ async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> No
     assert store.get(world.db.read(), standing.task_id) is None
     for flow in (
         lambda a: flows.end(a, standing.task_id),
-        lambda a: flows.revoke(a, flows.Kind.TASK, standing.task_id),
+        lambda a: flows.revoke(a, flows.RevokedKind.TASK, standing.task_id),
     ):
         with pytest.raises(Conflict, match="ends with its agent"):
             await run_act(world, flow)

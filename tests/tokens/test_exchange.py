@@ -247,7 +247,7 @@ async def test_one_token_out_of_another_a_hundred_times_dies_with_the_first(worl
         token = await exchange_token(two, token)
     jti = claims_of(token)["jti"]
     assert is_live(world, jti)
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, claims_of(first)["jti"]))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TOKEN, claims_of(first)["jti"]))
     assert not is_live(world, jti)
     assert (await exchange(two, token)).error == REQUEST
 
@@ -267,7 +267,7 @@ async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: Wo
             case "parent":
                 return tasks.end(a, parent.task_id)
             case "token":
-                return tasks.revoke(a, tasks.Kind.TOKEN, claims_of(token)["jti"])
+                return tasks.revoke(a, tasks.RevokedKind.TOKEN, claims_of(token)["jti"])
             case "giver":
                 return registry.set_agent_state(a, "one", Verb.SUSPEND)
             case "receiver":
@@ -275,7 +275,7 @@ async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: Wo
             case "key":
                 return registry.revoke_key(a, one.key.public.thumbprint)
             case _:
-                return tasks.revoke(a, tasks.Kind.OWNER, "ann")
+                return tasks.revoke(a, tasks.RevokedKind.OWNER, "ann")
 
     await run_act(world, end)
     assert not is_live(world, new)

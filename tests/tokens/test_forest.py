@@ -374,7 +374,7 @@ class Play:
             case "task" | "end" if self.tasks:
                 id = self.tasks[which % len(self.tasks)].id
                 if kind == "task":
-                    await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.TASK, id))
+                    await run_act(self.world, lambda a: tasks.revoke(a, tasks.RevokedKind.TASK, id))
                 elif tasks.find_task(self.world.db.read(), id).is_live(self.clock.now):
                     await run_act(self.world, lambda a: tasks.end(a, id))
                 else:
@@ -382,14 +382,14 @@ class Play:
                 return {("task", id)}, {("task", id)}
             case "token" if self.tokens:
                 id = self.tokens[which % len(self.tokens)].id
-                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, id))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.RevokedKind.TOKEN, id))
                 return {("token", id)}, set()
             case "key":
                 jkt = self.clients[place].key.public.thumbprint
-                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.KEY, jkt))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.RevokedKind.KEY, jkt))
                 return {("key", place)}, set()
             case "owner":
-                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, self.owners[place % 2]))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.RevokedKind.OWNER, self.owners[place % 2]))
                 gone = {("agent", i) for i, member in enumerate(self.cast) if member.owner == place % 2}
                 return {*gone, ("person", place % 2)}, {*gone, ("person", place % 2)}
             case "suspend":
@@ -399,7 +399,7 @@ class Play:
                 await run_act(self.world, lambda a: registry.set_scopes(a, name, []))
                 return set(agents), set()
             case _:
-                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, name))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.RevokedKind.AGENT, name))
                 return set(agents), set(agents)
 
     def check(self, early: dict[str, Knowledge], dead: set[Any], marked: set[Any]) -> None:
@@ -506,6 +506,6 @@ async def test_a_line_of_three_call_by_call(world: World, clock: Clock) -> None:
     assert play.decided(second, play.late()) == here
     assert play.decided(handed, play.late()) == set()
     assert play.decided(third, play.late()) == {(FILES, "read_file", "/srv/a/x")}
-    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, play.tasks[1].id))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.TASK, play.tasks[1].id))
     assert [is_live(world, token.id) for token in play.tokens] == [True, False, False, False]
     assert [len(play.decided(token, play.late())) for token in play.tokens] == [4, 0, 0, 0]

@@ -19,6 +19,11 @@ export type AccessKeysBody = {
   keys: AccessKeyBody[];
 };
 
+export type AccessRevocation = {
+  kind: RevokedKind;
+  id: string;
+};
+
 /** An account (RFC 8555 section 7.1.2). */
 export type AccountBody = {
   contact: string[];
@@ -453,10 +458,9 @@ export type AuthorizationBody = {
   wildcard?: boolean;
 };
 
-/** The error answer of the AWS API. */
 export type AwsError = {
   Message: string;
-  _AwsError__type: string;
+  __type: string;
 };
 
 /** A backchannel authentication response (CIBA Core 1.0 section 7.3). */
@@ -699,11 +703,6 @@ export type CertificateRow = {
 /** The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1). */
 export type CertsModelCertificateReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
 
-/** The revocation of a certificate, or of an intermediate authority. */
-export type CertsWireAdminRevocation = {
-  reason?: CertsModelCertificateReason;
-};
-
 /** A challenge (RFC 8555 section 7.1.5). */
 export type ChallengeBody = {
   error?: ProblemBody;
@@ -824,19 +823,6 @@ export type ConsentBody = {
   person: string;
   resource: string;
   scopes: string[];
-};
-
-/**
- * The person whose session calls. `operations` has each method and path that a role of the person permits. `issuer` is
- * the identifier of this server, for credential files.
- */
-export type ConsoleWireSessionSessionBody = {
-  acr: string;
-  issuer: string;
-  name: string;
-  operations: string[];
-  person_id: string;
-  roles: string[];
 };
 
 /**
@@ -1329,6 +1315,8 @@ export type KillBody = {
   undo: string;
 };
 
+export type Kind = "assistant" | "autonomous" | "service" | "workflow";
+
 /** A lease. `attempts`: number of failed revocations. `error`: the error of the last one. */
 export type LeaseBody = {
   agent: string;
@@ -1510,7 +1498,7 @@ export type NewAgent = {
   name: string;
   owner: string;
   purpose: string;
-  kind?: RegistryModelAgentKind;
+  kind?: Kind;
   deputy?: string | null;
   provider?: string;
   model?: string;
@@ -1877,6 +1865,19 @@ export type OverviewBody = {
   stops?: number;
 };
 
+/**
+ * The person whose session calls. `operations` has each method and path that a role of the person permits. `issuer` is
+ * the identifier of this server, for credential files.
+ */
+export type OwnSessionBody = {
+  acr: string;
+  issuer: string;
+  name: string;
+  operations: string[];
+  person_id: string;
+  roles: string[];
+};
+
 /** A token under which a throttled agent calls. */
 export type Paced = {
   token: string;
@@ -2238,8 +2239,6 @@ export type RegistrationBody = {
   token_endpoint_auth_method: string;
 };
 
-export type RegistryModelAgentKind = "assistant" | "autonomous" | "service" | "workflow";
-
 export type RemotePolicyRequest = {
   call: string;
   token: string;
@@ -2392,6 +2391,11 @@ export type ResultRecord = {
   unused?: Record<string, number>;
 };
 
+/** The revocation of a certificate, or of an intermediate authority. */
+export type Revocation = {
+  reason?: CertsModelCertificateReason;
+};
+
 /** Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change. */
 export type RevocationBody = {
   committed_at: number;
@@ -2405,6 +2409,8 @@ export type RevocationBody = {
 export type RevokedBody = {
   revoked: Record<string, number>;
 };
+
+export type RevokedKind = "agent" | "key" | "owner" | "task" | "token";
 
 /** An agent with a risk score. */
 export type RiskBody = {
@@ -2609,9 +2615,24 @@ export type Selectors = {
   pod?: string | null;
 };
 
+/** The session of a person in one browser. `authenticated_at` is the time of the oldest proof that `acr` needs. */
+export type SessionBody = {
+  acr: string;
+  amr: string[];
+  authenticated_at: number;
+  browser: string;
+  created_at: number;
+  expires_at: number;
+  network: string;
+  person_id: string;
+  provider: string;
+  session_id: string;
+  used_at: number;
+};
+
 /** The live sessions of a person, the last used first. */
 export type SessionsBody = {
-  sessions: TrustWirePeopleSessionBody[];
+  sessions: SessionBody[];
 };
 
 export type SetError = {
@@ -2840,13 +2861,6 @@ export type TaskEvent = {
   outcome: string;
 };
 
-export type TasksFlowsRevokingKind = "agent" | "key" | "owner" | "task" | "token";
-
-export type TasksWireAdminRevocation = {
-  kind: TasksFlowsRevokingKind;
-  id: string;
-};
-
 /** A team that can be accountable for agents. */
 export type TeamBody = {
   created_at: number | null;
@@ -2965,21 +2979,6 @@ export type TrustDomainBody = {
   name: string;
   refreshed_at: number | null;
   sequence: string | null;
-};
-
-/** The session of a person in one browser. `authenticated_at` is the time of the oldest proof that `acr` needs. */
-export type TrustWirePeopleSessionBody = {
-  acr: string;
-  amr: string[];
-  authenticated_at: number;
-  browser: string;
-  created_at: number;
-  expires_at: number;
-  network: string;
-  person_id: string;
-  provider: string;
-  session_id: string;
-  used_at: number;
 };
 
 /** A call that could not be decided, with the error. `outcome`: `allow` if the call ran nevertheless, in mode `watch`. */
@@ -3386,7 +3385,7 @@ export interface Operations {
     query: {
       owner?: string;
       state?: State;
-      kind?: RegistryModelAgentKind;
+      kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
       text?: string;
@@ -3419,7 +3418,7 @@ export interface Operations {
     query: {
       owner?: string;
       state?: State;
-      kind?: RegistryModelAgentKind;
+      kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
       text?: string;
@@ -3442,7 +3441,7 @@ export interface Operations {
     query: {
       owner?: string;
       state?: State;
-      kind?: RegistryModelAgentKind;
+      kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
       text?: string;
@@ -3937,7 +3936,7 @@ export interface Operations {
       id: string;
     };
     query: {};
-    body: CertsWireAdminRevocation;
+    body: Revocation;
     answer: AuthorityRevocationBody;
   };
   /** List certificates, the newest first. */
@@ -3988,7 +3987,7 @@ export interface Operations {
       serial: string;
     };
     query: {};
-    body: CertsWireAdminRevocation;
+    body: Revocation;
     answer: CertificateBody;
   };
   /** Create an initial access token, with which clients register even if registration is closed. */
@@ -4960,7 +4959,7 @@ export interface Operations {
   "POST /api/v1/revoke": {
     path: {};
     query: {};
-    body: TasksWireAdminRevocation;
+    body: AccessRevocation;
     answer: RevocationBody;
   };
   /** List the roles of persons and teams. */
@@ -5200,7 +5199,7 @@ export interface Operations {
     path: {};
     query: {};
     body: undefined;
-    answer: ConsoleWireSessionSessionBody;
+    answer: OwnSessionBody;
   };
   /** End the browser session of the calling person. */
   "DELETE /api/v1/session": {

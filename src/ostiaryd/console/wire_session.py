@@ -18,7 +18,7 @@ from ostiaryd.registry.model import SELF
 from ostiaryd.trust.flows.sessions import act_as_person, end_headers, end_session, session_of
 
 
-class SessionBody(TypedDict):
+class OwnSessionBody(TypedDict):
     """The person whose session calls. `operations` has each method and path that a role of the person permits.
 
     `issuer` is the identifier of this server, for credential files.
@@ -43,7 +43,7 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
         await session_of(call)
         reader = call.world.db.read()
         acr = caller.acr or KEY
-        body: SessionBody = {
+        body: OwnSessionBody = {
             "person_id": caller.id,
             "name": caller.name,
             "acr": acr,
@@ -54,7 +54,7 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
         return reply(body, headers=[NO_STORE])
 
     return (
-        Route("GET", "/api/v1/session", show_session, SELF, allows_people=True, answers={200: SessionBody}),
+        Route("GET", "/api/v1/session", show_session, SELF, allows_people=True, answers={200: OwnSessionBody}),
         Route(
             "DELETE",
             "/api/v1/session",

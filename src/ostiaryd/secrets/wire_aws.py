@@ -70,11 +70,8 @@ class UnknownAction(Invalid):
     code = "unknown_action"
 
 
-class AwsError(TypedDict):
-    """The error answer of the AWS API."""
-
-    __type: str
-    Message: str
+AwsError = TypedDict("AwsError", {"__type": str, "Message": str})  # in a class, `__type` would be a private name
+"""The error answer of the AWS API."""
 
 
 TYPES: tuple[tuple[type[Refused], str, int], ...] = (

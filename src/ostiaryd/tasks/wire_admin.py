@@ -34,8 +34,8 @@ class End(msgspec.Struct, forbid_unknown_fields=True):
     outcome: Literal["done", "failed", "cancelled"] = "done"
 
 
-class Revocation(msgspec.Struct, forbid_unknown_fields=True):
-    kind: flows.Kind
+class AccessRevocation(msgspec.Struct, forbid_unknown_fields=True):
+    kind: flows.RevokedKind
     id: str
 
 
@@ -125,7 +125,7 @@ async def revoke(call: Call) -> Reply:
     durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty if there is
     none.
     """
-    order = call.json(Revocation)
+    order = call.json(AccessRevocation)
 
     def run(act: Act) -> tuple[dict[str, int], int]:
         return dict(flows.revoke(act, order.kind, order.id, by=call.caller)), outbox.head(act.tx)
@@ -168,7 +168,7 @@ ROUTES = (
         "/api/v1/revoke",
         revoke,
         SELF,
-        body=Revocation,
+        body=AccessRevocation,
         stops=True,
         proves_in_act=True,
         answers={200: RevocationBody},

@@ -167,9 +167,9 @@ def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
             elif epoch > agent.epoch:
                 registry.renew_tokens(act, agent, why=why)
         case TaskFact(id):
-            tasks.revoke(act, tasks.Kind.TASK, id)
+            tasks.revoke(act, tasks.RevokedKind.TASK, id)
         case TokenFact(id):
-            tasks.revoke(act, tasks.Kind.TOKEN, id)
+            tasks.revoke(act, tasks.RevokedKind.TOKEN, id)
         case KeyFact(jkt):
             registry.revoke_key(act, jkt, why=why)
         case StopFact(what, value, is_lifted):

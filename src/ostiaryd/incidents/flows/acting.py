@@ -105,7 +105,7 @@ def melt(act: Act, incident: Incident) -> None:
 def decommission(act: Act, incident: Incident) -> None:
     """End the agent for good, with its tasks."""
     agent = registry.find_agent(act.tx, incident.agent)
-    act_with_entry(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.Kind.AGENT, agent.agent_id))
+    act_with_entry(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.RevokedKind.AGENT, agent.agent_id))
     if agent.state is not State.DECOMMISSIONED:
         act_with_entry(
             act,
@@ -131,7 +131,7 @@ def _quarantine(act: Act, step: Step) -> None:
 
 
 def _revoke(act: Act, step: Step) -> None:
-    tasks.revoke(act, tasks.Kind.AGENT, step.agent.agent_id)
+    tasks.revoke(act, tasks.RevokedKind.AGENT, step.agent.agent_id)
 
 
 def _freeze(act: Act, step: Step) -> None:

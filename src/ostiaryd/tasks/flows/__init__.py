@@ -26,7 +26,7 @@ from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
 from ostiaryd.tasks.flows.queries import *
-from ostiaryd.tasks.flows.revoking import Kind, cancel, cancel_all, cancel_for, revoke, revoked_state
+from ostiaryd.tasks.flows.revoking import RevokedKind, cancel, cancel_all, cancel_for, revoke, revoked_state
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
@@ -40,8 +40,8 @@ from ostiaryd.tasks.flows.tasks import (
 
 __all__ = [
     "ELEVATION_ENDED",
-    "Kind",
     "Remembered",
+    "RevokedKind",
     "above",
     "allowance",
     "balances",

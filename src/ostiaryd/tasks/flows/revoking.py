@@ -17,7 +17,7 @@ from ostiaryd.tasks.model import State, Task, standing_id
 from ostiaryd.tasks.store import tasks as store
 
 
-class Kind(StrEnum):
+class RevokedKind(StrEnum):
     AGENT = "agent"
     TASK = "task"
     TOKEN = "token"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
     OWNER = "owner"
 
 
-def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counter[str]:
+def revoke(act: Act, kind: RevokedKind, id: str, *, by: Caller | None = None) -> Counter[str]:
     """Revoke an object with everything derived; return the number of ended objects by kind. Raises NotFound, Forbidden.
 
     Administrators and the owner of the holding agent may revoke; only administrators revoke owners.
@@ -83,16 +83,16 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     return ended + registry.revoke_owner(act, owner.id)
 
 
-def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
+def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]:
     """Return the state of the revoked object, and the command that undoes the revocation; empty if there is none."""
     match kind:
-        case Kind.AGENT:
+        case RevokedKind.AGENT:
             agent = registry.find_agent(reader, id)
             return agent.state.value, registry.undo_stop(reader, agent)
-        case Kind.OWNER:
+        case RevokedKind.OWNER:
             owner = registry.find_owner(reader, id)
             return (owner.state.value, f"ostiary owner return {owner.name}") if isinstance(owner, Person) else ("", "")
-        case Kind.TASK:
+        case RevokedKind.TASK:
             return find_task(reader, id).state.value, ""
         case _:
             return "ended", ""
@@ -128,10 +128,10 @@ def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
     return ended
 
 
-_BY_KIND: dict[Kind, Callable[[Act, str, Caller | None], Counter[str]]] = {
-    Kind.AGENT: _agent,
-    Kind.TASK: _task,
-    Kind.TOKEN: _token,
-    Kind.KEY: _key,
-    Kind.OWNER: _owner,
+_BY_KIND: dict[RevokedKind, Callable[[Act, str, Caller | None], Counter[str]]] = {
+    RevokedKind.AGENT: _agent,
+    RevokedKind.TASK: _task,
+    RevokedKind.TOKEN: _token,
+    RevokedKind.KEY: _key,
+    RevokedKind.OWNER: _owner,
 }
