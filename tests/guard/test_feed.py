@@ -389,7 +389,7 @@ def test_another_history_is_never_resumed_by_number(feeder: Feeder) -> None:
     feeder.begin()
     feeder.snapshot(head=head(10))
     feeder.begin()
-    with pytest.raises(FeedBroken, match="another history"):
+    with pytest.raises(FeedBroken, match="a history that this guard does not know"):
         feeder.say(head=head(10, TWO))
     assert is_closed(feeder)
 
