@@ -308,8 +308,8 @@ def narrower_codes() -> dict[str, list[str]]:
             match call:
                 case ast.Call(args=[message, *_], keywords=[*keywords]):
                     code = next((one.value for one in keywords if one.arg == "code"), None)
-                    if isinstance(code, ast.Constant) and code.value and (text := _message(message)):
-                        messages[code.value].add(text.replace("|", "\\|"))
+                    if isinstance(code, ast.Constant) and isinstance(code.value, str) and _message(message):
+                        messages[code.value].add(_message(message).replace("|", "\\|"))
     return {code: sorted(texts) for code, texts in messages.items()}
 
 
@@ -319,7 +319,7 @@ def _message(node: ast.expr) -> str:
         case ast.Constant(value=str(text)):
             return text
         case ast.JoinedStr(values=parts):
-            return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts)
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
     return ""
 
 
