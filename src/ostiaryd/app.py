@@ -641,6 +641,7 @@ LOOPS = (
     _every(1, wire_aws_accounts.rotate_due),
     _every(1, wire_account_tokens.end_due),
     _every(1, wire_rotations.rotate_due),
+    _every(10, wire_rotations.rotate_due_keys),
     _every(60, secret_flows.forget_wrapped),
     _every(1, wire_backends.forget_sealed),
     _every(5, secret_flows.renew_envelopes),

@@ -165,7 +165,7 @@ async def test_an_answer_without_nonce_is_kept_for_half_of_its_validity(
 async def test_a_nonce_is_answered_live_and_within_a_budget(
     world: World, app: ASGIApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "LIVE_PER_S", 3)
+    monkeypatch.setattr(status.OcspResponder, "live_per_s", 3)
     await register_agent(world)
     issued = await issue(world, agent="bot")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-_JWT = "tokens of other issuers are trusted by the server, and there is no identity engine"
+_IDENTITY = "there is no identity engine, whose tokens the tests use"
 HVAC: dict[str, str] = {
-    "test_jwt::": _JWT,
+    "test_jwt::TestJWT::test_configure": _IDENTITY,
+    "test_jwt::TestJWT::test_jwt_login": _IDENTITY,
+    "test_jwt::TestJWT::test_read_config": _IDENTITY,
 }
 """the beginning of `MODULE::TEST`, to the reason"""
 

@@ -6,10 +6,12 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
 import httpx2
+import msgspec
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -20,7 +22,8 @@ from botocore.exceptions import ClientError
 from harness.live_server import ServerFixture
 from ostiary import ambient
 from ostiary.protocol.errors import Invalid
-from ostiaryd.secrets.model.aws import make_password
+from ostiaryd.secrets import wire_aws
+from ostiaryd.secrets.model.aws import make_password, read_value, render_value
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
 REGION = "us-east-1"
@@ -291,3 +294,86 @@ def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_
     assert other.client.get_secret_value(SecretId=stage.name)["SecretString"] == "x"
     ostiary("agent", "suspend", stage.vault.name)
     refused("UnrecognizedClientException", other.client.get_secret_value, SecretId=stage.name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": "\\ud800"}',
+        '{"a": 1e400}',
+        '{"a": 1.5e+300}',
+        '{"a": 1, "a": 2}',
+        '{"SecretString": "x"}',
+        '{"SecretBinary": "eA==", "b": 1}',
+        '{"a":1}',
+        '{"a": "é"}',
+        f'{{"a": {"9" * 5000}}}',
+        f'{{"a": {"9" * 50}}}',
+        '{"a": ' * 2000 + "1" + "}" * 2000,
+        '{"a": [1, -0.0, null, true, {"b": "\\u00e9"}]}',
+        "[1]",
+        "{}",
+        "",
+    ],
+)
+def test_a_text_comes_back_as_it_was_stored(text: str) -> None:
+    stored = msgspec.json.encode(read_value(text, None))
+    assert render_value(stored) == {"SecretString": text}
+
+
+def test_each_action_of_aws_is_answered_or_named_as_missing(aws: AwsStage) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/conformance.md").read_text()
+    names = set(aws.client.meta.service_model.operation_names)
+    missing = names - wire_aws.NAMES
+    assert names > wire_aws.NAMES
+    for name in missing:
+        assert f"| {name}" in page or f", {name}" in page, name
+        answer = post(aws.sign(name, {"SecretId": aws.name, "ResourcePolicy": "{}"}))
+        assert (answer.status_code, answer.json()["__type"]) == (400, "UnknownOperationException"), name
+    aws.client.create_secret(Name=f"{aws.name}-policy", SecretString="x")
+    assert "ResourcePolicy" not in aws.client.get_resource_policy(SecretId=f"{aws.name}-policy")
+    refused("ResourceNotFoundException", aws.client.get_resource_policy, SecretId=f"{aws.name}-none")
+
+
+def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
+    folder, client = f"{aws.vault.folder}/found", aws.client
+    for name, description, tag in (("ab", "Key of the Shop", "red"), ("ac", "shop", "blue"), ("b", "", "Red")):
+        client.create_secret(
+            Name=f"{folder}/{name}", SecretString=name, Description=description, Tags=[{"Key": "color", "Value": tag}]
+        )
+    by_name = {"Key": "name", "Values": [f"{folder}/"]}
+    cases: list[tuple[list[dict[str, Any]], list[str]]] = [
+        ([], ["ab", "ac", "b"]),
+        ([{"Key": "name", "Values": [f"{folder}/ac", f"{folder}/b"]}], ["ac", "b"]),
+        ([{"Key": "name", "Values": [f"{folder}/a", f"{folder}/B"]}], ["ab", "ac"]),
+        ([{"Key": "description", "Values": ["shop"]}], ["ab", "ac"]),
+        ([{"Key": "description", "Values": ["sh ke"]}], ["ab"]),
+        ([{"Key": "description", "Values": ["hop"]}], []),
+        ([{"Key": "description", "Values": ["!shop"]}], ["b"]),
+        ([{"Key": "tag-value", "Values": ["r", "bl"]}], ["ab", "ac"]),
+        ([{"Key": "tag-key", "Values": ["color"]}, {"Key": "tag-value", "Values": ["Red"]}], ["b"]),
+    ]
+    for filters, names in cases:
+        wanted = [f"{folder}/{name}" for name in names]
+        listed = client.list_secrets(Filters=[by_name, *filters])["SecretList"]
+        assert [one["Name"] for one in listed] == wanted, filters
+        values = client.batch_get_secret_value(Filters=[by_name, *filters])
+        assert ([one["SecretString"] for one in values["SecretValues"]], values["Errors"]) == (names, []), filters
+    first = client.batch_get_secret_value(Filters=[by_name], MaxResults=2)
+    rest = client.batch_get_secret_value(Filters=[by_name], MaxResults=2, NextToken=first["NextToken"])
+    assert [one["SecretString"] for one in (*first["SecretValues"], *rest["SecretValues"])] == ["ab", "ac", "b"]
+    wrong: list[dict[str, Any]] = [
+        {"Key": "all", "Values": ["x"]},
+        {"Key": "name", "Values": [f"{folder}/../x"]},
+        {"Key": "description", "Values": ["x " * 17]},
+        {"Key": "description", "Values": ["x"] * 11},
+        {"Key": "description", "Values": ["x" * 513]},
+    ]
+    for one in wrong:
+        kind = "SerializationException" if ".." in str(one) else "InvalidParameterException"
+        refused(kind, client.list_secrets, Filters=[by_name, one] if one["Key"] != "name" else [one])
+    client.list_secrets(Filters=[by_name, {"Key": "description", "Values": ["x " * 16] * 10}])
+    refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": ["!x"]}])
+    refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": [f"{folder}/a", "x"]}])

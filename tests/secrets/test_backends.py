@@ -16,12 +16,17 @@ from hvac import exceptions
 
 from harness.live_server import ServerFixture, own_server
 from ostiary import Agent
+from ostiary.protocol import jose
 from tests.secrets.backend_fixtures import KEY, KEY_ID, REGION, aws_client, moto, openbao
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
 READERS = """
 @id("backends") permit (principal is Agent, action, resource is Secret)
 when { resource.mount == "backend" && !(resource.path like "*/private/*") };
+"""
+METHODS = """
+@id("methods") permit (principal is Agent, action, resource is Secret)
+when { resource.path like "auth/bao*" || resource.path like "bao/*" };
 """
 
 
@@ -50,7 +55,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("SHOP_API_KEY", "from-environment")
         addresses = f"{bao.url} {aws_url} {folder}/mounted {folder}/files env:SHOP_ {folder}"
         settings = folder / "ostiary.toml"
-        settings.write_text(f'data_dir = "{folder}/server"\nsecret_backends = "{addresses}"\n')
+        settings.write_text(
+            f'data_dir = "{folder}/server"\nsecret_backends = "{addresses}"\nprivate_hosts = "127.0.0.1"\n'
+        )
         live_server = stack.enter_context(own_server(folder, "--config", str(settings)))
         live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + READERS}})
         made = Stores(live_server, bao, aws_client("secretsmanager", aws_url), aws_url, folder)
@@ -272,3 +279,40 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
         with pytest.raises(AssertionError, match=why):
             sync(source, target)
     assert "mine" not in json.dumps(stores.live_server.entries(limit=300))
+
+
+def test_an_identity_token_of_openbao_logs_in_at_a_method_that_an_agent_enabled(stores: Stores) -> None:
+    bao, issuer = stores.bao, f"{stores.bao.url}/v1/identity/oidc"
+    bao.sys.enable_auth_method("userpass")
+    bao.sys.create_or_update_policy("reader", 'path "identity/*" { capabilities = ["read", "update"] }')
+    bao.auth.userpass.create_or_update_user("ann", password="canary-password", policies=["reader"])
+    bao.secrets.identity.configure_tokens_backend(issuer=bao.url)
+    bao.secrets.identity.create_named_key(name="key", allowed_client_ids=["*"])
+    bao.secrets.identity.create_or_update_role(name="ci", key="key", ttl="5m")
+    ann = hvac.Client(url=bao.url)
+    ann.auth.userpass.login(username="ann", password="canary-password")
+    signed = ann.secrets.identity.generate_signed_id_token(name="ci")["data"]
+    vault = VaultStage(stores.live_server)
+    stores.live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + READERS + METHODS}})
+    owner = vault.login()
+    owner.sys.enable_auth_method("jwt", path="bao")
+    jwt = owner.auth.jwt
+    for source in ({"oidc_discovery_url": issuer}, {"jwks_url": f"{issuer}/.well-known/keys"}):
+        jwt.configure(path="bao", **source)
+        role = {"user_claim": "sub", "allowed_redirect_uris": [], "bound_audiences": [signed["client_id"]]}
+        jwt.create_role(name="deploy", path="bao", **role)
+        worker = hvac.Client(url=vault.url)
+        worker.auth.jwt.jwt_login(role="deploy", jwt=signed["token"], path="bao")
+        assert worker.lookup_token()["data"]["meta"]["role"] == "deploy"
+    with pytest.raises(exceptions.InvalidRequest, match="not exactly one key"):
+        jwt.jwt_login(role="deploy", jwt=_resigned(signed["token"]), path="bao")
+    jwt.configure(path="bao", jwks_url=f"{bao.url}/v1/sys/health")
+    jwt.create_role(name="deploy", path="bao", **role)
+    with pytest.raises(exceptions.BadGateway, match="JWK Set"):
+        jwt.jwt_login(role="deploy", jwt=signed["token"], path="bao")
+
+
+def _resigned(token: str) -> str:
+    """The token with a key id that its issuer does not publish."""
+    header, payload, signature = token.split(".")
+    return ".".join((jose.b64u(jose.unb64u(header).replace(b'"kid":"', b'"kid":"x')), payload, signature))

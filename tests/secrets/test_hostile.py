@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from ostiaryd.ground.world import World
+from ostiaryd.secrets.engines import jwt
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
 
 ROUNDS = 14
@@ -66,7 +67,12 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "kv/agents/bot/a": ("a", "ttl"),
     **{f"transit/keys/{name}": ("type", "derived", "exportable") for name in ("fresh", "e", "s", "m")},
     **{
-        f"transit/keys/{name}/config": ("min_decryption_version", "min_encryption_version", "deletion_allowed")
+        f"transit/keys/{name}/config": (
+            "min_decryption_version",
+            "min_encryption_version",
+            "deletion_allowed",
+            "auto_rotate_period",
+        )
         for name in ("e", "s")
     },
     **{
@@ -97,6 +103,9 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "sys/capabilities-self": ("paths", "path"),
     "auth/jwt/login": ("jwt", "role"),
     "auth/approle/login": ("role_id", "secret_id"),
+    "auth/ci/config": ("jwks_url", "jwks_ca_pem", "oidc_discovery_url", "jwt_validation_pubkeys", "jwt_supported_algs"),
+    "auth/ci/role/r": tuple(jwt.DEFAULTS),
+    "auth/ci/login": ("jwt", "role"),
 }
 
 
@@ -104,6 +113,7 @@ async def test_no_body_is_an_error_of_the_server(world: World, bot: VaultAgent) 
     await permit_all(world)
     for name, kind in (("e", "aes256-gcm96"), ("s", "ed25519"), ("p", "ecdsa-p256"), ("m", "hmac")):
         assert await bot.status("POST", f"transit/keys/{name}", {"type": kind}) == 200
+    assert await bot.status("POST", "sys/auth/ci", {"type": "jwt"}) == 204
     random, seen = Random("hostile"), set[int]()
     for path, members in MEMBERS.items():
         for _ in range(ROUNDS):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
-from cryptography.x509 import verification
+from cryptography.x509 import ocsp, verification
 
 from harness.registry_fixtures import newest_entry
 from ostiaryd.certs.model.authority import build_authority_certificate, subject_of
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400
 YEAR = 365 * DAY_S
 _SHA256 = hashes.SHA256()
+_GOOD = ocsp.OCSPCertStatus.GOOD
 _ENTRIES = sql("select body from entry")
 
 
@@ -375,6 +378,63 @@ async def test_a_list_in_memory_ends_before_the_holdings_that_it_counts(
     second = await done(ca, "POST", "ca/issue/any", {"common_name": "b.example.com", "ttl": "1h"})
     await done(ca, "POST", "ca/revoke", {"serial_number": second["serial_number"]})
     assert number(second["serial_number"]) in await revoked(ca)
+
+
+async def asked(bot: VaultAgent, mount: str, der: bytes, *, by_path: bool = False) -> ocsp.OCSPResponse:
+    """The OCSP response of a mount, without a token."""
+    headers = [] if by_path else [("content-type", "application/ocsp-request")]
+    path = f"{mount}/ocsp/{quote(b64encode(der).decode(), safe='')}" if by_path else f"{mount}/ocsp"
+    answer = await bot.ask("GET" if by_path else "POST", path, None if by_path else der, token="", headers=headers)
+    assert answer.status == 200, answer.body
+    return ocsp.load_der_ocsp_response(answer.body)
+
+
+async def test_ocsp_says_what_each_list_says_and_speaks_for_its_own_mount(world: World, ca: VaultAgent) -> None:
+    await done(ca, "POST", "sys/mounts/rsa", {"type": "pki"})
+    await done(ca, "POST", "rsa/root/generate/internal", {"common_name": "R", "ttl": "1h", "key_type": "rsa"})
+    await done(ca, "POST", "rsa/roles/any", {"allow_any_name": True})
+    issued = {
+        mount: await done(ca, "POST", f"{mount}/issue/any", {"common_name": "x", "ttl": "9m"})
+        for mount in ("ca", "rsa")
+    }
+
+    def about(mount: str) -> ocsp.OCSPRequestBuilder:
+        leaf, root = load(issued[mount]["certificate"]), load(issued[mount]["issuing_ca"])
+        return ocsp.OCSPRequestBuilder().add_certificate(leaf, root, hashes.SHA1())
+
+    def der_of(builder: ocsp.OCSPRequestBuilder) -> bytes:
+        return builder.build().public_bytes(Encoding.DER)
+
+    for mount in issued:
+        nonce = x509.OCSPNonce(b"0123456789")
+        answer = await asked(ca, mount, der_of(about(mount).add_extension(nonce, critical=False)))
+        serial = load(issued[mount]["certificate"]).serial_number
+        assert (answer.certificate_status, answer.serial_number) == (_GOOD, serial)
+        assert answer.extensions.get_extension_for_class(x509.OCSPNonce).value == nonce
+        root, signed = load(issued[mount]["issuing_ca"]), answer.tbs_response_bytes
+        if mount == "ca":
+            root.public_key().verify(answer.signature, signed, ec.ECDSA(hashes.SHA256()))  # type: ignore[union-attr, call-arg, arg-type]
+        else:
+            root.public_key().verify(answer.signature, signed, PKCS1v15(), hashes.SHA256())  # type: ignore[union-attr, call-arg, arg-type]
+        assert (await asked(ca, mount, der_of(about(mount)), by_path=True)).certificate_status is _GOOD
+    foreign = await asked(ca, "rsa", der_of(about("ca")))
+    assert foreign.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+    leaf, root = load(issued["ca"]["certificate"]), load(issued["rsa"]["issuing_ca"])
+    mixed = ocsp.OCSPRequestBuilder().add_certificate(leaf, root, hashes.SHA256())
+    assert (await asked(ca, "ca", der_of(mixed))).response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+    for by_path in (False, True):
+        answer = await asked(ca, "ca", b"x", by_path=by_path)
+        assert answer.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+        assert newest_entry(world).action == "cert.status"
+    assert await ca.status("POST", "ca/ocsp", {}, token="") == 400, "the type of the content is JSON"
+    assert await ca.status("GET", "ca/ocsp", token="") == 405
+    assert await ca.status("GET", "secret/ocsp/x", token="") in (403, 404)
+    await done(ca, "POST", "ca/revoke", {"serial_number": issued["ca"]["serial_number"]})
+    assert (await asked(ca, "ca", der_of(about("ca")))).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    await act(world, "agent.suspend", lambda a: registry.set_agent_state(a, ca.name, Verb.SUSPEND))
+    assert (await asked(ca, "rsa", der_of(about("rsa")))).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    await seal_all(world)
+    assert (await asked(ca, "ca", der_of(about("ca")))).response_status is ocsp.OCSPResponseStatus.TRY_LATER
 
 
 async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgent, clock: Clock) -> None:

@@ -1,4 +1,6 @@
-"""Keys of the transit engine that leave the server or come back: export, backup, restore; and the end of versions."""
+"""Keys of the transit engine that leave the server or come back: export, backup, restore; the end of versions; and
+automatic rotation.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import base64
 import hmac
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,14 +19,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from harness.registry_fixtures import newest_entry
+from ostiary.protocol.errors import Conflict
 from ostiaryd.incidents.flows import exposure
+from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model import transit as model
-from tests.secrets.vault_fixtures import VaultAgent, permit_all
+from tests.secrets.vault_fixtures import VaultAgent, permit_all, seal_all, unseal
 from tests.support.certificate_fixtures import encode_slow_key, put_policies
+from tests.support.incident_fixtures import entries_of
 
 if TYPE_CHECKING:
+    from harness.clock import Clock
     from ostiaryd.ground.world import World
 
 DATA = base64.b64encode(b"data").decode()
@@ -287,3 +295,58 @@ def test_a_backup_has_as_many_versions_as_a_key() -> None:
     assert len(model.parse_backup(text(most), most=most).versions) == most
     with pytest.raises(Exception, match="not a backup"):
         model.parse_backup(text(most + 1), most=most)
+
+
+async def test_a_key_rotates_by_itself_at_its_period_and_not_before(
+    world: World, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await permit_all(world)
+    for period in (3599, "59m59s", -1, "1d", 10**10):
+        message = await refused(world, bot, 400, "POST", "transit/keys/k", {"auto_rotate_period": period})
+        assert "auto" in message, period
+    assert (await done(bot, "POST", "transit/keys/k", {"auto_rotate_period": "1h"}))["auto_rotate_period"] == 3600
+    sealed = (await done(bot, "POST", "transit/encrypt/k", {"plaintext": DATA}))["ciphertext"]
+    await done(bot, "POST", "transit/keys/never", {})
+    clock.advance(3599)
+    await wire_rotations.rotate_due_keys(world)
+    with pytest.raises(Conflict, match="not due"):  # another server has rotated the key
+        await act(world, "rotation.end", partial(transit.rotate_due_key, name="k"))
+    await bot.login()
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 1
+    clock.advance(1)
+    await seal_all(world)
+    await wire_rotations.rotate_due_keys(world)
+    await unseal(world)
+    await bot.login()
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 1, "sealed secrets rotate nothing"
+    for _ in range(2):
+        await wire_rotations.rotate_due_keys(world)
+    [_, entry] = entries_of(world, "rotation.end")
+    assert (entry.object, entry.detail["version"]) == ("transit/k", 2)
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 2
+    assert (await done(bot, "POST", "transit/decrypt/k", {"ciphertext": sealed}))["plaintext"] == DATA
+    await done(bot, "POST", "transit/keys/k/rotate", {})
+    clock.advance(3599)
+    await wire_rotations.rotate_due_keys(world)
+    await bot.login()
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 3, "a new period began"
+    monkeypatch.setattr(transit, "MAX_KEY_VERSIONS", 3)
+    clock.advance(1)
+    for _ in range(2):
+        await wire_rotations.rotate_due_keys(world)
+    [failure] = entries_of(world, "rotation.fail")
+    assert "at most 3 versions" in failure.detail["why"], "tried again after a day"
+    await bot.login()
+    await done(bot, "POST", "transit/keys/k/config", {"min_decryption_version": 3, "min_encryption_version": 3})
+    await done(bot, "POST", "transit/keys/k/trim", {"min_available_version": 3})
+    clock.advance(86_400)
+    await wire_rotations.rotate_due_keys(world)
+    await bot.login()
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 4
+    await done(bot, "POST", "transit/keys/k/config", {"auto_rotate_period": 0})
+    await done(bot, "POST", "transit/keys/never/config", {"auto_rotate_period": "720h"})
+    clock.advance(86_400)
+    await wire_rotations.rotate_due_keys(world)
+    await bot.login()
+    assert (await done(bot, "GET", "transit/keys/k"))["latest_version"] == 4
+    assert (await done(bot, "GET", "transit/keys/never"))["auto_rotate_period"] == 720 * 3600

@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from contextlib import suppress
-from urllib.parse import unquote
 
 from ostiary.protocol.errors import Malformed, NotFound, Refused
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows.authorities import encode_pem, find_authority
 from ostiaryd.certs.flows.status import MALFORMED, OcspResponder, RevocationLists
+from ostiaryd.certs.model.revocation import OCSP_REQUEST, OCSP_RESPONSE, decode_ocsp_path
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, UnsupportedMediaType
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, Route
 from ostiaryd.ledger.flows import record_refusal
 
-OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
 CRL, CERTIFICATE, BUNDLE = "application/pkix-crl", "application/pkix-cert", "application/pem-certificate-chain"
 
 
@@ -34,11 +31,7 @@ async def answer_ocsp(call: Call) -> Reply:
 
 async def answer_ocsp_get(call: Call) -> Reply:
     """Answer an OCSP request about one certificate, sent in the path in Base64 (RFC 6960 appendix A.1)."""
-    try:
-        request = b64decode(unquote(call.params["request"]), validate=True)
-    except (binascii.Error, ValueError):
-        request = b""
-    return await _ocsp_reply(call, request)
+    return await _ocsp_reply(call, decode_ocsp_path(call.params["request"]))
 
 
 async def _ocsp_reply(call: Call, request: bytes) -> Reply:

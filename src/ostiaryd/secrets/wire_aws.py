@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from os.path import commonprefix
 from typing import Annotated, Any, NamedTuple, TypedDict
 from urllib.parse import quote, urlsplit
 
@@ -121,7 +122,7 @@ class _Tag(msgspec.Struct):
 
 class _Filter(msgspec.Struct):
     Key: str
-    Values: Annotated[list[str], Meta(min_length=1, max_length=1)]
+    Values: Annotated[list[Annotated[str, Meta(max_length=aws.MAX_DESCRIPTION)]], Meta(min_length=1, max_length=10)]
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -186,6 +187,8 @@ async def answer_aws_with_slash(call: Call) -> Reply:
 
 async def _answer(call: Call) -> dict[str, Any]:
     name = (call.header(b"x-amz-target") or "").removeprefix(TARGET)
+    if name not in NAMES:
+        raise UnknownAction("the action is not supported", hint="see the page on conformance")
     body = canonical.parse(call.body or b"{}", max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
     if name == "GetRandomPassword":
         if not isinstance(body, dict):
@@ -200,8 +203,6 @@ async def _answer(call: Call) -> dict[str, Any]:
         return await _get_values(call, read)
     if name == "ListSecrets":
         return await _list_secrets(call, read)
-    if name not in _ACTIONS:
-        raise UnknownAction("the action is not supported", hint="see the page on conformance")
     secret_id = read.Name if name == "CreateSecret" else read.SecretId
     is_forced = name == "DeleteSecret" and read.ForceDeleteWithoutRecovery
     return await _one(call, _DELETE_ALL if is_forced else _ACTIONS[name], secret_id, read)
@@ -500,6 +501,12 @@ def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     return {}
 
 
+def _show_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    """Return that a secret has no policy of its own: policies of Cedar decide. Terraform asks for each secret."""
+    _find(act, name, may_be_deleted=True)
+    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+
+
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
 _DELETE_ALL = _Action(SecretAction.DELETE, "metadata", _delete)
 """The deletion without recovery, which is the deletion of `metadata/PATH` in the Vault API."""
@@ -507,6 +514,7 @@ _ACTIONS = {
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
     "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
     "DescribeSecret": _Action(SecretAction.READ, "metadata", _show),
+    "GetResourcePolicy": _Action(SecretAction.READ, "metadata", _show_policy),
     "GetSecretValue": _READ_VALUE,
     "ListSecretVersionIds": _Action(SecretAction.READ, "metadata", _list_versions),
     "PutSecretValue": _Action(SecretAction.WRITE, "write", _put_value),
@@ -515,6 +523,8 @@ _ACTIONS = {
     "UntagResource": _Action(SecretAction.WRITE, "metadata", _untag),
     "UpdateSecret": _Action(SecretAction.WRITE, "write", _update),
 }
+NAMES = frozenset({*_ACTIONS, "BatchGetSecretValue", "GetRandomPassword", "ListSecrets"})
+"""The actions of the API that the server has."""
 
 
 # --- several secrets
@@ -522,11 +532,16 @@ _ACTIONS = {
 
 async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
     """Return several values, each read in a separate act. A refused read becomes an item of `Errors`."""
-    if body.SecretIdList is None or body.Filters is not None:
-        raise Invalid("`SecretIdList` is required, and `Filters` are not supported")
+    if (body.SecretIdList is None) == (body.Filters is None):
+        raise Invalid("either `SecretIdList` or `Filters` is required")
+    rest, secret_ids = {}, body.SecretIdList
+    if secret_ids is None:
+        listed = await _list_secrets(call, replace(body, MaxResults=min(body.MaxResults, MOST_AT_ONCE)))
+        secret_ids = [one["Name"] for one in listed.pop("SecretList")]
+        rest = listed
     values: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
-    for secret_id in body.SecretIdList:
+    for secret_id in secret_ids:
         try:
             values.append(await _one(call, _READ_VALUE, secret_id, _Body()))
         except (SignatureRefused, flows.TokenRefused, Unavailable):
@@ -534,20 +549,23 @@ async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
         except Refused as refusal:
             kind = next(name for one, name, _ in TYPES if isinstance(refusal, one))
             errors.append({"SecretId": secret_id, "ErrorCode": kind, "Message": refusal.message})
-    return {"SecretValues": values, "Errors": errors}
+    return {"SecretValues": values, "Errors": errors, **rest}
 
 
 async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
-    """List the secrets whose names begin with the filter. The decision is that for a list of their folder and
-    each folder below.
+    """List the secrets that have a value of each filter. The decision is that for a list of the folder that their names
+    have in common, and of each folder below.
     """
-    folder = ""
-    for one in body.Filters or ():
-        if one.Key != "name":
-            raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint="filter by name")
-        folder = one.Values[0]
-    if folder:
-        check_path(folder)
+    filters = body.Filters or []
+    for one in filters:
+        if one.Key not in aws.FILTERS:
+            raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint=f"one of {' '.join(aws.FILTERS)}")
+        if any(len(value.split()) > aws.MAX_FILTER_WORDS for value in one.Values):
+            raise Invalid(f"a value of a filter has at most {aws.MAX_FILTER_WORDS} words")
+    names = next((one.Values for one in filters if one.Key == "name"), [])
+    for value in filter(None, names):
+        check_path(value)
+    folder = "" if any(value.startswith("!") for value in names) else commonprefix(names)  # noqa: RUF071 by letters
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
     region = call.world.config.aws_region
     cursor_key = call.world.keys.derive("aws page")
@@ -573,8 +591,10 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             secret = store.get(act.tx, MOUNT, path.decode())
             if secret is None or not secret.current_version or _is_purged(secret, act.now):
                 continue
+            name = path.decode()
+            if not all(aws.matches_filter(one.Key, one.Values, name, secret.custom) for one in filters):
+                continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
-                name = path.decode()
                 stages = {"SecretVersionsToStages": _version_stages(name, secret)}
                 shown.append({**_summary(name, secret, region=region), **stages})
         if len(paths) < body.MaxResults:

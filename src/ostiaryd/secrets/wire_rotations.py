@@ -1,4 +1,4 @@
-"""Rotation of stored values: the loop that calls the services of secrets, and rotations in the admin API.
+"""Rotation of stored values and transit keys: loops, calls of the services of secrets, and rotations in the admin API.
 
 A service is a URL, a command of the configuration, or the registration of an OAuth client at its provider.
 
@@ -14,7 +14,7 @@ from typing import TypedDict
 
 import msgspec
 
-from ostiary.protocol.errors import Conflict, Refused
+from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
@@ -26,7 +26,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.flows import rotations
+from ostiaryd.secrets.flows import rotations, transit
 from ostiaryd.secrets.flows.rotations import CLAIM_S, RotationCall
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.rotation import (
@@ -44,6 +44,7 @@ from ostiaryd.secrets.model.rotation import (
     render_update,
 )
 from ostiaryd.secrets.store import rotations as store
+from ostiaryd.secrets.store import transit as transit_store
 from ostiaryd.secrets.store.rotations import Rotation
 
 log = logging.getLogger("ostiary")
@@ -61,6 +62,20 @@ async def rotate_due(world: World) -> None:
         return
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=DUE_AT_ONCE))
     await asyncio.gather(*(_try(world, path) for path in due))
+
+
+async def rotate_due_keys(world: World) -> None:
+    """Rotate the transit keys whose automatic rotation is due. If a rotation fails, the present version stays."""
+    if flows.read_status(world.db.read()).is_sealed:
+        return
+    for name in transit_store.due(world.db.read(), now=world.now(), limit=DUE_AT_ONCE):
+        try:
+            await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
+        except Invalid as refusal:
+            log.warning("the transit key %s was not rotated: %s", name, refusal.message)
+            await act(world, "rotation.fail", partial(transit.postpone_rotation, name=name, why=refusal.message))
+        except Refused as refusal:
+            log.info("the transit key %s was not rotated: %s", name, refusal.message)
 
 
 class CallPlaces(asyncio.Semaphore):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypedDict
 
 import msgspec
@@ -36,6 +37,8 @@ from ostiary.protocol.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ostiaryd.certs.flows.status import MALFORMED
+from ostiaryd.certs.model.revocation import OCSP_REQUEST, OCSP_RESPONSE, decode_ocsp_path
 from ostiaryd.ground.http.edge import (
     MAX_DEPTH,
     NO_STORE,
@@ -53,10 +56,10 @@ from ostiaryd.ground.outbound.database_driver import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.engines import approle, lease, mounts, policies, token
+from ostiaryd.secrets.engines import approle, jwt, lease, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, KeyGenerator, KeyNeeded
-from ostiaryd.secrets.flows.pki_status import find_resource, render_resource
+from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
 from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot
 from ostiaryd.secrets.model.backend import BackendFailed
@@ -81,6 +84,7 @@ from ostiaryd.secrets.model.transit import BackupRefused
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
 from ostiaryd.secrets.wire_backends import forget_values
+from ostiaryd.secrets.wire_jwt_logins import JwtLogin, log_in_by_jwt
 from ostiaryd.secrets.wire_leases import carry_out
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
@@ -152,11 +156,6 @@ def render(refusal: Refused) -> Reply:
 VAULT = RouteProtocol("Vault", render, VaultErrors, refuses_methods=True)
 
 
-class _JwtLogin(msgspec.Struct):
-    jwt: str
-    role: str = ""
-
-
 class _SecretLogin(msgspec.Struct):
     role_id: str
     secret_id: str
@@ -209,6 +208,8 @@ async def _answer(call: Call, path: str) -> Reply:
         body = _OPEN[path](call)
         is_sealed_health = path == "sys/health" and body["sealed"]
         return reply(body, status=503 if is_sealed_health else 200, headers=[NO_STORE])
+    if "/ocsp" in path and (responder := find_ocsp_mount(call.world.db.read(), path)) is not None:
+        return await _answer_ocsp(call, *responder)
     _check_headers(call)
     check_path(path)
     request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
@@ -267,6 +268,27 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await carry_out(call, upstream))
 
 
+async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
+    """Answer an OCSP request about a certificate of a mount, in the body or in the path (RFC 6960 appendix A.1)."""
+    match call.method, bool(rest):
+        case "POST", False:
+            call.expect(OCSP_REQUEST)
+            request = call.body
+        case "GET" | "HEAD", True:
+            request = decode_ocsp_path(rest)
+        case _:
+            raise UnsupportedOperation("unsupported operation")
+    try:
+        answer = call.world.keep(MountOcspResponder).answer_at(mount, request)
+    except Malformed as refusal:
+        answer = MALFORMED
+        with suppress(Refused):
+            await record_refusal(
+                call.world, "cert.status", refusal, object=mount, request=call.request_id, network=call.network
+            )
+    return Reply(200, answer, OCSP_RESPONSE, [NO_STORE])
+
+
 async def _run_operation(call: Call, request: VaultRequest, login_method: Mount | None) -> Answer:
     """Run the operation of a request as one act of its authenticated caller. Raises KeyNeeded."""
     mount, unbound, enabled = _find(call, request, login_method)
@@ -303,6 +325,8 @@ def _find(
         return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), None
     if method is not None:
         below = check_path(path)[len(method.path) + 1 :].removesuffix("/")
+        if method.type == "jwt":
+            return "auth", jwt.find_operation(method.path, below, request, private=call.world.config.private), method
         return "auth", approle.find_operation(method.path, below, request), method
     if kind in ("sys", "auth"):
         raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
@@ -550,7 +574,7 @@ async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
 
 
 async def _login_by_token(call: Call, request: VaultRequest) -> Answer:
-    body = request.read_body(_JwtLogin)
+    body = request.read_body(JwtLogin)
     plain = _request_of(call)
     scheme = "Bearer" if plain.unverified_proof is None else "DPoP"
     presented = msgspec.structs.replace(plain, authorization=f"{scheme} {body.jwt}")
@@ -595,7 +619,11 @@ async def _login_by_secret_id(call: Call, request: VaultRequest, method: Mount) 
     return _logged_in(call, login)
 
 
-_LOGINS_OF_TYPE = {"approle": _login_by_secret_id}
+async def _login_by_jwt(call: Call, request: VaultRequest, method: Mount) -> Answer:
+    return _logged_in(call, await log_in_by_jwt(call, request, method))
+
+
+_LOGINS_OF_TYPE = {"approle": _login_by_secret_id, "jwt": _login_by_jwt}
 
 
 def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:

@@ -11,10 +11,11 @@ status of its certificate changes. Each request reads the status, so no cached r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import NamedTuple
 
+from cryptography import x509
 from cryptography.x509 import ocsp
 
 from ostiary.protocol.errors import NotFound, Unavailable
@@ -24,6 +25,7 @@ from ostiaryd.certs.flows.issuing import distribution_point
 from ostiaryd.certs.flows.revoking import find_bar
 from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, Authority, AuthorityKind
 from ostiaryd.certs.model.certificate import SHARDS, serial_text, shard_of
+from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.certs.model.revocation import (
     CEASED,
     HOLD,
@@ -46,10 +48,6 @@ OCSP_VALIDITY = 600 * SECOND
 CRL_VALIDITY = 3600 * SECOND
 MAX_KEPT = 65_536
 """number of cached OCSP responses above which older ones are discarded; at most twice as many are cached"""
-LIVE_PER_S = 500
-"""maximum number of responses with a nonce per second; each is signed for one request. Further requests get a
-response without a nonce (RFC 9654).
-"""
 _LATE = 60 * SECOND
 """maximum delay between the time of a revocation and its commit, in microseconds"""
 
@@ -59,8 +57,31 @@ class _Kept(NamedTuple):
     until: int
 
 
+class OcspSubject(NamedTuple):
+    """A certificate that an OCSP request is about: its issuer, its revocation if it is revoked, and the function that
+    opens the responder. The function raises Unavailable while the key of the responder cannot be used.
+    """
+
+    issuer: x509.Certificate
+    revoked: RevokedCertificate | None
+    open_responder: Callable[[], OcspSigner]
+
+
+class OcspSigner(NamedTuple):
+    """The certificate and the key of a responder, and the end of the certificate in microseconds."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+    not_after: int
+
+
 class OcspResponder:
-    """The OCSP responder of one server, with its cached responses."""
+    """An OCSP responder of one server, with its cached responses."""
+
+    live_per_s = 500
+    """Maximum number of responses with a nonce per second; each is signed for one request. Further requests get a
+    response without a nonce (RFC 9654).
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -70,30 +91,41 @@ class OcspResponder:
 
     def answer(self, unverified_request: bytes) -> bytes:
         """Return the OCSP response to a request, both in DER. Raises Malformed."""
-        now, reader = self._world.now(), self._world.db.read()
-        request = parse_ocsp_request(unverified_request)
-        if (status := store.status(reader, request.serial)) is None:
-            return _UNAUTHORIZED
+        return self._answer(parse_ocsp_request(unverified_request), self._find)
+
+    def _find(self, reader: Reader, serial: str, now: int) -> OcspSubject | None:
+        """Return a certificate of this server's authority; None for another one."""
+        if (status := store.status(reader, serial)) is None:
+            return None
         authority = find_authority(reader, status.authority)
         if status.ended_at is not None:
-            revoked: RevokedCertificate | None = RevokedCertificate(
-                request.serial, status.ended_at, reason_flag(status.why)
-            )
+            revoked: RevokedCertificate | None = RevokedCertificate(serial, status.ended_at, reason_flag(status.why))
         else:
-            revoked = find_bar(reader, request.serial, authority, status.holder, status.task, now=now)
+            revoked = find_bar(reader, serial, authority, status.holder, status.task, now=now)
+
+        def open_responder() -> OcspSigner:
+            responder = open_issuer(reader, find_responder(reader, authority), keys=self._world.keys)
+            return OcspSigner(responder.certificate, responder.key, responder.authority.not_after)
+
+        return OcspSubject(parsed(authority.certificate), revoked, open_responder)
+
+    def _answer(self, request: OcspRequest, find: Callable[[Reader, str, int], OcspSubject | None]) -> bytes:
+        now = self._world.now()
+        if (subject := find(self._world.db.read(), request.serial, now)) is None:
+            return _UNAUTHORIZED
         is_live = request.nonce is not None and self._may_sign(now)
-        key = (request.algorithm, request.name_hash, request.key_hash, request.serial, revoked)
+        key = (request.algorithm, request.name_hash, request.key_hash, request.serial, subject.revoked)
         kept = self._new.get(key) or self._old.get(key)
         if kept is not None and now < kept.until and not is_live:
             return kept.answer
-        if hashes_of_issuer(parsed(authority.certificate), request.algorithm) != (request.name_hash, request.key_hash):
+        if hashes_of_issuer(subject.issuer, request.algorithm) != (request.name_hash, request.key_hash):
             return _UNAUTHORIZED
         try:
             if is_live:
-                return self._sign(reader, authority, request, revoked, now=now)
-            answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
-        except Unavailable:  # the HSM with the key of the responder is away
-            return _TRY_LATER
+                return _sign(request, subject, now=now)
+            answer = _sign(request._replace(nonce=None), subject, now=now)
+        except Unavailable:  # the key of the responder is in an HSM that is away, or sealed
+            return TRY_LATER
         self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
         return answer
 
@@ -102,37 +134,31 @@ class OcspResponder:
         if second != self._second:
             self._second, self._signed = second, 0
         self._signed += 1
-        return self._signed <= LIVE_PER_S
+        return self._signed <= self.live_per_s
 
     def _keep(self, key: tuple[object, ...], kept: _Kept) -> None:
         if len(self._new) >= MAX_KEPT:
             self._new, self._old = {}, self._new
         self._new[key] = kept
 
-    def _sign(
-        self,
-        reader: Reader,
-        authority: Authority,
-        request: OcspRequest,
-        revoked: RevokedCertificate | None,
-        *,
-        now: int,
-    ) -> bytes:
-        responder = open_issuer(reader, find_responder(reader, authority), keys=self._world.keys)
-        return build_ocsp_answer(
-            request,
-            revoked,
-            responder=responder.certificate,
-            responder_key=responder.key,
-            this_update=now,
-            next_update=min(now + OCSP_VALIDITY, responder.authority.not_after),
-            nonce=request.nonce,
-        )
+
+def _sign(request: OcspRequest, subject: OcspSubject, *, now: int) -> bytes:
+    responder = subject.open_responder()
+    return build_ocsp_answer(
+        request,
+        subject.revoked,
+        responder=responder.certificate,
+        responder_key=responder.key,
+        this_update=now,
+        next_update=min(now + OCSP_VALIDITY, responder.not_after),
+        nonce=request.nonce,
+    )
 
 
 MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
 """The OCSP response to a request that cannot be read."""
-_TRY_LATER = refuse_ocsp(ocsp.OCSPResponseStatus.TRY_LATER)
+TRY_LATER = refuse_ocsp(ocsp.OCSPResponseStatus.TRY_LATER)
+"""The OCSP response while the key of the responder cannot be used."""
 _UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
 """The OCSP response about a certificate that this server did not issue (RFC 5019 section 2.2.3); never `good`."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +20,7 @@ from ostiaryd.certs.model.authority import hash_for, instant
 from ostiaryd.certs.model.certificate import Reason, serial_text
 from ostiaryd.certs.model.keys import PrivateKey
 
+OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
 MAX_OCSP_BYTES = 1024
 """Maximum size of an OCSP request, in bytes. A request about one certificate, with a nonce and without the
 requester's certificate, has less than 300.
@@ -41,6 +45,14 @@ class OcspRequest(NamedTuple):
     key_hash: bytes
     serial: str
     nonce: bytes | None
+
+
+def decode_ocsp_path(text: str) -> bytes:
+    """Return the OCSP request in a path (RFC 6960 appendix A.1); nothing for a text that is not Base64."""
+    try:
+        return b64decode(unquote(text), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def parse_ocsp_request(der: bytes) -> OcspRequest:

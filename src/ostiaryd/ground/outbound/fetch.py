@@ -135,6 +135,8 @@ async def _sending(
     private: Collection[str],
     ca_file: str = "",
     peer: PeerTrust | None = None,
+    *,
+    ca_pem: str = "",
 ) -> AsyncIterator[httpx2.Response]:
     """Send a request on a new connection, and yield the response to read. Raises Invalid, Unavailable."""
     check_named(url, of="the URL", private=private)
@@ -150,7 +152,7 @@ async def _sending(
                     follow_redirects=False,
                     trust_env=False,
                     timeout=None,
-                    verify=_tls(ca_file) if peer is None else _tls_of(peer.roots),
+                    verify=_tls(ca_file, ca_pem) if peer is None else _tls_of(peer.roots),
                 ) as client,
                 client.stream(
                     method, pinned_url, content=body, headers=sent, extensions={"sni_hostname": host}
@@ -166,15 +168,21 @@ async def _sending(
         raise Unavailable(f"the remote server cannot be reached: {type(error).__name__}") from None
 
 
-@lru_cache(maxsize=8)
-def _tls(ca_file: str) -> ssl.SSLContext:
-    """Return a context that trusts the authorities of the system, and those in a file. Raises Unavailable."""
-    context = httpx2.create_ssl_context(trust_env=False)
+@lru_cache(maxsize=64)
+def _tls(ca_file: str, ca_pem: str) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of the system, and those in a file; or those in PEM alone.
+
+    Raises Unavailable.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if ca_pem else httpx2.create_ssl_context(trust_env=False)
     try:
+        if ca_pem:
+            context.load_verify_locations(cadata=ca_pem)
+            return context
         if ca_file:
             context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise Unavailable(f"cannot read the certificate authorities {ca_file}: {error}") from None
+        raise Unavailable(f"cannot read the certificate authorities {ca_file or 'in PEM'}: {error}") from None
     return context
 
 
@@ -202,13 +210,14 @@ async def request(
     private: Collection[str] = (),
     ca_file: str = "",
     peer: PeerTrust | None = None,
+    ca_pem: str = "",
 ) -> Answer:
     """Return the response of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
 
-    `ca_file` has certificate authorities that are trusted in addition to those of the system. With `peer`, the server
-    is authenticated only by it, before its response is read.
+    The authorities in `ca_file` are trusted in addition to those of the system, the authorities in `ca_pem` instead of
+    them. With `peer`, the server is authenticated only by it, before its response is read.
     """
-    async with _sending(method, url, body, headers, within_s, private, ca_file, peer) as response:
+    async with _sending(method, url, body, headers, within_s, private, ca_file, peer, ca_pem=ca_pem) as response:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         answer = b""
         async for chunk in response.aiter_raw():

@@ -41,16 +41,17 @@ class KeySets:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def get(
-        self, owner: str, url: str, *, now: int, within: int = FRESH, private: Collection[str] = ()
+        self, owner: str, url: str, *, now: int, within: int = FRESH, private: Collection[str] = (), ca_pem: str = ""
     ) -> jose.JwkSet:
         """Return the set of `owner` at `url`, fetched within that time (microseconds). Raises Unavailable.
 
         An `owner` is an id that is never reused: a party that is registered again has the keys that it publishes now.
+        `ca_pem` as in `fetch.request`.
         """
         async with self._locks.setdefault(owner, asyncio.Lock()):
             kept = self._kept.get(owner)
             if kept is None or kept.url != url or not kept.at <= now < kept.at + within:
-                keys = await fetch_keys(url, private=private)
+                keys = await fetch_keys(url, private=private, ca_pem=ca_pem)
                 self._make_room()
                 kept = self._kept[owner] = KeptSet(url, keys, now)
             return kept.keys
@@ -62,10 +63,12 @@ class KeySets:
             self._locks = {owner: lock for owner, lock in self._locks.items() if lock.locked()}
 
 
-async def fetch_keys(url: str, *, private: Collection[str] = ()) -> jose.JwkSet:
-    """Return the key set that `url` publishes. Raises Unavailable."""
+async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
+    """Return the key set that `url` publishes. `ca_pem` as in `fetch.request`. Raises Unavailable."""
     headers = {"accept": "application/jwk-set+json, application/json"}
-    answer = await request("GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private)
+    answer = await request(
+        "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private, ca_pem=ca_pem
+    )
     if answer.status != 200:
         raise Unavailable(f"the keys of the issuer: the remote server answers {answer.status}")
     try:

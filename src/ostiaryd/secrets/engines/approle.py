@@ -23,8 +23,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import login_roles as flows
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
-from ostiaryd.secrets.flows.policies import choose_policies
-from ostiaryd.secrets.model.login_role import SecretId, check_networks
+from ostiaryd.secrets.model.login_role import SecretId
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -40,7 +39,6 @@ from ostiaryd.secrets.model.request import (
 
 MAX_METADATA = 32
 _decode_metadata = json_decoder(dict[str, str])
-_DURATIONS = ("secret_id_ttl", "token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period")
 _DEFAULTS: dict[str, Any] = {
     "bind_secret_id": True,
     "local_secret_ids": False,
@@ -162,26 +160,7 @@ def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> 
     changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
     if changes.get("bind_secret_id") is False:
         raise Invalid("a role binds a secret ID", hint="leave out `bind_secret_id`")
-    if changes.get("token_type", "default") not in ("default", "service", "default-service"):
-        raise Invalid("only tokens of the type service are supported")
-    if "policies" in changes:
-        changes.setdefault("token_policies", changes.pop("policies"))
-    for one in _DURATIONS:
-        if one in changes:
-            changes[one] = parse_duration(changes[one], field=one) // SECOND
-    for one in ("secret_id_num_uses", "token_num_uses"):
-        if not 0 <= changes.get(one, 0) <= 1_000_000_000:
-            raise Invalid(f"`{one}` is not a number of uses")
-    for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
-        if one in changes:
-            changes[one] = parse_texts(changes[one])
-            if one != "token_policies":
-                check_networks(changes[one], field=one)
-    settings = {**present, **changes}
-    has_default = not settings.get("token_no_default_policy", False)
-    names = [*settings.get("token_policies", []), *(["default"] if has_default else [])]
-    settings["policies"] = choose_policies(caller, names, has_default=has_default) if names else ()
-    return settings
+    return flows.change_settings(caller, changes, present, durations=("secret_id_ttl",))
 
 
 def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:

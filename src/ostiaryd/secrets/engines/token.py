@@ -244,7 +244,7 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
         "explicit_max_ttl": options.explicit_max_s,
         "id": text,
         "issue_time": render_time(token.created_at),
-        "meta": {**options.metadata, "role": caller.agent.name, "task": caller.task.task_id},
+        "meta": _metadata(token, caller.agent.name, caller.task.task_id),
         "num_uses": max(token.uses_left, 0),
         "orphan": options.is_orphan,
         "path": options.path or f"auth/{token.source}/login",
@@ -260,6 +260,12 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
     return data
 
 
+def _metadata(token: VaultToken, agent: str, task: str) -> dict[str, str]:
+    """Return the metadata of a token. `role` is that of the JWT method of its login, or else the name of its agent."""
+    chosen = token.options.metadata
+    return {**chosen, "role": chosen.get("role", agent) if token.source == "jwt" else agent, "task": task}
+
+
 def render_auth(token: VaultToken, *, text: str, caller: VaultCaller) -> dict[str, object]:
     """Return a token in the form of `auth` in answers."""
     return auth_of(token, text=text, agent=caller.agent.name, task=caller.task.task_id)
@@ -273,7 +279,7 @@ def auth_of(token: VaultToken, *, text: str, agent: str, task: str) -> dict[str,
         "accessor": token.accessor,
         "policies": names_of(token),
         "token_policies": names_of(token),
-        "metadata": {**options.metadata, "role": agent, "task": task},
+        "metadata": _metadata(token, agent, task),
         "lease_duration": (token.expires_at - token.renewed_at) // SECOND,
         "renewable": options.is_renewable,
         "entity_id": "",

@@ -33,6 +33,7 @@ from ostiaryd.secrets.model.request import (
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
+    parse_duration,
     render_time,
     split_path,
 )
@@ -56,6 +57,7 @@ class _NewKey(msgspec.Struct):
     type: str = "aes256-gcm96"
     exportable: bool = False
     allow_plaintext_backup: bool = False
+    auto_rotate_period: int | str = 0
 
 
 class _Config(msgspec.Struct):
@@ -64,6 +66,7 @@ class _Config(msgspec.Struct):
     deletion_allowed: bool | None = None
     exportable: bool | None = None
     allow_plaintext_backup: bool | None = None
+    auto_rotate_period: int | str | None = None
 
 
 class _Trim(msgspec.Struct):
@@ -156,7 +159,7 @@ def _check_supported(body: Mapping[str, Any]) -> None:
 
 def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
     if request.method is VaultMethod.LIST and not rest:
-        return Operation(SecretAction.LIST, "", "list", partial(_list, mount=mount))
+        return Operation(SecretAction.LIST, "", "list", lambda act: Answer(data={"keys": flows.list_names(act, mount)}))
     name, change = split_path(rest)
     stored = rules.stored_name(mount, rules.check_name(name))
     match request.method, change:
@@ -216,14 +219,10 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 # --- keys
 
 
-def _list(act: Act, *, mount: str) -> Answer:
-    return Answer(data={"keys": flows.list_names(act, mount)})
-
-
 def _create(act: Act, *, name: str, body: _NewKey) -> Answer:
-    key = flows.create_key(
-        act, name, body.type, is_exportable=body.exportable, allows_backup=body.allow_plaintext_backup
-    )
+    period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
+    options = {"is_exportable": body.exportable, "allows_backup": body.allow_plaintext_backup}
+    key = flows.create_key(act, name, body.type, auto_rotate_s=period, **options)
     return Answer(data=_render_key(act, key))
 
 
@@ -238,6 +237,7 @@ def _rotate(act: Act, *, name: str) -> Answer:
 
 
 def _configure(act: Act, *, name: str, body: _Config) -> Answer:
+    period = body.auto_rotate_period
     key = flows.configure_key(
         act,
         name,
@@ -246,6 +246,7 @@ def _configure(act: Act, *, name: str, body: _Config) -> Answer:
         deletion_allowed=body.deletion_allowed,
         is_exportable=body.exportable,
         allows_backup=body.allow_plaintext_backup,
+        auto_rotate_s=None if period is None else parse_duration(period, field="auto_rotate_period") // SECOND,
     )
     return Answer(data=_render_key(act, key))
 
@@ -288,6 +289,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
             versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
     return {
         "allow_plaintext_backup": key.allows_backup,
+        "auto_rotate_period": key.auto_rotate_s,
         "deletion_allowed": key.deletion_allowed,
         "derived": False,
         "exportable": key.is_exportable,

@@ -1,13 +1,13 @@
-"""Roles of AppRole methods and of child tokens, and secret IDs.
+"""Roles of AppRole and JWT methods and of child tokens, and secret IDs.
 
 A role belongs to the agent that created it, and no other agent sees or uses it. A login by a secret ID acts as the
 agent that generated the secret ID, under the task in which it did, and never has more access than the token that
-generated it.
+generated it. For a login at a JWT method, the same holds for the token that wrote the role.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -18,9 +18,11 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, HoldingId, Root
 from ostiaryd.secrets.flows.callers import LoginRefused, VaultCaller, token_digest
-from ostiaryd.secrets.flows.policies import check_assignable, lists_of
+from ostiaryd.secrets.flows.policies import check_assignable, choose_policies, lists_of
 from ostiaryd.secrets.model.login_role import (
+    CONFIG,
     KIND,
+    LONGEST_AUTHORITY_S,
     LONGEST_SECRET_ID_S,
     MAX_ROLES,
     MAX_SECRET_IDS,
@@ -32,7 +34,7 @@ from ostiaryd.secrets.model.login_role import (
     check_role_name,
     is_in_networks,
 )
-from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.model.request import SECOND, NothingStored, parse_duration, parse_texts
 from ostiaryd.secrets.store import login_roles as store
 
 MAX_ID_TEXT = 256
@@ -55,22 +57,44 @@ class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put_role(
-    act: Act, caller: VaultCaller, mount: str, name: str, change: Callable[[Mapping[str, object]], dict[str, object]]
-) -> None:
-    """Store a role of the caller's agent, whose settings `change` returns for the present ones. Raises Invalid."""
+    act: Act,
+    caller: VaultCaller,
+    mount: str,
+    name: str,
+    change: Callable[[Mapping[str, object]], dict[str, object]],
+    *,
+    role_id: str = "",
+) -> LoginRole:
+    """Store a role of the caller's agent, whose settings `change` returns for the present ones; return the role.
+
+    `role_id` is the id of a new role; empty for a random one. Raises Invalid.
+    """
     registry.note(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
     role = store.get(act.tx, mount, agent, name)
     if role is None:
         if len(store.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
             raise Invalid(f"the agent has {MAX_ROLES} roles at this mount", hint="delete one")
-        role = LoginRole(mount, agent, name, _new_id(act), {})
+        role = LoginRole(mount, agent, name, role_id or _new_id(act), {})
+        _check_role_id(act, role)
     settings = change(role.settings)
-    if len(msgspec.json.encode(settings)) > MAX_SETTINGS:
-        raise Invalid(f"the settings of a role have at most {MAX_SETTINGS} bytes")
+    _check_size(settings)
     role = role._replace(settings=settings)
     check_assignable(act, caller, read_settings(role).policies)
     store.put(act.tx, role)
+    return role
+
+
+def _check_size(settings: dict[str, object]) -> None:
+    if len(msgspec.json.encode(settings)) > MAX_SETTINGS:
+        raise Invalid(f"the settings of a role or a method have at most {MAX_SETTINGS} bytes")
+
+
+def _check_role_id(act: Act, role: LoginRole) -> None:
+    """Check that no other role of the mount has the id of a role. Raises Invalid."""
+    present = store.get_by_id(act.tx, role.mount, role.role_id or "")
+    if present is not None and (present.agent, present.name) != (role.agent, role.name):
+        raise Invalid("the role ID, or the name of the role, is in use by another role")
 
 
 def read_settings(role: LoginRole) -> RoleSettings:
@@ -104,10 +128,9 @@ def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: s
     role = find_role(act, caller, mount, name)
     if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
         raise Invalid(f"`role_id` has 1 to {MAX_ID_TEXT} printable characters")
-    present = store.get_by_id(act.tx, mount, role_id)
-    if present is not None and (present.agent, present.name) != (role.agent, role.name):
-        raise Invalid("the role ID is in use by another role")
-    store.put(act.tx, role._replace(role_id=role_id))
+    role = role._replace(role_id=role_id)
+    _check_role_id(act, role)
+    store.put(act.tx, role)
 
 
 def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
@@ -128,10 +151,89 @@ def clear(act: Act, mount: str) -> None:
     store.clear(act.tx, mount)
 
 
-def _end(act: Act, secret_ids: list[SecretId]) -> None:
+def _end(act: Act, secret_ids: list[SecretId], *, why: str = "the role was deleted") -> None:
     for one in secret_ids:
-        registry.end_holdings(act, Root.HOLDING, one.holding, why="the role was deleted")
+        registry.end_holdings(act, Root.HOLDING, one.holding, why=why)
         store.delete_secret_id(act.tx, one.accessor)
+
+
+# --- settings
+
+
+def change_settings(
+    caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object], *, durations: Collection[str] = ()
+) -> dict[str, object]:
+    """Return the settings of a role after a change of members of the API. Raises Invalid.
+
+    `durations` are the members that are times, besides those of tokens; all are stored in seconds.
+    """
+    if changes.get("token_type", "default") not in ("default", "service", "default-service"):
+        raise Invalid("only tokens of the type service are supported")
+    if "policies" in changes:
+        changes.setdefault("token_policies", changes.pop("policies"))
+    for one in (*_TOKEN_DURATIONS, *durations):
+        if one in changes:
+            changes[one] = parse_duration(changes[one], field=one) // SECOND
+    for one in ("secret_id_num_uses", "token_num_uses"):
+        if not 0 <= changes.get(one, 0) <= 1_000_000_000:
+            raise Invalid(f"`{one}` is not a number of uses")
+    for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
+        if one in changes:
+            changes[one] = parse_texts(changes[one])
+            if one != "token_policies":
+                check_networks(changes[one], field=one)
+    settings: dict[str, Any] = {**present, **changes}
+    has_default = not settings.get("token_no_default_policy", False)
+    names = [*settings.get("token_policies", []), *(["default"] if has_default else [])]
+    settings["policies"] = choose_policies(caller, names, has_default=has_default) if names else ()
+    return settings
+
+
+_TOKEN_DURATIONS = ("token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period")
+
+
+# --- the configuration and the authority of a JWT method
+
+
+def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, object]) -> None:
+    """Store the configuration of the caller's agent for a JWT method. A change ends the authority of its roles.
+
+    Otherwise a token that may change the keys and nothing else could log in with the access of a stronger token.
+    Raises Invalid.
+    """
+    registry.note(act, object=f"{mount}/config")
+    agent = caller.agent.agent_id
+    present = store.get(act.tx, mount, agent, CONFIG)
+    if present is not None and present.settings == settings:
+        return
+    _check_size(settings)
+    _end(act, store.secret_ids_of_agent(act.tx, mount, agent, limit=MAX_ROLES), why="the keys of the method changed")
+    store.put(act.tx, LoginRole(mount, agent, CONFIG, None, settings))
+
+
+def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
+    """Return the configuration of the caller's agent for a JWT method. Raises NothingStored."""
+    if (stored := store.get(act.tx, mount, caller.agent.agent_id, CONFIG)) is None:
+        raise NothingStored("the method is not configured")
+    return stored.settings
+
+
+def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
+    """Give a role of a JWT method the scopes and bounds of the caller, instead of its former authority."""
+    act.check_granting()
+    _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
+    digest = _digest(act, role, act.tx.random(32).hex())
+    _insert(act, caller, role, digest, metadata={}, networks=[], uses=0, seconds=LONGEST_AUTHORITY_S)
+
+
+def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
+    """Return the authority of a role of a JWT method, and its holding. Raises LoginRefused."""
+    for one in store.secret_ids(act.tx, role, limit=1):
+        holding = registry.get_holding(act.tx, one.holding)
+        if holding is not None and holding.is_live(act.now):
+            act.entry.agent, act.entry.token = holding.agent, holding.id
+            return one, holding
+    raise LoginRefused("the role has ended", hint="its agent writes the role again, after each change of `config`")
 
 
 # --- secret IDs
@@ -172,25 +274,43 @@ def generate_secret_id(
     digest = _digest(act, role, text)
     if store.get_secret_id(act.tx, digest) is not None:
         raise Invalid("SecretID is already registered")
-    above = registry.get_holding(act.tx, caller.holding)
-    assert above is not None  # the caller was authenticated in this act
     lifetime = min(seconds or settings.secret_id_ttl or LONGEST_SECRET_ID_S, LONGEST_SECRET_ID_S)
     count = settings.secret_id_num_uses if uses is None else uses
+    networks = networks or settings.secret_id_bound_cidrs
+    one = _insert(act, caller, role, digest, metadata=metadata, networks=networks, uses=count, seconds=lifetime)
+    act.entry.detail = {**(act.entry.detail or {}), "secret_id": one.accessor}
+    return text, one
+
+
+def _insert(
+    act: Act,
+    caller: VaultCaller,
+    role: LoginRole,
+    digest: bytes,
+    *,
+    metadata: dict[str, str],
+    networks: list[str],
+    uses: int,
+    seconds: int,
+) -> SecretId:
+    """Store a secret ID, which is a holding with the scopes and bounds of the caller; return it."""
+    above = registry.get_holding(act.tx, caller.holding)
+    assert above is not None  # the caller was authenticated in this act
     one = SecretId(
-        mount=mount,
+        mount=role.mount,
         agent=role.agent,
-        role=name,
+        role=role.name,
         accessor=_new_id(act),
         holding=act.new_id("vs"),
         metadata=metadata,
-        networks=networks or settings.secret_id_bound_cidrs,
-        uses=count,
+        networks=networks,
+        uses=uses,
         bounds=lists_of(caller),
         scopes=caller.scopes,
         details=caller.details,
-        uses_left=count,
+        uses_left=uses,
         created_at=act.now,
-        expires_at=act.now + lifetime * SECOND,
+        expires_at=act.now + seconds * SECOND,
     )
     registry.add_holding(
         act,
@@ -205,8 +325,7 @@ def generate_secret_id(
         ),
     )
     store.insert_secret_id(act.tx, digest, one)
-    act.entry.detail = {**(act.entry.detail or {}), "secret_id": one.accessor}
-    return text, one
+    return one
 
 
 def _is_beyond(value: int, limit: int) -> bool:

@@ -25,7 +25,7 @@ from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
 from ostiaryd.secrets.store import pki as pki_store
 
-LOGIN_METHODS = ("approle",)
+LOGIN_METHODS = ("approle", "jwt")
 """Login methods that agents enable."""
 FIXED_METHODS = ("approle", "jwt")
 """Login methods at `auth/approle` and `auth/jwt`, where agents log in by their own credentials."""

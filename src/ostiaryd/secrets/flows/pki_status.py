@@ -1,4 +1,4 @@
-"""Public resources of the certificate authorities of mounts: certificates of issuers, and revocation lists.
+"""Public resources of the certificate authorities of mounts: certificates of issuers, revocation lists, and OCSP.
 
 Relying parties read them without authentication. A list names each certificate whose holding has ended, and those on
 hold by a stop of the kill switch; of a revoked issuer, all. It is built at the first request, and after a change.
@@ -10,6 +10,7 @@ import asyncio
 import re
 from base64 import encodebytes
 from collections.abc import Iterator
+from functools import partial
 from ssl import DER_cert_to_PEM_cert
 from typing import NamedTuple
 
@@ -17,15 +18,16 @@ from cryptography.x509 import ReasonFlags
 
 from ostiary.protocol.errors import NotFound
 from ostiaryd.certs import flows as certs
+from ostiaryd.certs.flows.status import TRY_LATER, OcspResponder, OcspSigner, OcspSubject
 from ostiaryd.certs.model.authority import BACKDATED_S, read_end
-from ostiaryd.certs.model.revocation import RevokedCertificate, build_crl, reason_flag
+from ostiaryd.certs.model.revocation import RevokedCertificate, build_crl, parse_ocsp_request, reason_flag
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, chain_of, find_issuer, open_key
-from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiIssuer
-from ostiaryd.secrets.model.request import SECOND, NothingStored
+from ostiaryd.secrets.flows.seal import Sealed, check_open
+from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiCertificate, PkiIssuer
+from ostiaryd.secrets.model.request import MAX_PATH, SECOND, NothingStored
 from ostiaryd.secrets.store import mounts as mount_store
 from ostiaryd.secrets.store import pki as store
 
@@ -78,6 +80,52 @@ async def render_resource(world: World, resource: PublicResource) -> tuple[bytes
 def encode_crl(der: bytes) -> str:
     """Return a revocation list in PEM."""
     return f"-----BEGIN X509 CRL-----\n{encodebytes(der).decode()}-----END X509 CRL-----\n"
+
+
+def find_ocsp_mount(reader: Reader, path: str) -> tuple[str, str] | None:
+    """Return the mount at whose OCSP responder a path leads, and the rest of the path; None for any other path."""
+    mount, separator, rest = path.partition("/ocsp")
+    if not separator or rest[:1] not in ("", "/") or len(mount) > MAX_PATH:
+        return None
+    present = mount_store.find(reader, [mount])
+    return None if present is None or present.type != TYPE else (mount, rest[1:])
+
+
+class MountOcspResponder(OcspResponder):
+    """The OCSP responder of the mounts of one server. The issuer of a certificate signs the response about it."""
+
+    live_per_s = 50  # the key of an issuer may be RSA, whose signatures take milliseconds
+
+    def answer_at(self, mount: str, unverified_request: bytes) -> bytes:
+        """Return the OCSP response of a mount to a request, both in DER. Raises Malformed."""
+        try:
+            check_open(self._world.db.read())
+        except Sealed:
+            return TRY_LATER
+        request = parse_ocsp_request(unverified_request)
+        return self._answer(request, partial(self._find_in, mount))
+
+    def _find_in(self, mount: str, reader: Reader, serial: str, now: int) -> OcspSubject | None:
+        certificate = store.get(reader, mount, serial)
+        issuer = None if certificate is None else store.get_issuer(reader, certificate.issuer)
+        if certificate is None or issuer is None or not issuer.has_key or not issuer.certificate:
+            return None
+        return OcspSubject(
+            issuer.x509,
+            _find_revocation(reader, issuer, certificate, now=now),
+            lambda: OcspSigner(issuer.x509, open_key(reader, issuer, keys=self._world.keys), read_end(issuer.x509)),
+        )
+
+
+def _find_revocation(
+    reader: Reader, issuer: PkiIssuer, certificate: PkiCertificate, *, now: int
+) -> RevokedCertificate | None:
+    """Return the revocation of a certificate, of its issuer, or the bar of its holder; None if there is none."""
+    if certificate.revoked_at is not None:
+        return RevokedCertificate(certificate.serial, certificate.revoked_at, reason_flag(certificate.why))
+    if issuer.revoked_at is not None:
+        return RevokedCertificate(certificate.serial, issuer.revoked_at, ReasonFlags.ca_compromise)
+    return certs.find_bar_of_holder(reader, certificate.serial, certificate.agent, certificate.task, now=now)
 
 
 class _List(NamedTuple):

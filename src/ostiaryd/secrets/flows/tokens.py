@@ -4,6 +4,7 @@ the credential of its login.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -11,8 +12,11 @@ from msgspec.structs import replace
 from ostiary.authorization.assurance import BEARER, SECRET
 from ostiary.authorization.bounds import ToolDetail, parse_details
 from ostiary.authorization.claims import scopes
+from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, NotFound, Refused
+from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -31,7 +35,8 @@ from ostiaryd.secrets.flows.callers import (
 from ostiaryd.secrets.flows.mounts import check_enabled
 from ostiaryd.secrets.flows.policies import lists_of
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.login_role import is_in_networks
+from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_claims
+from ostiaryd.secrets.model.login_role import CONFIG, LoginRole, SecretId, is_in_networks
 from ostiaryd.secrets.model.mount import Mount
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
@@ -156,6 +161,91 @@ def login_by_secret_id(
     mount = method.path
     check_enabled(act.tx, method)
     role, secret_id, holding = login_roles.use_secret_id(act, mount, role_id, unverified_secret_id, address=address)
+    return _log_in_by_role(
+        act,
+        role,
+        secret_id,
+        holding,
+        source="approle",
+        acr=SECRET,
+        metadata={**secret_id.metadata, "role_name": role.name},
+        display_name=mount.removeprefix("auth/"),
+        address=address,
+        config=config,
+    )
+
+
+def find_jwt_role(reader: Reader, mount: str, name: str) -> tuple[LoginRole, JwtConfig]:
+    """Return a role of a JWT method, or its default role for no name, and the configuration of its agent.
+
+    Raises LoginRefused.
+    """
+    if not name and (only := role_store.only_config(reader, mount)) is not None:
+        name = convert(only.settings, JwtConfig).default_role
+    if not name:
+        raise LoginRefused("missing role")
+    role = role_store.get_by_id(reader, mount, name)
+    stored = None if role is None else role_store.get(reader, mount, role.agent, CONFIG)
+    if role is None or stored is None:
+        raise LoginRefused(f"role {name[:128]!a} could not be found, or its method is not configured")
+    return role, convert(stored.settings, JwtConfig)
+
+
+def login_by_jwt(
+    act: Act,
+    method: Mount,
+    name: str,
+    claims: Mapping[str, object],
+    used: JwtConfig,
+    *,
+    issuer: str,
+    address: str,
+    config: Config,
+) -> Login:
+    """Log in by the claims of a token that was verified under the configuration `used`: the token acts as the agent
+    that wrote the role. `issuer` is the required one. Raises LoginRefused, and NothingStored for a disabled method.
+    """
+    check_open(act.tx)
+    act.check_granting()
+    check_enabled(act.tx, method)
+    role, present = find_jwt_role(act.tx, method.path, name)
+    if present != used:
+        raise LoginRefused("the configuration of the method has changed", hint="try again")
+    authority, holding = login_roles.find_authority(act, role)
+    try:
+        user, metadata = check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=act.now)
+    except InvalidToken as refusal:
+        raise LoginRefused(f"error validating token: {refusal.message}") from None
+    login = _log_in_by_role(
+        act,
+        role,
+        authority,
+        holding,
+        source="jwt",
+        acr=BEARER,
+        metadata={**metadata, "role": role.name},
+        display_name=f"{method.path.removeprefix('auth/')}-{user}",
+        address=address,
+        config=config,
+    )
+    act.entry.detail = {**(act.entry.detail or {}), "role": f"{method.path}/{role.name}", "user": user[:200]}
+    return login
+
+
+def _log_in_by_role(
+    act: Act,
+    role: LoginRole,
+    secret_id: SecretId,
+    holding: Holding,
+    *,
+    source: str,
+    acr: str,
+    metadata: dict[str, str],
+    display_name: str,
+    address: str,
+    config: Config,
+) -> Login:
+    """Issue a token below a secret ID, or below the authority of a role. Raises LoginRefused."""
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
     settings = login_roles.read_settings(role)
@@ -164,9 +254,9 @@ def login_by_secret_id(
     options = TokenOptions(
         policies=settings.policies,
         bounds=secret_id.bounds,
-        metadata={**secret_id.metadata, "role_name": role.name},
-        display_name=mount.removeprefix("auth/"),
-        path=f"{mount}/login",
+        metadata=metadata,
+        display_name=display_name,
+        path=f"{role.mount}/login",
         period_s=settings.token_period,
         explicit_max_s=min(filter(None, (settings.token_explicit_max_ttl, settings.token_max_ttl)), default=0),
         uses=settings.token_num_uses,
@@ -175,8 +265,8 @@ def login_by_secret_id(
         agent=agent.agent_id,
         name=agent.name,
         task=task.task_id,
-        source="approle",
-        acr=SECRET,
+        source=source,
+        acr=acr,
         scopes=secret_id.scopes,
         details=secret_id.details,
         above=holding,

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows.seal import open_value, seal_value
-from ostiaryd.secrets.model.request import NothingStored
+from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
+from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.transit import (
     KINDS,
     MOUNT,
+    SHORTEST_PERIOD_S,
     BackupRefused,
     KeyBackup,
     TransitKey,
@@ -31,10 +32,12 @@ from ostiaryd.secrets.store import transit as store
 
 MAX_KEYS = 10_000
 MAX_KEY_VERSIONS = 100
+RETRY_S = 86_400
+"""Seconds between attempts of an automatic rotation, which fails if the key has too many versions."""
 
 
 def create_key(
-    act: Act, name: str, kind: str, *, is_exportable: bool = False, allows_backup: bool = False
+    act: Act, name: str, kind: str, *, is_exportable: bool = False, allows_backup: bool = False, auto_rotate_s: int = 0
 ) -> TransitKey:
     """Create a key, or return the existing key with that name and type. Raises Invalid if the name has another type."""
     registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
@@ -53,9 +56,16 @@ def create_key(
         created_at=act.now,
         is_exportable=is_exportable,
         allows_backup=allows_backup,
+        auto_rotate_s=_check_period(auto_rotate_s),
     )
-    _add_version(act, key)
-    return key
+    return _add_version(act, key)
+
+
+def _check_period(seconds: int) -> int:
+    """Return the period of automatic rotations in seconds; 0 for none. Raises Invalid."""
+    if seconds and seconds < SHORTEST_PERIOD_S:
+        raise Invalid("auto rotate period must be 0 to disable or at least an hour")
+    return seconds
 
 
 def _check_count(act: Act) -> None:
@@ -68,9 +78,22 @@ def rotate_key(act: Act, name: str) -> TransitKey:
     key = find_key(act, name)
     if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
         raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="trim the key, or create another one")
-    rotated = replace(key, latest_version=key.latest_version + 1)
-    _add_version(act, rotated)
-    return rotated
+    return _add_version(act, replace(key, latest_version=key.latest_version + 1))
+
+
+def rotate_due_key(act: Act, name: str) -> None:
+    """Rotate a key whose automatic rotation is due. Raises Conflict if it is not due any more, Invalid, Sealed."""
+    check_open(act.tx)
+    key = find_key(act, name)
+    if key.rotates_at is None or act.now < key.rotates_at:
+        raise Conflict("the rotation of the key is not due any more")
+    rotate_key(act, name)
+
+
+def postpone_rotation(act: Act, name: str, *, why: str) -> None:
+    """Record that an automatic rotation has failed, and try it again after a day. Raises Invalid."""
+    store.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
+    registry.note(act, object=object_of(name), why=why)
 
 
 def configure_key(
@@ -82,9 +105,10 @@ def configure_key(
     deletion_allowed: bool | None = None,
     is_exportable: bool | None = None,
     allows_backup: bool | None = None,
+    auto_rotate_s: int | None = None,
 ) -> TransitKey:
-    """Set the versions that the key accepts and uses, and whether it may be deleted, exported and saved as a backup.
-    The last two stay, once they are set. Raises Invalid.
+    """Set the versions that the key accepts and uses, the period of its automatic rotations, and whether it may be
+    deleted, exported and saved as a backup. The last two stay, once they are set. Raises Invalid.
     """
     key = find_key(act, name)
     if (key.is_exportable and is_exportable is False) or (key.allows_backup and allows_backup is False):
@@ -98,6 +122,9 @@ def configure_key(
         key = replace(key, min_decryption_version=max(min_decryption, 1))
     if min_encryption is not None:
         key = replace(key, min_encryption_version=min_encryption)
+    if auto_rotate_s is not None:
+        key = replace(key, auto_rotate_s=_check_period(auto_rotate_s))
+        key = replace(key, rotates_at=_next_rotation(key, begun_at=store.versions(act.tx, name)[-1][1]))
     if deletion_allowed is not None:
         key = replace(key, deletion_allowed=deletion_allowed)
     if not key.oldest_version <= key.min_decryption_version <= key.latest_version:
@@ -144,11 +171,18 @@ def open_material(act: Act, key: TransitKey, version: int) -> bytes:
     return open_value(act.tx, envelope, (MOUNT, key.name, version), keys=act.tx.keys)
 
 
-def _add_version(act: Act, key: TransitKey) -> None:
+def _add_version(act: Act, key: TransitKey) -> TransitKey:
     version = VersionBackup(key.latest_version, act.now, make_material(key.kind, random=act.tx.random))
     _put_version(act, key, version)
+    key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
     store.put(act.tx, key)
     registry.note(act, object=object_of(key.name), version=key.latest_version)
+    return key
+
+
+def _next_rotation(key: TransitKey, *, begun_at: int) -> int | None:
+    """Return the time of the next automatic rotation, for the time at which the latest version was made."""
+    return begun_at + key.auto_rotate_s * SECOND if key.auto_rotate_s else None
 
 
 def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
@@ -223,6 +257,7 @@ def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> N
         delete_key(act, name)
     _check_count(act)
     key = replace(backup.key, name=name, created_at=act.now)
+    key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
     for one in backup.versions:
         _put_version(act, key, replace(one, created_at=min(one.created_at, act.now)))
     store.put(act.tx, key)

@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +30,9 @@ DAY = 86_400_000_000
 MAX_DESCRIPTION = 512
 MAX_TAGS = 20
 LONGEST_PASSWORD = 4096
+FILTERS = ("name", "description", "tag-key", "tag-value")
+MAX_FILTER_WORDS = 16
+"""Maximum number of words in a value of a filter."""
 MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
@@ -113,6 +116,24 @@ def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     return custom.get(f"{VERSION}{version}", computed)
 
 
+def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str]) -> bool:
+    """Return whether a secret has at least one value of a filter; `!` at the beginning of a value negates it.
+
+    A name and a tag begin with the value, in the case of its letters. A description has, for each word of the value, a
+    word that begins with it, in any case of the letters.
+    """
+    tags = {one.removeprefix(TAG): value for one, value in custom.items() if one.startswith(TAG)}
+    fields = {"name": [name], "tag-key": list(tags), "tag-value": list(tags.values())}
+    words = " ".join(["", *custom.get(DESCRIPTION, "").lower().split()])
+
+    def has(value: str) -> bool:
+        if key == "description":
+            return all(f" {word}" in words for word in value.lower().split())
+        return any(one.startswith(value) for one in fields[key])
+
+    return any(has(value.removeprefix("!")) is not value.startswith("!") for value in values)
+
+
 def seal_cursor(path: bytes, *, key: bytes, agent: str, nonce: bytes) -> str:
     """Return the `NextToken` for the page after a path, for one agent. The path is encrypted, since the agent may not
     be permitted to see it. `nonce`: 12 random bytes.
@@ -142,11 +163,9 @@ def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
     assert text is not None  # one of the two is given
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {"SecretString": text}
-    is_plain = (
-        isinstance(value, dict) and json.dumps(value) == text and not {"SecretString", "SecretBinary"} & set(value)
-    )
+        is_plain = isinstance(value, dict) and render_value(msgspec.json.encode(value)) == {"SecretString": text}
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        is_plain = False  # the text is no JSON, or JSON whose members cannot be stored, such as half a character
     return value if is_plain else {"SecretString": text}
 
 

@@ -1,4 +1,8 @@
-"""Roles at login methods that agents enabled, roles for child tokens, and secret IDs of AppRole."""
+"""Roles at login methods that agents enabled, roles for child tokens, and secret IDs of AppRole.
+
+The authority of a role of a JWT method is a secret ID without a text. The authority carries the scopes and bounds of
+the token that wrote the role.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,10 @@ MAX_ROLES = 100
 """Maximum number of roles of an agent at a mount."""
 MAX_SECRET_IDS = 1000
 LONGEST_SECRET_ID_S = 30 * 86_400
+LONGEST_AUTHORITY_S = 365 * 86_400
+"""Maximum time in seconds for which a role of a JWT method gives tokens after it was written."""
+CONFIG = ""
+"""the name of the row that holds an agent's configuration of a JWT method"""
 MAX_SETTINGS = 16 << 10
 MAX_NETWORKS = 32
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Refused
+from ostiaryd.secrets.model.request import MAX_DURATION_S
 
 MOUNT = "transit"
 """the mount whose keys are stored by their name alone"""
@@ -57,6 +58,8 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha3-384": hashes.SHA3_384,
     "sha3-512": hashes.SHA3_512,
 }
+SHORTEST_PERIOD_S = 3600
+"""Minimum of seconds between automatic rotations of a key."""
 MAX_VERSION_DIGITS = 9
 MAX_VERSION = 10**MAX_VERSION_DIGITS
 _TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
@@ -77,6 +80,9 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
     """the oldest version that a trim has left; 0 before the first trim"""
     is_exportable: bool = False
     allows_backup: bool = False
+    auto_rotate_s: int = 0
+    """seconds from one version to the next automatic rotation; 0 for none"""
+    rotates_at: int | None = None
 
     @property
     def oldest_version(self) -> int:
@@ -320,6 +326,7 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
         and numbers == list(range(key.oldest_version, key.oldest_version + len(numbers)))
         and key.oldest_version <= key.min_decryption_version <= key.latest_version == numbers[-1] < MAX_VERSION
         and (not key.min_encryption_version or key.min_decryption_version <= key.min_encryption_version <= numbers[-1])
+        and (not key.auto_rotate_s or SHORTEST_PERIOD_S <= key.auto_rotate_s <= MAX_DURATION_S)
         and all(one.created_at >= 0 for one in backup.versions)
     )
     if not is_valid:

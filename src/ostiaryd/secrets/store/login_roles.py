@@ -8,12 +8,16 @@ from ostiary.authorization.bounds import parse_details, render_details
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.secrets.model.login_role import LoginRole, SecretId
+from ostiaryd.secrets.model.login_role import CONFIG, LoginRole, SecretId
 
 _ROLE_COLUMNS = "mount, agent, name, role_id, settings"
 _GET = sql(f"select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and agent = :agent and name = :name")
 _BY_ID = sql(f"select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and role_id = :role_id")
-_NAMES = sql("select name from vault_login_role where mount = :mount and agent = :agent order by name limit :limit")
+_CONFIGS = sql(f"select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and name = '{CONFIG}' limit 2")
+_NAMES = sql(
+    f"""select name from vault_login_role where mount = :mount and agent = :agent and name <> '{CONFIG}'
+        order by name limit :limit"""
+)
 _ANY = sql("select 1 from vault_login_role where mount = :mount limit 1")
 _PUT = sql(
     f"""insert into vault_login_role ({_ROLE_COLUMNS}) values (:mount, :agent, :name, :role_id, :settings)
@@ -33,6 +37,7 @@ _OF_ROLE = sql(
     f"""select {_ID_COLUMNS} from vault_secret_id where mount = :mount and agent = :agent and role = :role
         order by accessor limit :limit"""
 )
+_OF_AGENT = sql(f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount and agent = :agent limit :limit")
 _OF_MOUNT = sql(f"select {_ID_COLUMNS} from vault_secret_id where mount = :mount limit :limit")
 _INSERT_ID = sql(
     f"""insert into vault_secret_id (digest, {_ID_COLUMNS}) values (:digest, :mount, :agent, :role, :accessor, :holding,
@@ -66,6 +71,12 @@ def get(reader: Reader, mount: str, agent: str, name: str) -> LoginRole | None:
 def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
     """Return the role with this role ID; None if there is none."""
     return reader.made(_BY_ID, _role, mount=mount, role_id=role_id)
+
+
+def only_config(reader: Reader, mount: str) -> LoginRole | None:
+    """Return the configuration of a JWT method if one agent has made one; else None."""
+    rows = reader.all(_CONFIGS, mount=mount)
+    return _role(rows[0]) if len(rows) == 1 else None
 
 
 def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
@@ -108,6 +119,11 @@ def secret_ids(reader: Reader, role: LoginRole, *, limit: int) -> list[SecretId]
     """Return the secret IDs of a role."""
     rows = reader.all(_OF_ROLE, mount=role.mount, agent=role.agent, role=role.name, limit=limit)
     return [_secret_id(row) for row in rows]
+
+
+def secret_ids_of_agent(reader: Reader, mount: str, agent: str, *, limit: int) -> list[SecretId]:
+    """Return the secret IDs of all roles of an agent at a mount."""
+    return [_secret_id(row) for row in reader.all(_OF_AGENT, mount=mount, agent=agent, limit=limit)]
 
 
 def secret_ids_of_mount(reader: Reader, mount: str, *, limit: int) -> list[SecretId]:

@@ -7,18 +7,20 @@ from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.model.transit import TransitKey
 
 _COLUMNS = """name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at,
-    min_available_version, is_exportable, allows_backup"""
+    min_available_version, is_exportable, allows_backup, auto_rotate_s, rotates_at"""
 _GET = sql(f"select {_COLUMNS} from transit_key where name = :name", steady=True)
 _NAMES = sql("select name from transit_key order by name limit :limit")
 _PUT = sql(
     f"""insert into transit_key ({_COLUMNS}) values (:name, :kind, :latest, :decryption, :encryption, :deletion,
-        :created, :available, :is_exportable, :allows_backup)
+        :created, :available, :is_exportable, :allows_backup, :auto_rotate_s, :rotates_at)
         on conflict (name) do update set latest_version = excluded.latest_version,
         min_decryption_version = excluded.min_decryption_version,
         min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed,
         min_available_version = excluded.min_available_version, is_exportable = excluded.is_exportable,
-        allows_backup = excluded.allows_backup"""
+        allows_backup = excluded.allows_backup, auto_rotate_s = excluded.auto_rotate_s,
+        rotates_at = excluded.rotates_at"""
 )
+_DUE = sql("select name from transit_key where rotates_at <= :now order by rotates_at limit :limit")
 _DELETE = sql("delete from transit_key where name = :name")
 _MATERIAL = sql(
     "select wrapped_key, sealed from transit_key_version where name = :name and version = :version", steady=True
@@ -56,7 +58,14 @@ def put(tx: Tx, key: TransitKey) -> None:
         available=key.min_available_version,
         is_exportable=int(key.is_exportable),
         allows_backup=int(key.allows_backup),
+        auto_rotate_s=key.auto_rotate_s,
+        rotates_at=key.rotates_at,
     )
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[str]:
+    """Return the names of keys whose automatic rotation is due, the longest due first."""
+    return [name for (name,) in reader.all(_DUE, now=now, limit=limit)]
 
 
 def delete(tx: Tx, name: str) -> None:
@@ -94,7 +103,8 @@ def insert_version(tx: Tx, name: str, version: int, envelope: Envelope, *, creat
 
 
 def _key(row: Row) -> TransitKey:
-    name, kind, latest, decryption, encryption, deletion, created, available, is_exportable, allows_backup = row
+    name, kind, latest, decryption, encryption, deletion, created, available, *more = row
+    is_exportable, allows_backup, auto_rotate_s, rotates_at = more
     return TransitKey(
         name=name,
         kind=kind,
@@ -106,4 +116,6 @@ def _key(row: Row) -> TransitKey:
         min_available_version=available,
         is_exportable=bool(is_exportable),
         allows_backup=bool(allows_backup),
+        auto_rotate_s=auto_rotate_s,
+        rotates_at=rotates_at,
     )

@@ -1,0 +1,254 @@
+"""Logins by tokens of other issuers: the configuration of a method, its roles, and the checks of claims.
+
+HashiCorp Vault, "JWT/OIDC auth method (API)". Times of claims are microseconds, leeways of roles are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from ostiary.protocol import jose
+from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.request import SECOND
+
+MAX_KEYS = 16
+"""Maximum number of public keys in a configuration."""
+MAX_VALUES = 64
+"""Maximum number of values of a claim that a role binds, and of audiences, claims and mappings of a role."""
+MAX_TEXT = 1024
+LONGEST_LEEWAY_S = 3600
+CLOCK_SKEW_S, MISSING_TIME_S = 60, 150
+"""Leeways of a role that states 0; the second one takes the place of a missing `exp` or `nbf`."""
+_TYPES = frozenset({None, "jwt", "at+jwt"})
+
+
+class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of a method: one source of keys, and the limits of all roles."""
+
+    oidc_discovery_url: str = ""
+    oidc_discovery_ca_pem: str = ""
+    jwks_url: str = ""
+    jwks_ca_pem: str = ""
+    jwt_validation_pubkeys: list[str] = []
+    jwt_supported_algs: list[str] = []
+    bound_issuer: str = ""
+    default_role: str = ""
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the keys, or of the discovery document that names it; empty text for neither."""
+        return self.jwks_url or self.oidc_discovery_url
+
+    @property
+    def ca_pem(self) -> str:
+        """Return the certificate authorities of that URL; empty text for those of the system."""
+        return self.jwks_ca_pem or self.oidc_discovery_ca_pem
+
+
+class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a role that decide about claims. A leeway of 0 is the default, -1 none."""
+
+    user_claim: str = ""
+    user_claim_json_pointer: bool = False
+    bound_audiences: list[str] = []
+    bound_subject: str = ""
+    bound_claims: dict[str, Any] = {}
+    bound_claims_type: str = "string"
+    claim_mappings: dict[str, str] = {}
+    clock_skew_leeway: int = 0
+    expiration_leeway: int = 0
+    not_before_leeway: int = 0
+    token_bound_cidrs: list[str] = []
+
+
+def check_config(config: JwtConfig) -> None:
+    """Check a configuration, apart from its URL. Raises Invalid, Malformed."""
+    sources = (config.oidc_discovery_url, config.jwks_url, config.jwt_validation_pubkeys)
+    if sum(map(bool, sources)) != 1:
+        raise Invalid(
+            "exactly one of `jwt_validation_pubkeys`, `jwks_url` or `oidc_discovery_url` must be set",
+        )
+    for name, url in (("oidc_discovery_ca_pem", config.oidc_discovery_url), ("jwks_ca_pem", config.jwks_url)):
+        if getattr(config, name) and not url:
+            raise Invalid(f"`{name}` has no URL", hint="leave it out")
+    if len(config.jwt_validation_pubkeys) > MAX_KEYS:
+        raise Invalid(f"`jwt_validation_pubkeys` has at most {MAX_KEYS} keys")
+    if unknown := set(config.jwt_supported_algs) - jose.ALGS:
+        raise Invalid(
+            f"unsupported signing algorithm: {min(unknown)[:64]!a}", hint=f"one of {' '.join(sorted(jose.ALGS))}"
+        )
+    read_public_keys(tuple(config.jwt_validation_pubkeys))
+    if config.ca_pem:
+        load_pem_certificates(config.ca_pem)
+
+
+@lru_cache(maxsize=64)
+def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
+    """Return public keys in PEM. An RSA key is there for each of its algorithms. Raises Invalid."""
+    keys: list[jose.PublicKey] = []
+    for text in texts:
+        try:
+            members = jose.render_public_jwk(load_pem_public_key(text.encode()))
+        except (ValueError, jose.InvalidKey):  # of the library: its message may quote the text
+            raise Invalid("`jwt_validation_pubkeys` has a text that is not a supported public key in PEM") from None
+        algs: tuple[str | None, ...] = ("RS256", "PS256") if members["kty"] == "RSA" else (None,)
+        keys += (jose.parse_public_jwk(members if alg is None else {**members, "alg": alg}) for alg in algs)
+    return tuple(keys)
+
+
+def check_role(role: JwtRole) -> None:
+    """Check the settings of a role. Raises Invalid."""
+    if not role.user_claim:
+        raise Invalid("a user claim must be defined on the role", hint="user_claim")
+    if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):
+        raise Invalid(
+            "must have at least one bound constraint when creating/updating a role",
+            hint="bound_audiences, bound_subject, bound_claims or token_bound_cidrs",
+        )
+    if role.bound_claims_type not in ("string", "glob"):
+        raise Invalid("invalid `bound_claims_type`", hint="string or glob")
+    for name in ("clock_skew_leeway", "expiration_leeway", "not_before_leeway"):
+        if not -1 <= getattr(role, name) <= LONGEST_LEEWAY_S:
+            raise Invalid(f"`{name}` must be -1 to {LONGEST_LEEWAY_S} seconds")
+    for name in ("bound_audiences", "bound_claims", "claim_mappings"):
+        if len(getattr(role, name)) > MAX_VALUES:
+            raise Invalid(f"`{name}` has at most {MAX_VALUES} members")
+    for value in role.bound_claims.values():
+        values = value if isinstance(value, list) else [value]
+        if not 0 < len(values) <= MAX_VALUES or not all(isinstance(one, (str, int, float, bool)) for one in values):
+            raise Invalid(f"a value of `bound_claims` is a text, a number, true, false, or a list of 1 to {MAX_VALUES}")
+        if role.bound_claims_type == "glob" and not all(isinstance(one, str) for one in values):
+            raise Invalid("with `bound_claims_type` glob, the values of `bound_claims` are texts")
+    targets = list(role.claim_mappings.values())
+    if "role" in targets or len(set(targets)) < len(targets):
+        raise Invalid("`claim_mappings` has the metadata key `role`, or one metadata key twice")
+
+
+def verify_token(
+    unverified_token: str, keys: tuple[jose.PublicKey, ...] | jose.JwkSet, config: JwtConfig
+) -> dict[str, object]:
+    """Return the claims of a token that one of the keys signed. Its times and its audience are not checked.
+
+    Raises InvalidToken; its code is `unknown_kid` if a set has no key for the token.
+    """
+    header = jose.parse_jws(unverified_token).header
+    if config.jwt_supported_algs and header["alg"] not in config.jwt_supported_algs:
+        raise jose.InvalidToken("the algorithm of the token is none of `jwt_supported_algs`")
+    if isinstance(keys, jose.JwkSet):
+        return jose.parse_claims(jose.verify_jws(unverified_token, key_for=keys.key_for, typ=_TYPES).payload)
+    for key in filter(lambda key: key.accepts(header["alg"]), keys):
+        try:
+            jws = jose.verify_jws(unverified_token, key_for=partial(_choose, key), typ=_TYPES)
+        except jose.InvalidToken:
+            continue  # another key may have signed
+        return jose.parse_claims(jws.payload)
+    raise jose.InvalidToken("no key of the configuration verifies the signature")
+
+
+def _choose(key: jose.PublicKey, header: jose.Header) -> jose.PublicKey:
+    """Return the key for any header: a key in PEM has no `kid`."""
+    return key
+
+
+def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, now: int) -> tuple[str, dict[str, str]]:
+    """Return the user of a verified token, and the metadata that the role maps from its claims. Raises InvalidToken.
+
+    `issuer`: the required `iss`; empty text for any.
+    """
+    _check_times(role, claims, now=now)
+    if "cnf" in claims:
+        raise jose.InvalidToken("the token is bound to a key (cnf), which a login does not prove")
+    if issuer and claims.get("iss") != issuer:
+        raise jose.InvalidToken("invalid issuer (iss) claim")
+    if role.bound_subject and claims.get("sub") != role.bound_subject:
+        raise jose.InvalidToken("invalid subject (sub) claim")
+    audiences = _as_list(claims.get("aud", []))
+    if audiences and not role.bound_audiences:
+        raise jose.InvalidToken("audience claim found in JWT but no audiences bound to the role")
+    if role.bound_audiences and not any(one in audiences for one in role.bound_audiences):
+        raise jose.InvalidToken("aud claim does not match any bound audience")
+    for name, expected in role.bound_claims.items():
+        actual = find_claim(claims, name)
+        if actual is None:
+            raise jose.InvalidToken(f"claim {name!a} is missing")
+        is_glob = role.bound_claims_type == "glob"
+        if not any(_matches(one, other, is_glob=is_glob) for one in _as_list(expected) for other in _as_list(actual)):
+            raise jose.InvalidToken(f"claim {name!a} does not match any associated bound claim values")
+    user = find_claim(claims, role.user_claim) if role.user_claim_json_pointer else claims.get(role.user_claim)
+    if not isinstance(user, str) or not 0 < len(user) <= MAX_TEXT:
+        raise jose.InvalidToken(f"claim {role.user_claim!a} is missing, or is not a text of 1 to {MAX_TEXT} characters")
+    metadata: dict[str, str] = {}
+    for name, target in role.claim_mappings.items():
+        value = find_claim(claims, name)
+        if value is not None and (not isinstance(value, str) or len(value) > MAX_TEXT):
+            raise jose.InvalidToken(f"claim {name!a} is not a text of at most {MAX_TEXT} characters")
+        if isinstance(value, str):
+            metadata[target] = value
+    return user, metadata
+
+
+def find_claim(claims: Mapping[str, object], name: str) -> object | None:
+    """Return a claim by its name, or by a JSON pointer (RFC 6901) if the name begins with a slash; None for none."""
+    if not name.startswith("/"):
+        return claims.get(name)
+    value: object = claims
+    for part in name[1:].split("/"):
+        part = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) < 10:
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def _check_times(role: JwtRole, claims: Mapping[str, object], *, now: int) -> None:
+    """Check the times of a token, one of which is needed. A missing `exp` or `nbf` is computed from the others."""
+    times = {name: jose.numeric_date(claims, name) for name in ("iat", "nbf", "exp") if name in claims}
+    if not times:
+        raise jose.InvalidToken("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
+    skew = _leeway(role.clock_skew_leeway, CLOCK_SKEW_S)
+    end = times.get("exp", max(times.values()) + _leeway(role.expiration_leeway, MISSING_TIME_S))
+    begin = times.get("nbf", times.get("iat", end - _leeway(role.not_before_leeway, MISSING_TIME_S)))
+    if now - skew >= end:
+        raise jose.InvalidToken("the token has expired")
+    if now + skew < max(begin, times.get("iat", begin)):
+        raise jose.InvalidToken("the token is not valid yet (`nbf`, `iat`)")
+
+
+def _leeway(seconds: int, default: int) -> int:
+    return max(seconds or default, 0) * SECOND
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _matches(expected: object, actual: object, *, is_glob: bool) -> bool:
+    """Return whether a value of a claim is the expected one; 1 equals 1.0, and neither equals `true`."""
+    if isinstance(expected, bool) or isinstance(actual, bool):
+        return expected is actual
+    if is_glob and isinstance(expected, str) and "*" in expected:
+        return isinstance(actual, str) and _matches_glob(expected, actual)
+    return expected == actual
+
+
+def _matches_glob(pattern: str, text: str) -> bool:
+    """Return whether a text matches a pattern in which each `*` stands for any text, in linear time."""
+    first, *middle, last = pattern.split("*")
+    if not (text.startswith(first) and text.endswith(last)) or len(text) < len(first) + len(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for piece in middle:
+        at = text.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True

@@ -1,0 +1,116 @@
+"""The command line of Vault's protocol, its agent and its proxy: the real program `bao` of OpenBao, unchanged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from harness.live_server import free_socket
+from harness.patience import PATIENCE_S, eventually
+from tests.secrets.vault_fixtures import VaultStage
+
+BAO = Path(sys.executable).with_name("bao")
+AUTH = """
+vault {{ address = "{url}" }}
+auto_auth {{
+  method "approle" {{
+    config = {{ role_id_file_path = "{folder}/role", secret_id_file_path = "{folder}/secret",
+               remove_secret_id_file_after_reading = false }}
+  }}
+  sink "file" {{ config = {{ path = "{folder}/token" }} }}
+}}
+"""
+TEMPLATE = """
+exit_after_auth = true
+template {{
+  contents = "{{{{ with secret \\"secret/data/{path}\\" }}}}{{{{ .Data.data.password }}}}{{{{ end }}}}"
+  destination = "{folder}/rendered"
+}}
+"""
+PROXY = """
+api_proxy {{ use_auto_auth_token = true }}
+listener "tcp" {{ address = "127.0.0.1:{port}", tls_disable = true }}
+"""
+
+
+class BaoStage:
+    """An agent with a client secret, and the program with its files in a folder."""
+
+    def __init__(self, vault: VaultStage, folder: Path) -> None:
+        made = vault.live_server.server.ostiary("agent", "create-secret", vault.name)
+        self.vault, self.folder, self.path = vault, folder, f"{vault.folder}/db"
+        (folder / "role").write_text(made["client_id"])
+        (folder / "secret").write_text(made["client_secret"])
+        self.env = {**os.environ, "HOME": str(folder), "BAO_ADDR": vault.url, "VAULT_ADDR": vault.url}
+
+    def run(self, *words: str, token: str = "", code: int = 0) -> Any:
+        """The JSON that a command prints, if it prints JSON; the error of a command that fails."""
+        done = subprocess.run(
+            [str(BAO), *words], env={**self.env, "BAO_TOKEN": token}, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        return done.stderr if code else json.loads(done.stdout) if "-format=json" in words else None
+
+    def configure(self, *parts: str, **more: Any) -> str:
+        """The file of a configuration."""
+        file = self.folder / "config.hcl"
+        values = {"url": self.vault.url, "folder": self.folder, "path": self.path, **more}
+        file.write_text("".join(part.format(**values) for part in parts))
+        return str(file)
+
+
+@pytest.fixture
+def bao(vault: VaultStage, tmp_path: Path) -> BaoStage:
+    return BaoStage(vault, tmp_path)
+
+
+def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
+    credentials = [f"role_id=@{bao.folder}/role", f"secret_id=@{bao.folder}/secret"]
+    made = bao.run("write", "-format=json", "auth/approle/login", *credentials)
+    token = made["auth"]["client_token"]
+    put = bao.run("kv", "put", "-format=json", "-mount=secret", bao.path, "password=s3cr3t-canary", token=token)
+    assert put["data"]["version"] == 1
+    shown = bao.run("kv", "get", "-format=json", f"secret/{bao.path}", token=token)
+    assert shown["data"]["data"] == {"password": "s3cr3t-canary"}
+    assert bao.run("kv", "list", "-format=json", f"secret/{bao.vault.folder}", token=token) == ["db"]
+    conflict = bao.run("kv", "put", "-cas=5", "-mount=secret", bao.path, "password=x", token=token, code=2)
+    assert "check-and-set parameter did not match" in conflict
+    assert "permission denied" in bao.run("kv", "get", "secret/agents/other/db", token=token, code=2)
+    wrapped = bao.run("kv", "get", "-format=json", "-wrap-ttl=60s", f"secret/{bao.path}", token=token)
+    opened = bao.run("unwrap", "-format=json", wrapped["wrap_info"]["token"], token=token)
+    assert opened["data"]["data"] == {"password": "s3cr3t-canary"}
+    assert "wrapping token" in bao.run("unwrap", wrapped["wrap_info"]["token"], token=token, code=2)
+
+
+def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage) -> None:
+    bao.vault.login().secrets.kv.v2.create_or_update_secret(path=bao.path, secret={"password": "s3cr3t-canary"})
+    bao.run("agent", f"-config={bao.configure(AUTH, TEMPLATE)}", "-log-level=error")
+    assert (bao.folder / "rendered").read_text() == "s3cr3t-canary"
+    assert (bao.folder / "token").read_text().startswith("hvs.")
+    sock, port = free_socket()
+    sock.close()
+    command = [str(BAO), "proxy", f"-config={bao.configure(AUTH, PROXY, port=port)}"]
+    with (bao.folder / "log").open("wb") as log:
+        proxy = subprocess.Popen(command, env=bao.env, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}/v1/secret/data/{bao.path}"
+        eventually(lambda: _status(url) == 200)
+        assert httpx2.get(url).json()["data"]["data"] == {"password": "s3cr3t-canary"}
+        assert httpx2.get(f"http://127.0.0.1:{port}/v1/secret/data/agents/other/db").status_code == 403
+    finally:
+        proxy.terminate()
+        proxy.wait(PATIENCE_S)
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx2.get(url).status_code
+    except httpx2.TransportError:
+        return 0
