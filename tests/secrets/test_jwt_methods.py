@@ -85,8 +85,8 @@ async def test_a_token_of_another_issuer_acts_as_the_agent_that_wrote_the_role(w
     await method_of(bot, role={"token_policies": "own", "claim_mappings": {"repo": "from", "/a/0": "first"}})
     worker = await log_in(bot, token_of(world, repo="shop", a=["x"]))
     login = newest_entry(world)
-    assert (login.action, login.agent, login.detail["role"]) == ("vault.login", bot.client.id, "auth/ci/deploy")
-    assert login.detail["user"] == "ci"
+    assert (login.action, login.agent) == ("vault.login", bot.client.id)
+    assert (login.detail or {}).items() >= {"role": "auth/ci/deploy", "user": "ci"}.items()
     await done(worker, "POST", "secret/data/agents/bot/x", {"data": {"a": "b"}})
     assert newest_entry(world).agent == bot.client.id
     assert await worker.status("POST", "secret/data/other", {"data": {"a": "b"}}) == 403
