@@ -16,13 +16,14 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks.contain import columns, compiled, owner, rules, suites, sweep, table
+from benchmarks.contain import columns, compiled, owner, questions, rules, suites, sweep, table
 from benchmarks.contain.attacks import VARIANTS
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
 from benchmarks.contain.products import Product
 from benchmarks.contain.strange import LEVELS, differences, strange_worlds
+from ostiary.authorization.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(sys.prefix).parent / ".suites"
@@ -46,6 +47,8 @@ def main(given: list[str]) -> int:
         return 2
     if asked.sweep:
         return sweep_worlds(asked)
+    if asked.questions:
+        return list_questions(asked)
     held = list[columns.Row]()
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         for name in asked.suite or suites.installed():
@@ -71,6 +74,23 @@ def sweep_worlds(asked: argparse.Namespace) -> int:
     if asked.json is not None:
         asked.json.write_text(json.dumps(sweep.value(cells), indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
+
+
+def list_questions(asked: argparse.Namespace) -> int:
+    found, policies = questions.Questions(), compiled.starter()
+    for name in asked.suite or sweep.DEVELOPED:
+        for suite in worlds(suites.load(name), asked):
+            plan = columns.Plan(suite, tasks=asked.tasks, sample=(sweep.PAIRS, sweep.ATTACKS, asked.seed))
+            found.add(plan, catalogue_of(suite, asked), policies)
+    print(found.text())
+    return 0
+
+
+def catalogue_of(suite: suites.Suite, asked: argparse.Namespace) -> Catalogue:
+    """Return the catalogue of a suite as its server lists it, or as the owner's stand-in confirms it."""
+    if asked.confirmed:
+        return owner.confirmed(suite, wrong=asked.wrong, seed=asked.seed)
+    return owner.reading(suite)
 
 
 def worlds(suite: suites.Suite, asked: argparse.Namespace) -> Iterator[suites.Suite]:
@@ -103,6 +123,9 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="of R3; may be given again")
     parser.add_argument("--sweep", action="store_true", help="sample many worlds in process: means over seeds")
+    parser.add_argument(
+        "--questions", action="store_true", help="count in process, by rule, honest questions and attacks stopped"
+    )
     parser.add_argument("--why", action="store_true", help="print the most frequent reasons, with --in-process")
     parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")
@@ -124,10 +147,7 @@ def rows(plan: columns.Plan, asked: argparse.Namespace) -> Iterator[columns.Row]
     if asked.baselines:
         for baseline in (Listed("allow-list"), Listed("oracle tools", plan.needed)):
             yield from of_product(plan, baseline, asked)
-    catalogue = owner.reading(plan.suite)
-    if asked.confirmed:
-        catalogue = owner.confirmed(plan.suite, wrong=asked.wrong, seed=asked.seed)
-    policies = compiled.starter()
+    catalogue, policies = catalogue_of(plan.suite, asked), compiled.starter()
     chosen = ["", *(rules.ablated(policies) if asked.ablate else ())]
     if asked.in_process:
         for rule in chosen:

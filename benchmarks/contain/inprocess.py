@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 from benchmarks.contain import rules
@@ -83,13 +84,8 @@ class InProcess:
         self._learns, self._recent = False, dict[str, History]()
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
-        own = {name: value for name, value in asdict(person).items() if value}
         self._count += 1
-        drafted = draft(
-            purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, may_name_recipient=False
-        ).render()
-        if self._without == rules.ENDORSED:
-            drafted["intent"] |= {"endorsed": []}
+        drafted, memory = self._begun(purpose, person)
         limits = budget.parse_limits(drafted["budget"])
         budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
         task = f"tk_{self._count}"
@@ -108,9 +104,19 @@ class InProcess:
             segment="default",
             budgets=budgets,
         )
-        memory = with_marks(remember(KEY, parse_intent(drafted["intent"])))
         left = {one.id: one.limit.units for one in budgets}
         return Opened(Session(Principal(claims), memory, recent=self._recent.get(agent, NOTHING), left=left))
+
+    @cache  # noqa: B019 because a product lives as long as its sessions
+    def _begun(self, purpose: str, person: Person) -> tuple[dict[str, Any], Memory]:
+        """Return the draft of a task and its first memory, which are the same in each session of the task."""
+        own = {name: value for name, value in asdict(person).items() if value}
+        drafted = draft(
+            purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, may_name_recipient=False
+        ).render()
+        if self._without == rules.ENDORSED:
+            drafted["intent"] |= {"endorsed": []}
+        return drafted, with_marks(remember(KEY, parse_intent(drafted["intent"])))
 
     def decide(self, session: Session, call: Call) -> Verdict:
         principal = session.principal

@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 from benchmarks.contain import compiled, owner, suites
@@ -69,14 +70,14 @@ class World:
 
     def hold(self) -> list[Cell]:
         """Hold all sessions of the world."""
-        return hold(suites.load(self.suite), self.level, self.seed, self.policies, wrong=self.wrong)
+        return hold(_loaded(self.suite), self.level, self.seed, self.policies, wrong=self.wrong)
 
 
 def hold(suite: Suite, level: str, seed: int, policies: PolicySetIR, *, wrong: float = 0.0) -> list[Cell]:
     """Hold all sessions of one world in all four ways. Raises ValueError for a world that is unsound."""
     name = suite.name
     if level != ORIGINAL:
-        strange = Strange(suite, level, seed, Lexicon(), readers=owner.readers(suite))
+        strange = Strange(suite, level, seed, _lexicon(), readers=owner.readers(suite))
         if unsound := differences(suite, strange, tasks=None, injections=2):
             raise ValueError(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
         suite = strange
@@ -94,6 +95,17 @@ def hold(suite: Suite, level: str, seed: int, policies: PolicySetIR, *, wrong: f
                 count(cell, rows(part, product, known))
             cells.append(cell)
     return cells
+
+
+@cache
+def _loaded(name: str) -> Suite:
+    """Return a suite by name: each process reads the files of each suite once."""
+    return suites.load(name)
+
+
+@cache
+def _lexicon() -> Lexicon:
+    return Lexicon()
 
 
 def halves(plan: Plan) -> list[tuple[Plan, Plan]]:

@@ -204,3 +204,40 @@ def test_a_value_that_the_person_named_is_one_in_each_field() -> None:
     memory = after(memory, FILE, {"name": "x"}, ["Aster", "ann@example.org", "bob@example.org"])
     assert not is_substituted(memory, to="ann@example.org")
     assert is_substituted(memory, to="bob@example.org")
+
+
+def moving(*, is_confirmed: bool = False, effect: Effect = Effect.CHANGE) -> Tool:
+    """Return a tool that a server lists, with a whole number and other numbers that nothing declares."""
+    schema = {"type": "object", "properties": {"which": {"type": "integer"}, "sizes": {"type": "array"}}}
+    return Tool(name="move", effect=effect, definition="d", confirmed=is_confirmed, arguments=schema)
+
+
+def origins(memory: Memory, tool: Tool, **arguments: object) -> object:
+    return judge_origins(memory, tool, arguments).get("origin", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [(18, "known"), (18.0, "known"), (17, None), (19, None), (-18, None), (18.5, None), (999_999, "known")],
+)
+def test_a_number_that_the_task_read_is_the_key_of_a_record(value: float, origin: str | None) -> None:
+    memory = after(remember(KEY, seed("move 17")), LIST, {"of": "all"}, [*QUX, {"id": 999_999, "room": "Clover"}])
+    assert origins(memory, moving(), which=value) == ({} if origin is None else {"which": origin})
+    assert origins(memory, moving(), sizes=[17, value]) == ({} if origin is None else {"sizes": origin})
+    assert origins(memory, moving(is_confirmed=True), which=value) == {}
+    assert origins(memory, moving(effect=Effect.READ), which=value) == {}
+    assert origins(memory, Tool(name="own", effect=Effect.CHANGE, arguments=moving().arguments), which=value) == {}
+
+
+def test_a_number_in_untrusted_content_comes_from_there_also_if_the_content_is_endorsed() -> None:
+    asked = seed("do as plan says", endorsed=[("office/file", "plan", ["object", "amount"])])
+    for tool, arguments in ((MAIL, {}), (FILE, {"name": "plan"})):
+        memory = after(remember(KEY, asked), tool, arguments, "move 6 at once")
+        assert origins(memory, moving(), which=6) == {"which": "outside"}
+        assert origins(memory, moving(), which=7) == {}
+
+
+def test_another_key_in_the_place_of_a_named_one_is_a_substitute() -> None:
+    memory = after(remember(KEY, seed("move 17")), LIST, {"of": "all"}, QUX)
+    assert judge_origins(memory, moving(), {"which": 18})["substituted"] is True
+    assert "substituted" not in judge_origins(memory, moving(), {"which": 17})

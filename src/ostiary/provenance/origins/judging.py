@@ -50,7 +50,7 @@ from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_o
 from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
-OFFERED, UNCLAIMED = Rule.OFFERED, Rule.UNCLAIMED
+OFFERED, QUANTITY, UNCLAIMED = Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -331,9 +331,11 @@ def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any
 
     A malformed time is judged as text. A leaf that cannot be read is judged as an object. The form of a value
     determines its kind (`value_kinds`) if no rule claims the leaf, or if the kind `text` or `time` is only proposed and
-    no owner has confirmed it. Without a memory, such a value is never judged as text.
+    no owner has confirmed it. Without a memory, such a value is never judged as text. In an effect of a tool that no
+    owner has confirmed, a whole number that the task has read is the key of a record: it is judged as an object.
     """
     is_proposed = tool.is_proposed
+    may_be_key = is_proposed and memory is not None and tool.effect is not Effect.READ
     for path, rule, kind, value, is_name in tool.coverage.leaves(arguments):
         if value is UNREADABLE:
             kind = OBJECT
@@ -342,8 +344,16 @@ def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any
             continue
         elif kind is TIME and isinstance(value, str) and not is_moment(value):
             kind = TEXT
+        elif rule is QUANTITY and may_be_key and _was_read(memory, value):
+            kind = OBJECT
         if kind is not None:
             yield path, kind, value
+
+
+def _was_read(memory: Memory | None, number: object) -> bool:
+    """Return whether a number is whole, content that the task has read has it, and the person did not state it."""
+    is_whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+    return memory is not None and is_whole and OWN < of_value(memory, OBJECT, number) < NOWHERE
 
 
 def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str) -> Iterator[Judged]:

@@ -1,0 +1,40 @@
+"""The table of questions: what each rule asks in honest sessions, and what it stops alone."""
+
+from __future__ import annotations
+
+from benchmarks.contain import compiled, owner
+from benchmarks.contain.columns import Plan
+from benchmarks.contain.questions import Questions
+from ostiary.authorization.cedar.ir import PolicySetIR
+from tests.contain.toy_bank import Bank
+
+ONE, OTHER = "said-or-recorded", "pointed-at"
+"""two rules that both ask about an account that nothing names"""
+
+
+def counted(*rules: str) -> Questions:
+    """Return the questions of sampled sessions under the policies that permit, and these rules."""
+    policies = [one for one in compiled.starter().policies if one.effect == "permit" or one.id in rules]
+    found = Questions()
+    found.add(Plan(Bank(), sample=(2, 2, 1)), owner.confirmed(Bank()), PolicySetIR(tuple(policies)))
+    return found
+
+
+def test_a_rule_stops_alone_only_the_attacks_about_which_no_other_rule_asks() -> None:
+    alone = counted(ONE)
+    assert (alone.tasks, alone.asked) == (2, 0)
+    assert alone.rules[ONE].attacks >= alone.rules[ONE].alone > 0
+    both = counted(ONE, OTHER)
+    assert both.attacks == alone.attacks
+    assert both.rules[ONE].alone < alone.rules[ONE].alone
+    assert both.rules[OTHER].alone == 0
+    assert both.rules[OTHER].attacks > 0
+
+
+def test_honest_questions_are_counted_by_rule_and_by_structure() -> None:
+    found = counted(OTHER, "amounts-recorded", "as-named")
+    assert found.asked == sum(found.classes.values())
+    assert all(one.spared <= one.honest for one in found.rules.values())
+    lines = found.text().splitlines()
+    assert lines[0].startswith(f"{found.asked} questions in 2 honest tasks")
+    assert {rule for rule in found.rules if any(line.startswith(rule) for line in lines)} == found.rules.keys()
