@@ -1,4 +1,4 @@
-"""`kill -9` of a real server while it creates, renews and revokes accounts of a real PostgreSQL: none is forgotten."""
+"""`kill -9` of a real server while it creates, renews and revokes accounts of real systems: none is forgotten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from hvac.exceptions import BadGateway, VaultDown
 
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
+from harness.postgres_cluster import cluster
 from harness.server import running
 from ostiaryd.secrets.model.lease import TAKEOVER_S
+from tests.faults.lease_upstreams import UPSTREAMS, LeaseUpstream, hold_store
 from tests.faults.shifted import set_clock, shift
 from tests.faults.tally import Tally
-from tests.secrets.database_fixtures import CREATE, database_fixture
+from tests.secrets.mysql_fixtures import MARIADB
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
-INTERRUPTED = 5
-"""Creations, renewals and revocations each that one round interrupts; 20 rounds of `make faults` make 100."""
-PERMIT_ALL = '@id("databases") permit (principal is Agent, action, resource is Secret);'
+INTERRUPTED = 10
+"""Creations, renewals and revocations each that one round of the long form interrupts at a random moment; the ten
+rounds of `make faults` make 100.
+"""
+PERMIT_ALL = '@id("all") permit (principal is Agent, action, resource is Secret);'
 
 
 class Site:
@@ -70,25 +74,29 @@ class Site:
         self._running.__exit__(None, None, None)
 
     def leases(self) -> dict[str, dict[str, Any]]:
-        """The leases that the server knows, by the names of their accounts."""
+        """The leases that the server knows, by their ids."""
         found: list[dict[str, Any]] = []
         after: str | None = ""
         while after is not None:
             page = self.live_server.api("GET", "/leases", limit=1000, after=after)
             found, after = found + page["leases"], page["next"]
-        return {lease["username"]: lease for lease in found}
+        return {lease["lease_id"]: lease for lease in found}
+
+
+def accounts_of(leases: dict[str, dict[str, Any]]) -> set[str]:
+    """The names of the accounts of leases."""
+    return {lease["username"] for lease in leases.values()}
 
 
 class Work:
     """Creations, renewals and revocations of leases, each in a thread of its own until the server is killed.
 
     `ends` has the end of each lease that was acknowledged and is not revoked, `revoked` the acknowledged revocations;
-    both by the names of accounts.
+    both by the ids of leases.
     """
 
-    def __init__(self, dice: random.Random) -> None:
-        self.dice = dice
-        self.ids: dict[str, str] = {}
+    def __init__(self, path: str, dice: random.Random) -> None:
+        self.path, self.dice = path, dice
         self.ends: dict[str, float] = {}
         self.revoked: set[str] = set()
         self.in_flight: set[str] = set()
@@ -128,86 +136,152 @@ class Work:
 
     def create(self, client: Client) -> None:
         with self._sending("creation"):
-            answer = client.secrets.database.generate_credentials(name="reader")
-        name = str(answer["data"]["username"])
-        self.ids[name], self.ends[name] = answer["lease_id"], time.time() + answer["lease_duration"]
+            answer = client.read(self.path)
+        self.ends[answer["lease_id"]] = time.time() + answer["lease_duration"]
 
     def renew(self, client: Client) -> None:
-        name = self.dice.choice(list(self.ends))
+        lease = self.dice.choice(list(self.ends))
         with self._sending("renewal"):
-            answer = client.sys.renew_lease(self.ids[name], increment=900)
-        self.ends[name] = time.time() + answer["lease_duration"]
+            answer = client.sys.renew_lease(lease, increment=900)
+        self.ends[lease] = time.time() + answer["lease_duration"]
 
     def revoke(self, client: Client) -> None:
-        answer = client.secrets.database.generate_credentials(name="reader")
+        lease = client.read(self.path)["lease_id"]
         with self._sending("revocation"):
-            client.sys.revoke_lease(answer["lease_id"])
-        self.revoked.add(answer["data"]["username"])
+            client.sys.revoke_lease(lease)
+        self.revoked.add(lease)
+
+
+class Round:
+    """A server before a system with accounts, the work of its agent, and the counts of promises that were broken."""
+
+    def __init__(self, site: Site, upstream: LeaseUpstream, database: str, dice: random.Random) -> None:
+        self.site, self.upstream, self.database, self.dice = site, upstream, database, dice
+        self.work = Work(upstream.path, dice)
+        self.unknown = self.lost = self.kept = self.stopped = 0
+        site.live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + PERMIT_ALL}})
+        self.vault = VaultStage(site.live_server)
+        self._secret = site.server.ostiary("agent", "create-secret", self.vault.name)
+        upstream.configure(self.login())
+        self.work.create(self.login())
+
+    def login(self) -> Client:
+        client = Client(url=self.vault.url)
+
+        def has_logged_in() -> bool:
+            with suppress(VaultDown):  # refused, since the machine stalled
+                client.auth.approle.login(role_id=self._secret["client_id"], secret_id=self._secret["client_secret"])
+                return True
+            return False
+
+        eventually(has_logged_in)
+        return client
+
+    def kill_at_a_random_moment(self) -> None:
+        """Kill the server while a creation, a renewal and a revocation are in flight."""
+        work, revoked = self.work, len(self.work.revoked)
+        with work.going_on(self.login):
+            eventually(lambda: len(work.revoked) > revoked and len(work.in_flight) == 3, pause_s=0.001)
+            time.sleep(self.dice.uniform(0, 0.01))  # the moment of the kill is what varies; no outcome rests on it
+            self.site.kill()
+        self._recover()
+
+    def kill_at_a_point(self, kind: str, *, is_after: bool) -> None:
+        """Kill the server while the system keeps an act of that kind back; with `is_after`, when the system has done
+        the act, and the server has not stored that.
+        """
+        site, client, work = self.site, self.login(), self.work
+        work.create(client)
+        lease, states = list(work.ends)[-1], self._states()
+
+        def send() -> None:
+            with suppress(requests.RequestException, VaultDown, BadGateway):  # killed, or refused after a long wait
+                match kind:
+                    case "creation":
+                        work.create(client)
+                    case "renewal":
+                        client.sys.renew_lease(lease, increment=900)
+                    case _:
+                        del work.ends[lease]
+                        client.sys.revoke_lease(lease)
+                        work.revoked.add(lease)
+
+        with ExitStack() as held:
+            with self.upstream.hold() as is_waiting:
+                before = self.upstream.state()
+                thread = threading.Thread(target=send)
+                thread.start()
+                eventually(lambda: is_waiting() and (kind == "renewal" or self._states() != states))
+                if is_after:
+                    held.enter_context(hold_store(self.database, site.folder))
+                else:
+                    site.kill()
+            if is_after:
+                eventually(lambda: self.upstream.state() != before)
+                site.kill()
+            thread.join(PATIENCE_S)
+        self.stopped += 1
+        self._recover()
+
+    def _states(self) -> dict[str, str]:
+        return {lease: row["state"] for lease, row in self.site.leases().items()}
+
+    def _recover(self) -> None:
+        """Start the server again, and count the promises that were broken."""
+        self.site.restart()
+        accounts, work = self.upstream.accounts(), self.work
+        known = self.site.leases()
+        self.unknown += len((accounts - accounts_of(known)) & self.upstream.accounts())
+        for lease, end in work.ends.items():
+            row = known.get(lease, {"state": "unknown", "expires_at": 0})
+            self.lost += row["state"] != "live" or row["expires_at"] < end - 60
+        self.kept += sum(lease in known and known[lease]["state"] == "live" for lease in work.revoked)
+
+    def settle(self, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+        """End every lease: first those without a confirmation, then the agent. Return the accounts that are left."""
+        self.site.pass_time(TAKEOVER_S + 1, monkeypatch)
+
+        def is_settled() -> bool:
+            leases = self.site.leases()
+            is_live = all(lease["state"] == "live" for lease in leases.values())
+            return (
+                is_live and accounts_of(leases) == self.upstream.accounts() and self.work.ends.keys() <= leases.keys()
+            )
+
+        eventually(is_settled, pause_s=0.1)
+        self.site.live_server.api("POST", "/revoke", {"kind": "agent", "id": self.vault.name})
+        eventually(lambda: not self.site.leases(), pause_s=0.1)
+        return self.upstream.accounts()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("system", UPSTREAMS)
 def test_no_account_is_forgotten_though_the_server_is_killed(
-    tmp_path: Path, seed: int, tally: Tally, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, system: str, seed: int, rounds: int, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dice = random.Random(f"leases {seed}")
-    work = Work(dice)
-    kills = unknown = lost = kept = 0
-    with database_fixture() as shop:
+    if system == "mysql" and MARIADB is None:
+        pytest.skip("MariaDB is not installed: apt-get install mariadb-server")
+    is_on_postgres = (seed + list(UPSTREAMS).index(system)) % 2 == 1
+    with UPSTREAMS[system](tmp_path) as upstream, cluster() if is_on_postgres else nullcontext() as own:
+        database = own.create("ostiary") if own is not None else ""
         settings = tmp_path / "ostiary.toml"
-        settings.write_text(f'data_dir = "{tmp_path}/server"\nsecret_databases = "{shop.folder}"\n')
-        own = ("--database", shop.cluster.create("ostiary")) if seed % 2 else ()
-        with closing(Site(tmp_path, "--config", str(settings), *own)) as site:
-            site.live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + PERMIT_ALL}})
-            vault = VaultStage(site.live_server)
-            secret = site.server.ostiary("agent", "create-secret", vault.name)
-
-            def login() -> Client:
-                client = Client(url=vault.url)
-
-                def has_logged_in() -> bool:
-                    with suppress(VaultDown):  # refused, since the machine stalled
-                        client.auth.approle.login(role_id=secret["client_id"], secret_id=secret["client_secret"])
-                        return True
-                    return False
-
-                eventually(has_logged_in)
-                return client
-
-            database = login().secrets.database
-            database.configure(name="shop", **shop.connection)
-            database.create_role(
-                name="reader", db_name="shop", creation_statements=CREATE, default_ttl="10m", max_ttl="1h"
-            )
-            work.create(login())
-            while len(work.interrupted) < 3 or min(work.interrupted.values()) < INTERRUPTED:
-                revoked = len(work.revoked)
-                with work.going_on(login):
-                    eventually(lambda: len(work.revoked) > revoked and len(work.in_flight) == 3, pause_s=0.001)  # noqa: B023
-                    time.sleep(dice.uniform(0, 0.01))  # the moment of the kill is what varies; no outcome rests on it
-                    site.kill()
-                kills += 1
-                site.restart()
-                accounts = shop.accounts()
-                known = site.leases()
-                unknown += len((accounts - known.keys()) & shop.accounts())
-                for name, end in work.ends.items():
-                    lease = known.get(name, {"state": "unknown", "expires_at": 0})
-                    lost += lease["state"] != "live" or lease["expires_at"] < end - 60
-                kept += sum(name in known and known[name]["state"] == "live" for name in work.revoked)
-
-            site.pass_time(TAKEOVER_S + 1, monkeypatch)  # a creation without a confirmation is now given up
-
-            def is_settled() -> bool:
-                leases = site.leases()
-                is_live = all(lease["state"] == "live" for lease in leases.values())
-                return is_live and leases.keys() == shop.accounts() and work.ends.keys() <= leases.keys()
-
-            eventually(is_settled, pause_s=0.1)
-            site.live_server.api("POST", "/revoke", {"kind": "agent", "id": vault.name})
-            eventually(lambda: not site.leases(), pause_s=0.1)
-            left = shop.accounts()
-    tally("an account that exists after kill -9 is known to the server", broken=unknown, of=kills)
-    tally("a lease that was acknowledged is in force after kill -9", broken=lost, of=len(work.ends))
-    tally("a revocation that was acknowledged is kept after kill -9", broken=kept, of=len(work.revoked))
+        settings.write_text(f'data_dir = "{tmp_path}/server"\n{upstream.setting}\n')
+        options = ("--config", str(settings), *(("--database", database) if database else ()))
+        with closing(Site(tmp_path, *options)) as site:
+            run = Round(site, upstream, database, random.Random(f"leases {system} {seed}"))
+            work, random_kills = run.work, 0
+            while len(work.interrupted) < 3 or min(work.interrupted.values()) < (INTERRUPTED if rounds > 1 else 1):
+                run.kill_at_a_random_moment()
+                random_kills += 1
+            kinds = ("creation", "revocation", *(("renewal",) if upstream.renews else ()))
+            points = [(kind, is_after) for is_after in (True, False) for kind in kinds]
+            for kind, is_after in points if rounds > 1 or system == "postgresql" else points[:1]:
+                run.kill_at_a_point(kind, is_after=is_after)
+            left = run.settle(monkeypatch)
+    kills = random_kills + run.stopped
+    tally(f"{system}: an account that exists after kill -9 is known to the server", broken=run.unknown, of=kills)
+    tally(f"{system}: a lease that was acknowledged is in force after kill -9", broken=run.lost, of=len(work.ends))
+    tally(f"{system}: a revocation that was acknowledged is kept after kill -9", broken=run.kept, of=len(work.revoked))
     for kind, count in work.interrupted.items():
-        tally(f"kill -9 in the middle of the {kind} of a lease leaves no account", broken=len(left), of=count)
+        tally(f"{system}: kill -9 in the middle of the {kind} of a lease leaves no account", broken=len(left), of=count)
+    tally(f"{system}: kill -9 at a known point of an act leaves no account", broken=len(left), of=run.stopped)
