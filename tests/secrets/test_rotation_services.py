@@ -31,6 +31,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import keyvalue, rotations
+from ostiaryd.secrets.flows.rotations import CLAIM_S
 from ostiaryd.secrets.model.lease import MAX_ERROR
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.rotation import (
@@ -45,6 +46,7 @@ from ostiaryd.secrets.model.rotation import (
 )
 from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
+from tests.secrets.account_fixtures import second_server
 from tests.support.incident_fixtures import entries_of
 from tests.support.node import NODE
 from tests.support.webhook_receiver import Receiver, receiving
@@ -174,11 +176,27 @@ async def test_a_secret_has_one_call_at_a_time(open_world: World, service: Recei
     service.answers = [answer("done")]
     call = asyncio.create_task(wire_rotations._make_call(world, PATH))
     await asyncio.to_thread(eventually, lambda: service.heard)
-    await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
-    assert not await wire_rotations._make_call(world, PATH)
+    for server in (world, *([] if world.db.is_sqlite else [second_server(world)])):
+        await act(server, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
+        assert not await wire_rotations._make_call(server, PATH)
+        await wire_rotations.rotate_due(server)
     service.silence.set()
     assert await call
     assert (len(service.heard), entries_of(world, "rotation.fail")) == (1, [])
+
+
+async def test_a_call_of_a_server_that_died_is_made_again(open_world: World, clock: Clock, service: Receiver) -> None:
+    world = open_world
+    await schedule(world, {"api_key": "first"}, command="forward")
+    until = clock() + CLAIM_S * SECOND
+    assert await world.writer.submit(lambda tx: store.claim(tx, PATH, until=until, is_only=False))
+    clock.advance(CLAIM_S - 1)
+    await wire_rotations.rotate_due(world)
+    assert service.heard == []
+    service.answers = [answer("done")]
+    clock.advance(1)
+    await wire_rotations.rotate_due(world)
+    assert len(service.heard) == 1
 
 
 async def test_a_command_that_the_configuration_no_longer_has_is_a_failure(open_world: World) -> None:

@@ -102,7 +102,8 @@ async def _make_call(world: World, path: str) -> bool:
     try:
         async with places:
             until = world.now() + CLAIM_S * SECOND
-            if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until)):
+            is_only = world.db.is_sqlite  # then a claim is of an earlier process of this server
+            if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until, is_only=is_only)):
                 return False
             await _send(world, path)
             return True

@@ -29,17 +29,25 @@ _SET_PENDING = sql(
 )
 _END = sql(
     """update secret_rotation set pending_key = null, pending = null, rotated_at = :now, due_at = :due_at,
-        retire_at = :retire_at, attempts = 0, error = '' where path = :path"""
+        retire_at = :retire_at, attempts = 0, error = '', claimed_until = 0 where path = :path"""
 )
 _RETIRED = sql(
-    """update secret_rotation set retire_at = null, due_at = :due_at, attempts = 0, error = ''
+    """update secret_rotation set retire_at = null, due_at = :due_at, attempts = 0, error = '', claimed_until = 0
        where path = :path and retire_at is not null"""
 )
-_POSTPONE = sql("update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error where path = :path")
+_POSTPONE = sql(
+    """update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error, claimed_until = 0
+       where path = :path"""
+)
 _HASTEN = sql("update secret_rotation set due_at = :now where path = :path and retire_at is null")
 _NEXT_CALL = sql("update secret_rotation set due_at = :now where path = :path")
-_CLAIM = sql("update secret_rotation set due_at = :until where path = :path and due_at <= :now")
-_DUE = sql("select path from secret_rotation where due_at <= :now order by due_at limit :limit")
+_CLAIM = sql(
+    """update secret_rotation set claimed_until = :until
+       where path = :path and due_at <= :now and claimed_until <= :free"""
+)
+_DUE = sql(
+    "select path from secret_rotation where due_at <= :now and claimed_until <= :now order by due_at limit :limit"
+)
 _DELETE = sql("delete from secret_rotation where path = :path")
 _decode_config = json_decoder(RotationConfig)
 
@@ -114,9 +122,12 @@ def hasten_call(tx: Tx, path: str) -> bool:
     return tx.run(_NEXT_CALL, path=path, now=tx.now) == 1
 
 
-def claim(tx: Tx, path: str, *, until: int) -> bool:
-    """Claim a due call; return False if another process has claimed it."""
-    return tx.run(_CLAIM, path=path, until=until, now=tx.now) == 1
+def claim(tx: Tx, path: str, *, until: int, is_only: bool) -> bool:
+    """Claim a due call; return False if another server has claimed it. `is_only`: there is no other server.
+
+    A request to rotate makes a call due again, and does not end its claim.
+    """
+    return tx.run(_CLAIM, path=path, until=until, now=tx.now, free=until if is_only else tx.now) == 1
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:

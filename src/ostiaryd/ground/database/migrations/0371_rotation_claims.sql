@@ -1,0 +1,1 @@
+alter table secret_rotation add column claimed_until bigint not null default 0;
