@@ -39,13 +39,16 @@ class ApiAddress:
 
 
 class EgressApi(ApiAddress):
-    """`asked` has method, path, headers and body of each request; `go` lets a stream send its second part."""
+    """`asked` has method, path, headers and body of each request, `begun` the paths of requests whose body may still
+    come; `go` lets a stream send its second part.
+    """
 
     def __init__(self, folder: Path) -> None:
         authority = RunAuthority()
         ca_file = folder / "api-ca.pem"
         ca_file.write_bytes(authority.pem)
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.begun: list[str] = []
         self.go = threading.Event()
         api = self
 
@@ -54,6 +57,7 @@ class EgressApi(ApiAddress):
             disable_nagle_algorithm = True
 
             def answer(self) -> None:
+                api.begun.append(self.path)
                 body = self.read_body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 api.asked.append((self.command, self.path, headers, body))

@@ -9,12 +9,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from harness.egress import VALUE, EgressApi, EgressStage, egress_api, masked_frame
+from harness.egress import VALUE, ApiAddress, EgressApi, EgressStage, egress_api, masked_frame
 from harness.live_server import own_server
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
@@ -179,6 +180,46 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         answer = stage.raw(b"POST /who HTTP/1.1\r\n" + host + headers + framing + b"\r\n" + sent)
         assert code in answer.partition(b"\r\n")[0], (headers, answer)
     assert [one for one in api.asked[before:] if one[1] != "/who" or one[3]] == []
+
+
+def test_a_body_is_searched_for_a_secret_that_the_run_uses_only_after_the_body_has_begun(
+    stage: EgressStage, api: EgressApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of its own, whose first secret is used while bodies are under way to another server."""
+    with egress_api(tmp_path) as other, LocalServers() as servers:
+        monkeypatch.setattr(server, "HTTPS_PORT", other.port)
+        authorities = tmp_path / "both.pem"
+        authorities.write_bytes(api.ca_file.read_bytes() + other.ca_file.read_bytes())
+        fresh = copy(stage)
+        fresh.plan, fresh.ca_file = replace(stage.plan, spool=str(tmp_path / "spool")), tmp_path / "run-ca.pem"
+        fresh.api = ApiAddress(other.port, authorities)
+        fresh.start(servers, private=["localhost"])
+        packed, plain = gzip.compress(b"x" * 9 + VALUE.encode()), VALUE.encode()
+        bodies = {b"gzip": packed, b"br": packed, b"identity": plain}
+        head = b"POST /who HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Encoding: %b\r\n\r\n"
+        open_bodies = {coding: fresh.open() for coding in bodies}
+        for coding, sock in open_bodies.items():
+            sock.sendall(head % coding + b"5\r\n%b\r\n" % bodies[coding][:5])
+        eventually(lambda: len(other.begun) == len(bodies))
+        fresh.api = ApiAddress(api.port, authorities)
+        assert fresh.ask("/who")[2] == "welcome"
+        for coding, sock in open_bodies.items():
+            with sock:
+                sock.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(bodies[coding]) - 5, bodies[coding][5:]))
+                assert end_of(sock) == (b"415" if coding == b"br" else b"403")
+        assert other.asked == []
+
+
+def test_the_first_request_of_a_run_is_searched_for_the_secret_that_it_uses(
+    stage: EgressStage, api: EgressApi, tmp_path: Path
+) -> None:
+    with LocalServers() as servers:
+        fresh = copy(stage)
+        fresh.plan, fresh.ca_file = replace(stage.plan, spool=str(tmp_path / "spool")), tmp_path / "run-ca.pem"
+        fresh.start(servers)
+        before = len(api.asked)
+        status, _, text = fresh.ask("/who", "POST", VALUE)
+        assert (status, json.loads(text)["error"], len(api.asked)) == (403, "secret_sent", before)
 
 
 def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_searched(

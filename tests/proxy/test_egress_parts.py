@@ -8,6 +8,7 @@ import html
 import json
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -28,7 +29,7 @@ from ostiary.protocol.destination import (
 )
 from ostiary.protocol.errors import Invalid
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
-from ostiary.proxy.egress.frames import FrameReader
+from ostiary.proxy.egress.frames import FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
@@ -115,18 +116,64 @@ def test_a_stream_is_masked_however_it_is_cut(parts: list[str], cuts: list[int],
 def test_payloads_of_frames_are_read_however_the_stream_is_cut(payloads: list[bytes], cuts: list[int]) -> None:
     frames = b"".join(masked_frame(one, key=bytes([at, 2, 3, 250])) for at, one in enumerate(payloads))
     ends = [*sorted({min(cut, len(frames)) for cut in cuts}), len(frames)]
+    parts = [frames[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     reader = FrameReader()
-    read = b"".join(reader.feed(frames[start:end])[0] for start, end in zip([0, *ends], ends, strict=False))
-    assert read == b"".join(payloads)
+    read = [data for part in parts for content, data in reader.feed(part) if content is FrameContent.MESSAGE]
+    assert b"".join(read) == b"".join(payloads)
 
 
 def test_a_value_is_found_in_frames_that_divide_it() -> None:
     reader, search = FrameReader(), SearchedStream(masks(VALUE))
     ping = b"\x89" + masked_frame(VALUE[:9].encode())[1:]
     parts = [masked_frame(part.encode()) for part in ("a", VALUE[:5], VALUE[5:], "b" * 999)]
-    read = [reader.feed(part) for part in (*parts[:2], ping, *parts[2:])]
-    assert [control for _, control in read] == [b"", b"", VALUE[:9].encode(), b"", b""]
-    assert [search.find(part) for part, _ in read][:4] == [False, False, False, True]
+    read = [part for sent in (*parts[:2], ping, *parts[2:]) for part in reader.feed(sent)]
+    assert [data for content, data in read if content is FrameContent.CONTROL] == [VALUE[:9].encode()]
+    messages = [data for content, data in read if content is FrameContent.MESSAGE]
+    assert [search.find(data) for data in messages][:3] == [False, False, True]
+
+
+def frame(payload: bytes, first: int = 0x81) -> bytes:
+    """A frame as a server sends it."""
+    masked = masked_frame(payload, bytes(4))
+    size = len(masked) - len(payload) - 4
+    return bytes([first, masked[1] & 0x7F]) + masked[2:size] + payload
+
+
+@given(
+    cuts=st.lists(st.integers(0, len(VALUE)), max_size=4),
+    ends=st.lists(st.integers(0, 400), max_size=9),
+    pings=st.lists(st.sampled_from([b"", b"ping", VALUE.encode(), b"x" * 126]), max_size=3),
+)
+def test_a_value_is_masked_in_frames_of_a_server_that_divide_it(
+    cuts: list[int], ends: list[int], pings: list[bytes]
+) -> None:
+    at = [0, *sorted(cuts), len(VALUE)]
+    texts = [b"<", *(VALUE[start:end].encode() for start, end in pairwise(at)), b">"]
+    controls = [*pings, *(b"" for _ in texts)]
+    sent = b"".join(frame(text, 1) + frame(ping, 0x89) for text, ping in zip(texts, controls, strict=False))
+    stops = [*sorted({min(end, len(sent)) for end in ends}), len(sent)]
+    stream, passed = MaskedFrames(masks(VALUE), ""), b""
+    for start, end in zip([0, *stops], stops, strict=False):
+        passed += stream.feed(sent[start:end])
+    passed += stream.end()
+    parts = list(FrameReader(is_masked=False).feed(passed))
+    read = {one: b"".join(data for content, data in parts if content is one) for one in FrameContent}
+    assert len(passed) == len(sent)
+    assert read[FrameContent.MESSAGE] == b"<" + b"*" * len(VALUE) + b">"
+    assert read[FrameContent.CONTROL] == b"".join(pings[: len(texts)]).replace(VALUE.encode(), b"*" * len(VALUE))
+    assert read[FrameContent.HEAD] == b"".join(
+        data for content, data in FrameReader(is_masked=False).feed(sent) if content is FrameContent.HEAD
+    )
+
+
+def test_frames_of_a_server_wait_in_order_and_for_a_pause_alone() -> None:
+    stream = MaskedFrames(masks(VALUE), "")
+    assert stream.feed(frame(b"yes")) == frame(b"yes")[:-1]
+    assert (stream.feed(frame(b"ping", 0x89)), stream.is_waiting) == (b"", True)
+    assert (stream.show(), stream.is_waiting) == (b"s" + frame(b"ping", 0x89), False)
+    for wrong in (masked_frame(b"x"), frame(b"x", 0xC1)):
+        with pytest.raises(Rejected):
+            stream.feed(wrong)
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
@@ -145,6 +192,10 @@ def test_a_compressed_body_is_searched_and_another_coding_is_refused(compress: C
         with pytest.raises(Rejected) as refused:
             inflated(sent, coding)
         assert refused.value.code == "compressed_request"
+    reader = InflatedBody([(b"Content-Encoding", b"gzip")])
+    for part in (b"text", gzip.compress(b"another")):
+        with pytest.raises(Rejected, match="the stated coding"):
+            list(reader.feed(part))
     limit = compress(bytes(MAX_INFLATED - 1))
     assert len(inflated(limit + compress(b"x"), size=CHUNK)) == MAX_INFLATED
     with pytest.raises(Rejected, match="over 64 MiB"):

@@ -210,18 +210,21 @@ class Guard:
 
         `says` returns the present definition of the tool that is to run. Raises Unavailable.
         """
-        with fail_closed():
-            made = self._decider.decide(caller, tool, arguments, says)
-            return made if isinstance(made, Call) else run(self._conversation(made, caller, tool))
+        return run(self.decide_in_steps(caller, tool, arguments, says))
 
     async def decide_async(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """Decide as `decide` does; the event loop keeps running meanwhile."""
+        return await run_async(self.decide_in_steps(caller, tool, arguments, says))
+
+    def decide_in_steps(
+        self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
+    ) -> Waits[Call]:
+        """Decide as `decide` does, and yield each wait for the server to a driver (`ostiary.guard.drivers`)."""
         with fail_closed():
             made = self._decider.decide(caller, tool, arguments, says)
-            return made if isinstance(made, Call) else await run_async(self._conversation(made, caller, tool))
-
-    def _conversation(self, decision: access.Steps[Call], caller: Verified, tool: str) -> Waits[Call]:
-        return answer_needs(decision, lambda need: self._decider.answer(need, caller, tool))
+            if isinstance(made, Call):
+                return made
+            return (yield from answer_needs(made, lambda need: self._decider.answer(need, caller, tool)))
 
     def undecided(
         self,

@@ -28,6 +28,7 @@ from ostiary.agent.identity import TaskInfo
 from ostiary.caller import Caller
 from ostiary.client import TokenRefused
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld
+from ostiary.guard.drivers import Waits, Work, run, run_async
 from ostiary.guard.secret_search import SecretsUnsearched
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.decoding import json_decoder
@@ -151,14 +152,21 @@ class Gate:
         A call that contains a secret of the egress proxy is denied in both modes: the agent can have the secret only
         from a leak.
         """
+        return run(self._decide_in_steps(tool, arguments))
+
+    async def decide_async(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
+        """Decide as `decide` does; a thread is used only for a wait."""
+        return await run_async(self._decide_in_steps(tool, arguments))
+
+    def _decide_in_steps(self, tool: str, arguments: Mapping[str, Any]) -> Waits[Verdict]:
         caller: Verified | None = None
         try:
             if self.secrets is not None and self.secrets.find(texts_in(arguments).encode()):
                 return self._undecided(
                     None, tool, arguments, SecretSent("an argument has a secret of the egress proxy")
                 )
-            caller = self._present()
-            call = self._guard.decide(caller, tool, arguments)
+            caller = self._alive() or (yield Work(self._present))
+            call = yield from self._guard.decide_in_steps(caller, tool, arguments)
         except Refused as refusal:
             return self._undecided(caller, tool, arguments, refusal)
         except Exception:
@@ -274,15 +282,22 @@ class Gate:
         )
 
     def _present(self) -> Verified:
-        """Return the verified caller with a token that is not revoked. Raises Refused."""
+        """Return the verified caller with a token that is not revoked; wait for one. Raises Refused."""
         self._await()
-        caller = self._verified
-        if caller is None:
+        if (caller := self._alive()) is not None:
+            return caller
+        if self._verified is None:
             raise self._trouble or Unavailable("there is no token yet")
+        return self._another(self._verified)
+
+    def _alive(self) -> Verified | None:
+        """Return the verified caller; None if there is none yet, or its token is revoked. Raises Refused."""
+        if (caller := self._verified) is None:
+            return None
         try:
             self._guard.check_alive(caller)
         except InvalidToken:
-            return self._another(caller)
+            return None
         return caller
 
     def _await(self) -> None:

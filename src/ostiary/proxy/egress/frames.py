@@ -1,32 +1,55 @@
-"""WebSocket frames from the program (RFC 6455 section 5.2), whose payloads are masked with a key in each frame.
+"""WebSocket frames (RFC 6455 section 5.2): those from the program are masked with a key in each frame, those from a
+server are not.
 
 Control frames may stand between the fragments of a message (section 5.4), so their payloads are read separately.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import NamedTuple
+
+from ostiary.proxy.egress.masking import MaskedStream, Masks
 from ostiary.proxy.entrance import Rejected
 
 _LENGTHS = {126: 2, 127: 8}
 """Number of bytes of an extended length, by the number in the 7-bit length field."""
 
 
+class FrameContent(Enum):
+    """The content of a part of a frame: its head, or a payload of a message or of a control frame."""
+
+    HEAD = auto()
+    MESSAGE = auto()
+    CONTROL = auto()
+
+
+class FramePart(NamedTuple):
+    """A part of a frame. A payload is unmasked."""
+
+    content: FrameContent
+    data: bytes
+
+
 class FrameReader:
-    """A reader of the payloads in a stream of WebSocket frames."""
+    """A reader of the frames in a stream, of the program (`is_masked`) or of a server."""
 
-    def __init__(self) -> None:
-        self._begun, self._key, self._left, self._is_control = b"", b"", 0, False
+    def __init__(self, *, is_masked: bool = True) -> None:
+        self._is_masked = is_masked
+        self._begun, self._key, self._left, self._content = b"", b"", 0, FrameContent.MESSAGE
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return the unmasked payloads of messages, and those of control frames, in the next bytes of the stream.
-        Raises Rejected for a frame that cannot be read.
+    def feed(self, data: bytes) -> Iterator[FramePart]:
+        """Yield the parts of frames in the next bytes of the stream. Raises Rejected for a frame that cannot be
+        read.
         """
-        data, at, payloads = self._begun + data, 0, (bytearray(), bytearray())
+        data, at = self._begun + data, 0
         self._begun = b""
         while at < len(data):
             if self._left:
                 part = data[at : at + self._left]
-                payloads[self._is_control].extend(_unmask(part, self._key))
+                yield FramePart(self._content, _unmask(part, self._key) if self._is_masked else part)
                 turn = len(part) % 4
                 self._key = self._key[turn:] + self._key[:turn]
                 self._left -= len(part)
@@ -34,15 +57,68 @@ class FrameReader:
                 continue
             short = data[at + 1] & 127 if len(data) > at + 1 else 0
             size = _LENGTHS.get(short, 0)
-            start = at + 2 + size + 4
+            start = at + 2 + size + 4 * self._is_masked
             if len(data) < start:
                 self._begun = data[at:]
                 break
-            if data[at] & 0x70 or not data[at + 1] & 0x80:
-                raise Rejected(400, "malformed", "a frame is not masked, or has an extension", hint="RFC 6455")
+            if data[at] & 0x70 or bool(data[at + 1] & 0x80) is not self._is_masked:
+                raise Rejected(400, "malformed", "a frame has a wrong mask, or an extension", hint="RFC 6455")
             self._left = int.from_bytes(data[at + 2 : at + 2 + size]) if size else short
-            self._key, at, self._is_control = data[start - 4 : start], start, bool(data[at] & 8)
-        return bytes(payloads[0]), bytes(payloads[1])
+            self._key = data[start - 4 : start]
+            self._content = FrameContent.CONTROL if data[at] & 8 else FrameContent.MESSAGE
+            yield FramePart(FrameContent.HEAD, data[at:start])
+            at = start
+
+
+class MaskedFrames:
+    """The frames of a server, with asterisks in place of values in their payloads, also of values that frames divide.
+
+    Bytes wait as in a MaskedStream, and later frames with them.
+    """
+
+    def __init__(self, masks: Masks, host: str) -> None:
+        self._reader = FrameReader(is_masked=False)
+        self._streams = {content: MaskedStream(masks, host) for content in FrameContent}
+        self._masked = dict.fromkeys(FrameContent, b"")
+        self._order = deque[tuple[FrameContent, int]]()
+        """Contents and numbers of bytes of the parts that are not sent yet."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the stream, and return the bytes that can be sent now. Raises Rejected."""
+        for content, part in self._reader.feed(data):
+            self._order.append((content, len(part)))
+            self._masked[content] += part if content is FrameContent.HEAD else self._streams[content].feed(part)
+        return self._take()
+
+    def show(self) -> bytes:
+        """Return the waiting bytes that can be sent in a pause."""
+        for content, stream in self._streams.items():
+            self._masked[content] += stream.show()
+        return self._take()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether `show` would return bytes."""
+        return any(stream.is_waiting for stream in self._streams.values())
+
+    def end(self) -> bytes:
+        """Return the remaining bytes at the end of the stream."""
+        for content, stream in self._streams.items():
+            self._masked[content] += stream.end()
+        return self._take()
+
+    def _take(self) -> bytes:
+        """Return the masked bytes in their order, until a byte still waits."""
+        sent = b""
+        while self._order:
+            content, size = self._order.popleft()
+            part = self._masked[content][:size]
+            self._masked[content] = self._masked[content][len(part) :]
+            sent += part
+            if len(part) < size:
+                self._order.appendleft((content, size - len(part)))
+                break
+        return sent
 
 
 def _unmask(part: bytes, key: bytes) -> bytes:

@@ -22,32 +22,39 @@ class InflatedBody:
     """The parts of a body without its coding."""
 
     def __init__(self, headers: Headers) -> None:
-        """Read the coding in the headers of a request. Raises Rejected."""
+        """Read the coding in the headers of a request."""
         stated = [value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"]
         codings = [coding for coding in stated if coding not in (b"", b"identity")]
-        if len(codings) > 1 or not _CODINGS.issuperset(codings):
-            raise _unsearchable("has another coding than gzip or deflate")
         self._inflater = zlib.decompressobj(_ANY) if codings else None
         self._left = MAX_INFLATED
+        self._refusal: Rejected | None = None
+        if len(codings) > 1 or not _CODINGS.issuperset(codings):
+            self._refusal = _unsearchable("has another coding than gzip or deflate")
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """Yield the next part in decompressed pieces of at most CHUNK bytes. Raises Rejected."""
+        """Yield the next part in decompressed pieces of at most CHUNK bytes. Raises Rejected, from then on for each
+        part.
+        """
         if self._inflater is None:
             yield part
             return
         piece = b""
-        while part or len(piece) == CHUNK:
+        while self._refusal is None and (part or len(piece) == CHUNK):
             if self._inflater.eof:
                 self._inflater = zlib.decompressobj(_ANY)
             try:
                 piece = self._inflater.decompress(part, CHUNK)
             except zlib.error:
-                raise _unsearchable("does not have the stated coding") from None
+                self._refusal = _unsearchable("does not have the stated coding")
+                break
             part = self._inflater.unconsumed_tail or self._inflater.unused_data
             self._left -= len(piece)
             if self._left < 0:
-                raise _unsearchable(f"has over {MAX_INFLATED >> 20} MiB without its coding")
+                self._refusal = _unsearchable(f"has over {MAX_INFLATED >> 20} MiB without its coding")
+                break
             yield piece
+        if self._refusal is not None:
+            raise self._refusal
 
 
 def _unsearchable(why: str) -> Rejected:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ostiary.protocol.destination import MAX_SECRET
 from ostiary.protocol.secret_forms import forms_of, readings_of, visible_in
 
 MASK = b"*"
@@ -102,7 +103,7 @@ class SearchedStream:
     def find(self, part: bytes) -> bool:
         """Return whether a value ends in `part`, the next part of the stream."""
         data, visible = self._last + part, self._last_visible + visible_in(part)
-        kept = MAX_ESCAPE * self._masks.longest
+        kept = MAX_ESCAPE * (self._masks.longest or MAX_SECRET)  # the first secret may come between two parts
         self._last, self._last_visible = (text[max(len(text) - kept, 0) :] for text in (data, visible))
         return any(map(self._masks.find, {data, visible}))
 

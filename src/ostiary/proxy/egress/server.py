@@ -26,7 +26,7 @@ from ostiary.protocol.jose import InvalidToken
 from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connections, render_refusal
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import Dialer
-from ostiary.proxy.egress.frames import FrameReader
+from ostiary.proxy.egress.frames import FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
 from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
@@ -57,6 +57,7 @@ _ENCODINGS = (b"content-encoding", b"sec-websocket-extensions")
 """Headers of an answer whose body or frames are in another form."""
 _BARE = re.compile(rb"(?<!\r)\n")
 _NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"accept-charset", b"a-im", b"expect", b"if-range", b"proxy-connection"}
+_NOT_RETURNED = HOP_BY_HOP | {b"alt-svc"}
 _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE")
 
 
@@ -96,9 +97,8 @@ class _Upstream:
         self.at, self.is_tls, self.reader, self.writer = at, is_tls, reader, writer
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
 
-    async def send(self, event: h11.Event) -> None:
-        data = self.http.send(event)
-        if data:
+    async def send(self, *events: h11.Event) -> None:
+        if data := b"".join(self.http.send(event) or b"" for event in events):
             self.writer.write(data)
             await self.writer.drain()
 
@@ -153,7 +153,7 @@ class _Conversation(ClientConnection):
         self._proxy = proxy
         self._tunnel: Authority | None = None
         self._upstream: _Upstream | None = None
-        self._is_head, self._is_admitted = False, False
+        self._is_head, self._is_admitted, self._held = False, False, b""
 
     async def run(self) -> None:
         try:
@@ -238,7 +238,7 @@ class _Conversation(ClientConnection):
             is_ok = await self._serve(exchange)
         finally:
             if exchange.verdict is not None and (call := exchange.verdict.call) is not None:
-                await asyncio.shield(asyncio.to_thread(self._proxy.gate.finish, call, ok=is_ok and call.ok))
+                self._proxy.gate.finish(call, ok=is_ok and call.ok)
 
     async def _read(self, request: h11.Request) -> _Exchange:
         """Return the exchange for a request, with its body if that has a moderate length. Raises Rejected."""
@@ -363,10 +363,9 @@ class _Conversation(ClientConnection):
             one = exchange.owned[name]
             if one.field and name in request.with_fields([one], lambda _: "").placeholders:
                 raise _foreign_place(one)
-        self._check_no_secret(request)
+        forms = self._check_no_secret(exchange)
         gate, arguments = self._proxy.gate, arguments_of(request, exchange.host)
-        verdict = await asyncio.to_thread(gate.decide, request.method.lower(), arguments)
-        exchange.verdict = verdict
+        exchange.verdict = verdict = await gate.decide_async(request.method.lower(), arguments)
         if not verdict.passes:
             why = verdict.why or Rejected(403, "denied", "denied")
             status = 503 if isinstance(why, Unavailable) else 403
@@ -375,6 +374,8 @@ class _Conversation(ClientConnection):
         named = {*request.placeholders, *(one.name for one in exchange.owned.values() if one.field)}
         for name in sorted(named):
             await self._get_secret(exchange, name)
+        if self._proxy.secrets.masks.forms is not forms:
+            self._check_no_secret(exchange)
         destinations = [one for name, one in exchange.owned.items() if name in named]
         exchange.request = request.with_secrets(destinations, exchange.values.__getitem__)
 
@@ -395,22 +396,34 @@ class _Conversation(ClientConnection):
             raise Rejected(status, refusal.code, message, hint=refusal.hint) from None
         exchange.values[name] = value
 
-    def _check_no_secret(self, request: OutgoingRequest) -> None:
-        """Check that the program itself sends no secret of this run: it could have a secret only from a leak.
-        Raises Rejected.
+    def _check_no_secret(self, exchange: _Exchange) -> object:
+        """Check that the program itself sends no secret of this run: it could have a secret only from a leak. Return
+        the forms of secrets for which the request was searched: others may follow. Raises Rejected.
         """
+        masks, request = self._proxy.secrets.masks, exchange.request
+        forms = masks.forms
+        self._check_host(exchange.at)
         names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
-        if self._proxy.secrets.masks.find(b"\0".join((request.path, request.query, *names, *values))):
+        if masks.find(b"\0".join((request.path, request.query, *names, *values))):
             raise _secret_sent()
         self._search(request)(request.body or b"")
+        return forms
 
     def _search(self, request: OutgoingRequest) -> Callable[[bytes], None]:
-        """Return the function that searches the next part of the body for secrets. Both raise Rejected."""
+        """Return the function that searches the next part of the body for secrets, and raises Rejected. A body that
+        cannot be searched is refused as soon as the run has a secret.
+        """
         masks = self._proxy.secrets.masks
-        search, body = SearchedStream(masks), InflatedBody(request.headers if masks.forms else [])
+        search, body = SearchedStream(masks), InflatedBody(request.headers)
 
         def check(part: bytes) -> None:
-            if any(map(search.find, body.feed(part))):
+            try:
+                is_found = any(map(search.find, body.feed(part)))
+            except Rejected:
+                if masks.forms:
+                    raise
+                return
+            if is_found:
                 raise _secret_sent()
 
         return check
@@ -452,8 +465,13 @@ class _Conversation(ClientConnection):
             headers.append((b"Transfer-Encoding", b"chunked"))
         elif request.body or request.method in ("POST", "PUT", "PATCH"):
             headers.append((b"Content-Length", str(len(request.body or b"")).encode()))
+        events: list[h11.Event] = [h11.Request(method=request.method, target=target, headers=headers)]
+        if request.body:
+            events.append(h11.Data(data=request.body))
+        if not request.streams:
+            events.append(h11.EndOfMessage())
         try:
-            await upstream.send(h11.Request(method=request.method, target=target, headers=headers))
+            await upstream.send(*events)
         except h11.LocalProtocolError as error:
             raise Rejected(400, "malformed", f"the request cannot be sent on: {error}") from None
         up = asyncio.create_task(self._pump_up(exchange, upstream))
@@ -495,16 +513,17 @@ class _Conversation(ClientConnection):
             self._upstream = None
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Pass the body to the server, then wait until the program closes the connection. Raises Rejected, OSError."""
-        request, search, begun = exchange.request, self._search(exchange.request), b""
-        if request.body:
-            await upstream.send(h11.Data(data=request.body))
-        while request.streams and (part := await self._receive()) is not None:
-            search(part)
-            whole, begun = divide_begun(begun + part)
-            await self._send_part(exchange, upstream, whole)
-        await self._send_part(exchange, upstream, begun)
-        await upstream.send(h11.EndOfMessage())
+        """Pass a streamed body to the server, then wait until the program closes the connection. Raises Rejected,
+        OSError.
+        """
+        if exchange.request.streams:
+            search, begun = self._search(exchange.request), b""
+            while (part := await self._receive()) is not None:
+                search(part)
+                whole, begun = divide_begun(begun + part)
+                await self._send_part(exchange, upstream, whole)
+            await self._send_part(exchange, upstream, begun)
+            await upstream.send(h11.EndOfMessage())
         data = await self._reader.read(CHUNK)
         if not data:
             raise ConnectionResetError("the program has gone")
@@ -534,36 +553,44 @@ class _Conversation(ClientConnection):
                 case h11.Response():
                     status = event.status_code
                     self._check_encoding(exchange, event)
-                    await self._send_head(event)
+                    self._hold_head(event)
                 case h11.Data():
                     data = bytes(event.data)
                     size += len(data)
                     await self._observe(exchange, data, size)
-                    await self._send_data(stream.feed(data))
+                    self._hold_data(stream.feed(data))
                 case h11.EndOfMessage():
-                    await self._send_data(stream.end())
+                    self._hold_data(stream.end())
                     if call is not None:
                         _state_result(call, ok=status < 400, size=size)
-                    await self._send(h11.EndOfMessage(headers=self._returned(event)))
+                    self._hold(h11.EndOfMessage(headers=self._returned(event)))
+                    await self._flush()
                     return status
                 case _:
                     raise ConnectionAbortedError("the server has closed the connection")
 
-    async def _send_head(self, event: h11.Response) -> None:
+    def _hold_head(self, event: h11.Response) -> None:
+        reason = self._proxy.secrets.masks.mask(event.reason)
         try:
-            await self._send(
-                h11.Response(
-                    status_code=event.status_code,
-                    headers=self._returned(event),
-                    reason=self._proxy.secrets.masks.mask(event.reason),
-                )
-            )
+            self._hold(h11.Response(status_code=event.status_code, headers=self._returned(event), reason=reason))
         except h11.LocalProtocolError as error:
             raise Rejected(502, "upstream_failed", f"the answer cannot be passed on: {error}") from None
 
-    async def _send_data(self, data: bytes) -> None:
+    def _hold_data(self, data: bytes) -> None:
         if data:
-            await self._send(h11.Data(data=data))
+            self._hold(h11.Data(data=data))
+
+    def _hold(self, event: h11.Event) -> None:
+        """Add an event to the bytes that are sent together when the proxy waits for the server again."""
+        self._held += self._http.send(event) or b""
+
+    async def _flush(self) -> None:
+        data, self._held = self._held, b""
+        await self._write(data)
+
+    async def _send_waiting(self, data: bytes) -> None:
+        self._hold_data(data)
+        await self._flush()
 
     async def _next_answer(self, upstream: _Upstream, stream: MaskedStream) -> object:
         """Return the next event of an answer. If the answer pauses, send the waiting bytes of a part first.
@@ -571,7 +598,8 @@ class _Conversation(ClientConnection):
         """
         try:
             while (event := upstream.http.next_event()) is h11.NEED_DATA:
-                upstream.http.receive_data(await _read_part(upstream, stream, self._send_data))
+                await self._flush()
+                upstream.http.receive_data(await _read_part(upstream, stream, self._send_waiting))
         except h11.RemoteProtocolError as error:
             if self._http.our_state is h11.SEND_RESPONSE:
                 raise Rejected(502, "upstream_failed", f"the server's answer is not HTTP: {error}") from None
@@ -597,12 +625,15 @@ class _Conversation(ClientConnection):
         """Return the headers of an answer for the program: without secrets, and without headers that concern
         one connection.
         """
-        masks, is_switch = self._proxy.secrets.masks, getattr(event, "status_code", 0) == 101
-        kept = [
-            (masks.mask(bytes(name)), masks.mask(bytes(value)))
-            for name, value in event.headers.raw_items()
-            if name.lower() not in HOP_BY_HOP | {b"alt-svc"} or (is_switch and name.lower() == b"upgrade")
+        is_switch = getattr(event, "status_code", 0) == 101
+        lines = [
+            bytes(line)
+            for header in event.headers.raw_items()
+            if header[0].lower() not in _NOT_RETURNED or (is_switch and header[0].lower() == b"upgrade")
+            for line in header
         ]
+        masked = iter(self._proxy.secrets.masks.mask(b"\n".join(lines)).split(b"\n") if lines else ())
+        kept = list(zip(masked, masked, strict=True))
         return [*kept, (b"Connection", b"Upgrade")] if is_switch else kept
 
     async def _observe(self, exchange: _Exchange, data: bytes, size: int) -> None:
@@ -629,14 +660,14 @@ class _Conversation(ClientConnection):
         the program sends a secret, OSError.
         """
         masks = self._proxy.secrets.masks
-        stream, frames = MaskedStream(masks, exchange.host), FrameReader()
-        searches = SearchedStream(masks), SearchedStream(masks)
+        stream, frames = MaskedFrames(masks, exchange.host), FrameReader()
+        searches = {content: SearchedStream(masks) for content in FrameContent}
         first_up, first_down = self._http.trailing_data[0], upstream.http.trailing_data[0]
 
         async def up() -> None:
             data = first_up or await self._reader.read(CHUNK)
             while data:
-                if any(search.find(part) for search, part in zip(searches, frames.feed(data), strict=True)):
+                if any(searches[content].find(part) for content, part in frames.feed(data)):
                     raise _secret_sent()
                 upstream.writer.write(data)
                 await upstream.writer.drain()
@@ -660,7 +691,9 @@ class _Conversation(ClientConnection):
             await asyncio.wait(tasks)
 
 
-async def _read_part(upstream: _Upstream, stream: MaskedStream, send: Callable[[bytes], Awaitable[None]]) -> bytes:
+async def _read_part(
+    upstream: _Upstream, stream: MaskedStream | MaskedFrames, send: Callable[[bytes], Awaitable[None]]
+) -> bytes:
     """Return the next bytes of the server. If the server pauses, send the waiting bytes of a part first. Raises
     OSError.
     """
