@@ -16,7 +16,7 @@ from hvac import Client, exceptions
 from msgspec.structs import replace
 
 from harness.live_server import ServerFixture, own_server
-from harness.patience import eventually
+from harness.patience import eventually, eventually_async
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.outbound.database_client import DatabaseClient
@@ -30,7 +30,7 @@ from ostiaryd.secrets import wire_leases
 from ostiaryd.secrets.flows import databases as flow_databases
 from ostiaryd.secrets.flows import leases
 from ostiaryd.secrets.flows.callers import token_digest
-from ostiaryd.secrets.model.database import DatabaseConfig, DynamicRole
+from ostiaryd.secrets.model.database import DatabaseConfig, DynamicRole, StaticRole, lock_number
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, LeaseState
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.upstream import CreateAccount
@@ -39,6 +39,7 @@ from ostiaryd.secrets.store import tokens
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.database_fixtures import CREATE, PASSWORD, ROOT, DatabaseFixture, database_fixture
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage, permit_all, seal_all
+from tests.support.incident_fixtures import entries_of
 from tests.support.role_fixtures import administrator, ask
 
 EVERYTHING = '@id("databases") permit (principal is Agent, action, resource is Secret);'
@@ -334,6 +335,48 @@ def test_a_static_role_is_rotated_and_its_old_password_ends(operator: Client, sh
     with pytest.raises(exceptions.InvalidPath):
         database.read_static_role(name="nobody")
     database.delete_static_role(name="reports")
+
+
+async def test_a_rotation_that_is_late_undoes_no_later_one(
+    world: World, bot: VaultAgent, shop: DatabaseFixture
+) -> None:
+    """Two rotations set the same pending password; one of them is still at the database when a third one begins."""
+    world = permit(world, shop.folder)
+    await begin_lease(world, bot, shop)
+    role = StaticRole(database="shop", username="reporting", period=3600 * SECOND)
+    await act(world, "vault.write", lambda a: flow_databases.put_static_role(a, "late", role))
+    begin = partial(flow_databases.begin_rotation, name="late")
+    ended = await asyncio.gather(*(wire_leases._rotate(world, "late") for _ in range(2)), return_exceptions=True)
+    assert [type(one) for one in ended if one is not None] == [Conflict]
+    await act(world, "lease.begin_rotation", begin)
+    _, pending = flow_databases.pending_static(world.db.read(), "late", keys=world.keys)
+    with shop.connect() as operator, operator.transaction():
+        operator.execute("select pg_advisory_xact_lock(%s)", (lock_number("reporting"),))
+        late = asyncio.create_task(wire_leases._rotate(world, "late"))
+        await eventually_async(lambda: has_waiting(shop))
+        await act(world, "lease.rotate", partial(flow_databases.end_rotation, name="late", password=pending))
+        await act(world, "lease.begin_rotation", begin)
+        _, later = flow_databases.pending_static(world.db.read(), "late", keys=world.keys)
+    with pytest.raises(Conflict, match="another rotation"):
+        await late
+    with pytest.raises(Conflict, match="another rotation"):
+        await act(world, "lease.rotate", partial(flow_databases.end_rotation, name="late", password=pending))
+    assert flow_databases.pending_static(world.db.read(), "late", keys=world.keys)[1] == later
+    with pytest.raises(psycopg.OperationalError):
+        shop.login("reporting", pending)
+    assert entries_of(world, "lease.rotate_fail") == []
+    await wire_leases._rotate(world, "late")
+    shop.login("reporting", later).close()
+    with shop.connect() as operator:
+        operator.execute("alter role reporting password 'old'")
+
+
+def has_waiting(shop: DatabaseFixture) -> bool:
+    """Whether a transaction waits for the lock of an account."""
+    with shop.connect() as operator:
+        return (
+            operator.execute("select from pg_locks where locktype = 'advisory' and not granted").fetchone() is not None
+        )
 
 
 def test_the_password_of_the_connection_is_rotated(vault: VaultStage, operator: Client, shop: DatabaseFixture) -> None:

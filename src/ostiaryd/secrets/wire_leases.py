@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Conflict, Invalid, Refused, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
@@ -78,13 +78,14 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             check_root(root, secret_key, permitted=world.config.secret_backends.split())
             await follow(call, "lease.connect", partial(put_root, config=root, secret_key=secret_key))
         case RotateRoot(name):
-            await _rotate_root(world, name)
-            await follow(call, "lease.rotate_root", partial(databases.end_root_rotation, name=name))
+            password = await _rotate_root(world, name)
+            end = partial(databases.end_root_rotation, name=name, password=password)
+            await follow(call, "lease.rotate_root", end)
         case RotateRole(name, is_new):
             try:
                 await _rotate(world, name, request=call.request_id)
-            except Refused:
-                if is_new:
+            except Refused as refusal:
+                if is_new and not isinstance(refusal, Conflict):
                     await world.writer.submit(lambda tx: database_store.delete_static(tx, name))
                 raise
         case RevokeDue():
@@ -119,12 +120,15 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     accounts = statements_of(stored.config)
     contended, loop = world.keep(Revokers).contended, asyncio.get_running_loop()
 
-    def create(raw: Any) -> None:
-        accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
+    async def check() -> None:
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
-        present = world.db.scan(lambda reader: lease_store.get(reader, lease.lease_id))
-        leases.check_creating(asyncio.run_coroutine_threadsafe(present, loop).result(CREATE_S))
+        leases.check_creating(lease_store.get(world.db.read(), lease.lease_id))
+
+    def create(raw: Any) -> None:
+        accounts.defer_commit(raw)  # a lease whose account was lost is removed like any other
+        accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
+        asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
         accounts.execute(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
 
     try:
@@ -315,28 +319,48 @@ async def rotate_due(world: World) -> None:
 async def _rotate(world: World, name: str, *, request: str | None = None) -> None:
     role, password = databases.pending_static(world.db.read(), name, keys=world.keys)
     stored = databases.find_connection(world.db.read(), role.database)
-    accounts = statements_of(stored.config)
+    accounts, loop = statements_of(stored.config), asyncio.get_running_loop()
+
+    async def check() -> None:
+        databases.check_pending_static(world.db.read(), name, password, keys=world.keys)
 
     def rotate(raw: Any) -> None:
+        accounts.lock(raw, [role.username])  # then no earlier rotation sets its password after a later one
+        asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
         if not accounts.has_account(raw, role.username):
             raise Invalid(f"the database has no user {role.username!a}", code="no_user")
         accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password)
 
     try:
         await _at_database(world, role.database, rotate, hidden=password)
+    except Conflict:  # another rotation has ended
+        raise
     except Refused as refusal:
         fail = partial(databases.fail_rotation, name=name, why=refusal.message)
         await act(world, "lease.rotate_fail", fail, request=request)
         raise
-    await act(world, "lease.rotate", partial(databases.end_rotation, name=name), request=request)
+    end = partial(databases.end_rotation, name=name, password=password)
+    await act(world, "lease.rotate", end, request=request)
 
 
-async def _rotate_root(world: World, name: str) -> None:
+async def _rotate_root(world: World, name: str) -> str:
+    """Change the password of a connection to the pending password, and return it. Raises Refused."""
     config = databases.find_connection(world.db.read(), name).config
     password, accounts = databases.pending_root(world.db.read(), name, keys=world.keys), statements_of(config)
-    await _at_database(world, name, lambda raw: accounts.rotate_own(raw, config, password), hidden=password)
+    loop = asyncio.get_running_loop()
+
+    async def check() -> None:
+        databases.check_pending_root(world.db.read(), name, password, keys=world.keys)
+
+    def rotate(raw: Any) -> None:
+        accounts.lock(raw, [config.username])
+        asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
+        accounts.rotate_own(raw, config, password)
+
+    await _at_database(world, name, rotate, hidden=password)
     # Statements that changed nothing would lock this server out: the new password must open a connection.
     await world.keep(DatabaseClient).run(databases.target_of(config, password), accounts.verify, hidden=password)
+    return password
 
 
 # --- the admin API

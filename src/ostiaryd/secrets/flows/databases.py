@@ -118,9 +118,16 @@ def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
     return _open(reader, keys, f"config/{name}", pending)
 
 
-def end_root_rotation(act: Act, name: str) -> None:
-    """Replace the password of a connection by the pending password."""
+def check_pending_root(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
+    """Check that a password is still the pending one of a connection. Raises Conflict."""
+    if pending_root(reader, name, keys=keys) != password:
+        raise Conflict("another rotation has ended meanwhile")
+
+
+def end_root_rotation(act: Act, name: str, password: str) -> None:
+    """Replace the password of a connection by the pending password. Raises Conflict."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
+    check_pending_root(act.tx, name, password, keys=act.tx.keys)
     store.keep_pending(act.tx, name)
 
 
@@ -209,9 +216,18 @@ def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticR
     return stored.role, _open(reader, keys, f"static-roles/{name}", stored.pending)
 
 
-def end_rotation(act: Act, name: str) -> None:
-    """Replace the password of a static role by the pending password, and schedule the next rotation."""
+def check_pending_static(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
+    """Check that a password is still the pending one of a static role. Raises Invalid, Conflict."""
+    if pending_static(reader, name, keys=keys)[1] != password:
+        raise Conflict("another rotation has ended meanwhile")
+
+
+def end_rotation(act: Act, name: str, password: str) -> None:
+    """Replace the password of a static role by the pending password, and schedule the next rotation. Raises Invalid,
+    Conflict.
+    """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    check_pending_static(act.tx, name, password, keys=act.tx.keys)
     store.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
 
 

@@ -7,10 +7,11 @@ server itself makes the inserted values from letters, digits and hyphens, so no 
 from __future__ import annotations
 
 import base64
+import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import pbkdf2_hmac, sha256
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,6 +28,8 @@ MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
 MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4
 MAX_DATABASES, MAX_ROLES = 100, 10_000
+SCRAM_ITERATIONS = 4096
+"""The default of PostgreSQL, and the minimum of RFC 7677."""
 MAX_URL, MAX_CA = 2048, 32 << 10
 MAX_ACCOUNT: Mapping[DatabaseKind, int] = {"postgresql": 63, "mysql": 32}
 """Maximum bytes of an account's name. PostgreSQL would cut a longer name to the name of another account."""
@@ -311,6 +314,19 @@ def make_account(
 def make_password(random: Callable[[int], bytes]) -> str:
     """Return a password of 256 random bits. The password begins with a letter, which some databases require."""
     return f"A1-{random(32).hex()}"
+
+
+def make_scram_verifier(username: str, password: str) -> str:
+    """Return the verifier of a password that `make_password` made, as PostgreSQL stores it (RFC 5802 section 3).
+
+    A password of 256 random bits needs no random salt, so the salt is a hash of name and password.
+    """
+    salt = hmac.digest(password.encode(), username.encode(), "sha256")[:16]
+    salted = pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
+    stored_key = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    salt_text, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored_key, server_key))
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
 
 
 def lock_number(username: str) -> int:

@@ -47,6 +47,10 @@ def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = Fal
             raise was_refused("another act on the account is under way", is_conflict=True)
 
 
+def defer_commit(raw: MysqlConnection) -> None:
+    """Change nothing: each statement on accounts commits at once."""
+
+
 def has_account(raw: MysqlConnection, username: str) -> bool:
     """Return whether an account exists, for logins from any host."""
     return bool(raw.execute(_HOSTS, (username,)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.secrets.model.database import DatabaseConfig, lock_number, render_statement
+from ostiaryd.secrets.model.database import DatabaseConfig, lock_number, make_scram_verifier, render_statement
 from ostiaryd.secrets.model.lease import Lease
 
 if TYPE_CHECKING:
@@ -83,6 +83,13 @@ def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = F
         raw.execute(_ALONE)
 
 
+def defer_commit(raw: BoundedConnection) -> None:
+    """Let the commit of this transaction not wait for the disk. A crash of PostgreSQL can then lose the transaction,
+    unless a later commit has waited for the disk.
+    """
+    raw.execute("set local synchronous_commit = off")
+
+
 def has_account(raw: BoundedConnection, username: str) -> bool:
     """Return whether an account exists."""
     return raw.execute(_ACCOUNT, (username,)).fetchone() is not None
@@ -98,8 +105,7 @@ def execute(
 ) -> None:
     """Execute statements with values in place of placeholders, and the password in the configured form."""
     if password and config.password_form == "scram-sha-256":
-        verifier = raw.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
-        password = verifier.decode()
+        password = make_scram_verifier(username, password)
     for one in statements:
         raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at).encode())
 
