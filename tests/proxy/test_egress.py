@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
 import socket
 import ssl
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +24,7 @@ from harness.live_server import own_server
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden
-from ostiary.proxy.egress import server
+from ostiary.proxy.egress import Dialer, server
 from ostiary.proxy.egress.masking import MAX_SHOWN
 from ostiary.proxy.egress.server import MAX_PATH
 from ostiary.run.gate import Gate, Injection
@@ -77,6 +81,37 @@ def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
     big = b"y" * (5 << 20)
     assert stage.ask("/who", "POST", big)[0] == 200
     assert api.asked[-1][3] == big
+
+
+def test_a_request_on_a_kept_connection_uses_no_thread_and_one_piece_each_way(
+    stage: EgressStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, refreshed = Counter[str](), 2  # destination and decision, once in five seconds each
+
+    def count(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            counts[name] += arguments[1:2] != (b"",)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    connection, started = stage.connect(), time.monotonic()
+    for owner, name in ((server._Conversation, "_write"), (server._Upstream, "send"), (Dialer, "connect")):
+        count(owner, name)
+    count(asyncio, "to_thread")
+    for number in range(20):
+        connection.request("POST", "/who", b"x" * 100)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"welcome")
+        if number == 0:
+            counts.clear()
+    connection.close()
+    # the API sends head and body separately, and each of the two is passed on in one piece
+    assert (counts["send"], counts["connect"]) == (19, 0)
+    assert 19 <= counts["_write"] <= 2 * 19
+    assert counts["to_thread"] <= refreshed * ((time.monotonic() - started) // 5 + 1)
 
 
 def hello(stage: EgressStage) -> bytes:
