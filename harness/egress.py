@@ -114,6 +114,13 @@ class EgressApi(ApiAddress):
             def answer_gzip(self, headers: dict[str, str], body: bytes) -> None:
                 self.send(gzip.compress(VALUE.encode()), Content_Encoding="gzip")
 
+            def answer_lengths(self, headers: dict[str, str], body: bytes) -> None:
+                self.send_response(200)
+                self.send_header("transfer-encoding", "chunked")
+                self.send_header("content-length", "50")
+                self.end_headers()
+                self.wfile.write(b"2\r\nok\r\n0\r\n\r\n")
+
             def answer_deflate(self, headers: dict[str, str], body: bytes) -> None:
                 self.send_response(101)
                 self.send_header("upgrade", "websocket")

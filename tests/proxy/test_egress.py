@@ -270,8 +270,9 @@ def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_
     assert api.asked[-1][1] == "/" + "x" * (MAX_PATH - 1)
     entry = stage.live_server.entries(action="vault.inject", limit=1)[0]
     assert entry["detail"]["path"] == api.asked[-1][1][:256]
-    status, _, text = stage.ask("/gzip")
-    assert (status, json.loads(text)["error"]) == (502, "compressed_answer")
+    for answered, expected in (("/gzip", "compressed_answer"), ("/lengths", "upstream_failed")):
+        status, _, text = stage.ask(answered)
+        assert (status, json.loads(text)["error"]) == (502, expected)
 
 
 def test_a_compressed_answer_does_not_pass_by_the_memory_of_a_task(

@@ -570,6 +570,8 @@ class _Conversation(ClientConnection):
                     raise ConnectionAbortedError("the server has closed the connection")
 
     def _hold_head(self, event: h11.Response) -> None:
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            raise Rejected(502, "upstream_failed", "the server's answer states its length in two ways")
         reason = self._proxy.secrets.masks.mask(event.reason)
         try:
             self._hold(h11.Response(status_code=event.status_code, headers=self._returned(event), reason=reason))
