@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +262,9 @@ def test_no_account_is_forgotten_though_the_server_is_killed(
     if system == "mysql" and MARIADB is None:
         pytest.skip("MariaDB is not installed: apt-get install mariadb-server")
     is_on_postgres = (seed + list(UPSTREAMS).index(system)) % 2 == 1
-    with UPSTREAMS[system](tmp_path) as upstream, cluster() if is_on_postgres else nullcontext() as own:
-        database = own.create("ostiary") if own is not None else ""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(UPSTREAMS[system](tmp_path))
+        database = stack.enter_context(cluster()).create("ostiary") if is_on_postgres else ""
         settings = tmp_path / "ostiary.toml"
         settings.write_text(f'data_dir = "{tmp_path}/server"\n{upstream.setting}\n')
         options = ("--config", str(settings), *(("--database", database) if database else ()))
