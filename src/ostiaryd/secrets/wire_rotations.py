@@ -70,12 +70,17 @@ async def rotate_due_keys(world: World) -> None:
         return
     for name in transit_store.due(world.db.read(), now=world.now(), limit=DUE_AT_ONCE):
         try:
-            await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
-        except Invalid as refusal:
-            log.warning("the transit key %s was not rotated: %s", name, refusal.message)
-            await act(world, "rotation.fail", partial(transit.postpone_rotation, name=name, why=refusal.message))
-        except Refused as refusal:
+            await _rotate_key(world, name)
+        except Refused as refusal:  # the key was deleted or rotated meanwhile, or the secrets were sealed
             log.info("the transit key %s was not rotated: %s", name, refusal.message)
+
+
+async def _rotate_key(world: World, name: str) -> None:
+    try:
+        await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
+    except Invalid as refusal:
+        log.warning("the transit key %s was not rotated: %s", name, refusal.message)
+        await act(world, "rotation.fail", partial(transit.postpone_rotation, name=name, why=refusal.message))
 
 
 class CallPlaces(asyncio.Semaphore):

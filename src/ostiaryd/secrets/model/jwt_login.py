@@ -176,18 +176,18 @@ def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, no
     for name, expected in role.bound_claims.items():
         actual = find_claim(claims, name)
         if actual is None:
-            raise jose.InvalidToken(f"claim {name!a} is missing")
+            raise jose.InvalidToken(f"claim {name[:100]!a} is missing")
         is_glob = role.bound_claims_type == "glob"
         if not any(_matches(one, other, is_glob=is_glob) for one in _as_list(expected) for other in _as_list(actual)):
-            raise jose.InvalidToken(f"claim {name!a} does not match any associated bound claim values")
+            raise jose.InvalidToken(f"claim {name[:100]!a} does not match any associated bound claim values")
     user = find_claim(claims, role.user_claim) if role.user_claim_json_pointer else claims.get(role.user_claim)
     if not isinstance(user, str) or not 0 < len(user) <= MAX_TEXT:
-        raise jose.InvalidToken(f"claim {role.user_claim!a} is missing, or is not a text of 1 to {MAX_TEXT} characters")
+        raise jose.InvalidToken(f"claim {role.user_claim[:100]!a} is no text of 1 to {MAX_TEXT} characters")
     metadata: dict[str, str] = {}
     for name, target in role.claim_mappings.items():
         value = find_claim(claims, name)
         if value is not None and (not isinstance(value, str) or len(value) > MAX_TEXT):
-            raise jose.InvalidToken(f"claim {name!a} is not a text of at most {MAX_TEXT} characters")
+            raise jose.InvalidToken(f"claim {name[:100]!a} is not a text of at most {MAX_TEXT} characters")
         if isinstance(value, str):
             metadata[target] = value
     return user, metadata
