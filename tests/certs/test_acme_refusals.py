@@ -382,6 +382,8 @@ async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
         ({"identifiers": good, "notBefore": "2030-01-01T00:00:00Z"}, 400, "malformed"),
         ({"identifiers": good, "notAfter": "2020-01-01T00:00:00Z"}, 400, "malformed"),
         ({"identifiers": good, "notAfter": "2020-01-01"}, 400, "malformed"),
+        ({"identifiers": good, "notAfter": "9999-W01-1T00:00:00Z"}, 400, "malformed"),
+        ({"identifiers": good, "notAfter": "99991231T000000Z"}, 400, "malformed"),
         ({"identifiers": good, "notAfter": "9999-12-31T23:59:59Z"}, 403, "rejectedIdentifier"),
         ({"identifiers": good, "replaces": "AA.AA"}, 400, "malformed"),
         ({"identifiers": good, "replaces": "AQ.AQ"}, 404, "malformed"),

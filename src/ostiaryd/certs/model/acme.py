@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,6 +45,9 @@ MAX_KEY_AUTHORIZATION = 4096
 ACME_TLS = "acme-tls/1"
 """Application protocol (ALPN) of tls-alpn-01 (RFC 8737 section 6.2)."""
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 RETRY_S = (1, 3)
 """Delays before the second and the third attempt of a validation, in seconds."""
 REASONS = {
@@ -430,10 +434,10 @@ def _identifier(type: str, value: str) -> CertificateName:
 def parse_instant(text: str, *, name: str) -> int:
     """Return the time that an RFC 3339 text states, in microseconds. Raises AcmeRefused."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise AcmeRefused("malformed", f"`{name}` is not a time with a zone (RFC 3339)")
     return int(moment.timestamp()) * SECOND
 
