@@ -108,7 +108,9 @@ async def examine_file(world: World, path: Path) -> None:
                 count += 1
                 await ledger.examine_head(world, head, source=f"the file {file.name}")
     if not count:
-        raise Invalid(f"{path} holds no checkpoint that this log has signed", hint="a file of `ostiary audit export`")
+        raise Invalid(
+            f"{path} holds no checkpoint that this log has signed", hint="name a file of `ostiary audit export`"
+        )
 
 
 def _small_files(path: Path) -> list[Path]:

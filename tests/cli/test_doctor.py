@@ -272,7 +272,7 @@ def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> No
     eventually(lambda: ostiary.json("watch", "status")["starts"] == 2)
     check_states(patient)
     [restart] = ostiary.json("audit", "search", "--action", "watch.restart")
-    assert restart["detail"] == {"why": "Unavailable: the detector process ended with -9"}
+    assert restart["detail"] == {"why": "Unavailable: the detector process ended with status -9"}
 
 
 def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:

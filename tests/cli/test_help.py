@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -68,6 +69,8 @@ def _strings(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "VALUE" for part in node.values)
 
 
 def _texts() -> Iterator[tuple[str, str]]:
@@ -101,24 +104,39 @@ def test_every_command_that_a_hint_or_a_document_names_exists() -> None:
     assert not [(where, words) for where, words in named if _unknown(words.split())]
 
 
-def test_the_options_that_hints_name_exist() -> None:
-    options = {
-        name
-        for command in LEAVES.values()
-        for argument in command.assemble_argument_collection()
-        for name in argument.names
-    }
+@cache
+def _options(words: tuple[str, ...]) -> set[str]:
+    """Return the options of the longest command that the words begin with; of a group, those of all its commands."""
+    while words and words not in ALL:
+        words = words[:-1]
+    leaves = [leaf for path, leaf in LEAVES.items() if path[: len(words)] == words]
+    return {name for leaf in leaves for one in leaf.assemble_argument_collection() for name in one.names}
+
+
+def _wrong_options(text: str) -> list[str]:
+    """Return the options behind each command of a text that are not options of this command."""
     everywhere = {"--data-dir", "--json", "--wide", "--help", "--version", "--system-certs"}
     everywhere |= {"--mcp-config", "--transport"}  # of the programs that `ostiary run` and `ostiary proxy` serve
-    named = [
-        (source.path, option)
+    parts = [(part, _NAMED.match(part)) for part in re.split(r"(?=\bostiary [a-z])|[`\n]", text)]
+    return [
+        f"{named[0]} {option}"
+        for part, named in parts
+        if named is not None
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", part)
+        if option not in everywhere | _options(tuple(named[1].split()))
+    ]
+
+
+def test_the_options_that_hints_name_are_those_of_the_command() -> None:
+    assert not [
+        (source.path, wrong)
         for source in sources("src")
         for text in _strings(source.tree)
-        if "ostiary " in text
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)
+        if (wrong := _wrong_options(text))
     ]
-    assert named
-    assert not [(where, option) for where, option in named if option not in options | everywhere]
+    assert _wrong_options("see ostiary agent transfer --owner NAME, or ostiary kill list --owner") == [
+        "ostiary kill list --owner"
+    ]
 
 
 def test_version_is_that_of_the_distribution() -> None:

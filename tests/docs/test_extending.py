@@ -52,6 +52,27 @@ def follow(folder: Path) -> list[str]:
     return written
 
 
+def _missing(row: str) -> list[str]:
+    """Return the paths of a row of the tables that do not exist, and its names that none of its files has."""
+    code = [word for word in re.findall(r"`([^`]+)`", row) if "NAME" not in word and "NNNN" not in word]
+    paths = {word: ROOT / word for word in code if "/" in word}
+    texts = [path.read_text("utf-8") for path in paths.values() if path.is_file()]
+    texts += [file.read_text("utf-8") for path in paths.values() if path.is_dir() for file in path.glob("*.*")]
+    names = [word.rpartition(".")[2] for word in code if re.fullmatch(r"[A-Za-z]*[A-Z_]\w+(\.\w+)?", word)]
+    gone = [word for word, path in paths.items() if not path.exists()]
+    return gone + [name for name in names if not any(re.search(rf"\b{name}\b", text) for text in texts)]
+
+
+def test_each_file_and_name_of_the_tables_exists() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    assert len(rows) > 30
+    assert {row: gone for row in rows if (gone := _missing(row))} == {}
+    assert _missing("| `src/ostiaryd/app.py`, `LOOPS`, `Loops`, `tests/app/test_gone.py` |") == [
+        "tests/app/test_gone.py",
+        "Loops",
+    ]
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")

@@ -407,7 +407,7 @@ async def test_a_forged_token_is_refused_and_the_refusal_is_on_record(world: Wor
         forged = bytearray(sealed)
         forged[place] ^= 1
         status, message = await ask(SUBJECT, WHO | {"page": {"token": b64u(bytes(forged))}})
-        assert (status, message) == (400, "the page token is none that you were given")
+        assert (status, message) == (400, "the page token was not issued to this caller by this server")
     for cut in (0, 1, 11, 12, 27, 28, len(sealed) - 1):
         assert (await ask(SUBJECT, WHO | {"page": {"token": b64u(sealed[:cut]) or "A"}}))[0] == 400
     entry = newest_entry(world)

@@ -260,7 +260,9 @@ def check_open(question: Question, *, now: int) -> None:
     """Check that an approval request is open. Raises Conflict."""
     if (state := question.state_at(now)) is not State.OPEN:
         raise Conflict(
-            f"the approval request is already {state}", hint="the agent may ask again", code="question_settled"
+            f"the approval request is already {state}",
+            hint=f"ostiary approvals show {question.approval_id}",
+            code="question_settled",
         )
 
 
@@ -268,7 +270,7 @@ def check_alone(question: Question) -> None:
     """Check that an approval may be given together with others. Raises Forbidden for a dangerous call."""
     if question.about.is_dangerous:
         raise Forbidden(
-            "untrusted content or the agent chose all values of this call",
+            "untrusted content or the agent chose all values of this call, so it is not approved together with others",
             hint="check the values, then approve the request alone",
             code="approve_alone",
         )
@@ -319,7 +321,11 @@ def check_stated(question: Question, value: str | None) -> None:
             code="value_needed",
         )
     if not is_stated(value, argument):
-        raise Forbidden(f"the call has another value of `{name}`", hint="deny the request", code="value_differs")
+        raise Forbidden(
+            f"the call has another value of `{name}`",
+            hint="check the value; if it is right, deny the request",
+            code="value_differs",
+        )
 
 
 def is_stated(value: str, argument: str | float) -> bool:
@@ -355,18 +361,19 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     """
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
-        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}", hint="show the request")
+        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}", hint="ostiary approvals show")
     if about.lines and len(narrowing.strike) == len(about.lines):
         raise Invalid("all lines are struck", hint="deny the request")
     if narrowing.uses is not None:
         if not covers and not about.lines:
-            raise Invalid("an approval of one call has no further `uses`", hint="`covers` is `task`")
+            raise Invalid("an approval of one call has no `uses`", hint="leave out `uses`, or set `covers` to `task`")
         if not 1 <= narrowing.uses <= about.uses:
             raise Invalid(f"`uses` is 1 to {about.uses}", hint="an answer can only narrow the request")
         about = replace(about, uses=narrowing.uses)
     for name, value in narrowing.at_most.items():
         if name not in limits or not (covers or question.kind == ELEVATE):
-            raise Invalid(f"this approval has no limit `{name[:64]}`", hint="`at_most` of the request has the limits")
+            hint = "`at_most` of the request has the limits; set `covers` to `task` for those of further calls"
+            raise Invalid(f"this approval has no limit `{name[:64]}`", hint=hint)
         least = 1 if question.kind == ELEVATE else 0
         if not least <= Decimal(value) <= Decimal(limits[name]) or (least and not value.isdecimal()):
             raise Invalid(f"`{name}` is {least} to {limits[name]}", hint="an answer can only narrow the request")

@@ -61,10 +61,16 @@ async def bc_authorize(call: Call) -> Reply:
     form = read_form(call.form())
     for name in NOT_OFFERED:
         if name in form:
-            raise InvalidRequest(f"`{name}` is not offered", hint="`login_hint`, and poll at the token endpoint")
+            raise InvalidRequest(
+                f"`{name}` is not supported",
+                hint="name the person by `login_hint`, and poll the token endpoint",
+            )
     demand = parse_demand(form)
     if demand.acr_values and PERSON not in demand.acr_values:
-        raise Unmet("a backchannel request gives the assurance of a person's approval", hint=PERSON)
+        raise Unmet(
+            "a backchannel request gives the assurance of a person's approval",
+            hint=f"`acr_values` can only be {PERSON}",
+        )
     expiry = form.get("requested_expiry")
     if expiry is not None and not (_SECONDS.fullmatch(expiry) and 0 < int(expiry) <= MAX_EXPIRY):
         raise InvalidRequest(f"`requested_expiry` must be a number of seconds from 1 to {MAX_EXPIRY}")

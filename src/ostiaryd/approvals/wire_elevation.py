@@ -64,7 +64,9 @@ async def list_elevations(call: Call) -> Reply:
 
     def read(reader: Reader, page: Page) -> list[Elevation]:
         if not by.may_read and by.kind != "agent":
-            raise Forbidden("agents see their own elevations", hint=f"the scope {READ} is required")
+            raise Forbidden(
+                "you may not list the elevations of all agents", hint=f"request a token with the scope {READ}"
+            )
         agent = None if by.may_read else registry.find_agent(reader, by.id).agent_id
         return tasks.list_elevations(reader, agent=agent, page=page)
 

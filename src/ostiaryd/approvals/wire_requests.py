@@ -109,7 +109,7 @@ async def submit(call: Call) -> Reply:
         sent.denial.binding_token, keys=keys, issuer=world.config.issuer, question=question, now=world.now()
     )
     if sent.denial.expires_at != denied.denial_expires_at:
-        raise BadBinding("`denial.expires_at` differs from the denial")
+        raise BadBinding("`denial.expires_at` differs from the denial", hint="send the value of the denial")
     key = _idempotency_key(call)
     remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
 
@@ -168,7 +168,7 @@ def _idempotency_key(call: Call) -> str | None:
     if key is None:
         return None
     if not 0 < len(key) <= MAX_KEY:
-        raise Malformed(f"an `Idempotency-Key` has at most {MAX_KEY} characters")
+        raise Malformed(f"an `Idempotency-Key` has 1 to {MAX_KEY} characters")
     assert call.caller is not None
     return canonical.digest([call.caller.id, key])
 

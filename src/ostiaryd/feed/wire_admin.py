@@ -124,7 +124,7 @@ def _number(call: Call, name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Invalid(f"`{name}` must be a number")
+        raise Invalid(f"`{name}` must be a number of up to 18 digits")
     return int(text)
 
 

@@ -98,9 +98,9 @@ async def stream(call: Call) -> Reply:
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
     if not 16 <= len(id) <= 64 or not id.isascii():
-        raise Invalid("`stream` must have 16 to 64 characters", hint="throw a random number for each stream")
+        raise Invalid("`stream` must have 16 to 64 ASCII characters", hint="send a new random id for each stream")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-        raise Invalid("`after` must be a number", hint="the `seq` of the last message")
+        raise Invalid("`after` must be a number of up to 18 digits", hint="the `seq` of the last message")
     head = _signed_head(call, resource)
     if head is not None:
         await ledger.examine_head(call.world, head, source=f"a guard of {resource.name}")

@@ -525,7 +525,7 @@ def _checked(config: Config) -> Config:
     if wrong := [name for name in config.classes if not is_class(name)]:
         raise Invalid(f"data_classes: {wrong[0][:64]!a} is not lower-case letters, digits, `.`, `_` and `-`")
     if len(config.data_classes.split()) > MAX_CLASSES:
-        raise Invalid(f"data_classes: more than {MAX_CLASSES}")
+        raise Invalid(f"data_classes: more than {MAX_CLASSES} classes")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
     for url in filter(None, (config.public_url, config.mtls_url)):

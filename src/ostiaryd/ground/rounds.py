@@ -40,7 +40,7 @@ class Rounds:
         if failed := [f"{name} ({round.error})" for name, round in self.last.items() if round.error]:
             raise Conflict(f"the last round of {', '.join(failed)} failed", hint="see the server's log")
         if late := [name for name, one in self.last.items() if now - one.at > (one.every_s + MAX_LATE_S) * SECOND]:
-            raise Conflict(f"no round for too long of {', '.join(late)}", hint="restart the server")
+            raise Conflict(f"more than {MAX_LATE_S} s late: {', '.join(late)}", hint="restart the server")
         return f"{len(self.last)} background loops are on time"
 
 

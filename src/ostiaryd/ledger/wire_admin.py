@@ -50,8 +50,10 @@ async def search(call: Call) -> Reply:
     """
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
-        if name not in _WORDS | _NUMBERS or len(values) != 1:
-            raise Invalid(f"`{name[:100]}` is no filter, or was given twice", hint=f"one each of {_WORDS | _NUMBERS}")
+        if name not in _WORDS | _NUMBERS:
+            raise Invalid(f"`{name[:100]}` is no filter", hint=f"filters: {', '.join(sorted(_WORDS | _NUMBERS))}")
+        if len(values) != 1:
+            raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send it once")
         filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
     if (reads := filters.pop("reads", "yes")) not in ("yes", "no"):
         raise Invalid("`reads` must be `yes` or `no`")

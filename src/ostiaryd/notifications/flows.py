@@ -69,7 +69,7 @@ def add(
     if len(store.webhooks(act.tx)) >= MAX_WEBHOOKS:
         raise Conflict(
             f"the server has {MAX_WEBHOOKS} webhooks, which is the limit",
-            hint="ostiary webhook remove",
+            hint="remove one: ostiary webhook remove WEBHOOK_ID",
             code="too_many_webhooks",
         )
     start = size(act.tx)

@@ -148,7 +148,7 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
     """Check that the set can be a watching set. Raises Invalid."""
     if gate is not None:
-        raise Invalid("`whatif` is for a set that shall enforce", hint="leave it out beside `watch`")
+        raise Invalid("`whatif` cannot go with `watch`", hint="leave one of them out")
     if loaded.ready.program is not None:
         raise Invalid("a set with Rego or OPA cannot watch as a whole", hint='let its policies watch: mode := "watch"')
 
@@ -168,14 +168,14 @@ def _flag(call: Call, name: str) -> bool:
 def _check_lock_out(why: str, *, locks: bool) -> None:
     """Check that the set locks out no administrator, unless `locks` allows a lockout. Raises Conflict."""
     if why and not locks:
-        hint = "permit `issue_token` for who administers, or say that it shall be so: --lock-out"
+        hint = "permit `issue_token` for an administrator, or confirm: --lock-out"
         raise Conflict(LOCKED_OUT.format(why), hint=hint, code="locks_out")
 
 
 def _gate(call: Call) -> flows.Gate | None:
     ticket, most = call.query_one("whatif"), call.query_one("max_changes")
     if ticket is None and most is not None:
-        raise Invalid("`max_changes` is for a set with the ticket of a what-if", hint="POST /api/v1/policies/whatif")
+        raise Invalid("`max_changes` needs `whatif`, the ticket of a what-if", hint="POST /api/v1/policies/whatif")
     if most is not None and not (most.isascii() and most.isdigit() and len(most) <= 18):
         raise Invalid("`max_changes` is a number of up to 18 digits")
     return None if ticket is None else flows.Gate(ticket, int(most or 0))

@@ -132,7 +132,9 @@ async def replay(
         at = span.first
         while at < span.stop:
             if asyncio.get_running_loop().time() >= until:
-                raise Unavailable(f"there is no time left of {within_s:g} s", hint="ask about less", code="too_long")
+                raise Unavailable(
+                    f"the what-if takes longer than {within_s:g} s", hint="choose a shorter period", code="too_long"
+                )
             page = await world.db.scan(partial(_read, start=at, stop=span.stop))
             answer = await child.ask(Rows(page.rows))
             while answer.lacks:

@@ -144,7 +144,7 @@ def _check_ours(now: dict[str, Any], sent: Configuration) -> None:
     for name in ("iss", "aud", "events_supported", "events_delivered", "min_verification_interval"):
         value = getattr(sent, name)
         if value is not UNSET and value != now[name] and value != [now[name]]:
-            raise Invalid(f"`{name}` is ours to say, and is {now[name]}")
+            raise Invalid(f"the transmitter sets `{name}`, which is {now[name]}", hint="leave it out")
 
 
 async def delete_stream(call: Call) -> Reply:
@@ -341,7 +341,7 @@ ROUTES = (
         "/api/v1/ssf/verify",
         verify,
         SSF_MANAGE,
-        errors=(flows.TooSoon("one verification in 60 seconds"),),
+        errors=(flows.TooSoon("a stream can be verified once in 60 seconds"),),
         body=Verification,
         protocol=SSF,
         answers={204: None},

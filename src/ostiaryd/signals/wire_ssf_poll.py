@@ -65,11 +65,11 @@ async def poll(call: Call) -> Reply:
     body, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:
-        raise Forbidden("this stream is pushed")
+        raise Forbidden("this stream is delivered by push, not by poll")
     if body.max_events is not None and body.max_events < 0:
         raise Invalid("`maxEvents` is less than 0")
     if len(body.ack) + len(body.set_errs) > MAX_ACKS:
-        raise Invalid(f"more than {MAX_ACKS} tokens are acknowledged at once")
+        raise Invalid(f"`ack` and `setErrs` name more than {MAX_ACKS} tokens together")
     await _acknowledge(call, stream.stream_id, body)
     most = MOST_AT_ONCE if body.max_events is None else min(body.max_events, MOST_AT_ONCE)
     signals, has_more = await _wait(world, stream.stream_id, most, waits=not body.return_immediately)
@@ -118,7 +118,7 @@ async def _look(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, 
 
 
 async def pass_over(world: World, stream: Stream) -> None:
-    """Begin the next look behind many signals that are none of its business."""
+    """Store a later position of a stream, if many signals that do not concern it lie behind its present position."""
     if await world.db.scan(lambda reader: delivery.has_passed(reader, stream)):
         await world.writer.submit(lambda tx: delivery.settled(tx, stream.stream_id, ()))
 
@@ -128,7 +128,7 @@ def _render_all(world: World, stream: Stream, signals: list[tuple[int, int, Sign
 
 
 def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -> str:
-    """The signal as a token for the receiver of this stream, by the key that receivers can verify (RS256)."""
+    """Return the signal as a token for the receiver of this stream, by the key that receivers can verify (RS256)."""
     return render_set(
         signal,
         issuer=world.config.issuer,

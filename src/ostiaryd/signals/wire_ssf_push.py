@@ -51,7 +51,7 @@ async def _push_all(world: World, stream: Stream) -> None:
 
 
 async def push_next(world: World, stream: Stream) -> bool:
-    """Push the next signal; whether it was taken, or left out for good."""
+    """Push the next signal; return whether the receiver accepted it, or it was skipped for good."""
 
     def look(reader: Reader) -> list[tuple[int, int, Signal]]:
         delivery.check_entitled(reader, stream, now=world.now())

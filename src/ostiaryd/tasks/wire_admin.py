@@ -63,7 +63,9 @@ async def list_tasks(call: Call) -> Reply:
     def read(reader: Reader, page: Page) -> list[Task]:
         chosen = flows.may_list(reader, agent, by=call.caller)
         if state and chosen is not None:
-            raise Forbidden("only callers that may read everything list the live tasks of all agents")
+            raise Forbidden(
+                "only callers that may read everything list the live tasks of all agents", hint="name one `agent`"
+            )
         return store.live_page(reader, page) if state else store.page(reader, agent=chosen, page=page)
 
     return await reply_page(

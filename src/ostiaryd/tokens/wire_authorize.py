@@ -127,7 +127,7 @@ async def push(call: Call) -> Reply:
     form = call.form()
     values = read_form({name: value for name, value in form.items() if name not in ("resource",)})
     if "request_uri" in values:
-        raise InvalidRequest("`request_uri` is not pushed", hint="RFC 9126 section 2.1")
+        raise InvalidRequest("`request_uri` cannot be pushed", hint="leave it out (RFC 9126 section 2.1)")
     sender = await read_sender(call, values)
     client, config = sender.client, call.world.config
 

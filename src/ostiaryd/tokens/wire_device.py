@@ -93,7 +93,7 @@ def _take_room(call: Call) -> None:
     """Count a request of a caller that no administrator registered. Raises Unavailable above the limit."""
     bucket = call.world.keep(DeviceBuckets).of(call.network)
     if not bucket.has(COST):
-        raise Unavailable("too many devices from this network", hint=f"again in {bucket.after_s(COST)} s")
+        raise Unavailable("too many devices from this network", hint=f"try again in {bucket.after_s(COST)} s")
     bucket.take(COST)
 
 

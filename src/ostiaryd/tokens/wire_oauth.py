@@ -368,7 +368,7 @@ def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | 
     for name in ("subject_token", "subject_token_type"):
         required(form, name)
     if ("actor_token" in form) is not ("actor_token_type" in form):
-        raise InvalidRequest("`actor_token` and `actor_token_type` come together")
+        raise InvalidRequest("send both `actor_token` and `actor_token_type`, or neither")
     for name in ("subject_token_type", "actor_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise InvalidRequest(f"`{name}` is not supported", hint=ACCESS_TOKEN)

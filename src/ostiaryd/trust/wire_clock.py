@@ -39,7 +39,7 @@ async def accept_clock(call: Call) -> Reply:
     For persons with a key and for administrators.
     """
     if not {ADMIN, APPROVE} & call.caller.scopes:
-        raise Forbidden("the clock is confirmed by a person with a key or by an administrator")
+        raise Forbidden("only a person with a key or an administrator can confirm the clock")
     wall = round(call.json(Confirmation).wall * SECOND)
     await flows.accept_clock(call.world, wall=wall, record=lambda action, flow: act_as(call, action, flow))
     return reply(flows.show_clock(call.world.now), headers=[NO_STORE])

@@ -131,8 +131,10 @@ async def add_provider(call: Call) -> Reply:
     check_issuer(new.preset, new.issuer)
     defaults = PRESETS[new.preset]
     method = new.authentication or ("client_secret_basic" if new.client_secret else "private_key_jwt")
-    if method.startswith("client_secret") != bool(new.client_secret):
-        raise Invalid(f"`{method}` and a client secret do not go together", hint="--client-secret-file FILE")
+    if method.startswith("client_secret") and not new.client_secret:
+        raise Invalid(f"`{method}` needs a client secret", hint="--client-secret-file FILE")
+    if new.client_secret and not method.startswith("client_secret"):
+        raise Invalid(f"`{method}` takes no client secret", hint="leave out the client secret")
     made = Provider(
         provider_id=new_id("lp", now=world.now(), random=world.random),
         name=new.name,
@@ -164,7 +166,7 @@ async def add_provider(call: Call) -> Reply:
 async def _saml_provider(world: World, new: NewProvider) -> Provider:
     """Return the SAML provider that a metadata document describes. Raises Invalid, Malformed, Conflict."""
     if new.issuer or new.client_id or new.client_secret or new.preset:
-        raise Invalid("a SAML provider has metadata, and no issuer, client or preset")
+        raise Invalid("a SAML provider has no issuer, client or preset", hint="`saml_metadata` has all of it")
     idp = await read_idp_metadata(world, new.saml_metadata)
     check_named(idp.sso_url, of="the single sign-on service", private=world.config.private)
     return Provider(

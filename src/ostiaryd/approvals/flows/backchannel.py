@@ -112,5 +112,5 @@ def _person(act: Act, hint: str) -> Person:
     """
     person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
-        raise UnknownUser("no person with this name can answer", hint="`login_hint` is the name or id of a person")
+        raise UnknownUser("`login_hint` names no active person", hint="send the name or the id of a person")
     return person

@@ -31,13 +31,14 @@ from ostiaryd.tasks.model import Task
 def ask_about_call(
     act: Act, request: approval.ApprovalRequest, *, resource_id: str, config: Config
 ) -> tuple[str, bool]:
-    """Return the approval of a call, and whether this request spends it: then the call may pass, once.
+    """Return the id of the approval request about a call, and whether this request spends the approval: then the call
+    may pass, once.
 
     1. The token is live and for this resource, its task is live, the tool is known, and the asking policies are in the
     server's policy set. 2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or
-    a covering approval is used; otherwise a question is asked. A repetition with the same number is the same call,
-    until the date of the approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does), NotFound, Conflict,
-    Malformed.
+    a covering approval is used; otherwise a question is asked. A request with the same number (`request.call`) is about
+    the same call, until the date of the approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does),
+    NotFound, Conflict, Malformed.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -135,7 +136,7 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
     """
     holding = registry.get_holding(reader, token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("no live token for this resource has this id", code="foreign_token")
+        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
     task, parent = tasks.live(reader, holding.task, now=now), holding.parent
     givers = []
     while parent is not None and (behind := registry.get_holding(reader, parent)) is not None:
@@ -197,7 +198,7 @@ def describe(
 def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the arguments that may be shown, and the digests of the others, by the server's catalogue."""
     if both := request.arguments.keys() & request.secrets.keys():
-        raise Forbidden(f"argument {min(both)[:64]!a} is repeated", code="foreign_question")
+        raise Forbidden(f"argument {min(both)[:64]!a} is in `arguments` and in `secrets`", code="foreign_question")
     shown, more = approval.part(request.arguments, ready.secrets, task=task.task_id)
     return shown, dict(request.secrets) | more
 

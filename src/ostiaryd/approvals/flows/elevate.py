@@ -54,7 +54,7 @@ def request(
     RemotePoliciesNeeded.
     """
     if by.kind != "agent":
-        raise Forbidden("only an agent can request an elevation", hint="use the agent's credential", code="no_agent")
+        raise Forbidden("only an agent can request an elevation", hint="send a token of the agent", code="no_agent")
     agent = registry.active_agent(act.tx, by.id, now=act.now)
     scopes = _check(act, requested, agent)
     standing = standing_task(agent)

@@ -37,7 +37,7 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
         return None
     id, before = earlier
     if before != body:
-        raise Duplicate("the `Idempotency-Key` was used for another request", hint="throw another key")
+        raise Duplicate("the `Idempotency-Key` was used for another request", hint="send another `Idempotency-Key`")
     act.entry.action = "approval.again"
     registry.note(act, object=id)
     return store.get(act.tx, id)

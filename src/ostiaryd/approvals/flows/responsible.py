@@ -53,7 +53,7 @@ def check_responsible(
         if not (_is_among(reader, person, why.approvers) if why.approvers else is_theirs):
             if policy.may_answer(reader, person, agent, now=now):
                 return
-            may = ", ".join(why.approvers) or f"who answers for `{agent.name}`, or for whom it acts"
+            may = ", ".join(why.approvers) or f"who is accountable for `{agent.name}`, or for whom it acts"
             raise Forbidden(
                 "the approval request is for other people", hint=f"responsible: {may}", code="not_your_agent"
             )

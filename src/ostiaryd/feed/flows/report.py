@@ -27,7 +27,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
     resource = registry.find_resource(act.tx, resource_id)
     spool = store.spool(act.tx, report.spool)
     if spool is not None and spool[0] != resource_id:
-        raise Forbidden("this spool is of another resource")
+        raise Forbidden("the spool belongs to another resource", hint="give each resource a `spool_dir` of its own")
     expected = 1 if spool is None else spool[1]
     entries = ReportEntries(
         Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now

@@ -1,4 +1,4 @@
-"""The search for used secrets in the arguments of a call, for a guard that has none."""
+"""The search for used secrets in the arguments of a call, for a guard, which does not have these secrets."""
 
 from __future__ import annotations
 

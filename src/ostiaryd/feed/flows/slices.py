@@ -11,7 +11,9 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard the needed units and one slice more. If fewer units remain, the guard keeps its present slice.
+    """Give a guard the units that it needs, and more in advance: up to a sixteenth of the rest of each budget.
+
+    A budget with fewer units than needed gives none, and the guard keeps its present units.
 
     Raises Forbidden for a token that is not live or not for this resource, for budgets of another token or another day,
     and for a spool that is closed or of another guard; Conflict for a request that arrives after a later one.
@@ -20,7 +22,7 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     act.entry.resource, act.entry.token = resource.uri, request.token
     holding = registry.get_holding(act.tx, request.token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(act.now):
-        raise Forbidden("no live token for this resource has this id", code="foreign_token")
+        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
     act.entry.agent, act.entry.task = holding.agent, holding.task
     task = tasks.live(act.tx, holding.task, now=act.now)
     budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
@@ -50,7 +52,7 @@ def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
 def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
     """Close a spool that its guard no longer uses, and return the units that the guard drew and did not spend.
 
-    Raises Forbidden for a spool of another resource, Conflict while records up to `told` are missing.
+    Raises Forbidden for a spool of another resource, Conflict while records up to `last_record` are missing.
     """
     known_spool = store.spool(act.tx, spool)
     act.entry.detail = {"spool": spool, "told": last_record}
@@ -70,9 +72,9 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
     if spool is None:
         store.save_spool(act.tx, id, resource_id=resource_id, next=1)
     elif spool[0] != resource_id:
-        raise Forbidden("this spool is of another resource")
+        raise Forbidden("the spool belongs to another resource", hint="give each resource a `spool_dir` of its own")
     elif spool[2]:
-        raise Forbidden("this spool is closed", hint="the guard was disconnected for too long", code="spool_closed")
+        raise Forbidden("the spool is closed", hint="begin a new spool", code="spool_closed")
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:

@@ -111,9 +111,11 @@ class Streams:
         if self._world.pin.is_lost:
             raise InRecovery
         if id in self._streams:
-            raise Conflict("a stream with this number is open", hint="throw another one for each stream")
+            raise Conflict("a stream with this id is open", hint="send a new random `stream` for each stream")
         if sum(stream.resource.resource_id == resource.resource_id for stream in self.connected) >= MAX_STREAMS:
-            raise Conflict(f"{MAX_STREAMS} guards of this resource are connected")
+            raise Conflict(
+                f"{MAX_STREAMS} guards of this resource are connected, which is the limit", hint="ostiary feed list"
+            )
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:

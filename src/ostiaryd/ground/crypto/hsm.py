@@ -114,7 +114,7 @@ class Hsm:
                 return operation(self._session)
             except NoSuchKey:
                 raise NotFound(
-                    f"the token `{self.token}` does not have the key",
+                    f"the token `{self.token}` does not have the key, or has it twice",
                     hint="restore the token that this database was used with",
                     code="no_hsm_key",
                 ) from None
@@ -137,7 +137,9 @@ class Hsm:
 
         pin = self._read_pin()
         if pin == self._refused_pin:
-            raise pkcs11.exceptions.PKCS11Error("the PIN in hsm_pin_file was refused")
+            raise pkcs11.exceptions.PKCS11Error(
+                "the PIN in hsm_pin_file was refused, and is sent again after the file has changed"
+            )
         library = pkcs11.lib(self._module)
         library.reinitialize()  # a library sees a token that came back only then
         session: Session = library.get_token(token_label=self.token).open(rw=True, user_pin=pin)
@@ -193,7 +195,7 @@ def _generate(session: Session, key_type: str, id: bytes) -> PublicKey:
     elif key_type.startswith("RSA-"):
         public, made = session.generate_keypair(KeyType.RSA, int(key_type.removeprefix("RSA-")), **options)
     else:
-        raise Invalid(f"an HSM makes no keys of the type {key_type[:32]!a}")
+        raise Invalid(f"an HSM makes no keys of the type {key_type[:32]!a}", hint=f"{', '.join(_CURVES)}, or RSA-BITS")
     if not made[Attribute.NEVER_EXTRACTABLE] or not made[Attribute.ALWAYS_SENSITIVE]:
         made.destroy()
         public.destroy()
@@ -241,7 +243,7 @@ class _Unreadable:
     """The operations on private keys that a key in an HSM refuses."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("the key is in an HSM, which does only sign")
+        raise TypeError("the private key is in an HSM, which only signs with it")
 
     private_bytes = private_bytes_raw = private_numbers = exchange = decrypt = __copy__ = __deepcopy__ = _refuse
 

@@ -64,7 +64,8 @@ class RootKey:
 
     def __init__(self, key: bytes, *, source: str) -> None:
         if len(key) != 32:
-            raise Invalid("the root key must be 32 bytes", hint="`openssl rand -base64 32` makes one")
+            hint = "restore it from a backup; only for a new server: `openssl rand -base64 32` makes one"
+            raise Invalid(f"the root key has {len(key)} bytes, not 32", hint=hint)
         self._aead = AESGCM(key)
         self.source = source
 
@@ -91,7 +92,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
     Unavailable.
     """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
-        return RootKey(_decode(text), source="environment")
+        return RootKey(_decode(text, of="OSTIARY_ROOT_KEY"), source="environment")
     path = folder / "root.key"
     try:
         if not path.exists():
@@ -103,7 +104,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
             _write_durably(path, base64.b64encode(random(32)) + b"\n")
         if path.stat().st_mode & 0o077:
             raise Conflict(f"{path} is readable by other users", hint=f"chmod 600 {path}")
-        return RootKey(_decode(path.read_bytes()), source="file")
+        return RootKey(_decode(path.read_bytes(), of=path), source="file")
     except OSError as error:
         raise Unavailable(f"cannot read or write the root key {path}: {error.strerror}") from None
 
@@ -130,14 +131,14 @@ def old_root_key() -> RootKey | None:
     not set.
     """
     text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
-    return None if text is None else RootKey(_decode(text), source="environment")
+    return None if text is None else RootKey(_decode(text, of="OSTIARY_ROOT_KEY_OLD"), source="environment")
 
 
-def _decode(text: str | bytes) -> bytes:
+def _decode(text: str | bytes, *, of: str | Path) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
     except ValueError:
-        raise Invalid("the root key is not base64") from None
+        raise Invalid(f"the root key in {of} is not base64", hint="restore it from a backup") from None
 
 
 class Keyring:

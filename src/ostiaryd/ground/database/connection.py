@@ -240,7 +240,7 @@ class SqliteConnection:
         return 0
 
     def has_committed(self) -> bool:
-        """Raise OutcomeUnknown. SQLite never needs this, since a connection to a file cannot be lost."""
+        """Raise AssertionError: a connection to a file cannot be lost, so every commit has an answer."""
         raise AssertionError("SQLite always answers a commit")
 
     def close(self) -> None:

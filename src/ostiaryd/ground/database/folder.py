@@ -92,5 +92,8 @@ def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
     """
     free = shutil.disk_usage(folder).free
     if free < spare:
-        raise Conflict(f"{free >> 20} MiB are free", hint="make room: an act that cannot be recorded is refused")
+        raise Conflict(
+            f"{free >> 20} MiB are free on the disk of {folder}, less than {spare >> 20} MiB",
+            hint="make room: an act that cannot be recorded is refused",
+        )
     return f"{free >> 30} GiB are free"

@@ -87,7 +87,7 @@ class PostgresConnection:
         except Exception:
             # The statement was not sent, so the transaction stands: a NUL from one caller fails no act of another.
             if any(isinstance(value, str) and "\0" in value for value in params.values()):
-                raise Malformed("a text with NUL in it") from None
+                raise Malformed("a text contains a null character") from None
             raise
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:

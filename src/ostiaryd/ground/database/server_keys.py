@@ -40,9 +40,13 @@ def create_keys(tx: Tx, root: RootKey) -> None:
 def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
     """Create a new active key and return its kid. The old key verifies until `forget_keys`. Raises Invalid."""
     if alg not in USES.get(use, ()):
-        raise Invalid(f"there is no {alg} key for `{use}`", hint=f"uses: {', '.join(USES)}")
+        hint = f"algorithms: {', '.join(USES[use])}" if use in USES else f"uses: {', '.join(USES)}"
+        raise Invalid(f"there is no {alg} key for `{use}`", hint=hint)
     if use == "ledger":
-        raise Invalid("the ledger's key is its identity and does not rotate", hint="export, then begin a new log")
+        raise Invalid(
+            "the ledger's key is its identity and does not rotate",
+            hint="export the ledger, then begin anew with an empty --data-dir",
+        )
     tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
     return _create(tx, root, use=use, alg=alg)
 

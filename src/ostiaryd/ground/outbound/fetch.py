@@ -44,9 +44,9 @@ def check_origin(url: str, *, name: str) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")
     if parts.scheme == "http" and parts.hostname not in _HERE:
-        raise Invalid(f"{name} off this machine must be https")
+        raise Invalid(f"{name} `{url}` is not of this machine, so it must be https")
     if url.endswith("/"):
-        raise Invalid(f"{name} must not end in a slash")
+        raise Invalid(f"{name} `{url}` must not end in a slash")
 
 
 class Answer(NamedTuple):
@@ -70,7 +70,7 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
     host = parts.hostname or ""
     literal = _literal(host, of=of)
     if parts.scheme == "http" and (host not in _HERE or host not in private):
-        raise Invalid(f"{of} must be https")
+        raise Invalid(f"{of} must be https", hint="http is for hosts of this machine that `private_hosts` names")
     if literal is not None:
         _check_reachable(host, [literal], private=private)
     return url
@@ -195,7 +195,7 @@ def _tls_of(roots: tuple[bytes, ...]) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=b"".join(roots))
     except (ValueError, ssl.SSLError):
-        raise Unavailable("no certificate authority of the remote server is known") from None
+        raise Unavailable("the certificate authorities of the remote server are missing or malformed") from None
     return context
 
 
@@ -306,7 +306,8 @@ class Fetcher:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if response.status_code != 200 or kind != "application/json":
                 raise Unavailable(
-                    f"the remote server answers {response.status_code} of the type {kind[:50]!a}", code="engine_failed"
+                    f"the remote server answers {response.status_code} of the type {kind[:50]!a}, not 200 with JSON",
+                    code="engine_failed",
                 )
             answer = b""
             async for chunk in response.aiter_raw():

@@ -127,7 +127,9 @@ async def run_command(
 def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
     """Check that the kernel can keep a command out of a folder. Raises CommandFailed."""
     if landlock_version() < 1:
-        raise CommandFailed("the kernel cannot confine the command", hint="set `unconfined = true` for the command")
+        raise CommandFailed(
+            "the kernel has no Landlock, which confines the command", hint="set `unconfined = true` for the command"
+        )
     hidden = Path(secret_folder).resolve()
     for path in (*READABLE, *readable):
         place = Path(path).resolve()

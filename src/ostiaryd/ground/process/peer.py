@@ -126,7 +126,7 @@ def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
     if pid <= 0:
         raise Forbidden(
             "the process is in another PID namespace",
-            hint="run the server in a PID namespace above",
+            hint="run the server in a PID namespace that contains the one of the process",
             code="peer_hidden",
         )
     try:

@@ -139,11 +139,10 @@ def mailed(code: int) -> Outcome:
 
 def check_form(url: str, form: Form) -> None:
     """Check that the format fits the URL. Raises Invalid."""
-    if (form == "mail") != url.startswith(MAIL):
-        raise Invalid(
-            "the form `mail` needs a URL of the form mailto:ADDRESS",
-            hint="name the format of its messages, for example --form slack",
-        )
+    if form == "mail" and not url.startswith(MAIL):
+        raise Invalid("the form `mail` needs a URL of the form mailto:ADDRESS", hint="for https name another --form")
+    if form != "mail" and url.startswith(MAIL):
+        raise Invalid(f"a mail address does not take the form `{form}`", hint="--form mail")
 
 
 def origin(url: str) -> str:
@@ -158,8 +157,10 @@ def origin(url: str) -> str:
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
     """Check the actions of a webhook, and return each once, or the default ones. Raises Invalid."""
-    if len(actions) > MAX_ACTIONS or not all(map(_ACTION.fullmatch, actions)):
-        raise Invalid(f"events are at most {MAX_ACTIONS} actions of the ledger", hint="as `approval.ask`")
+    if len(actions) > MAX_ACTIONS:
+        raise Invalid(f"a webhook has at most {MAX_ACTIONS} events, not {len(actions)}")
+    if wrong := [action for action in actions if not _ACTION.fullmatch(action)]:
+        raise Invalid(f"the event {wrong[0][:64]!a} is no action of the ledger", hint="such as `approval.ask`")
     return tuple(dict.fromkeys(actions)) or HEARD
 
 

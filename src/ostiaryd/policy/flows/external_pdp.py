@@ -131,11 +131,14 @@ class Engines:
     async def check(self, program: Program) -> None:
         """Check that this server can run a program. Raises Invalid."""
         if program.remote and self._opa is None:
-            raise Invalid("the set asks a remote OPA, and none is configured", hint="opa_url in the configuration")
+            raise Invalid("the set asks a remote OPA, and none is configured", hint="set opa_url in the configuration")
         if not program.policies:
             return
         if find_spec("opa_bindings") is None:
-            raise Invalid("the set has Rego, and OPA's library is not installed", hint="docs/reference/policies.md")
+            raise Invalid(
+                "the set has Rego, and OPA's library is not installed",
+                hint='pip install "ostiary[server,rego]"; see docs/reference/policies.md',
+            )
         try:
             await asyncio.gather(*(self._with_one(lambda rego: rego.load(program)) for _ in self._all))
         except Unavailable as error:

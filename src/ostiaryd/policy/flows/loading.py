@@ -44,5 +44,7 @@ async def load_set(world: World, files: dict[str, str], *, has_engine: bool = Tr
                     verdicts.append((question, (await engines.ask(answer.program, [question]))[question]))
                 upload = Upload(files, has_engine, is_checked=True, verdicts=verdicts)
     except TimeoutError:
-        raise Invalid(f"the tests of the policy set take longer than {TESTS_S:g} s", code="too_costly") from None
+        raise Invalid(
+            f"the tests of the policy set take longer than {TESTS_S:g} s", hint="use fewer tests", code="too_costly"
+        ) from None
     return await asyncio.to_thread(answer.restore, files)

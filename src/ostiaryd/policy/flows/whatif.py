@@ -57,7 +57,7 @@ def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
     ticket = open_ticket(gate.unverified_ticket, key=key, caller=caller, now=act.now)
     note(act, object=hash, changed=ticket.changed, not_known=ticket.not_known, entries=[ticket.first, ticket.stop])
     if ticket.policy != hash:
-        raise Invalid("the ticket is for another set", hint="ask what would change for this one", code="foreign_ticket")
+        raise Invalid("the ticket is for another set", hint="run the what-if for this set", code="foreign_ticket")
     if ticket.changed + ticket.not_known > gate.max_changes:
         also = f", and {ticket.not_known} could not be replayed" if ticket.not_known else ""
         raise Conflict(

@@ -214,7 +214,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
 def _link(thing: Thing) -> Link:
     """Return an agent with the properties of a case."""
     if REGISTERED.get(thing.type) != "Agent":
-        raise Unanswerable("`behind` are agents")
+        raise Unanswerable("`behind` names an entity that is no agent")
     properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
     properties |= {name: str(value) for name, value in record(thing.properties).items() if name in properties}
     return Link(thing.id, 0, "", **properties)

@@ -84,9 +84,12 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Q
     except (InvalidToken, Malformed, msgspec.DecodeError):
         is_it = False
     if not is_it:
-        raise BadBinding("the request is not tied to a denial of ours", hint="send `denial.binding_token` as it came")
+        raise BadBinding(
+            "`denial.binding_token` is not of a denial of this request by this server",
+            hint="send the denial and the request as they were",
+        )
     if now >= denied.exp * SECOND:
-        raise ExpiredDenial("the denial was too long ago", hint="evaluate again")
+        raise ExpiredDenial("the denial has expired", hint="evaluate again")
     return denied
 
 

@@ -56,9 +56,10 @@ def check_entities(text: str, schema: cedarpy.Schema) -> None:
         if not _fits(_encode([item]).decode(), schema):
             uid = Uid(item["uid"]["type"], item["uid"]["id"])
             raise Invalid(
-                f"the entity {str(uid)[:200]} is not as the schema says", hint="see its attributes and parents"
+                f"the entity {str(uid)[:200]} does not fit the schema",
+                hint="compare its attributes and parents with the declaration of its type",
             )
-    raise Invalid("the entities are not as the schema says")
+    raise Invalid("the entities together do not fit the schema")
 
 
 def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
@@ -89,14 +90,14 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
         raise Malformed(f"{name}: `parents` is a list")
     for one in (uid, *(_uid(name, parent) for parent in parents)):
         if one.type in BASE_TYPES:
-            raise Invalid(f"{name}: {str(one)[:200]} is for the registry to state")
+            raise Invalid(f"{name}: the server states {str(one)[:200]}, a file cannot", hint="remove it")
         if one.type not in vocabulary.types:
             raise Invalid(f"{name}: {spelled(one.type, vocabulary.types.keys() - BASE_TYPES)}")
     attrs = item.get("attrs", {})
     if not isinstance(attrs, dict):
         raise Malformed(f"{name}: `attrs` is an object")
     if attrs.get("id", uid.id) != uid.id:
-        raise Invalid(f"{name}: the attribute `id` of {str(uid)[:200]} is its id", hint="leave it out")
+        raise Invalid(f"{name}: the attribute `id` of {str(uid)[:200]} differs from its id", hint="leave it out")
     if vocabulary.types[uid.type]:
         attrs = attrs | {"id": uid.id}
     return {**item, "attrs": attrs, "parents": parents}

@@ -29,9 +29,10 @@ def check_files(files: Mapping[str, str]) -> None:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
     for name in files:
         if len(name) > 200 or not _NAME.fullmatch(name):
-            raise Invalid(f"{name[:200]!a} is not a file name that a policy set may have")
+            hint = "at most 200 of the characters A-Z, a-z, 0-9, `_`, `-`, `.` and `/`; no part begins with a dot"
+            raise Invalid(f"{name[:200]!a} is not a file name that a policy set may have", hint=hint)
         if not name.endswith(KINDS):
-            raise Invalid(f"{name} is none of {', '.join(KINDS)}")
+            raise Invalid(f"{name} ends with none of {', '.join(KINDS)}")
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise Invalid(f"the files have {size} characters together", hint=f"at most {MAX_BYTES}")
 

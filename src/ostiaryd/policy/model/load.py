@@ -142,7 +142,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
     """Return the function that answers the tests' questions to remote policies. Raises Invalid."""
     if engine is None:
-        raise Invalid("the set has policies that are not Cedar, and this server has no engine for them")
+        raise Invalid("the set has policies in Rego or OPA, which cannot be evaluated here", hint="use Cedar alone")
     engine.check(program)
     return lambda question: engine.ask(program, question)
 
@@ -250,7 +250,7 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
         if asks not in (None, *get_args(Needs)):
             raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
         if (covers := policy.annotations.get("covers")) is not None and (asks is None or covers != "counterpart"):
-            raise Invalid(f"policy {name!a}: @covers is `counterpart`, beside @ask", hint="or leave @covers out")
+            raise Invalid(f"policy {name!a}: @covers can only be `counterpart`, and needs @ask")
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
         names.add(name)
@@ -272,7 +272,9 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
     """Check the names of approvers. A name may be registered later; until then, such an approval is impossible."""
     named = approvers(policy)
     if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
-        raise Invalid(f"policy {name!a}: @approvers are 1 to {MAX_APPROVERS} names with commas between, beside @ask")
+        raise Invalid(
+            f"policy {name!a}: @approvers needs @ask, and 1 to {MAX_APPROVERS} names with commas between them"
+        )
     for one in named:
         check_name(one, of=f"approver of policy {name!a}")
 
@@ -295,7 +297,7 @@ def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
     looked_at = {attr for condition in policy.conditions for attr in _of_context(condition)}
     if (demand.acr_values and not looked_at & {"acr", "amr"}) or (demand.max_age and "auth_time" not in looked_at):
         hint = "write `unless { context.acr == .. }`, or for @max_age `context.auth_time`"
-        raise Invalid(f"policy {name!a} forbids whatever a token says, so that no step up helps", hint=hint)
+        raise Invalid(f"policy {name!a}: its condition does not read what @step_up or @max_age demands", hint=hint)
 
 
 def _of_context(root: ir.Expr) -> Iterator[str]:

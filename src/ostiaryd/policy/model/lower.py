@@ -95,7 +95,7 @@ def _scope(scope: _Json) -> ir.Scope:
             return ir.Scope(type=kind, within=(_uid(entity),))
         case {"op": "is", "entity_type": kind}:
             return ir.Scope(type=kind)
-    raise NotModelled(f"the scope {scope.get('op')!a}")
+    raise NotModelled(f"the scope operator {scope.get('op')!a} of Cedar is not supported")
 
 
 def _clause(clause: _Json) -> ir.Expr:
@@ -104,7 +104,7 @@ def _clause(clause: _Json) -> ir.Expr:
             return _expression(body)
         case {"kind": "unless", "body": body}:
             return ir.Unary("not", _expression(body))
-    raise NotModelled(f"the clause {clause.get('kind')!a}")
+    raise NotModelled(f"the clause {clause.get('kind')!a} of Cedar is not supported")
 
 
 _UNARY: dict[str, ir.UnaryOp] = {"!": "not", "neg": "neg", "isEmpty": "is_empty"}
@@ -190,7 +190,7 @@ def _expression(node: _Json) -> ir.Expr:
 def _call(function: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
     """Return the call of an extension function."""
     if function not in _UNARY_CALLS and function not in _BINARY_CALLS:
-        raise NotModelled(f"the expression {function!a}")
+        raise NotModelled(f"the expression {function!a} of Cedar is not supported")
     match args:
         case (arg,) if function in _UNARY_CALLS:
             return ir.Unary(_UNARY_CALLS[function], arg)

@@ -58,7 +58,9 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
         sealed = unb64u(unverified_token)
         place = _decode(AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], caller.encode()))
     except (ValueError, Malformed, InvalidTag, msgspec.DecodeError):
-        raise Invalid("the page token is none that you were given", hint=_ANEW, code="invalid_page_token") from None
+        raise Invalid(
+            "the page token was not issued to this caller by this server", hint=_ANEW, code="invalid_page_token"
+        ) from None
     if not 0 <= now - place.made_at < LIFETIME:
         raise Invalid("the page token is more than an hour old", hint=_ANEW, code="invalid_page_token")
     return place

@@ -106,14 +106,17 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
         if len(package) != 1:
             raise Malformed(f"{name}: a module begins with one `package NAME`")
         if package[0] == "ostiary_answers" or package[0].startswith("ostiary_answers."):
-            raise Invalid(f"{name}: the package `ostiary_answers` is ours")
+            raise Invalid(f"{name}: the package `ostiary_answers` is reserved for the server")
         if (match := _POLICY.fullmatch(package[0])) is not None:
             modes[match[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
             raise Invalid(f"{name}: `{package[0][:100]}` is no name of a policy", hint="package ostiary.NAME")
     for policy, found_modes in modes.items():
         if len(found_modes) > 1 or not {"watch", "enforce"}.issuperset(found_modes):
-            raise Invalid(f'the package ostiary.{policy}: mode := "watch", once, or nothing')
+            raise Invalid(
+                f"the package ostiary.{policy} sets `mode` twice, or to neither watch nor enforce",
+                hint='write mode := "watch" once, or leave it out',
+            )
     return {policy: modes[policy] == ["watch"] for policy in sorted(modes)}
 
 
@@ -138,7 +141,10 @@ def _remote(name: str, text: str) -> _Remote:
 def _data_name(name: str) -> str:
     match = _DATA_NAME.fullmatch(name.removesuffix(DATA))
     if match is None or match[1].startswith("ostiary"):
-        raise Invalid(f"{name}: `NAME{DATA}` becomes `data.NAME`, a lower-case word of Rego")
+        raise Invalid(
+            f"{name}: the name of a data file is not a lower-case word of Rego, or begins with `ostiary`",
+            hint=f"NAME{DATA} is `data.NAME` in Rego",
+        )
     return match[1]
 
 

@@ -238,12 +238,17 @@ def _check_fit(act: Act, agent: Agent) -> None:
     """
     _check_answerable(act, agent)
     if not agent.is_keyless and not keys.active(act.tx, agent.agent_id, now=act.now):
-        raise Conflict(f"`{agent.name}` has no key", hint="add one first", code="no_key")
+        raise Conflict(f"`{agent.name}` has no key", hint=f"add one: ostiary key add {agent.name}", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
-        raise Conflict(f"`{agent.name}` has expired", hint="set a later expiry first", code="agent_expired")
+        raise Conflict(
+            f"`{agent.name}` has expired",
+            hint="set a later `expires_in` first: PATCH /api/v1/agents/NAME",
+            code="agent_expired",
+        )
 
 
 def _check_answerable(act: Act, agent: Agent) -> None:
     owner = owners.owner(act.tx, agent.owner)
     if owner is None or not is_answerable(act, owner):
-        raise Conflict(f"`{agent.name}` has no active owner or deputy", hint="give it another owner", code="no_owner")
+        hint = f"ostiary agent transfer {agent.name} --owner OWNER"
+        raise Conflict(f"`{agent.name}` has no active owner or deputy", hint=hint, code="no_owner")

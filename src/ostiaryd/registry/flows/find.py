@@ -68,7 +68,7 @@ def find_person(reader: Reader, id_or_name: str) -> Person:
 def find_team(reader: Reader, id_or_name: str) -> Team:
     """Return a team by id or name. Raises NotFound."""
     if (team := owners.team(reader, id_or_name)) is None:
-        raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}")
+        raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}", hint="`ostiary team list` shows all")
     return team
 
 

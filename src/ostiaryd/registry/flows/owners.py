@@ -32,7 +32,7 @@ def create_person(act: Act, *, name: str, email: str | None = None, deputy: str 
 def create_team(act: Act, *, name: str, members: list[str], deputy: str | None = None) -> Team:
     """Register a team of persons."""
     if len(members) > MAX_MEMBERS:
-        raise Invalid(f"a team has at most {MAX_MEMBERS} members")
+        raise Invalid(f"a team has at most {MAX_MEMBERS} members, not {len(members)}")
     team = Team(
         team_id=TeamId(act.new_id("te")), name=_free_name(act, name), deputy=_deputy(act, deputy), created_at=act.now
     )
@@ -60,7 +60,7 @@ def add_member(act: Act, team: str, person: str) -> Team:
     into, member = find_team(act.tx, team), active_person(act, person)
     note(act, object=into.team_id, member=member.person_id)
     if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
-        raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members")
+        raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, which is the limit")
     owners.add_member(act.tx, into.team_id, member.person_id)
     return into
 

@@ -1,4 +1,4 @@
-"""Keys of persons, which serve only to answer approval requests."""
+"""Keys of persons, with which they sign answers to approval requests and get tokens."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     person = find_person(act.tx, id_or_name)
     key = person_keys.get(act.tx, jkt)
     if key is None or key.person != person.person_id:
-        raise NotFound("key not found", hint="keys are named by their RFC 7638 thumbprint")
+        hint = f"ostiary person keys {person.name}"
+        raise NotFound(f"`{person.name}` has no key with this thumbprint (RFC 7638)", hint=hint)
     note(act, object=jkt, holder=person.person_id)
     person_keys.revoke(act.tx, jkt)
     return _end(act, person.person_id, jkt, why="key revoked")

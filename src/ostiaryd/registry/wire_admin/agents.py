@@ -227,7 +227,7 @@ async def change_agent(call: Call) -> Reply:
 
 
 def move(verb: Verb) -> Wire:
-    """The wire function that tells an agent to do `verb`."""
+    """Return the route function that changes the state of an agent by `verb`."""
 
     async def wire(call: Call) -> Reply:
         name, why = call.params["name"], call.json(StateChange).why

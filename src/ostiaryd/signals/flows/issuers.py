@@ -35,7 +35,8 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
     if store.get(act.tx, issuer.issuer) is not None:
         raise Conflict("this issuer is trusted already", hint="ostiary signal issuers", code="issuer_exists")
     if len(store.issuers(act.tx)) >= MAX_ISSUERS:
-        raise Conflict(f"there are {MAX_ISSUERS} issuers", hint="distrust one first", code="too_many_issuers")
+        hint = "ostiary signal distrust ISSUER_ID"
+        raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
         root, plain = act.tx.keys.root, authorization.encode()
         issuer = _with(issuer, sealed=root.seal(plain, context=context(issuer), random=act.tx.random))
@@ -66,7 +67,7 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.unlink(act.tx, issuer.issuer_id, sub):
-        raise NotFound("no person is linked to this `sub`")
+        raise NotFound("no person is linked to this `sub`", hint=f"ostiary signal links {issuer.issuer_id}")
 
 
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:

@@ -150,7 +150,7 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
     """
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
-        raise TooSoon(f"one verification in {MIN_VERIFICATION_S} seconds")
+        raise TooSoon(f"a stream can be verified once in {MIN_VERIFICATION_S} seconds")
     store.update(act.tx, replace(stream, verified_at=act.now))
     claims = {} if state is None else {"state": state}
     signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))
@@ -161,7 +161,11 @@ def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     stream = _noted(act, id, by)
     spelling = spelled(parse_subject(subject))
     if len(store.removed(act.tx, stream.stream_id)) >= MAX_REMOVED:
-        raise Conflict(f"{MAX_REMOVED} subjects were removed from this stream", code="too_many_subjects")
+        raise Conflict(
+            f"{MAX_REMOVED} subjects were removed from this stream, which is the limit",
+            hint="add one again, or delete the stream",
+            code="too_many_subjects",
+        )
     store.remove(act.tx, stream.stream_id, spelling)
 
 

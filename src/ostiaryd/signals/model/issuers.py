@@ -133,7 +133,9 @@ def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
     """Check mail domains, and return each once in lower case. Raises Invalid."""
     lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
     if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
-        raise Invalid(f"domains are at most {MAX_DOMAINS} names of mail domains", hint="as example.org")
+        raise Invalid(
+            f"there are more than {MAX_DOMAINS} domains, or one is no mail domain", hint="such as example.org"
+        )
     return lower
 
 

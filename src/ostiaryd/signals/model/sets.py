@@ -97,7 +97,7 @@ def parse_set(
     except jose.InvalidToken as error:
         raise SetRefused(error.message, code="invalid_key") from None
     if not key.accepts(unverified_jws.header["alg"]):
-        raise SetRefused(f"the key is for {key.alg}, the token says something else", code="invalid_key")
+        raise SetRefused(f"the key is for {key.alg}, and the token has another `alg`", code="invalid_key")
     try:
         key.verify(unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
@@ -129,7 +129,9 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
     if not isinstance(events, dict) or len(events) != 1:
         raise SetRefused("`events` does not have exactly one event")
     ((event, members),) = events.items()
-    if not isinstance(members, dict) or len(event) > MAX_WORD:
+    if len(event) > MAX_WORD:
+        raise SetRefused(f"the type of the event has more than {MAX_WORD} characters")
+    if not isinstance(members, dict):
         raise SetRefused("the event is not a JSON object")
     return SecurityEvent(jti, at, parse_subject(claims.get("sub_id")), event, members)
 

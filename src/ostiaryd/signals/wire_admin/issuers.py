@@ -1,4 +1,4 @@
-"""Issuers whose signals we believe, and whom their `sub`s are, for administrators."""
+"""Trusted issuers of signals, and the persons behind their `sub`s, for administrators."""
 
 from __future__ import annotations
 
@@ -84,8 +84,10 @@ async def trust(call: Call) -> Reply:
     """
     new, world = call.json(NewIssuer), call.world
     check_named(new.issuer, of="the issuer", private=world.config.private)
-    if "?" in new.issuer or len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
-        raise Invalid("an issuer has no query, and its authorization is ASCII", hint="as https://idp.example.org")
+    if "?" in new.issuer:
+        raise Invalid("an issuer has no query", hint="such as https://idp.example.org")
+    if len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
+        raise Invalid(f"`authorization` is not ASCII of at most {MAX_HEADER} characters")
     metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
     secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
@@ -264,7 +266,7 @@ def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
     """
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
-        raise Invalid(f"the issuer's stream is for {' '.join(has)[:200]}")
+        raise Invalid(f"the issuer's stream is for {' '.join(has)[:200]}", hint="choose one of them: --audience")
     if not new.audience and len(has) > 1:
         raise Invalid(
             f"the issuer's stream is for several audiences: {' '.join(has)[:200]}",

@@ -50,7 +50,11 @@ def elevate(
             code="not_eligible",
         )
     if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
-        raise Conflict(f"the agent has {MAX_ELEVATIONS} elevations", hint="end some first", code="too_many_elevations")
+        raise Conflict(
+            f"the agent has {MAX_ELEVATIONS} elevations",
+            hint="end one: ostiary task end TASK",
+            code="too_many_elevations",
+        )
     ends = [act.now + minutes * 60 * SECOND] + ([] if agent.expires_at is None else [agent.expires_at])
     task = Task(
         task_id=TaskId(act.new_id("tk")),

@@ -118,7 +118,9 @@ def _check_room(act: Act, task: Task) -> None:
     else:
         count, owner = store.count_under(act.tx, task.parent, now=act.now), "the parent task has"
     if count >= MAX_LIVE:
-        raise Conflict(f"{owner} {MAX_LIVE} live tasks", hint="end some of them first", code="too_many_tasks")
+        raise Conflict(
+            f"{owner} {MAX_LIVE} live tasks, which is the limit", hint="end some of them first", code="too_many_tasks"
+        )
 
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
@@ -128,11 +130,13 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
     if task.elevated:
-        raise Conflict("an elevation cannot be renewed", hint="ask for another", code="elevation")
+        raise Conflict(
+            "an elevation cannot be renewed", hint="request another: ostiary elevation request", code="elevation"
+        )
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
     if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
-        raise Conflict("the task has no holder", hint="resume it first", code="not_held")
+        raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("renewing never shortens", hint="end the task instead")
     store.renew(act.tx, task.task_id, expires_at=until)

@@ -288,7 +288,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     if not _is_live(registry.get_holding(act.tx, grant.grant_id), act.now):
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
     if token_request.sender.client.is_public and grant.jkt != possession.binding:
-        raise InvalidGrant("the refresh token is bound to another key")
+        raise InvalidGrant("the refresh token is bound to another key", hint="prove the key of its first request")
     if grant.jkt and not possession.is_bound:
         hint = "send the header `DPoP`, or connect with the client certificate"
         raise InvalidGrant("the tokens of this grant are bound to a key, and the request proves none", hint=hint)

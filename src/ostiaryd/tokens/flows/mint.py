@@ -133,7 +133,9 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
     if unverified_proof is not None:
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if registry.find_key_owner(act.tx, str(possession.jkt)) is not None:
-            raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+            raise dpop.InvalidProof(
+                "the key of the DPoP proof belongs to another client, or was revoked", hint="generate a new key"
+            )
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
     trust.spend(act, proved.assertion, possession.spend)

@@ -59,5 +59,5 @@ def _agent(reader: Reader, name: str, uri: str, *, now: int) -> Target:
     except Refused as error:
         raise InvalidTarget(error.message, hint=error.hint) from None
     if agent.name != name:
-        raise InvalidTarget("an agent is named by its name in `resource`")
+        raise InvalidTarget("`resource` names the agent by its id", hint="use its name")
     return Target(uri, agent=agent)

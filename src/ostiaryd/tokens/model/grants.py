@@ -141,7 +141,7 @@ def sole_resource(scopes: Iterable[str]) -> str:
     """Return the name of the only resource of these scopes. Raises InvalidTarget for none or several."""
     names = {resource_name(scope) for scope in scopes}
     if len(names) != 1:
-        raise InvalidTarget("the target resource is not determined", hint="send `resource`")
+        raise InvalidTarget(f"the scopes are of {len(names) or 'no'} resources, not of one", hint="send `resource`")
     return names.pop()
 
 
@@ -297,11 +297,14 @@ def _basic(form: Form, authorization: str) -> Credentials:
     """Return client id and secret of `client_secret_basic`, each of which is form-encoded (RFC 6749 section 2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
-        raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme="DPoP")
+        hint = "send `client_assertion` (private_key_jwt)"
+        raise InvalidClient("the Authorization header does not authenticate a client", hint=hint, scheme="DPoP")
     try:
         pair = b64decode(encoded.strip(" "), validate=True).decode("ascii")
     except ValueError:
-        raise InvalidClient("the Basic credentials are not base64 of ASCII", hint="id:secret", scheme=BASIC) from None
+        raise InvalidClient(
+            "the Basic credentials are not base64 of ASCII", hint="encode ID:SECRET", scheme=BASIC
+        ) from None
     client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
     if form.get("client_id", client_id) != client_id:
         raise InvalidRequest("`client_id` is not the client of the Authorization header", hint="send it once")

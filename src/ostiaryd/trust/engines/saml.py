@@ -221,7 +221,7 @@ def _text(element: etree._Element | None) -> str:
     if element is None:
         return ""
     if len(element):
-        raise Invalid("an element that has text has children")
+        raise Invalid(f"`{etree.QName(element).localname}` has child elements instead of text")
     return (element.text or "").strip()
 
 

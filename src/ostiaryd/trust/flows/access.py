@@ -96,7 +96,7 @@ def _check_binding(
             return Possession()
         own = registry.get_resource_by_uri(reader, claims.aud)
         if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
-            raise AccessRefused("the token is bound to no key, and its client may not do without")
+            raise AccessRefused("the token is bound to no key, and its client has no exemption for bearer tokens here")
         return Possession()
     try:
         check_certificate(claims.cnf, request.certificate)
@@ -214,7 +214,7 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
     for restriction in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         is_step_up = restriction.kind == "step_up"
         if is_step_up and (why := unproved(claims.acr, claims.auth_time, restriction, now=now)) is not None:
-            raise AccessRefused(why.message, hint=f"ask for it with `acr_values` {why.acr_values}")
+            raise AccessRefused(why.message, hint=f"request a token with `acr_values` {why.acr_values}")
         if restriction.kind == "narrow":
             caller = replace(caller, scopes=caller.scopes & {READ})
     return caller
@@ -234,7 +234,7 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
         raise Unauthenticated("not authenticated", hint="send an access token and a DPoP proof")
     scheme, _, unverified_token = authorization.partition(" ")
     if scheme.lower() not in ("dpop", "bearer"):
-        raise Unauthenticated("the Authorization header is of another scheme than DPoP", hint="send an access token")
+        raise Unauthenticated("the scheme of the Authorization header is neither DPoP nor Bearer", hint="use DPoP")
     unverified_token = unverified_token.strip(" ")
     if unverified_token.startswith(PEP_KEY_PREFIX):
         hint = "elsewhere send an access token and a DPoP proof"

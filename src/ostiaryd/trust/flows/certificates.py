@@ -80,7 +80,7 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     if any(anchor.digest == one.digest or name == one.name for one in present):
         raise Conflict("the authority is a trust anchor already, or its name is taken", code="anchor_taken")
     if len(present) >= MAX_ANCHORS:
-        hint = "ostiary trust-anchor remove"
+        hint = "remove one: ostiary trust-anchor remove NAME"
         raise Conflict(f"there are {MAX_ANCHORS} trust anchors", hint=hint, code="too_many_anchors")
     store.add_anchor(act.tx, anchor)
     return anchor
@@ -161,7 +161,7 @@ def set_certificate_client(
         raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
     if bool(certificates) == any(subject.values()):
         hint = "--certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"
-        raise InvalidCertificate("an agent authenticates by a subject or by certificates of its own", hint=hint)
+        raise InvalidCertificate("an agent authenticates either by a subject or by certificates of its own", hint=hint)
     parsed = [parse_pem(pem) for pem in certificates]
     kind, value = ("", "") if parsed else check_subject(subject)
     method = SELF_SIGNED if parsed else TLS_CLIENT_AUTH
@@ -205,7 +205,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     of_agents, of_others = store.count_certificates(act.tx)
     count = of_agents if client.startswith("ag_") else of_others
     if count + len(parsed) - len(store.certificates(act.tx, client)) > MAX_ADMITTED:
-        raise Conflict(f"{MAX_ADMITTED} certificates are registered", code="too_many_certificates")
+        raise Conflict(f"{MAX_ADMITTED} certificates are registered, which is the limit", code="too_many_certificates")
     store.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
 
 

@@ -193,7 +193,7 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
         hint = "name the key in `kid`" if named else "is the key registered, and has it not ended?"
         raise InvalidClient("there is no such client, or not with that key", hint=hint)
     if not named[0][0].accepts(header["alg"]):
-        raise InvalidClient(f"the key of the client is for {named[0][0].alg}, the assertion says something else")
+        raise InvalidClient(f"the key of the client is for {named[0][0].alg}, and the assertion has another `alg`")
     return named[0]
 
 

@@ -56,7 +56,7 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
     registry.note(act, object=person)
     login = describe(act.tx, person)
     if not login.has_password:
-        raise Conflict("there is no password")
+        raise Conflict("the account has no password")
     _check_not_last(bool(login.passkeys))
     people.drop_password(act.tx, person)
     people.drop_totp(act.tx, person)
@@ -70,7 +70,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
     """
     registry.note(act, object=person)
     if people.totp(act.tx, person) is None:
-        raise Conflict("there is no authenticator app")
+        raise Conflict("the account has no authenticator app")
     people.drop_totp(act.tx, person)
     people.set_recovery_codes(act.tx, person, ())
     end_sessions(act, person, keep=session)

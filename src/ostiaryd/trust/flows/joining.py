@@ -63,7 +63,9 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
     _check_proof(unverified_proof, key, unverified_secret, issuer=issuer, now=act.now)
     agent = store.use_join_token(act.tx, _digest(unverified_secret))
     if agent is None:
-        raise InvalidJoin("the join token is not good, or no longer", hint="an administrator makes another")
+        raise InvalidJoin(
+            "the join token is unknown, was used, or has expired", hint="ask for another: ostiary agent join-token NAME"
+        )
     act.entry.agent = agent
     _check_pending(registry.find_agent(act.tx, agent))
     return registry.add_key(act, agent, dict(key.jwk))
@@ -71,7 +73,7 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
 
 def _check_pending(agent: Agent) -> None:
     if agent.state is not State.PENDING:
-        raise Conflict(f"the agent `{agent.name}` is {agent.state}", hint="only a first key is enrolled so")
+        raise Conflict(f"the agent `{agent.name}` is {agent.state}", hint="a join token enrols only a first key")
 
 
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:

@@ -170,7 +170,10 @@ def _check_client_assertion(
     kid, alg = unverified_jws.header.get("kid"), unverified_jws.header["alg"]
     named = [key for key in keys if kid in (None, key.kid, key.thumbprint) and key.accepts(alg)]
     if len(named) != 1 or client.metadata.token_endpoint_auth_signing_alg not in ("", alg):
-        raise InvalidClient("the client has no such key, or not exactly one", hint="name the key in `kid`")
+        hint = "check `kid`, and that `alg` is the registered one"
+        raise InvalidClient(
+            f"{len(named) or 'no'} keys of the client fit the assertion, or its `alg` is another", hint=hint
+        )
     try:
         named[0].verify(unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:

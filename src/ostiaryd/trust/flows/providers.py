@@ -34,7 +34,7 @@ def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provide
     _note(act, provider)
     check_provider(provider)
     if store.find(act.tx, provider.name) is not None or store.by_issuer(act.tx, provider.issuer) is not None:
-        hint = f"ostiary login-provider remove {provider.name}"
+        hint = "ostiary login-provider list"
         raise Conflict("there is a provider of that name or issuer", hint=hint, code="provider_exists")
     if len(store.providers(act.tx)) >= MAX_PROVIDERS:
         raise Conflict(f"there are {MAX_PROVIDERS} login providers", hint="remove one first")
@@ -103,7 +103,7 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
     if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
         end_sessions_of_provider(act, provider.issuer, person=person)
     if not store.unlink(act.tx, provider.issuer, sub):
-        raise NotFound("no person is linked to this `sub`")
+        raise NotFound("no person is linked to this `sub`", hint=f"ostiary login-provider accounts {provider.name}")
 
 
 def open_client_secret(provider: Provider, keys: Keyring) -> str:

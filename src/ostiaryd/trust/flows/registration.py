@@ -236,7 +236,7 @@ def approve_client(act: Act, handle: str) -> OAuthClient:
     client = find_client(act.tx, handle)
     registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.ACTIVE:
-        raise Conflict(f"the client {handle} is active", code="wrong_state")
+        raise Conflict(f"the client {handle} is active already", code="wrong_state")
     return _set_state(act, client, ClientState.ACTIVE)
 
 
@@ -248,7 +248,7 @@ def stop_client(act: Act, handle: str) -> OAuthClient:
     client = find_client(act.tx, handle)
     registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.STOPPED:
-        raise Conflict(f"the client {handle} is stopped", code="wrong_state")
+        raise Conflict(f"the client {handle} is stopped already", code="wrong_state")
     return _set_state(act, client, ClientState.STOPPED)
 
 
@@ -268,7 +268,9 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
     if not 1 <= uses <= MAX_USES:
         raise Invalid(f"an initial access token is good for 1 to {MAX_USES} registrations")
     if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
-        raise Conflict(f"there are {MAX_REGISTRATION_TOKENS} initial access tokens", code="too_many_tokens")
+        raise Conflict(
+            f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, which is the limit", code="too_many_tokens"
+        )
     made = RegistrationToken(
         act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses
     )

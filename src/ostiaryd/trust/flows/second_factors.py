@@ -70,7 +70,9 @@ def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
     try:
         return _aead(call.world.keys).open(unb64u(unverified), context=_context(f"new {session.id}"))
     except (Malformed, Conflict, ValueError):
-        raise Invalid("the page is from another session", hint="open the account page and begin again") from None
+        raise Invalid(
+            "the page is from another session, or its form was changed", hint="open the account page and begin again"
+        ) from None
 
 
 def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proof:

@@ -215,7 +215,7 @@ def check_assertion(
         raise InvalidClient(f"the client assertion: {error.message}") from None
     subject, jti = claims.get("sub"), claims.get("jti")
     if not isinstance(subject, str) or not _CLIENT_ID.fullmatch(subject) or claims.get("iss") != subject:
-        raise InvalidClient("`iss` and `sub` of the client assertion are not the client id both")
+        raise InvalidClient("`iss` and `sub` of the client assertion are not one client id")
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` is not the client of the assertion")
     audience = claims.get("aud")

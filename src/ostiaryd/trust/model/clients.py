@@ -315,7 +315,7 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
         raise InvalidRedirectUri(f"{shown} can be written in another way", hint=f"write `{normal}{question}{query}`")
     host = urlsplit(uri).hostname or ""
     if not _is_usual(host):
-        raise InvalidRedirectUri(f"{shown} has a host that is no usual name or address")
+        raise InvalidRedirectUri(f"{shown} has a host that is no DNS name or IP address in its usual spelling")
     if uri.startswith("http:") and host not in LOOPBACK:
         raise InvalidRedirectUri(f"{shown} must begin with https://", hint="http:// is for 127.0.0.1, [::1], localhost")
     return uri
@@ -353,7 +353,7 @@ def _check_words(metadata: ClientMetadata) -> None:
     except Invalid as error:
         raise InvalidClientMetadata(error.message, hint=error.hint) from None
     if len(metadata.contacts) > MAX_REDIRECT_URIS or len(metadata.default_acr_values) > MAX_REDIRECT_URIS:
-        raise InvalidClientMetadata("`contacts` or `default_acr_values` has too many values")
+        raise InvalidClientMetadata(f"`contacts` or `default_acr_values` has over {MAX_REDIRECT_URIS} values")
     if metadata.default_max_age is not None and metadata.default_max_age < 0:
         raise InvalidClientMetadata("`default_max_age` must not be negative")
     for name in ("client_uri", "logo_uri", "policy_uri", "tos_uri", "initiate_login_uri"):
@@ -454,7 +454,7 @@ def check_document_id(unverified_id: str) -> str:
     except Malformed as error:
         raise InvalidClientMetadata(f"{shown}: {error.message}") from None
     if not _is_usual(urlsplit(normal).hostname or ""):
-        raise InvalidClientMetadata(f"{shown} has a host that is no usual name or address")
+        raise InvalidClientMetadata(f"{shown} has a host that is no DNS name or IP address in its usual spelling")
     if urlsplit(normal).path == "/":
         raise InvalidClientMetadata(f"{shown} has no path", hint="such as https://app.example/client.json")
     if base != normal:
@@ -484,7 +484,8 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
     unverified = {"token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"} | unverified
     metadata = parse_metadata(unverified)
     if metadata.token_endpoint_auth_method in SECRET_METHODS:
-        raise InvalidClientMetadata("a client with a metadata document cannot have a secret", hint="none")
+        hint = f"`token_endpoint_auth_method` can be none, private_key_jwt or {TLS_CLIENT_AUTH}"
+        raise InvalidClientMetadata("a client with a metadata document cannot have a secret", hint=hint)
     return metadata
 
 

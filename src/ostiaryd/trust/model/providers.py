@@ -235,7 +235,7 @@ def check_provider(provider: Provider) -> Provider:
     if isinstance(provider.settings, OidcSettings):
         _check_word(provider.settings.client_id, of="the client id")
         if "openid" not in provider.settings.scopes:
-            raise Invalid("the scopes have `openid`", hint="OpenID Connect Core 3.1.2.1")
+            raise Invalid("the scopes lack `openid`", hint="OpenID Connect Core 3.1.2.1 requires it")
         for scope in provider.settings.scopes:
             _check_word(scope, of="a scope")
     return provider

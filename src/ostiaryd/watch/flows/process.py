@@ -95,7 +95,7 @@ class Watch:
                 frame = decode(await receive(child.stdout))
                 generation = await self._take(frame, then, generation)
         except EOFError:
-            raise Unavailable(f"the detector process ended with {await child.wait()}") from None
+            raise Unavailable(f"the detector process ended with status {await child.wait()}") from None
         finally:
             state.phase = "ended"
             self._child = None

@@ -31,11 +31,13 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
     """Add an empty threat list that is due for a fetch. Raises Invalid, Conflict (`name_taken`, `too_many_lists`)."""
     registry.note(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
-        raise Invalid(f"points are 1 to {MOST}")
+        raise Invalid(f"`points` must be 1 to {MOST}")
     if store.by_name(act.tx, name) is not None:
         raise Conflict(f"there is a threat list `{name}`", hint="ostiary threats list", code="name_taken")
     if len(store.sources(act.tx)) >= MAX_LISTS:
-        raise Conflict(f"there are {MAX_LISTS} threat lists", hint="ostiary threats remove", code="too_many_lists")
+        raise Conflict(
+            f"there are {MAX_LISTS} threat lists", hint="remove one: ostiary threats remove NAME", code="too_many_lists"
+        )
     made = ThreatSource(
         list_id=ListId(act.new_id("tl")),
         name=name,
