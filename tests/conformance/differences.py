@@ -11,7 +11,7 @@ HVAC: dict[str, str] = {
 """the beginning of `MODULE::TEST`, to the reason"""
 
 _ACCOUNT = "the account in an ARN is 000000000000"
-_FILTERS = "secrets are filtered by one name alone"
+_FILTERS = "there are no filters `all` and `owning-service`, and lists are in the order of names"
 _KMS = "keys of KMS are refused: the root key of the server seals"
 _POLICY = "policies of Cedar decide, not policies of a secret"
 _REGIONS = "a server has one region, and replicates nothing"
@@ -24,15 +24,17 @@ _VALUE = "a secret has a value from its creation on"
 _MOTO_ALONE = "an API of moto itself"
 MOTO: dict[str, str] = {
     "test_list_secrets::test_filter_with_owning_service": _FILTERS,
-    "test_list_secrets::test_with_": _FILTERS,
+    "test_list_secrets::test_with_all_filter": _FILTERS,
+    "test_list_secrets::test_with_filter_with_multiple_values": _FILTERS,
+    "test_list_secrets::test_with_filter_with_value_with_multiple_words": _FILTERS,
+    "test_list_secrets::test_with_invalid_filter_key": _TEXT,
+    "test_list_secrets::test_with_no_filter_": _TEXT,
     "test_policy::": _POLICY,
     "test_secrets_duplication::": _REGIONS,
     "test_secretsmanager::test_after_put_secret_value_version_stages": _STAGES,
-    "test_secretsmanager::test_aws_managed_secret": _KMS,
-    "test_secretsmanager::test_batch_get_secret_value_binary": _FILTERS,
     "test_secretsmanager::test_batch_get_secret_value_for_secret_id_list_with_deleted_secret": _TEXT,
-    "test_secretsmanager::test_batch_get_secret_value_missing_value": _FILTERS,
-    "test_secretsmanager::test_batch_get_secret_value_with_": _FILTERS,
+    "test_secretsmanager::test_batch_get_secret_value_missing_value": _VALUE,
+    "test_secretsmanager::test_batch_get_secret_value_with_": _TEXT,
     "test_secretsmanager::test_cancel_rotate_secret": _ROTATION,
     "test_secretsmanager::test_create_different_secret_with_same_token": _TEXT,
     "test_secretsmanager::test_create_secret_that_has_no_value_and_then_update": _VALUE,
@@ -61,7 +63,6 @@ MOTO: dict[str, str] = {
     "test_server::test_batch_get_secret_value": _TEXT,
     "test_server::test_data_api": _MOTO_ALONE,
     "test_server::test_describe_secret_that_": _TEXT,
-    "test_server::test_get_resource_policy_secret": _POLICY,
     "test_server::test_get_secret_that_": _TEXT,
     "test_server::test_rotate_secret": _ROTATION,
     "test_server::test_update_secret_version_stage": _STAGES,
