@@ -138,7 +138,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/api/v1/tasks/{id}/plan-question"): SELF,  # about one's own task
         **{
             ("POST", f"/api/v1/incidents/{{id}}/{verb}"): APPROVE
-            for verb in ("take", "release", "narrow", "decommission")
+            for verb in ("take", "release", "narrow", "decommission", "notes")
         },
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
@@ -178,6 +178,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
         "/api/v1/tasks/{id}/approvals": SELF,
         "/api/v1/incidents": SELF,
         "/api/v1/incidents/{id}": SELF,
+        "/api/v1/incidents/{id}/timeline": SELF,  # of the ledger no more than the policy lets the caller read
         "/api/v1/session": SELF,
         "/api/v1/push": SELF,  # one's own
         "/api/v1/elevations": SELF,

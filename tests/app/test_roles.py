@@ -271,6 +271,7 @@ PARTS = {
     "activity": {"decisions"},
     "approvals": {"approvals"},
     "incidents": {"incidents"},
+    "findings": {"findings"},
     "kill": {"stops"},
     "feeds": {"guards"},
     "resources": {"guards"},

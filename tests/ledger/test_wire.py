@@ -176,6 +176,8 @@ async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> No
 def test_hashes_are_for_everybody_and_entries_for_readers() -> None:
     assert {route.path: route.scope for route in ROUTES} == {
         "/api/v1/audit": "ostiary:read",
+        "/api/v1/audit/checkpoints": "ostiary:read",
+        "/api/v1/audit/receipts": "ostiary:read",
         "/api/v1/audit/{index}": "ostiary:read",
         "/api/v1/audit/{index}/proof": "ostiary:read",
         "/ledger/v1/checkpoint": "",

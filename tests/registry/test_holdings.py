@@ -14,6 +14,7 @@ from harness.clock import Clock, SeededRandom
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import (
     SECOND,
+    call_admin_api,
     create_holding,
     create_person,
     end_holdings,
@@ -276,3 +277,27 @@ async def test_what_a_key_got_or_is_bound_to_ends_with_it(
 
     assert await run_act(world, flow) == {"token": 1}
     assert (is_live(world, "tok_1"), is_live(world, "tok_2")) == (False, True)
+
+
+async def test_live_holdings_are_listed_by_their_end_and_page_by_page(world: World, clock: Clock) -> None:
+    bot, other = await register_agent(world, "bot"), await register_agent(world, "other")
+    for id, seconds in (("tok_a", 60), ("tok_b", 90), ("tok_c", 60), ("tok_d", 1), ("tok_e", 99)):
+        await create_holding(world, bot, id, seconds=seconds)
+    await create_holding(world, bot, "lea_1", seconds=300, kind="lease", audience="https://db.example")
+    await create_holding(world, other, "tok_f")
+    await end_holdings(world, Root.HOLDING, "tok_e")
+    clock.advance(1)
+    for limit in (1, 2, 3, 100):
+        shown, cursor = [], ""
+        while True:
+            _, page = await call_admin_api(world, "GET", f"/agents/bot/holdings?limit={limit}{cursor}")
+            assert page["ends"] == {"token": 3, "lease": 1}
+            shown += [(one["id"], one["kind"], one["audience"]) for one in page["holdings"]]
+            if page["next"] is None:
+                break
+            cursor = f"&after={page['next']}"
+        tokens = [(id, "token", None) for id in ("tok_b", "tok_c", "tok_a")]
+        assert shown == [("lea_1", "lease", "https://db.example"), *tokens]
+    for cursor in ("x", "-1:tok_a", f"{'9' * 19}:tok_a"):
+        status, _ = await call_admin_api(world, "GET", f"/agents/bot/holdings?after={cursor}")
+        assert status == 422

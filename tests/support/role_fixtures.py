@@ -40,7 +40,8 @@ async def administrator(world: World) -> Client:
 
 async def ask(client: Client, method: str, path: str, body: Any = None) -> Answer:
     token = (await client.token(resource=API))["access_token"]
-    headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, path, method=method))]
+    proof = proof_of(client, token, path.partition("?")[0], method=method)  # RFC 9449 section 4.2: without the query
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof)]
     headers.append(("content-type", "application/json"))
     sent = b"" if body is None else json.dumps(body).encode()
     return await send(build_app(client.world), method, path, headers=headers, body=sent)

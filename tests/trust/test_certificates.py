@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from harness.client_certificates import (
     CLIENT,
@@ -472,6 +473,46 @@ async def test_trust_anchors_are_authorities(tls: TlsClient) -> None:
 
 
 # --- clients that register themselves
+
+
+def pem_of(made: Made) -> str:
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in (made.certificate, *made.chain))
+
+
+async def test_the_test_of_an_anchor_says_what_an_authentication_would_say(tls: TlsClient) -> None:
+    """The certificate is what a client would send; the handshake proves its key."""
+    await tls.register()
+    made, foreign = tls.issue(), TestAuthority(at=tls.now).issue("CN=reader", names=NAMES, at=tls.now)
+    other = tls.issue("CN=other", names=())
+    [anchor] = flows.list_anchors(tls.world.db.read())
+
+    async def examine(pem: str = "", agent: str = "", name: str = anchor.name) -> Any:
+        return await act(tls.world, "anchor.test", lambda a: flows.examine_anchor(a, name, pem, agent))
+
+    tested = await examine()
+    assert (tested.failed, tested.clients, tested.subject, tested.refused) == ("", 1, None, "")
+    for sent, agent, words in (
+        (made, "", ""),
+        (made, "reader", ""),
+        (other, "", ""),
+        (other, "reader", "alternative name"),
+        (foreign, "reader", "leads to no trust anchor"),
+    ):
+        tested = await examine(pem_of(sent), agent)
+        assert (bool(tested.refused), words in tested.refused) == (bool(words), True), tested
+        if agent:
+            assert (await tls.ask(sent)).status == (401 if words else 200), "as the authentication itself"
+    for pem, agent, name, error in (
+        ("x", "", anchor.name, InvalidCertificate),
+        ("", "reader", anchor.name, InvalidCertificate),
+        (pem_of(made), "nobody", anchor.name, NotFound),
+        (pem_of(made) * 10, "", anchor.name, InvalidCertificate),
+        ("", "", "none", NotFound),
+    ):
+        with pytest.raises(error):
+            await examine(pem, agent, name)
+        assert (newest_entry(tls.world).action, newest_entry(tls.world).outcome) == ("anchor.test", "refused")
+    assert flows.list_anchors(tls.world.db.read()) == [anchor]
 
 
 async def register_dynamic(tls: TlsClient, **members: Any) -> Any:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from harness.clock import Clock
-from harness.registry_fixtures import new_jwk, register_agent, run_act
+from harness.registry_fixtures import ADMIN, new_jwk, register_agent, run_act
 from ostiary.decision.feed import RiskFact
-from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiary.provenance.noticing import HALF_LIFE, Noticed
 from ostiaryd.ground.database import Tx
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import risks
-from ostiaryd.watch import flows, store
+from ostiaryd.watch import flows, store, wire_admin
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, Judgement, Piece, Sighting, Verdict
 from tests.support.feed_streams import URI, listening
 
@@ -167,3 +170,30 @@ async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_
     assert read(1) == {}
     assert store.progress(world.db.read()).snapshot == b"snapshot 3"
     assert [piece.key for piece in store.pieces(world.db.read(), 3, after="ag_1", limit=1)] == ["ag_2"]
+
+
+async def test_open_findings_are_those_of_a_week_that_nobody_has_judged(world: World, clock: Clock) -> None:
+    bot, other = await register_agent(world, "bot"), await register_agent(world, "other")
+    ids: list[str] = []
+    for agent, seconds in ((bot, 7 * 86_400), (bot, 1), (other, 0), (bot, 0)):
+        saw = Noticed(detector="rate", points=1, says="loud")
+        find = partial(flows.find, noticed=saw, agent=agent.agent_id, task=None, entries=())
+        made = await run_act(world, find, "watch.find")
+        ids.append(made.finding_id)
+        clock.advance(seconds)
+    await run_act(world, partial(flows.judge, ids=[ids[3]], verdict=Verdict.REAL, by=bot.owner, why="seen"))
+
+    async def shown(query: str) -> Any:
+        call = Call(world, "GET", "/api/v1/findings", {}, query, [], b"", "rq_1", ADMIN)
+        answer = await wire_admin.list_findings(call)
+        assert isinstance(answer.body, bytes)
+        return json.loads(answer.body)["findings"]
+
+    assert [one["finding_id"] for one in await shown("state=open")] == [ids[2], ids[1]], "the first is a week old"
+    assert [one["finding_id"] for one in await shown("state=open&agent=bot")] == [ids[1]]
+    assert [one["finding_id"] for one in await shown("limit=1&state=open")] == [ids[2]]
+    assert len(await shown("state=all")) == 4
+    assert store.count_open_findings(world.db.read(), since=clock.now - 7 * 86_400_000_000, most=9) == 2
+    assert store.count_open_findings(world.db.read(), since=0, most=2) == 2
+    with pytest.raises(Invalid):
+        await shown("state=closed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
@@ -31,6 +32,7 @@ from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.threats import ThreatSource
 from ostiaryd.watch.store import threats as store
+from tests.support.role_fixtures import administrator, ask, person
 
 
 class Publisher:
@@ -122,6 +124,47 @@ async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_wh
     assert last.detail is not None
     assert (last.detail["count"], last.detail["new"]) == (3, 1)
     assert "evil.example" not in str(entries(here, "threats.refresh")), "what is on a list is not on the ledger"
+
+
+async def test_a_test_says_what_a_fetch_would_change_and_changes_nothing(
+    here: World, clock: Clock, publisher: Publisher
+) -> None:
+    root = await administrator(here)
+    await add(here, url=publisher.url)
+    await wire_threats.refresh_due(here)
+    publisher.body = b"evil.example\nmore.example\nworse.example\n!!\n"
+    clock.advance(1)
+    before = (now_of(here), told(here), store.load(here.db.read()))
+    path = "/api/v1/threat-lists/evil/test"
+    answer = await ask(root, "POST", path)
+    expected = {"name": "evil", "count": 3, "new": 2, "gone": 1, "skipped": 1, "failed": None}
+    assert (answer.status, answer.json) == (200, expected)
+    publisher.status = 503
+    failed = (await ask(root, "POST", path)).json
+    assert (failed["count"], failed["failed"]) == (None, "the remote server answers 503")
+    publisher.status, publisher.body = 200, b"\xff"
+    assert "not UTF-8" in (await ask(root, "POST", path)).json["failed"]
+    assert (now_of(here), told(here), store.load(here.db.read())) == before
+    assert [one.detail for one in entries(here, "threats.test")][2] == {"count": 3, "new": 2, "gone": 1, "skipped": 1}
+
+    await act(here, "threats.add", lambda act: flows.add(act, name="own", url="", form="plain", points=1))
+    assert ((await ask(root, "POST", "/api/v1/threat-lists/own/test")).error) == "no_url"
+    assert (await ask(root, "POST", "/api/v1/threat-lists/none/test")).status == 404
+    assert [one.outcome for one in entries(here, "threats.test")[:2]] == ["refused"] * 2
+    operator, viewer = await person(here, "opa", "operator"), await person(here, "vic", "viewer")
+    assert (await ask(operator, "POST", path)).status == 200
+    asked = publisher.asked
+    assert ((await ask(viewer, "POST", path)).error, publisher.asked) == ("role_required", asked)
+
+
+async def test_a_test_finds_a_list_that_would_be_too_long(world: World) -> None:
+    await add(world, url="https://lists.example/a")
+    full = await add(world, "full", url="https://lists.example/b")
+    await act(world, "threats.refresh", lambda act: flows.take(act, full, many(MAX_MARKS - 2)))
+    for count, failed in ((2, None), (3, f"all threat lists together have more than {MAX_MARKS} values")):
+        listed = many(count, MAX_MARKS)
+        change = await act(world, "threats.test", partial(flows.examine_list, name="evil", listed=listed))
+        assert change.failed == failed
 
 
 @pytest.mark.parametrize(

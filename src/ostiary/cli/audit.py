@@ -18,7 +18,7 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
-from ostiary.cli.files import read_bytes, read_json, read_text
+from ostiary.cli.files import read_bytes, read_json, read_text, write_new
 from ostiary.cli.names import Names, id_of
 from ostiary.cli.paper import facts, moment, out, progress, table, value_text
 from ostiary.cli.session import FAILED, PAGE, Here, Session, Source
@@ -51,6 +51,7 @@ def search(
     until: str | None = None,
     reads: bool = False,
     limit: int = 100,
+    receipts: Path | None = None,
     session: Here,
 ) -> None:
     """Search entries, newest first. Times are in UTC.
@@ -68,6 +69,7 @@ def search(
         until: End of the period, in the same form.
         reads: Include reads: tokens for this server's own API. `--action` and `--resource` include them too.
         limit: Largest number of entries.
+        receipts: Write the receipts of the entries to this new file, a bundle for `ostiary audit check`.
     """
     now = ambient.now()
     query = {
@@ -83,6 +85,12 @@ def search(
         "until": until and parse_time(until, now=now),
         "reads": _reads(reads or action is not None or resource is not None),
     }
+    if receipts is not None:
+        rows = session.pages("/audit/receipts", "receipts", limit=limit, query=query, cursor="before")
+        write_new(receipts, json.dumps({"receipts": rows}))
+        made = {"file": str(receipts), "receipts": len(rows)}
+        session.show(made, lambda v: out.print(f"{v['receipts']} receipts in {v['file']}", markup=False))
+        return
     entries = _complete(session.pages("/audit", "entries", limit=limit, query=query, cursor="before", counts=True))
     session.show(entries, lambda entries: _print_entries(entries, Names(session)))
 
@@ -153,6 +161,18 @@ def prove(index: int, /, *, session: Here) -> None:
     """
     proof = session.api("GET", f"/audit/{index}/proof")
     session.show(proof, lambda value: out.print(value["proof"], markup=False, end=""))
+
+
+@audit.command(name="checkpoints")
+def list_checkpoints(*, limit: int = PAGE, session: Here) -> None:
+    """List the signed checkpoints that the server has kept, one an hour, newest first; `--json` has the notes.
+
+    Args:
+        limit: Largest number of rows.
+    """
+    rows = session.pages("/audit/checkpoints", "checkpoints", limit=limit)
+    shown = [{"size": row["size"], "kept_at": row["at"] / 1_000_000} for row in rows]
+    session.show(rows, lambda _: table(shown, {"size": "ENTRIES", "kept_at": "KEPT"}, empty="no checkpoint kept yet"))
 
 
 @audit.command(name="check")

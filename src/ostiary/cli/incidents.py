@@ -15,6 +15,16 @@ from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 
 incident = App(name="incident", help="List and resolve incidents: take, release, narrow, decommission.")
+TIMELINE_COLUMNS = {
+    "at": "TIME",
+    "agent": "AGENT",
+    "kind": "KIND",
+    "action": "ACTION",
+    "outcome": "OUTCOME",
+    "person": "PERSON",
+    "index": "ENTRY",
+    "says": "DETAILS",
+}
 COLUMNS = {
     "incident_id": "ID",
     "state": "STATE",
@@ -53,6 +63,39 @@ def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
     session.act_as(as_)
     names = Names(session)
     session.show(session.api("GET", f"/incidents/{id}"), lambda value: _show(value, names))
+
+
+@incident.command(name="timeline")
+def show_timeline(
+    id: str, /, *, agent: str | None = None, limit: int = 100, as_: Path | None = None, session: Here
+) -> None:
+    """Show what the agent of an incident and the connected agents did, and what was found and done, newest first.
+
+    Connected are the agents of its delegations, and agents of the same owner or model.
+
+    Args:
+        id: Id of the incident, `in_..`.
+        agent: Only the rows of this agent: name or id.
+        limit: Number of rows from which no further page is read.
+        as_: Credential of the person who asks; without, the administrator's.
+    """
+    session.act_as(as_)
+    rows = session.pages(f"/incidents/{id}/timeline", "rows", limit=limit, query={"agent": agent})
+    session.show(rows, lambda rows: table(rows, TIMELINE_COLUMNS, empty="nothing happened around the incident"))
+
+
+@incident.command(name="note")
+def add_note(id: str, text: str, /, *, as_: Path | None = None, session: Here) -> None:
+    """Add a note to an incident, open or closed. Nothing else changes.
+
+    Args:
+        id: Id of the incident, `in_..`.
+        text: The note, at most 2,000 characters; it is recorded in the ledger.
+        as_: Credential of the person who writes (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+    """
+    session.act_as(as_)
+    written = _post_as_person(session, f"/incidents/{id}/notes", {"text": text})
+    session.show(written, lambda note: out.print(f"note {note['number']} by {note['person']}", markup=False))
 
 
 @incident.command(name="take")
@@ -129,14 +172,17 @@ def _print_rotation(done: Mapping[str, Any]) -> None:
 
 def _decide(session: Session, id: str, verb: str, body: Mapping[str, Any], credential: Path | None) -> None:
     session.act_as(credential)
+    session.show(_post_as_person(session, f"/incidents/{id}/{verb}", body), _print_decided)
+
+
+def _post_as_person(session: Session, path: str, body: Mapping[str, Any]) -> Any:
     try:
-        done = session.api("POST", f"/incidents/{id}/{verb}", body)
+        return session.api("POST", path, body)
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
         hint = "--as FILE, with a file from `ostiary person create NAME --generate-key FILE`"
-        raise ServerRefused("only a person can decide an incident", hint=hint, code=refusal.code) from None
-    session.show(done, _print_decided)
+        raise ServerRefused("only a person works on an incident", hint=hint, code=refusal.code) from None
 
 
 def _print_decided(done: Mapping[str, Any]) -> None:
@@ -163,6 +209,10 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
     for one in value["acts"]:
         by = f" ({', '.join(map(names, one['policies']))})" if one["policies"] else ""
         _line(one["at"], f"{one['response']} {one['outcome']}: {names.in_text(one['says'])}{by}")
+    if value["notes"]:
+        _heading("notes")
+    for one in value["notes"]:
+        _line(one["at"], f"{one['person']}: {one['text']}")
     blast = value["blast"]
     _heading("calls of the day before" + (", the last of them" if blast["is_cut"] else ""))
     for one in blast["touched"]:

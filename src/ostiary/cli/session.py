@@ -7,8 +7,8 @@ Exit codes, for scripts:
       2  wrong usage: an option, a file or a setting is not what it must be
       3  the server does not answer, or cannot
       4  `decide`: the decision is deny
-      5  `audit verify`, `doctor`: a check failed; `revoke`: a guard has not confirmed; `whatif`: no verdict would
-         change, but not all decisions could be replayed
+      5  `audit verify`, `doctor`, `threats test`, `trust-anchor test`: a check failed; `revoke`: a guard has not
+         confirmed; `whatif`: no verdict would change, but not all decisions could be replayed
       6  `whatif`: a verdict would change
     130  interrupted
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import Here
+from ostiary.cli.session import FAILED, Here
 
 threats = App(name="threats", help="Add, list and remove threat lists, checked before each call.")
 
@@ -54,6 +55,19 @@ def list_threats(*, session: Here) -> None:
     }
     rows = session.pages("/threat-lists", "lists")
     session.show(rows, lambda rows: table(rows, columns, empty="no threat list: ostiary threats add NAME URL"))
+
+
+@threats.command(name="test")
+def try_threats(name: str, /, *, session: Here) -> None:
+    """Fetch a threat list now, and show what would change. Nothing is stored; the list stays as it is.
+
+    Args:
+        name: Name from `ostiary threats list`.
+    """
+    tested = session.api("POST", f"/threat-lists/{name}/test")
+    session.show(tested, lambda row: facts({("error" if key == "failed" else key): row[key] for key in row}))
+    if tested["failed"]:
+        sys.exit(FAILED)
 
 
 @threats.command(name="remove")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, moment, table
-from ostiary.cli.session import Here
+from ostiary.cli.session import FAILED, Here
 
 anchor = App(name="trust-anchor", help="Trust authorities to sign the certificates of clients.")
 _COLUMNS = {"name": "NAME", "subject": "SUBJECT", "ends": "ENDS", "thumbprint": "THUMBPRINT"}
@@ -33,6 +34,31 @@ def list_anchors(*, session: Here) -> None:
     rows = session.api("GET", "/trust-anchors")["anchors"]
     empty = "no trust anchor: ostiary trust-anchor add NAME FILE"
     session.show(rows, lambda rows: table([_row(row) for row in rows], _COLUMNS, empty=empty))
+
+
+@anchor.command(name="test")
+def try_anchor(name: str, /, *, certificate: Path | None = None, agent: str = "", session: Here) -> None:
+    """Check a trust anchor now, and whether it would accept a certificate. Nothing changes.
+
+    Args:
+        name: Name or thumbprint of the trust anchor.
+        certificate: PEM file of the certificate of a client, followed by its chain.
+        agent: Agent that would authenticate with the certificate: name or id.
+    """
+    pem = "" if certificate is None else read_text(certificate)
+    tested = session.api("POST", f"/trust-anchors/{name}/test", {"certificate": pem, "agent": agent})
+    tried = tested["certificate"] or {}
+    shown = {
+        "name": tested["name"],
+        "ends": f"{moment(tested['not_after'])}Z",
+        "authority": tested["failed"] or "accepted",
+        "clients by subject": tested["clients"],
+        "certificate": tried.get("subject"),
+        "verdict": tried and (tried["refused"] or "accepted"),
+    }
+    session.show(tested, lambda _: facts(shown))
+    if tested["failed"] or tried.get("refused"):
+        sys.exit(FAILED)
 
 
 @anchor.command(name="remove")

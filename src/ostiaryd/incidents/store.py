@@ -7,7 +7,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.incidents.model.incidents import HALTS, Did, Incident, IncidentId, Outcome, State
+from ostiaryd.incidents.model.incidents import HALTS, Did, Incident, IncidentId, IncidentNote, Outcome, State
 
 _COLUMNS = "incident_id, agent, owner, state, opened_at, heard_at, risk, says, person, why, closed_at"
 _GET = sql(f"select {_COLUMNS} from incident where incident_id = :id")
@@ -40,6 +40,11 @@ _ACTS = sql(f"select {_DID} from incident_act where incident = :incident order b
 _ADD = sql(
     f"""insert into incident_act (incident, {_DID})
         values (:incident, :number, :at, :response, :outcome, :agent, :task, :policies, :says, :is_ordered)"""
+)
+_NOTES = sql("select number, at, person, says from incident_note where incident = :incident order by number")
+_ADD_NOTE = sql(
+    """insert into incident_note (incident, number, at, person, says)
+       values (:incident, :number, :at, :person, :says)"""
 )
 _BY_PLAYBOOKS = """incident_act join incident on incident = incident_id
        where at > :since and outcome = 'done' and response <> 'alert' and is_ordered = 0 and person is null"""
@@ -137,6 +142,16 @@ def add(tx: Tx, incident: IncidentId, did: Did) -> None:
         says=did.says,
         is_ordered=int(did.is_ordered),
     )
+
+
+def notes(reader: Reader, incident: IncidentId) -> list[IncidentNote]:
+    """Return the notes of an incident, oldest first."""
+    return [IncidentNote(*row) for row in reader.all(_NOTES, incident=incident)]
+
+
+def add_note(tx: Tx, incident: IncidentId, note: IncidentNote) -> None:
+    """Add a note to an incident."""
+    tx.run(_ADD_NOTE, incident=incident, **note._asdict())
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from functools import cache, partial
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -15,13 +17,18 @@ from ostiary.protocol.tiles import hashes_from
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.pages import Page, fill_page, parse_page
-from ostiaryd.ground.http.routes import PageBody, Query, Route
+from ostiaryd.ground.http.pages import Page, fill_page, parse_page, reply_page
+from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
 from ostiaryd.ledger import store
 
 _WORDS = {"about", "agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
 MAX_COUNTED = 100_000
 """Maximum number of entries that a search counts."""
+MAX_RECEIPTS = 200
+"""Maximum number of receipts of a page."""
+MAX_RECEIPT_BYTES = 450_000
+"""Size from which a page has no further receipt: JSON can double it, and a page has at most 1 MiB."""
+PROOF_BYTES = 1_500
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 
@@ -41,6 +48,21 @@ class ReceiptBody(TypedDict):
     proof: str
 
 
+class ReceiptsBody(TypedDict):
+    """A page of receipts of one checkpoint, the newest entry first. `next` is the `before` of the page behind it."""
+
+    receipts: list[ReceiptBody]
+    next: str | None
+
+
+class CheckpointBody(TypedDict):
+    """A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint)."""
+
+    size: int
+    at: int
+    note: str
+
+
 async def search(call: Call) -> Reply:
     """Search the ledger, newest entry first.
 
@@ -48,20 +70,9 @@ async def search(call: Call) -> Reply:
     the list continues in the same direction. `reads=no` leaves out the tokens issued for this server's own API.
     `total=true` adds the number of all matching entries, null for more than 100,000.
     """
-    filters: dict[str, str | int] = {}
-    for name, values in parse_form(call.query.encode("latin-1")).items():
-        if name not in _WORDS | _NUMBERS:
-            raise Invalid(f"`{name[:100]}` is no filter", hint=f"filters: {', '.join(sorted(_WORDS | _NUMBERS))}")
-        if len(values) != 1:
-            raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send it once")
-        filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
-    if (reads := filters.pop("reads", "yes")) not in ("yes", "no"):
-        raise Invalid("`reads` must be `yes` or `no`")
+    filters, limit = _parse_search(call, _WORDS)
     if (counts := filters.pop("total", "false")) not in ("true", "false"):
         raise Invalid("`total` must be `true` or `false`")
-    if reads == "no":
-        filters["without_reads_of"] = f"{call.world.config.issuer}/api/v1"
-    limit = parse_page(None if "limit" not in filters else str(filters.pop("limit")), None).limit
     direction = "after" if "after" in filters else "before"
 
     def read(reader: Reader, page: Page) -> list[tuple[int, bytes]]:
@@ -79,6 +90,63 @@ async def search(call: Call) -> Reply:
         )
 
     return Reply(200, await call.world.db.scan(fill))
+
+
+def _parse_search(call: Call, words: AbstractSet[str]) -> tuple[dict[str, str | int], int]:
+    """Return the filters of a search, and the number of entries of its page. Raises Invalid."""
+    filters: dict[str, str | int] = {}
+    for name, values in parse_form(call.query.encode("latin-1")).items():
+        if name not in words | _NUMBERS:
+            raise Invalid(f"`{name[:100]}` is no filter", hint=f"filters: {', '.join(sorted(words | _NUMBERS))}")
+        if len(values) != 1:
+            raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send it once")
+        filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
+    if (reads := filters.pop("reads", "yes")) not in ("yes", "no"):
+        raise Invalid("`reads` must be `yes` or `no`")
+    if reads == "no":
+        filters["without_reads_of"] = f"{call.world.config.issuer}/api/v1"
+    limit = parse_page(None if "limit" not in filters else str(filters.pop("limit")), None).limit
+    return filters, limit
+
+
+async def list_receipts(call: Call) -> Reply:
+    """Return the receipts of the entries that a search finds, newest entry first, all of one checkpoint.
+
+    The filters are those of the search, without `after` and `total`. A page has at most 200 receipts.
+    """
+    filters, limit = _parse_search(call, _WORDS - {"total"})
+    if "after" in filters:
+        raise Invalid("receipts are listed newest first", hint="leave `after` out; `before` gives the next page")
+
+    def read(reader: Reader) -> ReceiptsBody:
+        matches = store.search(reader, filters, limit=min(limit, MAX_RECEIPTS) + 1)
+        prove, receipts, size = _prover(reader), list[ReceiptBody](), 0
+        for index, body in matches[: min(limit, MAX_RECEIPTS)]:
+            size += len(body) + PROOF_BYTES
+            if receipts and size > MAX_RECEIPT_BYTES:
+                break
+            receipts.append(prove(index, body))
+        is_more = len(receipts) < len(matches)
+        return {"receipts": receipts, "next": str(receipts[-1]["index"]) if is_more else None}
+
+    return reply(await call.world.db.scan(read))
+
+
+async def list_checkpoints(call: Call) -> Reply:
+    """List the checkpoints that the server has kept, one an hour, the largest first.
+
+    A client compares two of them by the tiles of the log: the later one must extend the earlier one.
+    """
+    after = call.query_one("after") or "0"
+    if _number("after", after) < 0:
+        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+    return await reply_page(
+        call,
+        "checkpoints",
+        store.checkpoints,
+        lambda _, one: one._asdict(),
+        cursor=lambda one: str(one.size),
+    )
 
 
 async def entry(call: Call) -> Reply:
@@ -100,10 +168,19 @@ def _prove(reader: Reader, index: int) -> ReceiptBody:
     body = store.body(reader, index)
     if body is None:
         raise NotFound(f"the ledger has no entry {index}")
-    _, note = store.head(reader)
-    size = parse_checkpoint(parse_note(note.encode()).text).size
-    receipt = make_receipt(index, size=size, note=note.encode(), hash_at=hashes_from(store.rows(reader)))
-    return {"index": index, "entry": body.decode(), "proof": receipt.render().decode()}
+    return _prover(reader)(index, body)
+
+
+def _prover(reader: Reader) -> Callable[[int, bytes], ReceiptBody]:
+    """Return the function that makes the receipt of an entry, under the present checkpoint."""
+    note = store.head(reader)[1].encode()
+    size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.rows(reader)))
+
+    def prove(index: int, body: bytes) -> ReceiptBody:
+        receipt = make_receipt(index, size=size, note=note, hash_at=hash_at)
+        return {"index": index, "entry": body.decode(), "proof": receipt.render().decode()}
+
+    return prove
 
 
 def _render(index: int, body: bytes) -> dict[str, Any]:
@@ -131,6 +208,22 @@ FILTERS = (
 
 ROUTES = (
     Route("GET", "/api/v1/audit", search, "ostiary:read", answers={200: PageBody("entries", EntryBody)}, query=FILTERS),
+    Route(
+        "GET",
+        "/api/v1/audit/receipts",
+        list_receipts,
+        "ostiary:read",
+        answers={200: ReceiptsBody},
+        query=tuple(one for one in FILTERS if one.name not in ("after", "total")),
+    ),
+    Route(
+        "GET",
+        "/api/v1/audit/checkpoints",
+        list_checkpoints,
+        "ostiary:read",
+        answers={200: PageBody("checkpoints", CheckpointBody)},
+        query=PAGE,
+    ),
     Route("GET", "/api/v1/audit/{index}", entry, "ostiary:read", answers={200: EntryBody}),
     Route("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read", answers={200: ReceiptBody}),
 )

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import msgspec
 
-from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import CONFLICT, EmptyBody, Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -20,6 +20,13 @@ class NewAnchor(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     certificate: str
+
+
+class AnchorTrial(msgspec.Struct, forbid_unknown_fields=True):
+    """A certificate of a client in PEM, with its chain, and the agent that would authenticate; both may be empty."""
+
+    certificate: str = ""
+    agent: str = ""
 
 
 class MutualTls(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +50,25 @@ class AnchorRow(TypedDict):
     is_own: bool
     added_at: int
     not_after: int
+
+
+class TriedCertificate(TypedDict):
+    """The certificate that was tried; `refused` says why it would not be accepted."""
+
+    subject: str
+    refused: str | None
+
+
+class AnchorTest(TypedDict):
+    """The test of a trust anchor. `failed`: why it cannot sign certificates of clients now; `clients`: the number of
+    agents that authenticate by a subject in a certificate of any trust anchor.
+    """
+
+    name: str
+    not_after: int
+    failed: str | None
+    clients: int
+    certificate: TriedCertificate | None
 
 
 class AnchorsBody(TypedDict):
@@ -89,6 +115,27 @@ async def remove_anchor(call: Call) -> Reply:
     """Stop trusting an authority: clients with its certificates get no further tokens."""
     await act_as(call, "anchor.remove", lambda act: flows.remove_anchor(act, call.params["name"]))
     return await list_anchors(call)
+
+
+async def try_anchor(call: Call) -> Reply:
+    """Check a trust anchor now, and whether it would accept a certificate; nothing changes.
+
+    With `agent`, the whole authentication of that agent by the certificate is checked, without the handshake.
+    """
+    trial, name = call.json(AnchorTrial), call.params["name"]
+    examined = await act_as(
+        call, "anchor.test", lambda act: flows.examine_anchor(act, name, trial.certificate, trial.agent)
+    )
+    tested: AnchorTest = {
+        "name": examined.anchor.name,
+        "not_after": _render(examined.anchor)["not_after"],
+        "failed": examined.failed or None,
+        "clients": examined.clients,
+        "certificate": None
+        if examined.subject is None
+        else {"subject": examined.subject, "refused": examined.refused or None},
+    }
+    return reply(tested, headers=[NO_STORE])
 
 
 def _render(anchor: TrustAnchor) -> AnchorRow:
@@ -155,6 +202,7 @@ _ANCHORS, _MUTUAL_TLS = "/api/v1/trust-anchors", "/api/v1/agents/{name}/mutual-t
 ROUTES = (
     Route("GET", _ANCHORS, list_anchors, READ, answers={200: AnchorsBody}),
     Route("POST", _ANCHORS, add_anchor, ADMIN, body=NewAnchor, errors=(CONFLICT,), answers={201: AnchorRow}),
+    Route("POST", _ANCHORS + "/{name}/test", try_anchor, ADMIN, body=AnchorTrial, answers={200: AnchorTest}),
     Route("DELETE", _ANCHORS + "/{name}", remove_anchor, ADMIN, stops=True, answers={200: AnchorsBody}),
     Route("GET", _MUTUAL_TLS, show_mutual_tls, READ, answers={200: MutualTlsBody}),
     Route("PUT", _MUTUAL_TLS, set_mutual_tls, ADMIN, body=MutualTls, answers={200: MutualTlsBody}),

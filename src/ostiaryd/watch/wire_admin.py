@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -15,9 +15,10 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
 from ostiaryd.watch import flows, store
-from ostiaryd.watch.model import Finding, describe_detector, detector_names
+from ostiaryd.watch.model import OPEN_DAYS, Finding, describe_detector, detector_names
 
 SECOND = 1_000_000
+DAY = 86_400 * SECOND
 
 
 class WatchBody(TypedDict):
@@ -91,16 +92,25 @@ async def status(call: Call) -> Reply:
 
 
 async def list_findings(call: Call) -> Reply:
-    """List findings, newest first, or the findings of one agent."""
-    agent = call.query_one("agent")
+    """List findings, newest first, or the findings of one agent.
+
+    `state=open` lists those of the last seven days that no person has judged.
+    """
+    agent, state, now = call.query_one("agent"), call.query_one("state") or "all", call.world.now()
+    if state not in ("open", "all"):
+        raise Invalid("`state` is `open` or `all`")
     if call.query_one("before") is not None:
         raise Invalid("`before` is now `after`", hint="give the `next` of the page before")
 
     def read(reader: Reader, page: Page) -> list[Finding]:
         before = page.after or "~"
-        if agent is None:
+        id = "" if agent is None else registry.find_agent(reader, agent).agent_id
+        if state == "open":
+            since = now - OPEN_DAYS * DAY
+            return store.open_findings(reader, since=since, before=before, agent=id, limit=page.limit)
+        if not id:
             return store.latest(reader, before=before, limit=page.limit)
-        return store.of_agent(reader, registry.find_agent(reader, agent).agent_id, before=before, limit=page.limit)
+        return store.of_agent(reader, id, before=before, limit=page.limit)
 
     return await reply_page(call, "findings", read, lambda _, one: render(one), cursor=lambda one: one.finding_id)
 
@@ -157,7 +167,11 @@ ROUTES = (
         READ,
         errors=(NOT_FOUND,),
         answers={200: PageBody("findings", FindingBody)},
-        query=(Query("agent", "Name or id of the agent."), *PAGE),
+        query=(
+            Query("agent", "Name or id of the agent."),
+            Query("state", "`open` for findings that no person has judged; `all` by default.", Literal["open", "all"]),
+            *PAGE,
+        ),
     ),
     Route("GET", "/api/v1/findings/{id}", explain_finding, READ, answers={200: FindingDetail}),
 )

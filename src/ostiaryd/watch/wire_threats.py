@@ -11,9 +11,10 @@ from contextlib import closing
 from typing import TypedDict
 
 import msgspec
+from msgspec.structs import asdict
 
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
-from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import check_named, request
@@ -58,6 +59,19 @@ class ThreatListBody(TypedDict):
     failed: str | None
 
 
+class ThreatListTest(TypedDict):
+    """The change by a fetch of the list at this moment; nothing is stored. `failed`: why the server would not take the
+    content; the numbers are then null.
+    """
+
+    name: str
+    count: int | None
+    new: int | None
+    gone: int | None
+    skipped: int | None
+    failed: str | None
+
+
 async def add_list(call: Call) -> Reply:
     """Add a threat list by URL or as text; guards check its hosts and indicators before each call."""
     new, world = call.json(NewList), call.world
@@ -96,6 +110,21 @@ async def remove_list(call: Call) -> Reply:
     return reply({})
 
 
+async def try_list(call: Call) -> Reply:
+    """Fetch and parse a threat list now, and show the change that it would make. Nothing is stored."""
+    world, name = call.world, call.params["name"]
+    source = store.by_name(world.db.read(), name)
+    listed: Listed | Refused | None = None
+    if source is not None and source.url:
+        try:
+            listed = await _fetch_listed(world, source)
+        except Refused as refusal:
+            listed = refusal
+    change = await act_as(call, "threats.test", lambda act: flows.examine_list(act, name, listed))
+    body: ThreatListTest = {"name": name, **asdict(change)}  # type: ignore[typeddict-item]
+    return reply(body, headers=[NO_STORE])
+
+
 async def refresh_due(world: World) -> None:
     """Fetch all lists that are due, at the same time."""
     due = await world.db.scan(lambda reader: store.due(reader, now=world.now()))
@@ -107,12 +136,7 @@ async def fetch(world: World, source: ThreatSource) -> None:
     if not await world.writer.submit(lambda tx: flows.begin(tx, source)):
         return
     try:
-        answer = await request(
-            "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
-        )
-        if answer.status != 200:
-            raise Unavailable(f"the remote server answers {answer.status}")
-        listed = await _parse(world, source.form, answer.body)
+        listed = await _fetch_listed(world, source)
         if flows.is_other(world.db.read(), source, listed):
             await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))
         else:
@@ -120,6 +144,16 @@ async def fetch(world: World, source: ThreatSource) -> None:
     except Refused as refusal:
         why = refusal.message
         await world.writer.submit(lambda tx: flows.fail(tx, source, why))
+
+
+async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
+    """Fetch a list and parse it. Raises Unavailable, Invalid."""
+    answer = await request(
+        "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the remote server answers {answer.status}")
+    return await _parse(world, source.form, answer.body)
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
@@ -151,5 +185,6 @@ ROUTES = (
     Route(
         "GET", "/api/v1/threat-lists", list_lists, READ, answers={200: PageBody("lists", ThreatListBody)}, query=PAGE
     ),
+    Route("POST", "/api/v1/threat-lists/{name}/test", try_list, ADMIN, answers={200: ThreatListTest}),
     Route("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN, answers={200: EmptyBody}),
 )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from ostiary.protocol.errors import NotFound
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.model import Certificate
 from ostiaryd.ground.database import Reader
@@ -20,11 +21,12 @@ from ostiaryd.incidents.model.incidents import HOUR, SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import Agent, AgentId
 from ostiaryd.secrets import flows as secrets
 from ostiaryd.secrets.model.pki import PkiCertificate
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.watch import flows as watch
 
 BEFORE = 24 * HOUR
 """Time before the opening of the incident that is searched, in microseconds."""
@@ -39,8 +41,8 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
     """Return the blast radius, each list cut to a page; the certificates are those in force at `now`."""
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
-    entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
-    delegates, through = _tasks(reader, agent)
+    entries = find_entries(reader, incident)
+    delegates, through = find_delegations(reader, incident, entries)
     certificates: list[Certificate | PkiCertificate] = [
         *certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE),
         *secrets.list_certificates(reader, agent.agent_id, now=now, limit=MAX_LIKE),
@@ -57,10 +59,15 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
             {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
             for one in certificates
         ],
-        "delegated_to": delegates,
-        "acted_for": through,
+        "delegated_to": _names(reader, delegates),
+        "acted_for": _names(reader, through),
         "alike": _alike(reader, agent, entries, since=since),
     }
+
+
+def find_entries(reader: Reader, incident: Incident) -> list[Entry]:
+    """Return the newest entries of the agent since the day before the incident."""
+    return _entries(reader, {"agent": incident.agent, "since": incident.opened_at - BEFORE}, limit=MAX_ENTRIES)
 
 
 def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list[Entry]:
@@ -90,19 +97,30 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
-    """Return the names of the agents that received parts of the agent's live tasks, and of the agents that gave
-    it parts of theirs.
+def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -> tuple[set[AgentId], set[AgentId]]:
+    """Return the ids of the agents that received parts of the agent's tasks, and of the agents that gave it parts of
+    theirs.
+
+    The tasks are the live ones, and those of `entries` and of the findings: a stop has ended them.
     """
-    own = tasks.list_live_tasks(reader, agent.agent_id)[:MAX_TASKS]
+    agent = AgentId(incident.agent)
+    named = {entry.task for entry in entries if entry.task} | {
+        one.task_id for one in tasks.list_live_tasks(reader, agent)
+    }
+    named |= set(watch.list_tasks_of_incident(reader, incident.incident_id))
     under: list[Task] = []
-    for id in (*(one.task_id for one in own), standing_id(agent.agent_id)):
+    over: list[Task] = []
+    for id in (standing_id(agent), *sorted(named, reverse=True)[:MAX_TASKS]):
+        try:
+            task = tasks.find_task(reader, id)
+        except NotFound:  # deleted long after its end, or only named by a reporter
+            continue
+        if task.agent != agent:
+            continue
+        over += tasks.above(reader, task)
         if len(under) < MAX_TASKS:
-            under += tasks.tree(reader, tasks.find_task(reader, id), Page(MAX_TASKS, ""))
-    over = [one for task in own if task.parent is not None for one in tasks.above(reader, task)]
-    return _names(reader, {one.agent for one in under} - {agent.agent_id}), _names(
-        reader, {one.agent for one in over} - {agent.agent_id}
-    )
+            under += tasks.tree(reader, task, Page(MAX_TASKS, ""))
+    return {one.agent for one in under} - {agent}, {one.agent for one in over} - {agent}
 
 
 def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) -> dict[str, list[str]]:
@@ -115,7 +133,7 @@ def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) ->
         if entry.agent is not None
     }
     return {
-        "owner": _but(agent, registry.list_agents_of_owner(reader, agent.owner)),
+        "owner": _but(agent, registry.list_agents_of_owner(reader, agent.owner, limit=MAX_LIKE + 1)),
         "model": _but(agent, registry.list_agents_of_model(reader, agent.model, limit=MAX_LIKE + 1)),
         "tool": _names(reader, callers - {agent.agent_id}),
     }

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import acting
 from ostiaryd.incidents.flows.acting import Step
 from ostiaryd.incidents.flows.respond import carry_out, note, open_incident
-from ostiaryd.incidents.model.incidents import HOUR, NEXT, SECOND, Incident, Verb, check_may_close, check_waits
+from ostiaryd.incidents.model.incidents import (
+    HOUR,
+    MAX_NOTE,
+    MAX_NOTES,
+    NEXT,
+    SECOND,
+    Incident,
+    IncidentNote,
+    Verb,
+    check_may_close,
+    check_waits,
+)
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Caller, Owner, TeamId, check_text
+from ostiaryd.registry.model import Agent, Caller, Owner, PersonId, TeamId, check_text
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import judge
@@ -86,6 +97,27 @@ def close(
         _judge(act, incident, verb is not Verb.RELEASE if is_real is None else is_real, by=person, why=why)
     store.update(act.tx, decided)
     return decided
+
+
+def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
+    """Add a note of a person to an incident, open or closed; nothing else changes.
+
+    Raises NotFound, Forbidden (`no_person`), Invalid, Conflict (`too_many_notes`).
+    """
+    incident = find_incident(act.tx, id)
+    note(act, incident, why=says[:MAX_NOTE])
+    if by.kind != "person":
+        hint = "ostiary person create NAME --generate-key FILE"
+        raise Forbidden("only a person can write a note about an incident", hint=hint, code="no_person")
+    check_text(says, of="note", limit=MAX_NOTE)
+    number = len(store.notes(act.tx, incident.incident_id)) + 1
+    if number > MAX_NOTES:
+        raise Conflict(
+            f"the incident has {MAX_NOTES} notes", hint="keep a longer report elsewhere", code="too_many_notes"
+        )
+    written = IncidentNote(number, act.now, PersonId(by.id), says)
+    store.add_note(act.tx, incident.incident_id, written)
+    return written
 
 
 def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:

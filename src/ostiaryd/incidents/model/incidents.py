@@ -30,6 +30,9 @@ MAX_FINDINGS = 200
 """Findings shown per incident."""
 MAX_ACTS = 100
 """Responses stored per incident; later ones are in the ledger only."""
+MAX_NOTES = 100
+MAX_NOTE = 2000
+"""Characters of a note."""
 
 
 class State(StrEnum):
@@ -93,6 +96,15 @@ class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policies: tuple[str, ...]
     says: str
     is_ordered: bool = False
+
+
+class IncidentNote(NamedTuple):
+    """A note of a person about an incident. `at`: microseconds since the epoch."""
+
+    number: int
+    at: int
+    person: PersonId
+    says: str
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -5,22 +5,25 @@ Persons with a key and callers that may read everything see all incidents; only 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from ostiary.authorization.assurance import KEY
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.pages import parse_page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
-from ostiaryd.incidents.flows import blast, exposure
+from ostiaryd.incidents.flows import blast, exposure, timeline
 from ostiaryd.incidents.flows import incidents as flows
-from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incident, Verb
+from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incident, IncidentNote, Verb
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, APPROVE, SELF, Caller
 from ostiaryd.watch import flows as watch
@@ -31,6 +34,12 @@ class IncidentAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     hours: int = 24
     is_real: bool | None = None
+
+
+class NewIncidentNote(msgspec.Struct, forbid_unknown_fields=True):
+    """A note: 1 to 2,000 characters."""
+
+    text: str
 
 
 class IncidentBody(TypedDict):
@@ -74,12 +83,52 @@ class ResponseBody(TypedDict):
     task: str | None
 
 
+class IncidentNoteBody(TypedDict):
+    """A note of a person about an incident."""
+
+    number: int
+    at: float
+    person: str
+    text: str
+
+
 class IncidentDetail(IncidentBody):
-    """An incident with its findings, responses and reach."""
+    """An incident with its findings, responses, notes and reach."""
 
     findings: list[IncidentFinding]
     acts: list[ResponseBody]
+    notes: list[IncidentNoteBody]
     blast: dict[str, Any]
+
+
+class TimelineAgent(TypedDict):
+    """An agent of a timeline. `relation`: the agent of the incident itself (`incident`), or why it is connected."""
+
+    agent: str
+    agent_id: str
+    state: str
+    relation: timeline.Relation
+
+
+class TimelineRow(TypedDict):
+    """A row of a timeline; `index` is the entry of the ledger, `action` also the detector or the response."""
+
+    at: float
+    kind: Literal["entry", "finding", "response", "note"]
+    agent: str
+    says: str
+    action: str | None
+    outcome: str | None
+    person: str | None
+    index: int | None
+
+
+class TimelineBody(TypedDict):
+    """The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the page behind it."""
+
+    connected: list[TimelineAgent]
+    rows: list[TimelineRow]
+    next: str | None
 
 
 class AnsweredIncident(IncidentBody):
@@ -118,7 +167,7 @@ async def list_incidents(call: Call) -> Reply:
 
 
 async def show_incident(call: Call) -> Reply:
-    """Show an incident with its findings, responses and reach."""
+    """Show an incident with its findings, responses, notes and reach."""
     _check_may_see(call.caller)
     now = call.world.now()
 
@@ -129,10 +178,61 @@ async def show_incident(call: Call) -> Reply:
             **_brief(reader, incident, now=now),
             "findings": [_finding(one) for one in findings],
             "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
+            "notes": [_note(reader, one) for one in store.notes(reader, incident.incident_id)],
             "blast": blast.blast(reader, incident, now=now),
         }
 
     return reply(await call.world.db.scan(read), headers=[NO_STORE])
+
+
+async def show_timeline(call: Call) -> Reply:
+    """Show a page of the timeline of an incident across agents, newest first.
+
+    The agents are the agent of the incident, the agents to which it delegated and which delegated to it, and agents of
+    the same owner or model. The timeline begins a day before the incident, and ends an hour after its end. Entries are
+    for callers that may read the ledger, findings of other agents for callers that may read findings. A page is cut
+    after `limit` entries, at most 200, and has all other rows of the same time.
+    """
+    caller, now = call.caller, call.world.now()
+    _check_may_see(caller)
+    page = parse_page(call.query_one("limit"), call.query_one("after"))
+    if page.after and not (page.after.isascii() and page.after.isdigit() and len(page.after) <= 18):
+        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+    before, chosen = int(page.after) if page.after else None, call.query_one("agent")
+
+    def read(reader: Reader) -> TimelineBody:
+        incident = flows.find_incident(reader, call.params["id"])
+        areas = policy.list_readable_areas(reader, caller, ("audit", "findings"), now=now, acr=caller.acr or KEY)
+        sight = timeline.Sight("audit" in areas, "findings" in areas, f"{call.world.config.issuer}/api/v1")
+        agents = timeline.list_connected_agents(reader, incident)
+        shown = agents if chosen is None else timeline.choose_agent(agents, chosen)
+        limit = min(page.limit, timeline.MAX_ENTRIES)
+        rows = timeline.read_timeline(reader, incident, shown, sight=sight, limit=limit, before=before)
+        names: dict[str, str] = {one.agent.agent_id: one.agent.name for one in agents}
+        return {
+            "connected": [
+                {
+                    "agent": one.agent.name,
+                    "agent_id": one.agent.agent_id,
+                    "state": one.agent.state,
+                    "relation": one.relation,
+                }
+                for one in agents
+            ],
+            "rows": [_row(reader, one, names) for one in rows.events],
+            "next": None if rows.next is None else str(rows.next),
+        }
+
+    return reply(await call.world.db.scan(read), headers=[NO_STORE])
+
+
+async def add_note(call: Call) -> Reply:
+    """Add a note to an incident, open or closed; nothing else changes."""
+    new, id = call.json(NewIncidentNote), call.params["id"]
+    written = await registry.act_as(
+        call, "incident.note", lambda act: flows.add_note(act, id, new.text, by=call.caller)
+    )
+    return reply(_note(call.world.db.read(), written), status=201)
 
 
 def say(verb: Verb) -> Wire:
@@ -216,6 +316,33 @@ def _did(did: Did) -> ResponseBody:
     }
 
 
+def _note(reader: Reader, note: IncidentNote) -> IncidentNoteBody:
+    return {
+        "number": note.number,
+        "at": note.at / SECOND,
+        "person": _name_person(reader, note.person),
+        "text": note.says,
+    }
+
+
+def _row(reader: Reader, event: timeline.Event, names: Mapping[str, str]) -> TimelineRow:
+    return {
+        "at": event.at / SECOND,
+        "kind": event.kind,
+        "agent": names[event.agent],
+        "says": event.says,
+        "action": event.action,
+        "outcome": event.outcome,
+        "person": None if event.person is None else _name_person(reader, event.person),
+        "index": event.entry,
+    }
+
+
+def _name_person(reader: Reader, id: str) -> str:
+    person = registry.get_person(reader, id)
+    return id if person is None else person.name
+
+
 ROUTES = (
     Route(
         "GET",
@@ -227,6 +354,23 @@ ROUTES = (
         query=(Query("state", "`open` for incidents that wait; `all` by default.", Literal["open", "all"]), *PAGE),
     ),
     Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True, answers={200: IncidentDetail}),
+    Route(
+        "GET",
+        "/api/v1/incidents/{id}/timeline",
+        show_timeline,
+        SELF,
+        allows_people=True,
+        answers={200: TimelineBody},
+        query=(Query("agent", "Name or id of one of the agents: its rows alone."), *PAGE),
+    ),
+    Route(
+        "POST",
+        "/api/v1/incidents/{id}/notes",
+        add_note,
+        APPROVE,
+        body=NewIncidentNote,
+        answers={201: IncidentNoteBody},
+    ),
     Route(
         "POST",
         "/api/v1/incidents/{id}/rotate-secrets",

@@ -20,6 +20,8 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Mode, Resource
+from ostiaryd.watch import flows as watch
+from ostiaryd.watch.model import OPEN_DAYS
 
 SECOND = 1_000_000
 BUCKET_S, BUCKETS = 10, 6
@@ -29,6 +31,8 @@ MAX_CHANGES = 1000
 MAX_DECISIONS = 20_000
 """Number up to which the decisions of a bucket are counted."""
 MAX_RISKS = 5000
+MAX_FINDINGS = 1000
+"""Number up to which open findings are counted."""
 MAX_STEPS = 3
 HIGH, RAISED = 60, 20
 """Points from which a risk score is high, and raised."""
@@ -93,6 +97,7 @@ class OverviewBody(TypedDict):
     decisions: NotRequired[DecisionsBody]
     approvals: NotRequired[int]
     incidents: NotRequired[int]
+    findings: NotRequired[int]
     stops: NotRequired[int]
     guards: NotRequired[GuardsBody]
     checkpoint: CheckpointBody
@@ -104,7 +109,8 @@ class OverviewBody(TypedDict):
 async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
-    `changes` counts the last 24 hours, each action up to 1,000. The numbers of agents are at most five seconds old. A
+    `changes` counts the last 24 hours, each action up to 1,000; `findings` those of the last seven days that no person
+    has judged, up to 1,000. The numbers of agents are at most five seconds old. A
     person gets those members, changes and steps whose lists the role policies let the person read.
     """
     world, caller, now = call.world, call.caller, call.world.now()
@@ -136,6 +142,8 @@ async def show_overview(call: Call) -> Reply:
             body["approvals"] = approvals.count_open_questions(reader, now=now)
         if "incidents" in areas:
             body["incidents"] = incidents.count_waiting(reader)
+        if "findings" in areas:
+            body["findings"] = watch.count_open_findings(reader, since=now - OPEN_DAYS * DAY, most=MAX_FINDINGS)
         if "kill" in areas:
             body["stops"] = len(registry.list_stops(reader))
         resources = registry.list_resources(reader, Page(1000, "")) if "resources" in areas else None

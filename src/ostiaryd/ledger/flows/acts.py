@@ -18,6 +18,7 @@ from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.database.pin import Head, HistoryLost, InRecovery
 from ostiaryd.ground.database.server_keys import load_keys, replace_keys
 from ostiaryd.ground.database.writer import Raised
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.process.clock import ClockJumped
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
@@ -26,7 +27,8 @@ from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.ledger.model.sampling import RefusalSampler
 
 T = TypeVar("T")
-DAY = 86_400_000_000
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
 PIN = "the pin of this server"
 IN_RECOVERY = frozenset(
     {
@@ -329,6 +331,14 @@ async def forget_facts(world: World) -> int:
         done, end = await world.writer.submit(forget)
         if done >= end:
             return end
+
+
+async def keep_checkpoint(world: World) -> None:
+    """Keep the signed checkpoint once an hour, if the log has grown."""
+    reader = world.db.read()
+    kept, size = store.checkpoints(reader, Page(1, "")), store.head(reader)[0].size
+    if size and not (kept and (kept[0].size == size or world.now() - kept[0].at < HOUR)):
+        await world.writer.submit(store.keep_checkpoint)
 
 
 def recorded(

@@ -1,6 +1,7 @@
 """The ledger's tables: the tree with its entries and head, its histories, and how entries are appended."""
 
 from ostiaryd.ledger.store.appending import append
+from ostiaryd.ledger.store.checkpoints import KeptCheckpoint, checkpoints, keep_checkpoint
 from ostiaryd.ledger.store.evidence import evidence, forget_evidence, forget_used_evidence, use_evidence
 from ostiaryd.ledger.store.histories import (
     Loss,
@@ -38,11 +39,13 @@ from ostiaryd.ledger.store.tree import (
 
 __all__ = [
     "TOPIC",
+    "KeptCheckpoint",
     "Loss",
     "Replayed",
     "append",
     "bodies",
     "body",
+    "checkpoints",
     "count",
     "count_actions",
     "count_acts",
@@ -57,6 +60,7 @@ __all__ = [
     "has_tree",
     "head",
     "histories",
+    "keep_checkpoint",
     "last_use",
     "log_key",
     "losses",

@@ -30,7 +30,7 @@ FILTERS = {
     "text": "(lower(name) like lower(:text) escape '!' or lower(purpose) like lower(:text) escape '!')",
     "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {_USED_SINCE}",
 }
-_OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
+_OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id limit :limit")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
            state, epoch, changed_at, created_at, expires_at, max_depth, keyless)
@@ -146,9 +146,9 @@ def _conditions(names: tuple[str, ...]) -> str:
     return " and ".join(FILTERS[name] for name in names if name in FILTERS) or "1 = 1"
 
 
-def owned(reader: Reader, owner: OwnerId) -> list[Agent]:
-    """Return all agents of that owner that are not decommissioned."""
-    return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner)]
+def owned(reader: Reader, owner: OwnerId, *, limit: int = 1 << 62) -> list[Agent]:
+    """Return the agents of that owner that are not decommissioned, the oldest first; at most `limit`."""
+    return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner, limit=limit)]
 
 
 def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:

@@ -115,6 +115,12 @@ _COUNT_OF_AGENT = sql(
 )
 
 
+_LIVE_OF_AGENT = sql(
+    f"""select {_COLUMNS} from holding where agent = :agent and ended_at is null and expires_at > :now
+        and (expires_at, id) < (:at, :before) order by expires_at desc, id desc limit :limit"""
+)
+
+
 def insert(tx: Tx, holding: Holding) -> None:
     """Insert a holding with a new id; its end is set by `end` alone."""
     tx.late(
@@ -162,6 +168,15 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
 def count_of_agent(reader: Reader, agent: AgentId, *, now: int) -> dict[str, int]:
     """Return how many live holdings a stop of the agent would end, by kind."""
     return {str(kind): int(number) for kind, number in reader.all(_COUNT_OF_AGENT, root=agent, now=now)}
+
+
+def live_of_agent(reader: Reader, agent: AgentId, *, now: int, at: int, before: str, limit: int) -> list[Holding]:
+    """Return live holdings of an agent that end before `at` (microseconds), or then and with an id below `before`, the
+    last to end first.
+    """
+    return [
+        _holding(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent, now=now, at=at, before=before, limit=limit)
+    ]
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import Page, behind, fill_page, parse_page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
@@ -25,6 +26,7 @@ from ostiaryd.registry.model import (
     Agent,
     AgentKey,
     AgentSpec,
+    Holding,
     Kind,
     RiskTier,
     State,
@@ -37,7 +39,7 @@ from ostiaryd.registry.wire_admin.render import (
     AgentBody,
     AgentDetail,
     AgentKeyBody,
-    EndingBody,
+    HoldingsBody,
     MovedAgent,
     RevokedBody,
 )
@@ -192,12 +194,37 @@ async def show_agent(call: Call) -> Reply:
     return _show(call, call.params["name"])
 
 
-async def count_holdings(call: Call) -> Reply:
-    """Count the live holdings that a stop of the agent ends, those of everyone to whom it delegated included."""
+async def list_holdings(call: Call) -> Reply:
+    """List the live holdings of an agent, the last to end first, and count the holdings that a stop would end."""
     agent = flows.find_agent(call.world.db.read(), call.params["name"])
-    now = call.world.now()
-    ends = await call.world.db.scan(lambda reader: holdings.count_of_agent(reader, agent.agent_id, now=now))
-    return reply({"ends": ends}, headers=[NO_STORE])
+    now, page = call.world.now(), parse_page(call.query_one("limit"), call.query_one("after"))
+    _place(page.after)
+
+    def read(reader: Reader, part: Page) -> list[Holding]:
+        at, before = _place(part.after)
+        return holdings.live_of_agent(reader, agent.agent_id, now=now, at=at, before=before, limit=part.limit)
+
+    def fill(reader: Reader) -> bytes:
+        return fill_page(
+            "holdings",
+            page,
+            partial(read, reader),
+            render.holding,
+            cursor=lambda one: f"{one.expires_at}:{one.id}",
+            extra={"ends": holdings.count_of_agent(reader, agent.agent_id, now=now)},
+        )
+
+    return Reply(200, await call.world.db.scan(fill), headers=[NO_STORE])
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    """Return the place of a page in the order of the ends. Raises Invalid."""
+    at, _, id = cursor.partition(":")
+    if not cursor:
+        return 1 << 62, ""
+    if not (at.isascii() and at.isdigit() and len(at) <= 18):
+        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+    return int(at), id
 
 
 async def change_agent(call: Call) -> Reply:
@@ -345,7 +372,7 @@ ROUTES = (
         query=AGENT_QUERY,
     ),
     Route("GET", "/api/v1/agents/{name}", show_agent, READ, answers={200: AgentDetail}),
-    Route("GET", "/api/v1/agents/{name}/holdings", count_holdings, READ, answers={200: EndingBody}),
+    Route("GET", "/api/v1/agents/{name}/holdings", list_holdings, READ, answers={200: HoldingsBody}, query=PAGE),
     Route("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN, body=AgentChange, answers={200: AgentDetail}),
     Route(
         "POST",

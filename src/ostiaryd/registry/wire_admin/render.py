@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.registry.model import Agent, AgentKey, Person, PersonKey, Resource, Team, spiffe_id
+from ostiaryd.registry.model import Agent, AgentKey, Holding, Person, PersonKey, Resource, Team, spiffe_id
 from ostiaryd.registry.store import owners
 
 SECOND = 1_000_000
@@ -132,10 +132,35 @@ class RevokedBody(TypedDict):
     revoked: dict[str, int]
 
 
-class EndingBody(TypedDict):
-    """Numbers of live holdings that a stop would end, by kind."""
+class HoldingBody(TypedDict):
+    """A live holding of an agent, such as a token or a lease. Times are seconds since the epoch."""
 
+    id: str
+    kind: str
+    task: str | None
+    audience: str | None
+    expires_at: float
+
+
+class HoldingsBody(TypedDict):
+    """A page of the live holdings of an agent, and the numbers of holdings that a stop would end, by kind, those of
+    everyone to whom the agent delegated included.
+    """
+
+    holdings: list[HoldingBody]
+    next: str | None
     ends: dict[str, int]
+
+
+def holding(holding: Holding) -> HoldingBody:
+    """Return a holding as JSON."""
+    return {
+        "id": holding.id,
+        "kind": holding.kind,
+        "task": holding.task,
+        "audience": holding.audience,
+        "expires_at": holding.expires_at / SECOND,
+    }
 
 
 def person(reader: Reader, person: Person) -> PersonBody:

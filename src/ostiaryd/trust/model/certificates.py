@@ -32,7 +32,7 @@ from OpenSSL import crypto
 
 from ostiary.protocol import jose
 from ostiary.protocol.certificate import load_certificate, load_pem_certificates
-from ostiary.protocol.client_certificate import MAX_CERTIFICATE, ClientCertificate
+from ostiary.protocol.client_certificate import MAX_CERTIFICATE, MAX_CHAIN, ClientCertificate
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI
 
@@ -111,6 +111,22 @@ def parse_pem(text: str) -> x509.Certificate:
     except (ValueError, Malformed):
         raise InvalidCertificate("not exactly one certificate in PEM", hint="send one `CERTIFICATE` block") from None
     return certificate
+
+
+def parse_chain(text: str) -> ClientCertificate:
+    """Return the certificate of a client, the first one of a PEM text, with the others as its chain. Raises
+    InvalidCertificate.
+    """
+    try:
+        if len(text) > 2 * MAX_CERTIFICATE * (MAX_CHAIN + 1):
+            raise ValueError
+        leaf, *chain = load_pem_certificates(text)
+    except (ValueError, Malformed):
+        raise InvalidCertificate("the certificate is not readable PEM", hint="send `CERTIFICATE` blocks") from None
+    if len(chain) > MAX_CHAIN:
+        raise InvalidCertificate(f"more than {MAX_CHAIN} certificates follow the first one")
+    ders = [one.public_bytes(Encoding.DER) for one in (leaf, *chain)]
+    return ClientCertificate(ders[0], tuple(ders[1:]))
 
 
 def render_pem(certificate: x509.Certificate) -> str:

@@ -32,6 +32,7 @@ _DROP_CERTIFICATES = sql("delete from client_certificate where client = :client"
 _COUNT = sql(
     """select coalesce(sum(case when client like 'ag%' then 1 else 0 end), 0), count(*) from client_certificate"""
 )
+_COUNT_SUBJECTS = sql("select count(*) from certificate_client where kind <> ''")
 _HOLDER = sql("select client from client_certificate where digest = :digest order by client limit 1")
 _ADMITTED_DIGESTS = sql(
     "select digest from trust_anchor union select digest from client_certificate order by digest", steady=True
@@ -107,6 +108,13 @@ def count_certificates(reader: Reader) -> tuple[int, int]:
     row = reader.one(_COUNT)
     assert row is not None
     return int(row[0]), int(row[1]) - int(row[0])
+
+
+def count_subjects(reader: Reader) -> int:
+    """Return the number of clients that authenticate by a subject in a certificate of a trust anchor."""
+    row = reader.one(_COUNT_SUBJECTS)
+    assert row is not None
+    return int(row[0])
 
 
 def holder(reader: Reader, digest: str) -> str | None:

@@ -4,6 +4,9 @@ from ostiaryd.watch.flows.evidence import forget_evidence
 from ostiaryd.watch.flows.findings import Then, find, find_finding, forget_risks, judge, keep, nothing, raise_risk
 from ostiaryd.watch.flows.process import OFF, Watch, watch
 from ostiaryd.watch.store import (
+    count_open_findings,
+)
+from ostiaryd.watch.store import (
     join as assign_findings,
 )
 from ostiaryd.watch.store import (
@@ -27,6 +30,7 @@ __all__ = [
     "Then",
     "Watch",
     "assign_findings",
+    "count_open_findings",
     "find",
     "find_finding",
     "forget_evidence",

@@ -7,7 +7,10 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import urlsplit
 
-from ostiary.protocol.errors import Conflict, Invalid, NotFound
+import msgspec
+from msgspec.structs import asdict
+
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.provenance.noticing import MOST
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
@@ -25,6 +28,18 @@ AGAIN = 600 * SECOND
 """Minimum time between two fetches of a list, in microseconds: each change is sent to every guard."""
 OLD = 86_400 * SECOND
 """Age of a list from which `doctor` reports it, in microseconds."""
+
+
+class ListChange(msgspec.Struct, frozen=True):
+    """The change by a fetched list: its number of values, the new and the missing ones, and the items that cannot be
+    checked. `failed`: why the server would not take the list.
+    """
+
+    count: int | None = None
+    new: int | None = None
+    gone: int | None = None
+    skipped: int | None = None
+    failed: str | None = None
 
 
 def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
@@ -77,25 +92,51 @@ def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
     return loaded is None or loaded.marks != listed.marks
 
 
+def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListChange:
+    """Return the change by a fetched list or by a failed fetch, and record it. The list does not change.
+
+    Raises NotFound, and Conflict (`no_url`) for a list that was added as text.
+    """
+    source = find(act.tx, name)
+    registry.note(act, object=source.name)
+    if listed is None or not source.url:
+        raise Conflict("the list was added as text and has no URL", hint="add it by a URL", code="no_url")
+    if isinstance(listed, Refused):
+        change = ListChange(failed=listed.message[:200])
+    else:
+        change = _compare(act.tx, source, listed)
+        try:
+            _check_room(act.tx, source, listed)
+        except Invalid as refusal:
+            change = ListChange(failed=refusal.message)
+    registry.note(
+        act, object=source.name, **{name: value for name, value in asdict(change).items() if value is not None}
+    )
+    return change
+
+
 def take(act: Act, source: ThreatSource, listed: Listed) -> None:
     """Replace the content of a list. Raises NotFound if the list was removed meanwhile, Invalid if all lists are too
     long.
     """
-    loaded = store.loaded(act.tx, find(act.tx, source.name).list_id)
-    before = frozenset[bytes]() if loaded is None else loaded.marks
-    registry.note(
-        act,
-        object=source.name,
-        count=len(listed.marks),
-        new=len(listed.marks - before),
-        gone=len(before - listed.marks),
-        skipped=listed.skipped,
-    )
-    if store.count(act.tx, but=source.list_id) + len(listed.marks) > MAX_MARKS:
-        raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
+    change = _compare(act.tx, find(act.tx, source.name), listed)
+    registry.note(act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped)
+    _check_room(act.tx, source, listed)
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)
     keep(act.tx, source, listed)
     registry.tell(act, ThreatDelta(source.list_id))
+
+
+def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange:
+    loaded = store.loaded(reader, source.list_id)
+    before = frozenset[bytes]() if loaded is None else loaded.marks
+    return ListChange(len(listed.marks), len(listed.marks - before), len(before - listed.marks), listed.skipped)
+
+
+def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
+    """Check that all lists together are not too long with the new content of this one. Raises Invalid."""
+    if store.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
+        raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
 
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:

@@ -7,6 +7,7 @@ The exports of this package work without numpy. The detectors' own modules (`bat
 from ostiaryd.watch.model.finding import (
     MAX_ENTRIES,
     MAX_WHY,
+    OPEN_DAYS,
     Finding,
     FindingId,
     Judgement,
@@ -23,6 +24,7 @@ __all__ = [
     "JUDGE",
     "MAX_ENTRIES",
     "MAX_WHY",
+    "OPEN_DAYS",
     "Finding",
     "FindingId",
     "FindingJudgement",

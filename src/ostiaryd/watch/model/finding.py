@@ -10,6 +10,8 @@ import msgspec
 FindingId = NewType("FindingId", str)
 MAX_ENTRIES = 16
 MAX_WHY = 500
+OPEN_DAYS = 7
+"""Days for which a finding without a judgement counts as open."""
 
 
 class Verdict(StrEnum):

@@ -20,6 +20,12 @@ _OF_AGENT = sql(
     f"""select {_COLUMNS} from finding where agent = :agent and at > :since and finding_id < :before
         order by at desc, finding_id desc limit :limit"""
 )
+_UNJUDGED = "verdict is null and finding_id > :since and finding_id < :before"
+_OPEN = sql(
+    f"""select {_COLUMNS} from finding where {_UNJUDGED} and (:agent = '' or agent = :agent)
+        order by finding_id desc limit :limit"""
+)
+_COUNT_OPEN = sql(f"select count(*) from (select 1 from finding where {_UNJUDGED} limit :most) as counted")
 _OF_INCIDENT = sql(f"select {_COLUMNS} from finding where incident = :incident order by finding_id desc limit :limit")
 _TASKS = sql("select distinct task from finding where incident = :incident and task is not null order by task")
 _JOIN = sql("update finding set incident = :incident where agent = :agent and at > :since and incident is null")
@@ -71,6 +77,25 @@ def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", l
     """Return findings about an agent after `since` (microseconds), with an id below `before`, newest first."""
     rows = reader.all(_OF_AGENT, agent=agent, since=since, before=before, limit=limit)
     return [_finding(row) for row in rows]
+
+
+def open_findings(reader: Reader, *, since: int, before: str = "~", agent: str = "", limit: int = 50) -> list[Finding]:
+    """Return findings since a time (microseconds) that no person has judged, with an id below `before`, newest first;
+    `agent`: those about one agent.
+    """
+    rows = reader.all(_OPEN, since=_id_at(since), before=before, agent=agent, limit=limit)
+    return [_finding(row) for row in rows]
+
+
+def count_open_findings(reader: Reader, *, since: int, most: int) -> int:
+    """Return the number of findings since a time (microseconds) that no person has judged; at most `most`."""
+    row = reader.one(_COUNT_OPEN, since=_id_at(since), before="~", most=most)
+    return 0 if row is None else int(row[0])
+
+
+def _id_at(at: int) -> str:
+    """Return an id below those of all findings from a time on: ids begin with the milliseconds (RFC 9562)."""
+    return f"fi_{max(0, at) // 1000 << 80:032x}"
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
