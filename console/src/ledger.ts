@@ -1,6 +1,6 @@
 /** The log as this browser trusts it: the key that it saw first, and the newest checkpoint that it verified. */
 
-import { BASE, get } from "./api";
+import { BASE, get, type Query } from "./api";
 import { type Checkpoint, openCheckpoint, Unproved, verifyExtension, verifyReceipt } from "./tlog";
 
 const STORE = "ostiary-log";
@@ -39,6 +39,53 @@ export async function verifyEntry(index: string): Promise<{ receipt: Receipt; ve
   const proved = await verifyReceipt(receipt.proof, receipt.entry, vkey);
   if (String(proved.index) !== index) throw new Unproved(`the server sent entry ${proved.index} instead of ${index}`);
   return { receipt, verified: await extend(proved.note, stated.trim()) };
+}
+
+/** A signed checkpoint that the server has kept, at a time in microseconds. */
+export interface KeptCheckpoint {
+  size: number;
+  at: number;
+  note: string;
+}
+
+/** Read the newest checkpoint, as a signed note that nobody has verified yet. */
+export const readNewest = () => readText("checkpoint");
+
+/** Verify that the larger of two signed checkpoints extends the smaller one, by the hashes of the log. Throws Unproved. */
+export async function compareCheckpoints(notes: [string, string]): Promise<{ earlier: Checkpoint; later: Checkpoint; vkey: string }> {
+  const vkey = trusted()?.vkey ?? (await readText("key")).trim();
+  const [one, other] = await Promise.all(notes.map((note) => openCheckpoint(`${note.trim()}\n`, vkey)) as [Promise<Checkpoint>, Promise<Checkpoint>]);
+  const [earlier, later] = one.size <= other.size ? [one, other] : [other, one];
+  await verifyExtension(earlier, later, readTile);
+  return { earlier, later, vkey };
+}
+
+const PAGE_RECEIPTS = 200;
+const MAX_RECEIPTS = 1000;
+
+/**
+ * Return the receipts of the newest entries that a search finds as one file, each verified in this browser. Throws Unproved.
+ *
+ * Each receipt proves that its entry is in the log. Nothing proves that the search found all.
+ */
+export async function bundleSearch(query: Query): Promise<{ text: string; count: number; isCut: boolean }> {
+  const stated = (await readText("key")).trim();
+  const vkey = trusted()?.vkey ?? stated;
+  const receipts: Receipt[] = [];
+  let before: string | undefined;
+  do {
+    const page = await get<{ receipts: Receipt[]; next: string | null }>("/audit/receipts", { ...query, limit: PAGE_RECEIPTS, before });
+    let note = "";
+    for (const receipt of page.receipts) {
+      const proved = await verifyReceipt(receipt.proof, receipt.entry, vkey);
+      if (proved.index !== receipt.index) throw new Unproved(`the server sent entry ${proved.index} instead of ${receipt.index}`);
+      if (proved.note !== note) await extend(proved.note, stated);
+      note = proved.note;
+    }
+    receipts.push(...page.receipts);
+    before = page.next ?? undefined;
+  } while (before !== undefined && receipts.length < MAX_RECEIPTS);
+  return { text: JSON.stringify({ key: vkey, receipts }, null, 2), count: receipts.length, isCut: before !== undefined };
 }
 
 /** Trust another key from now on, after a person has compared it. */

@@ -204,6 +204,12 @@ def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: 
             chromium.click("text=Take it")
             confirm(chromium, "Take it", "I look at it")
             chromium.wait_for("dd:has-text('dora')")
+            chromium.fill("[aria-label=Notes] textarea", f"told the owner {ATTACK}")
+            chromium.click("text=Add note")
+            chromium.wait_for("[aria-label=Notes] li:has-text('dora')")
+            chromium.wait_for("[aria-label=Timeline] li:has-text('told the owner') >> text=Note")
+            chromium.wait_for("[aria-label=Timeline] a:has-text('incident.take')")
+            examine_page(chromium, "console-incident-notes")
             _check_bundle(tmp_path / "bundle.json", chromium.download("text=Export signed bundle"), incident)
         chromium.click(f"text={verb}")
         confirm(chromium, verb, "I know why")
@@ -233,11 +239,13 @@ def _is_elevated(agent: Agent, scope: str) -> bool:
 
 
 def _check_bundle(path: Path, text: str, incident: str) -> None:
-    """Check that the bundle of an incident proves that it was opened and taken."""
+    """Check that the bundle of an incident proves that it was opened and taken, and the note."""
     path.write_text(text)
     bundle = json.loads(text)
     entries = [json.loads(one["entry"]) for one in bundle["receipts"]]
-    assert {"incident.open", "incident.take"} <= {one["action"] for one in entries if one["object"] == incident}
+    assert {"incident.open", "incident.take", "incident.note"} <= {
+        one["action"] for one in entries if one["object"] == incident
+    }
     checked = run("audit", "check", path, "--key", bundle["key"], "--json").json
     assert checked["indexes"] == [one["index"] for one in bundle["receipts"]]
 
@@ -286,7 +294,24 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
         chromium.check(f"[aria-label='Select {name}']")
     chromium.click("text=Suspend 2 agents")
     confirm(chromium, "Suspend 2 agents", "a test")
-    assert [live_server.api("GET", f"/agents/{name}")["state"] for name in running] == ["suspended"] * 2
+    chromium.goto(f"{site}/console/agents?state=suspended&sort=-created")
+    for name in running:
+        chromium.check(f"[aria-label='Select {name}']")
+    chromium.click("text=Resume 2 agents")
+    confirm(chromium, "Resume 2 agents", "a test")
+    chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
+    chromium.goto(f"{site}/console/agents?state=active&sort=-created")
+    for name in running:
+        chromium.check(f"[aria-label='Select {name}']")
+    chromium.click("text=Move to a segment")
+    chromium.fill("label:has-text('Segment') input", "sales")
+    confirm(chromium, "Move 2 agents")
+    assert [live_server.api("GET", f"/agents/{name}")["segment"] for name in running] == ["sales"] * 2
+    for name in running:
+        chromium.check(f"[aria-label='Select {name}']")
+    chromium.click("text=Quarantine 2 agents")
+    confirm(chromium, "Quarantine 2 agents", "a test")
+    assert [live_server.api("GET", f"/agents/{name}")["state"] for name in running] == ["quarantined"] * 2
     chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
     chromium.click("[aria-label^='Remove the view Running']")
     chromium.wait_for("main:not(:has([aria-label^='Remove the view']))")
@@ -310,7 +335,7 @@ def test_a_person_sees_what_the_role_permits_and_signs_out(live_server: ServerFi
     chromium.tamper("**/agents/admin/holdings", '"ends":{', '"ends":{"access_key":1,')
     chromium.goto(f"{site}/console/agents/admin")
     chromium.wait_for("text=OSTK1")
-    chromium.wait_for("p:has-text('Also ')")
+    chromium.wait_for("p:has-text('A stop ends ')")
     assert "1 access key" not in chromium.text("main"), "the key is listed"
     assert not chromium.evaluate("!!document.querySelector('.page-head button')"), "no button that would be refused"
     chromium.click("text=Sign out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.client_certificates import TestAuthority
 from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary.agent import Agent
@@ -66,6 +67,29 @@ def test_each_connection_is_tested_at_its_other_end(chromium: Chromium, tmp_path
         chromium.wait_for("#streams >> text=test arrived")
         chromium.click("text=Send a verification")
         chromium.wait_for("text=One verification in 60 seconds")
+
+        hook.page, authority = b"evil.example\n", TestAuthority()
+        server.api("POST", "/threat-lists", {"name": "evil", "url": hook.url, "form": "plain"})
+        server.api("POST", "/trust-anchors", {"name": "partner", "certificate": authority.pem})
+        chromium.goto(f"{site}/console/connections")
+        hook.page += b"worse.example\n"
+        chromium.click("#threats >> text=Test it now")
+        chromium.wait_for("#threats >> text=1 new, 0 would go")
+        hook.page = b""
+        chromium.click("#threats >> text=Test it now")
+        chromium.wait_for("#threats >> text=test failed")
+        assert server.api("GET", "/threat-lists")["lists"][0]["count"] == 1
+        chromium.click("#trust >> text=Test it now")
+        chromium.wait_for("#trust >> text=accepted now")
+        chromium.click("#trust >> text=Try a certificate")
+        chromium.fill("dialog textarea", TestAuthority("CN=other").issue().pem)
+        chromium.click("dialog button:text-is('Try')")
+        chromium.wait_for("dialog >> text=leads to no trust anchor")
+        examine_page(chromium, "console-trial")
+        chromium.fill("dialog textarea", authority.issue().pem)
+        chromium.click("dialog button:text-is('Try')")
+        chromium.wait_for("dialog >> text=accepted")
+        chromium.click("dialog button:text-is('Close')")
 
         chromium.click("text=Check everything now")
         chromium.wait_for("[aria-label=Experiments] >> text=webhooks")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from harness.live_server import ServerFixture
+from harness.patience import eventually
 from tests.support.chromium import Chromium, chromium
+from tests.support.cli import run
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
@@ -15,6 +19,8 @@ from tests.support.servers import live_server
 __all__ = ["chromium", "live_server"]
 pytestmark = needs_console
 
+ONE, OTHER = ".compare select[name=one]", ".compare select[name=other]"
+VERIFY, CONSISTENT = ".compare button:text-is('Verify')", ".compare .notice >> text=Consistent"
 PROVED, REFUSED = "text=Verified in this browser", "text=Not proved"
 
 
@@ -69,6 +75,60 @@ def test_the_browser_verifies_the_ledger_and_refuses_a_tampered_answer(
     assert json.loads(chromium.evaluate("localStorage.getItem('ostiary-log')")) == stored, "nothing new is trusted"
     reload_page(chromium)
     chromium.wait_for("text=that this browser verified before")
+
+
+def test_a_person_compares_two_checkpoints_and_downloads_a_bundle(
+    live_server: ServerFixture, chromium: Chromium, tmp_path: Path
+) -> None:
+    site = enter_console(live_server, chromium, "aude", "auditor")
+    kept = eventually(lambda: live_server.api("GET", "/audit/checkpoints")["checkpoints"])
+    exported = httpx2.get(f"{live_server.server.url}/ledger/v1/checkpoint").text
+    live_server.owner()
+    chromium.goto(f"{site}/console/ledger")
+    chromium.click("summary:text-is('Compare two checkpoints')")
+    chromium.wait_for(f"option[value^='{exported.splitlines()[0]}']")
+    chromium.click(VERIFY)
+    chromium.wait_for(CONSISTENT)
+    chromium.select(ONE, "pasted")
+    examine_page(chromium, "console-checkpoints")
+    for chosen in ("newest", kept[-1]["note"]):
+        chromium.select(OTHER, chosen)
+        chromium.fill("textarea[name=one-note]", exported)
+        chromium.click(VERIFY)
+        chromium.wait_for(CONSISTENT)
+        size = exported.splitlines()[1]
+        assert f"{int(size):,}" in chromium.text(".compare")
+    size, root, *_ = exported.splitlines()[1:]
+    for false, message in (
+        (exported.replace(f"\n{size}\n", f"\n{int(size) - 1}\n"), "has not signed"),
+        (exported.replace(root, "A" * 43 + "="), "has not signed"),
+        ("no checkpoint", "has no signature"),
+    ):
+        chromium.fill("textarea[name=one-note]", false)
+        chromium.click(VERIFY)
+        chromium.wait_for(f".compare >> {REFUSED}")
+        assert message in chromium.text(".compare")
+        assert "Consistent" not in chromium.text(".compare")
+    chromium.select(OTHER, "newest")
+    chromium.fill("textarea[name=one-note]", exported)
+    chromium.tamper("**/ledger/v1/tile/**", "", "")
+    chromium.click(VERIFY)
+    chromium.wait_for(f".compare >> {REFUSED}")
+    chromium.be_honest()
+
+    chromium.goto(f"{site}/console/ledger?action=person.create")
+    bundle = tmp_path / "bundle.json"
+    bundle.write_text(chromium.download("text=Download a bundle"))
+    chromium.wait_for("text=This browser verified")
+    content = json.loads(bundle.read_text())
+    found = live_server.api("GET", "/audit", action="person.create")["entries"]
+    assert [one["index"] for one in content["receipts"]] == [one["index"] for one in found]
+    checked = run("audit", "check", bundle, "--key", content["key"], "--json").json
+    assert checked["indexes"] == [one["index"] for one in found]
+    chromium.tamper("**/audit/receipts?*", "person.create", "person.delete")
+    chromium.click("text=Download a bundle")
+    chromium.wait_for(REFUSED)
+    chromium.be_honest()
 
 
 @pytest.mark.parametrize("role", ["viewer"])

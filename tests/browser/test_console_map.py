@@ -75,6 +75,10 @@ def test_a_viewer_sees_who_acts_for_whom_what_is_reached_and_what_a_stop_ends(
     chromium.click(".map-list button[aria-expanded=true]:has-text('default')")
     chromium.wait_for(f"[aria-label='List of the map']:not(:has-text('{reader}'))")
     chromium.wait_for(".map .node.segment:has-text('+ default')")
+    chromium.fill("input[type=search]", reader)
+    chromium.click(f"[aria-label='In closed segments'] button:has-text('{reader}')")
+    chromium.wait_for(f".map-selected:has-text('{reader}')")
+    chromium.wait_for("main:not(:has([aria-label='In closed segments']))")
 
 
 def test_a_large_estate_is_drawn_in_part_and_its_text_is_text(live_server: ServerFixture, chromium: Chromium) -> None:

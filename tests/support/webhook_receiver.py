@@ -14,6 +14,8 @@ class Receiver:
         self.heard: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
         """answers to the next webhooks, with `x-body` as the body; after them 204"""
+        self.page = b""
+        """answer to GET"""
         self.silence = threading.Event()
         """cleared: the receiver never answers"""
         self.silence.set()
@@ -42,9 +44,11 @@ def receiving(path: str = "/hook?to=us") -> Iterator[Receiver]:
             self.wfile.write(said)
 
         def do_GET(self) -> None:
-            """Where somebody follows a redirect."""
-            self.send_response(204)
+            """The page; without one, where somebody follows a redirect."""
+            self.send_response(200 if receiver.page else 204)
+            self.send_header("content-length", str(len(receiver.page)))
             self.end_headers()
+            self.wfile.write(receiver.page)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -268,6 +268,24 @@ export type AnchorRow = {
   thumbprint: string;
 };
 
+/**
+ * The test of a trust anchor. `failed`: why it cannot sign certificates of clients now; `clients`: the number of
+ * agents that authenticate by a subject in a certificate of any trust anchor.
+ */
+export type AnchorTest = {
+  certificate: TriedCertificate | null;
+  clients: number;
+  failed: string | null;
+  name: string;
+  not_after: number;
+};
+
+/** A certificate of a client in PEM, with its chain, and the agent that would authenticate; both may be empty. */
+export type AnchorTrial = {
+  certificate?: string;
+  agent?: string;
+};
+
 /** All trust anchors. */
 export type AnchorsBody = {
   anchors: AnchorRow[];
@@ -719,12 +737,6 @@ export type Changed = {
   after: Item;
 };
 
-/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
-export type CheckpointBody = {
-  at: number | null;
-  size: number;
-};
-
 /** An OAuth client. `digest` changes with its name, its redirect URIs or its keys. */
 export type ClientBody = {
   backchannel_logout_uri: string;
@@ -973,11 +985,6 @@ export type EndedSessionsBody = {
   ended: number;
 };
 
-/** Numbers of live holdings that a stop would end, by kind. */
-export type EndingBody = {
-  ends: Record<string, number>;
-};
-
 /** The identity of an enrolled workload. */
 export type EnrolledBody = {
   agent_id: string;
@@ -1129,6 +1136,25 @@ export type HolderBody = {
   since: number;
 };
 
+/** A live holding of an agent, such as a token or a lease. Times are seconds since the epoch. */
+export type HoldingBody = {
+  audience: string | null;
+  expires_at: number;
+  id: string;
+  kind: string;
+  task: string | null;
+};
+
+/**
+ * A page of the live holdings of an agent, and the numbers of holdings that a stop would end, by kind, those of
+ * everyone to whom the agent delegated included.
+ */
+export type HoldingsBody = {
+  ends: Record<string, number>;
+  holdings: HoldingBody[];
+  next: string | null;
+};
+
 /** An identifier: a DNS name or an IP address for which a certificate is requested. */
 export type IdentifierBody = {
   type: "dns" | "ip";
@@ -1183,7 +1209,7 @@ export type IncidentBody = {
   why: string | null;
 };
 
-/** An incident with its findings, responses and reach. */
+/** An incident with its findings, responses, notes and reach. */
 export type IncidentDetail = {
   acts: ResponseBody[];
   agent: string;
@@ -1193,6 +1219,7 @@ export type IncidentDetail = {
   closed_at: number | null;
   findings: IncidentFinding[];
   incident_id: string;
+  notes: IncidentNoteBody[];
   opened_at: number;
   owner: string | null;
   person: string | null;
@@ -1212,6 +1239,20 @@ export type IncidentFinding = {
   points: number;
   says: string;
   task: string | null;
+};
+
+/** A note of a person about an incident. */
+export type IncidentNoteBody = {
+  at: number;
+  number: number;
+  person: string;
+  text: string;
+};
+
+/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
+export type IncidentsWireAdminOverviewCheckpointBody = {
+  at: number | null;
+  size: number;
 };
 
 /** An introspection response (RFC 7662 section 2.2); an active token has its claims too. */
@@ -1341,6 +1382,13 @@ export type LeaseToRevoke = {
 export type Leave = {
   holder: string;
   outcome?: "cancelled" | "done" | "failed";
+};
+
+/** A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint). */
+export type LedgerWireAdminCheckpointBody = {
+  at: number;
+  note: string;
+  size: number;
 };
 
 /** The place in the feed of a lifted stop, and when it was committed (microseconds). */
@@ -1585,6 +1633,11 @@ export type NewDestination = {
 /** A request for the certificate of an intermediate by an external root. */
 export type NewImport = {
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
+};
+
+/** A note: 1 to 2,000 characters. */
+export type NewIncidentNote = {
+  text: string;
 };
 
 /**
@@ -1855,8 +1908,9 @@ export type OverviewBody = {
   agents?: AgentsBody;
   approvals?: number;
   changes: Record<string, number>;
-  checkpoint: CheckpointBody;
+  checkpoint: IncidentsWireAdminOverviewCheckpointBody;
   decisions?: DecisionsBody;
+  findings?: number;
   guards?: GuardsBody;
   incidents?: number;
   now: number;
@@ -2201,6 +2255,12 @@ export type ReceiptBody = {
   entry: string;
   index: number;
   proof: string;
+};
+
+/** A page of receipts of one checkpoint, the newest entry first. `next` is the `before` of the page behind it. */
+export type ReceiptsBody = {
+  next: string | null;
+  receipts: ReceiptBody[];
 };
 
 export type RecordedReason = {
@@ -2906,6 +2966,46 @@ export type ThreatListBody = {
   url: string;
 };
 
+/**
+ * The change by a fetch of the list at this moment; nothing is stored. `failed`: why the server would not take the
+ * content; the numbers are then null.
+ */
+export type ThreatListTest = {
+  count: number | null;
+  failed: string | null;
+  gone: number | null;
+  name: string;
+  new: number | null;
+  skipped: number | null;
+};
+
+/** An agent of a timeline. `relation`: the agent of the incident itself (`incident`), or why it is connected. */
+export type TimelineAgent = {
+  agent: string;
+  agent_id: string;
+  relation: "acted_for" | "delegated_to" | "incident" | "same_model" | "same_owner";
+  state: string;
+};
+
+/** The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the page behind it. */
+export type TimelineBody = {
+  connected: TimelineAgent[];
+  next: string | null;
+  rows: TimelineRow[];
+};
+
+/** A row of a timeline; `index` is the entry of the ledger, `action` also the detector or the response. */
+export type TimelineRow = {
+  action: string | null;
+  agent: string;
+  at: number;
+  index: number | null;
+  kind: "entry" | "finding" | "note" | "response";
+  outcome: string | null;
+  person: string | null;
+  says: string;
+};
+
 /** A token response (RFC 6749 section 5.1). */
 export type TokenBody = {
   access_token: string;
@@ -2966,6 +3066,12 @@ export type ToolUse = {
   tasks: number;
   tool: string;
   untrusted: number;
+};
+
+/** The certificate that was tried; `refused` says why it would not be accepted. */
+export type TriedCertificate = {
+  refused: string | null;
+  subject: string;
 };
 
 /** A federated trust domain and the state of its bundle. `agents` are the agents whose workloads trust it. */
@@ -3627,14 +3733,17 @@ export interface Operations {
     body: Eligible;
     answer: EligibleBody;
   };
-  /** Count the live holdings that a stop of the agent ends, those of everyone to whom it delegated included. */
+  /** List the live holdings of an agent, the last to end first, and count the holdings that a stop would end. */
   "GET /api/v1/agents/{name}/holdings": {
     path: {
       name: string;
     };
-    query: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
     body: undefined;
-    answer: EndingBody;
+    answer: HoldingsBody;
   };
   /** Create a join token, which enrols the first key of a pending agent once. */
   "POST /api/v1/agents/{name}/join-token": {
@@ -3876,6 +3985,45 @@ export interface Operations {
       /** Cursor of the page that follows, which may be empty; null at the end. */
       next: string | null;
     };
+  };
+  /** List the checkpoints that the server has kept, one an hour, the largest first. */
+  "GET /api/v1/audit/checkpoints": {
+    path: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: {
+      checkpoints: (LedgerWireAdminCheckpointBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
+  };
+  /** Return the receipts of the entries that a search finds, newest entry first, all of one checkpoint. */
+  "GET /api/v1/audit/receipts": {
+    path: {};
+    query: {
+      action?: string;
+      agent?: string;
+      data_class?: string;
+      outcome?: string;
+      person?: string;
+      resource?: string;
+      task?: string;
+      about?: string;
+      since?: number;
+      until?: number;
+      before?: number;
+      reads?: string;
+      limit?: number;
+    };
+    body: undefined;
+    answer: ReceiptsBody;
   };
   /** Show one entry of the ledger. */
   "GET /api/v1/audit/{index}": {
@@ -4212,6 +4360,7 @@ export interface Operations {
     path: {};
     query: {
       agent?: string;
+      state?: "all" | "open";
       limit?: number;
       after?: string;
     };
@@ -4254,7 +4403,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show an incident with its findings, responses and reach. */
+  /** Show an incident with its findings, responses, notes and reach. */
   "GET /api/v1/incidents/{id}": {
     path: {
       id: string;
@@ -4280,6 +4429,15 @@ export interface Operations {
     query: {};
     body: IncidentAnswer;
     answer: AnsweredIncident;
+  };
+  /** Add a note to an incident, open or closed; nothing else changes. */
+  "POST /api/v1/incidents/{id}/notes": {
+    path: {
+      id: string;
+    };
+    query: {};
+    body: NewIncidentNote;
+    answer: IncidentNoteBody;
   };
   /** Release an incident, with a reason. */
   "POST /api/v1/incidents/{id}/release": {
@@ -4307,6 +4465,19 @@ export interface Operations {
     query: {};
     body: IncidentAnswer;
     answer: AnsweredIncident;
+  };
+  /** Show a page of the timeline of an incident across agents, newest first. */
+  "GET /api/v1/incidents/{id}/timeline": {
+    path: {
+      id: string;
+    };
+    query: {
+      agent?: string;
+      limit?: number;
+      after?: string;
+    };
+    body: undefined;
+    answer: TimelineBody;
   };
   /** Trust the signals of an issuer; for push, the answer has the secret that the issuer must show. */
   "POST /api/v1/issuers": {
@@ -5545,6 +5716,15 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
+  /** Fetch and parse a threat list now, and show the change that it would make. Nothing is stored. */
+  "POST /api/v1/threat-lists/{name}/test": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ThreatListTest;
+  };
   /** List the authorities whose certificates authenticate clients. */
   "GET /api/v1/trust-anchors": {
     path: {};
@@ -5567,6 +5747,15 @@ export interface Operations {
     query: {};
     body: undefined;
     answer: AnchorsBody;
+  };
+  /** Check a trust anchor now, and whether it would accept a certificate; nothing changes. */
+  "POST /api/v1/trust-anchors/{name}/test": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: AnchorTrial;
+    answer: AnchorTest;
   };
   /** Add a trust domain, and fetch its bundle. */
   "POST /api/v1/trust-domains": {

@@ -1,14 +1,15 @@
 /** One agent: who answers for it, what it holds, what it may do and did, and its stops. */
 
-import { useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { get, post, send } from "../api";
-import { Badge, count, Loading, PageHead, Problem, Time } from "../parts/basics";
+import { Badge, count, Loading, More, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { Columns } from "../parts/charts";
 import { ActionDialog } from "../parts/dialog";
 import { Entries, type Entry, Facts } from "../parts/entries";
 import { type Agent as AgentRow, every } from "../queries";
+import { ACTS, NEXT, type Verb } from "../verbs";
 import { useMay } from "../session";
 
 interface Key {
@@ -49,8 +50,17 @@ interface AccessKey {
   expires_at: number;
 }
 
-/** Kinds of holdings that are listed one by one. */
+interface Holding {
+  id: string;
+  kind: string;
+  task: string | null;
+  audience: string | null;
+  expires_at: number;
+}
+
+/** Kinds of holdings that are listed by more than their id. */
 const LISTED = new Set(["certificate", "access_key"]);
+const PAGE_HOLDINGS = 10;
 
 function nameKind(kind: string): string {
   return kind.replaceAll("_", " ");
@@ -87,23 +97,6 @@ interface StoppedGuard {
 
 /** How long the page waits for guards. */
 const GUARDS_MS = 5_000;
-
-type Verb = "suspend" | "resume" | "quarantine" | "release" | "decommission";
-
-const ACTS: Record<Verb, { title: string; what: string; isDangerous: boolean }> = {
-  suspend: { title: "Suspend", what: "is denied at every guard at once, and its tokens end. You can resume it later.", isDangerous: true },
-  quarantine: { title: "Quarantine", what: "is denied at every guard at once. A person must review and release it.", isDangerous: true },
-  release: { title: "Release", what: "may obtain tokens again. Release it after you know why it was quarantined.", isDangerous: false },
-  resume: { title: "Resume", what: "may obtain tokens again. What had ended stays ended.", isDangerous: false },
-  decommission: { title: "Decommission", what: "ends for good, with everything that it holds. Its name cannot be used again.", isDangerous: true },
-};
-
-const NEXT: Record<string, Verb[]> = {
-  active: ["suspend", "quarantine", "decommission"],
-  pending: ["decommission"],
-  suspended: ["resume", "quarantine", "decommission"],
-  quarantined: ["release", "decommission"],
-};
 
 export function Agent() {
   const { name = "" } = useParams({ strict: false }) as { name?: string };
@@ -419,15 +412,18 @@ function Holdings({ agent }: { agent: AgentDetail }) {
     enabled: may("GET /agents/{name}/access-keys"),
     queryFn: () => get<{ keys: AccessKey[] }>(`${path}/access-keys`),
   });
-  const ending = useQuery({
-    queryKey: ["agent", agent.name, "ending"],
+  const held = useInfiniteQuery({
+    queryKey: ["agent", agent.name, "holdings"],
     enabled: may("GET /agents/{name}/holdings"),
-    queryFn: () => get<Ending>(`${path}/holdings`),
+    initialPageParam: undefined as string | undefined,
+    queryFn: ({ pageParam }) => get<Ending & { holdings: Holding[]; next: string | null }>(`${path}/holdings`, { limit: PAGE_HOLDINGS, after: pageParam }),
+    getNextPageParam: (page) => page.next ?? undefined,
   });
   const isLive = ({ expires_at }: { expires_at: number }) => expires_at * 1000 > Date.now();
   const clientSecrets = secrets.data?.secrets.filter(isLive) ?? [];
   const aws = accessKeys.data?.keys.filter(isLive) ?? [];
-  const counted = Object.entries(ending.data?.ends ?? {}).filter(([kind]) => !LISTED.has(kind));
+  const counted = Object.entries(held.data?.pages[0]?.ends ?? {}).filter(([kind]) => !LISTED.has(kind));
+  const holdings = held.data?.pages.flatMap((page) => page.holdings).filter((one) => !LISTED.has(one.kind)) ?? [];
   const keys = agent.keys.filter((key) => key.revoked_at === null);
   const open = tasks.data?.tasks.filter((task) => task.state === "live") ?? [];
   return (
@@ -481,10 +477,28 @@ function Holdings({ agent }: { agent: AgentDetail }) {
             </span>
           </li>
         ))}
+        {holdings.map((one) => (
+          <li key={one.id}>
+            <span className="tag">{sentence(nameKind(one.kind)).slice(0, -1)}</span>
+            <code className="cut" title={one.id}>{one.audience ?? one.id}</code>
+            <span className="muted">
+              {one.task && !one.task.endsWith(agent.agent_id.slice(3)) && (
+                <>
+                  <Link to="/tasks/$id" params={{ id: one.task }}>
+                    its task
+                  </Link>
+                  ,{" "}
+                </>
+              )}
+              ends <Time at={one.expires_at} />
+            </span>
+          </li>
+        ))}
       </ul>
+      <More pages={held}>Show more tokens and leases</More>
       {counted.length > 0 && (
         <p className="small after">
-          Also {counted.map(([kind, number]) => count(number, nameKind(kind))).join(", ")}, with those of agents to which it delegated.
+          A stop ends {counted.map(([kind, number]) => count(number, nameKind(kind))).join(", ")}, those of agents to which it delegated included.
         </p>
       )}
       {keys.length + live.length + open.length + clientSecrets.length + aws.length + counted.length === 0 && <p className="muted">The agent holds nothing that is in force.</p>}

@@ -3,13 +3,14 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { apiPath, get, post } from "../api";
+import { apiPath, get, post, send } from "../api";
 import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { type Column, VirtualTable } from "../parts/table";
 import { type SavedView, useViews } from "../views";
 import { type AgentPage, type AgentRow, type AgentSearch, STATES, useAgentCounts } from "../queries";
 import { useMay } from "../session";
+import { ACTS, NEXT, type Verb } from "../verbs";
 
 const TIERS = ["low", "medium", "high", "critical"];
 const PAGE_ROWS = 500;
@@ -40,7 +41,7 @@ export function Agents() {
   const navigate = useNavigate();
   const may = useMay();
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
-  const [isStopping, setStopping] = useState(false);
+  const [bulk, setBulk] = useState<Verb | "segment" | null>(null);
   const [text, setText] = useState(search.text ?? "");
   const narrow = useCallback(
     (change: AgentSearch) => void navigate({ to: "/agents", search: { ...search, ...change }, replace: true }),
@@ -60,6 +61,8 @@ export function Agents() {
   });
   const rows = useMemo(() => list.data?.pages.flatMap((page) => page.agents) ?? [], [list.data]);
   const counts = useAgentCounts().data;
+  const chosen = useMemo(() => rows.filter((agent) => selected.has(agent.name)), [rows, selected]);
+  const targets = (verb: Verb) => chosen.filter((agent) => NEXT[agent.state]?.includes(verb)).map((agent) => agent.name);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = list;
   const onEnd = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
@@ -79,10 +82,13 @@ export function Agents() {
   return (
     <>
       <PageHead title="Agents" lead={lead}>
-        {selected.size > 0 && may("POST /agents/{name}/suspend") && (
-          <button className="danger" onClick={() => setStopping(true)}>
-            Suspend {count(selected.size, "agent")}
+        {BULK.filter((verb) => may(`POST /agents/{name}/${verb}`) && targets(verb).length > 0).map((verb) => (
+          <button key={verb} className={ACTS[verb].isDangerous ? "danger" : ""} onClick={() => setBulk(verb)}>
+            {ACTS[verb].title} {count(targets(verb).length, "agent")}
           </button>
+        ))}
+        {selected.size > 0 && may("PATCH /agents/{name}") && (
+          <button onClick={() => setBulk("segment")}>Move to a segment</button>
         )}
         {may("POST /agents") && (
           <Link className="button" to="/start">
@@ -164,34 +170,70 @@ export function Agents() {
           )}
         </Empty>
       )}
-      {isStopping && (
-        <ActionDialog
-          title={`Suspend ${count(selected.size, "agent")}`}
-          verb={`Suspend ${count(selected.size, "agent")}`}
-          isDangerous
-          needsReason
-          onClose={() => setStopping(false)}
-          onConfirm={async (why) => {
-            const remaining = new Set(selected);
-            for (const name of selected) {
-              await post(`/agents/${encodeURIComponent(name)}/suspend`, { why });
-              remaining.delete(name);
-              setSelected(new Set(remaining));
-            }
-          }}
-        >
-          <p>Each of these agents is denied at every guard at once, and its tokens end:</p>
-          <ul className="names">
-            {[...selected].slice(0, 12).map((name) => (
-              <li key={name}>
-                <bdi>{name}</bdi>
-              </li>
-            ))}
-          </ul>
-          {selected.size > 12 && <p>and {count(selected.size - 12, "more agent")}.</p>}
-        </ActionDialog>
+      {bulk && (
+        <BulkDialog
+          verb={bulk}
+          names={bulk === "segment" ? chosen.map((agent) => agent.name) : targets(bulk)}
+          onDone={(name) => setSelected((before) => new Set([...before].filter((one) => one !== name)))}
+          onClose={() => setBulk(null)}
+        />
       )}
     </>
+  );
+}
+
+const BULK: Verb[] = ["suspend", "quarantine", "resume", "release"];
+const SHOWN_NAMES = 12;
+
+interface BulkProps {
+  verb: Verb | "segment";
+  names: string[];
+  /** Called for each agent that was changed, so that a refused one stays selected. */
+  onDone: (name: string) => void;
+  onClose: () => void;
+}
+
+/** One change of several agents, one request each. The first refusal ends it, and names its agent. */
+function BulkDialog({ verb, names, onDone, onClose }: BulkProps) {
+  const [all] = useState(names);
+  const [segment, setSegment] = useState("");
+  const many = count(all.length, "agent");
+  const title = verb === "segment" ? `Move ${many} to a segment` : `${ACTS[verb].title} ${many}`;
+  return (
+    <ActionDialog
+      title={title}
+      verb={verb === "segment" ? `Move ${many}` : title}
+      isDangerous={verb === "segment" || ACTS[verb].isDangerous}
+      needsReason={verb !== "segment"}
+      onClose={onClose}
+      onConfirm={async (why) => {
+        for (const name of names) {
+          const path = `/agents/${encodeURIComponent(name)}`;
+          try {
+            await (verb === "segment" ? send("PATCH", path, { body: { segment: segment.trim() } }) : post(`${path}/${verb}`, { why }));
+          } catch (error) {
+            throw new Error(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+          }
+          onDone(name);
+        }
+      }}
+    >
+      <p>{verb === "segment" ? "Each of these agents gets the segment, and its tokens end:" : `Each of these agents ${ACTS[verb].what}`}</p>
+      <ul className="names">
+        {all.slice(0, SHOWN_NAMES).map((name) => (
+          <li key={name}>
+            <bdi>{name}</bdi>
+          </li>
+        ))}
+      </ul>
+      {all.length > SHOWN_NAMES && <p>and {count(all.length - SHOWN_NAMES, "more agent")}.</p>}
+      {verb === "segment" && (
+        <label className="field">
+          Segment
+          <input value={segment} onChange={(event) => setSegment(event.target.value)} required maxLength={64} autoComplete="off" />
+        </label>
+      )}
+    </ActionDialog>
   );
 }
 

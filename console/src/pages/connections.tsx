@@ -85,6 +85,14 @@ interface ThreatList {
   failed: string | null;
 }
 
+interface ListChange {
+  count: number | null;
+  new: number | null;
+  gone: number | null;
+  skipped: number | null;
+  failed: string | null;
+}
+
 interface Line {
   name: string;
   state: "ok" | "weak" | "fail";
@@ -459,6 +467,12 @@ function StreamRow({ stream }: { stream: Stream }) {
   );
 }
 
+interface AnchorTest {
+  failed: string | null;
+  clients: number;
+  certificate: { subject: string; refused: string | null } | null;
+}
+
 function Anchors() {
   const anchors = useQuery({ queryKey: ["list", "/trust-anchors"], queryFn: () => get<{ anchors: Anchor[] }>("/trust-anchors") });
   const rows = anchors.data?.anchors ?? [];
@@ -476,21 +490,76 @@ function Anchors() {
           </Empty>
         }
       >
-        {rows.map((one) => {
-          const left = one.not_after - Date.now() / 1000;
-          return (
-            <Row
-              key={one.name}
-              name={<bdi>{one.name}</bdi>}
-              state={left < 0 ? "ended" : left < SOON_S ? "ends soon" : "in force"}
-              tone={left < 0 ? "bad" : left < SOON_S ? "warn" : "good"}
-            >
-              <bdi>{one.subject}</bdi>, {one.is_own ? "of this server" : "of others"}, ends <Time at={one.not_after} />
-            </Row>
-          );
-        })}
+        {rows.map((one) => <AnchorRow key={one.name} anchor={one} />)}
       </Rows>
     </Section>
+  );
+}
+
+function AnchorRow({ anchor }: { anchor: Anchor }) {
+  const may = useMay();
+  const [isTrying, setTrying] = useState(false);
+  const path = `/trust-anchors/${encodeURIComponent(anchor.name)}/test`;
+  const test = useMutation({ mutationFn: () => post<AnchorTest>(path) });
+  const left = anchor.not_after - Date.now() / 1000;
+  return (
+    <Row
+      name={<bdi>{anchor.name}</bdi>}
+      state={left < 0 ? "ended" : left < SOON_S ? "ends soon" : "in force"}
+      tone={left < 0 ? "bad" : left < SOON_S ? "warn" : "good"}
+      action={
+        may("POST /trust-anchors/{name}/test") && (
+          <>
+            <button className="small" onClick={() => test.mutate()} disabled={test.isPending}>
+              {test.isPending ? "Testing…" : "Test it now"}
+            </button>
+            <button className="small" onClick={() => setTrying(true)}>
+              Try a certificate
+            </button>
+          </>
+        )
+      }
+    >
+      <bdi>{anchor.subject}</bdi>, {anchor.is_own ? "of this server" : "of others"}, ends <Time at={anchor.not_after} />
+      {test.isError && <Problem error={test.error} />}
+      {test.data && (
+        <span className="block" role="status">
+          <Badge tone={test.data.failed ? "bad" : "good"}>{test.data.failed ? "refused" : "accepted now"}</Badge>{" "}
+          {test.data.failed ?? `${count(test.data.clients, "agent")} authenticate by a certificate of a trust anchor.`}
+        </span>
+      )}
+      {isTrying && <TrialDialog path={path} name={anchor.name} onClose={() => setTrying(false)} />}
+    </Row>
+  );
+}
+
+/** A certificate that a client would send, and whether the anchor, and an agent, would be accepted by it. */
+function TrialDialog({ path, name, onClose }: { path: string; name: string; onClose: () => void }) {
+  const [certificate, setCertificate] = useState("");
+  const [agent, setAgent] = useState("");
+  const [tried, setTried] = useState<AnchorTest["certificate"]>(null);
+  return (
+    <ActionDialog
+      title={`Try a certificate at ${name}`}
+      verb="Try"
+      stays
+      onClose={onClose}
+      onConfirm={async () => setTried((await post<AnchorTest>(path, { certificate, agent: agent.trim() })).certificate)}
+    >
+      <p>Nothing changes. The certificate, followed by its chain, in PEM:</p>
+      <textarea aria-label="Certificate in PEM" className="mono" value={certificate} onChange={(event) => setCertificate(event.target.value)} required spellCheck={false} />
+      <label className="field">
+        Agent that would authenticate with it
+        <input value={agent} onChange={(event) => setAgent(event.target.value)} maxLength={200} autoComplete="off" />
+        <span className="hint">Leave it empty to check only whether the certificate leads to the anchor.</span>
+      </label>
+      {tried && (
+        <p className={tried.refused ? "notice bad" : "notice"} role="status">
+          <Badge tone={tried.refused ? "bad" : "good"}>{tried.refused ? "refused" : "accepted"}</Badge> <bdi>{tried.subject}</bdi>
+          {tried.refused && `: ${tried.refused}`}
+        </p>
+      )}
+    </ActionDialog>
   );
 }
 
@@ -564,13 +633,43 @@ function ThreatLists() {
           </Empty>
         }
       >
-        {rows.map((one) => (
-          <Row key={one.name} name={<bdi title={one.url}>{one.name}</bdi>} state={one.failed ? "failing" : "fresh"} tone={one.failed ? "bad" : "good"}>
-            {one.count.toLocaleString("en")} indicators, fetched <Time at={one.refreshed_at} />
-            {one.failed && <bdi className="next-step">{one.failed}</bdi>}
-          </Row>
-        ))}
+        {rows.map((one) => <ThreatListRow key={one.name} list={one} />)}
       </Rows>
     </Section>
   );
+}
+
+function ThreatListRow({ list }: { list: ThreatList }) {
+  const may = useMay();
+  const test = useMutation({ mutationFn: () => post<ListChange>(`/threat-lists/${encodeURIComponent(list.name)}/test`) });
+  return (
+    <Row
+      name={<bdi title={list.url}>{list.name}</bdi>}
+      state={list.failed ? "failing" : "fresh"}
+      tone={list.failed ? "bad" : "good"}
+      action={
+        list.url &&
+        may("POST /threat-lists/{name}/test") && (
+          <button className="small" onClick={() => test.mutate()} disabled={test.isPending}>
+            {test.isPending ? "Testing…" : "Test it now"}
+          </button>
+        )
+      }
+    >
+      {list.count.toLocaleString("en")} indicators, {list.url ? <>fetched <Time at={list.refreshed_at} /></> : "added as text"}
+      {list.failed && <bdi className="next-step">{list.failed}</bdi>}
+      {test.isError && <Problem error={test.error} />}
+      {test.data && (
+        <span className="block" role="status">
+          <Badge tone={test.data.failed ? "bad" : "good"}>{test.data.failed ? "test failed" : "test passed"}</Badge>{" "}
+          {test.data.failed ? <bdi>{test.data.failed}</bdi> : sayChange(test.data)}
+        </span>
+      )}
+    </Row>
+  );
+}
+
+function sayChange({ count: all, new: added, gone, skipped }: ListChange): string {
+  const change = added || gone ? `${added} new, ${gone} would go` : "nothing would change";
+  return `A fetch now has ${all?.toLocaleString("en")} indicators: ${change}${skipped ? `, ${skipped} cannot be checked` : ""}.`;
 }

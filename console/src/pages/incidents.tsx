@@ -1,21 +1,23 @@
 /** Incidents: what was found, what the server did, and the decision of a person. */
 
-import { useMutation, useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { get, post } from "../api";
-import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { Badge, count, Empty, Loading, More, PageHead, Problem, sentence, Time } from "../parts/basics";
 import { bundleIncident } from "../parts/bundle";
 import { Columns } from "../parts/charts";
 import { download } from "../parts/download";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
+import { type Note, Notes, Timeline } from "../parts/timeline";
 import { type Incident, whileLive } from "../queries";
 import { useMay } from "../session";
 
 interface IncidentDetail extends Incident {
   findings: { finding_id: string; at: number; detector: string; points: number; says: string; entries: number[] }[];
   acts: { at: number; response: string; outcome: string; says: string; policies: string[] }[];
+  notes: Note[];
   blast: {
     touched: { resource: string; tool: string; allowed: number; denied: number; data_classes: string[] }[];
     reachable: { scopes: string[]; data_classes: string[] };
@@ -27,6 +29,7 @@ interface IncidentDetail extends Incident {
 }
 
 export function Incidents() {
+  const may = useMay();
   const all = useQuery({
     queryKey: ["incidents", "all"],
     queryFn: () => get<{ incidents: Incident[] }>("/incidents", { limit: 200 }),
@@ -55,7 +58,76 @@ export function Incidents() {
           <Rows rows={closed} label="Closed" />
         </>
       )}
+      {may("GET /findings") && <OpenFindings />}
     </>
+  );
+}
+
+interface Finding {
+  finding_id: string;
+  at: number;
+  detector: string;
+  points: number;
+  says: string;
+  agent: string | null;
+  incident: string | null;
+}
+
+/** Findings that no person has judged, whether an incident was opened or not. */
+function OpenFindings() {
+  const may = useMay();
+  const pages = useInfiniteQuery({
+    queryKey: ["incidents", "findings"],
+    initialPageParam: undefined as string | undefined,
+    queryFn: ({ pageParam }) => get<{ findings: Finding[]; next: string | null }>("/findings", { state: "open", limit: 20, after: pageParam }),
+    getNextPageParam: (page) => page.next ?? undefined,
+  });
+  const rows = pages.data?.pages.flatMap((page) => page.findings) ?? [];
+  const names = useQuery({
+    queryKey: ["agent-names", rows.map((one) => one.agent).join()],
+    enabled: rows.length > 0 && may("GET /agents/{name}"),
+    staleTime: 60_000,
+    placeholderData: (before: Map<string, string> | undefined) => before,
+    queryFn: async () => {
+      const ids = [...new Set(rows.flatMap((one) => one.agent ?? []))];
+      const agents = await Promise.all(ids.map((id) => get<{ name: string }>(`/agents/${encodeURIComponent(id)}`).catch(() => ({ name: id }))));
+      return new Map(ids.map((id, place) => [id, agents[place]!.name]));
+    },
+  });
+  return (
+    <section id="findings">
+      <h2 className="section">Open findings</h2>
+      {pages.isPending ? <Loading /> : pages.isError ? <Problem error={pages.error} /> : rows.length === 0 ? (
+        <div className="card">
+          <Empty title="No open findings">Detectors found nothing within the last 7 days that waits for a judgement.</Empty>
+        </div>
+      ) : (
+        <ul className="card lines">
+          {rows.map((one) => (
+            <li key={one.finding_id}>
+              <span className="tag">{count(one.points, "point")}</span>
+              <span>
+                {one.agent && (
+                  <Link to="/agents/$name" params={{ name: names.data?.get(one.agent) ?? one.agent }}>
+                    <bdi>{names.data?.get(one.agent) ?? "an agent"}</bdi>
+                  </Link>
+                )}{" "}
+                <bdi>{one.says}</bdi>
+              </span>
+              <span className="meta">
+                {one.detector.replaceAll("_", " ")} <Time at={one.at} />
+                {one.incident && (
+                  <Link to="/incidents/$id" params={{ id: one.incident }}>
+                    incident
+                  </Link>
+                )}
+              </span>
+            </li>
+          ))}
+        </ul>
+      )}
+      <More pages={pages}>Show older findings</More>
+    </section>
   );
 }
 
@@ -109,10 +181,6 @@ export function IncidentPage() {
   const verbs = (Object.keys(VERBS) as Verb[]).filter(
     (verb) => one.closed_at === null && may(`POST /incidents/{id}/${verb}`) && (verb !== "take" || one.person === null),
   );
-  const events = [
-    ...one.findings.map((finding) => ({ at: finding.at, tone: "finding", text: finding.says, note: `${finding.detector}, ${finding.points} points` })),
-    ...one.acts.map((did) => ({ at: did.at, tone: did.outcome === "done" ? "done" : "failed", text: did.says || did.response, note: `${did.response}: ${did.outcome}` })),
-  ].sort((first, second) => first.at - second.at);
   return (
     <>
       <p className="crumb">
@@ -156,20 +224,8 @@ export function IncidentPage() {
             <Points findings={one.findings} />
           </section>
           {may("GET /audit") && <CallsAround incident={one} />}
-          <section className="card">
-            <h2>Timeline</h2>
-            <ol className="timeline tall">
-              {events.map((event, n) => (
-                <li key={n} data-outcome={event.tone}>
-                  <Time at={event.at} />
-                  <span>
-                    <bdi>{event.text}</bdi>
-                    <span className="muted small"> {event.note}</span>
-                  </span>
-                </li>
-              ))}
-            </ol>
-          </section>
+          <Responses acts={one.acts} />
+          <Timeline incident={one.incident_id} />
           <section className="card">
             <h2>What the agent touched</h2>
             {one.blast.touched.length === 0 ? (
@@ -211,12 +267,13 @@ export function IncidentPage() {
                 ["Risk when opened", String(one.risk)],
                 ["Risk now", String(one.risk_now)],
                 ["Handled by", one.person ? <bdi>{one.person}</bdi> : <span className="muted">nobody yet</span>],
-                ["Note", one.why ? <bdi>{one.why}</bdi> : <span className="muted">none</span>],
+                ["Reason", one.why ? <bdi>{one.why}</bdi> : <span className="muted">none</span>],
                 ["Closed", <Time at={one.closed_at} missing="still open" />],
                 ["Reach", `${count(one.blast.reachable.scopes.length, "scope")}, ${one.blast.reachable.data_classes.join(", ") || "no data class"}`],
               ]}
             />
           </section>
+          <Notes incident={one.incident_id} notes={one.notes} />
           <Concerned blast={one.blast} />
         </div>
       </div>
@@ -240,6 +297,30 @@ export function IncidentPage() {
         </ActionDialog>
       )}
     </>
+  );
+}
+
+/** What the server did, or did not do, and why. */
+function Responses({ acts }: { acts: IncidentDetail["acts"] }) {
+  return (
+    <section className="card">
+      <h2>Response</h2>
+      {acts.length === 0 && <p className="muted">No playbook responded.</p>}
+      <ol className="timeline tall">
+        {acts.map((did, n) => (
+          <li key={n} data-outcome={did.outcome === "done" ? "done" : "failed"}>
+            <Time at={did.at} />
+            <span>
+              <bdi>{did.says || did.response}</bdi>
+              <span className="muted small">
+                {" "}
+                {did.response.replaceAll("_", " ")}: {did.outcome}
+              </span>
+            </span>
+          </li>
+        ))}
+      </ol>
+    </section>
   );
 }
 
@@ -278,7 +359,7 @@ function Concerned({ blast }: { blast: IncidentDetail["blast"] }) {
   );
 }
 
-/** The points of the findings, one bar each, so that the eye finds what weighed most. */
+/** The findings in words, with a bar for the points of each, so that the eye finds what weighed most. */
 function Points({ findings }: { findings: IncidentDetail["findings"] }) {
   if (findings.length === 0) return null;
   const most = Math.max(...findings.map((one) => one.points), 1);
@@ -291,6 +372,7 @@ function Points({ findings }: { findings: IncidentDetail["findings"] }) {
             <rect width={Math.max(2, (100 * one.points) / most)} height="8" rx="1" />
           </svg>
           <span>{one.points}</span>
+          <bdi className="says">{one.says}</bdi>
         </li>
       ))}
     </ul>

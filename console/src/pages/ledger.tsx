@@ -1,12 +1,13 @@
 /** The ledger: search, and each entry with its proof, which this browser verifies itself. */
 
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
-import { useMemo } from "react";
-import { get } from "../api";
-import { trustKey, type Verified, verifyEntry, verifyLog } from "../ledger";
-import { Badge, count, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
+import { useId, useMemo, useState } from "react";
+import { get, type Query } from "../api";
+import { bundleSearch, compareCheckpoints, type KeptCheckpoint, readNewest, trustKey, type Verified, verifyEntry, verifyLog } from "../ledger";
+import { Badge, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { download } from "../parts/download";
+import { useMay } from "../session";
 import { Unproved } from "../tlog";
 
 interface Entry {
@@ -24,18 +25,35 @@ interface Entry {
 }
 
 const FILTERS = ["action", "agent", "task", "person", "resource", "outcome"] as const;
-type Filter = (typeof FILTERS)[number];
+const SPAN = ["since", "until"] as const;
+type Filter = (typeof FILTERS)[number] | (typeof SPAN)[number];
 type Search = Partial<Record<Filter, string>>;
 
 const MICROSECONDS = 1_000_000;
 
+/** Return the query of a search: its times are those of the reader's zone in the address, and microseconds in the query. */
+function queryOf(search: Search): Query {
+  const times = SPAN.filter((name) => search[name]).map((name) => [name, readTime(search[name]!) * 1000]);
+  return { ...search, ...Object.fromEntries(times), reads: "no" };
+}
+
+/** Return a day, or a day and a time, of the reader's zone in milliseconds since the epoch; NaN for anything else. */
+function readTime(text: string): number {
+  return Date.parse(text.length === 10 ? `${text}T00:00` : text.replace(" ", "T"));
+}
+
 export function Ledger() {
   const search = getRouteApi("/ledger").useSearch() as Search;
   const navigate = useNavigate();
+  const query = queryOf(search);
+  const may = useMay();
+  const bundle = useMutation({
+    mutationFn: () => bundleSearch(query),
+    onSuccess: ({ text }) => download("ledger.bundle.json", "application/json", text),
+  });
   const pages = useInfiniteQuery({
     queryKey: ["audit", search],
-    queryFn: ({ pageParam }) =>
-      get<{ entries: Entry[]; next: string | null }>("/audit", { ...search, reads: "no", limit: 50, before: pageParam }),
+    queryFn: ({ pageParam }) => get<{ entries: Entry[]; next: string | null }>("/audit", { ...query, limit: 50, before: pageParam }),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.next ?? undefined,
   });
@@ -44,13 +62,14 @@ export function Ledger() {
     <>
       <PageHead title="Ledger" lead="Every act and every decision, in an order that nobody can change unnoticed." />
       <Proof />
+      {may("GET /audit/checkpoints") && <Comparison />}
       <form
         className="card filters"
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
           const form = new FormData(event.currentTarget);
-          const filled = FILTERS.map((name) => [name, String(form.get(name) ?? "").trim()]).filter(([, text]) => text);
+          const filled = [...FILTERS, ...SPAN].map((name) => [name, String(form.get(name) ?? "").trim()]).filter(([, text]) => text);
           void navigate({ to: "/ledger", search: Object.fromEntries(filled) as never });
         }}
       >
@@ -60,11 +79,29 @@ export function Ledger() {
             <input id={`filter-${name}`} name={name} key={search[name]} defaultValue={search[name] ?? ""} autoComplete="off" />
           </div>
         ))}
+        {SPAN.map((name) => (
+          <div className="field" key={name}>
+            <label htmlFor={`filter-${name}`}>{name === "since" ? "From" : "Until"}</label>
+            <input id={`filter-${name}`} name={name} key={search[name]} defaultValue={search[name] ?? ""} pattern="\d{4}-\d\d-\d\d( \d\d:\d\d)?" title="A day, or a day and a time: 2026-01-31 17:00" placeholder="2026-01-31 17:00" autoComplete="off" />
+          </div>
+        ))}
         <div className="actions">
           <button className="primary">Search</button>
           <Link to="/ledger" className="button">Clear</Link>
+          {may("GET /audit/receipts") && entries.length > 0 && (
+            <button type="button" disabled={bundle.isPending} onClick={() => bundle.mutate()}>
+              {bundle.isPending ? "Verifying…" : "Download a bundle"}
+            </button>
+          )}
         </div>
       </form>
+      {bundle.isError && <Refused error={bundle.error} />}
+      {bundle.isSuccess && (
+        <p className="notice" role="status">
+          This browser verified {bundle.data.count === 1 ? "1 receipt" : `${bundle.data.count.toLocaleString("en")} receipts`}
+          {bundle.data.isCut && ", of the newest entries"}. Check the file anywhere: <code>ostiary audit check ledger.bundle.json --key KEY</code>
+        </p>
+      )}
       {pages.isPending ? <Loading /> : pages.isError ? <Problem error={pages.error} /> : entries.length === 0 ? (
         <Empty title="No entry matches">Remove a filter, or write the whole action, such as <code>tool.call</code>.</Empty>
       ) : (
@@ -145,8 +182,90 @@ function Proof() {
     <Seal verified={log.data}>
       {before === null
         ? "This browser trusts the key that it saw now; compare the key with a copy from elsewhere."
-        : `The log extends the one of ${count(before.size, "entry").replace("entrys", "entries")} that this browser verified before.`}
+        : `The log extends the one of ${entriesOf(before.size)} that this browser verified before.`}
     </Seal>
+  );
+}
+
+const NEWEST = "newest";
+const PASTED = "pasted";
+
+/** The comparison of two checkpoints that the person chooses, by the hashes of the log and in this browser. */
+function Comparison() {
+  const kept = useQuery({
+    queryKey: ["checkpoints"],
+    queryFn: () => get<{ checkpoints: KeptCheckpoint[] }>("/audit/checkpoints", { limit: 1000 }),
+  });
+  const compare = useMutation({
+    mutationFn: async (form: FormData) => {
+      const notes = ["one", "other"].map(async (name) => {
+        const chosen = String(form.get(name));
+        return chosen === NEWEST ? readNewest() : chosen === PASTED ? String(form.get(`${name}-note`)) : chosen;
+      });
+      return compareCheckpoints((await Promise.all(notes)) as [string, string]);
+    },
+  });
+  const rows = kept.data?.checkpoints ?? [];
+  return (
+    <details className="card compare">
+      <summary>Compare two checkpoints</summary>
+      <p className="small muted">
+        A checkpoint is a signed statement of the log: its number of entries, and the root over all of them. The server keeps one an hour; paste
+        one that you have from elsewhere, such as an export or a guard. Choose two: this browser computes both roots from the hashes of the log.
+      </p>
+      {kept.isError && <Problem error={kept.error} />}
+      <form
+        className="filters"
+        onSubmit={(event) => {
+          event.preventDefault();
+          compare.mutate(new FormData(event.currentTarget));
+        }}
+      >
+        <CheckpointField name="one" label="Checkpoint" rows={rows} chosen={rows[0]?.note ?? PASTED} key={`one-${rows.length > 0}`} />
+        <CheckpointField name="other" label="Other checkpoint" rows={rows} chosen={NEWEST} />
+        <div className="actions">
+          <button className="primary" disabled={compare.isPending}>
+            {compare.isPending ? "Verifying…" : "Verify"}
+          </button>
+        </div>
+      </form>
+      {compare.isError && <Refused error={compare.error} />}
+      {compare.isSuccess && (
+        <div className="notice" role="status">
+          <p>
+            <Badge tone="good">Consistent</Badge> The log of {entriesOf(compare.data.later.size)} extends that of {entriesOf(compare.data.earlier.size)}: no
+            entry was changed, removed or put between.
+          </p>
+          <p className="small muted">
+            Both signed by <code>{compare.data.vkey}</code>
+          </p>
+        </div>
+      )}
+    </details>
+  );
+}
+
+function entriesOf(size: number): string {
+  return `${size.toLocaleString("en")} ${size === 1 ? "entry" : "entries"}`;
+}
+
+function CheckpointField({ name, label, rows, chosen }: { name: string; label: string; rows: KeptCheckpoint[]; chosen: string }) {
+  const [value, setValue] = useState(chosen);
+  const id = useId();
+  return (
+    <div className="field">
+      <label htmlFor={id}>{label}</label>
+      <select id={id} name={name} value={value} onChange={(event) => setValue(event.target.value)}>
+        <option value={NEWEST}>The newest one</option>
+        {rows.map((one) => (
+          <option key={one.size} value={one.note}>
+            {entriesOf(one.size)}, {new Date(one.at / 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}
+          </option>
+        ))}
+        <option value={PASTED}>Paste one…</option>
+      </select>
+      {value === PASTED && <textarea name={`${name}-note`} aria-label={`${label} as signed note`} required maxLength={4000} spellCheck={false} className="mono" />}
+    </div>
   );
 }
 

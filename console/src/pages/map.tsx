@@ -24,13 +24,16 @@ import {
   type TaskFacts,
 } from "../map";
 import { Badge, count, Empty, Loading, PageHead, Problem } from "../parts/basics";
-import { type AgentCounts, every, type MapSearch, readMapSearch } from "../queries";
+import { type AgentCounts, type AgentPage, type AgentRow, every, type MapSearch, readMapSearch } from "../queries";
 import { useMay } from "../session";
 
 const REFRESH_MS = 10_000;
 const AGENTS_OF_SEGMENT = 200;
 const RESOURCES = 200;
 const TASKS = 1000;
+/** Letters from which closed segments are searched too, and the agents that are shown of them. */
+const SEARCHED = 2;
+const MATCHES = 20;
 /** Estates up to this size are shown opened. */
 const SMALL_ESTATE = 60;
 const SMALL_TOOLBOX = 5;
@@ -146,12 +149,15 @@ export function MapPage() {
       <PageHead title="Map" lead="Who answers for whom, who acts for whom now, and what each agent can reach by its scopes. Tasks and policies can deny more." />
       {failure && <Problem error={failure} />}
       <Filters filter={filter} graph={graph} segments={Object.keys(segments).sort()} onSegment={(name) => change({ segment: name, open: name ? [...open, `segment:${name}`].join(" ") : search.open })} onChange={change} />
+      {text.length >= SEARCHED && may("GET /agent-table") && (
+        <Elsewhere text={text} open={open} onOpen={(agent) => change({ open: [...open, `segment:${agent.segment}`].join(" "), segment: "", node: `agent:${agent.agent_id}` })} />
+      )}
       {graph.nodes.length === 0 ? (
         <Empty title="Nothing to draw yet">
           Register an agent and a resource: <Link to="/start">First run</Link>
         </Empty>
       ) : drawn.nodes.length === 0 ? (
-        <Empty title="Nothing matches">Remove a filter, or open a segment: only opened segments are searched.</Empty>
+        <Empty title="Nothing matches">Remove a filter, or open a segment.</Empty>
       ) : (
         <div className="map-frame">
           <Drawing graph={drawn} selected={selected} onChoose={choose} />
@@ -165,6 +171,36 @@ export function MapPage() {
       ))}
       {drawn.nodes.length > 0 && <List graph={listedPart} selected={selected} onChoose={choose} />}
     </>
+  );
+}
+
+/** Agents of closed segments that match a search: a click opens the segment, and chooses the agent. */
+function Elsewhere({ text, open, onOpen }: { text: string; open: Set<string>; onOpen: (agent: AgentRow) => void }) {
+  const matches = useQuery({
+    queryKey: ["map", "search", text],
+    staleTime: REFRESH_MS,
+    placeholderData: (before: AgentPage | undefined) => before,
+    queryFn: () => get<AgentPage>("/agent-table", { text, limit: MATCHES }),
+  });
+  const agents = matches.data?.agents.filter((agent) => !open.has(`segment:${agent.segment}`)) ?? [];
+  if (agents.length === 0) return null;
+  return (
+    <section className="card elsewhere" aria-label="In closed segments">
+      <h2>In closed segments</h2>
+      <ul className="chips">
+        {agents.map((agent) => (
+          <li key={agent.agent_id}>
+            <button className="link" onClick={() => onOpen(agent)}>
+              <bdi>{agent.name}</bdi>
+            </button>
+            <span className="muted">
+              <bdi>{agent.segment}</bdi>
+            </span>
+          </li>
+        ))}
+      </ul>
+      {matches.data?.next && <p className="small muted after">More agents may match: search in the table of agents.</p>}
+    </section>
   );
 }
 

@@ -15,11 +15,15 @@ interface Summary {
   decisions?: { allowed_per_s: number; denied_per_s: number; part_s: number; allowed: number[]; denied: number[] };
   approvals?: number;
   incidents?: number;
+  findings?: number;
   guards?: { connected: number; behind: number; missing: string[] };
   checkpoint: { size: number; at: number | null };
   changes: Record<string, number>;
   steps: { kind: string; count: number; says: string }[];
 }
+
+/** Number up to which the server counts open findings. */
+const MAX_FINDINGS = 1000;
 
 export function Overview() {
   const may = useMay();
@@ -31,7 +35,7 @@ function Numbers() {
   const summary = useQuery({ queryKey: ["overview"], queryFn: () => get<Summary>("/overview"), refetchInterval: whileLive });
   if (summary.isPending) return <Loading />;
   if (summary.isError) return <Problem error={summary.error} />;
-  const { agents, decisions, approvals, incidents, guards, checkpoint, changes, steps } = summary.data;
+  const { agents, decisions, approvals, incidents, findings, guards, checkpoint, changes, steps } = summary.data;
   const stopped = (agents?.state["suspended"] ?? 0) + (agents?.state["quarantined"] ?? 0);
   return (
     <>
@@ -47,6 +51,13 @@ function Numbers() {
           <Link to="/approvals">
             <span className="name">Waiting approvals</span>
             <span className={approvals ? "value warn" : "value"}>{approvals}</span>
+          </Link>
+        )}
+        {findings !== undefined && (
+          <Link to="/incidents" hash="findings">
+            <span className="name">Open findings</span>
+            <span className={findings ? "value warn" : "value"}>{findings >= MAX_FINDINGS ? `${MAX_FINDINGS.toLocaleString("en")}+` : findings}</span>
+            <span className="note">of the last 7 days</span>
           </Link>
         )}
         {agents && (

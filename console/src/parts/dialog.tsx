@@ -13,11 +13,13 @@ interface Props {
   isDangerous?: boolean;
   /** Whether a reason is asked for; it is kept in the ledger. */
   needsReason?: boolean;
+  /** Whether the dialog stays open after the action, to show its result. */
+  stays?: boolean;
   onConfirm: (reason: string) => Promise<unknown>;
   onClose: () => void;
 }
 
-export function ActionDialog({ title, children, verb, isDangerous, needsReason, onConfirm, onClose }: Props) {
+export function ActionDialog({ title, children, verb, isDangerous, needsReason, stays, onConfirm, onClose }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [reason, setReason] = useState("");
   const id = useId();
@@ -25,6 +27,7 @@ export function ActionDialog({ title, children, verb, isDangerous, needsReason, 
   const action = useMutation({
     mutationFn: () => onConfirm(reason.trim()),
     onSuccess: async () => {
+      if (stays) return;
       onClose();
       await client.invalidateQueries();
     },
@@ -50,7 +53,7 @@ export function ActionDialog({ title, children, verb, isDangerous, needsReason, 
         {action.isError && <Problem error={action.error} />}
         <div className="actions end">
           <button type="button" onClick={onClose}>
-            Cancel
+            {stays ? "Close" : "Cancel"}
           </button>
           <button className={isDangerous ? "primary danger" : "primary"} disabled={action.isPending}>
             {action.isPending ? "Working…" : verb}
