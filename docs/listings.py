@@ -66,7 +66,8 @@ REASONS = {
     "approval_needed": "A policy asks a person before the call runs.",
     "denied": "The decision point denied the request without a further reason.",
     "forbidden_by_policy": "A `forbid` policy matches.",
-    "history_full": "A policy reads earlier calls of the task, and the task has more calls than the history holds.",
+    "history_full": "A policy reads earlier calls, and the task, or the agent today and yesterday (UTC), made more of"
+    " them than the history holds.",
     "history_unavailable": "A policy reads earlier calls of the task, and the server did not supply them in time.",
     INSUFFICIENT: "A policy demands a stronger or a newer proof of the token's holder (RFC 9470).",
     "key_revoked": "The key of the agent is revoked.",

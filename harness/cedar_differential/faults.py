@@ -86,7 +86,7 @@ FAULTS = (
     Fault(
         "in does not look into the set",
         "operators",
-        'raise EvaluationError("in does not take a set of anything but entities")',
+        'raise EvaluationError("in takes a set only if all its elements are entities")',
         "pass",
     ),
     Fault(

@@ -332,7 +332,9 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
     """Return the verified caller of this request. Raises Unauthenticated."""
     caller = ctx.request.scope[VERIFIED] if ctx.request is not None else None
     if not isinstance(caller, Verified):
-        raise Unauthenticated("no authenticated caller", code="nobody_acts")
+        raise Unauthenticated(
+            "the call has no verified token", hint="serve the application that `protect` returns", code="nobody_acts"
+        )
     return caller
 
 

@@ -311,7 +311,7 @@ def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise Malformed("the query does not parse") from None
+        raise Malformed(f"the query or the form is not ASCII, or has over {MAX_PARAMETERS} parameters") from None
     parameters: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:
@@ -338,7 +338,8 @@ def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterato
             continue
         if name in cookies or "\\" in value:
             raise Malformed(
-                f"the cookie `{name[:64]}` was sent twice, or has an escape in it", hint="send each cookie once"
+                f"the cookie `{name[:64]}` was sent twice, or has a backslash",
+                hint="send each cookie once, without a backslash",
             )
         cookies[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
     for one in declared:

@@ -204,7 +204,9 @@ def fail_closed() -> Iterator[None]:
         raise Unavailable(f"cannot get a token: {error}", hint="check that the server is running") from error
     except Exception as error:
         log.exception("the guard of a tool failed, and refuses")
-        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
+        raise Unavailable(
+            "the guard failed, and refuses", hint="the log of the guard has the error", code="guard_failed"
+        ) from error
 
 
 def plain(value: object, name: str) -> Any:
@@ -250,7 +252,10 @@ def binder(
         raise Invalid("a generator runs after its call has returned", hint="guard the function that consumes it")
     signature = inspect.signature(function)
     if unknown := leave_out - signature.parameters.keys():
-        raise Invalid(f"the tool has no parameter {', '.join(sorted(unknown))}")
+        raise Invalid(
+            f"`leave_out` names {', '.join(sorted(unknown))}, which the function has no parameter for",
+            hint="name parameters of the function",
+        )
     rest = {parameter.name: parameter.kind for parameter in signature.parameters.values()}
 
     def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -134,14 +134,14 @@ def test_exchanged_entries_are_both_named(a: int, b: int, tmp_path: Path) -> Non
     write_bundles(LOG.export(tmp_path), entries)
     report = verify_folder(tmp_path, key=LOG.key.vkey)
     assert places(report) == [entry(Kind.REORDERED, a), entry(Kind.REORDERED, b)]
-    assert report.findings[0].message == f"the entry was moved: it stands as {b}"
+    assert report.findings[0].message == f"the entry was moved: it is now entry {b}"
 
 
 def test_a_moved_entry_is_named_with_where_it_stands(tmp_path: Path) -> None:
     write_bundles(LOG.export(tmp_path), [*E[:7], *E[8:400], E[7], *E[400:]])
     report = verify_folder(tmp_path, key=LOG.key.vkey)
     assert places(report) == [entry(Kind.REORDERED, 7)]
-    assert report.findings[0].message == "the entry was moved: it stands before 400"
+    assert report.findings[0].message == "the entry was moved: it is now before entry 400"
 
 
 def test_a_reversed_run_is_reordered_but_for_its_middle(tmp_path: Path) -> None:

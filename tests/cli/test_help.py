@@ -65,7 +65,7 @@ def test_the_list_of_commands_says_what_the_commands_say() -> None:
             assert (command.default_command.__doc__ or "").startswith(help), name
 
 
-def _strings(tree: ast.Module) -> Iterator[str]:
+def _strings(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
@@ -137,6 +137,20 @@ def test_the_options_that_hints_name_are_those_of_the_command() -> None:
     assert _wrong_options("see ostiary agent transfer --owner NAME, or ostiary kill list --owner") == [
         "ostiary kill list --owner"
     ]
+
+
+def test_an_option_in_a_hint_is_an_option_of_a_command() -> None:
+    known = _options(()) | {"--data-dir", "--json", "--wide", "--help"}
+    named = [
+        (source.path, option)
+        for source in sources("src")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.keyword) and node.arg == "hint"
+        for text in _strings(node.value)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)
+    ]
+    assert len(named) > 50
+    assert not [one for one in named if one[1] not in known]
 
 
 def test_version_is_that_of_the_distribution() -> None:

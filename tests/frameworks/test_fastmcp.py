@@ -166,17 +166,17 @@ async def connected(server: FastMCP[Any], name: str, arguments: dict[str, Any]) 
 async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
-    assert "no authenticated caller" in await connected(server, "read_file", {"path": "/srv/a"})
+    assert "the call has no verified token" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
 async def test_inside_of_the_process_nobody_is_known(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard, stdio=stage.tools)
-    with pytest.raises(MCPError, match="no authenticated caller"):
+    with pytest.raises(MCPError, match="the call has no verified token"):
         await server.call_tool("read_file", {"path": "/srv/a"})
     async with Client(server) as client:
-        with pytest.raises(MCPError, match="no authenticated caller"):
+        with pytest.raises(MCPError, match="the call has no verified token"):
             await client.call_tool("read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
@@ -188,7 +188,7 @@ async def test_over_http_stdios_caller_is_not_meant(stage: FrameworkFixture) -> 
     protect(server, stage.guard, stdio=stage.tools, origin=f"http://127.0.0.1:{port}")
     with serving(before, sock):
         told = await ask(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp"), "read_file", {"path": "/srv/a"})
-    assert "no authenticated caller" in told
+    assert "the call has no verified token" in told
     assert stage.ran == []
 
 
@@ -301,8 +301,8 @@ async def test_middleware_and_extensions_that_come_later_are_refused(stage: Fram
         identifier = "org.example/settings"
 
     for add, said in (
-        (lambda server: server.add_middleware(Meddler(in_place=False)), "middleware came after the guard"),
-        (lambda server: server.middleware.insert(0, Meddler(in_place=False)), "middleware came after the guard"),
+        (lambda server: server.add_middleware(Meddler(in_place=False)), "middleware was added after the guard"),
+        (lambda server: server.middleware.insert(0, Meddler(in_place=False)), "middleware was added after the guard"),
         (lambda server: server.add_extension(Intercepts()), "the extension org.example/intercepts could change"),
     ):
         server = server_of(stage)

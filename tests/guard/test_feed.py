@@ -56,7 +56,7 @@ def test_before_anything_was_heard_nothing_is_known(clock: Clock) -> None:
 
 def test_a_stream_that_does_not_begin_with_a_snapshot_is_none_though_it_says_all(clock: Clock) -> None:
     feeder = Feeder(clock)
-    with pytest.raises(FeedBroken, match="than must come next"):
+    with pytest.raises(FeedBroken, match="that must come next"):
         feeder.say(*feeder.facts())
     assert is_closed(feeder)
 

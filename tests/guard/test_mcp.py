@@ -57,7 +57,7 @@ async def test_where_no_token_can_be_shown_as_on_stdio_everything_is_denied(guar
     protect(server, guard)
     async with Client(server) as client:  # without HTTP: the same in memory as on standard input and output
         assert len((await client.list_tools()).tools) == 3
-        with pytest.raises(MCPError, match="no authenticated caller"):
+        with pytest.raises(MCPError, match="the call has no verified token"):
             await client.call_tool("read_file", {"path": "/a"})
     assert ran == []
 

@@ -8,8 +8,9 @@ outcome (`PostToolUse`). `can_use_tool` is not sufficient: allow rules and modes
 continues if a hook fails, so ours are set to block (`on_failure`), and the SDK refuses a command line that does not
 honour that. The decision is made on the model's arguments, with the defaults of the catalogue.
 
-Other hooks run beside ours, and `can_use_tool` after them: changed arguments are decided again. Hooks that
-the SDK cannot see (of settings files, of plugins) are left out, unless they are named in `unguarded`.
+Other hooks run beside ours, and `can_use_tool` after them: changed arguments are decided again. Settings files and
+plugins can have hooks that the SDK does not see. So settings files are not loaded by default, and options that name a
+settings file or a plugin are refused unless `unguarded` names it too.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def guarded(
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
     if undecided := [source for source in unseen if source not in unguarded]:
         which = ", ".join(undecided)
-        raise Conflict(f"hooks of {which} could change decided arguments", hint="name it in `unguarded`")
+        raise Conflict(
+            f"hooks of {which} could change arguments after the decision",
+            hint="leave these sources out of the options, or name them in `unguarded`",
+        )
     by = _Guard(tools, names, frozenset(unguarded))
     hooks: dict[Any, list[HookMatcher]] = dict(options.hooks or {})
     for event in ("PreToolUse", "PermissionRequest"):

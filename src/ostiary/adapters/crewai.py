@@ -75,7 +75,9 @@ class _Process:
     def enter(self, tools: Tools, unguarded: frozenset[str]) -> None:
         with self._mutex:
             if self.tools is not None:
-                raise Conflict("the tools of this process are guarded already")
+                raise Conflict(
+                    "another `guarded` block is open in this process", hint="leave it before the next one begins"
+                )
             if not self._is_armed:
                 _arm()
                 self._is_armed = True

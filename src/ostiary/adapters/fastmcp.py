@@ -62,10 +62,10 @@ def protect(
 ) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
-    `stdio`: whose calls those over standard input and output are. `origin`: the public one, if it is not that of the
-    resource's URI. `proxies`: networks of reverse proxies, separated by spaces, whose `Client-Cert` and
-    `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may call; others are refused. `suspends`:
-    whether clients are asked to wait where a person must say yes.
+    `stdio`: the tools of the agent whose calls come over standard input and output; without it, such calls are denied.
+    `origin`: the public origin, if it differs from that of the resource's URI. `proxies`: networks of reverse proxies,
+    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
+    call; others are refused. `suspends`: true if clients are asked to wait for a person's approval.
     """
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
@@ -80,7 +80,9 @@ def protect(
 
 
 def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
-    """Return the `elicitation_handler` for a client of this agent, whose calls then wait for approvals."""
+    """Return the `elicitation_handler` for a client of this agent. Calls of the client then wait for approvals, each
+    at most `within` seconds.
+    """
     callback = mcp.waits(by, within=within)
 
     async def wait(message: str, kind: Any, params: Any, context: Any) -> Any:
@@ -158,10 +160,12 @@ class _First(Middleware):
     def check_order(self) -> None:
         """Check that no other middleware or extension runs outside the decision. Raises Conflict."""
         if self._server.middleware[0] is not self or self._server.middleware[-1] is not self.last:
-            raise Conflict("middleware came after the guard", hint="protect(server, guard) once all of it is there")
+            raise Conflict(
+                "middleware was added after the guard", hint="call protect(server, guard) after all `add_middleware`"
+            )
         for name, extension in self._server._extensions.items():
             if type(extension).intercept_tool_call is not ServerExtension.intercept_tool_call:
-                raise Conflict(f"the extension {name} could change a call that is decided", hint="leave it out")
+                raise Conflict(f"the extension {name} could change a call after the decision", hint="leave it out")
 
     async def _decide(self, context: MiddlewareContext[Any]) -> Running:
         """Decide the call of this context. Raises Refused."""
@@ -186,10 +190,18 @@ class _First(Middleware):
             return self._stdio
         caller = request.scope.get(VERIFIED) if request is not None else None
         if not isinstance(caller, Verified):
-            raise Unauthenticated("no authenticated caller", code="nobody_acts")
+            raise Unauthenticated(
+                "the call has no verified token",
+                hint="call over HTTP, or name `stdio` in `protect`",
+                code="nobody_acts",
+            )
         # The token may be for a server that this one is mounted on.
         if caller.principal.claims.aud != self._guard.resource.uri:
-            raise Unauthenticated("the token was shown to another guard", code="nobody_acts")
+            raise Unauthenticated(
+                f"the token is for {caller.principal.claims.aud}, not for this server",
+                hint=f"get a token for {self._guard.resource.uri}",
+                code="nobody_acts",
+            )
         return caller
 
 

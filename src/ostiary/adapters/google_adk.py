@@ -3,9 +3,9 @@
     App(name="app", root_agent=agent, plugins=[Guarded(tools)])
 
 Callbacks of other plugins and of agents may still change the arguments of a call after any callback of ours has seen
-them, and a person may yet have to confirm it. So the callback before a tool makes it a guarded one, in place, and the
-decision is made where the tool runs, for whom the plugin of that very runner says. A denial is the tool's result, an
-`error`: the model reads it, the run goes on.
+them, and a person may yet have to confirm it. So the callback before a tool makes the tool a guarded one, in place, and
+the decision is made where the tool runs, for the caller that the plugin of that runner names. A denial is the tool's
+result, an `error`: the model reads it, the run goes on.
 
 Refused, unless named in `unguarded`: tools at the model's provider (`google_search`), a code executor
 (`code_executor`), and agents that are no agents of this process (by their names). An agent as a tool must take the

@@ -67,7 +67,7 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
             else:
                 again(handoff)
     elif agent.guarded_by is not tools:
-        raise Conflict(f"the agent `{agent.name}` is guarded already, by other tools")
+        raise Conflict(f"the agent `{agent.name}` is guarded already, by other tools", hint="guard each agent once")
     return agent
 
 
@@ -110,7 +110,10 @@ class _Guarded(Agent[Any]):
         for handoff in self.handoffs:
             by = handoff.on_invoke_handoff if isinstance(handoff, Handoff) else handoff
             if not isinstance(by, _Guarded | _Handing):
-                raise Conflict("an agent to hand off to came later and is not guarded", hint="guard(agent, tools)")
+                raise Conflict(
+                    f"`{self.name}` got a handoff after it was guarded, to an agent that is not guarded",
+                    hint="guard(agent, tools) for that agent",
+                )
         return [self._decided(tool) for tool in await super().get_all_tools(run_context)]
 
     def _decided(self, tool: Tool) -> Tool:

@@ -350,7 +350,7 @@ class AsyncTask:
         return self._agent.auth(resource, scope, task=self.id)
 
     async def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Extend the task by `ttl` seconds."""
+        """Set the end of the task to `ttl` seconds from now."""
         await self._agent._run(self._agent._renew(self.id, ttl))
 
     async def end(self, outcome: str = "done") -> None:

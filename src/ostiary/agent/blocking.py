@@ -133,13 +133,15 @@ class Agent(Identity):
         subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
-        """Send a request as this agent; `rest` is for `httpx2.Client.request`. Raises TokenRefused, Unavailable."""
+        """Send a request as this agent, and return the response, whatever its status; `rest` is for
+        `httpx2.Client.request`. Raises TokenRefused, Unavailable.
+        """
         return self._http.request(method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest)
 
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
     ) -> AbstractContextManager[httpx2.Response]:
-        """Send a request and stream its response."""
+        """Return a context manager that sends a request, and yields the response before its body is read."""
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     def certificate(

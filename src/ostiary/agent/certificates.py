@@ -119,7 +119,10 @@ def load_certificate(folder: Path) -> AgentCertificate | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise Invalid(f"the certificate in {folder} is damaged: {error}", hint="remove the link `current`") from None
+        raise Invalid(
+            f"the certificate in {folder} is damaged: {error}",
+            hint="remove the link `current` in the folder, and issue a new certificate",
+        ) from None
 
 
 class NewKey:

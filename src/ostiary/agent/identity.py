@@ -279,11 +279,13 @@ class Identity:
         """Return a live task of this agent. Raises ServerRefused."""
         task_facts = yield from self._call("GET", f"/tasks/{task}")
         if task_facts["state"] != "live":
-            raise ServerRefused(f"the task has ended: {task_facts['state']}", hint="start another", code="task_ended")
+            raise ServerRefused(
+                f"the task {task} has ended: {task_facts['state']}", hint="start another", code="task_ended"
+            )
         return TaskInfo(task_facts["task_id"], task_facts)
 
     def _hold(self, task: str, holder: str, verb: str, **more: str) -> Flow[Any]:
-        """`hold`, `beat` or `leave`."""
+        """Send `hold`, `beat` or `leave` (the `verb`) for a holder of the task; return the server's answer."""
         return self._call("POST", f"/tasks/{task}/{verb}", {"holder": holder, **more})
 
     def _keep(self, task: str, holder: str) -> Flow[bool]:
@@ -356,7 +358,11 @@ def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | 
         return None
     second = load_key(path)
     if second.client_id not in ("", of.client_id):
-        raise Invalid(f"{path} is the key of `{second.client_id}`, not of `{of.client_id}`")
+        raise Invalid(
+            f"{path} is the key of `{second.client_id}`, not of `{of.client_id}`", hint="name a key of this agent"
+        )
     if second.key.public.thumbprint == of.key.public.thumbprint:
-        raise Invalid(f"{path} has the same key as the first credential; use a second key")
+        raise Invalid(
+            f"{path} has the same key as the first credential", hint="ostiary key add AGENT --generate-key FILE"
+        )
     return second.key

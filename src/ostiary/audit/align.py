@@ -70,8 +70,8 @@ class Alignment:
         for event in self._events:
             moved = stands.get(event.logged) if event.logged else None
             if moved:
-                place = f"{'as' if moved.logged else 'before'} {moved.at}"
-                findings.append(Finding(Kind.REORDERED, f"the entry was moved: it stands {place}", event.at))
+                place = f"{'' if moved.logged else 'before '}entry {moved.at}"
+                findings.append(Finding(Kind.REORDERED, f"the entry was moved: it is now {place}", event.at))
             strange = event.present is not None and event.present not in logged
             if event.logged and not moved:
                 kind = Kind.ALTERED if strange else Kind.DROPPED

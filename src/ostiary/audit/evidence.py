@@ -123,6 +123,8 @@ class Evidence:
 def parse_keys(text: str) -> list[NoteKey]:
     """Return the vkeys of one log from a text with one per line. Raises Malformed."""
     keys = [parse_vkey(line) for line in text.split("\n") if line]
-    if len({key.name for key in keys}) != 1:
-        raise Malformed("there must be keys, and of one log only")
+    if not keys:
+        raise Malformed("there is no verification key", hint="one key in each line: name+id+base64")
+    if len(names := {key.name for key in keys}) > 1:
+        raise Malformed(f"the verification keys are of {len(names)} logs", hint="name the keys of one log")
     return keys

@@ -136,9 +136,9 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
     The function does not check the signature, the key binding, or revocation. Raises InvalidToken.
     """
     if claims.iss != issuer:
-        raise InvalidToken("the token is of another issuer (`iss`)")
+        raise InvalidToken("the token is of another issuer (`iss`)", hint=f"get a token of {issuer}")
     if claims.aud != audience:
-        raise InvalidToken("the token is for another audience (`aud`)")
+        raise InvalidToken("the token is for another audience (`aud`)", hint=f"get a token for {audience}")
     for name in ("sub", "client_id", "jti"):
         if not getattr(claims, name):
             raise InvalidToken(f"`{name}` is empty")
@@ -146,7 +146,7 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
         if not 0 <= (getattr(claims, name) or 0) <= MAX_SECONDS:
             raise InvalidToken(f"`{name}` is not a number of seconds between 0 and {MAX_SECONDS}")
     if now - leeway >= claims.exp * 1_000_000:
-        raise InvalidToken("the token has expired")
+        raise InvalidToken("the token has expired", hint="get a new token")
     if now + leeway < claims.iat * 1_000_000:
         raise InvalidToken("the token was issued in the future (`iat`)")
     if claims.nbf is not None and now + leeway < claims.nbf * 1_000_000:

@@ -36,12 +36,12 @@ def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
 
 
 def accept(approved: Catalogue, listed: Catalogue, tools: Collection[str] = ()) -> Catalogue:
-    """Return the catalogue with the present definitions of the tools `names`; without names, of all new and
-    changed tools. Raises Invalid.
+    """Return the approved catalogue with the present definitions of `tools`; without any, of all new and changed
+    tools. Raises Invalid for a tool that is neither new nor changed.
     """
     open_ = {change.tool for change in diff(approved, listed) if change.verdict != "gone"}
     if unknown := sorted({*tools} - open_):
-        raise Invalid(f"the tool `{unknown[0][:128]}` has not changed", hint="leave it out")
+        raise Invalid(f"the tool `{unknown[0][:128]}` is neither new nor changed", hint="leave it out")
     accepted = {name: _accepted(approved.tools.get(name), listed.tools[name]) for name in tools or sorted(open_)}
     merged = {**approved.tools, **accepted}
     return Catalogue.of(approved.resource, list(merged.values()), approved.data_classes)

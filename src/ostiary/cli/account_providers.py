@@ -131,7 +131,7 @@ def _read_secret(path: Path) -> str:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read {path}: {error}") from None
+        raise Usage(f"cannot read {path}: {error}", hint="name a text file with the client secret") from None
     if len(text) > MAX_SECRET:
-        raise Usage(f"{path} has more than {MAX_SECRET} characters")
+        raise Usage(f"{path} has more than {MAX_SECRET} characters", hint="name a file with the client secret alone")
     return text.strip("\r\n")

@@ -37,7 +37,7 @@ def create_key(
         days: Days within which the account is created, 1 to 366.
     """
     if bool(agent) is bool(person):
-        raise Usage("name an agent or a person", hint="ostiary acme key create --agent NAME")
+        raise Usage("give exactly one of `--agent` and `--person`", hint="ostiary acme key create --agent NAME")
     holder = {"agent": agent} if agent else {"person": person}
     body = {**holder, "names": list(name), "profile": profile, "days": days}
     session.show(session.api("POST", "/acme/keys", body), _print_issued)

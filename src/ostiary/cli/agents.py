@@ -275,7 +275,9 @@ def mutual_tls(
     subject = {f"tls_client_auth_{member}": value for member, value in names.items() if value}
     if remove:
         if subject or certificate:
-            raise Usage("`--remove` takes no subject and no certificate", hint=f"ostiary agent mutual-tls {name}")
+            raise Usage(
+                "`--remove` takes no subject and no certificate", hint=f"ostiary agent mutual-tls {name} --remove"
+            )
         session.show(session.api("DELETE", path), facts)
         return
     if not subject and not certificate:

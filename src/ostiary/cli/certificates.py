@@ -86,7 +86,9 @@ def issue_many(
     lines = [words for line in read_text(orders).splitlines() if (words := line.split())]
     names = [name for name, *_ in lines]
     if wrong := next((name for name in names if "/" in name or name in (".", "..") or names.count(name) > 1), None):
-        raise Usage(f"{wrong!a} is not the name of one folder, or repeated", hint="write one folder in each line")
+        raise Usage(
+            f"{wrong!a} is repeated, or is not the name of a folder", hint="begin each line with a folder of its own"
+        )
     session.act_as(credential)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(lines), BATCH):
@@ -106,7 +108,7 @@ def issue_many(
     columns = {"folder": "FOLDER", "serial": "SERIAL", "error": "ERROR"}
     session.show(rows, lambda rows: table(rows, columns, empty="the file has no line"))
     if refused := sum(bool(row["error"]) for row in rows):
-        raise Usage(f"{refused} of {len(rows)} certificates were refused")
+        raise Usage(f"{refused} of {len(rows)} certificates were refused", hint="the column ERROR has the reasons")
 
 
 @cert.command(name="renew")

@@ -74,7 +74,9 @@ def _targets(session: Session, name: str) -> list[Resource]:
     candidates = _find(session, f"/resources/{name}"), _find(session, f"/agents/{name}")
     match candidates:
         case None, None:
-            raise Usage(f"no resource and no agent is called `{name}`", hint="ostiary resource list")
+            raise Usage(
+                f"no resource and no agent is called `{name}`", hint="ostiary resource list, ostiary agent list"
+            )
         case dict(), None:
             return [resource(session, name)]
         case None, dict() as agent:

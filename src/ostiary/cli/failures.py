@@ -50,7 +50,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
             return Usage(str(error), hint=_help_of(error))
         case httpx2.TransportError():
             return Unavailable(
-                f"the server does not answer: {error}", hint="start the server: ostiary serve --data-dir DIR"
+                f"the server does not answer: {error}",
+                hint="check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR",
             )
         case httpx2.InvalidURL():
             return Usage(f"OSTIARY_URL is not a URL: {error}", hint="such as https://id.example.org")

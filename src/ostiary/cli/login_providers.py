@@ -206,10 +206,10 @@ def _read(path: Path, most: int) -> str:
         with path.open("rb") as file:
             content = file.read(most + 1)
         if len(content) > most:
-            raise Usage(f"{path} has more than {most} bytes")
+            raise Usage(f"{path} has more than {most} bytes", hint="name the right file")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read {path}: {error}") from None
+        raise Usage(f"cannot read {path}: {error}", hint="check the path and its permissions") from None
 
 
 def _print(one: dict[str, Any]) -> None:

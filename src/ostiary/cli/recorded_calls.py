@@ -73,5 +73,8 @@ def resource(session: Session, name: str) -> Resource:
     try:
         catalogue = None if text is None else Catalogue.parse(msgspec.json.encode(text))
     except Refused as refusal:
-        raise Usage(f"the catalogue of `{name}` cannot be read: {refusal.message}") from None
+        raise Usage(
+            f"the catalogue of `{name}` cannot be read: {refusal.message}",
+            hint=f"ostiary resource catalogue {name} FILE",
+        ) from None
     return Resource(facts, catalogue)

@@ -301,7 +301,7 @@ def _start(
     try:
         process = subprocess.Popen(words, env=dict(environment), pass_fds=descriptors, **other)
     except OSError as error:
-        raise Usage(f"cannot run {words[0]}: {error.strerror}") from None
+        raise Usage(f"cannot run {words[0]}: {error.strerror}", hint="check the command after `--`") from None
 
     def pass_on(number: int, _: FrameType | None) -> None:
         process.send_signal(number)

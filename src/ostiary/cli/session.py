@@ -113,7 +113,9 @@ class Session:
                 hint = f"ostiary serve --data-dir {folder}"
                 raise Usage(f"no server has been started with the data folder {folder}", hint=hint) from None
             except (ValueError, KeyError, TypeError):
-                raise Usage(f"{folder / 'server.json'} is damaged", hint="starting the server writes it anew") from None
+                raise Usage(
+                    f"{folder / 'server.json'} is damaged", hint="restart the server, which writes the file again"
+                ) from None
         if url := ambient.environ("OSTIARY_URL"):
             return url.rstrip("/")
         hint = "give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL"

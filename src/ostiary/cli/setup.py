@@ -317,7 +317,7 @@ def _confirm(session: Session, names: Sequence[str]) -> None:
     if not sys.stdin.isatty() or session.as_json:
         raise Usage(f"{', '.join(names)} would change, and this is not a terminal", hint="confirm with --yes")
     if input("Change this? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Usage("nothing was changed")
+        raise Usage("not confirmed; nothing was changed", hint="answer y, or confirm with --yes")
 
 
 def _print_undo(steps: Sequence[dict[str, str]]) -> None:

@@ -49,7 +49,10 @@ def suggest_least(
     recorded = entries(session, since=started, agent=shown["agent_id"], task=task)
     calls = [call for entry in recorded if (call := recorded_call(entry)) is not None]
     if not calls:
-        raise Usage(f"no call of `{shown['name']}` was allowed since {since}", hint="ostiary run -- COMMAND")
+        raise Usage(
+            f"no allowed call of `{shown['name']}` is recorded since {since}",
+            hint="choose an earlier --since, or record calls: ostiary run -- COMMAND",
+        )
     registered = resources(session, {call.uri for call in calls})
     catalogues = {uri: one.catalogue for uri, one in registered.items() if one.catalogue is not None}
     suggestion = suggest(calls, catalogues)

@@ -68,7 +68,7 @@ def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
             hint="run the command in the folder of the module, or install the module",
         ) from None
     except AttributeError:
-        raise Usage(f"the module {module} has no `{name}`") from None
+        raise Usage(f"the module {module} has no `{name}`", hint="name the application or the list of tools") from None
     return program, value
 
 

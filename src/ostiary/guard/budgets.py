@@ -269,7 +269,9 @@ class BudgetClient:
         except (Refused, httpx2.HTTPError, OSError, msgspec.DecodeError) as error:
             self._disconnect()
             why = str(error) or type(error).__name__
-            raise Unavailable(f"the budget cannot be asked for: {why}", code="budget_unavailable") from None
+            raise Unavailable(
+                f"the request for a budget failed: {why}", hint="try again", code="budget_unavailable"
+            ) from None
 
     def _disconnect(self) -> None:
         self._connection = None

@@ -97,8 +97,9 @@ class Call:
         data_class = str(self._size["data_class"])
         if data_class and self.classes and data_class not in self.classes:
             raise Withheld(
-                f"the tool returns {data_class[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
-                hint="the catalogue must allow it",
+                f"the tool returned data of the class {data_class[:64]!a}; its catalogue states only"
+                f" {' '.join(sorted(self.classes))}"[:MAX_REASON],
+                hint="the owner of the tool states the data class in the catalogue",
                 code="undeclared_class",
             )
         for volume in self.ahead.values():

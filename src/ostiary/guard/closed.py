@@ -36,4 +36,6 @@ def fail_closed() -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("the guard failed, and refuses")
-        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
+        raise Unavailable(
+            "the guard failed, and refuses", hint="the log of the guard has the error", code="guard_failed"
+        ) from error

@@ -103,7 +103,7 @@ class Feed:
         return message
 
     def distrust(self, why: str) -> None:
-        """Delete all facts."""
+        """Delete all facts. Until the next snapshot, `current` raises FeedStale with `why`."""
         self._knowledge = self._present = self.seq = None
         self._why = f"the feed is broken: {why}"
 
@@ -118,9 +118,9 @@ class Feed:
                 must |= {"aud": self._resource_id, "seq": self.seq, "private": []}
         for name, value in must.items():
             if getattr(message, name) != value:
-                raise FeedBroken(f"a message has another `{name}` than must come next")
+                raise FeedBroken(f"a message does not have the `{name}` that must come next")
         if message.seq < message.prev:
-            raise FeedBroken("a message leads back")
+            raise FeedBroken("a message leads back: its `seq` is less than its `prev`")
         self._check_history(message)
 
     def _check_history(self, message: Message) -> None:
@@ -133,7 +133,7 @@ class Feed:
         elif history != self.history:
             raise FeedBroken("a message is of another history than its stream")
         if history == kept.history and size < kept.size:
-            raise FeedBroken("the server has forgotten a part of its history")
+            raise FeedBroken("the server has lost a part of the history that this guard knows")
         self.history = history
 
     def _learn(self, message: Message) -> None:

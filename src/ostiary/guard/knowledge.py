@@ -161,7 +161,7 @@ class Knowledge:
             self.stops,
         )
         if sum(map(len, tables)) > MAX_EXCEPTIONS:
-            raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
+            raise FeedBroken(f"the feed has more than {MAX_EXCEPTIONS} revocations, stops and other exceptions")
         facts = access.Facts(
             self.protected,
             self.policies,

@@ -19,13 +19,13 @@ RECOVERY = "recovery"
 
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield complete lines. Raises Malformed for a line without an end."""
+    """Yield complete lines. Raises Malformed for a line of more than MAX_LINE_BYTES."""
     buffer = bytearray()
     for chunk in chunks:
         if b"\n" not in chunk:
             buffer += chunk
             if len(buffer) > MAX_LINE_BYTES:
-                raise Malformed("a line of the feed is too long")
+                raise Malformed(f"a line of the feed has more than {MAX_LINE_BYTES} bytes")
             continue
         *whole, rest = (bytes(buffer) + chunk).split(b"\n")
         yield from whole

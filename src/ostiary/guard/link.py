@@ -174,7 +174,7 @@ class Link:
                 self.is_current.set()
                 yield message
                 if self._feed.is_late:
-                    raise Unavailable("messages of the feed come late")
+                    raise Unavailable("a message of the feed came too late to be trusted")
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
@@ -183,7 +183,7 @@ class Link:
             return self._feed.feed_keys
         response = http.get(f"{self._url}/feed/v1/jwks")
         if response.status_code != 200:
-            raise Unavailable(f"the keys of the feed are not to be had: {response.status_code}")
+            raise Unavailable(f"/feed/v1/jwks answers {response.status_code}, instead of the keys of the feed")
         return JwkSet.parse(canonical.parse(response.content))
 
     def _deliver(self) -> None:

@@ -46,7 +46,7 @@ def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
     try:
         query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise Malformed("the query does not parse") from None
+        raise Malformed(f"the query is not ASCII, or has more than {MAX_PARAMETERS} parameters") from None
     names = [*path, *(name for name, _ in query)]
     if len(set(names)) != len(names):
         raise Malformed("a parameter was sent twice", hint="send each once")

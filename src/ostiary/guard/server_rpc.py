@@ -127,7 +127,7 @@ class ServerRpc:
         Raises Unavailable with that code if too many calls wait, or the guard is closed.
         """
         if not self._room.acquire(blocking=False):
-            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code=code)
+            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", hint="try again", code=code)
         try:
             waiting = self._threads.submit(work, self._tick() + round((within_s or ASK_S) * 1e6))
         except RuntimeError:

@@ -103,9 +103,9 @@ class Spool:
         is_outcome: bool = False,
         then: Callable[[], None] | None = None,
     ) -> int:
-        """Keep a record, which has at least one member; its number. `then` runs before any file with the record goes.
-
-        Raises SpoolFailed.
+        """Keep a record, which has at least one member, and return its number. `then` runs after the record is written,
+        and before the file of the record can be deleted. An outcome (`is_outcome`) also fits into the last RESERVE
+        bytes. Raises SpoolFailed.
         """
         body = _encode(record)
         if len(body) > MAX_RECORD_BYTES:
@@ -120,7 +120,7 @@ class Spool:
             try:
                 self._write(line)
             except OSError as error:
-                hint = f"see that there is room in {self._folder}"
+                hint = f"check the free space of {self._folder}"
                 self._is_tight = True
                 raise SpoolFailed(f"the spool cannot be written: {error.strerror}", hint=hint) from None
             self._next = number + 1

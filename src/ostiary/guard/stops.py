@@ -185,7 +185,7 @@ class KeptStops:
         self._log, self._is_behind = file, False
 
     def facts(self, *, other_than: str) -> list[Fact]:
-        """Return the last unexpired stop of each subject in histories other than `history`."""
+        """Return the last unexpired stop of each subject in histories other than `other_than`."""
         now, newest = self._now(), dict[tuple[str, Subject], Fact]()
         for kept in list(self._kept):
             if kept.history != other_than:

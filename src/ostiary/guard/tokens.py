@@ -66,7 +66,7 @@ class Tokens:
             principal = access.Principal(claims)
             self._remember(digest, principal, present)
         if now >= principal.expires_at:
-            raise InvalidToken("the token has expired")
+            raise InvalidToken("the token has expired", hint="get a new token")
         return principal
 
     def _remember(self, digest: bytes, principal: access.Principal, present: Present) -> None:

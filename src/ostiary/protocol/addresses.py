@@ -11,11 +11,11 @@ _ADDRESS = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@(?=.{1,253}\Z)[a-zA
 
 
 def check_address(address: str, *, name: str) -> str:
-    """Check a mail address, and return it in the form that every mail server accepts: no quotes, no comments, ASCII.
-    Raises Invalid.
+    """Return a mail address, after the check that it has the form that every mail server accepts: no quotes, no
+    comments, ASCII. `name` stands for the address in the error. Raises Invalid.
     """
     if not _ADDRESS.fullmatch(address):
-        raise Invalid(f"{name} is an address as ada@example.org")
+        raise Invalid(f"{name} must be a mail address such as ada@example.org")
     return address
 
 

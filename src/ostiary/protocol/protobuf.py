@@ -28,7 +28,7 @@ def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
             case 5:
                 value, at = int.from_bytes(data[at : at + 4], "little"), at + 4
             case _:
-                raise Malformed("the message has a field of an unknown kind")
+                raise Malformed(f"the message has a field of the unknown wire type {tag & 7}")
         if at > end:
             raise Malformed("the message ends within a field")
         yield tag >> 3, value
@@ -60,7 +60,7 @@ def _parse_varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFFFFFFFFFFFFFF, at
-    raise Malformed("a number of the message does not end")
+    raise Malformed("a number of the message has more than 10 bytes")
 
 
 def _encode_varint(value: int) -> bytes:

@@ -31,7 +31,7 @@ def normalise_uri(uri: str) -> str:
         raise Malformed("not an absolute http or https URI")
     authority = _AUTHORITY.fullmatch(parts["authority"])
     if authority is None:
-        raise Malformed("the URI names its host in a way that is not accepted")
+        raise Malformed("the URI has no plain HOST or HOST:PORT: a user, or a malformed address or port")
     scheme = parts["scheme"].lower()
     host = _normalise_escapes(_normalise_escapes(authority["host"]).lower())
     port = int(authority["port"] or _DEFAULT_PORT[scheme])

@@ -375,7 +375,7 @@ async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
     async for part in response.aiter_raw():
         body += part
         if len(body) > MAX_BODY:
-            raise ConnectionAbortedError("the server's answer is too long to be followed")
+            raise ConnectionAbortedError(f"the server's answer has over {MAX_BODY >> 20} MiB, and cannot be checked")
     yield bytes(body)
 
 

@@ -17,7 +17,7 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
     """Return the APIs that `--http NAME=URL` and `--openapi NAME=FILE` name. Raises Usage."""
     urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
     if unknown := files.keys() - urls.keys():
-        raise Usage(f"--openapi names {min(unknown)!a}, which no --http names")
+        raise Usage(f"--openapi names {min(unknown)!a}, which no --http names", hint=f"--http {min(unknown)}=URL")
     servers = []
     for name, url in urls.items():
         document = {"openapi": read_json(Path(files[name]))} if name in files else {}

@@ -222,7 +222,10 @@ def find_config(folder: Path, home: Path) -> tuple[object, str]:
             text = _of_claude(text, folder)
         if isinstance(text, dict) and any(text.get(member) for member in MEMBERS):
             return text, str(place)
-    raise Usage("which MCP servers does it have?", hint="give --config FILE, JSON with `mcpServers`")
+    raise Usage(
+        "no configuration of MCP servers was found in this folder or in yours",
+        hint="give --config FILE, JSON with `mcpServers`",
+    )
 
 
 def _of_claude(text: object, folder: Path) -> object:

@@ -53,14 +53,14 @@ def _after_option(command: Sequence[str]) -> int | None:
     repeated, has no value, or is written with `=`.
     """
     if any(word.startswith(f"{OPTION}=") for word in command):
-        raise Usage(f"write `{OPTION} FILE`, with a space")
+        raise Usage(f"`{OPTION}` is written with `=`", hint=f"write `{OPTION} FILE`, with a space")
     places = [number for number, word in enumerate(command) if word == OPTION]
     if len(places) > 1:
         raise Usage(f"{OPTION} is given more than once", hint="put the servers into one file")
     if not places:
         return None
     if places[0] + 1 == len(command):
-        raise Usage(f"{OPTION} has no value")
+        raise Usage(f"{OPTION} has no value", hint=f"{OPTION} FILE")
     return places[0] + 1
 
 
@@ -78,6 +78,6 @@ def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
     if (option := KNOWN.get(Path(command[0]).name)) is not None:
         return lambda copy: ([*command, option[0], str(copy), *option[1:]], {})
     raise Usage(
-        f"how does {command[0]} find its MCP servers?",
+        f"the option or variable by which {command[0]} finds its MCP servers is not known",
         hint=f"write {PLACE} where it expects the file, or name the variable with --config-env NAME",
     )

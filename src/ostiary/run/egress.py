@@ -135,5 +135,5 @@ def upstream_tls(ca_file: Path | None) -> ssl.SSLContext:
         if ca_file is not None:
             context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise Usage(f"cannot read the authorities {ca_file}: {error}") from None
+        raise Usage(f"cannot read the authorities {ca_file}: {error}", hint="name a file in PEM") from None
     return context

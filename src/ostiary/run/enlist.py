@@ -189,7 +189,8 @@ def _recall(session: Session, place: Place, server: Server) -> None:
         if refusal.code != "not_found":
             raise
         problem = f"`{place.resource(server)}` is not registered at {session.url}"
-        raise Usage(problem, hint=f"is this the right server? {place.guard(server)} is of another") from None
+        hint = f"use the server for which {place.guard(server)} was made: --data-dir DIR or OSTIARY_URL"
+        raise Usage(problem, hint=hint) from None
     place.mode(server).write_text(mode, "utf-8")
 
 

@@ -73,7 +73,8 @@ class Exchange:
             why = Malformed("another request in flight has this `id`", hint="give each request an `id` of its own")
             return self._gate.undecided(tool, why)
         if len(self._in_flight) >= MAX_IN_FLIGHT:
-            return self._gate.undecided(tool, Unavailable(f"{MAX_IN_FLIGHT} calls are in flight"))
+            why = Unavailable(f"{MAX_IN_FLIGHT} calls are in flight already", hint="wait for an answer, then try again")
+            return self._gate.undecided(tool, why)
         return self._gate.decide(tool, message.arguments)
 
     def _refuse(

@@ -171,7 +171,8 @@ class Gate:
             return self._undecided(caller, tool, arguments, refusal)
         except Exception:
             log.exception("the guard failed")
-            return self._undecided(caller, tool, arguments, Unavailable("the guard failed", code="guard_failed"))
+            failed = Unavailable("the guard failed", hint="the log of the guard has the error", code="guard_failed")
+            return self._undecided(caller, tool, arguments, failed)
         why = None if call.decision.verdict else Denied(call.decision, missing_scope=call.missing_scope)
         self._tell(tool, "deny" if why else "allow", passed=call.decision.allowed, why=why, caller=caller)
         return Verdict(call.decision.allowed, why, call, caller)

@@ -66,7 +66,9 @@ def probe(
     try:
         return _Talk(server, ambient.tick() + round(timeout_s * 1e6)).ask()
     except BrokenPipeError:
-        raise Unavailable("the server reads nothing") from None
+        raise Unavailable(
+            "the server has closed its input", hint="run its command in a terminal to see its errors"
+        ) from None
     finally:
         _end(server)
 
@@ -200,7 +202,9 @@ class _Talk:
             )
         chunk = os.read(self._out, 64 << 10)
         if not chunk:
-            raise Unavailable("the server ends before it answers")
+            raise Unavailable(
+                "the server ends before it answers", hint="run its command in a terminal to see its errors"
+            )
         self._bytes += len(chunk)
         if self._bytes > MAX_BYTES:
             raise Invalid(f"the server sends more than {MAX_BYTES >> 20} MiB")

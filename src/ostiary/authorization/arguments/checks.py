@@ -55,11 +55,11 @@ def _is_multiple(value: Any, bound: Any) -> bool:
 
 def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:
     if type(bound) not in (int, float) or (word == "multipleOf" and not bound > 0):  # type: ignore[operator]
-        raise Invalid(f"`{word}` of a schema is not such a number")
+        raise Invalid(f"`{word}` of a schema must be a number{' above zero' if word == 'multipleOf' else ''}")
 
     def check(value: Any) -> None:
         if not test(value, bound):
-            raise BadArguments(f"is outside of the schema's {word}")
+            raise BadArguments(f"does not meet the schema's `{word}` of {bound}")
 
     return check
 
@@ -70,7 +70,7 @@ def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -
     """
     low, high = schema.get(least), schema.get(most)
     if any(bound is not None and (type(bound) is not int or bound < 0) for bound in (low, high)):
-        raise Invalid(f"`{least}` and `{most}` of a schema are natural numbers")
+        raise Invalid(f"`{least}` and `{most}` of a schema must be integers from 0")
     if low is None and high is None:
         return []
     low, high = low or 0, LONG_MAX if high is None else high
@@ -85,5 +85,5 @@ def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -
 def as_list(value: object, word: str) -> list[Any]:
     """Return `value` if it is a list. Raises Invalid, which names the keyword `word`."""
     if not isinstance(value, list):
-        raise Invalid(f"`{word}` of a schema is a list")
+        raise Invalid(f"`{word}` of a schema must be a list")
     return value

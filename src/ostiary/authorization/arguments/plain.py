@@ -100,4 +100,4 @@ def to_decimal(value: int | float) -> CedarDecimal:
     try:
         return parse_decimal(repr(value))  # the shortest text that is this float: what the caller wrote
     except EvaluationError:
-        raise Unrepresentable("is a number that no decimal of four places is") from None
+        raise Unrepresentable("is a number of more than four decimal places, or out of range") from None

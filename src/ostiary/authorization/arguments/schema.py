@@ -66,7 +66,7 @@ class Arguments:
         """Return the Cedar record of arguments. Raises BadArguments if they do not match the schema."""
         record = self._typer(arguments, MAX_DEPTH, [MAX_STEPS])
         if type(record) is not dict:
-            raise BadArguments("list is not an object")
+            raise BadArguments("list is not a JSON object")
         return record
 
 

@@ -21,7 +21,7 @@ def spend(fuel: Fuel, steps: int, depth: int) -> None:
     """Subtract `steps` from the fuel. Raises BadArguments if no steps or no levels remain."""
     fuel[0] -= steps
     if fuel[0] < 0:
-        raise BadArguments("has too many parts to be judged")
+        raise BadArguments("has too many parts to be checked")
     if depth == 0:
         raise BadArguments("is nested too deeply")
 
@@ -34,7 +34,7 @@ def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
 
 def never(value: Any, depth: int, fuel: Fuel) -> Value:
     """Refuse every value."""
-    raise BadArguments("is not in the schema")
+    raise BadArguments("is not allowed by the schema")
 
 
 def as_it_is(value: Any, depth: int, fuel: Fuel) -> Value:
@@ -91,7 +91,7 @@ def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bo
 
     def if_listed(value: Any, depth: int, fuel: Fuel) -> Value:
         if not is_listed(value):
-            raise BadArguments("is none of the values that the schema lists")
+            raise BadArguments("is not one of the values that the schema lists")
         return by_its_type(value, depth, fuel)
 
     return if_listed

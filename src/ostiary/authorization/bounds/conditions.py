@@ -129,7 +129,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         if self.min is not None and self.max is not None and Decimal(self.min) > Decimal(self.max):
             raise InvalidDetails("`min` is more than `max`")
         if self.max_length is not None and not 0 <= self.max_length <= MAX_INT:
-            raise InvalidDetails("`max_length` is negative or too large")
+            raise InvalidDetails(f"`max_length` must be from 0 to {MAX_INT}")
 
     def choices(self) -> tuple[Scalar, ...] | None:
         """Return the values that `eq` or `one_of` permit; None if the condition has neither."""

@@ -66,7 +66,10 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         for path in self.arguments:
             names = path.split(".")
             if len(path) > MAX_NAME or len(names) > MAX_PATH or not all(names):
-                raise InvalidDetails("a name in `arguments` is empty, too long, or too deep a path")
+                raise InvalidDetails(
+                    f"the name {path[:64]!a} in `arguments` is not 1 to {MAX_PATH} names with dots between them, or has"
+                    f" more than {MAX_NAME} characters"
+                )
 
     def covers(self, resource_uri: str, tool: str) -> bool:
         """Return whether the detail applies to this tool of the resource."""

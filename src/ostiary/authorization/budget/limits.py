@@ -186,7 +186,10 @@ class Volume(
     def __post_init__(self) -> None:
         """Check that `per_call` is not more than the limit. Raises InvalidBudget."""
         if self.per_call > self.limit:
-            raise InvalidBudget("`per_call` of a volume is more than its `limit`", hint="no call could ever pass")
+            raise InvalidBudget(
+                "`per_call` of a volume is more than its `limit`: no call could pass",
+                hint="lower `per_call`, or raise `limit`",
+            )
 
     @property
     def meter(self) -> Meter:
@@ -252,7 +255,9 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
     except msgspec.ValidationError as error:
         raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
     if len({limit.meter for limit in limits}) < len(limits):
-        raise InvalidBudget("two limits count the same", hint="keep the lower one")
+        raise InvalidBudget(
+            "two limits of `budget` count the same (kind, tools, argument or data class)", hint="keep the lower one"
+        )
     if classes is not None:
         named = (limit.data_class for limit in limits if isinstance(limit, Volume))
         check_known(named, classes, kind=InvalidBudget)

@@ -63,7 +63,7 @@ class Catalogue:
         up to MAX_TOOLS together. Raises Malformed, Invalid.
         """
         if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
-            raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP")
+            raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP", hint="rename it")
         methods = list(offered(listing))[: max(0, MAX_TOOLS - len(tools))]
         return cls.of(resource, [*tools, *methods])
 
@@ -78,7 +78,7 @@ class Catalogue:
             raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
         by_name = {tool.name: tool for tool in tools}
         if len(by_name) != len(tools):
-            raise Invalid("two tools of the catalogue have one name")
+            raise Invalid("two tools of the catalogue have the same name")
         for tool in tools:
             check_tool(tool)
         return cls(resource, by_name, classes)

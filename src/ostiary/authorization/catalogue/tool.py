@@ -152,7 +152,7 @@ def _check_schema(tool: Tool) -> None:
     if size > MAX_SCHEMA_BYTES:
         raise Invalid(f"the schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
     if tool.arguments.get("type", "object") != "object":
-        raise Invalid("the arguments of a tool are an object")
+        raise Invalid('the schema of the arguments must have the type "object"')
     tool.typed  # noqa: B018 because making it ready is what checks it
 
 

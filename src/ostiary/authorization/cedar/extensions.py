@@ -112,7 +112,7 @@ def decimal(text: object) -> Decimal:
     """Return the Cedar decimal of a text such as `-12.34`: digits on both sides of the point, at most four after it."""
     match = _DECIMAL.fullmatch(_string(text, "decimal"))
     if match is None:
-        raise EvaluationError("decimal: digits, a point and one to four digits are wanted")
+        raise EvaluationError("decimal: not of the form DIGITS.DIGITS, with one to four digits after the point")
     sign, whole, part = match.groups()
     units = _natural(whole, "decimal") * 10_000 + int(part.ljust(4, "0"))
     return Decimal(_i64(-units if sign else units, "decimal"))

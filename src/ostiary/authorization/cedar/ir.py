@@ -207,13 +207,13 @@ def check(policies: PolicySetIR) -> None:
     if len(policies.policies) > MAX_POLICIES:
         raise Invalid(f"a policy set has more than {MAX_POLICIES} policies")
     if len({policy.id for policy in policies.policies}) != len(policies.policies):
-        raise Invalid("two policies have one id")
+        raise Invalid("two policies have the same id")
     for policy in policies.policies:
         for scope in (policy.principal, policy.action, policy.resource):
             types = [name.type for name in (scope.equals, *(scope.within or ())) if name is not None]
             types += [scope.type] if scope.type is not None else []
             if not all(map(is_type_name, types)):
-                raise Invalid(f"policy {policy.id}: not a Cedar type name")
+                raise Invalid(f"policy {policy.id}: its scope has a type that is no Cedar type name")
         for condition in policy.conditions:
             _check_expression(condition, policy.id)
 
@@ -230,9 +230,9 @@ def _check_expression(root: Expr, policy_id: str) -> None:
         if (isinstance(node, EntityLit) and not is_type_name(node.uid.type)) or (
             isinstance(node, Is) and not is_type_name(node.type)
         ):
-            raise Invalid(f"policy {policy_id}: not a Cedar type name")
+            raise Invalid(f"policy {policy_id}: an expression has a type that is no Cedar type name")
         if isinstance(node, Record) and len(dict(node.fields)) != len(node.fields):
-            raise Invalid(f"policy {policy_id}: a record has one name twice")
+            raise Invalid(f"policy {policy_id}: a record has the same name twice")
         if isinstance(node, ArityError) and len(node.args) == node.expected:
             raise Invalid(f"policy {policy_id}: a call has the wrong number of arguments")
         open_.extend((child, depth + 1) for child in children(node))

@@ -106,7 +106,7 @@ def _as_long(operator: str, value: object) -> int:
 def _long(value: int) -> int:
     if LONG_MIN <= value <= LONG_MAX:
         return value
-    raise EvaluationError("a long overflows")
+    raise EvaluationError("the result is outside of the range of 64 bits")
 
 
 # --- sets -----------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
         _wrong("in", descendant)
     if type(ancestor) is frozenset:
         if not all(type(element) is Uid for element in ancestor):
-            raise EvaluationError("in does not take a set of anything but entities")
+            raise EvaluationError("in takes a set only if all its elements are entities")
         ancestors = ancestor
     elif type(ancestor) is Uid:
         ancestors = frozenset((ancestor,))

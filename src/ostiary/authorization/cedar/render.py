@@ -34,18 +34,18 @@ def render_value(value: object, depth: int = MAX_DEPTH) -> object:
     if isinstance(value, Datetime):
         return {"__extn": {"fn": "datetime", "arg": _datetime(value.ms)}}
     if depth == 0:
-        raise Invalid("a value is nested too deeply to be kept")
+        raise Invalid(f"a value is nested deeper than {MAX_DEPTH} levels, and cannot be stored")
     if isinstance(value, frozenset):
         return [render_value(values.unkey(element), depth - 1) for element in value]
     if isinstance(value, dict):
         return render_record(value, depth - 1)
-    raise Invalid(f"no form is known in which {kind.__name__} could be kept")
+    raise Invalid(f"a value of the type {kind.__name__} cannot be stored")
 
 
 def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[str, object]:
     """Return a Cedar record in Cedar's JSON. Raises Invalid as `render_value` does."""
     if not values.ESCAPES.isdisjoint(record):
-        raise Invalid("a name in a record is reserved for an escape")
+        raise Invalid(f"a record must not have one of these names: {', '.join(sorted(values.ESCAPES))}")
     return {name: render_value(item, depth) for name, item in record.items()}
 
 
@@ -58,7 +58,7 @@ def _datetime(ms: int) -> str:
     try:
         text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
     except OverflowError:
-        raise Invalid("a time outside of the years 1 to 9999 cannot be kept") from None
+        raise Invalid("a time outside of the years 1 to 9999 cannot be stored") from None
     return text.removesuffix("+00:00") + "Z"
 
 

@@ -209,7 +209,7 @@ def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
     if type(unverified) is not dict:
         raise Malformed("a record is a JSON object")
     if not ESCAPES.isdisjoint(unverified):
-        raise Malformed("a name in a record is reserved for an escape")
+        raise Malformed(f"a record must not have one of these names: {', '.join(sorted(ESCAPES))}")
     made: Record = {}
     for name, item in unverified.items():
         if type(name) is not str:

@@ -133,7 +133,10 @@ def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[SuggestionLine])
     rest = sorted((entry for entry in details if entry[1].arguments), key=lambda entry: (-entry[0], str(entry[1])))
     while len(_merge(bare)) + len(rest) > MAX_DETAILS:
         if not rest:
-            raise Invalid(f"these calls went to more than {MAX_DETAILS} servers", hint="shorten the time with --since")
+            raise Invalid(
+                f"these calls went to more than {MAX_DETAILS} resources, the most that bounds may name",
+                hint="shorten the time with --since",
+            )
         _, detail = rest.pop()
         bare.append(detail)
         says = f"is bounded by its name alone: bounds have {MAX_DETAILS} parts at most"

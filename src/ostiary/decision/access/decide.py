@@ -107,7 +107,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     policies, resource = facts.policies, facts.resource
     reason = check_liveness(principal, facts, now)  # 1
     if reason is None and principal.claims.aud != resource.uri:  # 2
-        reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
+        reason = Reason("wrong_audience", f"the token is not for {resource.uri}", "get a token for this resource")
     if reason is None and facts.restrictions:  # 3
         reason = check_restrictions(principal, facts, ready, now)
     if reason is not None:
@@ -131,7 +131,9 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     call_context: Record | None = None
     if call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
-            return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
+            return deny(
+                resource, policies, Reason("memory_unavailable", "the memory of the task is not available", "try again")
+            )
         call_context = judge_origins(lend_documents(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
         call_context |= judge_outgoing(memory, ready.tool, call.arguments)
         call_context |= judge_plan(memory, ready.uid.id, ready.tool, call.arguments)
@@ -148,7 +150,11 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         if inputs.past is not None:
             context = LazyContext(context, inputs.past, call.arguments)
         elif policies.relies_on_history:
-            return deny(resource, policies, Reason("history_unavailable", "the history of the task is not available"))
+            return deny(
+                resource,
+                policies,
+                Reason("history_unavailable", "the history of the task is not available", "try again"),
+            )
     entities, cache = principal.entity_overlay(facts.entities)
     remote = None if inputs.remote is None else inputs.remote.source_for(policies)
     judgement = policies.judge(  # 10
@@ -197,7 +203,9 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
 
 
 _FULL = Reason(
-    "history_full", "more has happened in this task, or with this agent, than is remembered", "start another task"
+    "history_full",
+    "this task, or this agent since yesterday, made more calls than the history holds",
+    "start another task; the history of the agent covers today and yesterday (UTC)",
 )
 
 
@@ -205,17 +213,17 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
     """Return why the token is not live; None if it is live."""
     claims = principal.claims
     if now >= principal.expires_at:
-        return Reason("token_expired", "the token has expired")
+        return Reason("token_expired", "the token has expired", "get a new token")
     if facts.stops and (stopped := facts.stops & principal.names):
         return Reason(
-            "stopped", f"the kill switch has stopped it: {format_stops(stopped)}", "an administrator knows why"
+            "stopped", f"the kill switch stops {format_stops(stopped)}", "ask an administrator to lift the stop"
         )
     if exceptions := facts.agents:
         for agent, epoch in principal.agents:
             if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile
                 continue
             if fact.state != "active":
-                return Reason("agent_not_active", f"agent {agent} is {fact.state}")
+                return Reason("agent_not_active", f"agent {agent} is {fact.state}", "ask its owner or an administrator")
             if epoch is not None and epoch < fact.epoch:
                 return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
     ended = facts.ended_tasks
@@ -225,7 +233,7 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
     if claims.jti in facts.ended_tokens:
         return Reason("token_revoked", "the token was revoked", "get a new token")
     if any(key in facts.revoked_keys for key in principal.keys):
-        return Reason("key_revoked", "the key that the token is bound to was revoked")
+        return Reason("key_revoked", "the key that the token is bound to was revoked", "use another key of the agent")
     return None
 
 
@@ -258,7 +266,7 @@ def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: 
 
 def too_many(agent: str, limit: int) -> Reason:
     """Return the reason for denying a call beyond the rate of a throttled agent."""
-    return Reason("throttled", f"agent {agent} is held to {limit} calls a minute", "wait for the next minute")
+    return Reason("throttled", f"agent {agent} is limited to {limit} calls a minute", "wait for the next minute")
 
 
 def _unknown(resource: Protected, tool: str) -> Reason:

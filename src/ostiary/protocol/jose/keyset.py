@@ -42,7 +42,7 @@ class JwkSet:
         """Return the only key with that id. Raises InvalidToken (code `unknown_kid`) for none or several."""
         candidates = [key for key in self.keys if key.kid == kid]
         if len(candidates) != 1:
-            raise InvalidToken("no key has the token's `kid`", code="unknown_kid")
+            raise InvalidToken(f"{len(candidates) or 'no'} keys have the token's `kid`", code="unknown_kid")
         return candidates[0]
 
     def key_for(self, header: Mapping[str, object]) -> PublicKey:
@@ -52,5 +52,7 @@ class JwkSet:
         alg, kid = header.get("alg"), header.get("kid")
         candidates = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]
         if len(candidates) != 1:
-            raise InvalidToken("not exactly one key has the token's `kid` and `alg`", code="unknown_kid")
+            raise InvalidToken(
+                f"{len(candidates) or 'no'} keys fit the token's `kid` and `alg`, instead of one", code="unknown_kid"
+            )
         return candidates[0]

@@ -198,7 +198,7 @@ def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
             spelling = _ascii(value)
             labels = spelling.split(".")
             if not 2 <= len(labels) <= MAX_LABELS or not all(map(_LABEL.fullmatch, labels)) or _address(spelling):
-                raise Invalid("not a host name with a domain")
+                raise Invalid(f"not a host name of 2 to {MAX_LABELS} labels, such as bad.example")
         case "link":
             spelling = _link(value)
             if not _LINK.fullmatch(value):
@@ -224,7 +224,7 @@ def _network(value: str) -> tuple[bytes, tuple[int, int] | None]:
     except ValueError:
         raise Invalid("not an address") from None
     if network.prefixlen < WIDEST[network.version]:
-        raise Invalid(f"a network of /{network.prefixlen} is too wide")
+        raise Invalid(f"a network of /{network.prefixlen} is too wide: at least /{WIDEST[network.version]}")
     if network.is_loopback or network.is_unspecified or network.is_link_local or network.is_multicast:
         raise Invalid("the address is not global (loopback, link-local, multicast)")
     if network.num_addresses == 1:

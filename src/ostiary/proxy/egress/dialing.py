@@ -70,7 +70,8 @@ async def _resolve(at: Authority, *, is_open: bool) -> list[str]:
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Rejected(502, "unknown_host", f"the name {at.host} has no address") from None
+        hint = "check the name, and the resolver of the proxy's machine"
+        raise Rejected(502, "unknown_host", f"the name {at.host} cannot be resolved", hint=hint) from None
     addresses = [str(sockaddr[0]).partition("%")[0] for *_, sockaddr in infos]
     for address in map(ip_address, addresses):
         if not (is_public(address) or (is_open and is_private(address))):

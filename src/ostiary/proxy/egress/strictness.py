@@ -89,4 +89,4 @@ def parse_authority(text: str, *, default_port: int | None) -> Authority:
 
 
 def _malformed(why: str) -> Rejected:
-    return Rejected(400, "malformed", why, hint="send the request in the one usual form")
+    return Rejected(400, "malformed", why, hint="send the request as RFC 9112 writes it")
