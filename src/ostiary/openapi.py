@@ -209,7 +209,9 @@ class OpenApiTable:
         """Return the tools of the document. Raises Malformed if two operations have the same name."""
         names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
-            raise Malformed(f"two operations have the `operationId` {twice[0][:64]!a}")
+            raise Malformed(
+                f"two operations have the `operationId` {twice[0][:64]!a}", hint="give each operation one of its own"
+            )
         return [rule.tool for rule in self._rules]
 
     @property

@@ -34,7 +34,11 @@ def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: 
         ),
         (
             {"code": "outside_task", "message": "the argument `path` must begin with '/srv/'"},
-            ["ostiary task start --bounds FILE"],
+            ["ostiary task start --agent AGENT --purpose WORDS --bounds FILE"],
+        ),
+        (
+            {"code": "outside_task", "message": "the task `tk_1` lacks the scope `files:read`, which `read` needs"},
+            ["ostiary task start --agent AGENT --purpose WORDS --scope files:read"],
         ),
         (
             {"code": "tool_changed", "message": "the definition of `read` differs"},

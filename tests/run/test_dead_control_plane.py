@@ -1,4 +1,4 @@
-"""The control plane dies, before or while an agent works: what is enforced is denied, what is watched goes on."""
+"""The Ostiary server dies, before or while an agent works: what is enforced is denied, what is watched goes on."""
 
 from __future__ import annotations
 

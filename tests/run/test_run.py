@@ -189,7 +189,7 @@ def test_without_a_control_plane_only_what_is_known_runs(stdio_agent: StdioAgent
     known = run()
     assert known.returncode == 0
     assert known.stdout.endswith("mcp.json\n")
-    assert "the control plane does not answer" in known.stderr
+    assert "the Ostiary server does not answer" in known.stderr
 
 
 @pytest.mark.slow

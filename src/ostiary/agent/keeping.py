@@ -36,7 +36,7 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
     """Renew the certificate in a folder once. Raises Invalid for a folder without one, ServerRefused, Unavailable."""
     old = load_certificate(folder)
     if old is None:
-        raise Invalid(f"{folder} has no certificate", hint="ostiary cert issue writes one")
+        raise Invalid(f"{folder} has no certificate", hint=f"ostiary cert issue --dir {folder} writes one")
     renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
     renewed.save(folder)
     return renewed

@@ -141,10 +141,12 @@ def hints_of(entry: Mapping[str, Any]) -> list[str]:
     hints = []
     for reason in entry.get("reasons") or []:
         message = str(reason.get("message") or "")
-        if (lacking := re.search(r"^agent `([^`]*)` lacks the scope `([^`]*)`", message)) is not None:
-            hints.append(f"ostiary agent allow {lacking[1]} {lacking[2]}")
+        if (lacking := re.search(r"^(agent|the task) `([^`]*)` lacks the scope `([^`]*)`", message)) is not None:
+            is_agent, scope = lacking[1] == "agent", lacking[3]
+            start = f"ostiary task start --agent AGENT --purpose WORDS --scope {scope}"
+            hints.append(f"ostiary agent allow {lacking[2]} {scope}" if is_agent else start)
         elif reason.get("code") == "outside_task":
-            hints.append("ostiary task start --bounds FILE")
+            hints.append("ostiary task start --agent AGENT --purpose WORDS --bounds FILE")
         elif reason.get("code") == "tool_changed":
             hints.append(f"ostiary resource diff {resource} FILE, then ostiary resource accept {resource} FILE")
         elif reason.get("code") == "unknown_tool":

@@ -184,7 +184,7 @@ def _prepare(
     command: Sequence[str],
     paper: Paper,
 ) -> str:
-    """Register missing objects and return the URL of the control plane. If the server is unreachable, an agent
+    """Register missing objects and return the URL of the Ostiary server. If the server is unreachable, an agent
     that is registered runs all the same.
     """
     try:
@@ -194,7 +194,7 @@ def _prepare(
         if not place.is_known(servers):
             raise
         message = error.message if isinstance(error, Refused) else str(error)
-        paper.alarm(f"the control plane does not answer: {message}")
+        paper.alarm(f"the Ostiary server does not answer: {message}")
         return session.url
 
 

@@ -184,7 +184,7 @@ def _owner(session: Session, name: str, email: str | None) -> Step:
     if not email:
         raise Usage(f"the owner `{name}` needs a mail address", hint="--email ADDRESS")
     body = {"name": name, "email": email}
-    undo = f"ostiary kill owner {name}"
+    undo = f"ostiary kill owner {name} --reason undo"
     return Step("owner", name, "create", email, undo, carry_out=lambda: session.api("POST", "/persons", body))
 
 
@@ -220,7 +220,9 @@ def _new_resource(
         made.save(created["resource_id"], issuer=session.agent.issuer)
 
     details = f"{uri}, {_tools_of(listed)}, mode {mode}; key of its guard: {key}"
-    return Step("resource", name, "create", details, f"ostiary kill resource {name}", key=key, carry_out=create)
+    return Step(
+        "resource", name, "create", details, f"ostiary kill resource {name} --reason undo", key=key, carry_out=create
+    )
 
 
 def _other_tools(

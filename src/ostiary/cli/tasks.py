@@ -230,7 +230,9 @@ def _catalogue(path: Path) -> Catalogue:
     try:
         return Catalogue.parse(read_bytes(path))
     except Refused as refusal:
-        hint = refusal.hint or "ostiary resource read creates a catalogue from the lists of an MCP server"
+        hint = (
+            refusal.hint or "ostiary resource read FILE --name NAME creates a catalogue from the lists of an MCP server"
+        )
         raise Usage(f"{path}: {refusal.message}", hint=hint) from None
 
 

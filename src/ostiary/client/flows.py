@@ -240,7 +240,7 @@ class Client:
         if key is None and answer.token_type.lower() != "bearer":
             raise Unauthenticated(f"the issuer gave a token of the unknown type {answer.token_type[:32]!a}")
         if _TOKEN.fullmatch(answer.access_token) is None:
-            raise Malformed("the access token has characters that no token has")
+            raise Malformed("the issuer gave an access token with characters that RFC 6750 does not allow")
         lifetime = round(answer.lifetime_s * SECOND)
         now = self._now()
         renew_at = now + lifetime - min(MARGIN_US, lifetime // 5)
@@ -364,7 +364,10 @@ def _check_bearer(url: httpx2.URL, target: Target, *, is_bound: bool) -> None:
     if is_bound:
         return
     if resource.scheme in ("http", "https") and _origin(resource) != _origin(url):
-        raise Forbidden(f"a bearer token for {target.resource} is not sent to {_origin(url)}")
+        raise Forbidden(
+            f"a bearer token for {target.resource} is not sent to {_origin(url)}",
+            hint="name the resource of the URL",
+        )
 
 
 def _decode(response: httpx2.Response, kind: type[T], *, of: str) -> T:

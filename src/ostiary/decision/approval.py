@@ -125,7 +125,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 def _check_length(body: bytes) -> None:
     if len(body) > MAX_ASKED:
         problem = f"the question for a person has {len(body)} bytes; the limit is {MAX_ASKED}"
-        raise Malformed(problem, code="too_long_to_ask")
+        raise Malformed(problem, hint="send shorter arguments", code="too_long_to_ask")
 
 
 def parse_ask(body: bytes) -> ApprovalRequest:

@@ -30,7 +30,7 @@ from ostiary.provenance.origins import Memory, Part, add_parts, observe_output, 
 
 T = TypeVar("T")
 MAX_COPIES = 256
-"""Maximum number of tasks with a copy; a copy has at most 64 KB."""
+"""Maximum number of tasks with a copy; a copy has at most 112 KB."""
 
 
 @dataclass(frozen=True, slots=True)

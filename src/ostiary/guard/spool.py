@@ -143,7 +143,8 @@ class Spool:
         self._sizes[last] += len(line)
 
     def batch(self, *, count: int, size: int) -> Batch | None:
-        """Return the oldest records that the server does not have, at most `count`, of `size` bytes, but at least one.
+        """Return the oldest records that the server does not have: at most `count`, and at most `size` bytes together,
+        but at least one record.
 
         None if the server has all. A damaged line is skipped, and the next line begins a batch, so the server records
         the gap.
@@ -233,7 +234,7 @@ class Spool:
 def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = "", limit: int = DEFAULT_LIMIT) -> Spool:
     """Create a spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
     if limit <= RESERVE:
-        raise Invalid(f"the spool must have more than {RESERVE} bytes")
+        raise Invalid(f"the spool must have more than {RESERVE} bytes", hint="raise `spool_limit`")
     name = random(16).hex()
     hidden, folder = spool_dir / f".{name}", spool_dir / name  # found by others only once its lock is ours
     try:

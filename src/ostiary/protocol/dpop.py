@@ -126,7 +126,7 @@ def check_proof(
     except (InvalidToken, InvalidKey) as error:
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
     if claims.get("htm") != method:
-        raise InvalidProof("the DPoP proof is for another method (`htm`)")
+        raise InvalidProof("the DPoP proof is for another method (`htm`)", hint=f"`htm` must be {method[:16]}")
     if not any(_same_target(claims.get("htu"), one) for one in ((uri,) if isinstance(uri, str) else uri)):
         raise InvalidProof("the DPoP proof is for another URI (`htu`)")
     if not now - window_us <= proof.iat <= now + skew_us:
@@ -139,7 +139,7 @@ def check_proof(
     if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:
-        raise InvalidProof("the DPoP proof is signed by another key than the bound one")
+        raise InvalidProof("the DPoP proof is signed by another key than the bound one", hint="use the bound key")
     if nonces is not None and not nonces(_nonce(claims)):
         raise UseNonce("the DPoP proof lacks a current nonce of this server")
     try:

@@ -207,7 +207,9 @@ def _subtree(start: int, end: int, hash_at: HashAt) -> bytes:
 
 
 def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
-    """Return the complete subtrees of [start, end), largest first; `start` is a multiple of the largest."""
+    """Return the roots of the complete subtrees that together have the leaves [start, end), the largest first. `start`
+    is a multiple of the size of the largest.
+    """
     peaks = []
     for level in range((end - start).bit_length() - 1, -1, -1):
         if (end - start) >> level & 1:

@@ -101,8 +101,8 @@ def bundles_of(size: int) -> Iterator[Bundle]:
 
 
 def hashes_from(rows: Rows) -> HashAt:
-    """Return a function for any node of the tree from the stored rows: level 8 * L + k joins 2**k neighbours of
-    row L.
+    """Return a function that computes the hash of any node of the tree from the stored rows: a node of level
+    8 * L + k joins 2**k neighbours of row L. The function raises Invalid for a node that the tree does not have yet.
     """
 
     def hash_at(level: int, index: int) -> bytes:

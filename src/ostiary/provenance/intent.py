@@ -131,15 +131,21 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
                 code="widens",
             )
         if not self.own.items() <= outer.own.items():
-            raise Forbidden("the parent task does not have all values of `own`", code="widens")
+            raise Forbidden(
+                "the parent task does not have all values of `own`", hint="leave out the others", code="widens"
+            )
         above = {(one.tool, one.value): set(one.kinds) for one in outer.endorsed}
         for document in self.endorsed:
             if not above.get((document.tool, document.value), set()) >= set(document.kinds):
-                raise Forbidden(f"the parent task does not endorse this document of `{document.tool}`", code="widens")
+                raise Forbidden(
+                    f"the parent task does not endorse this document of `{document.tool}` for these kinds",
+                    hint="endorse less, or start the parent task with it",
+                    code="widens",
+                )
         if outer.plan is None:
             return
         if self.plan is None:
-            raise Forbidden("the parent task has a plan, and this intent has none", code="widens")
+            raise Forbidden("the parent task has a plan, and this intent has none", hint="add `plan`", code="widens")
         for planned in self.plan:
             if not any(planned.is_within(one) for one in outer.plan):
                 raise Forbidden(f"the plan of the parent task does not allow this for `{planned.tool}`", code="widens")

@@ -7,7 +7,7 @@
     KEYS/<agent>/spool/                  records that guards have not reported yet
 
 KEYS is the folder `run/` beside the administrator's credential. Objects with an existing file are not registered again,
-so an agent that was run once also starts without the control plane. The name of a resource is `<agent>.<server>`, and
+so an agent that was run once also starts without the Ostiary server. The name of a resource is `<agent>.<server>`, and
 its identifier is `http://localhost/stdio/<agent>/<server>` (no program listens there). A new resource is in mode
 `watch`, or in mode `enforce` if another server of the agent is enforced.
 """

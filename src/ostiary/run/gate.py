@@ -1,4 +1,4 @@
-"""The decision on each call of the agent at one of its servers, also while the control plane does not answer.
+"""The decision on each call of the agent at one of its servers, also while the Ostiary server does not answer.
 
 The guard decides in this process. A thread gets the agent's token, and shows it to the guard with a proof of the
 agent's key. Calls wait for a token only at the start, and after a revocation.
@@ -123,7 +123,7 @@ class Gate:
         self._remembered = stored_mode(self._memory)
         self.secrets: SecretFinder | None = None
         self._verified: Verified | None = None
-        self._trouble: Refused | None = Unavailable("the control plane has not answered yet")
+        self._trouble: Refused | None = Unavailable("the Ostiary server has not answered yet")
         self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._changed = threading.Condition()
         self._attempts = 0
@@ -163,7 +163,10 @@ class Gate:
         try:
             if self.secrets is not None and self.secrets.find(texts_in(arguments).encode()):
                 return self._undecided(
-                    None, tool, arguments, SecretSent("an argument has a secret of the egress proxy")
+                    None,
+                    tool,
+                    arguments,
+                    SecretSent("an argument has a secret of the egress proxy", hint="send the placeholder"),
                 )
             caller = self._alive() or (yield Work(self._present))
             call = yield from self._guard.decide_in_steps(caller, tool, arguments)
@@ -345,14 +348,14 @@ class Gate:
         """Get a token and show it to the guard. Raises Refused, httpx2.HTTPError."""
         caller = self._caller.enter()
         if self._trouble is not None and self._ready.is_set():
-            self._teller.tell(Trouble(server=self._plan.server, text="the control plane answers again"))
+            self._teller.tell(Trouble(server=self._plan.server, text="the Ostiary server answers again"))
         with self._changed:
             self._verified, self._trouble = caller, None
             self._attempts += 1
             self._changed.notify_all()
 
     def _lose(self, error: Exception) -> None:
-        refusal = error if isinstance(error, Refused) else Unavailable(f"the control plane does not answer: {error}")
+        refusal = error if isinstance(error, Refused) else Unavailable(f"the Ostiary server does not answer: {error}")
         if self._trouble is None or not self._ready.is_set():
             self._teller.tell(Trouble(server=self._plan.server, text=refusal.message[:300]))
             log.warning("%s: no token: %s", self._plan.server, refusal.message)

@@ -70,7 +70,7 @@ class _Probe:
                 return result
             if message.get("id") == self._id or "error" in message:
                 raise error_of(method, message)
-        raise Invalid(f"the server does not answer {method}")
+        raise Invalid(f"{self._url} sends no answer to {method}", hint="check that the URL is that of an MCP server")
 
     def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Send one message, and return the messages of the answer. Raises Unavailable for the status 401 or 403."""

@@ -27,7 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mode: str
     """the file with the last mode"""
     url: str
-    """the address of the control plane"""
+    """the address of the Ostiary server"""
     task: str | None = None
     """the id of the declared task; None for the standing task"""
     events: str | None = None

@@ -127,7 +127,7 @@ class _Compiler:
         named = schema.get("type", list(_TYPES))
         types = [named] if isinstance(named, str) else as_list(named, "type")
         if not all(isinstance(name, str) and name in _TYPES for name in types):
-            raise Invalid("a schema has an unknown `type`")
+            raise Invalid(f"a schema has an unknown `type`: {str(named)[:64]!a}", hint=f"one of {', '.join(_TYPES)}")
         convert: dict[type, Typer] = {}
         for name in types:
             if "type" in schema or name != "number":  # without a type, an integer stays one

@@ -108,7 +108,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     def __post_init__(self) -> None:
         """Check that the condition is not empty or contradictory. Raises InvalidDetails."""
         if not any(getattr(self, name) is not None for name in self.__struct_fields__):
-            raise InvalidDetails("a condition is empty")
+            raise InvalidDetails("a condition is empty", hint=f"state one of: {', '.join(self.__struct_fields__)}")
         for scalar in self.choices() or ():
             _check_scalar(scalar)
         if self.one_of is not None and not 0 < len(self.one_of) <= MAX_CHOICES:

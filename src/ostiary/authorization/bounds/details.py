@@ -48,7 +48,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         for location in self.locations:
             if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
                 raise InvalidDetails(
-                    f"a member of `locations` is not a URI, or is longer than {MAX_LOCATION} characters"
+                    f"`locations`: {location[:64]!a} is not a URI, or is longer than {MAX_LOCATION} characters"
                 )
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
@@ -60,7 +60,10 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 raise InvalidDetails(f"`datatypes` has 1 to {MAX_CLASSES} members", hint="leave it out for all data")
             for name in self.datatypes:
                 if not is_class(name):
-                    raise InvalidDetails(f"`datatypes`: {name[:64]!a} is not spelled like a data class")
+                    raise InvalidDetails(
+                        f"`datatypes`: {name[:64]!a} is not spelled like a data class",
+                        hint="1 to 63 lower-case letters, digits, `.`, `_` and `-`",
+                    )
         if len(self.arguments) > MAX_ARGUMENTS:
             raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
         for path in self.arguments:

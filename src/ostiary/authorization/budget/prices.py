@@ -66,6 +66,7 @@ def exhausted(budget: Budget, left: int) -> Exhausted:
         message = f"{message}, and a call may return {limit.per_call}"
     if budget.daily:
         return Exhausted(
-            f"{message} today", hint="the budget starts again at midnight UTC: `ostiary agent budget` sets it"
+            f"{message} today",
+            hint="the budget starts again at midnight UTC; to set it: `ostiary agent budget AGENT --limits FILE`",
         )
     return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")

@@ -294,11 +294,11 @@ def _outside(
     why = bounds.explain(
         principal.details, resource_uri=resource.uri, tool=name, arguments=arguments, classes=ready.classes
     )
-    return Reason("outside_task", why, "ostiary task start --bounds FILE")
+    return Reason("outside_task", why, "ostiary task start --agent AGENT --purpose WORDS --bounds FILE")
 
 
 def _allowing(claims: AccessClaims, scope: str) -> str:
-    """Return the command that gives a task the scope `scope`; the standing task has the agent's own scopes."""
+    """Return the hint how a task gets the scope `scope`; for the standing task, a command that changes the agent."""
     if _is_standing(claims):
         return f"ostiary agent allow {claims.client_id} {scope}"
     return f"start a task that has the scope `{scope}`"

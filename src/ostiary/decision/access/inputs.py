@@ -54,7 +54,7 @@ def resolve(principal: Principal, tool: str, arguments: Mapping[str, Any], facts
 
 
 class RemoteAnswers:
-    """Verdicts of the remote policies of one set on the questions of a decision at the time `at`.
+    """Verdicts of the remote policies of one set on the questions of a decision at the time `at` (microseconds).
 
     A question without an answer is added to `missing`, and gets the empty verdict, with which every remote policy
     fails.
@@ -81,7 +81,9 @@ class RemoteAnswers:
         self.missing.pop(question, None)
 
     def source_for(self, policies: Policies) -> RemoteSource:
-        """Return the function that answers questions of that set. For a set other than ours, every policy fails."""
+        """Return the function that answers questions of `policies`. If the answers are of another set, each remote
+        policy fails.
+        """
         return self.look_up if policies is self.policies else self._outdated
 
     def _outdated(self, _: bytes) -> RemoteVerdict:

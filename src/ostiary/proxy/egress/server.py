@@ -765,7 +765,8 @@ def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
 
 def _foreign_place(one: Destination) -> Rejected:
     where = f"the {one.place.value} `{one.field}`"
-    return Rejected(403, "foreign_place", f"the secret of OSTIARY:{one.name} may stand in {where} alone")
+    message = f"the secret of OSTIARY:{one.name} may stand in {where} alone"
+    return Rejected(403, "foreign_place", message, hint="leave the placeholder out: the proxy puts the secret there")
 
 
 def _port_closed(at: Authority) -> Rejected:
@@ -773,7 +774,7 @@ def _port_closed(at: Authority) -> Rejected:
         403,
         "port_closed",
         f"the proxy opens the ports 80 and 443, and those of destinations; not {at}",
-        hint="ostiary egress add NAME --origin https://HOST:PORT",
+        hint="ostiary egress add NAME --origin https://HOST:PORT --secret PATH",
     )
 
 
