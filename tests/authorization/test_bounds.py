@@ -103,10 +103,10 @@ def test_a_detail_made_in_code_has_its_type_on_the_wire() -> None:
         ([{**DETAIL, "arguments": None}], "null"),
         ([{**DETAIL, "arguments": {"path": None}}], "null"),
         ([{**DETAIL, "arguments": {"path": "/srv/"}}], "arguments"),
-        ([{**DETAIL, "arguments": {"": {"eq": 1}}}], "name in `arguments`"),
-        ([{**DETAIL, "arguments": {"a..b": {"eq": 1}}}], "name in `arguments`"),
-        ([{**DETAIL, "arguments": {".a": {"eq": 1}}}], "name in `arguments`"),
-        ([{**DETAIL, "arguments": {"a.": {"eq": 1}}}], "name in `arguments`"),
+        ([{**DETAIL, "arguments": {"": {"eq": 1}}}], "in `arguments` is not 1 to"),
+        ([{**DETAIL, "arguments": {"a..b": {"eq": 1}}}], "in `arguments` is not 1 to"),
+        ([{**DETAIL, "arguments": {".a": {"eq": 1}}}], "in `arguments` is not 1 to"),
+        ([{**DETAIL, "arguments": {"a.": {"eq": 1}}}], "in `arguments` is not 1 to"),
     ],
 )
 def test_details_that_are_refused_say_why(value: object, why: str) -> None:

@@ -85,7 +85,7 @@ def test_a_tool_that_is_not_one_is_refused(tool: dict[str, Any]) -> None:
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
-    with pytest.raises(Invalid, match="one name"):
+    with pytest.raises(Invalid, match="the same name"):
         parse({"name": "a", "effect": "read"}, {"name": "a", "effect": "write"})
 
 
@@ -128,7 +128,7 @@ def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
-        ({"type": "array"}, "an object"),
+        ({"type": "array"}, 'the type "object"'),
         ({"properties": {"a": {"type": "text"}}}, "unknown `type`"),
         ({"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}}, "outside"),
         ({"properties": {"a": {"$ref": "#/$defs/nothing"}}}, "nowhere"),

@@ -348,7 +348,7 @@ def test_what_runs_elsewhere_is_refused_unless_it_is_named(
 def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: FrameworkFixture) -> None:
     read_file, *_ = tools_of(stage)
     with guarded(stage.tools):
-        with pytest.raises(Conflict, match="already"), guarded(Tools(stage.guard)):
+        with pytest.raises(Conflict, match="another `guarded` block"), guarded(Tools(stage.guard)):
             pass
         assert read_file.run(path="/srv/a") == "text of /srv/a"
     assert "the caller is not known" in read_file.run(path="/srv/a").message

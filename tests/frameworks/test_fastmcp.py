@@ -368,7 +368,7 @@ async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(
         outer = FastMCP[Any]("outer")
         outer.mount(inner)
         with at_http(stage, outer) as transport:
-            assert "shown to another guard" in await ask(transport, "read_file", {"path": "/srv/a"})
+            assert "not for this server" in await ask(transport, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 

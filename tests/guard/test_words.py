@@ -16,7 +16,10 @@ from ostiary.protocol.errors import Forbidden
         ("ask ada", "denied: no (ask ada)"),
         ("round to cents", "denied: no (round to cents)"),
         ("ostiary agent allow ag_1 files:read", "denied: no"),
-        ("the budget starts again at midnight UTC: `ostiary agent budget` sets it", "denied: no"),
+        (
+            "it starts again at midnight UTC; to set it: `ostiary agent budget AGENT --limits FILE`",
+            "denied: no",
+        ),
     ],
 )
 def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: str) -> None:

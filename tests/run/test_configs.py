@@ -84,7 +84,7 @@ def servers(**named: Any) -> dict[str, Any]:
 
 def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None:
     folder, home = tmp_path / "work", tmp_path / "home"
-    with pytest.raises(Usage, match="which MCP servers"):
+    with pytest.raises(Usage, match="no configuration of MCP servers"):
         find_config(folder, home)
     places = [
         (home / "Library" / "Application Support" / "Claude" / "claude_desktop_config.json", servers(mac=FILES)),

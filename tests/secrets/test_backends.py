@@ -304,7 +304,7 @@ def test_an_identity_token_of_openbao_logs_in_at_a_method_that_an_agent_enabled(
         worker = hvac.Client(url=vault.url)
         worker.auth.jwt.jwt_login(role="deploy", jwt=signed["token"], path="bao")
         assert worker.lookup_token()["data"]["meta"]["role"] == "deploy"
-    with pytest.raises(exceptions.InvalidRequest, match="not exactly one key"):
+    with pytest.raises(exceptions.InvalidRequest, match="keys fit the token's"):
         jwt.jwt_login(role="deploy", jwt=_resigned(signed["token"]), path="bao")
     jwt.configure(path="bao", jwks_url=f"{bao.url}/v1/sys/health")
     jwt.create_role(name="deploy", path="bao", **role)

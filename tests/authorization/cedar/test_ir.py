@@ -139,7 +139,7 @@ def test_integers_at_both_ends_of_64_bits_are_literals() -> None:
 
 
 def test_two_policies_with_one_id_are_refused() -> None:
-    with pytest.raises(Invalid, match="one id"):
+    with pytest.raises(Invalid, match="the same id"):
         parse(render(PolicySetIR((PolicyIR("a", "permit"), PolicyIR("a", "forbid")))))
 
 
