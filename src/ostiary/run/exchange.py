@@ -73,8 +73,8 @@ class Exchange:
             why = Malformed("another request in flight has this `id`", hint="give each request an `id` of its own")
             return self._gate.undecided(tool, why)
         if len(self._in_flight) >= MAX_IN_FLIGHT:
-            why = Unavailable(f"{MAX_IN_FLIGHT} calls are in flight already", hint="wait for an answer, then try again")
-            return self._gate.undecided(tool, why)
+            full = Unavailable(f"{MAX_IN_FLIGHT} calls are in flight already", hint="wait for an answer, then retry")
+            return self._gate.undecided(tool, full)
         return self._gate.decide(tool, message.arguments)
 
     def _refuse(
