@@ -7,6 +7,7 @@ The server is imported when a fixture needs it: tests of the SDK must not.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 settings.register_profile("ostiary", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("deep", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ostiary"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the sight of the garbage collector, which would search it again in every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -84,9 +91,23 @@ def template(
 
 
 @pytest.fixture
-def config(database: Kind, template: Callable[[Kind], Template], tmp_path: Path) -> Iterator[Config]:
+def data_folder() -> Iterator[Path | None]:
+    """A folder in memory, where no commit waits for a disk; None stands for the disk.
+
+    Tests that kill, cut and fill have a fixture of this name that returns None.
+    """
+    from tests.support.world import memory_folder
+
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def config(
+    database: Kind, template: Callable[[Kind], Template], data_folder: Path | None, tmp_path: Path
+) -> Iterator[Config]:
     """A server that was started once: its tables and keys are there."""
-    with template(database).copy(tmp_path / "data") as config:
+    with template(database).copy((data_folder or tmp_path) / "data") as config:
         yield config
 
 

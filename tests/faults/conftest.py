@@ -15,6 +15,11 @@ _PROPERTY = "fault"
 
 
 @pytest.fixture
+def data_folder() -> None:
+    """No folder in memory: faults are injected into a data folder on a disk."""
+
+
+@pytest.fixture
 def rounds() -> int:
     """Number of times to repeat an experiment with other seeds: 1 in `make test`, more in `make faults`."""
     return int(os.environ.get(LONG_FORM, "1"))

@@ -28,24 +28,32 @@ PRISTINE = """
     create schema pristine;
     create table pristine.altered ();
     do $$
-    declare t text;
+    declare t text; statements text := '';
     begin
         for t in select tablename from pg_tables where schemaname = 'public' loop
             execute format('create table pristine.%1$I as table public.%1$I', t);
+            statements := statements || format('
+                delete from public.%1$I; insert into public.%1$I table pristine.%1$I;', t);
         end loop;
+        -- each statement is in the text of the function, so that its plan is made once for each connection
+        execute format('create function pristine.restore_rows() returns void language plpgsql as %L',
+            'begin ' || statements || ' end');
     end $$;
 
+    create function pristine.others() returns setof integer language sql as $$
+        select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
+    $$;
+
     create function pristine.restore() returns boolean language plpgsql as $$
-    declare t text;
     begin
-        perform pg_terminate_backend(pid, 10000)
-            from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
-        if exists (select from pristine.altered) then return false; end if;
-        set local session_replication_role = replica;  -- rows go in any order
-        for t in select tablename from pg_tables where schemaname = 'public' loop
-            execute format('delete from public.%I', t);
-            execute format('insert into public.%1$I table pristine.%1$I', t);
+        for _ in 1..50 loop  -- connections that were closed end within milliseconds
+            perform pg_stat_clear_snapshot();
+            exit when not exists (select from pristine.others());
+            perform pg_sleep(0.002);
         end loop;
+        perform pg_terminate_backend(pid, 10000) from pristine.others() as pid;
+        if exists (select from pristine.altered) then return false; end if;
+        perform pristine.restore_rows();
         return true;
     end $$;
 
@@ -61,6 +69,9 @@ PRISTINE = """
 """
 """Statements that reset a database: the rows of the beginning, and a note of whoever changes the schema."""
 
+MEMORY = Path("/dev/shm")
+LEAST_MEMORY_BYTES = 1 << 30
+"""Free space in which the databases of all workers fit many times; containers often have less."""
 TRUST_DOMAIN = "example.org"
 PUBLIC_URL = "https://ostiary.example.org"
 
@@ -95,6 +106,16 @@ class Postgres:
 
     def close(self) -> None:
         self._admin.close()
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path | None]:
+    """A temporary folder in memory; None where this machine has too little memory for files."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < LEAST_MEMORY_BYTES:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="ostiary-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -137,7 +158,7 @@ class Template:
         if self._server is None:
             yield _config(folder, None, "")
             return
-        kept = self._spare.pop() if self._spare else self._server.connect(self._server.create(self._database))
+        kept = self._spare.pop() if self._spare else self._connect_new()
         name = kept.info.dbname
         yield _config(folder, self._server, name)
         if kept.execute("select pristine.restore()").fetchone() == (True,):
@@ -145,6 +166,13 @@ class Template:
         else:
             kept.close()
             self._server.drop(name)
+
+    def _connect_new(self) -> psycopg.Connection:
+        """The connection that restores a new database."""
+        assert self._server is not None
+        kept = self._server.connect(self._server.create(self._database))
+        kept.execute("set session_replication_role = replica")  # rows go in any order
+        return kept
 
     def close(self) -> None:
         for connection in self._spare:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from importlib.resources import files
 
 from ostiary.protocol.errors import Conflict
@@ -24,15 +25,16 @@ _LEDGER = """create table if not exists migration (
 _TYPES = {"bigint": "integer", "bytea": "blob"}
 
 
-def scripts() -> list[tuple[int, str, str]]:
-    """Return every migration that ships: (number, name, text), in order."""
+@cache
+def scripts() -> tuple[tuple[int, str, str], ...]:
+    """Return every migration that ships: (number, name, text), in order. The files are read once."""
     folder = files("ostiaryd.ground.database") / "migrations"
     scripts_found = [
         (int(file.name[:4]), file.name[5:-4], file.read_text("utf-8"))
         for file in folder.iterdir()
         if file.name.endswith(".sql")
     ]
-    return sorted(scripts_found)
+    return tuple(sorted(scripts_found))
 
 
 def render(text: str, *, is_sqlite: bool) -> str:
