@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,9 +33,16 @@ def files() -> tuple[str, ...]:
 
 @cache
 def sources(folder: str) -> tuple[Source, ...]:
-    return tuple(_read(name) for name in files() if name.startswith(f"{folder}/") and name.endswith(".py"))
+    """The files of a folder. The garbage collector, which would search millions of nodes again and again, sees none."""
+    gc.disable()
+    try:
+        return tuple(_read(name) for name in files() if name.startswith(f"{folder}/") and name.endswith(".py"))
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
+@cache
 def _read(name: str) -> Source:
     text = (ROOT / name).read_text("utf-8")
     module = name.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")

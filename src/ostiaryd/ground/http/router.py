@@ -28,12 +28,11 @@ class _Node:
     def __init__(self, routes: Sequence[tuple[list[str], Route]], depth: int = 0) -> None:
         self.routes = [route for place, route in routes if len(place) <= depth]
         self.router = Router(self.routes, redirect_slashes=False)
-        self.children = {
-            segment: _Node(
-                [(place, route) for place, route in routes if place[depth:][:1] in ([], [segment])], depth + 1
-            )
-            for segment in {place[depth] for place, _ in routes if len(place) > depth}
-        }
+        branches = {place[depth]: list[tuple[list[str], Route]]() for place, _ in routes if len(place) > depth}
+        for place, route in routes:
+            for branch in [branches[place[depth]]] if len(place) > depth else branches.values():
+                branch.append((place, route))
+        self.children = {segment: _Node(branch, depth + 1) for segment, branch in branches.items()}
 
 
 class SegmentRouter(Router):
