@@ -10,6 +10,13 @@ import pytest
 from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY, Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.http.forms import MAX_PARAMETERS
 from ostiaryd.ground.world import World
+from tests.support.world import Kind
+
+
+@pytest.fixture
+def database() -> Kind:
+    """SQLite alone, since no endpoint of these tests reads the database."""
+    return "sqlite"
 
 
 async def ask(

@@ -33,8 +33,15 @@ from ostiaryd.ground.http.protocol import (
 from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.world import World
 from tests.ground.http_server import find_target, post, serving
+from tests.support.world import Kind
 
 Ports = tuple[int, int]
+
+
+@pytest.fixture
+def database() -> Kind:
+    """SQLite alone, since no endpoint of these tests reads the database."""
+    return "sqlite"
 
 
 async def echo(call: Call) -> Reply:
