@@ -124,7 +124,7 @@ bench: $(SETUP) $(OPENBAO) $(PEBBLE) ## measure; counts are enforced, times are 
 FAULT_ROUNDS ?= 10
 .PHONY: faults
 faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds; print how often each promise was broken
-	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults tests/e2e/test_budget_kill.py $(PYTEST_ARGS)
+	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
 mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## plant every fault of tests/mutants/faults and see a test redden
