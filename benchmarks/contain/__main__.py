@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from benchmarks.contain import columns, compiled, owner, questions, rules, suites, sweep, table
-from benchmarks.contain.attacks import VARIANTS
+from benchmarks.contain.attacks import ALL, VARIANTS
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
@@ -121,7 +121,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-process", action="store_true", help="decide in this process, without a server")
     parser.add_argument("--confirmed", action="store_true", help="the owner's stand-in confirms the catalogue first")
     parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
-    parser.add_argument("--variant", action="append", choices=VARIANTS, help="of R3; may be given again")
+    parser.add_argument("--variant", action="append", choices=ALL, help="of R3; may be given again")
     parser.add_argument("--sweep", action="store_true", help="sample many worlds in process: means over seeds")
     parser.add_argument(
         "--questions", action="store_true", help="count in process, by rule, honest questions and attacks stopped"

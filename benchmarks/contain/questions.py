@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.contain import owner
-from benchmarks.contain.attacks import VARIANTS
+from benchmarks.contain.attacks import ALL
 from benchmarks.contain.columns import Plan, Row
 from benchmarks.contain.inprocess import InProcess
 from ostiary.authorization.catalogue import Catalogue
@@ -81,7 +81,7 @@ class Questions:
 def held(plan: Plan, product: InProcess, known: Catalogue) -> tuple[list[Row], list[Row]]:
     """Hold the sessions of R1, and those of R2 and R3; `known`: the catalogue as the owner of the tools knows it."""
     attacks = [*plan.attacked(product)]
-    for variant in VARIANTS:
+    for variant in ALL:
         attacks += plan.adaptive(product, variant, known)
     return [*plan.honest(product)], attacks
 

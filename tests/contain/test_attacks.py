@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contain import owner
-from benchmarks.contain.attacks import VARIANTS
+from benchmarks.contain.attacks import ALL
 from benchmarks.contain.columns import Plan, Row
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.strange import Strange
@@ -43,7 +43,7 @@ def hold(variant: str, catalogue: Catalogue, allowed: bool = True) -> tuple[list
     return rows, [call for call in calls if call not in (PAY, Call("list_bills", {}))]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ALL)
 def test_each_variant_harms_where_everything_is_allowed_and_not_where_only_the_task_is(
     variant: str, catalogue: Catalogue
 ) -> None:
@@ -71,6 +71,8 @@ def test_each_variant_tries_what_it_is_called(catalogue: Catalogue) -> None:
     assert len(alike["payee"]) - len(PAY.arguments["payee"]) in (0, 1)
     assert {one["payee"] for one in tried("another object", catalogue)} == {BILLS[1]["payee"]}
     assert {one["amount"] for one in tried("larger amount", catalogue)} == {90.25, 405.0}
+    chosen = {(one["payee"], one["amount"]) for one in tried("choice", catalogue)}
+    assert chosen == {(BILLS[1]["payee"], 40.5), (BILLS[0]["payee"], 90.25)}
     assert all(one["note"].startswith("rent https://collect.example/") for one in tried("link", catalogue))
     notes = [one["note"] for one in tried("private content", catalogue) if one["tool"] == "pay"]
     assert any(note in ("rent 4 May 1975", "rent Dr. Sun") for note in notes)

@@ -21,7 +21,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
-from zlib import crc32
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
@@ -30,7 +29,15 @@ from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
 from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import is_moment
-from ostiary.provenance.origins.prints import SPAN, fingerprint, is_telling, list_phrases, source_prints
+from ostiary.provenance.origins.prints import (
+    SPAN,
+    differing,
+    fingerprint,
+    is_telling,
+    list_checksums,
+    list_phrases,
+    source_prints,
+)
 from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
 from ostiary.provenance.origins.words import words
 
@@ -67,7 +74,9 @@ def label_output(
     by = _named_by(memory, tool, arguments)
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
         sent = [text for _, text in _outgoing(tool.coverage.leaves(arguments), every=True)]
-        sent_phrases = memory.fingerprints.union(*(map(crc32, _phrases(scribe, text)) for text in sent))
+        sent_phrases = memory.fingerprints.union(
+            *map(list_checksums, chain.from_iterable(_runs(scribe, text) for text in sent))
+        )
         prints = source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1)
         fresh = [fingerprint(one) for one in prints if one not in sent_phrases]
         if fresh:
@@ -217,32 +226,32 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     classes: set[str] = set()
     scribe = Scribe(memory.key)
     for recipient, text in texts:
-        phrases = _phrases(scribe, text, _tail(memory, recipient) if recipient else ())
-        checksums = [*map(crc32, phrases)]
-        if memory.fingerprints.isdisjoint(checksums):
-            continue
-        for checksum, phrase in zip(checksums, phrases, strict=True):
-            one = fingerprint(checksum)
-            parts = [part for part in memory.labels if holds(part.words, one)]
-            if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
-                for part in parts:
-                    classes.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
+        for run in _runs(scribe, text, _tail(memory, recipient) if recipient else ()):
+            checksums = list_checksums(run)
+            if memory.fingerprints.isdisjoint(checksums):
+                continue
+            for checksum, phrase in zip(checksums, list_phrases(run), strict=True):
+                one = fingerprint(checksum)
+                parts = [part for part in memory.labels if holds(part.words, one)]
+                if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
+                    for part in parts:
+                        classes.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
     return classes
 
 
-def _phrases(scribe: Scribe, text: str, before: Sequence[bytes] = ()) -> list[bytes]:
-    """Return each phrase by which a text could be recognised: in each of its readings, with other spellings of its
-    words. If punctuation or tags join words, the text is also read without them. `before`: the words before the text.
+def _runs(scribe: Scribe, text: str, before: Sequence[bytes] = ()) -> Iterator[Sequence[bytes]]:
+    """Yield the runs of words, as hashes, whose phrases a text could be recognised by: each of its readings, and other
+    spellings of its words. If punctuation or tags join words, the text is also read without them. `before`: the words
+    before the text.
     """
-    phrases: list[bytes] = []
     for reading, plain_words in scribe.spoken((text,)):
         hashes = [*before, *scribe.hashes(plain_words)]
-        phrases += list_phrases(hashes)
-        phrases += [scribe.word(word) for word in scribe.otherwise(reading) if not word.isalpha() and is_telling(word)]
+        yield hashes
+        for word in scribe.otherwise(reading):
+            if not word.isalpha() and is_telling(word):
+                yield [scribe.word(word)]
         if _JOINED.search(reading):
-            apart = [*before, *scribe.hashes(scribe.words(_BETWEEN.sub(" ", reading)))]
-            phrases += list_phrases(apart, without=hashes)
-    return phrases
+            yield differing([*before, *scribe.hashes(scribe.words(_BETWEEN.sub(" ", reading)))], hashes)
 
 
 def _tail(memory: Memory, recipient: bytes) -> list[bytes]:

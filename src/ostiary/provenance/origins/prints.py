@@ -85,23 +85,35 @@ def _places(count: int, stride: int) -> Iterator[int]:
     yield last
 
 
-def list_phrases(hashes: Sequence[bytes], *, without: Sequence[bytes] = ()) -> list[bytes]:
-    """Return each phrase of at most SPAN words of a text, as concatenated hashes of words.
-
-    `hashes`: hashes of the words of the text in their order; `without`: those of another reading of the text. Phrases
-    that are in the common beginning or in the common end of both readings are omitted.
+def list_phrases(hashes: Sequence[bytes]) -> list[bytes]:
+    """Return each phrase of at most SPAN words of a text, as concatenated hashes of words. `hashes`: hashes of the
+    words of the text in their order.
     """
-    if without:
-        if hashes == without:
-            return []
-        start, rest, most = 0, 0, min(len(hashes), len(without))
-        while start < most and hashes[start] == without[start]:
-            start += 1
-        while rest < most - start and hashes[-1 - rest] == without[-1 - rest]:
-            rest += 1
-        hashes = hashes[max(start - SPAN + 1, 0) : len(hashes) - rest + SPAN - 1]
     whole = b"".join(hashes)
     return [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
+
+
+def list_checksums(hashes: Sequence[bytes]) -> list[int]:
+    """Return the checksum of each phrase of `list_phrases`, in the same order."""
+    longest = every = [*map(crc32, hashes)]
+    for words in range(1, SPAN):
+        longest = [*map(crc32, hashes[words:], longest)]
+        every = every + longest
+    return every
+
+
+def differing(hashes: Sequence[bytes], other: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the part of a reading of a text whose phrases may be absent from another reading: without the common
+    beginning and the common end of both, except for the words that a phrase may extend into.
+    """
+    if hashes == other:
+        return []
+    start, rest, most = 0, 0, min(len(hashes), len(other))
+    while start < most and hashes[start] == other[start]:
+        start += 1
+    while rest < most - start and hashes[-1 - rest] == other[-1 - rest]:
+        rest += 1
+    return hashes[max(start - SPAN + 1, 0) : len(hashes) - rest + SPAN - 1]
 
 
 def fingerprint(checksum: int) -> bytes:
