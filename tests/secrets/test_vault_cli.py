@@ -75,6 +75,8 @@ def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
     credentials = [f"role_id=@{bao.folder}/role", f"secret_id=@{bao.folder}/secret"]
     made = bao.run("write", "-format=json", "auth/approle/login", *credentials)
     token = made["auth"]["client_token"]
+    status = bao.run("status", "-format=json")
+    assert (status["initialized"], status["sealed"], status["ha_enabled"]) == (True, False, False)
     put = bao.run("kv", "put", "-format=json", "-mount=secret", bao.path, "password=s3cr3t-canary", token=token)
     assert put["data"]["version"] == 1
     shown = bao.run("kv", "get", "-format=json", f"secret/{bao.path}", token=token)
@@ -83,6 +85,10 @@ def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
     conflict = bao.run("kv", "put", "-cas=5", "-mount=secret", bao.path, "password=x", token=token, code=2)
     assert "check-and-set parameter did not match" in conflict
     assert "permission denied" in bao.run("kv", "get", "secret/agents/other/db", token=token, code=2)
+    bao.run("write", "-force", f"transit/keys/{bao.vault.name}", token=token)
+    bao.run("write", "-force", f"transit/keys/{bao.vault.name}/rotate", token=token)
+    key = bao.run("read", "-format=json", f"transit/keys/{bao.vault.name}", token=token)
+    assert key["data"]["latest_version"] == 2
     wrapped = bao.run("kv", "get", "-format=json", "-wrap-ttl=60s", f"secret/{bao.path}", token=token)
     opened = bao.run("unwrap", "-format=json", wrapped["wrap_info"]["token"], token=token)
     assert opened["data"]["data"] == {"password": "s3cr3t-canary"}

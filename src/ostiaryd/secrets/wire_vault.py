@@ -3,7 +3,7 @@
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
     auth/token/..                               child tokens, roles; lookup, renewal and revocation of the own token
     auth/MOUNT/..                               login methods that agents enabled
-    sys/health, sys/init, sys/seal-status       without authentication
+    sys/health, sys/init, sys/leader, sys/seal-status   without authentication
     sys/seal, sys/unseal                        close and open all secrets
     sys/wrapping/..                             wrap, unwrap, lookup, rewrap; the header X-Vault-Wrap-TTL
     sys/mounts/.., sys/auth/.., sys/remount     secret engines and login methods that agents enable
@@ -446,6 +446,8 @@ def _body_of(call: Call) -> dict[str, Any]:
     if _NULL.search(call.body):
         raise Malformed("the body contains a null character")
     body = canonical.parse(call.body, max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
+    if body is None:  # the command line sends `null` for a write without members
+        return {}
     if not isinstance(body, dict):
         raise Malformed("the body is not a JSON object")
     return body
@@ -700,6 +702,11 @@ def _show_seal(call: Call) -> dict[str, object]:
     }
 
 
+def _show_leader(call: Call) -> dict[str, object]:
+    """Return that no server is the leader of others, as Vault does without high availability."""
+    return {"ha_enabled": False, "is_self": False, "leader_address": "", "leader_cluster_address": ""}
+
+
 def _show_init(call: Call) -> dict[str, object]:
     """Return that the server is initialized: the server makes its keys at its start."""
     return {"initialized": True}
@@ -708,6 +715,7 @@ def _show_init(call: Call) -> dict[str, object]:
 _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
     "sys/health": _show_health,
     "sys/init": _show_init,
+    "sys/leader": _show_leader,
     "sys/seal-status": _show_seal,
 }
 """Paths without authentication."""
