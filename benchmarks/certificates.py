@@ -27,7 +27,7 @@ from harness.registry_fixtures import register_agent
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows.status import OcspResponder, RevocationLists
 from ostiaryd.certs.model import Certificate, CertificateRequest, IssuedCertificate, encode_public_key
-from ostiaryd.certs.model.certificate import HOLDING, Reason, build_certificate, holding_id, make_serial
+from ostiaryd.certs.model.certificate import HOLDING, RevocationReason, build_certificate, holding_id, make_serial
 from ostiaryd.certs.store import certificates
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.database import Tx
@@ -86,7 +86,7 @@ def issue(world: World, one: CertificateRequest, act: Act) -> IssuedCertificate:
 
 
 def revoke(serial: str, act: Act) -> None:
-    flows.revoke(act, serial, Reason.SUPERSEDED)
+    flows.revoke(act, serial, RevocationReason.SUPERSEDED)
 
 
 def question(issued: IssuedCertificate, *, nonce: bool = False) -> bytes:

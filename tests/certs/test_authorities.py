@@ -25,7 +25,14 @@ from ostiaryd.certs.flows.rotation import (
     rotate_authority,
     start_import,
 )
-from ostiaryd.certs.model import KEY_TYPES, AuthorityKind, AuthorityState, IssuedCertificate, Reason, holding_id
+from ostiaryd.certs.model import (
+    KEY_TYPES,
+    AuthorityKind,
+    AuthorityState,
+    IssuedCertificate,
+    RevocationReason,
+    holding_id,
+)
 from ostiaryd.certs.model.authority import subject_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
@@ -192,17 +199,20 @@ async def test_an_intermediate_is_replaced_after_two_thirds_of_its_life(world: W
     assert newest_entry(world).action == "authority.rotate"
 
 
-async def revoke(world: World, id: str, reason: Reason = Reason.UNSPECIFIED) -> None:
+async def revoke(world: World, id: str, reason: RevocationReason = RevocationReason.UNSPECIFIED) -> None:
     keys = generate_keys("P-256", 2)
     await act(world, "authority.revoke", lambda a: revoke_authority(a, id, reason, keys, config=world.config))
 
 
 @pytest.mark.parametrize(
     ("reason", "listed"),
-    [(Reason.KEY_COMPROMISE, x509.ReasonFlags.ca_compromise), (Reason.SUPERSEDED, x509.ReasonFlags.superseded)],
+    [
+        (RevocationReason.KEY_COMPROMISE, x509.ReasonFlags.ca_compromise),
+        (RevocationReason.SUPERSEDED, x509.ReasonFlags.superseded),
+    ],
 )
 async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its_certificates_is_good(
-    world: World, reason: Reason, listed: x509.ReasonFlags
+    world: World, reason: RevocationReason, listed: x509.ReasonFlags
 ) -> None:
     await register_agent(world)
     app = build_app(world)
@@ -245,7 +255,7 @@ async def test_everything_below_a_revoked_intermediate_ends_in_batches(
     await create_holding(world, agent, "tok_1", seconds=60, parent=HoldingId(parent))
     await rotate(world, INTERMEDIATE)
     kept = await issue(world, agent="bot")
-    await revoke(world, issued[0].certificate.authority, Reason.KEY_COMPROMISE)
+    await revoke(world, issued[0].certificate.authority, RevocationReason.KEY_COMPROMISE)
     assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.REVOKED], "the active one stays"
     await flows.end_below_revoked(world)
     assert not any(is_live(world, id) for id in (*(holding_id(one.certificate.serial) for one in issued), "tok_1"))

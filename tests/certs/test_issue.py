@@ -18,7 +18,7 @@ from ostiary.decision.access.stops import What
 from ostiary.protocol.errors import Forbidden, Refused
 from ostiary.protocol.jose import render_public_jwk
 from ostiaryd.certs import flows
-from ostiaryd.certs.model import Reason, holding_id
+from ostiaryd.certs.model import RevocationReason, holding_id
 from ostiaryd.certs.model.keys import check_public_key, encode_public_key
 from ostiaryd.certs.store import certificates
 from ostiaryd.ground.database import Sql
@@ -313,9 +313,9 @@ async def test_a_compromised_key_is_never_certified_again(world: World) -> None:
     await register_agent(world)
     key = new_key()
     issued = await issue(world, agent="bot", key=key)
-    await revoke(world, issued.certificate.serial, Reason.SUPERSEDED)
+    await revoke(world, issued.certificate.serial, RevocationReason.SUPERSEDED)
     again = await issue(world, agent="bot", key=key)
-    await revoke(world, again.certificate.serial, Reason.KEY_COMPROMISE)
+    await revoke(world, again.certificate.serial, RevocationReason.KEY_COMPROMISE)
     with pytest.raises(Refused, match="blocked"):
         await issue(world, agent="bot", key=key)
     with pytest.raises(Refused) as refused:

@@ -19,7 +19,7 @@ from ostiaryd.app import build_app
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import status
 from ostiaryd.certs.flows.rotation import rotate_authority
-from ostiaryd.certs.model import AuthorityKind, IssuedCertificate, Reason
+from ostiaryd.certs.model import AuthorityKind, IssuedCertificate, RevocationReason
 from ostiaryd.certs.model.certificate import SHARDS, shard_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.model.revocation import MAX_NONCE, MAX_OCSP_BYTES
@@ -79,7 +79,7 @@ async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World
     assert (await post(app, question(issued))).certificate_status is GOOD
     assert await list_revoked(app, issued) == {}
     clock.advance(5)
-    await revoke(world, issued.certificate.serial, Reason.SUPERSEDED)
+    await revoke(world, issued.certificate.serial, RevocationReason.SUPERSEDED)
     answer = await post(app, question(issued))
     assert (answer.certificate_status, answer.revocation_reason) == (REVOKED, x509.ReasonFlags.superseded)
     assert answer.revocation_time_utc is not None

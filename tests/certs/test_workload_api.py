@@ -34,7 +34,7 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import bundles, trust_domains, workloads
 from ostiaryd.certs.flows.svid_cache import SvidCache
-from ostiaryd.certs.model import Reason, holding_id, serial_text
+from ostiaryd.certs.model import RevocationReason, holding_id, serial_text
 from ostiaryd.certs.model.bundle import parse_bundle, render_bundle
 from ostiaryd.certs.model.jwt_svid import LIFETIME_S, sign_jwt_svid
 from ostiaryd.certs.model.workload import Selectors, Workload
@@ -306,7 +306,7 @@ async def test_a_revoked_certificate_is_replaced_on_the_stream(world: World, api
     async with stub(api) as call:
         stream = call("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse)
         first = await stream.read()
-        await run_act(world, lambda a: certs.revoke(a, serial_of(first), Reason.UNSPECIFIED))
+        await run_act(world, lambda a: certs.revoke(a, serial_of(first), RevocationReason.UNSPECIFIED))
         assert serial_of(await stream.read()) != serial_of(first)
 
 

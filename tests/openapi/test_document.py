@@ -126,6 +126,11 @@ async def test_every_example_is_accepted_by_its_type(world: World) -> None:
     assert checked > 200
 
 
+async def test_no_schema_has_the_name_of_a_module(world: World) -> None:
+    names = (await fetch(world))["components"]["schemas"]
+    assert not [name for name in names if "." in name], "two types of the API have one name"
+
+
 async def test_every_example_satisfies_its_schema_for_a_validator_made_by_others(world: World) -> None:
     document = await fetch(world)
     check = ["node", str(NODE / "ecma-schemas.mjs")]

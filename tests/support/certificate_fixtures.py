@@ -14,7 +14,7 @@ from ostiaryd.certs import flows
 from ostiaryd.certs.model import (
     CertificateRequest,
     IssuedCertificate,
-    Reason,
+    RevocationReason,
     parse_csr,
     parse_name,
 )
@@ -69,7 +69,7 @@ async def issue(
     return await act(world, "cert.issue", lambda act: flows.issue(act, request, config=world.config))
 
 
-async def revoke(world: World, serial: str, reason: Reason = Reason.UNSPECIFIED) -> None:
+async def revoke(world: World, serial: str, reason: RevocationReason = RevocationReason.UNSPECIFIED) -> None:
     """Revoke a certificate in an act of its own."""
     await act(world, "cert.revoke", lambda act: flows.revoke(act, serial, reason))
 

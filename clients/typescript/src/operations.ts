@@ -718,9 +718,6 @@ export type CertificateRow = {
   thumbprint: string;
 };
 
-/** The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1). */
-export type CertsModelCertificateReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
-
 /** A challenge (RFC 8555 section 7.1.5). */
 export type ChallengeBody = {
   error?: ProblemBody;
@@ -735,6 +732,12 @@ export type Changed = {
   id: string;
   before: Item;
   after: Item;
+};
+
+/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
+export type CheckpointBody = {
+  at: number | null;
+  size: number;
 };
 
 /** An OAuth client. `digest` changes with its name, its redirect URIs or its keys. */
@@ -835,19 +838,6 @@ export type ConsentBody = {
   person: string;
   resource: string;
   scopes: string[];
-};
-
-/**
- * The reason of a denial: a stable code, a message, a hint. It quotes no value of an argument. With the code
- * `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`, and an
- * `auth_time` at most `max_age` seconds ago.
- */
-export type DecisionAccessReasonsReason = {
-  code: string;
-  message?: string;
-  hint?: string;
-  acr_values?: string;
-  max_age?: number | null;
 };
 
 /** Decisions per second over the last minute, and their numbers in parts of `part_s` seconds, the oldest first. */
@@ -1249,12 +1239,6 @@ export type IncidentNoteBody = {
   text: string;
 };
 
-/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
-export type IncidentsWireAdminOverviewCheckpointBody = {
-  at: number | null;
-  size: number;
-};
-
 /** An introspection response (RFC 7662 section 2.2); an active token has its claims too. */
 export type IntrospectionBody = {
   active: boolean;
@@ -1337,6 +1321,13 @@ export type JwsBody = {
   signature: string;
 };
 
+/** A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint). */
+export type KeptCheckpointBody = {
+  at: number;
+  note: string;
+  size: number;
+};
+
 /** A JWK Set (RFC 7517 section 5). */
 export type KeySetBody = {
   keys: Record<string, unknown>[];
@@ -1382,13 +1373,6 @@ export type LeaseToRevoke = {
 export type Leave = {
   holder: string;
   outcome?: "cancelled" | "done" | "failed";
-};
-
-/** A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint). */
-export type LedgerWireAdminCheckpointBody = {
-  at: number;
-  note: string;
-  size: number;
 };
 
 /** The place in the feed of a lifted stop, and when it was committed (microseconds). */
@@ -1908,7 +1892,7 @@ export type OverviewBody = {
   agents?: AgentsBody;
   approvals?: number;
   changes: Record<string, number>;
-  checkpoint: IncidentsWireAdminOverviewCheckpointBody;
+  checkpoint: CheckpointBody;
   decisions?: DecisionsBody;
   findings?: number;
   guards?: GuardsBody;
@@ -2239,6 +2223,19 @@ export type ReadyBody = {
   status: "not ready" | "ready";
 };
 
+/**
+ * The reason of a denial: a stable code, a message, a hint. It quotes no value of an argument. With the code
+ * `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`, and an
+ * `auth_time` at most `max_age` seconds ago.
+ */
+export type Reason = {
+  code: string;
+  message?: string;
+  hint?: string;
+  acr_values?: string;
+  max_age?: number | null;
+};
+
 export type Recall = {
   call: string;
   token: string;
@@ -2426,7 +2423,7 @@ export type ResponseBody = {
 export type ResponseContext = {
   policy?: string;
   policies?: string[];
-  reasons?: DecisionAccessReasonsReason[];
+  reasons?: Reason[];
   reason_admin?: Record<string, string> | null;
   reason_user?: Record<string, string> | null;
   reason?: string;
@@ -2453,7 +2450,7 @@ export type ResultRecord = {
 
 /** The revocation of a certificate, or of an intermediate authority. */
 export type Revocation = {
-  reason?: CertsModelCertificateReason;
+  reason?: RevocationReason;
 };
 
 /** Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change. */
@@ -2464,6 +2461,9 @@ export type RevocationBody = {
   state: string;
   undo: string;
 };
+
+/** The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1). */
+export type RevocationReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
 
 /** Numbers of objects that ended with the revoked object, by kind. */
 export type RevokedBody = {
@@ -3995,7 +3995,7 @@ export interface Operations {
     };
     body: undefined;
     answer: {
-      checkpoints: (LedgerWireAdminCheckpointBody | {
+      checkpoints: (KeptCheckpointBody | {
         cut: string[];
       })[];
       /** Number of all rows, if it was requested. */

@@ -47,7 +47,7 @@ from ostiaryd.certs.model.acme import (
     render_instant,
     renewal_window,
 )
-from ostiaryd.certs.model.certificate import Reason
+from ostiaryd.certs.model.certificate import RevocationReason
 from ostiaryd.certs.model.keys import BadKey
 from ostiaryd.certs.model.names import CertificateName
 from ostiaryd.certs.model.requests import parse_csr
@@ -555,7 +555,7 @@ async def revoke_certificate(call: Call) -> Reply:
     """
     request = await _verify(call, brings_key=None)
 
-    def parse() -> tuple[bytes, Reason]:
+    def parse() -> tuple[bytes, RevocationReason]:
         body = _payload(request, _Revocation)
         try:
             der = unb64u(body.certificate)

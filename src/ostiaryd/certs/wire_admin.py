@@ -21,7 +21,7 @@ from ostiaryd.certs.model import (
     CertificateRequest,
     CertificateSigningRequest,
     IssuedCertificate,
-    Reason,
+    RevocationReason,
     parse_csr,
     parse_name,
     parse_serial,
@@ -69,7 +69,7 @@ class CertificateBatch(msgspec.Struct, forbid_unknown_fields=True):
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     """The revocation of a certificate, or of an intermediate authority."""
 
-    reason: Reason = Reason.UNSPECIFIED
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
 
 
 class CertificateBody(TypedDict):

@@ -55,7 +55,7 @@ class ReceiptsBody(TypedDict):
     next: str | None
 
 
-class CheckpointBody(TypedDict):
+class KeptCheckpointBody(TypedDict):
     """A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint)."""
 
     size: int
@@ -221,7 +221,7 @@ ROUTES = (
         "/api/v1/audit/checkpoints",
         list_checkpoints,
         "ostiary:read",
-        answers={200: PageBody("checkpoints", CheckpointBody)},
+        answers={200: PageBody("checkpoints", KeptCheckpointBody)},
         query=PAGE,
     ),
     Route("GET", "/api/v1/audit/{index}", entry, "ostiary:read", answers={200: EntryBody}),

@@ -703,7 +703,7 @@ def _show_seal(call: Call) -> dict[str, object]:
 
 
 def _show_leader(call: Call) -> dict[str, object]:
-    """Return that no server is the leader of others, as Vault does without high availability."""
+    """Return that there is no high availability, as Vault does without it."""
     return {"ha_enabled": False, "is_self": False, "leader_address": "", "leader_cluster_address": ""}
 
 

@@ -37,7 +37,7 @@ from ostiaryd.certs.model.acme import (
     check_requested_names,
     parse_certificate_id,
 )
-from ostiaryd.certs.model.certificate import Certificate, CertificateRequest, Reason, serial_text
+from ostiaryd.certs.model.certificate import Certificate, CertificateRequest, RevocationReason, serial_text
 from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
 from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowed
 from ostiaryd.certs.model.profiles import find_profile
@@ -633,7 +633,7 @@ def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
     return certificate
 
 
-def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason) -> None:
+def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: RevocationReason) -> None:
     """Revoke a certificate at the request of the account that ordered it, or of an account that has proved control of
     all names of the certificate.
 
@@ -644,7 +644,7 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason
     """
     certificate = _find_presented(act, der)
     is_own = store.has_order(act.tx, account.account_id, certificate.serial)
-    if not is_own and reason is Reason.KEY_COMPROMISE:
+    if not is_own and reason is RevocationReason.KEY_COMPROMISE:
         hint = "sign the request with the key of the certificate"
         raise AcmeRefused(
             "badRevocationReason", "`keyCompromise` is a reason for the holder of the key alone", hint=hint
@@ -656,7 +656,7 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason
     _revoke(act, certificate, reason)
 
 
-def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: Reason) -> None:
+def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: RevocationReason) -> None:
     """Revoke a certificate at the request of the holder of its private key. Raises AcmeRefused."""
     act.entry.key = key.thumbprint
     certificate = _find_presented(act, der)
@@ -674,7 +674,7 @@ def _find_presented(act: Act, der: bytes) -> Certificate:
     return certificate
 
 
-def _revoke(act: Act, certificate: Certificate, reason: Reason) -> None:
+def _revoke(act: Act, certificate: Certificate, reason: RevocationReason) -> None:
     try:
         revoke(act, certificate.serial, reason)
     except Conflict as refusal:

@@ -7,7 +7,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Malformed, NotFound
 from ostiaryd.certs.flows.authorities import find_authority
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.model.authority import Authority
-from ostiaryd.certs.model.certificate import Certificate, Reason, holding_id, parse_serial, serial_text
+from ostiaryd.certs.model.certificate import Certificate, RevocationReason, holding_id, parse_serial, serial_text
 from ostiaryd.certs.model.revocation import CEASED, HOLD, RevokedCertificate, reason_flag
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
@@ -84,7 +84,7 @@ def find_bar_of_holder(
     return None
 
 
-def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -> Certificate:
+def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None = None) -> Certificate:
     """Revoke a certificate, and end everything that was obtained with it. A key reported as compromised is never
     certified again.
 
@@ -100,7 +100,7 @@ def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -
         raise Conflict("the certificate is revoked already", code="already_revoked")
     store.revoke(act.tx, certificate.serial, reason=reason.value)
     registry.end_holdings(act, Root.HOLDING, holding_id(certificate.serial), why=reason.value)
-    if reason is Reason.KEY_COMPROMISE:
+    if reason is RevocationReason.KEY_COMPROMISE:
         store.block_key(act.tx, certificate.key_digest, reason="a holder reported it as compromised")
     return certificate
 

@@ -37,7 +37,7 @@ from ostiaryd.certs.model.authority import (
     read_permitted,
     subject_of,
 )
-from ostiaryd.certs.model.certificate import Reason, holding_id
+from ostiaryd.certs.model.certificate import RevocationReason, holding_id
 from ostiaryd.certs.model.keys import (
     PrivateKey,
     PublicKey,
@@ -120,7 +120,7 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
 
 
 def revoke_authority(
-    act: Act, id: str, reason: Reason, keys: list[PrivateKey], *, config: Config
+    act: Act, id: str, reason: RevocationReason, keys: list[PrivateKey], *, config: Config
 ) -> tuple[Authority, Authority | None]:
     """Revoke an intermediate: the revocation list of its root has it at once, and none of its certificates is in force.
 
@@ -134,7 +134,7 @@ def revoke_authority(
         raise Conflict("only an intermediate that has a certificate can be revoked", hint="ostiary ca show")
     if revoked.state is AuthorityState.REVOKED:
         raise Conflict("the authority is revoked already", code="already_revoked")
-    why = ReasonFlags.ca_compromise.value if reason is Reason.KEY_COMPROMISE else reason.value
+    why = ReasonFlags.ca_compromise.value if reason is RevocationReason.KEY_COMPROMISE else reason.value
     store.revoke(act.tx, revoked.authority_id, reason=why)
     root = active_authority(act.tx, AuthorityKind.ROOT)
     made = None

@@ -22,7 +22,7 @@ from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import b64u, unb64u
-from ostiaryd.certs.model.certificate import Reason
+from ostiaryd.certs.model.certificate import RevocationReason
 from ostiaryd.certs.model.names import CertificateName, NameKind, make_name
 
 SECOND = 1_000_000
@@ -51,12 +51,12 @@ _RFC3339 = re.compile(
 RETRY_S = (1, 3)
 """Delays before the second and the third attempt of a validation, in seconds."""
 REASONS = {
-    0: Reason.UNSPECIFIED,
-    1: Reason.KEY_COMPROMISE,
-    3: Reason.AFFILIATION_CHANGED,
-    4: Reason.SUPERSEDED,
-    5: Reason.CESSATION,
-    9: Reason.PRIVILEGE_WITHDRAWN,
+    0: RevocationReason.UNSPECIFIED,
+    1: RevocationReason.KEY_COMPROMISE,
+    3: RevocationReason.AFFILIATION_CHANGED,
+    4: RevocationReason.SUPERSEDED,
+    5: RevocationReason.CESSATION,
+    9: RevocationReason.PRIVILEGE_WITHDRAWN,
 }
 """Revocation reasons that a client may state, by code (RFC 5280 section 5.3.1)."""
 

@@ -41,7 +41,7 @@ _USAGES: dict[Usage, x509.ObjectIdentifier] = {
 }
 
 
-class Reason(StrEnum):
+class RevocationReason(StrEnum):
     """The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1)."""
 
     UNSPECIFIED = "unspecified"

@@ -17,7 +17,7 @@ from cryptography.x509 import ocsp
 
 from ostiary.protocol.errors import Malformed
 from ostiaryd.certs.model.authority import hash_for, instant
-from ostiaryd.certs.model.certificate import Reason, serial_text
+from ostiaryd.certs.model.certificate import RevocationReason, serial_text
 from ostiaryd.certs.model.keys import PrivateKey
 
 OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
@@ -168,7 +168,7 @@ def reason_flag(why: str) -> x509.ReasonFlags:
     return x509.ReasonFlags(why) if why in _STATED else CEASED
 
 
-_STATED = frozenset((*(reason.value for reason in Reason), x509.ReasonFlags.ca_compromise.value))
+_STATED = frozenset((*(reason.value for reason in RevocationReason), x509.ReasonFlags.ca_compromise.value))
 
 
 def build_crl(

@@ -27,7 +27,7 @@ from ostiaryd.certs.model.authority import (
     read_end,
     read_permitted,
 )
-from ostiaryd.certs.model.certificate import Reason, make_serial, serial_text
+from ostiaryd.certs.model.certificate import RevocationReason, make_serial, serial_text
 from ostiaryd.certs.model.keys import (
     CheckedKey,
     PrivateKey,
@@ -452,7 +452,7 @@ def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
     """Revoke a certificate unless it has ended, and return it as it is then."""
     if certificate.revoked_at is not None:
         return certificate
-    why = Reason.UNSPECIFIED.value
+    why = RevocationReason.UNSPECIFIED.value
     if certificate.agent is None:
         store.revoke(act.tx, certificate.serial)
     else:

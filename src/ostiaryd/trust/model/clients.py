@@ -396,9 +396,8 @@ def _check_keys(metadata: ClientMetadata) -> None:
     if metadata.id_token_signed_response_alg not in ("", *ID_TOKEN_ALGS):
         raise InvalidClientMetadata("`id_token_signed_response_alg` is not offered", hint=", ".join(ID_TOKEN_ALGS))
     if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
-        raise InvalidClientMetadata(
-            "`token_endpoint_auth_signing_alg` is not offered", hint=", ".join(sorted(jose.ALGS))
-        )
+        hint = ", ".join(sorted(jose.ALGS))
+        raise InvalidClientMetadata("`token_endpoint_auth_signing_alg` is not offered", hint=hint)
     if metadata.jwks is not None:
         parse_client_keys(metadata.jwks)
 
