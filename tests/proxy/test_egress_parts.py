@@ -29,7 +29,7 @@ from ostiary.protocol.destination import (
 )
 from ostiary.protocol.errors import Invalid
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
-from ostiary.proxy.egress.frames import FrameContent, FrameReader, MaskedFrames
+from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
 from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
@@ -174,6 +174,21 @@ def test_frames_of_a_server_wait_in_order_and_for_a_pause_alone() -> None:
     for wrong in (masked_frame(b"x"), frame(b"x", 0xC1)):
         with pytest.raises(Rejected):
             stream.feed(wrong)
+
+
+def test_messages_of_a_server_do_not_wait_for_the_next_control_frame() -> None:
+    stream, message = MaskedFrames(masks(VALUE), "elsewhere"), frame(b"x" * 999)
+    passed = stream.feed(frame(b"ping " + VALUE[:5].encode(), 0x89) + message * 9)
+    assert passed.count(message) == 8  # a message may wait for the next one
+
+
+def test_few_control_frames_of_a_server_wait_for_a_message() -> None:
+    stream, pings = MaskedFrames(masks(VALUE), ""), MAX_WAITING // 2
+    stream.feed(frame(VALUE[:5].encode()))
+    assert stream.feed(b"\x89\0" * pings) == b""
+    with pytest.raises(Rejected, match="wait for a message"):
+        stream.feed(b"\x89\0")
+    assert MaskedFrames(masks(VALUE), "").feed(b"\x89\0" * 2 * pings) == b"\x89\0" * 2 * pings
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])

@@ -16,6 +16,8 @@ from ostiary.proxy.entrance import Rejected
 
 _LENGTHS = {126: 2, 127: 8}
 """Number of bytes of an extended length, by the number in the 7-bit length field."""
+MAX_WAITING = 64 << 10
+"""maximum number of bytes of later frames that wait for a byte of a message"""
 
 
 class FrameContent(Enum):
@@ -71,24 +73,31 @@ class FrameReader:
 
 
 class MaskedFrames:
-    """The frames of a server, with asterisks in place of values in their payloads, also of values that frames divide.
+    """The frames of a server, with asterisks in place of values in their payloads, also of values that the frames of
+    messages divide.
 
-    Bytes wait as in a MaskedStream, and later frames with them.
+    Bytes of messages wait as in a MaskedStream, and later frames with them. Bytes of a control frame wait at most for
+    the next frame: busy messages must not wait for the next control frame.
     """
 
     def __init__(self, masks: Masks, host: str) -> None:
         self._reader = FrameReader(is_masked=False)
         self._streams = {content: MaskedStream(masks, host) for content in FrameContent}
-        self._masked = dict.fromkeys(FrameContent, b"")
+        self._masked = {content: bytearray() for content in FrameContent}
         self._order = deque[tuple[FrameContent, int]]()
         """Contents and numbers of bytes of the parts that are not sent yet."""
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the stream, and return the bytes that can be sent now. Raises Rejected."""
         for content, part in self._reader.feed(data):
+            if content is FrameContent.HEAD:
+                self._masked[FrameContent.CONTROL] += self._streams[FrameContent.CONTROL].end()
             self._order.append((content, len(part)))
             self._masked[content] += part if content is FrameContent.HEAD else self._streams[content].feed(part)
-        return self._take()
+        sent = self._take()
+        if sum(map(len, self._masked.values())) > MAX_WAITING:
+            raise Rejected(502, "too_long", f"over {MAX_WAITING} bytes of control frames wait for a message")
+        return sent
 
     def show(self) -> bytes:
         """Return the waiting bytes that can be sent in a pause."""
@@ -109,16 +118,16 @@ class MaskedFrames:
 
     def _take(self) -> bytes:
         """Return the masked bytes in their order, until a byte still waits."""
-        sent = b""
+        sent = bytearray()
         while self._order:
             content, size = self._order.popleft()
             part = self._masked[content][:size]
-            self._masked[content] = self._masked[content][len(part) :]
+            del self._masked[content][:size]
             sent += part
             if len(part) < size:
                 self._order.appendleft((content, size - len(part)))
                 break
-        return sent
+        return bytes(sent)
 
 
 def _unmask(part: bytes, key: bytes) -> bytes:
