@@ -4,6 +4,8 @@ role.
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,12 +15,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
+from ostiaryd.ground.outbound.jwks import FRESH
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from ostiaryd.secrets.model.jwt_login import JwtRole, check_claims
+from ostiaryd.secrets.model.backend import BackendFailed
+from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_claims
+from ostiaryd.secrets.wire_jwt_logins import JwtMethodKeys
 from tests.secrets.role_fixtures import child_of, done
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all
+from tests.support.api_fixtures import reconfigured
+from tests.support.client_site import ClientSite, serving_clients
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -177,6 +184,26 @@ async def test_a_method_takes_exactly_one_source_of_keys_and_public_addresses(wo
     for path in ("auth/ci/config/x", "auth/ci/other", "auth/ci/oidc/auth_url"):
         assert await bot.status("POST", path, {}) == 404
     assert await bot.status("GET", "auth/ci/login") == 405
+
+
+def publish_discovery(site: ClientSite) -> JwtConfig:
+    """A configuration for a discovery document of a site, which names the keys at `/k`."""
+    site.put("/.well-known/openid-configuration", {"issuer": site.origin, "jwks_uri": f"{site.origin}/k"})
+    return JwtConfig(oidc_discovery_url=site.origin, oidc_discovery_ca_pem=Path(site.ca_file).read_text("utf-8"))
+
+
+async def test_logins_at_the_same_time_fetch_the_keys_of_an_issuer_once(world: World, tmp_path: Path) -> None:
+    with serving_clients(tmp_path) as site:
+        config = publish_discovery(site)
+        site.put("/k", {"keys": [dict(KEY.public.jwk)]})
+        method_keys = JwtMethodKeys(reconfigured(world, private_hosts="127.0.0.1"))
+        await asyncio.gather(*(method_keys.get("one", config, within=FRESH) for _ in range(5)))
+        assert site.requested == ["/.well-known/openid-configuration", "/k"]
+        site.put("/k", {}, status=500)
+        for number in range(3):
+            with pytest.raises(BackendFailed, match="answers 500"):
+                await method_keys.get(f"other {number}", config, within=FRESH)
+        assert len(method_keys._sets._locks) == len(method_keys._turns) == 0
 
 
 async def test_a_role_has_the_access_of_the_token_that_wrote_it_until_the_keys_change(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from hashlib import sha256
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -45,17 +46,18 @@ class _Document(NamedTuple):
 
 
 class JwtMethodKeys:
-    """The keys of other issuers for the JWT methods of this world."""
+    """The keys of other issuers for the JWT methods of this world. Logins under one configuration fetch by turns."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._sets = KeySets()
         self._documents: dict[str, _Document] = {}
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def get(self, owner: str, config: JwtConfig, *, within: int) -> jose.JwkSet:
         """Return the key set of a configuration, fetched at most `within` microseconds ago. Raises BackendFailed."""
         try:
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(WITHIN_S), self._turns.setdefault(owner, asyncio.Lock()):
                 url = config.jwks_url or await self._discover(owner, config)
                 now, private = self._world.now(), self._world.config.private
                 return await self._sets.get(owner, url, now=now, within=within, private=private, ca_pem=config.ca_pem)

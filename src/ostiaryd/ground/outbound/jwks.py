@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Malformed, Unavailable
@@ -38,7 +39,7 @@ class KeySets:
 
     def __init__(self) -> None:
         self._kept: dict[str, KeptSet] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
 
     async def get(
         self, owner: str, url: str, *, now: int, within: int = FRESH, private: Collection[str] = (), ca_pem: str = ""
@@ -57,10 +58,9 @@ class KeySets:
             return kept.keys
 
     def _make_room(self) -> None:
-        """Delete the oldest set if there are too many, and the locks that nothing waits for."""
+        """Delete the oldest set if there are too many."""
         if len(self._kept) >= MAX_KEPT:
             del self._kept[min(self._kept, key=lambda owner: self._kept[owner].at)]
-            self._locks = {owner: lock for owner, lock in self._locks.items() if lock.locked()}
 
 
 async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
