@@ -12,7 +12,7 @@ export const ACTS: Record<Verb, { title: string; what: string; isDangerous: bool
 
 export const NEXT: Record<string, Verb[]> = {
   active: ["suspend", "quarantine", "decommission"],
-  pending: ["decommission"],
+  pending: ["suspend", "decommission"],
   suspended: ["resume", "quarantine", "decommission"],
   quarantined: ["release", "decommission"],
 };

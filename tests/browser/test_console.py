@@ -299,7 +299,7 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
         chromium.check(f"[aria-label='Select {name}']")
     chromium.click("text=Resume 2 agents")
     confirm(chromium, "Resume 2 agents", "a test")
-    chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
+    chromium.wait_for(f"main:not(:has([aria-label='Select {running[0]}']))")
     chromium.goto(f"{site}/console/agents?state=active&sort=-created")
     for name in running:
         chromium.check(f"[aria-label='Select {name}']")
@@ -312,7 +312,14 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     chromium.click("text=Quarantine 2 agents")
     confirm(chromium, "Quarantine 2 agents", "a test")
     assert [live_server.api("GET", f"/agents/{name}")["state"] for name in running] == ["quarantined"] * 2
-    chromium.wait_for(f"[role=table]:not(:has-text('{running[0]}'))")
+    chromium.wait_for(f"main:not(:has([aria-label='Select {running[0]}']))")
+    live_server.api("POST", f"/agents/{running[0]}/decommission", {"why": "a test"})
+    chromium.goto(f"{site}/console/agents?sort=-created")
+    for name in running:
+        chromium.check(f"[aria-label='Select {name}']")
+    chromium.click("text=Move to a segment")
+    chromium.wait_for(f"dialog:has-text('Move 1 agent to a segment'):not(:has-text('{running[0]}'))")
+    chromium.click("dialog button:text-is('Cancel')")
     chromium.click("[aria-label^='Remove the view Running']")
     chromium.wait_for("main:not(:has([aria-label^='Remove the view']))")
     chromium.fill("input[type=search]", "no such agent")

@@ -62,7 +62,8 @@ export function Agents() {
   const rows = useMemo(() => list.data?.pages.flatMap((page) => page.agents) ?? [], [list.data]);
   const counts = useAgentCounts().data;
   const chosen = useMemo(() => rows.filter((agent) => selected.has(agent.name)), [rows, selected]);
-  const targets = (verb: Verb) => chosen.filter((agent) => NEXT[agent.state]?.includes(verb)).map((agent) => agent.name);
+  const targets = (verb: Verb | "segment") =>
+    chosen.filter((agent) => (verb === "segment" ? agent.state in NEXT : NEXT[agent.state]?.includes(verb))).map((agent) => agent.name);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = list;
   const onEnd = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
@@ -87,7 +88,7 @@ export function Agents() {
             {ACTS[verb].title} {count(targets(verb).length, "agent")}
           </button>
         ))}
-        {selected.size > 0 && may("PATCH /agents/{name}") && (
+        {targets("segment").length > 0 && may("PATCH /agents/{name}") && (
           <button onClick={() => setBulk("segment")}>Move to a segment</button>
         )}
         {may("POST /agents") && (
@@ -173,7 +174,7 @@ export function Agents() {
       {bulk && (
         <BulkDialog
           verb={bulk}
-          names={bulk === "segment" ? chosen.map((agent) => agent.name) : targets(bulk)}
+          names={targets(bulk)}
           onDone={(name) => setSelected((before) => new Set([...before].filter((one) => one !== name)))}
           onClose={() => setBulk(null)}
         />
@@ -207,7 +208,7 @@ function BulkDialog({ verb, names, onDone, onClose }: BulkProps) {
       needsReason={verb !== "segment"}
       onClose={onClose}
       onConfirm={async (why) => {
-        for (const name of names) {
+        for (const name of all.filter((one) => names.includes(one))) {
           const path = `/agents/${encodeURIComponent(name)}`;
           try {
             await (verb === "segment" ? send("PATCH", path, { body: { segment: segment.trim() } }) : post(`${path}/${verb}`, { why }));
