@@ -111,8 +111,16 @@ async def test_the_timeline_ends_an_hour_after_the_incident(world: World, clock:
         clock.advance(us / 1_000_000)
         await call_tool(world, chain[1], "files/read")
     assert closed.closed_at is not None
-    calls = [one.at - closed.closed_at for one in page(world, closed).events if one.action == "tool.call"]
-    assert calls == [HOUR - 1]
+    noticed = Noticed(detector="rate", points=1, says="loud")
+
+    def find(act: Act) -> None:
+        for _ in range(timeline.MAX_FINDINGS):
+            watch.find(act, noticed, agent=chain[1].agent_id, task=None, entries=())
+
+    await run_act(world, find)
+    events = page(world, closed).events
+    assert [one.at - closed.closed_at for one in events if one.action == "tool.call"] == [HOUR - 1]
+    assert [one.says for one in events if one.kind == "finding"] == ["it does what it never did"], "of later ones none"
 
 
 async def test_a_reader_without_the_ledger_gets_no_entry_and_no_cursor(world: World) -> None:

@@ -1,7 +1,8 @@
 """The timeline of an incident across agents: findings, responses, notes and entries of the ledger, newest first.
 
 The agents are the agent of the incident, the agents of the delegations in which it took part, and agents of the same
-owner or model. A page is cut by entries: everything else of the same span of time is on the page too.
+owner or model. A page is cut by entries. The responses and notes of the same span of time are on the page too, and the
+newest findings of each agent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_AGENTS = 40
 MAX_ENTRIES = 200
 """Entries of a page."""
 MAX_FINDINGS = 20
-"""Findings of each agent."""
+"""Findings of each agent on a page."""
 MAX_SAYS = 300
 """Characters of the text of a row; the finding, the note or the entry has all of it."""
 Relation = Literal["incident", "delegated_to", "acted_for", "same_owner", "same_model"]
@@ -128,18 +129,21 @@ def read_timeline(
     next = indexes[limit - 1] if len(indexes) > limit else None
     events = [_event(index, bodies[index][0], decode_entry(bodies[index][1])) for index in indexes[:limit]]
     lower = since if next is None else events[-1].at
-    events += [one for one in _list_others(reader, incident, agents, sight, since) if lower <= one.at < upper]
+    others = _list_others(reader, incident, agents, sight, lower, upper)
+    events += [one for one in others if lower <= one.at < upper]
     cut = [one._replace(says=one.says[:MAX_SAYS]) for one in events]
     return TimelinePage(sorted(cut, key=lambda one: -one.at), next)
 
 
 def _list_others(
-    reader: Reader, incident: Incident, agents: Sequence[ConnectedAgent], sight: Sight, since: int
+    reader: Reader, incident: Incident, agents: Sequence[ConnectedAgent], sight: Sight, lower: int, upper: int
 ) -> Iterator[Event]:
-    """Return responses, notes and findings. The findings of the incident are for everyone who may see the incident."""
+    """Yield responses and notes, and the findings from `lower` to before `upper`. The findings of the incident are for
+    everyone who may see the incident.
+    """
     for one in agents:
         id = one.agent.agent_id
-        for finding in watch.list_findings_of_agent(reader, id, since=since - 1, limit=MAX_FINDINGS):
+        for finding in watch.list_findings_of_agent(reader, id, since=lower - 1, until=upper, limit=MAX_FINDINGS):
             if sight.findings or finding.incident == incident.incident_id:
                 yield Event(finding.at, "finding", id, finding.says, action=finding.detector)
     if any(one.relation == OWN for one in agents):

@@ -191,7 +191,8 @@ async def show_timeline(call: Call) -> Reply:
     The agents are the agent of the incident, the agents to which it delegated and which delegated to it, and agents of
     the same owner or model. The timeline begins a day before the incident, and ends an hour after its end. Entries are
     for callers that may read the ledger, findings of other agents for callers that may read findings. A page is cut
-    after `limit` entries, at most 200, and has all other rows of the same time.
+    after `limit` entries, at most 200. It has the responses and notes of the same time, and the newest 20 findings of
+    each agent.
     """
     caller, now = call.caller, call.world.now()
     _check_may_see(caller)

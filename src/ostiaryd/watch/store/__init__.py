@@ -17,7 +17,8 @@ _COLUMNS = """finding_id, at, detector, points, says, agent, task, owner, entrie
 _GET = sql(f"select {_COLUMNS} from finding where finding_id = :id")
 _LATEST = sql(f"select {_COLUMNS} from finding where finding_id < :before order by finding_id desc limit :limit")
 _OF_AGENT = sql(
-    f"""select {_COLUMNS} from finding where agent = :agent and at > :since and finding_id < :before
+    f"""select {_COLUMNS} from finding
+        where agent = :agent and at > :since and at < :until and finding_id < :before
         order by at desc, finding_id desc limit :limit"""
 )
 _UNJUDGED = "verdict is null and finding_id > :since and finding_id < :before"
@@ -73,9 +74,13 @@ def latest(reader: Reader, *, before: str = "~", limit: int = 50) -> list[Findin
     return [_finding(row) for row in reader.all(_LATEST, before=before, limit=limit)]
 
 
-def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", limit: int = 50) -> list[Finding]:
-    """Return findings about an agent after `since` (microseconds), with an id below `before`, newest first."""
-    rows = reader.all(_OF_AGENT, agent=agent, since=since, before=before, limit=limit)
+def of_agent(
+    reader: Reader, agent: str, *, since: int = 0, until: int = 1 << 62, before: str = "~", limit: int = 50
+) -> list[Finding]:
+    """Return findings about an agent after `since` and before `until` (microseconds), with an id below `before`, newest
+    first.
+    """
+    rows = reader.all(_OF_AGENT, agent=agent, since=since, until=until, before=before, limit=limit)
     return [_finding(row) for row in rows]
 
 
