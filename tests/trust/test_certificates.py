@@ -512,6 +512,10 @@ async def test_the_test_of_an_anchor_says_what_an_authentication_would_say(tls: 
         with pytest.raises(error):
             await examine(pem, agent, name)
         assert (newest_entry(tls.world).action, newest_entry(tls.world).outcome) == ("anchor.test", "refused")
+    await act(tls.world, "agent.suspend", lambda a: registry.set_agent_state(a, "reader", Verb.SUSPEND))
+    assert await tls.refuse(made, "the agent is suspended")
+    assert "the agent is suspended" in (await examine(pem_of(made), "reader")).refused
+    assert not (await examine(pem_of(made))).refused, "the anchor accepts the certificate as before"
     assert flows.list_anchors(tls.world.db.read()) == [anchor]
 
 

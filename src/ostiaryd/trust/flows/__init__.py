@@ -13,6 +13,7 @@ from ostiaryd.trust.flows.access import (
     verify_token,
 )
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
+from ostiaryd.trust.flows.anchor_examination import examine_anchor
 from ostiaryd.trust.flows.bearers import (
     allow_bearer,
     allow_bearer_class,
@@ -28,7 +29,6 @@ from ostiaryd.trust.flows.certificates import (
     add_own_anchor,
     check_bindable,
     drop_own_anchor,
-    examine_anchor,
     find_certificate_client,
     find_method,
     list_admitted_certificates,

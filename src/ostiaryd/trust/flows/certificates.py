@@ -34,7 +34,6 @@ from ostiaryd.trust.model.certificates import (
     digest_of,
     expiry_of,
     key_thumbprint,
-    parse_chain,
     parse_pem,
     parse_shown,
     render_pem,
@@ -113,60 +112,6 @@ def remove_anchor(act: Act, name: str) -> None:
             store.drop_anchor(act.tx, anchor.digest)
             return
     raise NotFound("trust anchor not registered", hint="ostiary trust-anchor list")
-
-
-class AnchorExamination(NamedTuple):
-    """The result of the test of a trust anchor.
-
-    `failed`: why it cannot sign certificates of clients now. `clients`: the number of clients that authenticate by a
-    subject in a certificate of any anchor. `subject` and `refused` are of the certificate that was tried; `refused` is
-    empty if it is accepted.
-    """
-
-    anchor: TrustAnchor
-    failed: str
-    clients: int
-    subject: str | None = None
-    refused: str = ""
-
-
-def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExamination:
-    """Check a trust anchor (name or digest) now, and a certificate against it. Nothing changes.
-
-    `pem`: the certificate of a client, followed by the further certificates that the client would send, or empty.
-    `agent`: name or id of the agent that would authenticate with it, or empty: only the path to the anchor is checked.
-    Raises NotFound, and InvalidCertificate if `pem` cannot be read.
-    """
-    registry.note(act, object=name[:64])
-    for anchor in store.anchors(act.tx):
-        if name in (anchor.name, anchor.digest):
-            break
-    else:
-        raise NotFound("trust anchor not registered", hint="ostiary trust-anchor list")
-    registry.note(act, object=anchor.digest, name=anchor.name)
-    parsed = parse_pem(anchor.certificate)
-    try:
-        check_anchor(parsed, now=act.now)
-        failed = ""
-    except InvalidCertificate as refusal:
-        failed = refusal.message
-    clients = store.count_subjects(act.tx)
-    if not pem:
-        if agent:
-            raise InvalidCertificate("an agent is named without a certificate", hint="add its `certificate`")
-        return AnchorExamination(anchor, failed, clients)
-    shown = parse_chain(pem)
-    leaf = parse_shown(shown)
-    refused = ""
-    try:
-        check_path(leaf, shown, [parsed], now=act.now)
-        if agent:
-            client = registry.find_agent(act.tx, agent).agent_id
-            prove_certificate(act, client, shown, store.client(act.tx, client))
-    except (InvalidCertificate, InvalidClient) as refusal:
-        refused = refusal.message
-    registry.note(act, object=anchor.digest, failed=failed, refused=refused)
-    return AnchorExamination(anchor, failed, clients, leaf.subject.rfc4514_string(), refused)
 
 
 def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
