@@ -137,6 +137,17 @@ def test_a_bundle_is_false_if_one_of_its_receipts_is(ostiary: Commands, busy: st
     assert run("audit", "check", bundle, "--key", key).code not in (0, 5)
 
 
+def test_the_receipts_of_a_search_are_a_bundle_and_a_cut_is_told(ostiary: Commands, busy: str, tmp_path: Path) -> None:
+    key = next(one["kid"] for one in ostiary.json("keys", "list") if one["use"] == "ledger")
+    search = ("audit", "search", "--agent", busy)
+    indexes = [entry["index"] for entry in ostiary.json(*search)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert f"{len(indexes)} receipts" in ostiary(*search, "--receipts", whole).out
+    assert run("audit", "check", whole, "--key", key, "--json").json["indexes"] == indexes
+    assert f"1 of {len(indexes)}; --limit" in ostiary(*search, "--limit", 1, "--receipts", cut).out
+    assert run("audit", "check", cut, "--key", key, "--json").json["indexes"] == indexes[:1]
+
+
 @pytest.fixture
 def exported(ostiary: Commands, busy: str, tmp_path: Path) -> Path:
     folder = tmp_path / "export"

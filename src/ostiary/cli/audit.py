@@ -89,7 +89,7 @@ def search(
         rows = session.pages("/audit/receipts", "receipts", limit=limit, query=query, cursor="before")
         write_new(receipts, json.dumps({"receipts": rows}))
         made = {"file": str(receipts), "receipts": len(rows)}
-        session.show(made, lambda v: out.print(f"{v['receipts']} receipts in {v['file']}", markup=False))
+        session.show(made, lambda v: out.print(f"{v['file']}: {rows.describe()}", markup=False))
         return
     entries = _complete(session.pages("/audit", "entries", limit=limit, query=query, cursor="before", counts=True))
     session.show(entries, lambda entries: _print_entries(entries, Names(session)))
