@@ -83,9 +83,9 @@ async def test_revoking_a_key_kills_what_is_bound_to_it_and_what_was_obtained_wi
 async def test_a_key_of_another_agent_is_not_found(world: World) -> None:
     agent, other = await register_agent(world), await register_agent(world, "other")
     [jkt] = active(world, agent.agent_id)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="^the agent has no key"):
         await run_act(world, lambda a: flows.revoke_key(a, jkt, of=other.agent_id))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="^no agent has a key"):
         await run_act(world, lambda a: flows.revoke_key(a, "unknown"))
     assert active(world, agent.agent_id) == [jkt]
 

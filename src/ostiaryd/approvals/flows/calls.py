@@ -136,7 +136,7 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
     """
     holding = registry.get_holding(reader, token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
+        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     task, parent = tasks.live(reader, holding.task, now=now), holding.parent
     givers = []
     while parent is not None and (behind := registry.get_holding(reader, parent)) is not None:

@@ -29,7 +29,7 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     resource = registry.find_resource(reader, resource_id)
     holding = registry.get_holding(reader, ask.token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
+        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
         raise Forbidden("the question is not about a call under that token at present", code="foreign_question")
     ready = policies.active_set(reader)

@@ -99,7 +99,7 @@ def _met(reader: Reader, owner: str, keys: Keyring) -> Met | None:
 def _live_holding(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Holding:
     holding = registry.get_holding(reader, query.token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
+        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     return holding
 
 

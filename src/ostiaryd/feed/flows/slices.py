@@ -22,7 +22,7 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     act.entry.resource, act.entry.token = resource.uri, request.token
     holding = registry.get_holding(act.tx, request.token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(act.now):
-        raise Forbidden("the token has ended, is for another resource, or has no task", code="foreign_token")
+        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     act.entry.agent, act.entry.task = holding.agent, holding.task
     task = tasks.live(act.tx, holding.task, now=act.now)
     budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
