@@ -182,6 +182,12 @@ def test_messages_of_a_server_do_not_wait_for_the_next_control_frame() -> None:
     assert passed.count(message) == 8  # a message may wait for the next one
 
 
+def test_the_rest_of_a_value_that_control_frames_divide_is_masked() -> None:
+    stream, parts = MaskedFrames(masks(VALUE), ""), (VALUE[:7].encode(), VALUE[7:].encode())
+    sent = b"".join(stream.feed(frame(part, 0x89)) for part in parts) + stream.end()
+    assert sent == frame(parts[0], 0x89) + frame(b"*" * len(parts[1]), 0x89)
+
+
 def test_few_control_frames_of_a_server_wait_for_a_message() -> None:
     stream, pings = MaskedFrames(masks(VALUE), ""), MAX_WAITING // 2
     stream.feed(frame(VALUE[:5].encode()))

@@ -73,11 +73,11 @@ class FrameReader:
 
 
 class MaskedFrames:
-    """The frames of a server, with asterisks in place of values in their payloads, also of values that the frames of
-    messages divide.
+    """The frames of a server, with asterisks in place of values in their payloads, also of values that frames divide.
 
     Bytes of messages wait as in a MaskedStream, and later frames with them. Bytes of a control frame wait at most for
-    the next frame: busy messages must not wait for the next control frame.
+    the next frame: busy messages must not wait for the next control frame. If control frames divide a value, its
+    beginning is therefore sent.
     """
 
     def __init__(self, masks: Masks, host: str) -> None:
@@ -91,7 +91,7 @@ class MaskedFrames:
         """Take the next bytes of the stream, and return the bytes that can be sent now. Raises Rejected."""
         for content, part in self._reader.feed(data):
             if content is FrameContent.HEAD:
-                self._masked[FrameContent.CONTROL] += self._streams[FrameContent.CONTROL].end()
+                self._masked[FrameContent.CONTROL] += self._streams[FrameContent.CONTROL].release()
             self._order.append((content, len(part)))
             self._masked[content] += part if content is FrameContent.HEAD else self._streams[content].feed(part)
         sent = self._take()

@@ -141,6 +141,11 @@ class MaskedStream:
         start, self._shown = self._shown, max(self._shown, self._showable)
         return self._masked[start : self._shown]
 
+    def release(self) -> bytes:
+        """Return all waiting bytes, at a place where none may wait. The rest of a value that they begin is masked."""
+        start, self._shown = self._shown, len(self._raw)
+        return self._masked[start:]
+
     @property
     def is_waiting(self) -> bool:
         """Return whether `show` would return bytes."""
