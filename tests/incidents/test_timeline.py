@@ -120,6 +120,8 @@ async def test_the_timeline_ends_an_hour_after_the_incident(world: World, clock:
     await run_act(world, find)
     events = page(world, closed).events
     assert [one.at - closed.closed_at for one in events if one.action == "tool.call"] == [HOUR - 1]
+    [touched] = blast(world.db.read(), closed, now=world.now())["touched"]
+    assert touched["allowed"] == 1, "of later calls none"
     assert [one.says for one in events if one.kind == "finding"] == ["it does what it never did"], "of later ones none"
 
 

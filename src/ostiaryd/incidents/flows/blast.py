@@ -66,8 +66,14 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
 
 
 def find_entries(reader: Reader, incident: Incident) -> list[Entry]:
-    """Return the newest entries of the agent since the day before the incident."""
-    return _entries(reader, {"agent": incident.agent, "since": incident.opened_at - BEFORE}, limit=MAX_ENTRIES)
+    """Return the newest entries of the agent in the time of the incident."""
+    since, until = span(incident)
+    return _entries(reader, {"agent": incident.agent, "since": since, "until": until}, limit=MAX_ENTRIES)
+
+
+def span(incident: Incident) -> tuple[int, int]:
+    """Return the time that is searched, in microseconds: from the day before the incident to an hour after its end."""
+    return incident.opened_at - BEFORE, (incident.closed_at or 1 << 62) + HOUR
 
 
 def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list[Entry]:

@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import blast
-from ostiaryd.incidents.model.incidents import HOUR, Incident
+from ostiaryd.incidents.model.incidents import Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
@@ -109,7 +109,7 @@ def read_timeline(
 
     `before`: the index of the last entry of the page before. Raises Invalid if there is no such entry.
     """
-    since, until = incident.opened_at - blast.BEFORE, (incident.closed_at or 1 << 62) + HOUR
+    since, until = blast.span(incident)
     upper = until
     if before is not None:
         body = ledger.get_entry_body(reader, before) if sight.entries else None
