@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from harness.live_server import free_socket
 from harness.patience import PATIENCE_S, eventually
 from tests.secrets.vault_fixtures import VaultStage
 
@@ -36,7 +37,7 @@ template {{
 """
 PROXY = """
 api_proxy {{ use_auto_auth_token = true }}
-listener "tcp" {{ address = "127.0.0.1:{port}", tls_disable = true }}
+listener "unix" {{ address = "{folder}/socket", tls_disable = true }}
 """
 
 
@@ -58,10 +59,10 @@ class BaoStage:
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return done.stderr if code else json.loads(done.stdout) if "-format=json" in words else None
 
-    def configure(self, *parts: str, **more: Any) -> str:
+    def configure(self, *parts: str) -> str:
         """The file of a configuration."""
         file = self.folder / "config.hcl"
-        values = {"url": self.vault.url, "folder": self.folder, "path": self.path, **more}
+        values = {"url": self.vault.url, "folder": self.folder, "path": self.path}
         file.write_text("".join(part.format(**values) for part in parts))
         return str(file)
 
@@ -100,23 +101,23 @@ def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage
     bao.run("agent", f"-config={bao.configure(AUTH, TEMPLATE)}", "-log-level=error")
     assert (bao.folder / "rendered").read_text() == "s3cr3t-canary"
     assert (bao.folder / "token").read_text().startswith("hvs.")
-    sock, port = free_socket()
-    sock.close()
-    command = [str(BAO), "proxy", f"-config={bao.configure(AUTH, PROXY, port=port)}"]
+    command = [str(BAO), "proxy", f"-config={bao.configure(AUTH, PROXY)}"]
     with (bao.folder / "log").open("wb") as log:
         proxy = subprocess.Popen(command, env=bao.env, stdout=log, stderr=log)
+    transport = httpx2.HTTPTransport(uds=str(bao.folder / "socket"))
     try:
-        url = f"http://127.0.0.1:{port}/v1/secret/data/{bao.path}"
-        eventually(lambda: _status(url) == 200)
-        assert httpx2.get(url).json()["data"]["data"] == {"password": "s3cr3t-canary"}
-        assert httpx2.get(f"http://127.0.0.1:{port}/v1/secret/data/agents/other/db").status_code == 403
+        eventually(lambda: _listens(bao.folder / "socket"))
+        with httpx2.Client(transport=transport, base_url="http://proxy/v1/secret/data/") as client:
+            eventually(lambda: client.get(bao.path).status_code == 200)  # the proxy may have no token yet
+            assert client.get(bao.path).json()["data"]["data"] == {"password": "s3cr3t-canary"}
+            assert client.get("agents/other/db").status_code == 403
     finally:
         proxy.terminate()
         proxy.wait(PATIENCE_S)
 
 
-def _status(url: str) -> int:
-    try:
-        return httpx2.get(url).status_code
-    except httpx2.TransportError:
-        return 0
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+        sock.connect(str(path))
+        return True
+    return False
