@@ -238,6 +238,8 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
         params = {name: told.get(name, "x") for name in re.findall(r"{(\w+)", path)}
         if path.startswith(("/api/v1/persons/", "/api/v1/teams/")):
             params["name"] = "bea"
+        if path.endswith("/timeline"):
+            params["id"] = f"in_{0:032x}"
         body = await get(world, wire, path, params)
         assert len(body) <= MAX_PAGE_BYTES, path
         answer = json.loads(body)
@@ -255,8 +257,9 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
             assert len(body) <= MAX_PAGE_BYTES, path
             answer = json.loads(body)
             seen += answer[kind]
-        distinct = {json.dumps(one, sort_keys=True) for one in seen}
-        assert len(distinct) == len(seen), path
+        named = [one for one in seen if one.get("kind") != "finding"]  # findings of a timeline may say the same
+        distinct = {json.dumps(one, sort_keys=True) for one in named}
+        assert len(distinct) == len(named), path
         if path in (
             "/api/v1/tasks",
             "/api/v1/tasks/{id}/tree",

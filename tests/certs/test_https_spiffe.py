@@ -151,7 +151,7 @@ async def test_the_latest_bundle_authenticates_the_endpoint(
     endpoint.context = after.context(tmp_path, [ENDPOINT])
     revoked = await refreshed(world, clock)
     assert (revoked.sequence, revoked.failed, revoked.bundle.x509) == (4, "", ())
-    assert "no certificate authority" in (await refreshed(world, clock)).failed
+    assert "authorities of the remote server are missing" in (await refreshed(world, clock)).failed
 
 
 @pytest.mark.parametrize(

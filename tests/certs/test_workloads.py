@@ -101,7 +101,7 @@ async def test_a_user_alone_belongs_to_one_agent(world: World) -> None:
             await add(world, "other", **selectors)
         assert refused.value.code == "user_taken"
     await add(world, "other", uid=1001, path="/usr/bin/one")
-    with pytest.raises(Conflict, match="another agent"):
+    with pytest.raises(Conflict, match="is for the user 1001 too"):
         await add(world, "third", uid=1001)
     await add(world, "third", uid=1001, path="/usr/bin/two")
 

@@ -122,7 +122,7 @@ def _wrong_options(text: str) -> list[str]:
         f"{named[0]} {option}"
         for part, named in parts
         if named is not None
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", part)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", part)
         if option not in everywhere | _options(tuple(named[1].split()))
     ]
 
@@ -147,7 +147,7 @@ def test_an_option_in_a_hint_is_an_option_of_a_command() -> None:
         for node in ast.walk(source.tree)
         if isinstance(node, ast.keyword) and node.arg == "hint"
         for text in _strings(node.value)
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)
     ]
     assert len(named) > 50
     assert not [one for one in named if one[1] not in known]

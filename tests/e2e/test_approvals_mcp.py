@@ -142,7 +142,7 @@ async def test_a_client_that_does_not_wait_calls_nothing_even_after_a_yes(
         return ElicitResult(action=action)
 
     async with bank.client(asker, elicitation_callback=declines) as client:
-        with pytest.raises(MCPError, match="did not wait"):
+        with pytest.raises(MCPError, match="declined to wait"):
             await client.call_tool(*PAY)
     assert bank.paid == []
 

@@ -391,7 +391,7 @@ def test_a_route_is_not_decided_by_the_parameters_of_another_with_the_same_path(
         )
 
     for path in ("/items/7", "/in/7"):
-        with pytest.raises(Forbidden, match="describes another route of `GET"):
+        with pytest.raises(Forbidden, match="two routes answer `GET"):
             find("GET", path)
     assert (find("GET", "/items/a").tool.name, find("GET", "/in/a").tool.name) == ("name", "other")
     assert (find("POST", "/pay").tool.name, find("POST", "/pay").tool.operation) == ("hidden", None)

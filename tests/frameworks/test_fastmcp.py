@@ -537,7 +537,7 @@ async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answer
     assert paid == ran
 
 
-@pytest.mark.parametrize(("action", "heard"), [("accept", "payments over 100"), ("decline", "did not wait")])
+@pytest.mark.parametrize(("action", "heard"), [("accept", "payments over 100"), ("decline", "declined to wait")])
 async def test_what_a_client_answers_lets_nothing_pass(people: People, tmp_path: Path, action: Any, heard: str) -> None:
     """Over stdio, too."""
     paid = list[str]()

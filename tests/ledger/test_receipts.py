@@ -11,7 +11,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows, store
 from ostiaryd.ledger.model import Entry
-from tests.ledger.test_wire import ask, write
+from tests.ledger.ledger_requests import ask, write
 
 HOUR_S = 3600
 

@@ -93,7 +93,7 @@ def test_actions_carry_their_groups() -> None:
         ({}, "1 to 200 files"),
         ({"a.cedar": ""}, "no policy"),
         ({"a.test.toml": ""}, "no policy"),
-        ({"a.txt": ""}, r"a\.txt is none of"),
+        ({"a.txt": ""}, r"a\.txt ends with none of"),
         ({"../a.cedar": PERMIT}, "file name"),
         ({"/a.cedar": PERMIT}, "file name"),
         ({"a//b.cedar": PERMIT}, "file name"),

@@ -380,7 +380,7 @@ async def test_only_administrators_have_rego_compiled(bank: World, scope: str, m
     if may:
         assert "report" in (await ask(bank, files, caller=who))[-1]
     else:
-        with pytest.raises(Invalid, match="not Cedar"):
+        with pytest.raises(Invalid, match="policies in Rego or OPA"):
             await ask(bank, files, caller=who)
     assert not bank.keep(Asking).is_busy
 

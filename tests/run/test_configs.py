@@ -141,7 +141,7 @@ def test_a_command_gets_the_copy_where_it_looks_for_it(tmp_path: Path) -> None:
     [
         (("cursor", "."), "by which cursor finds its MCP servers"),
         (("a", "--mcp-config"), "has no value"),
-        (("a", "--mcp-config=x"), "with a space"),
+        (("a", "--mcp-config=x"), "is written with `=`"),
         (("a", "--mcp-config", "x", "--mcp-config", "y"), "more than once"),
     ],
 )
