@@ -175,7 +175,7 @@ def test_more_tools_than_bounds_have_parts_are_bounded_by_name(count: int) -> No
     assert ("t00",) not in [detail.actions for detail in found.bounds if not detail.arguments], "the one called most"
     assert all(permits(found.bounds, resource_uri=URI, tool=call.tool, arguments={"path": "a"}) for call in calls)
     many = {f"http://localhost/{n}": catalogue("a", resource=f"r{n}") for n in range(MAX_DETAILS + 1)}
-    with pytest.raises(Invalid, match="more than 32 servers"):
+    with pytest.raises(Invalid, match="more than 32 resources"):
         suggest([called(n, "a", uri=uri) for n, uri in enumerate(many)], many)
 
 
