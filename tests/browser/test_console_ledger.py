@@ -86,7 +86,7 @@ def test_a_person_compares_two_checkpoints_and_downloads_a_bundle(
     live_server.owner()
     chromium.goto(f"{site}/console/ledger")
     chromium.click("summary:text-is('Compare two checkpoints')")
-    chromium.wait_for(f"option[value^='{exported.splitlines()[0]}']")
+    chromium.wait_for(f"select:has(option[value^='{exported.splitlines()[0]}'])")
     chromium.click(VERIFY)
     chromium.wait_for(CONSISTENT)
     chromium.select(ONE, "pasted")

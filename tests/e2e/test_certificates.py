@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import shutil
 import ssl
 import stat
 import subprocess
@@ -242,12 +243,13 @@ async def test_both_rotations_under_load_fail_no_handshake(live_server: ServerFi
 
         async with TlsService(tmp_path / "service") as listener:
 
-            async def call(kind: str) -> None:
+            async def call(kind: str, own: Path) -> None:
                 while not stopped.is_set():
                     context = ssl.create_default_context(cadata=first_bundle)
                     if kind == "newest bundle":
                         context = ssl.create_default_context(cafile=str(tmp_path / "client" / "bundle.pem"))
-                    context.load_cert_chain(tmp_path / "client" / "tls.pem")
+                    shutil.copyfile(tmp_path / "client" / "tls.pem", own)  # OpenSSL reads a file twice
+                    context.load_cert_chain(own)
                     reader, writer = await asyncio.open_connection(
                         "127.0.0.1", listener.port, ssl=context, server_hostname="localhost"
                     )
@@ -262,7 +264,8 @@ async def test_both_rotations_under_load_fail_no_handshake(live_server: ServerFi
                     assert not any(one.done() for one in callers), "a handshake failed"
                     await asyncio.sleep(0.01)
 
-            callers = [asyncio.create_task(call(kind)) for kind in handshakes for _ in range(2)]
+            places = [(kind, tmp_path / f"{kind}-{number}.pem") for kind in handshakes for number in range(2)]
+            callers = [asyncio.create_task(call(kind, own)) for kind, own in places]
             try:
                 for kind in ("intermediate", "root"):
                     await some_more()

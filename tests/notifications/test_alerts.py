@@ -398,7 +398,7 @@ def test_a_mail_server_needs_a_sender_and_a_password_a_user(tmp_path: Path) -> N
     given: dict[str, Any] = {"data_dir": str(tmp_path), "mail_server": "smtp://mail.example.org"}
     with pytest.raises(Invalid, match="mail_from"):
         load_config(environ={}, **given)
-    with pytest.raises(Invalid, match="together"):
+    with pytest.raises(Invalid, match="both mail_user and mail_password"):
         load_config(environ={}, mail_from="o@example.org", mail_user="o", **given)
     made = load_config(environ={"OSTIARY_MAIL_PASSWORD": "p"}, mail_from="o@example.org", mail_user="o", **given)
     assert made.mail_password == "p"

@@ -73,7 +73,7 @@ async def test_an_agent_that_reads_a_canary_is_quarantined_in_the_same_act(
     assert (answer.status, b"value" in answer.body) == (200, True), "a canary looks like every secret"
     assert state(world, "bot") == "quarantined"
     assert await bot.status("GET", url) == 403
-    with pytest.raises(Conflict, match="in use"):
+    with pytest.raises(Conflict, match="cannot become a canary"):
         await mark(world, path)
     await act(world, "vault.read", lambda a: operators.get_secret(a, path))  # an administrator looks at the value
 
@@ -112,7 +112,7 @@ async def test_the_server_reads_canaries_for_rotation_and_synchronisation(world:
 async def test_a_secret_in_use_and_a_path_without_a_value_become_no_canary(world: World, bot: VaultAgent) -> None:
     await put(world, "secret/agents/bot/db")
     assert await bot.read("agents/bot/db") == {"key": "value"}
-    with pytest.raises(Conflict, match="in use"):
+    with pytest.raises(Conflict, match="cannot become a canary"):
         await mark(world, "secret/agents/bot/db")
     await mark(world, "secret/agents/bot/db", is_canary=False)
     with pytest.raises(NothingStored):
