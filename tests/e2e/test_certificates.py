@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import shutil
+import signal
 import ssl
 import stat
 import subprocess
