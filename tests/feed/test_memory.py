@@ -151,7 +151,7 @@ async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remem
                 await At(world, files, token=token).ask(**changed)
             assert refused.value.code == code
     await end_holdings(world, Root.HOLDING, "tok_1")
-    with pytest.raises(Refused, match="the token has ended"):
+    with pytest.raises(Refused, match="the token is unknown or ended"):
         await At(world, files).ask()
 
 
