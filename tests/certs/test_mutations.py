@@ -1,4 +1,4 @@
-"""Messages in DER that differs from real messages in a few places: each is read as it is, or refused."""
+"""Messages in DER that differ from real messages in a few places: each is read as it is, or refused."""
 
 from __future__ import annotations
 

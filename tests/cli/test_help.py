@@ -23,6 +23,7 @@ HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvic
 RECIPES = "docs/extending.md"
 """The page whose command exists in the copy that tests/docs/test_extending.py makes."""
 _NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
 
 def test_the_help_of_everything_loads_nothing_heavy() -> None:
@@ -122,7 +123,7 @@ def _wrong_options(text: str) -> list[str]:
         f"{named[0]} {option}"
         for part, named in parts
         if named is not None
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", part)
+        for option in _OPTION.findall(part)
         if option not in everywhere | _options(tuple(named[1].split()))
     ]
 
@@ -147,7 +148,7 @@ def test_an_option_in_a_hint_is_an_option_of_a_command() -> None:
         for node in ast.walk(source.tree)
         if isinstance(node, ast.keyword) and node.arg == "hint"
         for text in _strings(node.value)
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)
+        for option in _OPTION.findall(text)
     ]
     assert len(named) > 50
     assert not [one for one in named if one[1] not in known]

@@ -372,7 +372,7 @@ async def test_a_rotation_that_is_late_undoes_no_later_one(
 
 
 def has_waiting(shop: DatabaseFixture) -> bool:
-    """Whether a transaction waits for the lock of an account."""
+    """Return whether a transaction waits for the lock of an account."""
     with shop.connect() as operator:
         return (
             operator.execute("select from pg_locks where locktype = 'advisory' and not granted").fetchone() is not None

@@ -274,7 +274,7 @@ async def test_a_login_is_bound_to_the_addresses_and_the_year_of_its_role(
 
 
 def admits(claims: dict[str, Any], *, now: int = NOW, **role: Any) -> bool:
-    """Whether a role admits claims at a time in seconds."""
+    """Return whether a role admits claims at a time in seconds."""
     try:
         check_claims(msgspec.convert({"user_claim": "sub", **role}, JwtRole), claims, issuer="", now=now * 1_000_000)
     except jose.InvalidToken:

@@ -31,8 +31,8 @@ from ostiaryd.registry.model import AgentId, Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import seal
 from ostiaryd.secrets.flows.pki_issuers import KeyGenerator
-from ostiaryd.secrets.model.pki import MAX_ISSUERS, find_chain, matches_glob
-from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.pki import MAX_ISSUERS, find_chain
+from ostiaryd.secrets.model.request import SECOND, matches_glob
 from ostiaryd.secrets.store import pki as store
 from ostiaryd.tasks.model import standing_id
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all, seal_all

@@ -23,7 +23,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import login_roles as flows
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
-from ostiaryd.secrets.model.login_role import SecretId
+from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody, SecretId
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -40,38 +40,20 @@ from ostiaryd.secrets.model.request import (
 MAX_METADATA = 32
 _decode_metadata = json_decoder(dict[str, str])
 _DEFAULTS: dict[str, Any] = {
+    **TOKEN_DEFAULTS,
     "bind_secret_id": True,
     "local_secret_ids": False,
     "secret_id_bound_cidrs": None,
     "secret_id_num_uses": 0,
     "secret_id_ttl": 0,
-    "token_bound_cidrs": [],
-    "token_explicit_max_ttl": 0,
-    "token_max_ttl": 0,
-    "token_no_default_policy": False,
-    "token_num_uses": 0,
-    "token_period": 0,
-    "token_policies": [],
-    "token_ttl": 0,
-    "token_type": "default",
 }
 
 
-class _Role(Struct):
+class _Role(RoleBody):
     bind_secret_id: bool | UnsetType = UNSET
     secret_id_bound_cidrs: str | list[str] | UnsetType = UNSET
     secret_id_num_uses: int | UnsetType = UNSET
     secret_id_ttl: int | str | UnsetType = UNSET
-    token_bound_cidrs: str | list[str] | UnsetType = UNSET
-    token_explicit_max_ttl: int | str | UnsetType = UNSET
-    token_max_ttl: int | str | UnsetType = UNSET
-    token_no_default_policy: bool | UnsetType = UNSET
-    token_num_uses: int | UnsetType = UNSET
-    token_period: int | str | UnsetType = UNSET
-    token_policies: str | list[str] | UnsetType = UNSET
-    token_ttl: int | str | UnsetType = UNSET
-    token_type: str | UnsetType = UNSET
-    policies: str | list[str] | UnsetType = UNSET
 
 
 class _RoleId(Struct):
@@ -157,7 +139,7 @@ def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> A
 
 def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of a role after a change. Raises Invalid."""
-    changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    changes = body.stated()
     if changes.get("bind_secret_id") is False:
         raise Invalid("a role binds a secret ID", hint="leave out `bind_secret_id`")
     return flows.change_settings(caller, changes, present, durations=("secret_id_ttl",))

@@ -24,6 +24,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import login_roles as flows
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
 from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_config, check_role
+from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody
 from ostiaryd.secrets.model.request import (
     Answer,
     NothingStored,
@@ -58,7 +59,7 @@ class _Config(Struct):
     default_role: str = ""
 
 
-class _Role(Struct):
+class _Role(RoleBody):
     role_type: str | UnsetType = UNSET
     user_claim: str | UnsetType = UNSET
     user_claim_json_pointer: bool | UnsetType = UNSET
@@ -71,19 +72,10 @@ class _Role(Struct):
     expiration_leeway: int | str | UnsetType = UNSET
     not_before_leeway: int | str | UnsetType = UNSET
     allowed_redirect_uris: str | list[str] | UnsetType = UNSET
-    token_bound_cidrs: str | list[str] | UnsetType = UNSET
-    token_explicit_max_ttl: int | str | UnsetType = UNSET
-    token_max_ttl: int | str | UnsetType = UNSET
-    token_no_default_policy: bool | UnsetType = UNSET
-    token_num_uses: int | UnsetType = UNSET
-    token_period: int | str | UnsetType = UNSET
-    token_policies: str | list[str] | UnsetType = UNSET
-    token_ttl: int | str | UnsetType = UNSET
-    token_type: str | UnsetType = UNSET
-    policies: str | list[str] | UnsetType = UNSET
 
 
 DEFAULTS: dict[str, Any] = {
+    **TOKEN_DEFAULTS,
     "allowed_redirect_uris": [],
     "bound_audiences": [],
     "bound_claims": {},
@@ -95,15 +87,6 @@ DEFAULTS: dict[str, Any] = {
     "groups_claim": "",
     "not_before_leeway": 0,
     "role_type": "jwt",
-    "token_bound_cidrs": [],
-    "token_explicit_max_ttl": 0,
-    "token_max_ttl": 0,
-    "token_no_default_policy": False,
-    "token_num_uses": 0,
-    "token_period": 0,
-    "token_policies": [],
-    "token_ttl": 0,
-    "token_type": "default",
     "user_claim": "",
     "user_claim_json_pointer": False,
 }
@@ -184,7 +167,7 @@ def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> A
 
 def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of a role after a change. Raises Invalid."""
-    changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
+    changes = body.stated()
     if changes.get("role_type", present.get("role_type")) != "jwt":
         raise Invalid("roles of the type oidc are not supported", hint="role_type=jwt")
     for name in ("allowed_redirect_uris", "bound_audiences"):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from ostiary.protocol import jose
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Invalid
-from ostiaryd.secrets.model.request import SECOND
+from ostiaryd.secrets.model.request import SECOND, matches_glob
 
 MAX_KEYS = 16
 """Maximum number of public keys in a configuration."""
@@ -235,20 +235,6 @@ def _matches(expected: object, actual: object, *, is_glob: bool) -> bool:
     """Return whether a value of a claim is the expected one; 1 equals 1.0, and neither equals `true`."""
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
-    if is_glob and isinstance(expected, str) and "*" in expected:
-        return isinstance(actual, str) and _matches_glob(expected, actual)
+    if is_glob and isinstance(expected, str):
+        return isinstance(actual, str) and matches_glob(expected, actual)
     return expected == actual
-
-
-def _matches_glob(pattern: str, text: str) -> bool:
-    """Return whether a text matches a pattern in which each `*` stands for any text, in linear time."""
-    first, *middle, last = pattern.split("*")
-    if not (text.startswith(first) and text.endswith(last)) or len(text) < len(first) + len(last):
-        return False
-    at, end = len(first), len(text) - len(last)
-    for piece in middle:
-        at = text.find(piece, at, end)
-        if at < 0:
-            return False
-        at += len(piece)
-    return True

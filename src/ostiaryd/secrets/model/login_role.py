@@ -7,9 +7,11 @@ the token that wrote the role.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ostiary.authorization.bounds import ToolDetail
 from ostiary.protocol.errors import Invalid
@@ -40,6 +42,39 @@ class LoginRole(NamedTuple):
     name: str
     role_id: str | None
     settings: dict[str, object]
+
+
+class RoleBody(msgspec.Struct):
+    """The members of a role in a request that bound its tokens; an omitted member keeps its present value."""
+
+    token_bound_cidrs: str | list[str] | UnsetType = UNSET
+    token_explicit_max_ttl: int | str | UnsetType = UNSET
+    token_max_ttl: int | str | UnsetType = UNSET
+    token_no_default_policy: bool | UnsetType = UNSET
+    token_num_uses: int | UnsetType = UNSET
+    token_period: int | str | UnsetType = UNSET
+    token_policies: str | list[str] | UnsetType = UNSET
+    token_ttl: int | str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    policies: str | list[str] | UnsetType = UNSET
+
+    def stated(self) -> dict[str, Any]:
+        """Return the members that the request states."""
+        return {one: value for one in self.__struct_fields__ if (value := getattr(self, one)) is not UNSET}
+
+
+TOKEN_DEFAULTS: Mapping[str, object] = {
+    "token_bound_cidrs": [],
+    "token_explicit_max_ttl": 0,
+    "token_max_ttl": 0,
+    "token_no_default_policy": False,
+    "token_num_uses": 0,
+    "token_period": 0,
+    "token_policies": [],
+    "token_ttl": 0,
+    "token_type": "default",
+}
+"""The members of `RoleBody` in an answer, if no request stated them."""
 
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from ostiaryd.certs.model.authority import SIGNING_USAGE
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name
 from ostiaryd.certs.model.names import read_names as certificate_names
 from ostiaryd.certs.model.profiles import Usage
-from ostiaryd.secrets.model.request import SECOND, parse_duration, parse_texts
+from ostiaryd.secrets.model.request import SECOND, matches_glob, parse_duration, parse_texts
 
 T = TypeVar("T")
 TYPE = "pki"
@@ -432,23 +432,6 @@ def _is_host_allowed(role: PkiRole, name: CertificateName) -> bool:
         or (role.allow_subdomains and any(host.endswith(f".{domain}") for domain in below))
         or (role.allow_glob_domains and any("*" in one and matches_glob(one, host) for one in own))
     )
-
-
-def matches_glob(pattern: str, text: str) -> bool:
-    """Return whether a pattern matches a text; `*` stands for any characters. The time is linear."""
-    first, *rest = pattern.split("*")
-    if not rest:
-        return pattern == text
-    *middle, last = rest
-    if not text.startswith(first) or not text[len(first) :].endswith(last):
-        return False
-    place, end = len(first), len(text) - len(last)
-    for part in middle:
-        start = text.find(part, place, end)
-        if start < 0:
-            return False
-        place = start + len(part)
-    return True
 
 
 def render_serial(serial: str) -> str:

@@ -1,4 +1,4 @@
-"""Requests and answers of the Vault HTTP API, independent of HTTP; paths, durations and times of the API."""
+"""Requests and answers of the Vault HTTP API, independent of HTTP; paths, patterns, durations and times of the API."""
 
 from __future__ import annotations
 
@@ -175,6 +175,23 @@ def parse_duration(value: object, *, field: str) -> int:
 def parse_texts(value: str | list[str]) -> list[str]:
     """Return the texts of a list, or of a text with commas between them."""
     return [one.strip() for one in (value.split(",") if isinstance(value, str) else value) if one.strip()]
+
+
+def matches_glob(pattern: str, text: str) -> bool:
+    """Return whether a pattern matches a text; `*` stands for any characters. The time is linear."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == text
+    *middle, last = rest
+    if not text.startswith(first) or not text[len(first) :].endswith(last):
+        return False
+    place, end = len(first), len(text) - len(last)
+    for part in middle:
+        start = text.find(part, place, end)
+        if start < 0:
+            return False
+        place = start + len(part)
+    return True
 
 
 def render_duration(microseconds: int) -> str:
