@@ -91,7 +91,7 @@ def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -
         (("audit", "show", "999999"), "no entry 999999"),
         (("audit", "prove", "999999"), "no entry 999999"),
         (("revoke", "token", "tok_none"), "token not found"),
-        (("revoke", "key", "-abc"), "no key with this thumbprint"),
+        (("revoke", "key", "-abc"), "no agent has a key with this thumbprint"),
         (("policy", "show", "-a-bc"), "ostiary policy list"),
         (("policy", "show", "--", "-a-bc"), "ostiary policy list"),
         (("keys", "rotate", "--use", "token", "--alg", "none"), "no none key"),

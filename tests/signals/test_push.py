@@ -151,6 +151,8 @@ async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: 
         await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
         assert len(other.heard) == 1
         assert [task.done() for task in running.values()].count(False) == 1
+        while not receiver.heard:
+            await asyncio.sleep(0.01)
         await wire_ssf_push.push_due(world)
         assert len(receiver.heard) == 1, "and it is not called again while it is silent"
         receiver.silence.set()
