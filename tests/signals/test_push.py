@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from harness.clock import Clock
+from harness.patience import eventually_async
 from harness.registry_fixtures import newest_entry, register_agent, run_act
 from ostiaryd.ground.world import World
 from ostiaryd.notifications.model.webhooks import DELAYS_S, REJECTED_TRIES, STALLED_S
@@ -151,8 +152,7 @@ async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: 
         await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
         assert len(other.heard) == 1
         assert [task.done() for task in running.values()].count(False) == 1
-        while not receiver.heard:
-            await asyncio.sleep(0.01)
+        await eventually_async(lambda: receiver.heard)
         await wire_ssf_push.push_due(world)
         assert len(receiver.heard) == 1, "and it is not called again while it is silent"
         receiver.silence.set()
