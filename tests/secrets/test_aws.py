@@ -113,6 +113,50 @@ def test_a_secret_is_created_read_changed_deleted_and_restored(aws: AwsStage) ->
     assert "s3cr3t" not in repr(aws.vault.live_server.entries(limit=300))
 
 
+def test_a_secret_is_created_before_its_value(aws: AwsStage) -> None:
+    """Terraform creates a secret, looks at it, and puts the value afterwards."""
+    client, name = aws.client, f"{aws.vault.folder}/later"
+    tags = [{"Key": "team", "Value": "x"}]
+    made = client.create_secret(Name=name, Description="of the shop", Tags=tags, ClientRequestToken="t" * 32)
+    assert set(made) == {"ARN", "Name", "ResponseMetadata"}
+    shown = client.describe_secret(SecretId=made["ARN"])
+    assert (shown["Description"], shown["Tags"], "VersionIdsToStages" in shown) == ("of the shop", tags, False)
+    assert client.list_secret_version_ids(SecretId=name)["Versions"] == []
+    missing = "Secrets Manager can't find the specified secret value for"
+    no_value: list[tuple[str, dict[str, str]]] = [
+        ("staging label: AWSCURRENT", {}),
+        ("staging label: AWSPREVIOUS", {"VersionStage": "AWSPREVIOUS"}),
+        (f"VersionId: {'t' * 32}", {"VersionId": "t" * 32}),
+    ]
+    for words, version in no_value:
+        message = refused("ResourceNotFoundException", client.get_secret_value, SecretId=name, **version)
+        assert message == f"{missing} {words}"
+    errors = client.batch_get_secret_value(SecretIdList=[name])["Errors"]
+    assert [one["ErrorCode"] for one in errors] == ["ResourceNotFoundException"]
+    listed = client.list_secrets(Filters=[{"Key": "name", "Values": [name]}])["SecretList"]
+    assert [one["Name"] for one in listed] == [name]
+    for value in ({}, {"SecretString": "x"}):
+        refused("ResourceExistsException", client.create_secret, Name=name, **value)
+    client.delete_secret(SecretId=name)
+    refused("InvalidRequestException", client.put_secret_value, SecretId=name, SecretString="one")
+    client.restore_secret(SecretId=name)
+    message = refused("InvalidRequestException", client.put_secret_value, SecretId=name)
+    assert message == "You must provide either SecretString or SecretBinary."
+    refused("InvalidParameterException", client.put_secret_value, SecretId=name, SecretString="x", SecretBinary=b"x")
+    put = client.put_secret_value(SecretId=name, SecretString="one", ClientRequestToken="t" * 32)
+    assert (put["VersionId"], put["VersionStages"]) == ("t" * 32, ["AWSCURRENT"])
+    assert client.get_secret_value(SecretId=name)["SecretString"] == "one"
+    assert client.describe_secret(SecretId=name)["Description"] == "of the shop"
+    message = refused("ResourceNotFoundException", client.get_secret_value, SecretId=name, VersionStage="AWSPREVIOUS")
+    assert message == f"{missing} staging label: AWSPREVIOUS"
+    vault, other = aws.vault.login(), f"{aws.vault.folder}/metadata"
+    vault.secrets.kv.v2.update_metadata(path=other, custom_metadata={"a": "b"})
+    client.update_secret(SecretId=other, SecretString='{"a": "b"}', Description="of Vault")
+    assert vault.secrets.kv.v2.read_secret_version(path=other, raise_on_deleted_version=True)["data"]["data"] == {
+        "a": "b"
+    }
+
+
 def test_both_apis_read_the_same_secret(aws: AwsStage) -> None:
     vault, path = aws.vault.login(), f"{aws.vault.folder}/shared"
     vault.secrets.kv.v2.create_or_update_secret(path=path, secret={"password": "one"})
@@ -151,7 +195,11 @@ def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
     for path in (f"{aws.vault.folder}/../x", f"{aws.vault.folder}//x", f"/{name}"):
         refused("SerializationException", aws.client.get_secret_value, SecretId=path)
     refused("UnknownOperationException", aws.client.cancel_rotate_secret, SecretId=name)
-    refused("InvalidParameterException", aws.client.create_secret, Name=f"{name}2", SecretString="x", KmsKeyId="k")
+    message = refused(
+        "InvalidParameterException", aws.client.create_secret, Name=f"{name}2", SecretString="x", KmsKeyId="k"
+    )
+    assert message.startswith("the member 'KmsKeyId' is not supported")
+    refused("InvalidParameterException", aws.client.batch_get_secret_value, SecretIdList=[name], MaxResults=1)
     refused("AccessDeniedException", aws.client.list_secrets)
 
 
@@ -353,6 +401,11 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
         ([{"Key": "description", "Values": ["hop"]}], []),
         ([{"Key": "description", "Values": ["!shop"]}], ["b"]),
         ([{"Key": "tag-value", "Values": ["r", "bl"]}], ["ab", "ac"]),
+        ([{"Key": "all", "Values": ["SHOP"]}], ["ab", "ac"]),
+        ([{"Key": "all", "Values": ["ed", "colo"]}], ["ab", "ac", "b"]),
+        ([{"Key": "all", "Values": ["bl", "key sho"]}], ["ab", "ac"]),
+        ([{"Key": "all", "Values": ["blue shop", "+"]}], []),
+        ([{"Key": "description", "Values": ["KeyOf"]}], ["ab"]),
         ([{"Key": "tag-key", "Values": ["color"]}, {"Key": "tag-value", "Values": ["Red"]}], ["b"]),
     ]
     for filters, names in cases:
@@ -365,7 +418,8 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
     rest = client.batch_get_secret_value(Filters=[by_name], MaxResults=2, NextToken=first["NextToken"])
     assert [one["SecretString"] for one in (*first["SecretValues"], *rest["SecretValues"])] == ["ab", "ac", "b"]
     wrong: list[dict[str, Any]] = [
-        {"Key": "all", "Values": ["x"]},
+        {"Key": "owning-service", "Values": ["x"]},
+        {"Key": "all", "Values": ["x/" * 17]},
         {"Key": "name", "Values": [f"{folder}/../x"]},
         {"Key": "description", "Values": ["x " * 17]},
         {"Key": "description", "Values": ["x"] * 11},

@@ -125,7 +125,7 @@ class _Filter(msgspec.Struct):
     Values: Annotated[list[Annotated[str, Meta(max_length=aws.MAX_DESCRIPTION)]], Meta(min_length=1, max_length=10)]
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Body(msgspec.Struct, kw_only=True):
     """The members of all supported actions; any other member is refused."""
 
     SecretId: str | None = None
@@ -141,12 +141,17 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     VersionStages: list[str] | None = None
     RecoveryWindowInDays: int | None = None
     ForceDeleteWithoutRecovery: bool = False
-    MaxResults: Annotated[int, Meta(ge=1, le=LONGEST_PAGE)] = DEFAULT_PAGE
+    MaxResults: Annotated[int, Meta(ge=1, le=LONGEST_PAGE)] | None = None
     NextToken: str | None = None
     Filters: Annotated[list[_Filter], Meta(max_length=10)] | None = None
     IncludeDeprecated: bool = False
     IncludePlannedDeletion: bool = False
     SecretIdList: Annotated[list[str], Meta(min_length=1, max_length=MOST_AT_ONCE)] | None = None
+
+    @property
+    def has_value(self) -> bool:
+        """Return whether the body has a value of a secret."""
+        return self.SecretString is not None or self.SecretBinary is not None
 
     def __repr__(self) -> str:
         """Return a text without members of the body, which are secret."""
@@ -195,10 +200,12 @@ async def _answer(call: Call) -> dict[str, Any]:
             raise Malformed("the body is not a JSON object")
         await _act(call, "vault.use", is_change=False, run=lambda act, caller: _note_random(act))
         return {"RandomPassword": aws.make_password(body, random=call.world.random)}
+    if isinstance(body, dict) and (unknown := set(body) - set(_Body.__struct_fields__)):
+        raise Invalid(f"the member {min(unknown)[:64]!a} is not supported", hint="see the page on conformance")
     try:
         read = convert(body, _Body)
     except msgspec.ValidationError:
-        raise Invalid("the body has a member that is not supported, or a value of the wrong type or size") from None
+        raise Invalid("the body has a value of the wrong type or size") from None
     if name == "BatchGetSecretValue":
         return await _get_values(call, read)
     if name == "ListSecrets":
@@ -286,7 +293,7 @@ async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, 
 def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
     """Return a secret. Raises NothingStored, and SecretState if the secret is scheduled for deletion."""
     secret = store.get(act.tx, MOUNT, name)
-    if secret is None or secret.current_version == 0 or _is_purged(secret, act.now):
+    if secret is None or _is_purged(secret, act.now):
         raise NothingStored("Secrets Manager can't find the specified secret.")
     if aws.deletion_time(secret.custom) is not None and not may_be_deleted:
         raise aws.SecretState(
@@ -302,17 +309,23 @@ def _is_purged(secret: Secret, now: int) -> bool:
 
 
 def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
-    value = aws.read_value(body.SecretString, body.SecretBinary)
+    value = aws.read_value(body.SecretString, body.SecretBinary) if body.has_value else None
     token = aws.check_token(body.ClientRequestToken, random=place.random)
     present = store.get(act.tx, MOUNT, name)
     if present is not None and _is_purged(present, act.now):
         keyvalue.delete_secret(act, MOUNT, name)
         present = None
-    if present is not None and present.current_version:
+    if present is not None:
         _find(act, name)
-        if _number_of_token(present, token) == 1 and _has_value(act, name, 1, value):
-            return _written(name, present, 1, place)
-        raise aws.SecretExists(f"The operation failed because the secret {name} already exists.")
+        if value is None or _number_of_token(present, token) != 1:
+            raise aws.SecretExists(f"The operation failed because the secret {name} already exists.")
+        _check_same(act, name, 1, value, token, place)
+        return _written(name, present, 1, place)
+    if value is None:
+        secret = Secret(created_at=act.now, updated_at=act.now)
+        keyvalue.set_metadata(act, MOUNT, name, secret)
+        _describe(act, name, secret, body)
+        return _named(name, place)
     secret = _put(act, name, value, token)
     return _written(name, _describe(act, name, secret, body), secret.current_version, place)
 
@@ -327,16 +340,16 @@ def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
     if number is None:
         secret = _put(act, name, value, token)
         number = secret.current_version
-    elif not _has_value(act, name, number, value):
-        raise aws.SecretExists("a version with this `ClientRequestToken` has another value")
+    else:
+        _check_same(act, name, number, value, token, place)
     return {**_written(name, secret, number, place), "VersionStages": _stages(secret, number)}
 
 
 def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     secret = _find(act, name)
-    if body.SecretString is None and body.SecretBinary is None:
+    if not body.has_value:
         _describe(act, name, secret, body)
-        return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+        return _named(name, place)
     answer = _put_value(act, name, body, place)
     _describe(act, name, _find(act, name), body)
     del answer["VersionStages"]
@@ -371,17 +384,23 @@ def _number_of_token(secret: Secret, token: str) -> int | None:
     return next((number for number in tokens if number is not None), None)
 
 
-def _has_value(act: Act, name: str, number: int, value: Mapping[str, Any]) -> bool:
+def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], token: str, place: _Place) -> None:
+    """Check that the version of a token has a value. Raises SecretExists."""
     present = keyvalue.read_value(act, MOUNT, name, number)[2]
-    return present is not None and msgspec.json.decode(present) == value
+    if present is None or msgspec.json.decode(present) != value:
+        arn = aws.make_arn(name, region=place.region)
+        raise aws.SecretExists(
+            f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret "
+            f"{arn}."
+        )
+
+
+def _named(name: str, place: _Place) -> dict[str, Any]:
+    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
 
 
 def _written(name: str, secret: Secret, number: int, place: _Place) -> dict[str, Any]:
-    return {
-        "ARN": aws.make_arn(name, region=place.region),
-        "Name": name,
-        "VersionId": aws.version_id(secret.custom, name, number),
-    }
+    return {**_named(name, place), "VersionId": aws.version_id(secret.custom, name, number)}
 
 
 def _stages(secret: Secret, number: int) -> list[str]:
@@ -393,7 +412,7 @@ def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
     number = _find_number(act, name, secret, body)
     secret, version, value = keyvalue.read_value(act, MOUNT, name, number)
     if value is None:
-        raise NothingStored("Secrets Manager can't find the specified secret value.")
+        raise _value_not_found(body)
     return {
         **_written(name, secret, number, place),
         **aws.render_value(value),
@@ -411,16 +430,23 @@ def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
         numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
         number = next((one for one in numbers if aws.version_id(secret.custom, name, one) == body.VersionId), 0)
         if body.VersionStage is not None and number and body.VersionStage not in _stages(secret, number):
-            raise Conflict("the version does not have this stage")
-    if not number:
-        raise NothingStored("Secrets Manager can't find the specified secret value for the version.")
+            raise Conflict("You provided a VersionStage that is not associated to the provided VersionId.")
+    if number < max(secret.oldest_version, 1):
+        raise _value_not_found(body)
     return number
+
+
+def _value_not_found(body: _Body) -> NothingStored:
+    sought = f"staging label: {body.VersionStage or aws.CURRENT}" if body.VersionId is None else ""
+    sought = sought or f"VersionId: {body.VersionId}"
+    return NothingStored(f"Secrets Manager can't find the specified secret value for {sought}")
 
 
 def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     act.entry.object = f"{MOUNT}/{name}"
     secret = _find(act, name, may_be_deleted=True)
-    return {**_summary(name, secret, region=place.region), "VersionIdsToStages": _version_stages(name, secret)}
+    stages = _version_stages(name, secret)
+    return _summary(name, secret, region=place.region) | ({"VersionIdsToStages": stages} if stages else {})
 
 
 def _version_stages(name: str, secret: Secret) -> dict[str, list[str]]:
@@ -463,15 +489,18 @@ def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str,
 
 
 def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
-    arn = {"ARN": aws.make_arn(name, region=place.region), "Name": name}
-    if body.ForceDeleteWithoutRecovery:
-        if body.RecoveryWindowInDays is not None:
-            raise Invalid("`RecoveryWindowInDays` and `ForceDeleteWithoutRecovery` exclude each other")
-        keyvalue.delete_secret(act, MOUNT, name)
-        return {**arn, "DeletionDate": act.now / SECOND}
+    arn = _named(name, place)
     days = aws.DEFAULT_WINDOW if body.RecoveryWindowInDays is None else body.RecoveryWindowInDays
     if not aws.SHORTEST_WINDOW <= days <= aws.LONGEST_WINDOW:
-        raise Invalid(f"`RecoveryWindowInDays` must be {aws.SHORTEST_WINDOW} to {aws.LONGEST_WINDOW}")
+        raise Invalid(
+            f"The RecoveryWindowInDays value must be between {aws.SHORTEST_WINDOW} and {aws.LONGEST_WINDOW} days "
+            "(inclusive)."
+        )
+    if body.ForceDeleteWithoutRecovery:
+        if body.RecoveryWindowInDays is not None:
+            raise Invalid("You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
+        keyvalue.delete_secret(act, MOUNT, name)
+        return {**arn, "DeletionDate": act.now / SECOND}
     secret = _find(act, name)
     at = act.now + days * aws.DAY
     keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom={**secret.custom, aws.DELETION: str(at)}))
@@ -485,7 +514,7 @@ def _restore(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
         custom = {key: value for key, value in secret.custom.items() if key != aws.DELETION}
         keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom=custom))
         keyvalue.restore_versions(act, MOUNT, name, [secret.current_version])
-    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+    return _named(name, place)
 
 
 def _tag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -504,7 +533,7 @@ def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 def _show_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     """Return that a secret has no policy of its own: policies of Cedar decide. Terraform asks for each secret."""
     _find(act, name, may_be_deleted=True)
-    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+    return _named(name, place)
 
 
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
@@ -533,10 +562,12 @@ NAMES = frozenset({*_ACTIONS, "BatchGetSecretValue", "GetRandomPassword", "ListS
 async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
     """Return several values, each read in a separate act. A refused read becomes an item of `Errors`."""
     if (body.SecretIdList is None) == (body.Filters is None):
-        raise Invalid("either `SecretIdList` or `Filters` is required")
+        raise Invalid("Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+    if body.Filters is None and body.MaxResults is not None:
+        raise Invalid("'Filters' not specified. 'Filters' must also be specified when 'MaxResults' is provided.")
     rest, secret_ids = {}, body.SecretIdList
     if secret_ids is None:
-        listed = await _list_secrets(call, replace(body, MaxResults=min(body.MaxResults, MOST_AT_ONCE)))
+        listed = await _list_secrets(call, replace(body, MaxResults=min(body.MaxResults or MOST_AT_ONCE, MOST_AT_ONCE)))
         secret_ids = [one["Name"] for one in listed.pop("SecretList")]
         rest = listed
     values: list[dict[str, Any]] = []
@@ -560,7 +591,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
     for one in filters:
         if one.Key not in aws.FILTERS:
             raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint=f"one of {' '.join(aws.FILTERS)}")
-        if any(len(value.split()) > aws.MAX_FILTER_WORDS for value in one.Values):
+        if any(len(aws.split_words(value)) > aws.MAX_FILTER_WORDS for value in one.Values):
             raise Invalid(f"a value of a filter has at most {aws.MAX_FILTER_WORDS} words")
     names = next((one.Values for one in filters if one.Key == "name"), [])
     for value in filter(None, names):
@@ -568,6 +599,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
     folder = "" if any(value.startswith("!") for value in names) else commonprefix(names)  # noqa: RUF071 by letters
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
     region = call.world.config.aws_region
+    most = body.MaxResults or DEFAULT_PAGE
     cursor_key = call.world.keys.derive("aws page")
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
@@ -577,7 +609,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         agent, token = caller.agent.agent_id, body.NextToken
         after = b"" if token is None else aws.open_cursor(token, key=cursor_key, agent=agent)
         first = max(folder.encode(), after + b"\x01" if after else b"")
-        paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=body.MaxResults)
+        paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=most)
         shown: list[dict[str, Any]] = []
         permitted = {decided: True}
         for path in paths:
@@ -589,15 +621,16 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             if not permitted[below]:
                 continue
             secret = store.get(act.tx, MOUNT, path.decode())
-            if secret is None or not secret.current_version or _is_purged(secret, act.now):
+            if secret is None or _is_purged(secret, act.now):
                 continue
             name = path.decode()
             if not all(aws.matches_filter(one.Key, one.Values, name, secret.custom) for one in filters):
                 continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
-                stages = {"SecretVersionsToStages": _version_stages(name, secret)}
-                shown.append({**_summary(name, secret, region=region), **stages})
-        if len(paths) < body.MaxResults:
+                stages = _version_stages(name, secret)
+                listed = {"SecretVersionsToStages": stages} if stages else {}
+                shown.append(_summary(name, secret, region=region) | listed)
+        if len(paths) < most:
             return {"SecretList": shown}
         cursor = aws.seal_cursor(paths[-1], key=cursor_key, agent=agent, nonce=call.world.random(12))
         return {"SecretList": shown, "NextToken": cursor}

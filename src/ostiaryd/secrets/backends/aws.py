@@ -57,7 +57,7 @@ class AwsBackend:
             return check_value(members)
         try:
             return check_value(aws.read_value(_text(text), _text(binary)))
-        except Invalid:
+        except (Conflict, Invalid):
             raise BackendFailed("the answer of the back end has no `SecretString` and no `SecretBinary`") from None
 
     async def list_names(self, folder: str) -> list[str]:

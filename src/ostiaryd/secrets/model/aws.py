@@ -30,7 +30,7 @@ DAY = 86_400_000_000
 MAX_DESCRIPTION = 512
 MAX_TAGS = 20
 LONGEST_PASSWORD = 4096
-FILTERS = ("name", "description", "tag-key", "tag-value")
+FILTERS = ("all", "description", "name", "tag-key", "tag-value")
 MAX_FILTER_WORDS = 16
 """Maximum number of words in a value of a filter."""
 MAX_CURSOR = 4096
@@ -38,6 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
 _ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
+_BETWEEN_WORDS = re.compile(r"[\s/+_=.@-]+")
+_CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UPPER, _LOWER, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
@@ -119,19 +121,29 @@ def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
 def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str]) -> bool:
     """Return whether a secret has at least one value of a filter; `!` at the beginning of a value negates it.
 
-    A name and a tag begin with the value, in the case of its letters. A description has, for each word of the value, a
-    word that begins with it, in any case of the letters.
+    A name and a tag begin with the value, in the case of its letters. A description, or for `all` one of the texts, has
+    for each word of the value a word that begins with it, in any case of the letters.
     """
     tags = {one.removeprefix(TAG): value for one, value in custom.items() if one.startswith(TAG)}
-    fields = {"name": [name], "tag-key": list(tags), "tag-value": list(tags.values())}
-    words = " ".join(["", *custom.get(DESCRIPTION, "").lower().split()])
+    fields = {"name": [name], "tag-key": [*tags], "tag-value": [*tags.values()]}
+    fields["description"] = [custom.get(DESCRIPTION, "")]
+    fields["all"] = [text for texts in fields.values() for text in texts]
+
+    by_words = key in ("all", "description")
+    texts = [" ".join(["", *split_words(text)]) for text in fields[key]] if by_words else fields[key]
 
     def has(value: str) -> bool:
-        if key == "description":
-            return all(f" {word}" in words for word in value.lower().split())
-        return any(one.startswith(value) for one in fields[key])
+        if by_words:
+            words = split_words(value)
+            return bool(words) and any(all(f" {word}" in text for word in words) for text in texts)
+        return any(text.startswith(value) for text in texts)
 
     return any(has(value.removeprefix("!")) is not value.startswith("!") for value in values)
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in small letters: `MyShop/db` has three."""
+    return [word for word in _BETWEEN_WORDS.split(_CASE_CHANGE.sub(" ", text).lower()) if word]
 
 
 def seal_cursor(path: bytes, *, key: bytes, agent: str, nonce: bytes) -> str:
@@ -151,9 +163,11 @@ def open_cursor(unverified_token: str, *, key: bytes, agent: str) -> bytes:
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
-    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid."""
-    if (text is None) == (binary is None):
-        raise Invalid("give either `SecretString` or `SecretBinary`")
+    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid, and Conflict for neither."""
+    if text is None and binary is None:
+        raise Conflict("You must provide either SecretString or SecretBinary.")
+    if text is not None and binary is not None:
+        raise Invalid("You can't specify both a binary secret value and a string secret value in the same secret.")
     if binary is not None:
         try:
             base64.b64decode(binary, validate=True)
