@@ -10,12 +10,6 @@ import socket
 from ipaddress import ip_address
 from typing import Any
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.resolver
-from dns.nameserver import Do53Nameserver
-
 from ostiary.protocol.denied_networks import Address
 from ostiary.protocol.errors import Invalid, Unavailable
 
@@ -76,6 +70,9 @@ class Resolver:
         ]
 
     async def _records(self, name: str, kind: str) -> list[Any]:
+        import dns.asyncresolver  # takes 90 ms, and most servers look up no records
+        from dns.nameserver import Do53Nameserver
+
         resolver = dns.asyncresolver.Resolver(configure=not self._servers)
         resolver.cache = None
         if self._servers:

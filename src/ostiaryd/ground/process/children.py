@@ -16,8 +16,9 @@ from typing import IO
 MAX_FRAME = 16 << 20
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
-import os, sys
+import gc, os, sys
 sys.path[:] = sys.argv[3:]
+gc.set_threshold(200_000)
 os.nice(int(sys.argv[2]))
 from importlib import import_module
 module, _, name = sys.argv[1].partition(":")
