@@ -20,6 +20,8 @@ from tests.secrets.mysql_fixtures import mysql_fixture
 
 Hold = Callable[[], AbstractContextManager[Callable[[], bool]]]
 POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}'
+TTL, RENEWED_S, MAX_TTL = "30m", 3600, "2h"
+"""The validity of a lease, of a renewed one, and the longest one. No lease ends while a test with it goes on."""
 
 
 class LeaseUpstream(NamedTuple):
@@ -46,7 +48,7 @@ class LeaseUpstream(NamedTuple):
 def _configure_database(client: Client, connection: dict[str, Any], creation: list[str]) -> None:
     database = client.secrets.database
     database.configure(name="shop", **connection)
-    database.create_role(name="reader", db_name="shop", creation_statements=creation, default_ttl="10m", max_ttl="1h")
+    database.create_role(name="reader", db_name="shop", creation_statements=creation, default_ttl=TTL, max_ttl=MAX_TTL)
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def aws_upstream(folder: Path) -> Iterator[LeaseUpstream]:
             client.secrets.aws.configure_root_iam_credentials(
                 access_key=KEY_ID, secret_key=KEY, region=REGION, iam_endpoint=address, sts_endpoint=address
             )
-            client.write("aws/config/lease", lease="10m", lease_max="1h")
+            client.write("aws/config/lease", lease=TTL, lease_max=MAX_TTL)
             client.secrets.aws.create_or_update_role(name="reader", credential_type="iam_user", policy_document=POLICY)
 
         def accounts() -> set[str]:

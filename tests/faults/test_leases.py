@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,59 +16,48 @@ import requests
 from hvac import Client
 from hvac.exceptions import BadGateway, VaultDown
 
-from harness.live_server import ServerFixture, pid_of
+from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.postgres_cluster import cluster
-from harness.server import running
 from ostiaryd.secrets.model.lease import TAKEOVER_S
-from tests.faults.lease_upstreams import UPSTREAMS, LeaseUpstream, hold_store
+from tests.faults.lease_upstreams import RENEWED_S, UPSTREAMS, LeaseUpstream, hold_store
+from tests.faults.prepared import PreparedServer
 from tests.faults.shifted import set_clock, shift
 from tests.faults.tally import Tally
 from tests.secrets.mysql_fixtures import MARIADB
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
-INTERRUPTED = 10
-"""Creations, renewals and revocations each that one round of the long form interrupts at a random moment; the ten
+KINDS = ("creation", "renewal", "revocation")
+KILLS = 10
+"""Kills in the middle of a creation, of a renewal and of a revocation, each, in one round of the long form; the ten
 rounds of `make faults` make 100.
 """
+THREADS = 2
+"""Number of threads that send requests of each kind."""
 PERMIT_ALL = '@id("all") permit (principal is Agent, action, resource is Secret);'
 
 
 class Site:
-    """A server under a wall clock that the test sets. It is killed, and starts again at the same port."""
+    """A server that is killed, under a wall clock that the test sets."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.options, self.clock = folder / "server", options, folder / "clock"
-        set_clock(self.clock, 0)
-        self._start()
+        self.folder = folder / "server"
+        self.server = PreparedServer(self.folder, *options)
         self.live_server = ServerFixture(self.server, folder)
-
-    def _start(self, port: int = 0) -> None:
-        command = (sys.executable, "-m", "tests.faults.shifted", self.clock)
-        self._running = running(self.folder, *self.options, command=command, port=port)
-        self.server = self._running.__enter__()
-
-    def kill(self) -> None:
-        os.kill(pid_of(self.server), signal.SIGKILL)
-
-    def restart(self) -> None:
-        with pytest.raises(AssertionError, match="the server ended with -9"):
-            self._running.__exit__(None, None, None)
-        self._start(int(self.server.url.rpartition(":")[2]))
 
     def pass_time(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         """Set the clocks of the server and of this process forward."""
         until = time.time() + seconds
-        set_clock(self.clock, seconds)
+        set_clock(self.server.clock, seconds)
         health = f"{self.server.url}/v1/sys/health"
         eventually(lambda: requests.get(health, timeout=PATIENCE_S).json()["server_time_utc"] >= until)
         for name in ("time", "time_ns"):
             monkeypatch.setattr(time, name, getattr(time, name))  # restored at the end of the test
-        shift(self.clock)
+        shift(self.server.clock)
 
     def close(self) -> None:
         self.live_server.admin.close()
-        self._running.__exit__(None, None, None)
+        self.server.close()
 
     def leases(self) -> dict[str, dict[str, Any]]:
         """The leases that the server knows, by their ids."""
@@ -89,27 +75,31 @@ def accounts_of(leases: dict[str, dict[str, Any]]) -> set[str]:
 
 
 class Work:
-    """Creations, renewals and revocations of leases, each in a thread of its own until the server is killed.
+    """Creations, renewals and revocations of leases, each in threads of its own until the server is killed.
 
     `ends` has the end of each lease that was acknowledged and is not revoked, `revoked` the acknowledged revocations;
-    both by the ids of leases.
+    both by the ids of leases. `in_flight` counts the requests that wait for their answers, and `begun` all of them;
+    `took` has the seconds of the last request; all by kind.
     """
 
     def __init__(self, path: str, dice: random.Random) -> None:
         self.path, self.dice = path, dice
         self.ends: dict[str, float] = {}
         self.revoked: set[str] = set()
-        self.in_flight: set[str] = set()
-        self.interrupted = Counter[str]()
+        self.in_flight, self.begun, self.made = Counter[str](), Counter[str](), 0
+        self.took = dict.fromkeys(KINDS, 0.0)
+        self._mutex = threading.Lock()
 
     @contextmanager
-    def going_on(self, login: Callable[[], Client]) -> Iterator[None]:
-        """Work until the server is killed in the block, and count the requests that this interrupts."""
-        threads = [
-            threading.Thread(target=self._repeat, args=(kind, work, login()))
-            for kind, work in (("creation", self.create), ("renewal", self.renew), ("revocation", self.revoke))
-        ]
+    def going_on(self, client: Client) -> Iterator[None]:
+        """Work until the server is killed in the block. Requests that this interrupts stay in flight."""
+        works = dict(zip(KINDS, (self.create, self.renew, self.revoke), strict=True))
         self.in_flight.clear()
+        threads = [
+            threading.Thread(target=self._repeat, args=(work, Client(url=client.url, token=client.token)))
+            for work in works.values()
+            for _ in range(THREADS)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -117,38 +107,46 @@ class Work:
         finally:
             for thread in threads:
                 thread.join(PATIENCE_S)
-        self.interrupted.update(self.in_flight)
 
-    def _repeat(self, kind: str, work: Callable[[Client], None], client: Client) -> None:
-        while True:
-            try:
+    def _repeat(self, work: Callable[[Client], None], client: Client) -> None:
+        with suppress(requests.RequestException):  # the server is killed; the request stays in flight
+            while True:
                 work(client)
-            except (VaultDown, BadGateway):  # refused, since the machine stalled
-                self.in_flight.discard(kind)
-            except requests.RequestException:
-                return  # the server is killed; the request stays in flight
 
-    @contextmanager
-    def _sending(self, kind: str) -> Iterator[None]:
-        self.in_flight.add(kind)
-        yield
-        self.in_flight.remove(kind)
+    def _send(self, kind: str, request: Callable[[], Any]) -> Any:
+        """Send a request, again if it is refused since the machine stalled."""
+        while True:
+            with self._mutex:
+                self.in_flight[kind] += 1
+                self.begun[kind] += 1
+            started = time.monotonic()
+            with suppress(VaultDown, BadGateway):
+                answer = request()
+                with self._mutex:
+                    self.in_flight[kind] -= 1
+                self.took[kind] = time.monotonic() - started
+                return answer
+            with self._mutex:
+                self.in_flight[kind] -= 1
+
+    def _make(self, client: Client) -> tuple[str, float]:
+        answer = self._send("creation", lambda: client.read(self.path))
+        with self._mutex:
+            self.made += 1
+        return answer["lease_id"], time.time() + answer["lease_duration"]
 
     def create(self, client: Client) -> None:
-        with self._sending("creation"):
-            answer = client.read(self.path)
-        self.ends[answer["lease_id"]] = time.time() + answer["lease_duration"]
+        lease, end = self._make(client)
+        self.ends[lease] = end
 
     def renew(self, client: Client) -> None:
         lease = self.dice.choice(list(self.ends))
-        with self._sending("renewal"):
-            answer = client.sys.renew_lease(lease, increment=900)
+        answer = self._send("renewal", lambda: client.sys.renew_lease(lease, increment=RENEWED_S))
         self.ends[lease] = time.time() + answer["lease_duration"]
 
     def revoke(self, client: Client) -> None:
-        lease = client.read(self.path)["lease_id"]
-        with self._sending("revocation"):
-            client.sys.revoke_lease(lease)
+        lease, _ = self._make(client)
+        self._send("revocation", lambda: client.sys.revoke_lease(lease))
         self.revoked.add(lease)
 
 
@@ -159,6 +157,7 @@ class Round:
         self.site, self.upstream, self.database, self.dice = site, upstream, database, dice
         self.work = Work(upstream.path, dice)
         self.unknown = self.lost = self.kept = self.stopped = 0
+        self.kills, self.interrupted = Counter[str](), Counter[str]()
         site.live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + PERMIT_ALL}})
         self.vault = VaultStage(site.live_server)
         self._secret = site.server.ostiary("agent", "create-secret", self.vault.name)
@@ -177,13 +176,18 @@ class Round:
         eventually(has_logged_in)
         return client
 
-    def kill_at_a_random_moment(self) -> None:
-        """Kill the server while a creation, a renewal and a revocation are in flight."""
-        work, revoked = self.work, len(self.work.revoked)
-        with work.going_on(self.login):
-            eventually(lambda: len(work.revoked) > revoked and len(work.in_flight) == 3, pause_s=0.001)
-            time.sleep(self.dice.uniform(0, 0.01))  # the moment of the kill is what varies; no outcome rests on it
-            self.site.kill()
+    def kill_in_the_middle(self, kind: str) -> None:
+        """Kill the server at a random moment of an act of that kind, while acts of all kinds are in flight."""
+        work = self.work
+        with work.going_on(self.login()):
+            before = Counter(work.begun)
+            eventually(lambda: all(work.begun[one] > before[one] for one in KINDS), pause_s=0.001)
+            now = work.begun[kind]
+            eventually(lambda: work.begun[kind] > now, pause_s=0.0005)
+            time.sleep(self.dice.uniform(0, work.took[kind]))  # the moment varies; no outcome rests on it
+            self.site.server.kill()
+        self.interrupted += work.in_flight
+        self.kills[kind] += work.in_flight[kind] > 0
         self._recover()
 
     def kill_at_a_point(self, kind: str, *, is_after: bool) -> None:
@@ -200,7 +204,7 @@ class Round:
                     case "creation":
                         work.create(client)
                     case "renewal":
-                        client.sys.renew_lease(lease, increment=900)
+                        client.sys.renew_lease(lease, increment=RENEWED_S)
                     case _:
                         del work.ends[lease]
                         client.sys.revoke_lease(lease)
@@ -215,10 +219,10 @@ class Round:
                 if is_after:
                     held.enter_context(hold_store(self.database, site.folder))
                 else:
-                    site.kill()
+                    site.server.kill()
             if is_after:
                 eventually(lambda: self.upstream.state() != before)
-                site.kill()
+                site.server.kill()
             thread.join(PATIENCE_S)
         self.stopped += 1
         self._recover()
@@ -228,7 +232,7 @@ class Round:
 
     def _recover(self) -> None:
         """Start the server again, and count the promises that were broken."""
-        self.site.restart()
+        self.site.server.restart()
         accounts, work = self.upstream.accounts(), self.work
         known = self.site.leases()
         self.unknown += len((accounts - accounts_of(known)) & self.upstream.accounts())
@@ -270,19 +274,24 @@ def test_no_account_is_forgotten_though_the_server_is_killed(
         options = ("--config", str(settings), *(("--database", database) if database else ()))
         with closing(Site(tmp_path, *options)) as site:
             run = Round(site, upstream, database, random.Random(f"leases {system} {seed}"))
-            work, random_kills = run.work, 0
-            while len(work.interrupted) < 3 or min(work.interrupted.values()) < (INTERRUPTED if rounds > 1 else 1):
-                run.kill_at_a_random_moment()
-                random_kills += 1
+            random_kills = 0
+            for kind in KINDS:
+                while run.kills[kind] < (KILLS if rounds > 1 else 1):
+                    run.kill_in_the_middle(kind)
+                    random_kills += 1
             kinds = ("creation", "revocation", *(("renewal",) if upstream.renews else ()))
             points = [(kind, is_after) for is_after in (True, False) for kind in kinds]
             for kind, is_after in points if rounds > 1 or system == "postgresql" else points[:1]:
                 run.kill_at_a_point(kind, is_after=is_after)
             left = run.settle(monkeypatch)
-    kills = random_kills + run.stopped
+    kills, work = random_kills + run.stopped, run.work
     tally(f"{system}: an account that exists after kill -9 is known to the server", broken=run.unknown, of=kills)
     tally(f"{system}: a lease that was acknowledged is in force after kill -9", broken=run.lost, of=len(work.ends))
     tally(f"{system}: a revocation that was acknowledged is kept after kill -9", broken=run.kept, of=len(work.revoked))
-    for kind, count in work.interrupted.items():
-        tally(f"{system}: kill -9 in the middle of the {kind} of a lease leaves no account", broken=len(left), of=count)
+    tally(f"{system}: a lease that was made leaves no account", broken=len(left), of=work.made)
+    for kind in KINDS:
+        promise = f"{system}: kill -9 in the middle of the {kind} of a lease leaves no account"
+        tally(promise, broken=len(left), of=run.kills[kind])
+        promise = f"{system}: a {kind} that kill -9 interrupts leaves no account"
+        tally(promise, broken=len(left), of=run.interrupted[kind])
     tally(f"{system}: kill -9 at a known point of an act leaves no account", broken=len(left), of=run.stopped)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -117,6 +119,32 @@ def test_an_account_is_created_used_renewed_and_removed(vault: VaultStage, shop:
     [issued] = vault.entries("lease.issue")
     assert issued["object"] == answer["lease_id"]
     assert answer["data"]["password"] not in repr(vault.live_server.entries(limit=300))
+
+
+def test_renewals_of_one_lease_at_the_same_time_give_account_and_lease_one_end(
+    vault: VaultStage, shop: DatabaseFixture
+) -> None:
+    client = vault.login()
+    answer = get_credentials(client)
+    with shop.connect() as operator, ThreadPoolExecutor() as pool:
+        with operator.transaction():
+            operator.execute("lock table pg_authid in share mode")
+
+            def renew(increment: int) -> int:
+                renewed = Client(url=vault.url, token=client.token).sys.renew_lease(answer["lease_id"], increment)
+                return int(renewed["lease_duration"])
+
+            renewals = [pool.submit(renew, increment) for increment in (120, 300)]
+            waiting = "select count(*) from pg_locks where not granted"
+            eventually(lambda: operator.execute(waiting).fetchone() == (2,))
+        assert [round(one.result(), -1) for one in renewals] == [120, 300]
+        row = operator.execute(
+            "select extract(epoch from rolvaliduntil) from pg_roles where rolname = %s", (answer["data"]["username"],)
+        ).fetchone()
+    assert row is not None
+    shown = client.sys.read_lease(answer["lease_id"])["data"]["expire_time"]
+    assert int(row[0]) == int(datetime.fromisoformat(shown).timestamp())
+    assert [one.get("outcome", "ok") for one in vault.entries("lease.renew")] == ["ok", "refused", "ok"]
 
 
 def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:

@@ -157,10 +157,19 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
     statements = lease.statements.renewal or accounts.EXTEND
 
     def extend(raw: Any) -> None:
+        accounts.lock(raw, [lease.username])
         accounts.execute(raw, statements, stored.config, lease.username, expires_at=expires_at)
 
-    await _at_database(world, lease.database, extend)
-    renewed = await follow(call, "lease.renew", lambda act: leases.renew_lease(act, lease, expires_at))
+    for left in reversed(range(TRIES)):
+        await _at_database(world, lease.database, extend, tries=TRIES)
+        try:
+            flow = partial(leases.renew_lease, lease=lease, expires_at=expires_at)
+            renewed = await follow(call, "lease.renew", flow)
+            break
+        except leases.RenewedMeanwhile as refusal:  # again, so that account and lease have one end
+            if not left:
+                raise
+            lease = refusal.present
     return Answer(
         lease_id=renewed.lease_id,
         lease_s=(renewed.expires_at - renewed.renewed_at) // SECOND,

@@ -43,6 +43,19 @@ NAMED = 100
 """Maximum number of leases whose ids a ledger entry names."""
 
 
+class RenewedMeanwhile(Conflict):
+    """Another renewal extended the lease at the same time, so the end of its account can be the end of either.
+
+    `present` is the lease with its other renewal.
+    """
+
+    code = "renewed_meanwhile"
+
+    def __init__(self, present: Lease) -> None:
+        super().__init__("another renewal of the lease was under way", hint="renew again")
+        self.present = present
+
+
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
     """Store the lease of new credentials for the caller that the ledger entry names. The account is created afterwards.
 
@@ -181,10 +194,16 @@ def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lea
 
 
 def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
-    """Extend a lease after its account was extended. Raises Conflict if the lease has ended meanwhile."""
+    """Extend a lease after its account was extended. Raises RenewedMeanwhile if another renewal has extended the lease
+    since `lease` was read, and Conflict if the lease has ended.
+    """
     _note_lease(act, lease)
-    if not _is_live(act, lease) or not store.renew(act.tx, lease.lease_id, expires_at=expires_at):
+    present = store.get(act.tx, lease.lease_id)
+    if present is None or not _is_live(act, present):
         raise Conflict("the lease has ended meanwhile", hint="request new credentials", code="lease_ended")
+    if present.renewed_at != lease.renewed_at:
+        raise RenewedMeanwhile(present)
+    store.renew(act.tx, lease.lease_id, expires_at=expires_at)
     return replace(lease, expires_at=expires_at, renewed_at=act.now)
 
 
