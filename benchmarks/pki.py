@@ -167,7 +167,8 @@ def ostiary(folder: Path, requests: list[str]) -> Iterator[tuple[Line, Line]]:
             return [party.turn(n).call("POST", path, nonce=nonce, body=body) for n, body in enumerate(bodies)]
 
         single = [encode({"csr": csr}) for csr in requests]
-        many = [encode({"requests": [{"csr": csr}] * BATCH}) for csr in requests[:BATCHES]]  # a key for each batch
+        batches = [[{"csr": make_request()} for _ in range(BATCH)] for _ in range(BATCHES)]
+        many = [encode({"requests": batch}) for batch in batches]
         server, mark, name = (station.pid, station.port), b'"thumbprint":', f"Ostiary, in batches of {BATCH}"
         yield (
             Line("Ostiary, one by one", *server, lambda: make(PATH, single), mark),

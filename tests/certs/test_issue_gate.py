@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,21 +19,67 @@ from harness.registry_fixtures import newest_entry
 from ostiaryd.app import build_app
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.store import certificates
+from ostiaryd.ground.config import load_config
+from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.ground.world import World
+from ostiaryd.ground.world import World, open_world
 from tests.policy.authzen_api import API
 from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
 from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
 from tests.support.trust_fixtures import nonce_of
 
+MEASURED = 32
+EACH = {
+    "load_pem_x509_csr": 1,
+    "load_der_x509_csr": 1,
+    "load_der_public_key": 1,
+    "load_der_x509_certificate": 0,
+    "load_pem_x509_certificate": 0,
+    "CertificateSigningRequest.public_key": 1,
+    "_check_signature": 1,
+    "ECPublicKey.verify": 1,
+    "ECPrivateKey.sign": 1,
+}
+"""Calls for each certificate. The library verifies the signature of the request in an attribute, which is no call: the
+function around it is counted. The verification that is a call is that of the proof.
+"""
 ONE, MANY = "/api/v1/certificates", "/api/v1/certificates/batch"
 
 
 @pytest.fixture
 async def client(world: World) -> Client:
+    return await make_client(world)
+
+
+@pytest.fixture
+async def sqlite_client(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of a server whose acts run in the thread of its event loop, as they do on SQLite alone."""
+    async with open_world(load_config(environ={}, data_dir=str(tmp_path), public_url=ISSUER)) as world:
+        yield await make_client(world)
+
+
+async def make_client(world: World) -> Client:
     await put_policies(world)
     agent, key = await register(world)
     return Client(build_app(world), world, agent.agent_id, key)
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Count the calls of functions, also of built-in ones, in this thread."""
+    calls = Counter[str]()
+
+    def note(frame: FrameType, event: str, called: Any) -> None:
+        if event == "call":
+            calls[frame.f_code.co_qualname] += 1
+        elif event == "c_call":
+            calls[called.__qualname__] += 1
+
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
 
 
 def body_of(path: str, csr: str) -> dict[str, Any]:
@@ -78,6 +131,47 @@ async def test_a_certificate_takes_one_job_and_its_proof_is_good_once(
     assert entry(world)[1:] == ("refused", ["invalid_dpop_proof"])
     assert newest_entry(world).action.startswith("cert.issue")
     assert len(certificates.page(world.db.read(), Page(10, ""))) == 1
+
+
+async def test_the_work_for_each_certificate_is_counted(sqlite_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name: the functions that parse, verify or sign, with those of the library, and the statements."""
+    client = sqlite_client
+    access_token, nonce = str((await client.token(resource=API))["access_token"]), nonce_of(client)
+
+    async def issue(count: int) -> Counter[str]:
+        proofs = [
+            client.proof(method="POST", uri=ISSUER + ONE, access_token=access_token, nonce=nonce) for _ in range(count)
+        ]
+        requests = [body_of(ONE, make_csr()) for _ in range(count)]
+        asked = [
+            ask(client, ONE, body, access_token=access_token, proof=proof)
+            for body, proof in zip(requests, proofs, strict=True)
+        ]
+        with counting() as calls:
+            answers = await asyncio.gather(*asked)
+        assert {answer.status for answer in answers} == {201}
+        return calls
+
+    await issue(1)  # makes the authorities, and fills the caches
+    statements = Counter[str]()
+    connection = type(client.world.writer._connection)
+
+    def count(run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(self: Any, statement: Sql, *values: Any) -> Any:
+            statements[statement.sqlite.split()[0]] += 1
+            return run(self, statement, *values)
+
+        return counted
+
+    monkeypatch.setattr(connection, "execute", count(connection.execute))
+    monkeypatch.setattr(connection, "many", count(connection.many))
+    calls = await issue(MEASURED)
+    assert {name: calls[name] for name in EACH} == {name: times * MEASURED for name, times in EACH.items()}
+    commits = calls["Ed25519PrivateKey.sign"]
+    assert 1 <= commits <= MEASURED // 4, "a commit signs the head of the ledger once"
+    assert statements["insert"] == 6 * commits, "certificates, holdings, entries, facts, used proofs, the head"
+    assert statements["select"] - 5 * MEASURED <= 3 * commits, "token, agent, stops; use and owner of the key"
+    assert set(statements) <= {"select", "insert"}
 
 
 @pytest.mark.parametrize(("body", "action"), [({"csr": "no request"}, "cert.issue"), ({"cs": "no member"}, "api.call")])

@@ -23,6 +23,7 @@ from ostiaryd.certs.model import AuthorityKind, IssuedCertificate, RevocationRea
 from ostiaryd.certs.model.certificate import SHARDS, shard_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.model.revocation import MAX_NONCE, MAX_OCSP_BYTES
+from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -193,6 +194,7 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
         b"\x30\x00",
         der[:-1],
         der + bytes(MAX_OCSP_BYTES),
+        bytes(SMALL_BODY + 1),
         question(issued, nonce=b"n" * (MAX_NONCE + 1)),
         _many(issued, 2),
         _many(issued, 500),

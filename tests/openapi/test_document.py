@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.http.routes import Content, Either, PageBody, Route
 from ostiaryd.ground.world import World
 from tests.architecture.language import VERBS
@@ -156,6 +157,15 @@ async def test_a_method_that_is_not_documented_is_not_allowed_and_allow_names_th
             assert answer.status == 405, (method, path)
             assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == documented, (method, path)
     assert (await send(app, "GET", "/nosuch")).status == 404
+
+
+@pytest.mark.parametrize("route", [one for one in ROUTES if one.bounds_body], ids=lambda one: one.path)
+async def test_a_route_documents_413_if_it_answers_a_large_body_so(world: World, route: Route) -> None:
+    headers = [("content-type", route.body.media_types[0])]
+    path = re.sub(r"{.*?}", "x", route.path)
+    answer = await send(build_app(world), route.method, path, headers=headers, body=bytes(SMALL_BODY + 1))
+    assert answer.status in route.statuses
+    assert (413 in route.statuses) == (answer.status == 413)
 
 
 async def test_the_entity_tag_names_the_document(world: World) -> None:

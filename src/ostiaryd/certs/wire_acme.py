@@ -711,6 +711,7 @@ _PEM = Content(media_types=(PEM,))
 
 def _post(path: str, wire: Any, answers: dict[int, Any], **more: Any) -> Route:
     errors = (
+        TooLarge("the body is over 65536 bytes", hint="send less"),
         AcmeRefused("badNonce", "the nonce was used before"),
         Unauthorized("the account is deactivated", status=401),
         Unauthorized("the order belongs to another account"),

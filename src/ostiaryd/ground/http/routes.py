@@ -157,6 +157,8 @@ class Route:
     def refusals(self) -> tuple[Refused, ...]:
         """Return a sample of each refusal that the route can raise."""
         added: list[Refused] = [*SAMPLES["always"]]
+        if not self.bounds_body:
+            added += SAMPLES["size"]
         if self.scope:
             added += SAMPLES["scope"]
         if self.parameters:
@@ -190,10 +192,10 @@ NOT_FOUND = NotFound("not found")
 SAMPLES: Mapping[str, tuple[Refused, ...]] = {
     "always": (
         Malformed("the path or the query contains a null character"),
-        TooLarge("the body is over 65536 bytes", hint="send less"),
         Failed(),
         Unavailable("the server cannot answer now", hint="try again later"),
     ),
+    "size": (TooLarge("the body is over 65536 bytes", hint="send less"),),
     "scope": (
         Unauthenticated("not authenticated", hint="send `Authorization: DPoP` with a proof"),
         Forbidden("this needs another scope", hint="request a token with that scope", code="insufficient_scope"),
@@ -206,7 +208,9 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
         UnsupportedMediaType("the content type is `text/plain`", hint="send application/json"),
     ),
 }
-"""Refusals of every route, and of routes with a scope, path parameters, a change, values, or a body."""
+"""Refusals of every route, and of routes whose wire does not bound the body, or with a scope, path parameters, a
+change, values, or a body.
+"""
 FORM = ("application/x-www-form-urlencoded",)
 TEXT = Content(media_types=("text/plain",))
 PAGE = (
