@@ -234,7 +234,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if not report["recovery"]:
         yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
     for loss in report["lost"]:
-        yield f"missing: entries from at most {loss['from']} to {loss['to'] - 1}, as {loss['source']} has seen"
+        yield f"missing: entries {loss['from']} (or earlier) to {loss['to'] - 1}, which {loss['source']} has seen"
     for stop in report["replayed"]:
         yield f"replayed: {stop['kind']} {stop['subject']}, as {stop['source']} knows"
     if report["unverified"]:

@@ -96,7 +96,7 @@ def _nobody_else_lets_it_go(ostiary: Commands, live_server: ServerFixture, name:
     owner = live_server.api("GET", f"/agents/{name}")["owner"]
     ostiary.json("person", "add-key", owner, "--generate-key", own)
     refused = ostiary("incident", "release", id, "--reason", "it is mine", "--as", own)
-    assert (refused.code, "another person must release it" in refused.err) == (1, True)
+    assert (refused.code, "another person must release the agent" in refused.err) == (1, True)
 
 
 def test_the_kill_switch_is_heard_at_the_guard_and_by_what_comes_later(

@@ -125,11 +125,11 @@ async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
         await register_agent(world, "two"),
         await create_approver(world),
     )
-    assert flows.examine(world.db.read()) == "nothing waits for a person"
+    assert flows.examine(world.db.read()) == "no incident waits for a person"
     first = await report_finding(world, one)
     assert flows.examine(world.db.read()) == "1 incidents wait for a person"
     second = await report_finding(world, two)
-    with pytest.raises(Conflict, match="1 incidents nothing was done"):
+    with pytest.raises(Conflict, match="in 1 incidents a limit prevented"):
         flows.examine(world.db.read())
     assert first is not None
     assert second is not None

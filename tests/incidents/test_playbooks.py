@@ -130,4 +130,4 @@ async def test_the_strictest_of_several_counts(world: World) -> None:
     opened = await report_finding(world, await register_agent(world))
     assert opened is not None
     [did] = store.acts(world.db.read(), opened.incident_id)
-    assert did.says == "for 7 minutes it may make 4 calls a minute"
+    assert did.says == "for 7 minutes the agent may make 4 calls per minute"

@@ -184,7 +184,7 @@ async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: 
     assert "every guarded row" in describe(await complete_state_check(world))
     change_database(world, GLOBAL[change])
     check = await complete_state_check(world)
-    with pytest.raises(Conflict, match="behind the ledger|was inserted"):
+    with pytest.raises(Conflict, match="without a ledger entry|was inserted"):
         describe(check)
     assert ("everything", "") in [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
 
@@ -210,7 +210,7 @@ async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissi
     change_database(world, "delete from agent where name = 'new'")
     check = await complete_state_check(world)
     (difference,) = check.differences.values()
-    assert str(difference).endswith("was deleted behind the ledger")
+    assert str(difference).endswith("was deleted without a ledger entry")
     assert len(entries(world, "state.differs")) == 1
 
 
@@ -296,7 +296,7 @@ async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
             await add(other, more)
             for _ in range(4):
                 await other.db.scan(lambda reader: check.step(reader, now=other.now()))
-        assert describe(check) == f"every guarded row is what the newest of {older[0] + more} entries says"
+        assert describe(check) == f"every guarded row matches the newest of {older[0] + more} entries that names it"
 
 
 @pytest.mark.parametrize("count", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS + 1])

@@ -322,7 +322,7 @@ def test_an_alert_of_the_kill_switch_says_what_was_stopped_and_by_whom() -> None
     assert alert.title == "Kill switch: model a[.]example"
     assert alert.lines[:2] == (("stopped", "model a[.]example"), ("by", "admin ag_1"))
     everything = Entry(at=0, action="kill.end", object="", detail={"kill": "everything"})
-    assert alerts.alert(7, everything, agent="", owner="").title == "Kill switch: let go: everything"
+    assert alerts.alert(7, everything, agent="", owner="").title == "Kill switch: lifted: everything"
 
 
 def test_what_the_entry_has_not_is_not_said_and_an_unknown_action_says_itself() -> None:

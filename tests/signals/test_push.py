@@ -180,7 +180,7 @@ async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World,
     await push(world)
     assert receiver.heard == []
     (trouble,) = delivery.troubles(world.db.read(), now=world.now())
-    assert "may not get events" in trouble
+    assert "may not get signals" in trouble
     await run_act(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE, "ostiary:ssf.read"]))
     await push(world)
     assert stream["stream_id"]

@@ -233,7 +233,10 @@ export type AgentTableRow = {
   state: string;
 };
 
-/** Agents by state, and the number with a risk score from 60 (`high`) and from 20 points (`raised`). */
+/**
+ * The numbers of agents by state, and the numbers of agents with a risk score of at least 60 points (`high`) and at
+ * least 20 points (`raised`).
+ */
 export type AgentsBody = {
   high: number;
   raised: number;
@@ -291,7 +294,10 @@ export type AnchorsBody = {
   anchors: AnchorRow[];
 };
 
-/** An incident after a person's answer; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+/**
+ * An incident after a person's decision. `seq` is the number of the change in the feed, `committed_at` the time of its
+ * commit in microseconds.
+ */
 export type AnsweredIncident = {
   agent: string;
   agent_id: string;
@@ -316,8 +322,8 @@ export type AnswersBody = {
 };
 
 /**
- * All facts up to `seq` are in force at the guard, and have been for `ago` microseconds. `late` is the age of the
- * oldest unreported record, in microseconds; `filled` the fill level of the spool, in per cent.
+ * An acknowledgement: all changes up to `seq` have been in force at the guard for `ago` microseconds. `late` is the
+ * age of the guard's oldest unreported record in microseconds; `filled` is the fill level of its spool in per cent.
  */
 export type Applied = {
   stream: string;
@@ -580,8 +586,8 @@ export type BearerExemption = {
 };
 
 /**
- * The behaviour of an agent. `days` has the number of its acts on each of the last 14 days, the oldest first, at most
- * 2,000 for each; the last day ends now.
+ * The behaviour of one agent. `days`: the number of the agent's acts in each of the last 14 periods of 24 hours, the
+ * oldest first; the last period ends now. Each number stops at 2,000.
  */
 export type BehaviourBody = {
   days: number[];
@@ -589,7 +595,7 @@ export type BehaviourBody = {
   scopes: ScopeUse[];
 };
 
-/** The keys of a browser in base64url: a point of P-256, and a secret. */
+/** The keys of a browser in base64url: a public key (a point of P-256), and an authentication secret. */
 export type BrowserKeys = {
   p256dh: string;
   auth: string;
@@ -734,7 +740,10 @@ export type Changed = {
   after: Item;
 };
 
-/** The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger. */
+/**
+ * The number of entries of the ledger, and the time of the newest entry in seconds since the epoch; null for an empty
+ * ledger.
+ */
 export type CheckpointBody = {
   at: number | null;
   size: number;
@@ -789,7 +798,10 @@ export type ClockBody = {
   wall: number;
 };
 
-/** A stream as its receiver sends it back: the members of the transmitter must be unchanged (SSF 8.1.1.3). */
+/**
+ * A stream's configuration as the receiver sends it back. Members that the transmitter sets must be unchanged (SSF
+ * 8.1.1.3).
+ */
 export type Configuration = {
   stream_id?: string;
   events_requested?: string[] | null;
@@ -840,7 +852,10 @@ export type ConsentBody = {
   scopes: string[];
 };
 
-/** Decisions per second over the last minute, and their numbers in parts of `part_s` seconds, the oldest first. */
+/**
+ * Decisions per second over the last minute, and the numbers of decisions in each part of `part_s` seconds of that
+ * minute, the oldest first.
+ */
 export type DecisionsBody = {
   allowed: number[];
   allowed_per_s: number;
@@ -849,7 +864,10 @@ export type DecisionsBody = {
   part_s: number;
 };
 
-/** SSF section 7.1.1 (push) and 7.1.2 (poll). */
+/**
+ * The delivery of a stream: push (SSF section 7.1.1) or poll (7.1.2). `authorization_header` is the value that the
+ * receiver expects with a push.
+ */
 export type Delivery = {
   method: string;
   endpoint_url?: string | null;
@@ -908,7 +926,7 @@ export type DeviceForm = {
   scope?: string;
 };
 
-/** Tells whether the stream at the issuer was ended too. */
+/** The result of a removal: whether the stream at the issuer was ended, too. */
 export type DistrustedBody = {
   stream_ended: boolean;
 };
@@ -992,7 +1010,7 @@ export type Enrolment = {
   proof: string;
 };
 
-/** An entry of the ledger: its index, its time in microseconds, and the members that the act filled. */
+/** An entry of the ledger: its index, its time in microseconds since the epoch, and the members that the act filled. */
 export type EntryBody = {
   action: string;
   at: number;
@@ -1069,7 +1087,7 @@ export type FindingDetail = {
   why: string | null;
 };
 
-/** The sources of the arguments of a resource. */
+/** The record fields from which the arguments of a resource's tools took their values. */
 export type FlowsBody = {
   flows: SourceOfArgument[];
 };
@@ -1091,7 +1109,11 @@ export type GroupRule = {
   team?: string;
 };
 
-/** A connected guard; `ms` is how long after `since` of the request a change was in force there. */
+/**
+ * A connected guard. `since`: when the guard connected, in seconds since the epoch. `seq`: the last change that the
+ * guard acknowledged. `applied`: whether the requested change is in force at the guard, and `ms`: the milliseconds
+ * from the request's `since` until the change was in force.
+ */
 export type GuardBody = {
   applied: boolean;
   guard: string;
@@ -1102,7 +1124,10 @@ export type GuardBody = {
   stream: string;
 };
 
-/** Connected guards, guards without the newest change, and resources with a key but without a guard. */
+/**
+ * The number of connected guards, of guards in which the newest change is not in force, and of resources with a key
+ * but without a connected guard.
+ */
 export type GuardsBody = {
   behind: number;
   connected: number;
@@ -1182,7 +1207,7 @@ export type IncidentAnswer = {
   is_real?: boolean | null;
 };
 
-/** An incident, as lists show it. Times are seconds since the epoch. */
+/** An incident, as lists show it. */
 export type IncidentBody = {
   agent: string;
   agent_id: string;
@@ -1199,7 +1224,7 @@ export type IncidentBody = {
   why: string | null;
 };
 
-/** An incident with its findings, responses, notes and reach. */
+/** An incident with its findings, its responses (`acts`), its notes and its blast radius (`blast`). */
 export type IncidentDetail = {
   acts: ResponseBody[];
   agent: string;
@@ -1283,7 +1308,10 @@ export type IssuedPepKey = {
   pep_id: string;
 };
 
-/** A trusted issuer of signals and the state of its stream; for push, the secret is shown once. */
+/**
+ * A trusted issuer of signals and the state of its stream. For a stream by push, only the response to the creation
+ * contains the secret.
+ */
 export type IssuerBody = {
   agents: boolean;
   audience: string;
@@ -1321,7 +1349,10 @@ export type JwsBody = {
   signature: string;
 };
 
-/** A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint). */
+/**
+ * A stored checkpoint: the number of entries, the time in microseconds since the epoch, and the note (C2SP tlog-
+ * checkpoint).
+ */
 export type KeptCheckpointBody = {
   at: number;
   note: string;
@@ -1339,7 +1370,10 @@ export type Kill = {
   name?: string;
 };
 
-/** A stop: its incident, its place in the feed, when it was committed (microseconds), and the command that undoes it. */
+/**
+ * A stop: its incident (if an agent was stopped), `seq`, the number of the change in the feed, `committed_at`, the
+ * time of its commit in microseconds, and the command that undoes the stop.
+ */
 export type KillBody = {
   committed_at: number;
   incident: string | null;
@@ -1375,7 +1409,10 @@ export type Leave = {
   outcome?: "cancelled" | "done" | "failed";
 };
 
-/** The place in the feed of a lifted stop, and when it was committed (microseconds). */
+/**
+ * A lifted stop: `seq`, the number of the change in the feed, and `committed_at`, the time of its commit in
+ * microseconds.
+ */
 export type LiftBody = {
   committed_at: number;
   seq: number;
@@ -1395,7 +1432,7 @@ export type Link = {
   person?: string;
 };
 
-/** A subject of the issuer and the person behind it. */
+/** A `sub` of the issuer and the person linked to it. */
 export type LinkBody = {
   person: string;
   sub: string;
@@ -1415,7 +1452,7 @@ export type LoginBody = {
   recovery_codes: number;
 };
 
-/** A resource without a connected guard, and the time of its last report. */
+/** A resource without a connected guard, and the time of its last report in seconds since the epoch. */
 export type MissingGuardBody = {
   reported_at: number;
   resource: string;
@@ -1625,8 +1662,8 @@ export type NewIncidentNote = {
 };
 
 /**
- * `authorization` is the header that this server sends (`Bearer ...`): with it this server creates the stream, else an
- * operator of the issuer does.
+ * An issuer to trust. `authorization` is the Authorization header (`Bearer ...`) with which this server creates the
+ * stream at the issuer. Without `authorization`, an operator of the issuer creates the stream.
  */
 export type NewIssuer = {
   issuer: string;
@@ -1841,7 +1878,7 @@ export type NewWebhook = {
  */
 export type Next = [string[], boolean, string[]];
 
-/** The number of the record that the server expects next. */
+/** The number of the record in the guard's spool that the server expects next. */
 export type NextRecord = {
   next: number;
 };
@@ -1885,8 +1922,8 @@ export type OrdersBody = {
 };
 
 /**
- * The state of the server at a glance; `changes` has the number of entries by action since `since`. A member is left
- * out if the caller may not read its list.
+ * The state of the server at a glance. `changes`: the number of entries since `since`, by action. If the caller may
+ * not read the list behind a member, the member is left out.
  */
 export type OverviewBody = {
   agents?: AgentsBody;
@@ -1904,8 +1941,8 @@ export type OverviewBody = {
 };
 
 /**
- * The person whose session calls. `operations` has each method and path that a role of the person permits. `issuer` is
- * the identifier of this server, for credential files.
+ * The person whose session makes the request. `operations` lists each method and path that a role of the person
+ * permits. `issuer` is the identifier of this server, as credential files need it.
  */
 export type OwnSessionBody = {
   acr: string;
@@ -1916,7 +1953,7 @@ export type OwnSessionBody = {
   roles: string[];
 };
 
-/** A token under which a throttled agent calls. */
+/** The token under which an agent makes a call. The agent, or another agent in its chain, is throttled. */
 export type Paced = {
   token: string;
 };
@@ -2054,7 +2091,7 @@ export type PolicySetDetail = {
   watching?: boolean;
 };
 
-/** RFC 8936 section 2.2. */
+/** The body of a poll (RFC 8936 section 2.2). */
 export type Poll = {
   maxEvents?: number | null;
   returnImmediately?: boolean;
@@ -2173,7 +2210,7 @@ export type PrunedTask = {
   task_id: string;
 };
 
-/** The public key of the server for `PushManager.subscribe`, and the browsers of the person. */
+/** The public key of the server for `PushManager.subscribe`, and the subscribed browsers of the person. */
 export type PushBody = {
   key: string;
   subscriptions: SubscriptionBody[];
@@ -2247,14 +2284,14 @@ export type Recall = {
   made?: string[];
 };
 
-/** An entry as it is in the log, and its C2SP tlog-proof. */
+/** A receipt: the bytes of an entry, and the C2SP tlog-proof of their inclusion. */
 export type ReceiptBody = {
   entry: string;
   index: number;
   proof: string;
 };
 
-/** A page of receipts of one checkpoint, the newest entry first. `next` is the `before` of the page behind it. */
+/** A page of receipts under one checkpoint, the newest entry first. `next` is the value of `before` for the next page. */
 export type ReceiptsBody = {
   next: string | null;
   receipts: ReceiptBody[];
@@ -2321,7 +2358,10 @@ export type RenewalBody = {
   suggestedWindow: Record<string, string>;
 };
 
-/** The number of stops that were carried out again, and of messages signed by an unknown key. */
+/**
+ * `replayed`: the number of stops that were carried out. `unverified`: the number of messages of the lost part of the
+ * history that no known key has signed.
+ */
 export type ReplayedBody = {
   replayed: number;
   unverified: number;
@@ -2402,7 +2442,10 @@ export type ResourceSearch = {
   options?: SearchOptions;
 };
 
-/** The behaviour at a resource. `tasks` is the number of recent tasks, `peers` that of other agents of the kind. */
+/**
+ * The use of one resource by one agent. `tasks`: the number of the agent's recent tasks at the resource. `peers`: the
+ * number of peers.
+ */
 export type ResourceUse = {
   peers: number;
   resource: string;
@@ -2410,7 +2453,7 @@ export type ResourceUse = {
   tools: ToolUse[];
 };
 
-/** A response of the server to the findings of an incident. */
+/** A response to the findings of an incident: carried out, or not carried out for the reason in `says`. */
 export type ResponseBody = {
   at: number;
   outcome: string;
@@ -2472,7 +2515,7 @@ export type RevokedBody = {
 
 export type RevokedKind = "agent" | "key" | "owner" | "task" | "token";
 
-/** An agent with a risk score. */
+/** An agent and its risk score. */
 export type RiskBody = {
   agent: string;
   agent_id: string;
@@ -2502,8 +2545,8 @@ export type RoleNamesBody = {
 };
 
 /**
- * The paths whose values change within seconds, the number of revoked leases, and the paths of the values that a
- * person has to replace.
+ * The paths of secrets that rotate now, within seconds, the number of revoked leases, and the paths of secrets that a
+ * person must replace.
  */
 export type RotatedSecrets = {
   revoked: number;
@@ -2554,8 +2597,9 @@ export type SchemaBody = {
 };
 
 /**
- * A granted scope. `used`: recent tasks called a tool that needs it. `unused`: none did, although guards of the
- * resource reported calls of the agent, or no resource has the scope. `unknown`: no call of the agent was reported.
+ * A granted scope and its use. `used`: a recent task called a tool that needs the scope. `unused`: no recent task did,
+ * although guards reported calls of the agent at the resource; or the scope's resource is not registered, and guards
+ * reported calls of the agent elsewhere. `unknown`: guards reported no call of the agent.
  */
 export type ScopeUse = {
   scope: string;
@@ -2590,7 +2634,7 @@ export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
 
-/** The texts in the arguments of a call, and the token of the call. */
+/** The token of a call, and the texts in the call's arguments, which the server searches for secrets. */
 export type SearchedText = {
   token: string;
   text: string;
@@ -2736,7 +2780,10 @@ export type Sought = {
 /** A value of `argument` (a dotted path) equals the field `field` (a dotted path) in an earlier output of `tool`. */
 export type Source = [string, string, string];
 
-/** A record field from which an argument took values, and the number of tasks and agents that did so. */
+/**
+ * An argument of a tool, a record field (`source_tool`, `source_field`) from which the argument took values, and the
+ * numbers of tasks and agents with such a call, each at most 64.
+ */
 export type SourceOfArgument = {
   agents: number;
   argument: string;
@@ -2752,7 +2799,7 @@ export type StateChange = {
   why?: string;
 };
 
-/** A useful next step: its kind, the number of objects that it is about, and the step in words. */
+/** A useful next step: its kind, the number of objects that the step is about, and the step as a sentence. */
 export type StepBody = {
   count: number;
   kind: "agent" | "approvals" | "guards" | "incidents" | "pending" | "resource" | "risk" | "stops" | "watching";
@@ -2769,7 +2816,7 @@ export type StopBody = {
   why: string;
 };
 
-/** Signed messages of the feed that contain stops. */
+/** Signed messages of the feed with stops, which a guard has kept. */
 export type Stops = {
   messages: string[];
 };
@@ -2788,7 +2835,7 @@ export type StreamBody = {
   stream_id: string;
 };
 
-/** A stream as its receiver sees it (SSF 8.1.1). */
+/** A stream's configuration as the receiver sees it (SSF 8.1.1). */
 export type StreamConfiguration = {
   aud: string;
   delivery: Record<string, string>;
@@ -2844,7 +2891,7 @@ export type SubproblemBody = {
   type: string;
 };
 
-/** A browser that gets messages. `service` is the origin of its push service. */
+/** A subscribed browser of the person. `service` is the origin of the browser's push service. */
 export type SubscriptionBody = {
   browser: string;
   created_at: number;
@@ -2930,7 +2977,10 @@ export type TeamBody = {
   team_id: string;
 };
 
-/** The connected guards. `ms` is the time from the commit of the test message until the guard had it in force. */
+/**
+ * The connected guards. `seq` is the number of the test message. `ms` of a guard is the time from the commit of the
+ * test message until the message was in force there.
+ */
 export type TestedGuards = {
   guards: GuardBody[];
   seq: number;
@@ -2979,7 +3029,10 @@ export type ThreatListTest = {
   skipped: number | null;
 };
 
-/** An agent of a timeline. `relation`: the agent of the incident itself (`incident`), or why it is connected. */
+/**
+ * An agent of a timeline. `relation`: `incident` for the incident's own agent, otherwise the reason why the agent is
+ * in the timeline.
+ */
 export type TimelineAgent = {
   agent: string;
   agent_id: string;
@@ -2987,14 +3040,17 @@ export type TimelineAgent = {
   state: string;
 };
 
-/** The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the page behind it. */
+/** The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the next page. */
 export type TimelineBody = {
   connected: TimelineAgent[];
   next: string | null;
   rows: TimelineRow[];
 };
 
-/** A row of a timeline; `index` is the entry of the ledger, `action` also the detector or the response. */
+/**
+ * A row of a timeline. `index`: the index of the ledger entry. `action`: the entry's action, the finding's detector or
+ * the response.
+ */
 export type TimelineRow = {
   action: string | null;
   agent: string;
@@ -3057,8 +3113,9 @@ export type TokenQueryForm = {
 };
 
 /**
- * The use of a tool. `tasks`: recent tasks that called it. `untrusted`: the larger of two counts of these tasks, with
- * values from untrusted content and with values of unknown origin. `peers`: other agents of the kind that use it.
+ * The use of one tool by one agent. `tasks`: the number of recent tasks that called the tool. `untrusted`: among
+ * these, the number of tasks with values from an untrusted source or the number with values of unknown origin,
+ * whichever is larger. `peers`: the number of peers that use the tool.
  */
 export type ToolUse = {
   peers: number;
@@ -3184,7 +3241,7 @@ export type WatchBody = {
   unanswered: unknown[];
 };
 
-/** A webhook and the state of its deliveries. */
+/** A webhook and the state of its deliveries. Times are seconds since the epoch. */
 export type WebhookBody = {
   attempts: number;
   delivered: number;
@@ -3394,7 +3451,7 @@ export interface Operations {
     body: undefined;
     answer: RenewalBody;
   };
-  /** Show the page of the approval request that a link of an alert names. */
+  /** Show the page of the approval request that the link of an alert names. */
   "GET /alerts/{token}": {
     path: {
       token: string;
@@ -3652,7 +3709,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Show the use of the scopes of an agent, its tools beside those of its peers, and its acts on each day. */
+  /** Show how an agent uses its scopes and tools, beside its peers, and how often the agent acts on each day. */
   "GET /api/v1/agents/{name}/behaviour": {
     path: {
       name: string;
@@ -3986,7 +4043,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** List the checkpoints that the server has kept, one an hour, the largest first. */
+  /** List the checkpoints that the server stores once an hour, the largest first. */
   "GET /api/v1/audit/checkpoints": {
     path: {};
     query: {
@@ -4004,7 +4061,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Return the receipts of the entries that a search finds, newest entry first, all of one checkpoint. */
+  /** Return the receipts of the entries that match a search, newest entry first, all under the same checkpoint. */
   "GET /api/v1/audit/receipts": {
     path: {};
     query: {
@@ -4034,7 +4091,7 @@ export interface Operations {
     body: undefined;
     answer: EntryBody;
   };
-  /** Return a receipt of an entry: a C2SP tlog-proof with the bytes of the entry. */
+  /** Return a receipt of an entry: the bytes of the entry with a C2SP tlog-proof. */
   "GET /api/v1/audit/{index}/proof": {
     path: {
       index: string;
@@ -4348,7 +4405,7 @@ export interface Operations {
     body: undefined;
     answer: MissingGuardsBody;
   };
-  /** Send a test message to every connected guard, and wait until each has it in force, at most 3 s. */
+  /** Send a test message to every connected guard, and wait until the message is in force at each guard, at most 3 s. */
   "POST /api/v1/feeds/test": {
     path: {};
     query: {};
@@ -4403,7 +4460,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show an incident with its findings, responses, notes and reach. */
+  /** Show an incident with its findings, responses, notes and blast radius. */
   "GET /api/v1/incidents/{id}": {
     path: {
       id: string;
@@ -4430,7 +4487,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Add a note to an incident, open or closed; nothing else changes. */
+  /** Add a note to an open or closed incident. */
   "POST /api/v1/incidents/{id}/notes": {
     path: {
       id: string;
@@ -4448,7 +4505,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Rotate the secrets that the agent read, and revoke its leases; the answer lists the values that remain. */
+  /** Rotate the secrets that the incident's agent read, and revoke the agent's leases. The response lists the secrets */
   "POST /api/v1/incidents/{id}/rotate-secrets": {
     path: {
       id: string;
@@ -4466,7 +4523,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Show a page of the timeline of an incident across agents, newest first. */
+  /** Show a page of the timeline of an incident, newest first. */
   "GET /api/v1/incidents/{id}/timeline": {
     path: {
       id: string;
@@ -4479,7 +4536,7 @@ export interface Operations {
     body: undefined;
     answer: TimelineBody;
   };
-  /** Trust the signals of an issuer; for push, the answer has the secret that the issuer must show. */
+  /** Trust the signals of an issuer. For a stream by push, the response contains the secret that the issuer must send. */
   "POST /api/v1/issuers": {
     path: {};
     query: {};
@@ -4504,7 +4561,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove an issuer, and end the stream there if possible; agents that its signals stopped stay stopped. */
+  /** Remove an issuer, and end the stream at the issuer if possible. Agents that the issuer's signals stopped stay */
   "DELETE /api/v1/issuers/{id}": {
     path: {
       id: string;
@@ -4551,7 +4608,7 @@ export interface Operations {
     body: Link;
     answer: EmptyBody;
   };
-  /** Request a verification event from the issuer (SSF 8.1.4); `verified_at` shows its arrival. */
+  /** Request a verification event from the issuer (SSF 8.1.4). When the event arrives, `verified_at` changes. */
   "POST /api/v1/issuers/{id}/verify": {
     path: {
       id: string;
@@ -4567,14 +4624,14 @@ export interface Operations {
     body: SigningKeyRotation;
     answer: SigningKeyBody;
   };
-  /** Stop everything of one kind or name until an administrator lifts the stop. */
+  /** Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything, until an administrator */
   "POST /api/v1/kill": {
     path: {};
     query: {};
     body: Kill;
     answer: KillBody;
   };
-  /** List the stops that are in force, and their reasons. */
+  /** List the stops that are in force, with their reasons. */
   "GET /api/v1/kill": {
     path: {};
     query: {
@@ -4592,7 +4649,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Lift a stop. */
+  /** Lift a stop: guards accept the stopped tokens again, unless the tokens have ended meanwhile. */
   "POST /api/v1/kill/lift": {
     path: {};
     query: {};
@@ -4995,21 +5052,21 @@ export interface Operations {
     body: Activation;
     answer: PolicySetBody | ActivationPlan;
   };
-  /** Show the key with which a browser subscribes, and the subscribed browsers of the person who calls. */
+  /** Show the server's key, with which a browser subscribes, and the subscribed browsers of the calling person. */
   "GET /api/v1/push": {
     path: {};
     query: {};
     body: undefined;
     answer: PushBody;
   };
-  /** Let a browser get a message about each new approval request that the person may answer. */
+  /** Send a message to this browser about each new approval request that the calling person may answer. */
   "POST /api/v1/push": {
     path: {};
     query: {};
     body: NewSubscription;
     answer: SubscriptionBody;
   };
-  /** End the messages to a browser of the person who calls. */
+  /** Stop the messages to a browser of the calling person. */
   "DELETE /api/v1/push/{id}": {
     path: {
       id: string;
@@ -5099,7 +5156,7 @@ export interface Operations {
     body: NewClasses;
     answer: ResourceClasses;
   };
-  /** List the record fields that the arguments of a resource's tools came from. */
+  /** List the record fields from which the arguments of a resource's tools took their values. */
   "GET /api/v1/resources/{name}/flows": {
     path: {
       name: string;
@@ -5365,7 +5422,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show the calling person with the permitted operations; restart the idle timeout of the session. */
+  /** Show the calling person and the permitted operations. The request restarts the idle timeout of the */
   "GET /api/v1/session": {
     path: {};
     query: {};
@@ -5379,7 +5436,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Acknowledge signals and return the next ones (RFC 8936). */
+  /** Acknowledge signals, and return the next signals (RFC 8936). */
   "POST /api/v1/ssf/poll/{id}": {
     path: {
       id: string;
@@ -5420,7 +5477,7 @@ export interface Operations {
     body: undefined;
     answer: StreamConfiguration | StreamConfiguration[];
   };
-  /** Update the given members of a stream (SSF 8.1.1.3). */
+  /** Update the members of a stream that the request contains (SSF 8.1.1.3). */
   "PATCH /api/v1/ssf/streams": {
     path: {};
     query: {};
@@ -5443,21 +5500,21 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Add a subject to a stream (SSF 8.1.3.2). */
+  /** Send the receiver signals about a subject again (SSF 8.1.3.2). */
   "POST /api/v1/ssf/subjects/add": {
     path: {};
     query: {};
     body: Subject;
     answer: undefined;
   };
-  /** Remove a subject from a stream (SSF 8.1.3.3). */
+  /** Send the receiver no further signals about a subject (SSF 8.1.3.3). */
   "POST /api/v1/ssf/subjects/remove": {
     path: {};
     query: {};
     body: Subject;
     answer: undefined;
   };
-  /** Request a verification event over a stream (SSF 8.1.4.2). */
+  /** Request a verification event over a stream of the caller (SSF 8.1.4.2). */
   "POST /api/v1/ssf/verify": {
     path: {};
     query: {};
@@ -5482,7 +5539,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Enable, pause or disable a stream and notify its receiver (SSF 8.1.5). */
+  /** Enable, pause or disable a stream; the receiver gets an event about the change (SSF 8.1.5). */
   "POST /api/v1/streams/{id}": {
     path: {
       id: string;
@@ -5491,7 +5548,7 @@ export interface Operations {
     body: StreamState;
     answer: StreamBody;
   };
-  /** Send a verification event to the receiver of a stream (SSF 8.1.4.1); `delivered_at` shows its delivery. */
+  /** Send a verification event to the receiver of a stream (SSF 8.1.4.1). When the event is delivered, `delivered_at` */
   "POST /api/v1/streams/{id}/verify": {
     path: {
       id: string;
@@ -5836,7 +5893,7 @@ export interface Operations {
     body: undefined;
     answer: WatchBody;
   };
-  /** Register a webhook URL or `mailto:` address for events of the ledger. */
+  /** Register a webhook URL or a `mailto:` address for events of the ledger. */
   "POST /api/v1/webhooks": {
     path: {};
     query: {};
@@ -5912,7 +5969,7 @@ export interface Operations {
     body: Enrolment;
     answer: EnrolledBody;
   };
-  /** Acknowledge that facts are in force at a guard. */
+  /** Acknowledge that all changes up to `seq` are in force at a guard. */
   "POST /feed/v1/applied": {
     path: {};
     query: {};
@@ -5926,21 +5983,21 @@ export interface Operations {
     body: undefined;
     answer: ProxyDestinations;
   };
-  /** Draw units from budgets for a call: `total` in all, `left` for other guards. */
+  /** Draw units of budgets for a call. For each budget, `total` is the number of units that the guard has now, `left` */
   "POST /feed/v1/draw": {
     path: {};
     query: {};
     body: Draw;
     answer: Drawn;
   };
-  /** Check that the arguments of a call have no secret that a proxy used for an agent of the token. */
+  /** Refuse a text that contains a secret which an egress proxy used for an agent in the chain of the token. */
   "POST /feed/v1/find-secret": {
     path: {};
     query: {};
     body: SearchedText;
     answer: EmptyBody;
   };
-  /** Give back unused units; `closed` lists the accounts from which the guard has no units left. */
+  /** Give back unused units of budgets; `closed` lists the budgets of which the guard has no units left. */
   "POST /feed/v1/give-back": {
     path: {};
     query: {};
@@ -5954,28 +6011,28 @@ export interface Operations {
     body: undefined;
     answer: FeedKeySet;
   };
-  /** Count a call of a throttled agent; a call over the limit is refused. */
+  /** Count one call of a throttled agent; refuse the call if it exceeds the agent's limit. */
   "POST /feed/v1/pace": {
     path: {};
     query: {};
     body: Paced;
     answer: EmptyBody;
   };
-  /** Accept records of a guard; `next` is the number of the next record. */
+  /** Accept the records of a guard; `next` is the number of the record that the server expects next. */
   "POST /feed/v1/report": {
     path: {};
     query: {};
     body: Report;
     answer: NextRecord;
   };
-  /** Settle a spool that is fully reported: its unused units return to their budgets. */
+  /** Close a spool whose records are all reported, and return its unused units to their budgets. */
   "POST /feed/v1/settle": {
     path: {};
     query: {};
     body: Settled;
     answer: EmptyBody;
   };
-  /** Replay stops that a guard has kept and the database has lost. */
+  /** Carry out the stops that a guard has kept and that the database has lost. */
   "POST /feed/v1/stops": {
     path: {};
     query: {};

@@ -1,7 +1,8 @@
-"""The web console: one page for every path below `/console`, and its assets, which `make console` builds.
+"""The web console: one page for every path below `/console`, and the page's assets, which `make console` builds.
 
-The name of an asset contains the digest of its content, so browsers cache assets without a limit. Each asset is stored
-three times in `dist`: plain, and compressed with gzip and with Brotli (RFC 9110 section 12.5.3 chooses).
+The name of an asset contains a digest of its content, so browsers may cache assets without a time limit. `dist` has
+each asset three times: plain, compressed with gzip, and compressed with Brotli. The request's Accept-Encoding chooses
+(RFC 9110 section 12.5.3).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ostiaryd.trust.model.sessions import Demand, parse_return
 
 _MEDIA_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 _ENCODINGS = {"br": ".br", "gzip": ".gz"}
-"""Suffix of the file by content coding, the smallest result first."""
+"""File name suffix of each content coding; the coding with the smallest files is first."""
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -55,15 +56,17 @@ _PAGE_HEADERS: Headers = [
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file of the console: its media type, and its content by content coding; "" is the plain content."""
+    """A file of the console: its media type, and its bytes by content coding; the coding "" is the uncompressed
+    file.
+    """
 
     media_type: str
     contents: Mapping[str, bytes]
 
 
 class Console:
-    """The page and the assets of the console. `page`, and `worker`, the service worker, are None on a server
-    that was installed without them.
+    """The page, the service worker and the assets of the console. `page` and `worker` are None if the server was
+    installed without the console.
     """
 
     def __init__(self, world: World) -> None:
@@ -111,7 +114,9 @@ async def show_console(call: Call) -> Reply:
 
 
 async def show_console_asset(call: Call) -> Reply:
-    """Return a script, stylesheet or picture of the console. The content of a name never changes."""
+    """Return a script, stylesheet or picture of the console. Browsers may cache an asset forever, since a changed asset
+    gets a new name.
+    """
     asset = call.world.keep(Console).assets.get(call.params["name"])
     if asset is None:
         raise NotFound("not found")
@@ -123,7 +128,7 @@ async def show_console_asset(call: Call) -> Reply:
 
 
 async def show_console_worker(call: Call) -> Reply:
-    """Return the service worker of the console, which shows messages of Web Push."""
+    """Return the service worker of the console. The worker shows Web Push messages to the person."""
     worker = call.world.keep(Console).worker
     if worker is None:
         raise NotFound("not found")

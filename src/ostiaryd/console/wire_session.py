@@ -1,5 +1,5 @@
-"""The session of the person who uses the console: the person, the operations that their roles permit, and the
-end of the session.
+"""The session of the person who uses the console: show the person and the operations that the person's roles permit,
+and end the session.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from ostiaryd.trust.flows.sessions import act_as_person, end_headers, end_sessio
 
 
 class OwnSessionBody(TypedDict):
-    """The person whose session calls. `operations` has each method and path that a role of the person permits.
+    """The person whose session makes the request. `operations` lists each method and path that a role of the person
+    permits.
 
-    `issuer` is the identifier of this server, for credential files.
+    `issuer` is the identifier of this server, as credential files need it.
     """
 
     person_id: str
@@ -33,13 +34,15 @@ class OwnSessionBody(TypedDict):
 
 
 def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Route, ...]:
-    """Return the routes of the session. `all_routes` is a function that returns every route of the server."""
+    """Return the routes of the session. `all_routes` is a function that returns all routes of the server."""
 
     async def show_session(call: Call) -> Reply:
-        """Show the calling person with the permitted operations; restart the idle timeout of the session."""
+        """Show the calling person and the permitted operations. The request restarts the idle timeout of the
+        session.
+        """
         caller, now = call.caller, call.world.now()
         if caller.kind != "person":
-            raise Forbidden("only people have a session", hint="use the token of a person")
+            raise Forbidden("the caller is not a person; only persons have a session", hint="use the token of a person")
         await session_of(call)
         reader = call.world.db.read()
         acr = caller.acr or KEY

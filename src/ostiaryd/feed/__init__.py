@@ -1,1 +1,1 @@
-"""The feed: messages to guards, reports of guards, and the time until a revocation reached them."""
+"""The feed: messages to guards, reports from guards, and the time until a revocation is in force at every guard."""

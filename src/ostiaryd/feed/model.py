@@ -1,4 +1,4 @@
-"""Rules of the feed: the fact for each change, and the entry for each reported record."""
+"""Rules of the feed: the fact that each change becomes, and the entry that each reported record becomes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
 PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | RestrictionDelta | SecretUseDelta | StopDelta
-"""Changes that are sent as they are stored."""
+"""Changes whose facts follow from the stored change alone, without a read of the database."""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = json_decoder(Delta)
 
@@ -54,12 +54,14 @@ def parse_delta(body: bytes) -> Delta:
 
 
 def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
-    """Return the fact about an agent that changed at `at`. After an hour none of its older tokens can be live."""
+    """Return the fact about an agent that changed at `at` (microseconds). The fact expires after `LONGEST_TOKEN`, one
+    hour, because none of the agent's earlier tokens is live then.
+    """
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
 def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
-    """Return the fact of a plain change."""
+    """Return the fact of a change that needs no read of the database. `at`: the time of the change, in microseconds."""
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -81,7 +83,7 @@ def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporter:
-    """The reporter: a resource, and the spool of one of its guards."""
+    """The reporter of records: a resource (id, name, URI), and the spool of one of its guards."""
 
     resource_id: str
     name: str
@@ -91,17 +93,17 @@ class Reporter:
 
 @dataclass(slots=True)
 class ReportEntries:
-    """The entries that result from a report."""
+    """The entries that a report becomes. `by` is the reporter, `at` the server's time of the report in microseconds."""
 
     by: Reporter
     at: int
     entries: list[Entry] = field(default_factory=list)
     calls: dict[int, Entry] = field(default_factory=dict)
-    """the entries of decisions by the numbers of their records"""
+    """entries of decisions and of undecided calls, by the number of their record in the spool"""
 
     def add(self, action: str, number: int, *, at: int, **fields: Any) -> Entry:
-        """Add the entry of a record. `number` is the number of the record in its spool, `at` the guard's time of the
-        event.
+        """Append the entry of a record, and return the entry. `number` is the number of the record in its spool, `at`
+        the time of the event by the guard's clock.
         """
         where = {"spool": self.by.spool, "number": number, "at": at}
         detail = where | fields.pop("detail", {})
@@ -112,7 +114,7 @@ class ReportEntries:
         return entry
 
     def gap(self, first: int, last: int) -> None:
-        """Add an entry about records that the guard numbered and that never arrived."""
+        """Append an entry that says that the records `first` to `last` of the spool never arrived."""
         self.entries.append(
             Entry(
                 at=self.at,
@@ -129,13 +131,14 @@ class ReportEntries:
 def tell_call(
     entries: ReportEntries, number: int, record: CallRecord, holding: Holding | None, *, owner: str | None
 ) -> None:
-    """Add the entry of a reported decision, only for a known token for the reporter's resource.
+    """Append the entry of a decision that a guard reports. If the token is unknown, for another resource or of another
+    agent, the entry is `report.refused`.
 
-    The holder of the token and the task come from the server's own records, not from the guard. Other names that the
-    guard states are kept as detail.
+    The agent and the task come from the server's record of the token (`holding`), not from the guard. The guard's other
+    statements are kept as detail.
     """
     if holding is None or holding.audience != entries.by.uri or holding.agent != record.agent:
-        problem = "token not found" if holding is None else "the token is not for the resource of the reporter"
+        problem = "the token is unknown" if holding is None else "the token is not for the resource of the reporter"
         entries.add(
             "report.refused",
             number,
@@ -179,7 +182,7 @@ def tell_call(
 
 
 def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
-    """Return the call of an entry in the form from which profiles are learned."""
+    """Return a reported call as an event from which the agent's profile is learned."""
     entry, context = entries.calls[number], {} if record.facts is None else record.facts.call_context
     return Event(
         at=record.at,
@@ -196,8 +199,9 @@ def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
 def tell_undecided(
     entries: ReportEntries, number: int, record: UndecidedRecord, holding: Holding | None, *, owner: str | None
 ) -> None:
-    """Add the entry of a call that could not be decided. It names the agent only if a token of the agent reached the
-    guard.
+    """Append the entry of a call for which the guard could not compute a decision.
+
+    The entry names the agent only if the server knows the reported token as a token of that agent for this resource.
     """
     detail: dict[str, Any] = {}
     fields: dict[str, Any] = {}
@@ -220,7 +224,11 @@ def tell_undecided(
 
 
 def question_of(entries: ReportEntries, record: CallRecord, holding: Holding) -> Posed | None:
-    """Return the policy question about a reported call. The agent and the resource come from our own records."""
+    """Return the policy question of a reported call, for a later evaluation under other policies; None if the guard
+    reported no facts.
+
+    The agent's id and the resource come from the server's own records.
+    """
     facts = record.facts
     if facts is None:
         return None
@@ -232,7 +240,9 @@ def question_of(entries: ReportEntries, record: CallRecord, holding: Holding) ->
 
 
 def tell_result(entries: ReportEntries, number: int, record: ResultRecord) -> None:
-    """Add the result of a call: to the entry of the call if it is in the same report, otherwise as a separate entry."""
+    """Store the result of a call: in the call's entry if the same report contains the call, otherwise in a separate
+    entry.
+    """
     result = Result(record.status, record.bytes, record.records, record.data_class)
     if (call := entries.calls.get(record.call)) is not None:
         call.result = result

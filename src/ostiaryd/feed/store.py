@@ -1,4 +1,6 @@
-"""Stored state of the feed: the position of each spool, servers, profiles, and the sources of arguments."""
+"""Stored state of the feed: the position of each spool, the servers of the database, profiles, and sources of
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _ENDED = sql(
     """select id, expires_at from holding
        where ended_at > :since and +expires_at > :now and audience = :audience"""
 )
-"""The plus sign keeps the index of `expires_at` out of the plan: nearly all holdings expire later, few have ended."""
+"""The plus sign keeps the database from using the index on `expires_at`: nearly all holdings expire later, and few have
+ended.
+"""
 
 
 _PROFILE = sql("select packed, told_at from profile where agent = :agent and resource_id = :resource_id")
@@ -67,8 +71,8 @@ _DROP_SERVER = sql("delete from feed_server where server = :server")
 
 
 class ArgumentSource(NamedTuple):
-    """A field from which an argument took values. `tasks` and `agents` hold digests of the tasks and agents that did
-    so.
+    """A record field (`source_tool`, `source_field`) from which an argument took values. `tasks` and `agents` are the
+    concatenated digests of the tasks and agents with such calls, 6 bytes each.
     """
 
     tool: str
@@ -80,12 +84,12 @@ class ArgumentSource(NamedTuple):
 
 
 def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
-    """Return the sources of arguments at a resource."""
+    """Return the sources of all arguments at a resource."""
     return [_argument_source(row) for row in reader.all(_SOURCES, resource_id=resource_id)]
 
 
 def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSource | None:
-    """Return the row with the same argument and source field as `of`."""
+    """Return the stored row with the same argument and source field as `of`; None if there is none."""
     row = reader.one(
         _ONE_SOURCE,
         resource_id=resource_id,
@@ -98,7 +102,7 @@ def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSour
 
 
 def count_sources(reader: Reader, resource_id: str) -> int:
-    """Return the number of sources at a resource."""
+    """Return the number of pairs (argument, source field) stored for a resource."""
     row = reader.one(_COUNT_SOURCES, resource_id=resource_id)
     assert row is not None
     count: int = row[0]
@@ -106,7 +110,7 @@ def count_sources(reader: Reader, resource_id: str) -> int:
 
 
 def put_source(tx: Tx, resource_id: str, row: ArgumentSource) -> None:
-    """Store a source."""
+    """Store a source of an argument; replace the earlier row of the same argument and field."""
     tx.run(_PUT_SOURCE, resource_id=resource_id, **row._asdict())
 
 
@@ -116,12 +120,12 @@ def _argument_source(row: Any) -> ArgumentSource:
 
 
 def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
-    """Return (server, its last heartbeat, the progress of its guards) for each server of the database."""
+    """Return (server id, number of the last heartbeat, encoded list of its guards) for each server of the database."""
     return [(server, beat, bytes(guards)) for server, beat, guards in reader.all(_SERVERS)]
 
 
 def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, gone: list[str]) -> None:
-    """Write the row of a server; delete the rows of the servers that are gone."""
+    """Write the row of a server; delete the rows of the servers in `gone`."""
     tx.run(_PUT_SERVER, server=server, beat=beat, guards=guards)
     drop_servers(tx, gone)
 
@@ -133,25 +137,29 @@ def drop_servers(tx: Tx, servers: list[str]) -> None:
 
 
 def position(reader: Reader) -> tuple[int, str]:
-    """Return the highest number of the outbox and the ledger's signed checkpoint, both of the same commit."""
+    """Return the number of the newest change in the outbox, and the ledger's signed checkpoint, both as of the same
+    commit.
+    """
     row = reader.one(_POSITION)
     assert row is not None
     return row[0], row[1]
 
 
 def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
-    """Return (resource, next expected record number, whether it is closed) of a spool; None for a new one."""
+    """Return (resource id, number of the next expected record, whether the spool is closed); None for an
+    unknown spool.
+    """
     row = reader.one(_SPOOL, id=id)
     return None if row is None else (row[0], row[1], row[2] is not None)
 
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
-    """Store the position of a spool."""
+    """Store a spool with its resource and the number of the next expected record."""
     tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
 
 
 def take_turn(tx: Tx, id: str, turn: int) -> bool:
-    """Return whether this turn is later than all earlier turns of the spool."""
+    """Store `turn` as the spool's last turn if it is later than the stored turn; return whether it is later."""
     return tx.run(_TURN, id=id, turn=turn) == 1
 
 
@@ -161,37 +169,45 @@ def close_spool(tx: Tx, id: str) -> None:
 
 
 def last_reports(reader: Reader, *, since: int) -> list[tuple[str, str, int]]:
-    """Return (id, name, time of the last report) of each resource whose guards have reported since `since`."""
+    """Return (resource id, name, time of the last report in microseconds) of each resource whose guards have reported
+    since `since`.
+    """
     return [(id, name, at) for id, name, at in reader.all(_LAST_REPORTS, since=since)]
 
 
 def audience(reader: Reader, token: str) -> str | None:
-    """Return the resource that a token is for, if the token is known."""
+    """Return the URI of the resource that a token is for; None if the token is unknown."""
     row = reader.one(_AUDIENCE, id=token)
     return None if row is None else row[0]
 
 
 def ended_tokens(reader: Reader, audience: str, *, since: int, now: int) -> list[tuple[str, int]]:
-    """Return the tokens for a resource that were ended since `since` before their expiry: (jti, expiry)."""
+    """Return (token id, expiry) of each token for a resource that was ended since `since` and would expire after `now`.
+    Times are microseconds.
+    """
     return sorted((id, until) for id, until in reader.all(_ENDED, audience=audience, since=since, now=now))
 
 
 def profile(reader: Reader, agent: str, resource_id: str) -> tuple[bytes, int] | None:
-    """Return the packed profile of an agent at a resource, and when guards got it."""
+    """Return the packed profile of an agent at a resource, and the time when guards last got it; None if there is no
+    profile.
+    """
     row = reader.one(_PROFILE, agent=agent, resource_id=resource_id)
     return None if row is None else (bytes(row[0]), row[1])
 
 
 def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str, bytes]]:
-    """Return (agent, packed profile), the last learned first."""
+    """Return (agent id, packed profile) of at most `limit` agents at a resource, the profile that was learned last
+    first.
+    """
     return [(agent, bytes(packed)) for agent, packed in reader.all(_PROFILES, resource_id=resource_id, limit=limit)]
 
 
 def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at: int) -> None:
-    """Store the profile of an agent at a resource."""
+    """Store the profile of an agent at a resource. `told_at`: when guards last got the profile, in microseconds."""
     tx.run(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
 
 
 def forget_profiles(tx: Tx, *, before: int) -> int:
-    """Delete profiles of agents that were inactive since `before`; return their number."""
+    """Delete the profiles of agents that have been inactive since `before`; return the number of deleted profiles."""
     return tx.run(_FORGET_PROFILES, before=before)

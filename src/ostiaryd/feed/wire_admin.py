@@ -1,5 +1,5 @@
-"""Routes about guards: the connected guards, their positions in the feed, the times at which each had a change in
-force, and a test.
+"""Routes about guards: list the connected guards with their progress, list missing guards, send a test message, and
+show sources of arguments and the behaviour of agents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ SECOND = 1_000_000
 
 
 class GuardBody(TypedDict):
-    """A connected guard; `ms` is how long after `since` of the request a change was in force there."""
+    """A connected guard. `since`: when the guard connected, in seconds since the epoch. `seq`: the last change that the
+    guard acknowledged. `applied`: whether the requested change is in force at the guard, and `ms`: the milliseconds
+    from the request's `since` until the change was in force.
+    """
 
     guard: str
     resource_id: str
@@ -34,7 +37,7 @@ class GuardBody(TypedDict):
 
 
 class MissingGuardBody(TypedDict):
-    """A resource without a connected guard, and the time of its last report."""
+    """A resource without a connected guard, and the time of its last report in seconds since the epoch."""
 
     resource: str
     reported_at: int
@@ -47,14 +50,16 @@ class MissingGuardsBody(TypedDict):
 
 
 class TestedGuards(TypedDict):
-    """The connected guards. `ms` is the time from the commit of the test message until the guard had it in force."""
+    """The connected guards. `seq` is the number of the test message. `ms` of a guard is the time from the commit of the
+    test message until the message was in force there.
+    """
 
     seq: int
     guards: list[GuardBody]
 
 
 class FlowsBody(TypedDict):
-    """The sources of the arguments of a resource."""
+    """The record fields from which the arguments of a resource's tools took their values."""
 
     flows: list[SourceOfArgument]
 
@@ -62,8 +67,8 @@ class FlowsBody(TypedDict):
 async def feeds(call: Call) -> Reply:
     """List the connected guards of all servers of the database.
 
-    With `seq`, wait until every guard has that change in force, at most `wait_ms`. With `since` each guard has `ms`:
-    how long after that time it acknowledged the change.
+    With `seq`, the number of a change, the server waits until every guard has the change in force, at most `wait_ms`.
+    With `since`, each guard has `ms`: the milliseconds from that time until the change was in force at the guard.
     """
     guards = call.world.keep(Guards)
     seq, since = _number(call, "seq"), _number(call, "since")
@@ -91,9 +96,9 @@ async def list_missing(call: Call) -> Reply:
 
 
 async def test_guards(call: Call) -> Reply:
-    """Send a test message to every connected guard, and wait until each has it in force, at most 3 s.
+    """Send a test message to every connected guard, and wait until the message is in force at each guard, at most 3 s.
 
-    The message changes nothing. A guard without `ms` did not confirm the message in that time.
+    The message changes nothing. A guard whose `ms` is null did not acknowledge the message in time.
     """
     seq = await act_as(call, "feed.test", send_test)
     since = call.world.now()
@@ -129,17 +134,17 @@ def _number(call: Call, name: str) -> int | None:
 
 
 async def flows(call: Call) -> Reply:
-    """List the record fields that the arguments of a resource's tools came from."""
+    """List the record fields from which the arguments of a resource's tools took their values."""
     reader = call.world.db.read()
     resource = find_resource(reader, call.params["name"])
     return reply({"flows": argument_sources(reader, resource.resource_id)})
 
 
 async def show_behaviour(call: Call) -> Reply:
-    """Show the use of the scopes of an agent, its tools beside those of its peers, and its acts on each day.
+    """Show how an agent uses its scopes and tools, beside its peers, and how often the agent acts on each day.
 
-    A tool counts by the recent tasks that called it, as its guards reported them. Peers are the other agents of the
-    same kind at the resource, of the 200 that were active last.
+    The use of a tool is the number of recent tasks that called the tool, as guards reported the calls. Peers are the
+    other agents of the same kind among the 200 last active agents at the resource.
     """
     now = call.world.now()
     agent = find_agent(call.world.db.read(), call.params["name"])
@@ -149,9 +154,9 @@ async def show_behaviour(call: Call) -> Reply:
 
 
 FEEDS_QUERY = (
-    Query("seq", "Place of a change in the feed: wait until every guard has it in force.", int),
-    Query("since", "The `committed_at` of that change, in microseconds.", int),
-    Query("wait_ms", f"How long to wait, in milliseconds: {MAX_WAIT_MS} at most.", int),
+    Query("seq", "Number of a change in the feed: wait until the change is in force at every guard.", int),
+    Query("since", "The `committed_at` of that change, in microseconds since the epoch.", int),
+    Query("wait_ms", f"Longest time to wait, in milliseconds; at most {MAX_WAIT_MS}.", int),
     *PAGE,
 )
 

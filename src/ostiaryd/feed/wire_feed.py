@@ -1,7 +1,7 @@
-"""The feed for guards under /feed/v1: JSON lines of signed messages to the guard, reports and acknowledgements from it.
+"""The feed under /feed/v1: JSON lines of signed messages to guards, and reports and acknowledgements from guards.
 
-A guard is a resource that proves its own key: it gets a token (client_credentials, private_key_jwt, DPoP) with the
-scope `ostiary:feed` for the API of this server.
+A guard authenticates with the key of its resource: the guard gets a token (client_credentials, private_key_jwt, DPoP)
+with the scope `ostiary:feed` for the API of this server.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ log = logging.getLogger("ostiary")
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
-    """All facts up to `seq` are in force at the guard, and have been for `ago` microseconds.
+    """An acknowledgement: all changes up to `seq` have been in force at the guard for `ago` microseconds.
 
-    `late` is the age of the oldest unreported record, in microseconds; `filled` the fill level of the spool, in per
-    cent.
+    `late` is the age of the guard's oldest unreported record in microseconds; `filled` is the fill level of its spool
+    in per cent.
     """
 
     stream: Annotated[str, Meta(max_length=64)]
@@ -72,14 +72,16 @@ class FeedKeySet(TypedDict):
 
 
 class ReplayedBody(TypedDict):
-    """The number of stops that were carried out again, and of messages signed by an unknown key."""
+    """`replayed`: the number of stops that were carried out. `unverified`: the number of messages of the lost part of
+    the history that no known key has signed.
+    """
 
     replayed: int
     unverified: int
 
 
 class NextRecord(TypedDict):
-    """The number of the record that the server expects next."""
+    """The number of the record in the guard's spool that the server expects next."""
 
     next: int
 
@@ -92,15 +94,15 @@ async def jwks(call: Call) -> Reply:
 async def stream(call: Call) -> Reply:
     """Stream the signed messages of the feed, one per line, without end.
 
-    A guard that follows another history gets a snapshot. Raises InRecovery if the database lacks the head that the
-    guard sends.
+    If the guard's ledger head is of another history than the present one, the stream begins with a snapshot. Raises
+    InRecovery if the database lacks the guard's head.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
     if not 16 <= len(id) <= 64 or not id.isascii():
         raise Invalid("`stream` must have 16 to 64 ASCII characters", hint="send a new random id for each stream")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-        raise Invalid("`after` must be a number of up to 18 digits", hint="the `seq` of the last message")
+        raise Invalid("`after` must be a number of up to 18 digits", hint="send the `seq` of the last message")
     head = _signed_head(call, resource)
     if head is not None:
         await ledger.examine_head(call.world, head, source=f"a guard of {resource.name}")
@@ -110,8 +112,8 @@ async def stream(call: Call) -> Reply:
 
 
 def _signed_head(call: Call, resource: Resource) -> Head | None:
-    """Return the ledger head that the guard sends; None for a head that this log has not signed, since only a signed
-    head is evidence.
+    """Return the ledger head that the guard sends. Return None if the guard sends none or this log has not signed the
+    head, since only a signed head is evidence of a loss.
     """
     unverified = call.query_one("head")
     if unverified is None:
@@ -119,21 +121,21 @@ def _signed_head(call: Call, resource: Resource) -> Head | None:
     try:
         return ledger.read_head(unb64u(unverified), reader=call.world.db.read(), keys=call.world.keys)
     except Refused as refusal:
-        log.warning("a guard of %s shows a head that is not of this log: %s", resource.name, refusal.message)
+        log.warning("a guard of %s sent a ledger head that this log has not signed: %s", resource.name, refusal.message)
         return None
 
 
 class Stops(msgspec.Struct, forbid_unknown_fields=True):
-    """Signed messages of the feed that contain stops."""
+    """Signed messages of the feed with stops, which a guard has kept."""
 
     messages: Annotated[list[Annotated[str, Meta(max_length=MAX_STOPS_BYTES)]], Meta(max_length=MAX_STOPS)]
 
 
 async def stops(call: Call) -> Reply:
-    """Replay stops that a guard has kept and the database has lost.
+    """Carry out the stops that a guard has kept and that the database has lost.
 
-    `replayed` counts the stops that were carried out; `unverified` counts messages of the lost part whose key
-    this server does not know.
+    `replayed` is the number of stops that were carried out; `unverified` is the number of messages of the lost part of
+    the history that no known key has signed.
     """
     body = call.json(Stops)
     done = await flows.replay_messages(
@@ -146,9 +148,9 @@ async def stops(call: Call) -> Reply:
 
 
 async def report(call: Call) -> Reply:
-    """Accept records of a guard; `next` is the number of the next record.
+    """Accept the records of a guard; `next` is the number of the record that the server expects next.
 
-    A report that is sent again changes nothing.
+    A repeated report changes nothing.
     """
     body = call.json(Report)
     following = await registry.act_as(
@@ -158,7 +160,7 @@ async def report(call: Call) -> Reply:
 
 
 async def applied(call: Call) -> Reply:
-    """Acknowledge that facts are in force at a guard."""
+    """Acknowledge that all changes up to `seq` are in force at a guard."""
     body = call.json(Applied)
     streams = call.world.keep(Streams)
     streams.note_applied(call.caller.id, body.stream, body.seq, ago=body.ago)
@@ -167,14 +169,16 @@ async def applied(call: Call) -> Reply:
 
 
 async def draw(call: Call) -> Reply:
-    """Draw units from budgets for a call: `total` in all, `left` for other guards."""
+    """Draw units of budgets for a call. For each budget, `total` is the number of units that the guard has now, `left`
+    the number that remains for other guards.
+    """
     body = call.json(Draw)
     drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, body, resource_id=call.caller.id))
     return reply(drawn, headers=[NO_STORE])
 
 
 async def give_back(call: Call) -> Reply:
-    """Give back unused units; `closed` lists the accounts from which the guard has no units left."""
+    """Give back unused units of budgets; `closed` lists the budgets of which the guard has no units left."""
     body = call.json(GiveBack)
     back = await registry.act_as(
         call, "budget.give_back", lambda act: flows.give_back(act, body, resource_id=call.caller.id)
@@ -183,7 +187,7 @@ async def give_back(call: Call) -> Reply:
 
 
 async def settle(call: Call) -> Reply:
-    """Settle a spool that is fully reported: its unused units return to their budgets."""
+    """Close a spool whose records are all reported, and return its unused units to their budgets."""
     body = call.json(Settled)
     await registry.act_as(
         call,
@@ -194,13 +198,15 @@ async def settle(call: Call) -> Reply:
 
 
 async def ask(call: Call) -> Reply:
-    """Evaluate a policy that the guard cannot run; the signed answer is for this request alone."""
+    """Evaluate, for one call, the policies that the guard cannot run. The signed answer is valid only for this
+    request.
+    """
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_ASK, max_depth=MAX_DEPTH)  # no member twice
     request, question = asking.parse_ask(call.body)
     verdict: RemoteVerdict = ()
-    with suppress(Refused):  # which is for the act to say, so that it is recorded
+    with suppress(Refused):  # the act below raises the same refusal, and records it
         reader = world.db.read()
         ready = flows.check_ask(reader, request, question, resource_id=resource_id, now=world.now())
         verdict = await ask_remote_policies(world, ready, bytes(request.question))
@@ -211,7 +217,7 @@ async def ask(call: Call) -> Reply:
 
 
 async def ask_person(call: Call) -> Reply:
-    """Request or spend a person's approval of one call; the signed answer is for this call alone."""
+    """Request a person's approval of one call, or spend an approval. The signed answer is valid only for this call."""
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=approval.MAX_ASKED, max_depth=MAX_DEPTH)  # no member twice
@@ -225,27 +231,27 @@ async def ask_person(call: Call) -> Reply:
 
 
 class Paced(msgspec.Struct, forbid_unknown_fields=True):
-    """A token under which a throttled agent calls."""
+    """The token under which an agent makes a call. The agent, or another agent in its chain, is throttled."""
 
     token: Annotated[str, Meta(max_length=256)]
 
 
 async def pace(call: Call) -> Reply:
-    """Count a call of a throttled agent; a call over the limit is refused."""
+    """Count one call of a throttled agent; refuse the call if it exceeds the agent's limit."""
     body, id = call.json(Paced), call.caller.id
     await call.world.writer.submit(isolated(lambda tx: flows.count_call(tx, body.token, resource_id=id)))
     return reply({}, headers=[NO_STORE])
 
 
 class SearchedText(msgspec.Struct, forbid_unknown_fields=True):
-    """The texts in the arguments of a call, and the token of the call."""
+    """The token of a call, and the texts in the call's arguments, which the server searches for secrets."""
 
     token: Annotated[str, Meta(max_length=256)]
     text: Annotated[str, Meta(max_length=MAX_SEARCHED)]
 
 
 async def find_secret(call: Call) -> Reply:
-    """Check that the arguments of a call have no secret that a proxy used for an agent of the token."""
+    """Refuse a text that contains a secret which an egress proxy used for an agent in the chain of the token."""
     body, world, resource_id = call.json(SearchedText), call.world, call.caller.id
     search = partial(
         flows.search_text, token=body.token, text=body.text, resource_id=resource_id, keys=world.keys, now=world.now()
@@ -259,7 +265,9 @@ async def find_secret(call: Call) -> Reply:
 
 
 async def memory(call: Call) -> Reply:
-    """Record the output of a tool as hashed words, and return the rest of the task's memory."""
+    """Add the results of a tool to the task's memory as hashed words, or read the memory; return the memory unless the
+    guard has its newest version.
+    """
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
@@ -278,7 +286,7 @@ async def memory(call: Call) -> Reply:
 
 
 async def _past(call: Call, query: Recall, version: HistoryVersion) -> Reply:
-    """Answer a query about the history of the task."""
+    """Read the history of the task and agent, or add a call to the history, and return the history."""
     world, resource_id, is_taken = call.world, call.caller.id, True
     if query.next is None and not query.made:
         before = flows.past(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())
@@ -291,7 +299,9 @@ async def _past(call: Call, query: Recall, version: HistoryVersion) -> Reply:
 
 
 def _to(call: Call) -> dict[str, Any]:
-    """Return the members that bind an answer to the question of `call`."""
+    """Return the claims that bind a signed answer to this request: the issuer, the guard, and the digest of the
+    request's body.
+    """
     return {"iss": call.world.config.issuer, "aud": call.caller.id, "question_digest": digest(call.body)}
 
 
@@ -301,7 +311,9 @@ def _signed(call: Call, answer: SignedAnswer) -> Reply:
 
 
 def _counterparts(before: history.Before, *, version: int) -> Counterparts | None:
-    """Return the counterparts; without a body if the guard has their newest version."""
+    """Return the key and the packed list of the owner's counterparts. The list is None if the guard already has this
+    version; the result is None if no policy reads counterparts.
+    """
     if before.met is None:
         return None
     body = None if before.met.counterparts.seq == version else history.counterparts.pack(before.met.counterparts)
@@ -310,9 +322,9 @@ def _counterparts(before: history.Before, *, version: int) -> Counterparts | Non
 
 JWT = Content(media_types=("application/jwt",))
 STREAM_QUERY = (
-    Query("stream", "Random number of the guard, 16 to 64 characters.", is_required=True),
+    Query("stream", "Random id of the stream, chosen by the guard: 16 to 64 ASCII characters.", is_required=True),
     Query("head", "The signed checkpoint that the guard received last (base64url)."),
-    Query("after", "The `seq` to resume from.", int),
+    Query("after", "The `seq` of the last message that the guard received.", int),
 )
 
 ROUTES = (

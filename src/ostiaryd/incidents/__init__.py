@@ -1,1 +1,1 @@
-"""The response to findings: playbooks, restrictions, quarantine, the kill switch, incidents."""
+"""The response to findings: playbooks, restrictions, quarantine, incidents; and the kill switch."""

@@ -1,4 +1,4 @@
-"""Incidents, and the responses to each."""
+"""Tables of incidents, of the responses to each, and of notes."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ _COUNTED = sql(
 
 
 def get(reader: Reader, id: str) -> Incident | None:
-    """Return the incident with this id."""
+    """Return the incident with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _incident(row)
 
 
 def waiting(reader: Reader, agent: str) -> Incident | None:
-    """Return the open incident of that agent; None without one."""
+    """Return the open incident of this agent; None if there is none."""
     row = reader.one(_WAITING, agent=agent)
     return None if row is None else _incident(row)
 
 
 def page(reader: Reader, *, is_waiting: bool, page: Page) -> list[Incident]:
-    """Return a page of incidents, the newest first."""
+    """Return a page of incidents, the newest first; with `is_waiting`, only open incidents."""
     statement = _PAGE_WAITING if is_waiting else _PAGE
     return [_incident(row) for row in reader.all(statement, before=page.after, limit=page.limit)]
 
@@ -87,7 +87,7 @@ def count_waiting(reader: Reader) -> int:
 
 
 def count_held_back(reader: Reader) -> int:
-    """Return the number of incidents that no person has taken and in which a limit prevented a response."""
+    """Return the number of open incidents in which a limit prevented a response and which no person has taken."""
     row = reader.one(_HELD_BACK)
     return 0 if row is None else int(row[0])
 
@@ -123,7 +123,7 @@ def update(tx: Tx, incident: Incident) -> None:
 
 
 def acts(reader: Reader, incident: IncidentId) -> list[Did]:
-    """Return the responses of an incident, oldest first."""
+    """Return the responses of an incident, the oldest first."""
     return [_did(row) for row in reader.all(_ACTS, incident=incident)]
 
 
@@ -145,7 +145,7 @@ def add(tx: Tx, incident: IncidentId, did: Did) -> None:
 
 
 def notes(reader: Reader, incident: IncidentId) -> list[IncidentNote]:
-    """Return the notes of an incident, oldest first."""
+    """Return the notes of an incident, the oldest first."""
     return [IncidentNote(*row) for row in reader.all(_NOTES, incident=incident)]
 
 
@@ -155,27 +155,31 @@ def add_note(tx: Tx, incident: IncidentId, note: IncidentNote) -> None:
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
-    """Return the number of other agents against which playbooks have acted since then, in incidents that no
-    person has looked at.
+    """Return the number of other agents against which playbooks have acted since `since`, in incidents that no person
+    has taken or closed.
     """
     row = reader.one(_ACTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def others_halted(reader: Reader, agent: str, *, since: int) -> int:
-    """Return the number of other agents that playbooks have halted since then, as a whole or in one task."""
+    """Return the number of other agents that playbooks have halted since `since`, wholly or in one task, in incidents
+    that no person has taken or closed.
+    """
     row = reader.one(_HALTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
-    """Return whether playbooks have acted against this agent since then."""
+    """Return whether playbooks have acted against this agent since `since`."""
     row = reader.one(_HAS_ACTED, since=since, agent=agent)
     return row is not None and int(row[0]) > 0
 
 
 def fleet(tx: Tx, *, older_than: int) -> int:
-    """Return the number of active agents, counted again if the stored count is older than `older_than`."""
+    """Return the number of active agents. The stored number is counted again if it is older than the time `older_than`
+    (microseconds).
+    """
     row = tx.one(_FLEET)
     if row is not None and int(row[1]) >= older_than:
         return int(row[0])

@@ -1,1 +1,1 @@
-"""The tamper-evident audit: every act is one entry of an RFC 6962 tree."""
+"""The tamper-evident ledger: every act leaves one entry, and each entry is a leaf of an RFC 6962 Merkle tree."""

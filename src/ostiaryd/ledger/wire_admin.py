@@ -25,15 +25,18 @@ _WORDS = {"about", "agent", "task", "person", "resource", "action", "outcome", "
 MAX_COUNTED = 100_000
 """Maximum number of entries that a search counts."""
 MAX_RECEIPTS = 200
-"""Maximum number of receipts of a page."""
+"""Maximum number of receipts in a page."""
 MAX_RECEIPT_BYTES = 450_000
-"""Size from which a page has no further receipt: JSON can double it, and a page has at most 1 MiB."""
+"""Number of bytes of receipts after which a page ends. JSON can double the size, and a response may have at most 1 MiB.
+"""
 PROOF_BYTES = 1_500
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 
 class EntryBody(TypedDict):
-    """An entry of the ledger: its index, its time in microseconds, and the members that the act filled."""
+    """An entry of the ledger: its index, its time in microseconds since the epoch, and the members that the act
+    filled.
+    """
 
     index: int
     at: int
@@ -41,7 +44,7 @@ class EntryBody(TypedDict):
 
 
 class ReceiptBody(TypedDict):
-    """An entry as it is in the log, and its C2SP tlog-proof."""
+    """A receipt: the bytes of an entry, and the C2SP tlog-proof of their inclusion."""
 
     index: int
     entry: str
@@ -49,14 +52,18 @@ class ReceiptBody(TypedDict):
 
 
 class ReceiptsBody(TypedDict):
-    """A page of receipts of one checkpoint, the newest entry first. `next` is the `before` of the page behind it."""
+    """A page of receipts under one checkpoint, the newest entry first. `next` is the value of `before` for the next
+    page.
+    """
 
     receipts: list[ReceiptBody]
     next: str | None
 
 
 class KeptCheckpointBody(TypedDict):
-    """A kept checkpoint: the number of entries, the time in microseconds, and the note (C2SP tlog-checkpoint)."""
+    """A stored checkpoint: the number of entries, the time in microseconds since the epoch, and the note (C2SP
+    tlog-checkpoint).
+    """
 
     size: int
     at: int
@@ -66,9 +73,9 @@ class KeptCheckpointBody(TypedDict):
 async def search(call: Call) -> Reply:
     """Search the ledger, newest entry first.
 
-    `after=INDEX` returns later entries, oldest first; `before=INDEX` the page before. `next` is the INDEX with which
-    the list continues in the same direction. `reads=no` leaves out the tokens issued for this server's own API.
-    `total=true` adds the number of all matching entries, null for more than 100,000.
+    `after=INDEX` returns entries with a higher index, oldest first; `before=INDEX` returns entries with a lower index.
+    `next` is the INDEX that continues the list in the same direction. `reads=no` leaves out the tokens issued for this
+    server's own API. `total=true` adds the number of all matching entries, null if there are more than 100,000.
     """
     filters, limit = _parse_search(call, _WORDS)
     if (counts := filters.pop("total", "false")) not in ("true", "false"):
@@ -97,9 +104,9 @@ def _parse_search(call: Call, words: AbstractSet[str]) -> tuple[dict[str, str | 
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
         if name not in words | _NUMBERS:
-            raise Invalid(f"`{name[:100]}` is no filter", hint=f"filters: {', '.join(sorted(words | _NUMBERS))}")
+            raise Invalid(f"`{name[:100]}` is not a filter", hint=f"filters: {', '.join(sorted(words | _NUMBERS))}")
         if len(values) != 1:
-            raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send it once")
+            raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send each filter once")
         filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
     if (reads := filters.pop("reads", "yes")) not in ("yes", "no"):
         raise Invalid("`reads` must be `yes` or `no`")
@@ -110,9 +117,9 @@ def _parse_search(call: Call, words: AbstractSet[str]) -> tuple[dict[str, str | 
 
 
 async def list_receipts(call: Call) -> Reply:
-    """Return the receipts of the entries that a search finds, newest entry first, all of one checkpoint.
+    """Return the receipts of the entries that match a search, newest entry first, all under the same checkpoint.
 
-    The filters are those of the search, without `after` and `total`. A page has at most 200 receipts.
+    The filters are the filters of the search, except `after` and `total`. A page has at most 200 receipts.
     """
     filters, limit = _parse_search(call, _WORDS - {"total"})
     if "after" in filters:
@@ -133,13 +140,13 @@ async def list_receipts(call: Call) -> Reply:
 
 
 async def list_checkpoints(call: Call) -> Reply:
-    """List the checkpoints that the server has kept, one an hour, the largest first.
+    """List the checkpoints that the server stores once an hour, the largest first.
 
-    A client compares two of them by the tiles of the log: the later one must extend the earlier one.
+    To compare two of them, a client reads the tiles of the log: the later tree must extend the earlier tree.
     """
     after = call.query_one("after") or "0"
     if _number("after", after) < 0:
-        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     return await reply_page(
         call,
         "checkpoints",
@@ -159,7 +166,7 @@ async def entry(call: Call) -> Reply:
 
 
 async def proof(call: Call) -> Reply:
-    """Return a receipt of an entry: a C2SP tlog-proof with the bytes of the entry."""
+    """Return a receipt of an entry: the bytes of the entry with a C2SP tlog-proof."""
     index = _number("index", call.params["index"])
     return reply(await call.world.db.scan(lambda reader: _prove(reader, index)))
 
@@ -172,7 +179,9 @@ def _prove(reader: Reader, index: int) -> ReceiptBody:
 
 
 def _prover(reader: Reader) -> Callable[[int, bytes], ReceiptBody]:
-    """Return the function that makes the receipt of an entry, under the present checkpoint."""
+    """Return a function that takes an index and the bytes of the entry, and returns the entry's receipt under the
+    present checkpoint.
+    """
     note = store.head(reader)[1].encode()
     size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.rows(reader)))
 
@@ -196,14 +205,14 @@ def _number(name: str, text: str) -> int:
 
 FILTERS = (
     *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS - {"about", "reads", "total"})),
-    Query("about", "Entries about the agent with this id that others made."),
-    Query("since", "Entries from this time on, in microseconds.", int),
-    Query("until", "Entries before this time, in microseconds.", int),
-    Query("after", "Entries behind this index, oldest first.", int),
-    Query("before", "Entries in front of this index, newest first.", int),
+    Query("about", "Entries about the agent with this id, made by another party."),
+    Query("since", "Entries from this time on, in microseconds since the epoch.", int),
+    Query("until", "Entries before this time, in microseconds since the epoch.", int),
+    Query("after", "Entries with a higher index, oldest first.", int),
+    Query("before", "Entries with a lower index, newest first.", int),
     Query("reads", "`no` leaves out tokens issued for this server's own API."),
     Query("total", "`true` adds the number of all matching entries.", Literal["true", "false"]),
-    Query("limit", "Entries of the page: 1 to 1000, 100 by default.", int),
+    Query("limit", "Number of entries in the page: 1 to 1000, 100 by default.", int),
 )
 
 ROUTES = (

@@ -1,6 +1,6 @@
 """The log for anyone to verify: C2SP tlog-tiles v0.1.0 under `/ledger/v1`.
 
-The checkpoint, the key and the hashes are public. Only readers of the ledger get entries.
+The checkpoint, the key and the hashes are public. Only callers that may read the ledger get entries.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ async def key(call: Call) -> Reply:
 
 
 async def tile(call: Call) -> Reply:
-    """Return a tile of hashes or a bundle of entries by its path (C2SP tlog-tiles).
+    """Return the tile of hashes or the bundle of entries that the path names (C2SP tlog-tiles).
 
-    A tile that no tree of the present size has is not found.
+    If the tree is not yet large enough for the tile, the answer is not found.
     """
     try:
         tile = parse_path(call.path.removeprefix("/ledger/v1/"))

@@ -1,1 +1,1 @@
-"""Alerts to people: webhooks and their deliveries."""
+"""Alerts to people and programs: webhooks, push messages to browsers, and their delivery."""

@@ -1,4 +1,4 @@
-"""Operations on webhooks and on push subscriptions: one function per verb."""
+"""Operations on webhooks and on the push subscriptions of browsers: one function for each verb."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from ostiaryd.registry import flows as registry
 
 GONE = 410
 ASKED = "approval.ask"
-"""The action of a new approval request."""
+"""The action of the ledger entry of a new approval request."""
 
 
 def add(
@@ -53,23 +53,24 @@ def add(
 ) -> tuple[Webhook, bytes]:
     """Add a webhook for events from now on; return the webhook and the secret that signs its messages.
 
-    `private`: hosts that the operator opens although their addresses are not public.
+    `private`: hosts with private addresses that the operator's configuration allows.
 
     Raises Invalid, Conflict (`webhook_exists`, `too_many_webhooks`).
     """
     if url.startswith(MAIL):
-        check_address(url.removeprefix(MAIL), name="what follows `mailto:`")
+        check_address(url.removeprefix(MAIL), name="the address after `mailto:`")
     else:
         check_named(url, of="the URL of a webhook", private=private)
     registry.note(act, object=origin(url))
     check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:
-        raise Conflict("a webhook for this URL exists already", hint="ostiary webhook list", code="webhook_exists")
+        hint = "list the webhooks with `ostiary webhook list`"
+        raise Conflict("a webhook for this URL exists already", hint=hint, code="webhook_exists")
     if len(store.webhooks(act.tx)) >= MAX_WEBHOOKS:
         raise Conflict(
             f"the server has {MAX_WEBHOOKS} webhooks, which is the limit",
-            hint="remove one: ostiary webhook remove WEBHOOK_ID",
+            hint="remove a webhook: ostiary webhook remove WEBHOOK_ID",
             code="too_many_webhooks",
         )
     start = size(act.tx)
@@ -82,26 +83,26 @@ def add(
 
 
 def remove(act: Act, id: str) -> None:
-    """Remove a webhook. Raises NotFound."""
+    """Delete a webhook. Raises NotFound."""
     webhook = find(act.tx, id)
     registry.note(act, object=webhook.webhook_id, origin=origin(webhook.url))
     store.delete(act.tx, webhook.webhook_id)
 
 
 def test(act: Act) -> None:
-    """Make this act a test event, which every webhook receives."""
+    """Make the entry of this act a test event, which every webhook receives."""
     act.entry.action = TEST
 
 
 def find(reader: Reader, id: str) -> Webhook:
     """Return a webhook by id. Raises NotFound."""
     if (webhook := store.get(reader, id)) is None:
-        raise NotFound("there is no such webhook", hint="ostiary webhook list")
+        raise NotFound("webhook not found", hint="list the webhooks with `ostiary webhook list`")
     return webhook
 
 
 def secret_of(tx: Tx, webhook: Webhook) -> bytes:
-    """Return the signing secret of the webhook."""
+    """Return the secret that signs the webhook's messages."""
     return secret(tx.keys.secret("nonce"), webhook.webhook_id)
 
 
@@ -111,22 +112,24 @@ def size(reader: Reader) -> int:
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
-    """Return the next events for the webhook in order, as (index, action): one, or every due event for a webhook for
-    people.
+    """Return the next events for the webhook, in order, as (index of the entry, action). A webhook for programs gets at
+    most one event, a webhook for people all pending events up to `WAITING_LIMIT`.
     """
     limit = WAITING_LIMIT if webhook.is_for_people else 1
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
 
 def alerts(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: bytes) -> list[Alert]:
-    """Return an alert for each of the gravest events. `site` is the URL of the pages; `secret` signs links to them."""
+    """Return an alert for each of the gravest events. `site` is the base URL of the console's pages; `secret` signs the
+    links to approval requests.
+    """
     return [_alert(reader, index, site=site, secret=secret) for index in gravest(events)]
 
 
 def entry(reader: Reader, index: int) -> Entry:
     """Return the entry at `index`, which must exist."""
     body = ledger.get_entry_body(reader, index)
-    assert body is not None, "an entry stays"
+    assert body is not None, "entries are never deleted"
     return decode_entry(body)
 
 
@@ -142,8 +145,8 @@ def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
 
 
 def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
-    """Claim the delivery of the event at `index`. Return the webhook; None if another process has the claim, or the
-    event is not due.
+    """Claim the delivery of the event at `index` for this process. Return the webhook; None if another process has the
+    claim, or the event is not due.
     """
     until = tx.now + (TRY_S + 5) * SECOND
     if not store.claim(tx, webhook.webhook_id, idx=index, until=until):
@@ -152,25 +155,29 @@ def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
 
 
 def confirm(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
-    """Record a successful delivery. If the claim has expired meanwhile, another process delivers the events again."""
+    """Record the successful delivery of `events`. If this process's claim has expired meanwhile, nothing is recorded,
+    and another process delivers the events again.
+    """
     after = record_delivery(webhook, now=tx.now, through=events[-1][0], count=len(events))
     store.settle(tx, after, claim=webhook.busy_until)
 
 
 def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:
-    """Schedule the next try after a failure. `give_up` handles the last one."""
+    """Schedule the next attempt after a failed attempt. After the last attempt, the caller uses `give_up` instead."""
     store.settle(tx, _after(tx, webhook, outcome), claim=webhook.busy_until)
 
 
 def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
-    """Skip an event that could not be delivered, or end a webhook whose receiver is gone (410); both leave an entry."""
+    """Skip an event whose last attempt failed, or end a webhook whose receiver answered 410 (gone). The act's entry
+    names the webhook and the error.
+    """
     after = _after(act.tx, webhook, outcome)
     registry.note(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
     store.settle(act.tx, after, claim=webhook.busy_until)
 
 
 def is_over(webhook: Webhook, outcome: Outcome) -> bool:
-    """Return whether the delivery has failed for good: no other attempt follows."""
+    """Return whether no further attempt follows this failed attempt."""
     return outcome.status == GONE or tried(webhook, outcome, now=0, jitter=0).lost > webhook.lost
 
 
@@ -180,48 +187,50 @@ def _after(tx: Tx, webhook: Webhook, outcome: Outcome) -> Webhook:
 
 
 def pass_over(tx: Tx, webhook: Webhook, index: int) -> None:
-    """Skip the entries before `index`."""
+    """Store that the webhook needs no entry before `index`."""
     store.skip(tx, webhook.webhook_id, idx=index)
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return the problems of all webhooks in words. Only the origin of a URL is shown, since the rest may hold a
-    secret.
+    """Return a sentence for each problem of a webhook. A sentence shows only the origin of the URL, since the rest of
+    the URL may contain a secret.
     """
     webhooks = store.webhooks(reader)
     return [f"{origin(one.url)}: {wrong}" for one in webhooks for wrong in _troubles(reader, one, now=now)]
 
 
 def lost(reader: Reader) -> tuple[int, list[str]]:
-    """Return the number of webhooks, and a line for each that lost events."""
+    """Return the number of webhooks, and a sentence for each webhook that lost events."""
     webhooks = store.webhooks(reader)
-    return len(webhooks), [f"{origin(one.url)}: {one.lost} events were left out" for one in webhooks if one.lost]
+    return len(webhooks), [
+        f"{origin(one.url)}: {one.lost} events could not be delivered and were skipped" for one in webhooks if one.lost
+    ]
 
 
 def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
     if webhook.gone_at is not None:
-        return ["the receiver is gone (410)"]
+        return ["the receiver answered 410 (gone): no further event is sent"]
     count, since = store.waiting(reader, (*webhook.actions, TEST), webhook.next_idx, limit=WAITING_LIMIT)
     wrong = []
     if count >= WAITING_LIMIT:
-        wrong.append(f"the queue is full: {WAITING_LIMIT} events or more wait")
+        wrong.append(f"the queue is full: at least {WAITING_LIMIT} events wait")
     if since is not None and now - since > STALLED_S * SECOND:
-        wrong.append(
-            f"stalled for {(now - since) // SECOND} s, try {webhook.attempts}: {webhook.failed or 'no answer'}"
-        )
+        waits = f"the oldest event waits for {(now - since) // SECOND} s"
+        wrong.append(f"{waits}, attempt {webhook.attempts}: {webhook.failed or 'no answer'}")
     return wrong
 
 
 MAX_ASKED = 100
-"""Requests that one message counts, at most."""
+"""Maximum number of approval requests that one push message covers."""
 
 
 def subscribe(
     act: Act, person: str, *, endpoint: str, keys: tuple[bytes, bytes], browser: str, private: Collection[str]
 ) -> Subscription:
-    """Let a browser of a person get a message about each approval request from now on that the person may answer.
+    """Store a push subscription: the browser gets a message about each new approval request that the person may answer.
 
-    Raises Invalid, Conflict (`too_many_subscriptions`).
+    `keys`: the browser's public key and authentication secret. `private`: hosts with private addresses that the
+    configuration allows. Raises Invalid, Conflict (`too_many_subscriptions`).
     """
     check_named(endpoint, of="`endpoint`", private=private)
     registry.note(act, object=origin(endpoint), browser=browser)
@@ -248,23 +257,25 @@ def subscribe(
 
 
 def unsubscribe(act: Act, person: str, id: str) -> None:
-    """End a push subscription of a person. Raises NotFound."""
+    """Delete a push subscription of the person. Raises NotFound."""
     subscription = store.get_subscription(act.tx, id)
     if subscription is None or subscription.person != person:
-        raise NotFound("you have no such subscription", hint="GET /api/v1/push lists yours")
+        raise NotFound("push subscription not found", hint="GET /api/v1/push lists your subscriptions")
     registry.note(act, object=id, origin=origin(subscription.endpoint))
     store.delete_subscription(act.tx, subscription.subscription_id)
 
 
 def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
-    """End a subscription that the push service no longer knows, or whose person has left."""
+    """Delete a subscription that the push service no longer knows, or whose person is no longer active; name the reason
+    in the entry.
+    """
     act.entry.person = subscription.person
     registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     store.delete_subscription(act.tx, subscription.subscription_id)
 
 
 def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: str) -> None:
-    """Drop a message after its last attempt failed."""
+    """Skip a message whose last attempt failed: mark the entries up to `through` as handled."""
     act.entry.person = subscription.person
     registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     after = delivered(subscription, through=through, now=act.now)
@@ -272,10 +283,10 @@ def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: 
 
 
 class DuePush(NamedTuple):
-    """A browser without a message about the entries up to `through`, and the open requests that its person may
-    answer.
+    """A browser whose person may have new approval requests. `questions`: the open requests up to the entry `through`
+    that the person may answer.
 
-    `has_left`: the person is no longer registered.
+    `has_left`: the person is no longer registered or active.
     """
 
     subscription: Subscription
@@ -285,7 +296,9 @@ class DuePush(NamedTuple):
 
 
 def list_due_pushes(reader: Reader, *, config: Config, now: int, limit: int) -> list[DuePush]:
-    """Return the browsers with entries that are not yet delivered or skipped."""
+    """Return at most `limit` browsers that have not handled the newest approval request, each with the requests for its
+    person.
+    """
     newest = store.newest_of(reader, ASKED)
     if newest is None:
         return []
@@ -298,14 +311,16 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
     if person is None or not person.is_active:
         return DuePush(subscription, newest, [], has_left=True)
     events = store.next_events(reader, (ASKED,), subscription.next_idx, limit=MAX_ASKED)
-    through = newest if len(events) < MAX_ASKED else events[-1][0]  # the rest is for the next message
+    through = newest if len(events) < MAX_ASKED else events[-1][0]  # the next message covers the later requests
     ids = [object for index, _ in events if (object := entry(reader, index).object) is not None]
     questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.all_approvers, now=now)
     return DuePush(subscription, through, questions, has_left=False)
 
 
 def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
-    """Claim the next message to a browser; None if another process has claimed it."""
+    """Claim the next message to a browser for this process, and return the subscription; None if another process has
+    the claim.
+    """
     until = tx.now + (PUSH_TRY_S + 5) * SECOND
     if not store.claim_subscription(tx, subscription, until=until):
         return None
@@ -313,18 +328,18 @@ def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
 
 
 def settle_push(tx: Tx, claimed: Subscription, after: Subscription) -> None:
-    """Store the state of a subscription after a delivery."""
+    """Store the state `after` of a subscription, unless the claim of this process has expired."""
     store.settle_subscription(tx, after, claim=claimed.busy_until)
 
 
 def pass_over_pushes(tx: Tx, due: Collection[DuePush]) -> None:
-    """Skip the entries that do not concern the persons of these browsers."""
+    """Mark the entries up to each `through` as handled for browsers whose persons have no request to answer."""
     for one in due:
         store.skip_subscription(tx, one.subscription.subscription_id, idx=one.through + 1)
 
 
 def push_message(reader: Reader, questions: Sequence[Question]) -> PushMessage:
-    """Return the message about these requests, of which there is at least one."""
+    """Return the push message about these approval requests (at least one)."""
     if len(questions) > 1:
         return PushMessage(f"{len(questions)} approval requests wait for an answer", "", "approvals")
     (question,) = questions

@@ -1,4 +1,4 @@
-"""Webhooks, push subscriptions, and the events that wait for them: entries of the ledger by their action."""
+"""Tables of webhooks and push subscriptions, and the search for the ledger entries that each has still to deliver."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def webhooks(reader: Reader) -> list[Webhook]:
 
 
 def get(reader: Reader, id: str) -> Webhook | None:
-    """Return the webhook with this id."""
+    """Return the webhook with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _webhook(row)
 
 
 def by_url(reader: Reader, url: str) -> Webhook | None:
-    """Return the webhook with this URL."""
+    """Return the webhook with this URL; None if there is none."""
     row = reader.one(_BY_URL, url=url)
     return None if row is None else _webhook(row)
 
@@ -72,14 +72,16 @@ def delete(tx: Tx, id: WebhookId) -> int:
 
 
 def claim(tx: Tx, id: WebhookId, *, idx: int, until: int) -> bool:
-    """Claim the delivery of entry `idx` until `until`. Return False if another process has the claim, or the entry is
-    not due.
+    """Claim the delivery of entry `idx` for this process until `until` (microseconds). Return False if another process
+    has the claim, or the entry is not due.
     """
     return tx.run(_CLAIM, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle(tx: Tx, webhook: Webhook, *, claim: int) -> bool:
-    """Store the webhook after an attempt. Return whether the claim that ends at `claim` was still this process's."""
+    """Store the webhook after an attempt if the claim that ends at `claim` is still in force; return whether the
+    webhook was stored.
+    """
     changed = tx.run(
         _SETTLE,
         id=webhook.webhook_id,
@@ -98,12 +100,14 @@ def settle(tx: Tx, webhook: Webhook, *, claim: int) -> bool:
 
 
 def skip(tx: Tx, id: WebhookId, *, idx: int) -> None:
-    """Skip the entries before `idx`."""
+    """Store that the webhook needs no entry before `idx`."""
     tx.run(_SKIP, id=id, idx=idx, now=tx.now)
 
 
 def next_events(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> list[tuple[int, str]]:
-    """Return index and action of the first successful entries from `start` on with one of these actions, in order."""
+    """Return (index, action) of the first `limit` entries from index `start` on with one of these actions, in order.
+    Entries of refused or failed acts are left out.
+    """
     rows = [
         (idx, action) for action in actions for (idx,) in reader.all(_NEXT, action=action, start=start, limit=limit)
     ]
@@ -111,7 +115,9 @@ def next_events(reader: Reader, actions: Sequence[str], start: int, *, limit: in
 
 
 def waiting(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> tuple[int, int | None]:
-    """Return the number of pending entries from `start` on, at most `limit` per action, and the time of the oldest."""
+    """Return the number of entries from index `start` on that wait for delivery, counted up to `limit` for each action,
+    and the time of the oldest in microseconds (None if no entry waits).
+    """
     counts = [reader.one(_WAITING, action=action, start=start, limit=limit) for action in actions]
     since = [row[1] for row in counts if row is not None and row[1] is not None]
     return sum(row[0] for row in counts if row is not None), min(since, default=None)
@@ -188,24 +194,28 @@ def subscriptions(reader: Reader, person: str) -> list[Subscription]:
 
 
 def get_subscription(reader: Reader, id: str) -> Subscription | None:
-    """Return the push subscription with this id."""
+    """Return the push subscription with this id; None if there is none."""
     row = reader.one(_GET_SUBSCRIPTION, id=id)
     return None if row is None else _subscription(row)
 
 
 def due_subscriptions(reader: Reader, *, newest: int, now: int, limit: int) -> list[Subscription]:
-    """Return the push subscriptions that have not handled the entry `newest`, and that no process handles now."""
+    """Return at most `limit` push subscriptions that have not handled the entry `newest`, are due at `now`, and are
+    claimed by no process.
+    """
     return [_subscription(row) for row in reader.all(_DUE, newest=newest, now=now, limit=limit)]
 
 
 def newest_of(reader: Reader, action: str) -> int | None:
-    """Return the index of the newest entry with this action."""
+    """Return the index of the newest entry with this action; None if there is none."""
     row = reader.one(_NEWEST, action=action)
     return None if row is None else row[0]
 
 
 def insert_subscription(tx: Tx, subscription: Subscription) -> None:
-    """Insert a push subscription. It replaces a subscription with the same endpoint, which is the same browser."""
+    """Insert a push subscription. The insertion replaces a subscription with the same endpoint, since one endpoint is
+    one browser.
+    """
     tx.run(_DELETE_ENDPOINT, endpoint=subscription.endpoint)
     tx.run(
         _INSERT_SUBSCRIPTION,
@@ -226,13 +236,15 @@ def delete_subscription(tx: Tx, id: SubscriptionId) -> int:
 
 
 def claim_subscription(tx: Tx, subscription: Subscription, *, until: int) -> bool:
-    """Claim the next message to a browser until `until`. Return False if another process has the claim."""
+    """Claim the next message to a browser for this process until `until` (microseconds). Return False if another
+    process has the claim.
+    """
     id, idx = subscription.subscription_id, subscription.next_idx
     return tx.run(_CLAIM_SUBSCRIPTION, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
-    """Store the state after a delivery, unless another process has the claim by now."""
+    """Store the state `after` of a subscription if the claim that ends at `claim` is still in force."""
     tx.run(
         _SETTLE_SUBSCRIPTION,
         id=after.subscription_id,
@@ -244,7 +256,7 @@ def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
 
 
 def skip_subscription(tx: Tx, id: SubscriptionId, *, idx: int) -> None:
-    """Skip the entries before `idx`."""
+    """Store that the subscription needs no entry before `idx`."""
     tx.run(_SKIP_SUBSCRIPTION, id=id, idx=idx, now=tx.now)
 
 

@@ -24,7 +24,7 @@ class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WebhookBody(TypedDict):
-    """A webhook and the state of its deliveries."""
+    """A webhook and the state of its deliveries. Times are seconds since the epoch."""
 
     webhook_id: str
     url: str
@@ -40,13 +40,14 @@ class WebhookBody(TypedDict):
 
 
 async def add_webhook(call: Call) -> Reply:
-    """Register a webhook URL or `mailto:` address for events of the ledger.
+    """Register a webhook URL or a `mailto:` address for events of the ledger.
 
-    Its `secret` is shown here only.
+    Only this response contains the `secret` that signs the messages.
     """
     new, config = call.json(NewWebhook), call.world.config
     if new.form == "mail" and not config.mail_server:
-        raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/reference/configuration.md")
+        hint = "set `mail_server` and `mail_from` (docs/reference/configuration.md)"
+        raise Invalid("no mail server is configured", hint=hint)
 
     def run(act: Act) -> tuple[Webhook, bytes]:
         return flows.add(act, url=new.url, actions=new.events, form=new.form, private=config.private)

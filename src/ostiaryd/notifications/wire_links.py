@@ -1,4 +1,4 @@
-"""The signed links of alerts: they lead to the page of an approval request, which needs the login."""
+"""The signed links of alerts: a link leads to the page of an approval request, which requires a login."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ostiaryd.notifications.model.links import PURPOSE, parse_link
 
 
 async def open_alert(call: Call) -> Reply:
-    """Show the page of the approval request that a link of an alert names."""
+    """Show the page of the approval request that the link of an alert names."""
     approval = parse_link(call.params["token"], now=call.world.now(), secret=call.world.keys.derive(PURPOSE))
     return see_other(call, f"/console/approvals/{approval}")
 

@@ -1,7 +1,8 @@
-"""Web Push: browsers that get a message about each new approval request, and the delivery of the messages.
+"""Web Push: the subscriptions of browsers, and the delivery of a message about each new approval request.
 
-A message contains the name of the agent, the tool and a path of the console, encrypted for the browser. The push
-service sees the browser, the time and the size. An answer still needs the login, and the rights of the person.
+A message contains the name of the agent, the tool and a path of the console, and is encrypted for the browser. The push
+service learns the browser, the time and the size of the message. To answer a request, the person must log in and have
+the right to answer.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from ostiaryd.registry.model import SELF
 from ostiaryd.trust.model.sessions import describe_browser
 
 MAX_DUE = 200
-"""Browsers that one round looks at."""
+"""Maximum number of browsers for which one round sends messages."""
 log = logging.getLogger("ostiary")
 
 
 class BrowserKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys of a browser in base64url: a point of P-256, and a secret."""
+    """The keys of a browser in base64url: a public key (a point of P-256), and an authentication secret."""
 
     p256dh: str
     auth: str
@@ -62,7 +63,7 @@ class NewSubscription(msgspec.Struct):
 
 
 class SubscriptionBody(TypedDict):
-    """A browser that gets messages. `service` is the origin of its push service."""
+    """A subscribed browser of the person. `service` is the origin of the browser's push service."""
 
     subscription_id: str
     browser: str
@@ -71,14 +72,14 @@ class SubscriptionBody(TypedDict):
 
 
 class PushBody(TypedDict):
-    """The public key of the server for `PushManager.subscribe`, and the browsers of the person."""
+    """The public key of the server for `PushManager.subscribe`, and the subscribed browsers of the person."""
 
     key: str
     subscriptions: list[SubscriptionBody]
 
 
 async def show_push(call: Call) -> Reply:
-    """Show the key with which a browser subscribes, and the subscribed browsers of the person who calls."""
+    """Show the server's key, with which a browser subscribes, and the subscribed browsers of the calling person."""
     person = _person(call)
     rows = [_render(one) for one in store.subscriptions(call.world.db.read(), person)]
     body: PushBody = {"key": sender_key(call.world.keys.derive(PURPOSE)), "subscriptions": rows}
@@ -86,9 +87,9 @@ async def show_push(call: Call) -> Reply:
 
 
 async def subscribe(call: Call) -> Reply:
-    """Let a browser get a message about each new approval request that the person may answer.
+    """Send a message to this browser about each new approval request that the calling person may answer.
 
-    The endpoint is a URL of the push service of the browser; its host must have a public address.
+    The `endpoint` is a URL of the browser's push service. Its host must have a public address.
     """
     person, new = _person(call), call.json(NewSubscription)
     keys = parse_browser_keys(new.keys.p256dh, new.keys.auth)
@@ -103,16 +104,16 @@ async def subscribe(call: Call) -> Reply:
 
 
 async def unsubscribe(call: Call) -> Reply:
-    """End the messages to a browser of the person who calls."""
+    """Stop the messages to a browser of the calling person."""
     person, id = _person(call), call.params["id"]
     await registry.act_as(call, "push.unsubscribe", lambda act: flows.unsubscribe(act, person, id))
     return reply({})
 
 
 def _person(call: Call) -> str:
-    """Return the id of the person who calls. Raises Forbidden."""
+    """Return the id of the calling person. Raises Forbidden if the caller is not a person."""
     if call.caller.kind != "person":
-        raise Forbidden("only people get notifications", hint="use a webhook for a program")
+        raise Forbidden("only persons get push messages", hint="use a webhook for a program")
     return str(call.caller.id)
 
 
@@ -126,7 +127,9 @@ def _render(subscription: Subscription) -> SubscriptionBody:
 
 
 async def push_due(world: World) -> None:
-    """Start a message to each browser whose person may answer a new approval request; do not wait for its delivery."""
+    """Start the delivery of a message to each browser whose person may answer a new approval request. Returns before
+    the deliveries end.
+    """
     config, now = world.config, world.now()
     due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))
     passed = [one for one in due if not one.questions and not one.has_left]
@@ -134,13 +137,13 @@ async def push_due(world: World) -> None:
         await world.writer.submit(lambda tx: flows.pass_over_pushes(tx, passed))
     for one in due:
         if one.has_left:
-            await _end(world, one.subscription, "the person has left")
+            await _end(world, one.subscription, "the person is no longer active")
         elif one.questions:
             world.keep(Couriers).begin(one.subscription.subscription_id, partial(_push, world, one))
 
 
 async def _push(world: World, due: DuePush) -> None:
-    """Deliver one message, and record the result."""
+    """Deliver one message to a browser, and record the result."""
     subscription = due.subscription
     try:
         claimed = await world.writer.submit(lambda tx: flows.claim_push(tx, subscription))

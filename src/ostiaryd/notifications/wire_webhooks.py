@@ -4,8 +4,8 @@
     chats       POST URL    the form of Slack, Teams, Mattermost or a reader of plain text
     mail        SMTP        by the operator's mail server
 
-Any 2xx acknowledges a message. Delivery is at least once; a receiver discards duplicates by `webhook-id` (Standard
-Webhooks 1.0.0).
+Any 2xx status acknowledges a message. A message may arrive more than once; a receiver discards duplicates by
+`webhook-id` (Standard Webhooks 1.0.0).
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ from ostiaryd.notifications.model.webhooks import (
 )
 
 PASSED = 1000
-"""Number of entries for other receivers after which a webhook stores its position, so that the next search begins
-behind them.
+"""Number of entries that a webhook does not receive after which the webhook stores its position, so that the next
+search begins after these entries.
 """
 Events = list[tuple[int, str]]
-"""Index and action of entries, in order."""
+"""Pairs (index of an entry, action), in order."""
 log = logging.getLogger("ostiary")
 
 
 class Couriers(RunningTasks):
-    """The deliveries in progress, by webhook or browser."""
+    """The deliveries in progress: at most one for each webhook or browser."""
 
 
 async def tell_due(world: World) -> None:
-    """Start a delivery for each webhook with pending events and no delivery in progress; do not wait for it."""
+    """Start a delivery for each webhook with pending events that has no delivery in progress. Returns before the
+    deliveries end.
+    """
     now = world.now()
     for webhook in await world.db.scan(store.webhooks):
         if webhook.is_due(now):
@@ -59,17 +61,17 @@ async def tell_due(world: World) -> None:
 
 
 async def _courier(world: World, webhook: Webhook) -> None:
-    """Deliver pending events to a webhook, in order, until an attempt fails or none is left."""
+    """Deliver the pending events of a webhook in order, until no event is left or an attempt fails."""
     try:
         again: Webhook | None = webhook
         while again is not None and await tell_next(world, again):
             again = store.get(world.db.read(), webhook.webhook_id)
     except Exception:
-        log.exception("telling the webhook %s failed", webhook.webhook_id)
+        log.exception("delivery to the webhook %s failed", webhook.webhook_id)
 
 
 async def tell_next(world: World, webhook: Webhook) -> bool:
-    """Deliver the next events to a webhook; return whether the receiver accepted them."""
+    """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted them."""
     size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:
@@ -89,7 +91,7 @@ async def tell_next(world: World, webhook: Webhook) -> bool:
 
 
 async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
-    """Send one event to a program."""
+    """Send one event to a program, as a signed message; return the outcome."""
     ((index, _),) = events
     key = secret(world.keys.secret("nonce"), webhook.webhook_id)
     body = message(index, flows.entry(world.db.read(), index))
@@ -98,7 +100,7 @@ async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
 
 
 async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
-    """Send one message with all pending events to a webhook for people."""
+    """Send one message about all these events to people; return the outcome."""
     site, key = page_url(world.config), world.keys.derive(PURPOSE)
     alert_rows = await world.db.scan(lambda reader: flows.alerts(reader, events, site=site, secret=key))
     subject, text = alerts.subject(alert_rows, events), alerts.text(alert_rows, events)

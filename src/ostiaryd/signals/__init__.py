@@ -1,1 +1,1 @@
-"""Shared Signals in and out (SSF, CAEP, RISC)."""
+"""Shared Signals, sent to receivers and received from trusted issuers (SSF, CAEP, RISC)."""

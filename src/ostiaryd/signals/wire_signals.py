@@ -3,14 +3,14 @@
     POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: the secret    the token
     202, empty; or 400 {"err", "description"}
 
-A transmitter shows the secret of its stream before anything is parsed. A repeated token gets the same answer as a new
-one. Keys come from the issuer's `jwks_uri` only, are fetched again each hour, and for an unknown `kid` at most once a
-minute.
+The server checks the secret of the transmitter's stream before it parses the token. A repeated token gets the same
+response as a new token. Keys come only from the issuer's `jwks_uri`. They are fetched again each hour, and, if a `kid`
+is unknown, at most once a minute.
 
-Each issuer has a limit of its own, in memory: SETS at once, a hundredth of that in a second; a token that concerns many
-agents counts for more. A token above the limit gets 429, which transmitters retry, and leaves no entry. An issuer that
-continues leaves an entry, which is reported to people. A push without the secret is refused, and counts as a refusal of
-an unauthenticated caller (`ledger/model/sampling.py`).
+Each issuer has a limit of its own, in memory: `SETS` tokens at once, and a hundredth of this number per second. A token
+that concerns many agents counts as several tokens. A token above the limit gets 429, so that the transmitter retries,
+and writes no entry. If the issuer continues, one entry is written, and people get an alert. A push without the secret
+is refused, and counts as a refusal of an unauthenticated caller (`ledger/model/sampling.py`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ostiaryd.signals.model.sets import MEDIA_TYPE, SecurityEvent, SetRefused, p
 from ostiaryd.signals.store import issuers as store
 
 SETS = 2000
-"""tokens that an issuer may push at once"""
+"""number of tokens that an issuer may push at once"""
 COST = 5
-"""cost of a token; each agent that it concerns costs 1 more"""
+"""units of the issuer's limit that a token takes; each agent that the token changes takes 1 more unit"""
 
 
 class DeliveryError(TypedDict):
@@ -47,20 +47,22 @@ class DeliveryError(TypedDict):
 
 
 class IssuerBuckets(Buckets):
-    """The allowances of issuers for tokens."""
+    """The limits of issuers on the number of tokens, by issuer."""
 
     burst, per_second = SETS * COST, SETS * COST // 100
 
 
 class IssuerKeys:
-    """The key sets of trusted issuers in this world."""
+    """The key sets of trusted issuers, cached in this server process."""
 
     def __init__(self, _: World) -> None:
         self.sets = KeySets()
 
 
 async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
-    """Return the content of a token, verified with a key of its issuer. Raises SetRefused, Unavailable."""
+    """Return the content of a security event token, verified with a key of its issuer. Raises SetRefused,
+    Unavailable.
+    """
     key_sets = world.keep(IssuerKeys).sets
 
     async def parse(within: int) -> SecurityEvent:
@@ -79,7 +81,8 @@ async def verified(world: World, issuer: Issuer, unverified_set: str) -> Securit
 
 
 async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
-    """Act on a token, and record it. Return False for a repeated token, which has no effect.
+    """Verify a security event token, apply its event, and record it. Return False if the token was received before, so
+    that it has no effect.
 
     Raises SetRefused, Unavailable, TooMuch.
     """
@@ -117,17 +120,17 @@ async def receive(call: Call) -> Reply:
 
 
 async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
-    """Record and refuse a signal of a sender without the secret of the stream. Raises SetRefused."""
+    """Record that a sender without the secret of the stream was refused. Always raises SetRefused."""
     why = SetRefused("the transmitter did not send the secret of its stream", code="authentication_failed")
     flow = partial(hearing.refuse, issuer=issuer, refusal=why)
     await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
 
 
 def render(refusal: Refused) -> Reply:
-    """RFC 8935 section 2.3: 400 and a code, for any defect of a token; another status for errors that are not the
-    token's.
+    """Return the response to a refusal: 400 with a code for a defect of the token (RFC 8935 section 2.3), another
+    status for other errors.
     """
-    if isinstance(refusal, TooMuch):  # no error of a token, and so without a code that says to leave it
+    if isinstance(refusal, TooMuch):  # not a defect of the token: without an error code, the transmitter retries
         return Reply(429, headers=[NO_STORE, (b"retry-after", str(refusal.after_s).encode())])
     code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"
     status = 400 if status_of(refusal) in (400, 413, 415, 422) else status_of(refusal)
@@ -144,8 +147,8 @@ ROUTES = (
         receive,
         "",
         errors=(
-            TooMuch("the issuer sends more than is accepted", hint="try again later"),
-            SetRefused("the transmitter did not show its secret", code="authentication_failed"),
+            TooMuch("the issuer sends more tokens than the server accepts", hint="try again later"),
+            SetRefused("the transmitter did not send the secret of its stream", code="authentication_failed"),
         ),
         stops=True,
         protocol=SIGNALS,

@@ -1,9 +1,9 @@
-"""Fetching signals from issuers that are polled: RFC 8936 as a receiver, so that none waits for another.
+"""Polls of issuers for signals: RFC 8936 as a receiver. Polls run in parallel, so that no issuer delays another.
 
     POST ENDPOINT    {"maxEvents", "returnImmediately": false, "ack": [jti], "setErrs": {jti: {"err", "description"}}}
 
-The next poll acknowledges applied signals; after a crash before that, a signal arrives again, and is known by its
-`jti`.
+The next poll acknowledges applied signals. If the server stops before that poll, the signals arrive again, and the
+server recognises them by their `jti`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ostiaryd.signals.wire_signals import COST, IssuerBuckets, take
 log = logging.getLogger("ostiary")
 AT_ONCE = 50
 ROUNDS = 4
-"""polls right after each other, while there is news; then others have their turn"""
+"""maximum number of polls of one issuer in sequence while new signals arrive; then other issuers are polled"""
 MAX_ANSWER = AT_ONCE * (MAX_SET_BYTES + 1024)
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
 class Owed:
-    """The acknowledgements that an issuer gets with the next poll."""
+    """The acknowledgements that this server sends to an issuer with the next poll."""
 
     acks: list[str] = field(default_factory=list)
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Pollers(RunningTasks):
 
 
 async def poll_due(world: World) -> None:
-    """Start a poll of each issuer that is due and has none running, without waiting."""
+    """Start a poll of each issuer whose poll is due and not running. Returns before the polls end."""
     now = world.now()
     for issuer in await world.db.scan(store.issuers):
         if issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until:
@@ -58,7 +58,7 @@ async def poll_due(world: World) -> None:
 
 
 async def _poll(world: World, issuer: Issuer) -> None:
-    """Poll an issuer until it returns nothing new, at most `ROUNDS` times."""
+    """Poll an issuer until a poll returns no new signal, at most `ROUNDS` times."""
     try:
         for _ in range(ROUNDS):
             if not await poll_once(world, issuer):
@@ -68,8 +68,9 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
-    """Fetch waiting signals, and carry them out; return whether any was new."""
-    if not world.keep(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
+    """Fetch the waiting signals of an issuer and apply them; return whether a signal was new."""
+    # the signals stay at the issuer until the next poll
+    if not world.keep(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):
         return False
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
     if claimed is None:
@@ -86,7 +87,7 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
 
 
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
-    """Acknowledge the last tokens, and return the next ones by their `jti`. Raises Unavailable."""
+    """Acknowledge the tokens of the last poll; return the next tokens by their `jti`. Raises Unavailable."""
     pollers = world.keep(Pollers)
     owed = pollers.owed.get(issuer.issuer_id, Owed())
     body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}
@@ -108,7 +109,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     try:
         content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
     except Malformed as error:
-        raise Unavailable(f"the answer is not JSON: {error.message}") from None
+        raise Unavailable(f"the response is not JSON: {error.message}") from None
     sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
         raise Unavailable(f"the remote server answers without `sets` of at most {AT_ONCE} tokens")
@@ -116,8 +117,8 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
 
 
 async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
-    """Act on the tokens; return whether one was new. A refused token stops no other. Raises Unavailable if nothing can
-    be verified now.
+    """Apply each token; return whether a token was new. If a token is refused, the others are applied all the same.
+    Raises Unavailable if the server cannot verify tokens now.
     """
     has_news = False
     owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, Owed())

@@ -4,9 +4,9 @@
     POST, GET, PATCH, PUT, DELETE  /api/v1/ssf/streams       POST   /api/v1/ssf/verify
     GET, POST                      /api/v1/ssf/status
 
-A receiver is a client of ours with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which the metadata of RFC
-9728 lists. A stream belongs to the client that created it; its id gives no access. Tokens are bound to a key, except
-for clients that an administrator exempts (`ostiary agent allow-bearer --resource ostiary`).
+A receiver is a client of this server with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which the metadata of
+RFC 9728 lists. A stream belongs to the client that created it; its id gives no access. Tokens are bound to a key,
+except for clients that an administrator exempts (`ostiary agent allow-bearer --resource ostiary`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 
 
 def metadata(config: Config) -> dict[str, Any]:
-    """Return the metadata of SSF section 7.1, without members that are false or empty."""
+    """Return the transmitter metadata (SSF section 7.1), without members that are false or empty."""
     api = f"{config.api}/ssf"
     return {
         "spec_version": "1_0",
@@ -62,7 +62,9 @@ async def configuration(call: Call) -> Reply:
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """A stream as its receiver sends it back: the members of the transmitter must be unchanged (SSF 8.1.1.3)."""
+    """A stream's configuration as the receiver sends it back. Members that the transmitter sets must be unchanged (SSF
+    8.1.1.3).
+    """
 
     stream_id: str | UnsetType = UNSET
     events_requested: tuple[str, ...] | UnsetType | None = UNSET
@@ -76,12 +78,12 @@ class Configuration(msgspec.Struct, frozen=True):
 
     @property
     def requested_stream(self) -> flows.RequestedStream:
-        """Return the stream that the body requests."""
+        """Return the members of the body that a receiver supplies."""
         return flows.RequestedStream(self.events_requested, self.delivery, self.description)
 
 
 class StreamConfiguration(TypedDict):
-    """A stream as its receiver sees it (SSF 8.1.1)."""
+    """A stream's configuration as the receiver sees it (SSF 8.1.1)."""
 
     stream_id: str
     iss: str
@@ -121,7 +123,7 @@ async def read_streams(call: Call) -> Reply:
 
 
 async def change_stream(call: Call) -> Reply:
-    """Update the given members of a stream (SSF 8.1.1.3)."""
+    """Update the members of a stream that the request contains (SSF 8.1.1.3)."""
     return await _change(call, "stream.change", flows.change)
 
 
@@ -144,7 +146,7 @@ def _check_ours(now: dict[str, Any], sent: Configuration) -> None:
     for name in ("iss", "aud", "events_supported", "events_delivered", "min_verification_interval"):
         value = getattr(sent, name)
         if value is not UNSET and value != now[name] and value != [now[name]]:
-            raise Invalid(f"the transmitter sets `{name}`, which is {now[name]}", hint="leave it out")
+            raise Invalid(f"the transmitter sets `{name}`, which is {now[name]}", hint="leave the member out")
 
 
 async def delete_stream(call: Call) -> Reply:
@@ -184,7 +186,7 @@ class Subject(msgspec.Struct):
 
 
 async def add_subject(call: Call) -> Reply:
-    """Add a subject to a stream (SSF 8.1.3.2)."""
+    """Send the receiver signals about a subject again (SSF 8.1.3.2)."""
     sent = call.json(Subject)
     await registry.act_as(
         call, "stream.add_subject", lambda act: flows.add_subject(act, sent.stream_id, sent.subject, by=call.caller)
@@ -193,7 +195,7 @@ async def add_subject(call: Call) -> Reply:
 
 
 async def remove_subject(call: Call) -> Reply:
-    """Remove a subject from a stream (SSF 8.1.3.3)."""
+    """Send the receiver no further signals about a subject (SSF 8.1.3.3)."""
     sent = call.json(Subject)
     await registry.act_as(
         call,
@@ -209,7 +211,7 @@ class Verification(msgspec.Struct):
 
 
 async def verify(call: Call) -> Reply:
-    """Request a verification event over a stream (SSF 8.1.4.2)."""
+    """Request a verification event over a stream of the caller (SSF 8.1.4.2)."""
     sent = call.json(Verification)
     if sent.state is not None and len(sent.state) > 1000:
         raise Invalid("`state` has more than 1000 characters")
@@ -220,7 +222,7 @@ async def verify(call: Call) -> Reply:
 
 
 def show(stream: Stream, config: Config) -> dict[str, Any]:
-    """Return a stream as SSF 8.1.1 describes it, without the secret header of a push endpoint."""
+    """Return a stream's configuration (SSF 8.1.1), without the Authorization header of a push endpoint."""
     endpoint = f"{config.api}/ssf/poll/{stream.stream_id}" if stream.method == POLL else stream.endpoint
     return {
         "stream_id": stream.stream_id,
@@ -251,7 +253,9 @@ def _empty(status: int) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Render a refusal as the administration API does, with the statuses of SSF 8.1: 400 for invalid values, 429."""
+    """Return the response to a refusal: that of the administration API, with the statuses of SSF 8.1 (400 for invalid
+    values, 429).
+    """
     answer = render_admin(refusal)
     if isinstance(refusal, flows.TooSoon):
         answer.status = 429

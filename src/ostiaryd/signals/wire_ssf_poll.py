@@ -1,4 +1,4 @@
-"""Signals for receivers that poll: RFC 8936. Signals without an acknowledgement are sent again.
+"""Delivery of signals to receivers that poll: RFC 8936. A signal is sent again until the receiver acknowledges it.
 
 POST /api/v1/ssf/poll/{stream}    {"maxEvents", "returnImmediately", "ack": [jti], "setErrs": {jti: {"err", ..}}}
 200                               {"sets": {jti: token}, "moreAvailable"}
@@ -25,10 +25,10 @@ from ostiaryd.signals.store import streams as store
 from ostiaryd.signals.wire_ssf import SSF
 
 WAIT_S = 25.0
-"""Longest time for which a poll waits, in seconds."""
+"""Maximum seconds for which a poll waits for a signal."""
 LOOK_S = 0.25
 MAX_WAITING = 100
-"""polls that are held at once"""
+"""maximum number of polls that wait at the same time"""
 MAX_ACKS = 10 * MOST_AT_ONCE
 
 
@@ -38,7 +38,7 @@ class SetError(msgspec.Struct):
 
 
 class Poll(msgspec.Struct, rename="camel"):
-    """RFC 8936 section 2.2."""
+    """The body of a poll (RFC 8936 section 2.2)."""
 
     max_events: int | None = None
     return_immediately: bool = False
@@ -54,14 +54,14 @@ class PollBody(TypedDict):
 
 
 class Waiting:
-    """The number of waiting polls; lives on the event loop."""
+    """The number of polls that wait now. Used only on the event loop."""
 
     def __init__(self, _: World) -> None:
         self.count = 0
 
 
 async def poll(call: Call) -> Reply:
-    """Acknowledge signals and return the next ones (RFC 8936)."""
+    """Acknowledge signals, and return the next signals (RFC 8936)."""
     body, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:
@@ -73,13 +73,16 @@ async def poll(call: Call) -> Reply:
     await _acknowledge(call, stream.stream_id, body)
     most = MOST_AT_ONCE if body.max_events is None else min(body.max_events, MOST_AT_ONCE)
     signals, has_more = await _wait(world, stream.stream_id, most, waits=not body.return_immediately)
-    delivery.check_entitled(world.db.read(), stream, now=world.now())  # it may have been stopped while it was held
+    # the receiver may have been stopped while the poll waited
+    delivery.check_entitled(world.db.read(), stream, now=world.now())
     sets = await asyncio.to_thread(_render_all, world, stream, signals)
     return reply({"sets": sets} | ({"moreAvailable": True} if has_more else {}), headers=[NO_STORE])
 
 
 async def _acknowledge(call: Call, id: StreamId, body: Poll) -> None:
-    """Settle the acknowledged signals without an entry; record the refused ones, which are not sent again."""
+    """Mark the acknowledged signals as settled, without a ledger entry; record the signals that the receiver refused,
+    which are not sent again.
+    """
     numbers = [number for one in body.ack if (number := number_of(id, one)) is not None]
     if numbers:
         await call.world.writer.submit(lambda tx: delivery.settled(tx, id, numbers))
@@ -93,7 +96,9 @@ def _errors(id: StreamId, body: Poll) -> dict[int, str]:
 
 
 async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[list[tuple[int, int, Signal]], bool]:
-    """The next signals; where there are none, and there is room, as soon as there is one."""
+    """Return at most `most` pending signals, and whether there are more. With `waits`, wait up to `WAIT_S` for a
+    signal, unless `MAX_WAITING` polls wait already.
+    """
     polls, tries, last_head = world.keep(Waiting), round(WAIT_S / LOOK_S), -1
     if not waits or polls.count >= MAX_WAITING:
         tries = 0
@@ -118,7 +123,7 @@ async def _look(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, 
 
 
 async def pass_over(world: World, stream: Stream) -> None:
-    """Store a later position of a stream, if many signals that do not concern it lie behind its present position."""
+    """Store a later position of a stream if many signals that do not concern the stream follow the stored position."""
     if await world.db.scan(lambda reader: delivery.has_passed(reader, stream)):
         await world.writer.submit(lambda tx: delivery.settled(tx, stream.stream_id, ()))
 
@@ -128,7 +133,9 @@ def _render_all(world: World, stream: Stream, signals: list[tuple[int, int, Sign
 
 
 def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -> str:
-    """Return the signal as a token for the receiver of this stream, by the key that receivers can verify (RS256)."""
+    """Return the signal as a signed token for the receiver of this stream, with the algorithm that receivers must
+    support (RS256).
+    """
     return render_set(
         signal,
         issuer=world.config.issuer,

@@ -1,8 +1,8 @@
-"""Push delivery of signals: RFC 8935, one at a time and in order for each stream, independent of other streams.
+"""Delivery of signals to receivers by push: RFC 8935. Each stream sends one signal at a time, in order.
 
-    POST ENDPOINT    Content-Type: application/secevent+jwt    Authorization: as its receiver wants it    the token
+    POST ENDPOINT    Content-Type: application/secevent+jwt    Authorization: the receiver's value    the token
 
-A receiver answers 202 (any 2xx counts). Delivery is at least once; the receiver discards duplicates by `jti`.
+A receiver answers 202 (any 2xx counts). A signal may arrive more than once; the receiver discards duplicates by `jti`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pushers(RunningTasks):
 
 
 async def push_due(world: World) -> None:
-    """Start a push to each stream that is due and has none running, without waiting."""
+    """Start a push to each stream whose push is due and not running. Returns before the pushes end."""
     now = world.now()
     for stream in await world.db.scan(store.streams):
         if stream.is_due(now):
@@ -41,7 +41,7 @@ async def push_due(world: World) -> None:
 
 
 async def _push_all(world: World, stream: Stream) -> None:
-    """Tell it everything in order, as far as it takes it."""
+    """Push the pending signals of a stream in order, until none is left or a push fails."""
     try:
         again: Stream | None = stream
         while again is not None and await push_next(world, again):
@@ -51,7 +51,9 @@ async def _push_all(world: World, stream: Stream) -> None:
 
 
 async def push_next(world: World, stream: Stream) -> bool:
-    """Push the next signal; return whether the receiver accepted it, or it was skipped for good."""
+    """Push the next signal of a stream. Return whether the next signal may follow: the receiver accepted this signal,
+    or its last attempt failed.
+    """
 
     def look(reader: Reader) -> list[tuple[int, int, Signal]]:
         delivery.check_entitled(reader, stream, now=world.now())
@@ -59,7 +61,7 @@ async def push_next(world: World, stream: Stream) -> bool:
 
     try:
         signals = await world.db.scan(look)
-    except Refused:  # doctor says so; nothing goes to who may not hear it
+    except Refused:  # the receiver may not get signals any more; `ostiary doctor` shows this
         return False
     if not signals:
         await pass_over(world, stream)
@@ -80,7 +82,9 @@ async def push_next(world: World, stream: Stream) -> bool:
 
 
 async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
-    """Return the failure in words (empty after success), and whether the receiver refuses the token for good."""
+    """Return the error as a sentence (empty after success), and whether the receiver answered with a permanent
+    error.
+    """
     headers = {"content-type": MEDIA_TYPE, "accept": "application/json"}
     try:
         if stream.sealed is not None:
@@ -104,7 +108,9 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
 
 
 def _error(answer: Answer) -> str:
-    """Return the `err` of RFC 8935 section 2.3 if the answer has one; the rest of the answer is not kept."""
+    """Return the error code (`err`) of the receiver's response (RFC 8935 section 2.3); empty if there is no known code.
+    The rest of the response is dropped.
+    """
     if answer.status != 400:
         return ""
     try:
@@ -126,4 +132,4 @@ CODES = frozenset(
         "invalid_state",
     }
 )
-"""RFC 8935 section 2.4, and SSF 1.0 section 8.1.4.1."""
+"""The error codes of RFC 8935 section 2.4, and of SSF 1.0 section 8.1.4.1."""

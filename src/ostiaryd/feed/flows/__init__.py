@@ -1,4 +1,6 @@
-"""Operations on the feed: streams to guards, their reports, and waiting for their acknowledgements."""
+"""Operations on the feed: the streams to guards, the reports of guards, and the wait until guards acknowledge a
+change.
+"""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.behaviour import describe_behaviour

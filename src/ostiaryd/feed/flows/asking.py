@@ -1,5 +1,7 @@
-"""Policy questions of guards, about policies that a guard cannot run itself. A guard asks about a call under a live
-token for its own resource.
+"""Evaluation of policies for guards: a guard sends the question about a call if the guard cannot run one of the
+policies.
+
+The call must be under a live token for the guard's own resource.
 """
 
 from __future__ import annotations
@@ -21,17 +23,17 @@ from ostiaryd.registry.model import Holding, Resource
 
 
 def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, resource_id: str, now: int) -> Ready:
-    """Check a guard's question, and return the policies that answer it.
+    """Check a guard's question about a call, and return the active policy set, which evaluates the question.
 
-    Raises Forbidden for a token that is not live or not for this resource, and for a question that is not about a call
-    under that token now; Conflict if another policy set has become active.
+    Raises Forbidden if the token is not live or not for this resource, or if the question is not about a present call
+    under that token; Conflict if the guard has another policy set than the active one.
     """
     resource = registry.find_resource(reader, resource_id)
     holding = registry.get_holding(reader, ask.token)
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
         raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
-        raise Forbidden("the question is not about a call under that token at present", code="foreign_question")
+        raise Forbidden("the question is not about a present call under that token", code="foreign_question")
     ready = policies.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
@@ -49,14 +51,16 @@ def _is_about(question: Question, resource: Resource, holding: Holding) -> bool:
 
 
 def _is_of(instant: object, now: int) -> bool:
-    """Return whether the time is now, within a tolerance, in nanoseconds."""
+    """Return whether `instant` (nanoseconds since the epoch) differs from `now` (microseconds) by at most `FRESH`."""
     return isinstance(instant, int) and abs(instant // 1000 - now) <= FRESH
 
 
 def note_asked(
     act: Act, ask: RemotePolicyRequest, question: Question, verdict: RemoteVerdict, *, resource_id: str
 ) -> None:
-    """Record the verdict. Raises as `check_ask` does, since the token may have ended meanwhile."""
+    """Write the policies' results into the act's entry. Raises the errors of `check_ask` again, since the token may
+    have ended during the evaluation.
+    """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy
     act.entry.digest = digest(ask.question)

@@ -1,7 +1,8 @@
-"""The behaviour of an agent for people: granted scopes against used ones, and tools against its own past and its peers.
+"""The behaviour of an agent, as people see it: granted scopes beside used scopes, and the use of each tool beside its
+use by peers.
 
-The profiles that guards use are the source. Each counts the recent tasks of an agent at one resource in which a tool
-was called. Profiles forget tools that were seldom called, and agents that were inactive for 90 days.
+The source is the profiles that guards use. For each tool of a resource, a profile counts the agent's recent tasks that
+called the tool. Profiles drop tools that were seldom called, and agents that were inactive for 90 days.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ MAX_ACTS = 2000
 
 
 class ScopeUse(TypedDict):
-    """A granted scope. `used`: recent tasks called a tool that needs it. `unused`: none did, although guards of the
-    resource reported calls of the agent, or no resource has the scope. `unknown`: no call of the agent was reported.
+    """A granted scope and its use. `used`: a recent task called a tool that needs the scope. `unused`: no recent task
+    did, although guards reported calls of the agent at the resource; or the scope's resource is not registered, and
+    guards reported calls of the agent elsewhere. `unknown`: guards reported no call of the agent.
     """
 
     scope: str
@@ -34,8 +36,9 @@ class ScopeUse(TypedDict):
 
 
 class ToolUse(TypedDict):
-    """The use of a tool. `tasks`: recent tasks that called it. `untrusted`: the larger of two counts of these tasks,
-    with values from untrusted content and with values of unknown origin. `peers`: other agents of the kind that use it.
+    """The use of one tool by one agent. `tasks`: the number of recent tasks that called the tool. `untrusted`: among
+    these, the number of tasks with values from an untrusted source or the number with values of unknown origin,
+    whichever is larger. `peers`: the number of peers that use the tool.
     """
 
     tool: str
@@ -46,7 +49,9 @@ class ToolUse(TypedDict):
 
 
 class ResourceUse(TypedDict):
-    """The behaviour at a resource. `tasks` is the number of recent tasks, `peers` that of other agents of the kind."""
+    """The use of one resource by one agent. `tasks`: the number of the agent's recent tasks at the resource. `peers`:
+    the number of peers.
+    """
 
     resource: str
     tasks: int
@@ -55,8 +60,8 @@ class ResourceUse(TypedDict):
 
 
 class BehaviourBody(TypedDict):
-    """The behaviour of an agent. `days` has the number of its acts on each of the last 14 days, the oldest first, at
-    most 2,000 for each; the last day ends now.
+    """The behaviour of one agent. `days`: the number of the agent's acts in each of the last 14 periods of 24 hours,
+    the oldest first; the last period ends now. Each number stops at 2,000.
     """
 
     scopes: list[ScopeUse]
@@ -65,7 +70,7 @@ class BehaviourBody(TypedDict):
 
 
 def describe_behaviour(reader: Reader, agent: Agent, *, now: int) -> BehaviourBody:
-    """Return the behaviour of an agent at the resources that its scopes name, at most 50, by name."""
+    """Return the behaviour of an agent at the resources that its scopes name: at most 50 resources, sorted by name."""
     scopes, used, unregistered = sorted(agent.scopes), set[str](), set[str]()
     resources: list[ResourceUse] = []
     for name in sorted({scope.partition(":")[0] for scope in scopes}):
@@ -96,7 +101,9 @@ def describe_behaviour(reader: Reader, agent: Agent, *, now: int) -> BehaviourBo
 
 
 def _describe_resource(reader: Reader, agent: Agent, resource: Resource) -> ResourceUse:
-    """Return the tools of a resource that the agent may call by its scopes, or has called."""
+    """Return the agent's use of a resource, with each tool that the agent's scopes allow or that the agent has
+    called.
+    """
     row = store.profile(reader, agent.agent_id, resource.resource_id)
     own, peers = unpack_profile(b"" if row is None else row[0]), _list_peers(reader, agent, resource)
     tools: list[ToolUse] = []
@@ -117,7 +124,9 @@ def _describe_resource(reader: Reader, agent: Agent, resource: Resource) -> Reso
 
 
 def _list_peers(reader: Reader, agent: Agent, resource: Resource) -> list[Profile]:
-    """Return the profiles of other agents of the same kind at a resource, of the 200 that were active last."""
+    """Return the profiles of an agent's peers at a resource: agents of the same kind among the 200 last active agents
+    there.
+    """
     peers = []
     for id, packed in store.profiles(reader, resource.resource_id, limit=MAX_PEERS):
         if id != agent.agent_id and (other := registry.get_agent(reader, id)) is not None and other.kind is agent.kind:

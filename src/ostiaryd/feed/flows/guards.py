@@ -1,9 +1,9 @@
-"""The guards of all servers of one database, and the newest message that each has applied.
+"""The guards of all servers of one database, and the last change that is in force at each guard.
 
-On PostgreSQL several servers may share a database; each server has its own guards. A server writes the progress of its
-guards into its row of `feed_server`: every `BEAT_S` as a heartbeat, and `FLUSH_S` after a change while other servers
-are alive. If a row does not change for `DROP_S`, its server has died. The observer measures the age by its own clock,
-so the clocks of the servers need not agree.
+On PostgreSQL several servers can share a database; each server has its own guards. Each server writes the progress of
+its guards into its row of `feed_server`: every `BEAT_S` as a heartbeat, and `FLUSH_S` after a change while other
+servers are alive. If a row does not change for `DROP_S`, the row's server has failed. The reading server measures
+this time with its own clock, so the clocks of the servers need not agree.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ POLL_S = 0.05
 DROP_S = 10.0
 SECOND = 1_000_000
 LATEST = 8
-"""Number of newest acknowledgements of a guard that other servers see."""
+"""Number of newest acknowledgements of a guard that a server passes on to the other servers."""
 
 
 class Guard(msgspec.Struct, frozen=True, array_like=True):
-    """A connected guard. `position`: the guard was sent every change up to this number that concerns it.
+    """A connected guard. `position`: the server has sent the guard every change up to this number that concerns the
+    guard.
 
-    `relevant` is the number of the last change that concerns the guard. `applied` lists numbers, each with the time
-    (microseconds) since when all changes up to that number are in force.
+    `relevant` is the number of the last change that concerns the guard. `applied` lists acknowledgements (change
+    number, time in microseconds): from this time on, all changes up to the number are in force at the guard.
     """
 
     stream: str
@@ -49,7 +50,9 @@ class Guard(msgspec.Struct, frozen=True, array_like=True):
     applied: list[tuple[int, int]]
 
     def applied_at(self, seq: int) -> int | None:
-        """Return since when all relevant changes up to `seq` are in force; None if they are not yet."""
+        """Return the time (microseconds) from which all changes up to `seq` are in force at this guard; None if one is
+        not in force yet.
+        """
         if self.position < seq:
             return None
         needed = min(seq, self.relevant)
@@ -61,30 +64,34 @@ _decode = msgpack_decoder(list[Guard])
 
 
 class Guards:
-    """The guards of this server and of the others; lives on the event loop."""
+    """The guards of this server and of the other servers of the database. Used only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world, self._streams = world, world.keep(Streams)
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
-        """the other servers: for each its last heartbeat, the time of its last change, and its guards"""
+        """other servers by id: the number of the last heartbeat, the loop time at which this number changed, and the
+        guards
+        """
         self._flushing: asyncio.Task[None] | None = None
         self._streams.on_change = self._note_change
 
     @property
     def own(self) -> list[Guard]:
-        """The guards of this server."""
+        """Return the guards that are connected to this server."""
         position = self._streams.position
         return [_describe(stream, position) for stream in self._streams.connected]
 
     @property
     def all(self) -> list[Guard]:
-        """Return the guards of this server, then those of the other servers as of their last heartbeat."""
+        """Return the guards of this server, then the guards of the other servers as of each server's last heartbeat."""
         return [*self.own, *(guard for _, _, guards in self._seen.values() for guard in guards)]
 
     async def settled(self, seq: int, *, within_s: float) -> list[Guard]:
-        """Wait until all changes up to `seq` are in force at every guard, or until the timeout; return the guards."""
+        """Wait until all changes up to `seq` are in force at every guard, at most `within_s` seconds. Return all guards
+        in either case.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         await self._streams.settled(seq, within_s=within_s)
@@ -95,7 +102,7 @@ class Guards:
         return self.all
 
     async def refresh(self) -> float:
-        """Read the rows of the other servers; return the time of the read on the loop's clock."""
+        """Read the rows of the other servers; return the loop time before the read."""
         now, servers = asyncio.get_running_loop().time(), {}
         if self._world.db.is_sqlite:  # one data folder has one server
             return now
@@ -109,7 +116,7 @@ class Guards:
         return now
 
     async def beat(self) -> None:
-        """Write the heartbeat of this server; drop the rows of servers that died."""
+        """Write the heartbeat of this server, and delete the rows of servers that have failed."""
         if self._world.db.is_sqlite:
             return
         now = await self.refresh()
@@ -135,7 +142,7 @@ class Guards:
             )
 
     def _note_change(self) -> None:
-        """Schedule a write soon, if another server is alive and no write is scheduled."""
+        """Schedule a write after `FLUSH_S` if another server is alive and no write is scheduled."""
         if self._seen and self._flushing is None:
             self._flushing = asyncio.ensure_future(self._flush())
 
@@ -153,11 +160,15 @@ def _describe(stream: Stream, position: int) -> Guard:
 
 
 def send_test(act: Act) -> int:
-    """Send every guard a message that changes nothing: the end of a task that never existed. Return its number."""
+    """Send all guards a test message: the end of a task that never existed. Return the number of the message in the
+    feed.
+    """
     registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
     return outbox.head(act.tx)
 
 
 async def share_guards(world: World) -> None:
-    """Exchange the progress of guards with the other servers of the database."""
+    """Run one heartbeat: write the progress of this server's guards, and read the progress of the other servers'
+    guards.
+    """
     await world.keep(Guards).beat()

@@ -1,7 +1,7 @@
-"""The memory of a task at guards: extended and read under a live token for the resource of the guard.
+"""The memory of a task for guards, which read and extend the memory under a live token for their own resource.
 
-A guard can add only results of its own resource. The catalogue says which of its tools return untrusted content,
-and the task says which documents the person named.
+A guard can add only results of tools of its own resource. The catalogue states which of these tools return content of
+untrusted sources, and the task states which documents the person endorsed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from ostiaryd.tasks.model import Task
 
 
 def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
-    """Return the memory of the token's task. Raises Forbidden."""
+    """Return the memory of the token's task. Raises Forbidden if the token is not live, not for this resource, or has
+    no task.
+    """
     return tasks.recall(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
 
 
 def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
-    """Add the results of a tool of the resource.
+    """Add the results of a tool of this resource to the memory of the token's task, and return the memory.
 
-    Raises Forbidden for a token that is not live or not for this resource, for a task without a memory, and for results
-    that the tool cannot return.
+    Raises Forbidden if the token is not live or not for this resource, if the task has no memory, or if a result claims
+    an origin that the tool cannot return.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, query.token
@@ -52,18 +54,21 @@ def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
 
 
 def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
-    """Return the history of the agent of a token. Raises Forbidden."""
+    """Return the history of the token's task and agent, with the owner's counterparts if a policy reads them. Raises
+    Forbidden if the token is not live or not for this resource.
+    """
     holding = _live_holding(reader, query, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
     return tasks.before(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
-    """Add a call that a guard is about to allow, and the objects that a call has created. Return the history after it,
-    and whether the call was added.
+    """Add a call that a guard is about to allow to the task's history, and the objects that an earlier call created.
+    Return the history after the addition, and whether the call was added.
 
-    The call is added only if the guard has the newest history. No entry is left here: the guard's report records the
-    call. Raises Forbidden as `tell` does.
+    The call is added only if the guard has the newest history. This function writes no entry, because the guard's
+    report records the call. Raises Forbidden if the token is not live or not for this resource, or the catalogue lacks
+    the tool.
     """
     resource = registry.find_resource(tx, resource_id)
     holding = _live_holding(tx, query, resource, now=tx.now)
@@ -88,7 +93,9 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
 
 
 def _looked_up(reader: Reader, holding: Holding) -> str:
-    """Return the owner of the token's agent if a policy needs the counterparts of all agents of that owner."""
+    """Return the owner of the token's agent if an active policy reads the counterparts of the owner's agents; otherwise
+    an empty text.
+    """
     return registry.find_agent(reader, holding.agent).owner if active_policies(reader).reads_counterparts else ""
 
 
@@ -119,12 +126,12 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
     for part in query.parts:
         origin = Origin(part.origin)
         if origin is Origin.ENDORSED:
-            kinds = 0 if part.kinds == RETIRED else part.kinds  # which is not kept
+            kinds = 0 if part.kinds == RETIRED else part.kinds  # retired values are not stored
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
-                raise Forbidden("the person did not name that document", code="not_endorsed")
+                raise Forbidden("the person did not endorse that document", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
-            raise Forbidden("the results of that tool are untrusted", code="outside")
-        elif part.kinds in LABEL_ROOM:  # which can only make the task ask more
+            raise Forbidden("the results of that tool are from an untrusted source", code="outside")
+        elif part.kinds in LABEL_ROOM:  # labels can only cause more questions to people
             continue
-        elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # what only a read teaches
-            raise Forbidden("no person named the results of that tool", code="outside")
+        elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # only tools that read can teach links and slots
+            raise Forbidden("no person endorsed the results of that tool", code="outside")

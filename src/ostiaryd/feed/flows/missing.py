@@ -1,4 +1,4 @@
-"""Guards that have reported before and are not connected now."""
+"""Guards that have sent reports and are not connected now."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from ostiaryd.feed.flows.guards import Guard
 from ostiaryd.ground.database import Reader
 
 WITHIN = 7 * 86_400_000_000
-"""Microseconds. A guard that has not reported for longer no longer counts as missing."""
+"""Microseconds. A resource whose guards sent no report for this time does not count as missing."""
 
 
 class MissingGuard(NamedTuple):
-    """A resource without a connected guard, and the time of its last report (microseconds)."""
+    """A resource that has no connected guard, and the time of the last report of its guards (microseconds since the
+    epoch).
+    """
 
     resource: str
     reported_at: int
 
 
 def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[MissingGuard]:
-    """Return each resource whose guards have reported lately and of which none is connected."""
+    """Return each resource whose guards have sent a report within `WITHIN` and of which no guard is in `connected`."""
     present = {guard.resource_id for guard in connected}
     return [
         MissingGuard(name, at) for id, name, at in store.last_reports(reader, since=now - WITHIN) if id not in present

@@ -1,4 +1,4 @@
-"""Calls of throttled agents, counted over all guards and the decisions of the server."""
+"""The count of calls of throttled agents, over all guards and the decisions of the server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from ostiaryd.registry import flows as registry
 
 
 def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
-    """Count a call under a live token for that resource, for every agent of the delegation chain.
+    """Count one call under a live token for that resource, against the limit of each throttled agent in the token's
+    chain.
 
-    Raises Forbidden if the call exceeds the limit of an agent (`throttled`), and for a token that is not live or not
+    Raises Forbidden with code `throttled` if an agent exceeds its limit, and Forbidden if the token is not live or not
     for this resource.
     """
     task = approvals.task_of_token(tx, token, registry.find_resource(tx, resource_id), now=tx.now)

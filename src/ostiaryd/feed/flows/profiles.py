@@ -1,7 +1,8 @@
-"""Profiles: the usual behaviour of agents at a resource, learned from the reports of its guards, and sent to these
-guards only.
+"""Profiles: the usual behaviour of each agent at each resource, learned from the reports of the resource's guards, and
+sent only to these guards.
 
-Guards get a new profile at intervals: a profile only removes findings about usual calls, so an old one hides nothing.
+Guards get a changed profile after `TELL_EVERY` microseconds at the earliest. A profile only removes findings about
+usual calls, so an old profile hides nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from ostiaryd.registry.model import ProfileDelta
 
 TELL_EVERY = 600_000_000
 KEPT = 90 * 86_400_000_000
-"""Time for which the profile of an inactive agent is kept, in microseconds."""
+"""Microseconds for which the profile of an inactive agent is stored."""
 MAX_TOLD = 10_000
-"""Maximum number of profiles in a snapshot; the newest are kept."""
+"""Maximum number of profiles in a snapshot; the profiles that were learned last are included."""
 
 
 def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
-    """Learn from calls at that resource, by their agents; denied calls teach nothing."""
+    """Update the profiles of agents from their calls at that resource (`calls`: agent to its calls). Denied calls
+    change nothing.
+    """
     for agent, events in calls.items():
         packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
         profile = unpack_profile(packed)
@@ -43,24 +46,26 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
 
 
 def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
-    """Return all profiles that a guard of the resource gets when it starts."""
+    """Return the profiles that a guard of the resource gets when the guard starts, at most `MAX_TOLD`."""
     rows = store.profiles(reader, resource_id, limit=MAX_TOLD)
     return [ProfileFact(agent, b64u(packed)) for agent, packed in rows]
 
 
 def profile_fact(reader: Reader, agent: str, resource_id: str) -> list[ProfileFact]:
-    """Return the fact with the profile of one agent; none if there is no profile."""
+    """Return a list with the profile of one agent at that resource, empty if there is no profile."""
     row = store.profile(reader, agent, resource_id)
     return [] if row is None else [ProfileFact(agent, b64u(row[0]))]
 
 
 async def forget_profiles(world: World) -> int:
-    """Delete the profiles of agents that have been inactive; return their number."""
+    """Delete the profiles of agents that have been inactive for `KEPT`; return the number of deleted profiles."""
     return await world.writer.submit(lambda tx: store.forget_profiles(tx, before=tx.now - KEPT))
 
 
 def unpack_profile(packed: bytes) -> Profile:
-    """Return the profile; an empty one if it was stored by another version."""
+    """Return the profile that `packed` contains; a new profile if the bytes are empty or of another version of
+    Ostiary.
+    """
     try:
         return unpack(packed) if packed else NEW
     except Malformed:

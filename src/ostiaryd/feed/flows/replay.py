@@ -1,8 +1,8 @@
-"""Replay of lost stops: stops that guards received and that a restored database lacks.
+"""Replay of lost stops: stops that guards received, and that a restored database lacks.
 
-Guards keep the signed messages with stops. A message whose ledger head is not in the tree of this database comes from
-the lost part, so its stops are carried out again. That can only narrow access: the server accepts only messages that it
-has signed itself.
+Guards keep the signed messages that contain stops. A message was sent in the lost part of the history if the database's
+tree lacks the message's ledger head; the stops of such a message are then carried out again. A replay can only narrow
+access, and the server accepts only messages that it has signed itself.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ VERBS = {
 
 
 class Delivered(NamedTuple):
-    """The result of the messages that a guard kept: the stops that were carried out, and the number of lines signed by
-    no known key.
+    """The result of a replay: `replayed`, the number of stops that were carried out, and `unverified`, the number of
+    messages of the lost part that no known key has signed.
     """
 
     replayed: int
@@ -57,7 +57,9 @@ class Delivered(NamedTuple):
 
 
 class LostStop(NamedTuple):
-    """A stop of the lost part. `at` is when the server sent it, in microseconds since the epoch."""
+    """A stop of the lost part of the history. `at`: when the server first sent the stop, in microseconds since the
+    epoch.
+    """
 
     kind: str
     subject: str
@@ -68,17 +70,18 @@ class LostStop(NamedTuple):
 async def replay_messages(
     world: World, unverified_lines: Iterable[bytes], *, resource_id: str, source: str
 ) -> Delivered:
-    """Carry out the stops that signed messages of the feed contain and the database lacks.
+    """Carry out the stops that signed messages of the feed contain and that the database lacks; return the numbers.
 
-    `resource_id`: the resource of the guard that kept them. Lines that this server has not signed are skipped. Lines
-    with a head of the lost part but no known signature are counted, since their key may be lost too.
+    `resource_id` is the resource of the guard that kept the messages (one per line); `source` names the guard. A line
+    without a valid signature is skipped. If such a line states a ledger head of the lost part, it is counted as
+    unverified, since its key may be lost too.
     """
     lines = list(unverified_lines)
     lost, unverified = await world.db.scan(
         lambda reader: lost_stops(reader, world.keys, lines, resource_id=resource_id)
     )
     if unverified:
-        log.error("%s holds %d messages of the lost part that no known key has signed", source, unverified)
+        log.error("%s has %d messages of the lost part of the history that no known key has signed", source, unverified)
     if not lost:
         return Delivered(0, unverified)
     count = await ledger.act(world, "history.replay", lambda act: replay(act, lost, source=source))
@@ -88,11 +91,11 @@ async def replay_messages(
 def lost_stops(
     reader: Reader, keys: Keyring, unverified_lines: list[bytes], *, resource_id: str
 ) -> tuple[list[LostStop], int]:
-    """Return the newest lost stop of each subject, in the order in which the server sent them, and the number of lines
-    of the lost part that no known key has signed.
+    """Return the newest lost stop of each subject, in the order in which the server sent the stops, and the number of
+    lines of the lost part that no known key has signed.
 
-    The key of the feed may have been rotated in the lost part. The messages that announce a new key are therefore read
-    first.
+    A message that announces a new key of the feed adds the key for the lines after it, because the rotation of the key
+    may be lost too.
     """
     feed_keys: dict[str, PublicKey] = dict(keys.public("feed"))
     unverified = 0
@@ -116,7 +119,9 @@ def lost_stops(
 
 
 def _is_of_lost_part(line: bytes, reader: Reader, keys: Keyring, is_known: Callable[[Head], bool]) -> bool:
-    """Return whether a line that no known key of the feed has signed has a head that this log has signed and lost."""
+    """Return whether a line without a known signature states a ledger head that this log has signed and this database
+    lacks.
+    """
     try:
         return not is_known(_head_of(unverified_message(line), reader, keys))
     except Refused:
@@ -124,8 +129,8 @@ def _is_of_lost_part(line: bytes, reader: Reader, keys: Keyring, is_known: Calla
 
 
 async def follow_history(world: World) -> None:
-    """Enter and leave recovery with the other servers of the database; disconnect the guards of a history that has
-    ended.
+    """Enter or leave recovery together with the other servers of the database. When this server enters recovery,
+    disconnect its guards.
     """
     was_lost = world.pin.is_lost
     if ledger.follow_recovery(world):
@@ -139,8 +144,9 @@ def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
 
 
 def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
-    """Carry out lost stops that were not replayed before; return their number. A stop whose subject is lost too is
-    skipped.
+    """Carry out the lost stops that were not carried out again before; return their number.
+
+    A stop whose subject (agent, task, token or key) is lost too is skipped, and named in the entry.
     """
     done, missing = list[str](), list[str]()
     for stop in lost:
@@ -148,7 +154,7 @@ def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
             continue
         try:
             with act.tx.savepoint():
-                _carry_out(act, stop.fact, why=f"stopped in the lost part of the history, as {source} knows")
+                _carry_out(act, stop.fact, why=f"stopped in the lost part of the history, according to {source}")
             done.append(f"{stop.kind} {stop.subject}")
         except Refused:
             missing.append(f"{stop.kind} {stop.subject}")
@@ -158,7 +164,7 @@ def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
 
 
 def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
-    """Carry out one lost stop. Raises Refused if the subject is unknown or already stopped."""
+    """Carry out one lost stop. Raises Refused if the subject is unknown or is already stopped."""
     match fact:
         case AgentFact(id, state, epoch):
             agent = registry.find_agent(act.tx, id)

@@ -1,4 +1,4 @@
-"""Reports of guards: each record becomes exactly one entry, and missing record numbers are recorded."""
+"""Reports of guards: each record becomes exactly one entry, and an entry names each range of missing records."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ostiaryd.tasks import flows as tasks
 
 
 def take_report(act: Act, report: Report, *, resource_id: str) -> int:
-    """Record the report of a guard; return the number of the next expected record.
+    """Write the entries of a guard's report; return the number of the record that the server expects next.
 
-    Records that were received before are skipped, so a guard may send a report again. Raises NotFound; Forbidden for
-    the spool of another resource.
+    Records that the server already has are skipped, so a guard may send a report again. Raises NotFound if the resource
+    is unknown; Forbidden if the spool belongs to another resource.
     """
     resource = registry.find_resource(act.tx, resource_id)
     spool = store.spool(act.tx, report.spool)

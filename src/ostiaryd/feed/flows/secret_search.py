@@ -1,4 +1,6 @@
-"""The search for used secrets in the arguments of a call, for a guard, which does not have these secrets."""
+"""The search for secrets in the arguments of a call. A guard sends the arguments to the server, because a guard does
+not have the secrets that egress proxies use.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from ostiaryd.registry import flows as registry
 
 
 def search_text(reader: Reader, *, token: str, text: str, resource_id: str, keys: Keyring, now: int) -> None:
-    """Search the text of a call under a live token for that resource, for every agent of the delegation chain.
+    """Check that `text` contains no secret that an egress proxy used for an agent in the chain of the token.
 
-    Raises SecretSent, and Forbidden for a token that is not live or not for this resource.
+    Raises SecretSent if the text contains such a secret; Forbidden if the token is not live or not for this resource.
     """
     task = approvals.task_of_token(reader, token, registry.find_resource(reader, resource_id), now=now)
     agents = dict.fromkeys((task.agent, *(link.agent for link in task.chain)))
@@ -23,7 +25,7 @@ def search_text(reader: Reader, *, token: str, text: str, resource_id: str, keys
 
 
 def refuse_secret(act: Act, *, token: str, refusal: SecretSent, resource_id: str) -> NoReturn:
-    """Record the refusal of a text that was searched, with the agent and the task of the token. Raises SecretSent."""
+    """Record that a searched text was refused, with the agent and the task of the token. Always raises `refusal`."""
     resource, holding = registry.find_resource(act.tx, resource_id), registry.get_holding(act.tx, token)
     act.entry.resource, act.entry.token = resource.uri, token
     if holding is not None:

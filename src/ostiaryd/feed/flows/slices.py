@@ -1,4 +1,6 @@
-"""Slices of budgets at guards: drawn under a live token for the guard's own resource, and returned if unused."""
+"""Slices of budgets for guards: a guard draws a slice under a live token for its own resource, and returns unused
+units.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard the units that it needs, and more in advance: up to a sixteenth of the rest of each budget.
+    """Give a guard the units that a call needs and, in advance, up to a sixteenth of the rest of each budget.
 
-    A budget with fewer units than needed gives none, and the guard keeps its present units.
+    If a budget has fewer units than the call needs, the guard gets none of that budget, and keeps the units it has. The
+    result has for each budget the guard's units in total and the units left for other guards.
 
-    Raises Forbidden for a token that is not live or not for this resource, for budgets of another token or another day,
-    and for a spool that is closed or of another guard; Conflict for a request that arrives after a later one.
+    Raises Forbidden if the token is not live or not for this resource, if a budget is not in force for the token today,
+    or if the spool is closed or belongs to another resource; Conflict if a later request of the spool was handled
+    before.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
@@ -27,7 +31,8 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     task = tasks.live(act.tx, holding.task, now=act.now)
     budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
     if unknown := request.need.keys() - budgets.keys():
-        raise Forbidden(f"{min(unknown)} is not a budget of this token today", hint="get a new token", code="no_budget")
+        problem = f"{min(unknown)} is not a budget of this token's task today"
+        raise Forbidden(problem, hint="get a new token", code="no_budget")
     _own_spool(act, request.spool, resource_id)
     _take_turn(act, request.spool, request.turn)
     drawn = {account: tasks.draw(act, request.spool, budgets[account], need) for account, need in request.need.items()}
@@ -37,10 +42,10 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
 
 
 def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
-    """Take back unused units of a guard; a repeated request changes nothing.
+    """Take back unused units of a guard, which keeps `keep` units of each budget. A repeated request changes nothing.
 
-    Raises Forbidden for a spool that is closed or of another guard, Conflict for a request that arrives after a later
-    one.
+    The result names the budgets of which the guard has no units left. Raises Forbidden if the spool is closed or
+    belongs to another resource; Conflict if a later request of the spool was handled before.
     """
     act.entry.detail = {"spool": returned.spool, "keep": returned.keep}
     _own_spool(act, returned.spool, resource_id)
@@ -50,9 +55,10 @@ def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
 
 
 def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
-    """Close a spool that its guard no longer uses, and return the units that the guard drew and did not spend.
+    """Close a spool that its guard no longer uses, and return its drawn and unspent units to their budgets. A closed
+    spool stays as it is.
 
-    Raises Forbidden for a spool of another resource, Conflict while records up to `last_record` are missing.
+    Raises Forbidden if the spool belongs to another resource; Conflict while records up to `last_record` are missing.
     """
     known_spool = store.spool(act.tx, spool)
     act.entry.detail = {"spool": spool, "told": last_record}
@@ -67,7 +73,9 @@ def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
 
 
 def _own_spool(act: Act, id: str, resource_id: str) -> None:
-    """Check that the spool belongs to the guard and is open; a new spool is assigned to the guard. Raises Forbidden."""
+    """Check that the spool belongs to this resource and is open. A new spool is assigned to this resource. Raises
+    Forbidden.
+    """
     spool = store.spool(act.tx, id)
     if spool is None:
         store.save_spool(act.tx, id, resource_id=resource_id, next=1)
@@ -78,6 +86,8 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:
-    """Check that no later request of the spool was handled, and lock the spool. Raises Conflict."""
+    """Store `turn`, the guard's number of this request, and lock the spool. Raises Conflict if a request with a higher
+    number was handled before.
+    """
     if not store.take_turn(act.tx, spool, turn):
-        raise Conflict("a later request of this guard arrived before", hint="ask again", code="out_of_turn")
+        raise Conflict("a later request of this guard was handled first", hint="ask again", code="out_of_turn")

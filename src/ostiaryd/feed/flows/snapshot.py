@@ -1,4 +1,4 @@
-"""The snapshot that a guard gets when it starts, and the facts that are read from the database for each change."""
+"""The snapshot that a guard gets when it starts, and the facts of the feed that the server reads from the database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ from ostiaryd.watch import flows as watch
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
-    """Return all facts that concern the guard of `resource`, with exceptions while an older token can be live."""
+    """Return all facts that concern the guard of `resource`.
+
+    An agent, task, key or token that was stopped is included only for as long as an earlier token can still be live.
+    """
     since = now - LONGEST_TOKEN
     facts: list[Fact] = [resource_fact(reader, resource), policy_fact(reader), keys_fact(keyring)]
     facts += [
@@ -73,12 +76,12 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
 
 
 def threat_facts(reader: Reader) -> list[Fact]:
-    """All threat lists."""
+    """Return the facts of all threat lists."""
     return [threat_fact(reader, id) for id in watch.list_threat_lists(reader)]
 
 
 def threat_fact(reader: Reader, id: str) -> ThreatFact:
-    """Return the fact of a threat list; an empty list if it was removed."""
+    """Return the fact of a threat list; a fact with an empty list if the threat list was deleted."""
     threats = watch.get_threat_list(reader, id)
     if threats is None:
         return ThreatFact(id, id, 1, "")
@@ -86,12 +89,12 @@ def threat_fact(reader: Reader, id: str) -> ThreatFact:
 
 
 def policy_fact(reader: Reader) -> PolicyFact:
-    """Return the fact of the active policy set."""
+    """Return the fact with the policies of the active policy set."""
     ready = active_set(reader)
     return PolicyFact(*policy.get_active_ir(reader), ready.entities, ready.policies.remote)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:
-    """Return the fact of the public keys."""
+    """Return the fact with the public keys that sign access tokens and the feed."""
     token, feed = ([dict(key.jwk) for key in keyring.public(use).values()] for use in ("token", "feed"))
     return KeysFact(token, feed)

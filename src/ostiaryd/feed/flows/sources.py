@@ -1,7 +1,7 @@
-"""Learned kinds of arguments: the fields from which arguments take their values, counted in the reports of guards.
+"""Learned argument kinds: the record fields from which arguments take their values, counted in the reports of guards.
 
-For each argument and each source field, distinct tasks and agents are counted, up to 64. After 5 tasks, guards get the
-fact (`ResourceFact.learned`), which makes them ask more questions.
+For each pair of argument and source field, the server counts the different tasks and the different agents, each up to
+64. After 5 tasks, the guards of the resource get the fact (`ResourceFact.learned`), and then ask people more questions.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from ostiaryd.registry.flows import tell
 from ostiaryd.registry.model import Resource, ResourceDelta
 
 MAX_ROWS = 1024
-"""maximum number of sources of a resource; further sources are not counted"""
+"""maximum number of pairs (argument, source field) of a resource; further pairs are not counted"""
 MAX_COUNTED = 64
-"""tasks and agents that are counted apart; 64 also stands for more"""
+"""number at which the counts of tasks and agents stop; 64 stands for 64 or more"""
 WIDTH = 6
-"""bytes of the digest of a task or an agent"""
+"""number of bytes of the stored digest of a task's or an agent's id"""
 LEARNED = 5
-"""number of tasks that must show the kind of an argument"""
+"""number of different tasks after which the kind of an argument counts as learned"""
 
 
 class ObservedSource(NamedTuple):
-    """The source of an argument's value, the tool that was called, and the agent and task that called it."""
+    """An observation in a report: the called tool, the argument and the source field of its value, the agent and the
+    task.
+    """
 
     tool: str
     source: Source
@@ -39,8 +41,8 @@ class ObservedSource(NamedTuple):
 
 
 def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSource]) -> None:
-    """Count the sources of arguments in the calls of one report. Tools that the catalogue does not list are left
-    out.
+    """Count the sources of the arguments in the calls of one report. Tools that the catalogue does not list are
+    skipped.
     """
     changed: dict[tuple[str, Source], tuple[ArgumentSource, int]] = {}
     for one in observed:
@@ -60,7 +62,7 @@ def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSourc
 
 
 def _source_row(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:
-    """Return the row of a source, and the number of bytes of its tasks."""
+    """Return the stored row of a source, or a new row, and the number of bytes of the digests of its tasks."""
     fresh = ArgumentSource(tool, source.argument, source.tool, source.field, b"", b"")
     row = store.source(act.tx, resource.resource_id, fresh) or fresh
     return row, len(row.tasks)
@@ -73,7 +75,9 @@ def _with(digests: bytes, name: str) -> bytes:
 
 
 class SourceOfArgument(TypedDict):
-    """A record field from which an argument took values, and the number of tasks and agents that did so."""
+    """An argument of a tool, a record field (`source_tool`, `source_field`) from which the argument took values, and
+    the numbers of tasks and agents with such a call, each at most 64.
+    """
 
     tool: str
     argument: str
@@ -84,7 +88,7 @@ class SourceOfArgument(TypedDict):
 
 
 def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]:
-    """Return the sources of the arguments at a resource, for its owner, the most frequent first."""
+    """Return the sources of all arguments at a resource, those with the most tasks first."""
     rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
     return [
         {
@@ -100,6 +104,8 @@ def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]
 
 
 def learned(reader: Reader, resource_id: str) -> list[tuple[str, str]]:
-    """Return the arguments (tool, path) whose kind enough tasks have shown."""
+    """Return the arguments (tool, path in the arguments) that took values from one source in at least `LEARNED`
+    tasks.
+    """
     rows = store.sources(reader, resource_id)
     return sorted({(row.tool, row.argument) for row in rows if len(row.tasks) >= LEARNED * WIDTH})

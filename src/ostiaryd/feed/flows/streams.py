@@ -1,7 +1,8 @@
-"""Streams to connected guards: each commit wakes them, and a guard that does not read is disconnected.
+"""Streams to the connected guards of this server: each commit wakes the streams, and a guard that does not read is
+disconnected.
 
-The facts of a commit for all guards are signed once and written to each stream. A revocation therefore reaches the last
-of a hundred guards after one signature and a hundred writes.
+The server signs the facts of a commit for all guards once, and writes the signed line to each stream. With a hundred
+guards, a revocation therefore costs one signature and a hundred writes.
 """
 
 from __future__ import annotations
@@ -31,24 +32,31 @@ from ostiaryd.registry.model import ProfileDelta, Resource, ResourceDelta, Threa
 from ostiaryd.tokens.model import KeysDelta
 
 MAX_WAITING = 1000
-"""Maximum number of queued lines of a guard. A guard with more is disconnected; after reconnecting it gets the rest, or
-a snapshot.
+"""Maximum number of lines that wait for a guard. A guard with more is disconnected. When it connects again, the guard
+gets the missed changes or a snapshot.
 """
 MAX_MISSED = 10_000
-"""Maximum number of missed changes after which a guard may resume; with more, it gets a snapshot."""
+"""Maximum number of changes that a reconnected guard gets one by one; a guard that missed more gets a snapshot."""
 MAX_STREAMS = 200
-"""maximum number of streams of one resource"""
+"""maximum number of streams of the guards of one resource"""
 STUCK_S = 10.0
 MAX_UNREPORTED_S = 60
-"""Maximum age, in seconds, of records that wait at a guard; older ones are a problem that is shown."""
+"""Maximum number of seconds that records may wait at a guard; if records wait longer, the server's health shows a
+problem.
+"""
 HALF = 50
-"""Fill level of a spool, in per cent, from which it is a problem that is shown."""
+"""Fill level of a guard's spool, in per cent, from which the server's health shows a problem."""
 SECOND = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A connected guard. `relevant` and `applied` hold numbers of the outbox, each with its time (microseconds)."""
+    """The stream to one connected guard. `relevant` is the number of the last change that concerns the guard.
+
+    `applied` has acknowledgements (change number, time in microseconds): from this time on, all changes up to the
+    number are in force at the guard. `sending_since` is the loop time since when a line is being sent; None if no line
+    is.
+    """
 
     id: str
     resource: Resource
@@ -59,54 +67,62 @@ class Stream:
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
     records: tuple[int, int] = (0, 0)
-    """unreported records: the age of the oldest (microseconds), and the fill level of the spool (per cent)"""
+    """the guard's unreported records: the age of the oldest in microseconds, and the fill level of the spool in per
+    cent
+    """
 
     def put(self, line: bytes) -> None:
-        """Queue a line; disconnect the guard if its queue is full."""
+        """Add a line to the guard's queue. If the queue is full, disconnect the guard."""
         try:
             self.waiting.put_nowait(line)
         except asyncio.QueueFull:
             self.cut()
 
     def cut(self) -> None:
-        """End the stream."""
+        """End the stream, which disconnects the guard."""
         if self.task is not None:
             self.task.cancel()
 
     def applied_at(self, seq: int) -> int | None:
-        """Return when the guard acknowledged all changes up to `seq` that concern it; None if it has not yet."""
+        """Return the time (microseconds) from which all changes up to `seq` that concern the guard are in force; None
+        if one is not.
+        """
         needed = min(seq, self.relevant)
         return next((at for number, at in self.applied if number >= needed), None)
 
 
 class Streams:
-    """All streams of this process; lives on the event loop."""
+    """The streams to all guards of this server process. Used only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._streams: dict[str, Stream] = {}
         self._key = world.keys.signer("feed")
-        """the signing key that guards know until a message announces another one"""
+        """the key that signs the feed; guards know the key until a message announces another key"""
         self._moved = asyncio.Event()
-        self.on_change: Callable[[], None] = lambda: None  # called when a guard applied or received a change, or left
+        self.on_change: Callable[[], None] = lambda: None
+        """called after a guard received or acknowledged a change, or disconnected"""
         self._beating: asyncio.TimerHandle | None = None
         self.position, self._head = store.position(world.db.read())
-        """every change up to this number of the outbox has been handed to every stream"""
+        """number of the last change in the outbox that was passed to every stream"""
         world.writer.listeners.append(self._on_commit)
 
     @property
     def key(self) -> PrivateKey:
-        """The key that signs all messages to guards."""
+        """Return the key that signs all messages to guards."""
         return self._key
 
     @property
     def connected(self) -> list[Stream]:
-        """The connected streams."""
+        """Return the streams of the connected guards."""
         return list(self._streams.values())
 
     def follow(self, resource: Resource, id: str, after: int | None) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of a new stream, without end. Raises Conflict (another guard has the number, too many
-        streams), InRecovery.
+        """Return a generator of the lines of a new stream without an end. `after`: the last change that
+        the guard has; None: send a snapshot.
+
+        Raises Conflict if a stream with this id is open or the resource has `MAX_STREAMS` streams; InRecovery if the
+        server is in recovery.
         """
         if self._world.pin.is_lost:
             raise InRecovery
@@ -114,12 +130,13 @@ class Streams:
             raise Conflict("a stream with this id is open", hint="send a new random `stream` for each stream")
         if sum(stream.resource.resource_id == resource.resource_id for stream in self.connected) >= MAX_STREAMS:
             raise Conflict(
-                f"{MAX_STREAMS} guards of this resource are connected, which is the limit", hint="ostiary feed list"
+                f"{MAX_STREAMS} guards of this resource are connected, which is the limit",
+                hint="list the guards with `ostiary feed list`",
             )
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
-        if id in self._streams:  # another stream has the same number, and must be kept
+        if id in self._streams:  # a stream with this id was opened meanwhile, and must stay open
             return
         self.pump()
         stream = self._streams[id] = Stream(id, resource, self._world.now(), relevant=self.position)
@@ -140,7 +157,7 @@ class Streams:
             self.on_change()
 
     async def _opening(self, stream: Stream, seq: int, after: int | None) -> bytes:
-        """Return the first facts of a stream: the changes since `after`, or a snapshot; later steps begin at `seq`."""
+        """Return the first line of a stream: the changes between `after` and `seq`, or a snapshot as of `seq`."""
         resource, world = stream.resource, self._world
         missed = None if after is None else self._since(after, resource)
         if missed is not None and after is not None:
@@ -150,7 +167,9 @@ class Streams:
         return self._render(seq, seq, facts, aud=resource.resource_id, stream=stream.id, is_snapshot=True)
 
     def _since(self, after: int, resource: Resource) -> list[Fact] | None:
-        """Return the facts that a guard has missed; None if the outbox no longer has them, or there are too many."""
+        """Return the facts that a guard has missed since change `after`; None if the outbox has deleted some of these
+        changes, or there are more than `MAX_MISSED`.
+        """
         reader = self._world.db.read()
         if not 0 < outbox.oldest(reader, TOPIC) <= after <= self.position:
             return None
@@ -164,19 +183,21 @@ class Streams:
         if self._world.pin.is_lost:
             self.cut_all()
         elif TOPIC in topics:
-            with suppress(DatabaseUnavailable):  # the next beat tries again
+            with suppress(DatabaseUnavailable):  # the next heartbeat sends these changes
                 self.pump()
 
     def cut_all(self) -> None:
-        """Disconnect every guard, so that each gets a snapshot: the history of their facts has ended."""
+        """Disconnect every guard, because the ledger's history that their facts belong to has ended; each guard then
+        gets a snapshot.
+        """
         for stream in self.connected:
             stream.cut()
 
     def pump(self) -> None:
-        """Send the changes that any process has committed since the last call to every stream."""
+        """Send every stream the changes that any server of the database has committed since the last call."""
         reader = self._world.db.read()
         head, self._head = store.position(reader)
-        if head < self.position:  # an older copy of the database: every guard must begin anew
+        if head < self.position:  # the database is an older copy now: every guard needs a snapshot
             self.cut_all()
             self.position = head
         while self.position < head:
@@ -188,7 +209,9 @@ class Streams:
             self._step(rows[-1][0] if rows else head, shared, private)
 
     def _step(self, seq: int, shared: list[Fact], private: dict[str, list[Fact]]) -> None:
-        """Send every stream the facts up to `seq`; `private` facts go only to the guards of a resource, by its URI."""
+        """Send every stream the facts of the changes up to `seq`. `shared` facts go to all guards; `private` facts go
+        only to the guards of the resource with that URI.
+        """
         concerned = {stream.resource.resource_id: stream.resource.uri for stream in self._streams.values()}
         extra = {id: private[uri] for id, uri in concerned.items() if uri in private}
         step = self._render(self.position, seq, shared, private=sorted(extra))
@@ -228,16 +251,18 @@ class Streams:
         return render_message(self._key, message)
 
     def _meanings(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[list[Fact], str | None]]:
-        """Return the facts of changes, in order. If an object changed several times, only its last change counts: a
-        guard that was away gets a threat list once, however often the list changed.
+        """Return (facts, URI of the only resource concerned or None) for each change, in order.
+
+        If an object changed several times, only its last change counts: a guard that was away gets a threat list once,
+        however often the list changed.
         """
         last = {body: seq for seq, _, body in rows}
         return [self._meaning(body, at) for seq, at, body in rows if last[body] == seq]
 
     def _meaning(self, body: bytes, at: int) -> tuple[list[Fact], str | None]:
-        """Return the facts of a change, and the URI of the only resource whose guards need them (None: all).
+        """Return the facts of a change, and the URI of the only resource whose guards get the facts (None: all guards).
 
-        Facts about agents, tasks and keys go to all guards, since any guard may see their tokens.
+        Facts about agents, tasks and keys go to all guards, since any guard may get tokens of any agent.
         """
         reader = self._world.db.read()
         match parse_delta(body):
@@ -263,7 +288,7 @@ class Streams:
                 return [plain_fact(delta, at=at)], None
 
     def _check_keys(self, resource: Resource) -> None:
-        """Disconnect the streams of a resource that were opened with a key that is no longer the guard's."""
+        """Disconnect the guards of a resource that connected with a key that has since been replaced."""
         for stream in self._streams.values():
             if stream.resource.resource_id == resource.resource_id and stream.resource.jkt != resource.jkt:
                 stream.cut()
@@ -273,14 +298,14 @@ class Streams:
         self._beating = asyncio.get_running_loop().call_later(pause_s, self._beat)
 
     def _beat(self) -> None:
-        """Read the commits of other processes, send a heartbeat, and disconnect guards that do not read, while any
-        guard is connected.
+        """Send the changes of all servers, then a heartbeat to each guard with an empty queue, and disconnect each
+        guard that has not taken a line for `STUCK_S` seconds. Schedule the next heartbeat while a guard is connected.
         """
         self._beating = None
         if not self._streams:
             return
         now, alive = asyncio.get_running_loop().time(), b""
-        with suppress(DatabaseUnavailable):  # guards get no beat then, and deny in time
+        with suppress(DatabaseUnavailable):  # without a heartbeat, guards deny after their time limit
             self.pump()
             alive = self._render(self.position, self.position, [])
         for stream in self._streams.values():
@@ -291,22 +316,26 @@ class Streams:
         self._beat_later()
 
     def note_applied(self, resource_id: str, id: str, seq: int, *, ago: int) -> None:
-        """Record that all changes up to `seq` have been in force at a guard for at least `ago` microseconds. The guard
-        states an interval, so its clock does not matter. Raises NotFound for a stream of another guard.
+        """Record that all changes up to `seq` have been in force at a guard since `ago` microseconds.
+
+        The guard states an interval instead of a time, so that the guard's clock does not matter. Raises NotFound if
+        the resource has no stream with this id.
         """
         stream = self._streams.get(id)
         if stream is None or stream.resource.resource_id != resource_id:
-            raise NotFound("there is no such stream")
+            raise NotFound("this resource has no stream with that id")
         stream.applied.append((min(seq, self.position), self._world.now() - ago))
         self._moved.set()
         self.on_change()
 
     def note_records(self, id: str, *, late: int, filled: int) -> None:
-        """Store the backlog of records that the guard reports on its stream."""
+        """Store, for a stream, the age in microseconds of the guard's oldest unreported record and the fill level of
+        its spool in per cent.
+        """
         self._streams[id].records = late, filled
 
     def troubles(self) -> list[str]:
-        """Return the guards that do not deliver their records, or do not read the feed, in words."""
+        """Return a sentence for each guard that does not deliver its records, or does not read the feed."""
         problems = []
         for stream in self.connected:
             (late, filled), name = stream.records, stream.resource.name
@@ -319,7 +348,9 @@ class Streams:
         return problems
 
     async def settled(self, seq: int, *, within_s: float) -> list[Stream]:
-        """Wait until all changes up to `seq` are in force at every stream, or until the timeout; return the streams."""
+        """Wait until all changes up to `seq` are in force at every guard of this server, at most `within_s` seconds.
+        Return all streams in either case.
+        """
         self.pump()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

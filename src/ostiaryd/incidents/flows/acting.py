@@ -1,4 +1,6 @@
-"""Responses: each step carries out one response against an agent, with its own entry, and undoes it on release."""
+"""Responses: each is carried out against an agent with an entry of its own, and can be undone when the agent is
+released.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ from ostiaryd.tasks.model import standing_id
 T = TypeVar("T")
 MINUTE = 60 * SECOND
 STOPS = ("quarantine", "revoke")
-"""Responses after which milder responses are pointless."""
+"""Responses that end all access of the agent, so that milder responses add nothing."""
 
 
 class Step(NamedTuple):
-    """A response to carry out against `agent` within an incident; `task` is the task of the finding."""
+    """A response to carry out: `proposal` names the response and its limits, `agent` is the agent to act against, and
+    `task` is the task of the finding.
+    """
 
     incident: Incident
     agent: Agent
@@ -33,7 +37,9 @@ class Step(NamedTuple):
 
 
 def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
-    """Run a further change within the same act, with an entry of its own."""
+    """Run `flow` within the same act with a further entry for `action`, and return its result. `detail` is added to
+    that entry.
+    """
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
     registry.note(more, object=more.entry.object or "", **detail)
@@ -42,14 +48,16 @@ def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: An
 
 
 def task_of(agent: Agent, task: str | None) -> str:
-    """Return `task`, or the standing task of the agent."""
+    """Return `task`; if it is None, the standing task of the agent."""
     return task or standing_id(agent.agent_id)
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Return whether the response is already in effect, or has no active target.
+    """Return whether the response is already in effect, or whether the agent is not active, so that the response has no
+    target.
 
-    A restriction is set again if the new one is stricter, or if half of its time has passed.
+    A restriction counts as in effect if at least half of the new duration remains and, for throttling, its limit is not
+    higher than the new limit.
     """
     response = step.proposal.response
     if response in STOPS or step.agent.state is not State.ACTIVE:
@@ -64,7 +72,9 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
 
 
 def take(act: Act, step: Step) -> str:
-    """Carry out a response; return its description. Raises Refused, and then nothing has changed."""
+    """Carry out a response; return a sentence that describes the response. If Refused is raised, nothing has
+    changed.
+    """
     do, action, says = _DO[step.proposal.response]
     earlier = len(act.further_entries)
     try:
@@ -83,7 +93,7 @@ def take(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Undo a response that is still in effect. Raises Refused if the agent may not act again."""
+    """Undo those of `responses` that are still in effect. Raises Refused if the agent may not become active again."""
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:
@@ -96,14 +106,14 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
 
 
 def melt(act: Act, incident: Incident) -> None:
-    """Resume the tasks that were frozen since this incident."""
+    """Resume the tasks that a response of this incident froze."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
             act_with_entry(act, "task.melt", partial(registry.lift_stop, target=stop.target_kind, value=stop.value))
 
 
 def decommission(act: Act, incident: Incident) -> None:
-    """End the agent for good, with its tasks."""
+    """Decommission the agent of the incident: end its tasks, tokens and holdings permanently."""
     agent = registry.find_agent(act.tx, incident.agent)
     act_with_entry(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.RevokedKind.AGENT, agent.agent_id))
     if agent.state is not State.DECOMMISSIONED:
@@ -115,7 +125,7 @@ def decommission(act: Act, incident: Incident) -> None:
 
 
 def calm(act: Act, subjects: set[str]) -> None:
-    """Reset the risk of `subjects` to zero, and tell the guards."""
+    """Set the risk scores of `subjects` (agents and tasks) to zero, and tell the guards."""
     for subject in sorted(subjects):
         if registry.get_risk(act.tx, subject).points(act.now):
             registry.put_risk(act.tx, subject, CALM)
@@ -145,16 +155,20 @@ def _hold(act: Act, step: Step) -> None:
 
 
 _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
-    "step_up": (_hold, "agent.step_up", "for {minutes} minutes it must have proved itself anew"),
-    "throttle": (_hold, "agent.throttle", "for {minutes} minutes it may make {calls} calls a minute"),
-    "narrow": (_hold, "agent.narrow", "for {minutes} minutes it may only read"),
-    "freeze": (_freeze, "task.freeze", "task {task} is frozen, with every task delegated under it"),
+    "step_up": (_hold, "agent.step_up", "for {minutes} minutes the agent needs a new authentication (step-up)"),
+    "throttle": (_hold, "agent.throttle", "for {minutes} minutes the agent may make {calls} calls per minute"),
+    "narrow": (_hold, "agent.narrow", "for {minutes} minutes the agent may only read"),
+    "freeze": (_freeze, "task.freeze", "task {task} is frozen, with every task delegated from it"),
     "quarantine": (_quarantine, "agent.quarantine", "the agent is stopped, and all its tokens and tasks have ended"),
     "revoke": (_revoke, "agent.revoke", "the agent is stopped, and its tasks are cancelled"),
 }
-"""The function of each response, the action of its entry, and its description."""
+"""Table of the responses: the function that carries out the response, the action of its entry, its description for
+people.
+"""
 _RESTART = {
     "quarantine": (State.QUARANTINED, Verb.RELEASE, "agent.release"),
     "revoke": (State.SUSPENDED, Verb.RESUME, "agent.resume"),
 }
-"""The state of an agent after each response that changes it, the verb that undoes the response, and its action."""
+"""Table of the responses that change the agent's state: the new state, the verb that undoes it, the action of the
+entry.
+"""

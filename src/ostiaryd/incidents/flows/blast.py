@@ -1,8 +1,8 @@
-"""Blast radius: the tools that the agent called, the resources within its reach, its secrets and certificates, its
-delegates, and similar agents.
+"""The blast radius of an incident: the tools that the agent called, the resources within its reach, its secrets and
+certificates, the agents to and from which it delegated, and similar agents.
 
-Computed on demand from the newest entries of the ledger, the registry and the tasks. Each list is bounded, and the
-answer says where a list was cut.
+Computed on demand from the newest entries of the ledger, the registry and the tasks. Each list has a maximum length;
+`is_cut` says whether the entries were cut.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ from ostiaryd.tasks.model import Task, standing_id
 from ostiaryd.watch import flows as watch
 
 BEFORE = 24 * HOUR
-"""Time before the opening of the incident that is searched, in microseconds."""
+"""Microseconds before the opening of the incident that the blast radius includes."""
 MAX_ENTRIES = 1000
 MAX_TASKS = 200
 MAX_LIKE = 20
 MAX_RESOURCES = 3
-"""Resources whose other callers are listed."""
+"""Number of resources, the most called first, whose other callers are listed."""
 
 
 def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
-    """Return the blast radius, each list cut to a page; the certificates are those in force at `now`."""
+    """Return the blast radius as JSON, with each list cut to its maximum length. Certificates are listed if they are
+    valid at `now`.
+    """
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
     entries = find_entries(reader, incident)
@@ -66,13 +68,15 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
 
 
 def find_entries(reader: Reader, incident: Incident) -> list[Entry]:
-    """Return the newest entries of the agent in the time of the incident."""
+    """Return the newest entries of the incident's agent in the span of the incident (`span`), at most `MAX_ENTRIES`."""
     since, until = span(incident)
     return _entries(reader, {"agent": incident.agent, "since": since, "until": until}, limit=MAX_ENTRIES)
 
 
 def span(incident: Incident) -> tuple[int, int]:
-    """Return the time that is searched, in microseconds: from the day before the incident to an hour after its end."""
+    """Return the span of the incident (start, end) in microseconds since the epoch: from 24 hours before its opening to
+    an hour after its end, without an end while the incident is open.
+    """
     return incident.opened_at - BEFORE, (incident.closed_at or 1 << 62) + HOUR
 
 
@@ -81,7 +85,9 @@ def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list
 
 
 def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
-    """Return the tools that the agent called, the most called first, with the numbers of allowed and denied calls."""
+    """Return the tools that the agent called, the most called first, each with the numbers of allowed and
+    denied calls.
+    """
     decided = [entry for entry in entries if entry.tool and entry.outcome in ("allow", "deny")]
     calls = Counter((entry.resource or "", entry.tool or "", entry.outcome) for entry in decided)
     classes: dict[tuple[str, str], set[str]] = {}
@@ -104,10 +110,11 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -> tuple[set[AgentId], set[AgentId]]:
-    """Return the ids of the agents that received parts of the agent's tasks, and of the agents that gave it parts of
-    theirs.
+    """Return two sets of agent ids: the agents to which the incident's agent delegated parts of its tasks, and the
+    agents from whose tasks it got parts.
 
-    The tasks are the live ones, and those of `entries` and of the findings: a stop has ended them.
+    Considered are the agent's live tasks, and the tasks of `entries` and of the incident's findings, which may have
+    ended.
     """
     agent = AgentId(incident.agent)
     named = {entry.task for entry in entries if entry.task} | {
@@ -119,7 +126,7 @@ def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -
     for id in (standing_id(agent), *sorted(named, reverse=True)[:MAX_TASKS]):
         try:
             task = tasks.find_task(reader, id)
-        except NotFound:  # deleted long after its end, or only named by a reporter
+        except NotFound:  # deleted long after its end, or named by a reporter and never existent
             continue
         if task.agent != agent:
             continue
@@ -130,7 +137,9 @@ def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -
 
 
 def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) -> dict[str, list[str]]:
-    """Return agents that may have the same defect: of the same owner or model, or that call the same tools."""
+    """Return the names of agents that may have the same defect, in three lists: `owner` and `model` (agents of the same
+    owner or model) and `tool` (agents that called the same resources since `since`).
+    """
     touched = Counter(entry.resource for entry in entries if entry.tool and entry.resource)
     callers = {
         entry.agent

@@ -1,4 +1,4 @@
-"""Exposed secrets: the secrets that an agent read, and the leases that it holds; their rotation and revocation."""
+"""Exposed secrets: the secrets that an agent read and the leases that it has, with their rotation and revocation."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ostiaryd.secrets.model.backend import MOUNT
 from ostiaryd.secrets.model.lease import Lease
 
 BACKENDS = f"{MOUNT}/"
-"""Begins the paths of secrets of back ends."""
+"""Prefix of the paths of secrets that a back end stores."""
 STATIC_ROLES = "database/static-creds/"
-"""Begins the paths of accounts whose password the server rotates."""
+"""Prefix of the paths of database accounts whose password the server rotates."""
 MAX_READS = 1000
-"""Reads of the agent, the newest, in which secrets are searched."""
+"""Number of the agent's newest reads in which the read secrets are looked up."""
 
 
 class ExposedSecret(NamedTuple):
-    """A secret that the agent read. `is_renewed`: its value has changed since, and the grace of the value that was read
-    is over. `can_rotate`: the server ends that value.
+    """A secret that the agent read. `is_renewed`: the secret has a new value, and the value that the agent read is no
+    longer valid. `can_rotate`: the server itself can invalidate the value that the agent read.
     """
 
     path: str
@@ -37,12 +37,12 @@ class ExposedSecret(NamedTuple):
 
 
 def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
-    """Return the secrets that an agent read in its last `MAX_READS` reads, the newest read first, then the keys that it
-    exported.
+    """Return the secrets that an agent read in its last `MAX_READS` reads, the newest read first, then the transit keys
+    that the agent exported.
 
-    A secret that is stored here is listed while it exists. A secret of a back end is always listed: the ledger does
-    not show whether the back end returned a value, or has a new one. An exported key is always listed, since a
-    rotation keeps its former versions.
+    A secret that the server stores is listed while it exists. A secret of a back end is always listed, because the
+    ledger does not show whether the back end returned a value or has a new value. An exported key is always listed,
+    because a rotation keeps the earlier versions of the key.
     """
     reads: dict[str, int] = {}
     for _, body in ledger.search_entries(reader, {"agent": agent, "action": "vault.read"}, limit=MAX_READS):
@@ -81,7 +81,7 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
 
 
 def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
-    """Return the JSON of the secrets that an agent read, and of its leases, each list cut."""
+    """Return the JSON of the secrets that an agent read, and of the agent's leases, at most `limit` of each."""
     return {
         "read": [{**one._asdict(), "read_at": one.read_at // SECOND} for one in find_exposed(reader, agent)[:limit]],
         "leases": [
@@ -92,17 +92,20 @@ def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
 
 
 class Rotation(NamedTuple):
-    """The paths that rotate now, and the paths that a person has to replace."""
+    """`rotating`: paths of secrets that the server rotates now. `to_replace`: paths of secrets that a person must
+    replace.
+    """
 
     rotating: list[str]
     to_replace: list[str]
 
 
 def rotate_secrets(act: Act, id: str) -> Rotation:
-    """Rotate every secret that the agent of an incident read, and return the other paths.
+    """Start the rotation of every secret that the agent of an incident read and that the server can rotate; return
+    these paths, and the paths that a person must replace.
 
-    A grace in which the value that the agent read still works ends now. A canary stays: its value opens nothing.
-    Raises NotFound.
+    If an earlier value that the agent read is still in its grace period, the grace period ends now. A canary secret is
+    not rotated, since its value gives no access. Raises NotFound.
     """
     incident: Incident = find_incident(act.tx, id)
     note(act, incident)
@@ -119,7 +122,7 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
 
 
 def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
-    """Return the next leases of the agent of an incident, starting after the id `after`: at most as many as one act
+    """Return the next leases of the agent of an incident: leases with an id after `after`, at most as many as one act
     revokes. Raises NotFound.
     """
     agent = find_incident(reader, id).agent
@@ -127,7 +130,7 @@ def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
 
 
 def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
-    """End leases of the agent of an incident. Raises NotFound."""
+    """Revoke these leases of the agent of an incident. Raises NotFound."""
     incident = find_incident(act.tx, id)
     leases.revoke_leases(act, next_leases, why=f"incident {incident.incident_id}")
     note(act, incident, revoked=len(next_leases))

@@ -1,4 +1,4 @@
-"""Incidents: opened by hand or by playbooks, decided by a person, and shown with their blast radius."""
+"""Incidents: opened on an order or by playbooks, and decided by a person."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ MAX_NARROW_HOURS = 7 * 24
 def find_incident(reader: Reader, id: str) -> Incident:
     """Return an incident by id. Raises NotFound."""
     if (incident := store.get(reader, id)) is None:
-        raise NotFound(f"there is no incident {id[:70]!a}", hint="`ostiary incident list` shows all")
+        raise NotFound(f"incident {id[:70]!a} not found", hint="list the incidents with `ostiary incident list`")
     return incident
 
 
 def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
-    """Stop an agent at once on an explicit order, regardless of limits; the incident waits for a person.
+    """Quarantine an agent on an explicit order, regardless of the limits of automatic responses; return the agent's
+    incident, which waits for a person.
 
-    `source`: the author of the order, as shown to a person. Raises NotFound.
+    `source`: the author of the order, as a person sees it. Raises NotFound.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     risk = registry.get_risk(act.tx, agent.agent_id).points(act.now)
@@ -53,29 +54,34 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     proposal = Proposal(response="quarantine", policies=(source,))
     carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), None)
-    registry.require_person(act.tx, agent.agent_id, incident.incident_id)  # whatever stopped it before
+    # also if another act had stopped the agent before
+    registry.require_person(act.tx, agent.agent_id, incident.incident_id)
     return incident
 
 
 def examine(reader: Reader) -> str:
-    """Describe the open incidents. Raises Conflict if the limits prevented a response that no person has reviewed."""
+    """Return a sentence with the number of open incidents. Raises Conflict if a limit prevented a response and no
+    person has reviewed that incident.
+    """
     waiting, limited = store.count_waiting(reader), store.count_held_back(reader)
     if limited:
-        message = f"in {limited} incidents nothing was done: too many agents were acted against within an hour"
-        raise Conflict(message, hint="ostiary incident list")
-    return f"{waiting} incidents wait for a person" if waiting else "nothing waits for a person"
+        message = f"in {limited} incidents a limit prevented a response, and a person must decide"
+        raise Conflict(message, hint="list the incidents with `ostiary incident list`")
+    return f"{waiting} incidents wait for a person" if waiting else "no incident waits for a person"
 
 
 def close(
     act: Act, id: str, verb: Verb, *, why: str, by: Caller, hours: int = 24, is_real: bool | None = None
 ) -> Incident:
-    """Record the decision of a person: take the incident, release the agent, narrow it to reading for `hours`, or
-    decommission it.
+    """Record the decision of a person: take the incident, release the agent, release the agent for only reads during
+    `hours`, or decommission the agent. Return the incident.
 
-    1. The incident is still open to this decision, and the caller may decide. 2. The responses are undone, or made
-    final. 3. The risk of a released agent returns to zero. 4. The detectors learn whether the findings were real:
-    `is_real`, or by default unless the agent is released. Raises NotFound, Forbidden (`own_incident`, `no_person`),
-    Conflict (`incident_closed`, `incident_taken`, `incident_open`, or an agent that is not fit to act), Invalid.
+    1. Check that the incident is open to this decision, and that the caller may decide. 2. Undo the responses, or
+    decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
+    findings were real: `is_real`, or by default true unless the agent is released.
+
+    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`,
+    `incident_open`, or an agent that may not become active), Invalid.
     """
     incident = find_incident(act.tx, id)
     note(act, incident, why=why[:MAX_WHY], was=incident.state.value)
@@ -84,7 +90,9 @@ def close(
     check_waits(incident, verb)
     if incident.is_closed and (other := store.waiting(act.tx, incident.agent)) is not None:
         raise Conflict(
-            f"{other.incident_id} is about the same agent, and is still open", hint="decide that", code="incident_open"
+            f"incident {other.incident_id} about the same agent is open",
+            hint="decide that incident",
+            code="incident_open",
         )
     check_text(why, of="reason", limit=MAX_WHY)
     if not 1 <= hours <= MAX_NARROW_HOURS:
@@ -100,20 +108,22 @@ def close(
 
 
 def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
-    """Add a note of a person to an incident, open or closed; nothing else changes.
+    """Add a note of a person to an open or closed incident; return the note.
 
     Raises NotFound, Forbidden (`no_person`), Invalid, Conflict (`too_many_notes`).
     """
     incident = find_incident(act.tx, id)
     note(act, incident, why=says[:MAX_NOTE])
     if by.kind != "person":
-        hint = "ostiary person create NAME --generate-key FILE"
+        hint = "create a person with a key: ostiary person create NAME --generate-key FILE"
         raise Forbidden("only a person can write a note about an incident", hint=hint, code="no_person")
     check_text(says, of="note", limit=MAX_NOTE)
     number = len(store.notes(act.tx, incident.incident_id)) + 1
     if number > MAX_NOTES:
         raise Conflict(
-            f"the incident has {MAX_NOTES} notes", hint="keep a longer report elsewhere", code="too_many_notes"
+            f"the incident has {MAX_NOTES} notes, which is the limit",
+            hint="keep a longer report elsewhere",
+            code="too_many_notes",
         )
     written = IncidentNote(number, act.now, PersonId(by.id), says)
     store.add_note(act.tx, incident.incident_id, written)
@@ -128,7 +138,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
     done = {did.response for did in store.acts(act.tx, incident.incident_id)}
     acting.undo(
         act, incident, {"narrow"} if incident.is_closed else done
-    )  # the rest was taken back when it was narrowed
+    )  # the other responses were undone when the agent was narrowed
     acting.calm(act, {incident.agent, *watch.list_tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND
@@ -141,15 +151,17 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
 
 
 def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) -> None:
-    """Record whether each unjudged finding of the incident was real."""
+    """Record for each finding of the incident without a judgement whether the finding was real."""
     verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
     findings = watch.list_findings_of_incident(act.tx, incident.incident_id)
     judge(act, [one.finding_id for one in findings if one.judgement is None], verdict, by=by, why=why)
 
 
 def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the agents and the persons concerned: the agent and the chains of its tasks; owners, team members and
-    deputies of these agents now or at the opening, and the persons for whom the agents acted.
+    """Return the ids of the agents and of the persons concerned by the incident.
+
+    Agents: the incident's agent, and the agents in the chains of its tasks. Persons: the owners, team members and
+    deputies of these agents, now or at the opening, and the persons for whom the agents acted.
     """
     agents, persons = {incident.agent}, set[str]()
     for task in watch.list_tasks_of_incident(reader, incident.incident_id):

@@ -1,7 +1,8 @@
 """The kill switch: stop an agent, a task, all agents of an owner, a resource, a segment, a model, or everything.
 
-One fact stops all present and future members. A single agent is quarantined, with an incident that waits for a person.
-Agents of administrators are stopped by name only, so that an administrator can still lift the stop.
+One fact in the feed stops all present and future agents, tasks and calls that the stop covers. A single agent is
+quarantined, with an incident that waits for a person. An administrator's agent is stopped only if the stop names the
+agent, so that an administrator can still lift the other stops.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ Killed: TypeAlias = What | Literal["agent"]
 
 
 def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
-    """Stop the named subject until the stop is lifted; for an agent, return its incident.
+    """Stop the named subject until the stop is lifted. For an agent, return the incident; for any other subject, return
+    None.
 
     Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
     """
@@ -35,20 +37,27 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 
 
 def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
-    """Lift a stop; tokens that have not ended are accepted again. Raises NotFound, Conflict, Invalid."""
+    """Lift a stop: guards accept the tokens that have not ended meanwhile again.
+
+    Raises NotFound, Conflict (an agent, or a stop of an incident), Invalid.
+    """
     registry.note(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
     if target == "agent":
-        raise Conflict("only a person can release an agent", hint="ostiary incident list", code="awaits_person")
+        hint = "find the incident with `ostiary incident list`"
+        raise Conflict("only a person can release an agent", hint=hint, code="awaits_person")
     stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (target, name)), None)
     if stopped is not None and stopped.incident is not None:
-        hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
-        raise Conflict("the agent is quarantined until a person decides", hint=hint, code="awaits_person")
+        hint = f"run: ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
+        problem = "an incident made this stop, and a person must decide the incident"
+        raise Conflict(problem, hint=hint, code="awaits_person")
     registry.lift_stop(act, target, name if stopped is not None else _value(act.tx, target, name))
 
 
 def _value(reader: Reader, target: What, name: str) -> str:
-    """Return the value by which tokens name the subject. Raises NotFound, Invalid, Conflict."""
+    """Return the value by which guards recognise the subject in tokens: an id, a resource URI, a segment or a model.
+    Raises NotFound, Invalid, Conflict.
+    """
     match target:
         case "task":
             return tasks.find_task(reader, name).task_id
@@ -58,11 +67,12 @@ def _value(reader: Reader, target: What, name: str) -> str:
             resource = registry.find_resource(reader, name)
             if resource.uri == f"{registry.get_public_url(reader)}/api/v1":
                 hint = "to stop all access, stop `everything`"
-                raise Conflict("a stop of the server's own API could not be lifted", hint=hint, code="would_lock_out")
+                problem = "the server's own API cannot be stopped: the stop could not be lifted"
+                raise Conflict(problem, hint=hint, code="would_lock_out")
             return resource.uri
         case "everything":
             if name:
-                raise Invalid("`everything` takes no name", hint="leave out the name")
+                raise Invalid("a stop of `everything` takes no name", hint="leave out the name")
             return ""
         case "segment" | "model":
             return check_text(name, of=target, limit=100)

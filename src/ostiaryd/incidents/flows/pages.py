@@ -1,6 +1,7 @@
-"""Pages of the SQLite database: checked at start, for a bounded time, and in the background until all are checked.
+"""Check of the pages of the SQLite database: at the start for a limited time, then in the background until all are
+checked.
 
-A page that SQLite did not write raises an alarm and stops everything, as the kill switch does: a decision on a damaged
+A damaged page, which SQLite did not write, stops everything, as the kill switch does, because a decision on a damaged
 database is not reliable. PostgreSQL checks its own pages (`data_checksums`).
 """
 
@@ -23,32 +24,34 @@ from ostiaryd.registry import flows as registry
 
 log = logging.getLogger("ostiary")
 START_S = 1.0
-"""Maximum time for the check of pages at the start, in seconds."""
+"""Maximum number of seconds for the check of pages before the server answers."""
 EVERY = 86_400 * 1_000_000
-"""Microseconds between two complete checks."""
+"""Microseconds between two complete checks of the pages."""
 _MOST = 10
-"""Maximum number of defects that are named."""
+"""Maximum number of defects that a check reports."""
 
 
 @dataclass(slots=True)
 class Pages:
-    """The result of the last complete check. `checked_at` is 0 before the first check."""
+    """The result of the last complete check. `checked_at`: the time of the check in microseconds, 0 before the first
+    check.
+    """
 
     world: World
     checked_at: int = 0
     defects: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Describe the result. Raises Conflict if a page is damaged."""
+        """Return a sentence about the result. Raises Conflict if a page is damaged."""
         if self.defects:
             raise Conflict("; ".join(self.defects[:3]), hint="restore the database from a backup")
         if not self.world.db.is_sqlite:
             return "PostgreSQL checks its own pages"
-        return "every page is sound" if self.checked_at else "the pages are being checked"
+        return "no page is damaged" if self.checked_at else "the pages are being checked"
 
 
 def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | None:
-    """Return the defects that `PRAGMA quick_check` finds in a database; None if the check takes longer than
+    """Return the defects that `PRAGMA quick_check` reports, one sentence each; None if the check takes longer than
     `within_s`.
     """
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)) as raw:
@@ -56,8 +59,8 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
         done = threading.Event()
 
         def interrupt() -> None:
-            """Interrupt the check after the time limit, repeatedly: an interrupt before the statement begins
-            has no effect.
+            """Interrupt the check after the time limit, repeatedly, since an interrupt before the statement begins has
+            no effect.
             """
             if not done.wait(within_s):
                 while not done.wait(0.01):
@@ -80,7 +83,9 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
 
 
 async def check_pages(world: World, *, within_s: float | None = None) -> None:
-    """Check all pages if a check is due, or if a request met a damaged page; a background loop calls this."""
+    """Check all pages if the last check is older than `EVERY`, or if a request read a damaged page. A background loop
+    calls this function.
+    """
     pages = world.keep(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect
     if not world.db.is_sqlite or pages.defects or not is_due:
@@ -101,19 +106,19 @@ async def check_pages_at_start(world: World) -> None:
 
 
 async def describe_pages(world: World) -> str:
-    """Describe the last check. Raises Conflict if a page is damaged."""
+    """Return a sentence about the result of the last check. Raises Conflict if a page is damaged."""
     return world.keep(Pages).describe()
 
 
 async def check_pages_deeply(world: World) -> str:
-    """Check all pages of the database now, and return the result as a sentence. Raises Conflict for a defect."""
+    """Check all pages now; return a sentence about the result. Raises Conflict if a page is damaged."""
     world.db.is_suspect = True
     await check_pages(world)
     return world.keep(Pages).describe()
 
 
 async def _stop(world: World, defects: list[str]) -> None:
-    """Stop everything. If the database cannot even store the stop, the server answers no further request."""
+    """Stop everything. If the damaged database cannot store the stop, the server answers no further request."""
 
     def stop(act: ledger.Act) -> None:
         registry.note(act, object="database", defects=defects)
@@ -122,5 +127,5 @@ async def _stop(world: World, defects: list[str]) -> None:
     try:
         await ledger.act(world, "database.damaged", stop)
     except (Refused, sqlite3.DatabaseError) as error:
-        log.critical("the stop cannot be written either: %s", error)
+        log.critical("the damaged database cannot store the stop of everything either: %s", error)
         world.db.give_up(DamagedDatabase(f"the database is damaged: {defects[0]}"))

@@ -1,10 +1,10 @@
 """The response to findings: playbooks propose responses, and the act of the finding carries them out.
 
-The configuration limits the automatic responses, as a share of the active agents: against how many agents playbooks act
-within an hour, and how many agents they halt within a day. An agent beyond the second limit is narrowed to reading. A
-faulty detector or playbook therefore cannot stop a company; the incidents show the responses that were held back, and a
-person decides. Incidents that a person has reviewed do not count, and neither do explicit orders, so a person who stops
-many agents does not use up the limit of the playbooks.
+The configuration sets two limits, each in percent of the active agents: the number of agents against which playbooks
+act within an hour, and the number of agents that playbooks halt within a day. If the second limit prevents a response,
+the agent is narrowed to reading. A faulty detector or playbook therefore cannot stop all agents of a company. An
+incident shows the responses that a limit prevented, and a person decides. Incidents that a person has reviewed do not
+count, and neither do explicit orders: a person who stops many agents does not use up the limits of the playbooks.
 """
 
 from __future__ import annotations
@@ -51,28 +51,29 @@ from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
 ISOLATES = HALTS | {"narrow"}
-"""Responses after which every guard denies calls of the agent."""
+"""Responses after which guards deny some or all calls of the agent."""
 UNBACKED = "only one guard reports this, without the agent's proof: a second guard or a person must confirm"
 UNBUDGETED = (
     "no budget for restrictions by statistical detectors, or the score is not rare enough here: a person must decide"
 )
 DECOY = "canary"
-"""The detector of decoys. The act that reads a canary secret has quarantined the agent already."""
+"""The name of the detector of decoys and canary secrets. The act that reads a canary secret also quarantines the agent.
+"""
 COUNTED_EVERY = 600 * SECOND
-"""Maximum age of the count of active agents, in microseconds."""
+"""Maximum age of the stored number of active agents, in microseconds; an older number is counted again."""
 
 
 def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
-    """Return the function to call with each finding."""
+    """Return the function that responds to a finding within an act."""
     return partial(respond, limits=Limits(config.respond_percent, config.halt_percent))
 
 
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
-    """Carry out the responses of the playbooks to this finding; return the incident, if there is one.
+    """Carry out the responses of the playbooks to this finding; return the incident, or None if there is nothing to do.
 
-    1. The playbooks propose responses. 2. If there are any, a playbook failed, or the read of a canary secret has
+    1. The playbooks propose responses. 2. If there is a proposal, a playbook failed, or the read of a canary secret has
     quarantined the agent, an incident is opened or continued. 3. Each response that is not in effect yet is carried
-    out, the strongest first, within the limits.
+    out, the strongest first, within `limits`.
     """
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None
@@ -109,7 +110,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
             says=f"the playbook failed: {message}"[:500],
         )
         _keep(act, incident, did)
-    for proposal in reversed(enforced):  # after something stronger has been done, the milder is of no use
+    for proposal in reversed(enforced):  # a stronger response makes milder responses useless
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
         pending = held_back if proposal.response in ISOLATES else None
         if carry_out(act, step, limits, pending) is Outcome.LIMITED and pending is None:
@@ -119,7 +120,9 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
 
 
 def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
-    """Open an incident that waits for a person."""
+    """Open an incident about the agent; a person must decide the incident. `says`: the cause in words; `risk`: the risk
+    score.
+    """
     says = " ".join(says.split())[:MAX_SAYS]
     incident = Incident(
         incident_id=IncidentId(act.new_id("in")),
@@ -137,7 +140,9 @@ def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
 
 
 def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
-    """Add the quarantine of an agent that read a canary secret to the incident, whose end releases the agent."""
+    """Add the quarantine that the read of a canary secret caused to the incident. When the incident ends, the agent is
+    released.
+    """
     did = Did(
         number=0,
         at=act.now,
@@ -146,30 +151,33 @@ def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
         agent=agent.agent_id,
         task=None,
         policies=(),
-        says="the agent was stopped by the act in which it read a canary secret",
+        says="the agent read a canary secret, and the same act quarantined the agent",
     )
     _keep(act, incident, did)
     registry.require_person(act.tx, agent.agent_id, incident.incident_id)
 
 
 def note(act: Act, incident: Incident, **detail: object) -> None:
-    """Name the incident and its agent in the entry."""
+    """Write the incident, its agent and `detail` into the act's entry."""
     act.entry.agent = act.entry.agent or incident.agent
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
 
 class HeldBack(NamedTuple):
-    """The reason why a response waits for a person, and the outcome to record."""
+    """A response that is not carried out because a person must decide: the outcome to record, and the reason in
+    words.
+    """
 
     outcome: Outcome
     says: str
 
 
 def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | None = None) -> Outcome | None:
-    """Carry out one response, and return its outcome; None if the response is already in effect.
+    """Carry out one response and record it in the incident; return the outcome, or None if the response is already in
+    effect.
 
-    `pending`: the reason to wait for a person instead. `limits`: None if a person ordered the response. An agent that
-    the limits protect from being halted is narrowed to reading, if the limits allow that.
+    `pending`: the reason why a person must decide instead. `limits`: None if a person ordered the response. If a limit
+    prevents a response that halts the agent, the agent is narrowed to reading, if the limits allow that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
@@ -198,7 +206,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
     if _keep(act, incident, did):
         action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
         detail: dict[str, object] = {"did": [f"{proposal.response}: {outcome}", says], "seq": outbox.head(act.tx)}
-        detail |= {"policies": list(proposal.policies)}  # `seq`: as of `revoke`
+        detail |= {"policies": list(proposal.policies)}  # `seq` is the number of the change in the feed
         acting.act_with_entry(act, action, lambda more: note(more, incident, **detail))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         registry.require_person(act.tx, agent.agent_id, incident.incident_id)
@@ -211,7 +219,9 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
 def _propose(
     reader: Reader, agent: Agent, finding: Finding, *, now: int
 ) -> tuple[int, list[Proposal], list[tuple[str, str]]]:
-    """Return the risk score of the agent, the responses that the playbooks propose, and the playbooks that failed."""
+    """Return the risk score (of the agent or of the finding's task, whichever is higher), the responses that the
+    playbooks propose, and (name, error) of each playbook that failed.
+    """
     of_agent = registry.get_risk(reader, agent.agent_id).points(now)
     of_task = registry.get_risk(reader, finding.task).points(now) if finding.task else 0
     score = max(of_agent, of_task)
@@ -234,7 +244,9 @@ def _propose(
 
 
 def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[Proposal], score: int) -> Incident:
-    """Add a finding to the open incident; repeat the alert after `ALERT_EVERY`."""
+    """Return the incident with the finding's score. Repeat the alert if a playbook proposes one and the last alert is
+    at least `ALERT_EVERY` old.
+    """
     going = replace(incident, risk=max(incident.risk, score))
     is_alert = any(one.response == "alert" for one in proposals)
     if is_alert and act.now - incident.heard_at >= ALERT_EVERY:
@@ -247,8 +259,8 @@ def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[P
 
 
 def _is_backed(act: Act, finding: Finding) -> bool:
-    """Return whether the finding rests on more than the unproved report of one guard: it carries a proof, or
-    another guard reported a finding of enough weight within the hour.
+    """Return whether the finding has more evidence than the unproved report of one guard: a proof, or another finding
+    within the hour, of at least `MAX_CLAIMED` points, that has a proof or comes from another guard.
     """
     if finding.is_proved:
         return True
@@ -257,12 +269,14 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
-    """Return whether the agent administers the server and no person has a key to release it."""
+    """Return whether the agent administers the server and no person has a key to release the agent."""
     return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
 
 
 def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:
-    """Return why a limit forbids the response without a person; empty if no limit does."""
+    """Return the reason why a limit prevents the response, so that a person must decide; an empty text if no limit
+    does.
+    """
     if limits is None:
         return ""
     if would_lock_out(act.tx, agent):
@@ -271,19 +285,21 @@ def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> st
     if response in HALTS:
         halted = store.others_halted(act.tx, id, since=act.now - DAY)
         if halted >= most_agents(fleet, limits.halted):
-            return f"{halted} agents of {fleet} were halted within the day, and no person has looked at it"
+            return f"{halted} agents of {fleet} were halted within a day, and no person has reviewed the incidents"
     acted = store.others_acted_against(act.tx, id, since=act.now - HOUR)
     if acted < most_agents(fleet, limits.acted) or store.was_acted_against(act.tx, id, since=act.now - HOUR):
         return ""
-    return f"{acted} agents of {fleet} were acted against within the hour, and no person has looked at it"
+    return f"{acted} agents of {fleet} got automatic responses within an hour, and no person has reviewed the incidents"
 
 
 def _keep(act: Act, incident: Incident, did: Did) -> bool:
-    """Add an outcome to the incident, unless it is there already or the incident is full."""
+    """Add an outcome to the incident, unless the incident has the same outcome already or is full; return whether it
+    was added.
+    """
     before = store.acts(act.tx, incident.incident_id)
     same = did.response, did.outcome, did.policies
     again = any((one.response, one.outcome, one.policies) == same for one in before)
-    is_full = len(before) >= MAX_ACTS and did.response not in STOPS  # which happen once, and must be known to be undone
+    is_full = len(before) >= MAX_ACTS and did.response not in STOPS  # a stop occurs once, and an undo needs its record
     if is_full or (again and did.outcome is not Outcome.DONE):
         return False
     store.add(act.tx, incident.incident_id, replace(did, number=len(before)))

@@ -1,9 +1,9 @@
-"""State against ledger: each guarded row is compared with the newest entry that names the row.
+"""Comparison of the database's state with the ledger: each guarded row must match the newest entry that names the row.
 
-`StateCheck` reads the ledger once and hashes each entry up to the signed checkpoint; later steps read new entries only.
-The rows are compared page by page, in an endless cycle. A difference stops the agent of the row, with an incident that
-waits for a person; a difference in a shared row stops everything. The check never repairs a row
-(docs/adr/0041-state-against-the-ledger.md).
+`StateCheck` reads the ledger once, and hashes each entry up to the signed checkpoint; later steps read only new
+entries. It compares the rows page by page, again and again. A difference stops the agent of the row, with an incident
+that waits for a person; a difference in a row that concerns several agents stops everything. The check never repairs a
+row (docs/adr/0041-state-against-the-ledger.md).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ostiaryd.registry.model import State as Agents
 
 log = logging.getLogger("ostiary")
 ENTRIES, ROWS = 2000, 1000
-"""Entries and rows that one step reads."""
+"""Maximum number of entries, and of rows, that one step reads."""
 REMEMBERED = 2 * 3600 * 1_000_000
-"""Microseconds for which the end of a row is remembered: longer than the life of any token."""
+"""Microseconds for which the check remembers that a row ended: longer than the life of any token."""
 START_STEPS = 20
-"""Number of steps before the server answers, about a second of work; the rest runs in the background."""
+"""Maximum number of steps before the server answers, about a second of work; further steps run in the background."""
 BASELINE_ROWS = 1000
 _KINDS = tuple(kind for kind, spec in GUARDED.items() if spec.is_listed)
 _SOURCE = "state against ledger"
@@ -43,36 +43,39 @@ _SOURCE = "state against ledger"
 
 @dataclass(slots=True)
 class StateCheck:
-    """The progress of the comparison, and the differences. Each step reads one snapshot of the database."""
+    """The progress of the comparison, and its result. Each step reads one snapshot of the database."""
 
     keys: Keyring
     position: int = 0
-    """number of entries that were read"""
+    """number of ledger entries that were read"""
     size: int = 0
-    """number of entries when the last step began"""
+    """number of ledger entries when the last step began"""
     has_baseline: bool = False
-    """True if every row must be named by an entry."""
+    """True after the baseline entry: from then on, a row that no entry names is a difference"""
     cycles: int = 0
-    """number of complete comparisons of all rows"""
+    """number of complete comparisons of all rows; one comparison is a cycle"""
     differences: dict[str, Difference] = field(default_factory=dict)
     unnamed: list[str] = field(default_factory=list)
-    """rows that no entry names, as of the last cycle; only before the baseline"""
+    """names of rows that no entry names, as of the last cycle; filled only before the baseline entry"""
     reported: set[Difference] = field(default_factory=set)
     _frontier: Frontier = field(default_factory=Frontier)
     _newest: dict[str, str] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)
     _is_reread: bool = False
-    """True while the ledger is read a second time because the first reading did not lead to the signed checkpoint."""
+    """True while the ledger is read a second time, because the entries of the first reading did not match the signed
+    checkpoint
+    """
     _kind: int = 0
-    """The position in the cycle: the number of the kind; `_after` is the key."""
+    """position in the cycle: the number of the kind of rows; `_after` is the key of the last compared row"""
     _after: str = ""
     _compared: dict[str, Difference | None] = field(default_factory=dict)
 
     def step(self, reader: Reader, *, now: int) -> None:
-        """Read the new entries of the ledger; if none are left, compare the next page of rows.
+        """Read the new entries of the ledger; if there are none, compare the next page of rows.
 
-        After a failover another copy of the database answers. Entries read from the first copy then lead to no signed
-        checkpoint, so the ledger is read a second time from its first entry before this counts as a difference.
+        After a failover, another copy of the database can answer. The entries read from the earlier copy then do not
+        match the signed checkpoint. The ledger is therefore read a second time from its first entry, and only a second
+        mismatch is a difference.
         """
         frontier, note = ledger.get_head(reader)
         self.size = frontier.size
@@ -94,7 +97,7 @@ class StateCheck:
 
     @property
     def is_behind(self) -> bool:
-        """Return whether the first cycle is still incomplete."""
+        """Return whether the first comparison of all rows is still incomplete."""
         return self.cycles == 0
 
     def _read(self, body: bytes) -> None:
@@ -114,7 +117,7 @@ class StateCheck:
             self.has_baseline = True
 
     def _is_signed(self, reader: Reader, note: str) -> bool:
-        """Return whether the entries that were read lead to the signed checkpoint."""
+        """Return whether the entries that were read have the size and root hash of the signed checkpoint `note`."""
         key = ledger.get_log_key(reader, self.keys)
         try:
             checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
@@ -146,7 +149,9 @@ class StateCheck:
         return Difference(name, expected, digest, agent)
 
     def _end_cycle(self, reader: Reader, *, now: int) -> None:
-        """Look for rows that are missing, then begin the next cycle. Rows that ended long ago may have been deleted."""
+        """Look for rows that an entry names and the database lacks, store the result of the cycle, and begin the next
+        cycle. A missing row is no difference if the row ended more than `REMEMBERED` microseconds ago.
+        """
         for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
             if has_ended(self._newest.get(name, "")):
                 del self._newest[name]
@@ -164,12 +169,14 @@ class StateCheck:
 
 
 def state_check(world: World) -> StateCheck:
-    """Return a new check, for `World.keep`."""
+    """Return a new check; the server keeps one check (`World.keep`)."""
     return StateCheck(world.keys)
 
 
 async def check_state(world: World) -> None:
-    """Take one step, and act on the differences; a background loop calls this."""
+    """Take one step of the comparison, write the baseline entry after the first cycle, and stop the subjects of new
+    differences. A background loop calls this function.
+    """
     check = world.keep(state_check)
     await world.db.scan(lambda reader: check.step(reader, now=world.now()))
     if check.cycles and not check.has_baseline:
@@ -179,9 +186,9 @@ async def check_state(world: World) -> None:
 
 
 async def check_at_start(world: World) -> None:
-    """Compare all rows before the server answers, unless this takes more than `START_STEPS`.
+    """Compare the rows before the server answers, at most `START_STEPS` steps.
 
-    A refusal, in recovery or on a full disk, does not prevent the start: the background loop tries again.
+    A refusal, for example in recovery or on a full disk, does not prevent the start: the background loop tries again.
     """
     check = world.keep(state_check)
     try:
@@ -189,12 +196,12 @@ async def check_at_start(world: World) -> None:
             if check.is_behind and not check.differences:
                 await check_state(world)
     except Refused as refusal:
-        log.error("the state is not compared with the ledger yet: %s", refusal.message)
+        log.error("the comparison of the state with the ledger is not complete yet: %s", refusal.message)
 
 
 async def check_deeply(world: World) -> str:
-    """Compare all rows with the whole ledger, from the first entry on; return the result as a sentence. Raises
-    Conflict.
+    """Compare all rows with the whole ledger from the first entry on; return a sentence about the result. Raises
+    Conflict if there is a difference.
     """
     check = StateCheck(world.keys, reported=world.keep(state_check).reported)
     while check.is_behind and not check.differences:
@@ -204,24 +211,24 @@ async def check_deeply(world: World) -> str:
 
 
 async def describe_state(world: World) -> str:
-    """Describe the comparison in the background. Raises Conflict if anything differs."""
+    """Return a sentence about the comparison in the background. Raises Conflict if there is a difference."""
     return describe(world.keep(state_check))
 
 
 def describe(check: StateCheck) -> str:
-    """Describe the result of the check. Raises Conflict if anything differs."""
+    """Return a sentence about the result of the check. Raises Conflict if there is a difference."""
     if check.differences:
         shown = "; ".join(str(one) for one in list(check.differences.values())[:3])
         more = f" and {len(check.differences) - 3} more" if len(check.differences) > 3 else ""
-        raise Conflict(f"{shown}{more}", hint="find out who changed the database: ostiary incident list")
+        raise Conflict(f"{shown}{more}", hint="find out who changed the database; see `ostiary incident list`")
     if check.is_behind:
-        return f"compared with {check.position} of {check.size} entries so far"
-    return f"every guarded row is what the newest of {check.position} entries says"
+        return f"the comparison has read {check.position} of {check.size} entries so far"
+    return f"every guarded row matches the newest of {check.position} entries that names it"
 
 
 async def _write_baseline(world: World, names: list[str]) -> None:
-    """Write an entry that names the rows older than this check. From then on, a row that no entry names is a
-    difference.
+    """Write baseline entries that name these rows, which are older than the check. From then on, a row that no entry
+    names is a difference.
     """
 
     def baseline(act: Act, chunk: list[str], *, is_last: bool) -> None:
@@ -239,7 +246,7 @@ async def _write_baseline(world: World, names: list[str]) -> None:
 
 
 async def _report(world: World, check: StateCheck) -> None:
-    """Stop the subjects of new differences, each agent once."""
+    """Stop the subjects of differences that were not reported before, with one act for each agent or kind of row."""
     fresh = [one for one in check.differences.values() if one not in check.reported]
     by_agent: dict[str, list[Difference]] = {}
     for one in fresh:
@@ -251,7 +258,7 @@ async def _report(world: World, check: StateCheck) -> None:
 
 
 def stop_for(act: Act, differences: list[Difference]) -> None:
-    """Stop the subjects of these differences: an agent, a resource, or everything."""
+    """Stop the subject of these differences: the agent, the resources, or everything."""
     first, says = differences[0], "; ".join(map(str, differences[:3]))
     registry.note(
         act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)
@@ -259,7 +266,7 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
     if first.kind in AGENT_KINDS and first.agent:
         try:
             isolate(act, first.agent, says=f"the state differs from the ledger: {says}", source=_SOURCE)
-        except NotFound:  # its row is gone: guards must not go on with what they know
+        except NotFound:  # the agent's row was deleted: guards must no longer accept the agent
             registry.tell(act, AgentDelta(AgentId(first.agent), Agents.DECOMMISSIONED, 1))
     elif first.kind in ("resource", "bearer_class"):
         for uri in _uris(act.tx, differences):
@@ -269,7 +276,7 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
 
 
 def stop_everything(act: Act, *, says: str) -> None:
-    """Stop all agents except administrators until the stop is lifted."""
+    """Stop all agents except administrators, until an administrator lifts the stop."""
     _stop(act, "everything", "", says=says)
 
 
@@ -283,15 +290,17 @@ def _stop(act: Act, target: str, value: str, *, says: str) -> None:
 
 
 def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
-    """Return the URIs of these resources, without our own API: a stop of the API could never be lifted."""
+    """Return the URIs of the resources whose rows differ. The server's own API is left out, since a stop of it could
+    never be lifted.
+    """
     api = f"{registry.get_public_url(reader)}/api/v1"
     rows = (registry.get_resource(reader, one.key.partition(" ")[0]) for one in differences)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 
 def _agent_of(reader: Reader, name: str) -> str:
-    """Return the agent of a missing row, from the newest entry that names the row; empty if no entry names the
-    agent.
+    """Return the id of the agent that a missing row belongs to, from the row's key or from the newest entry that names
+    the row; empty if the row belongs to no agent.
     """
     kind, _, key = name.partition(" ")
     if kind in ("agent", "exemption", "eligible", "awaiting"):
@@ -303,7 +312,11 @@ def _agent_of(reader: Reader, name: str) -> str:
             if name.encode() in body:
                 entry = decode_entry(body)
                 detail = entry.detail or {}
-                candidates = (detail.get("agent"), detail.get("holder"), entry.object)  # `entry.agent` is the caller
+                candidates = (
+                    detail.get("agent"),
+                    detail.get("holder"),
+                    entry.object,
+                )  # `entry.agent` may be another agent: the caller
                 if (agent := next((one for one in candidates if str(one).startswith("ag_")), None)) is not None:
                     return str(agent)
     return ""

@@ -1,8 +1,8 @@
-"""The timeline of an incident across agents: findings, responses, notes and entries of the ledger, newest first.
+"""The timeline of an incident: findings, responses, notes and ledger entries of the connected agents, newest first.
 
-The agents are the agent of the incident, the agents of the delegations in which it took part, and agents of the same
-owner or model. A page is cut by entries. The responses and notes of the same span of time are on the page too, and the
-newest findings of each agent.
+The connected agents are the agent of the incident, the agents to and from which it delegated, and agents of the same
+owner or model. A page has a limited number of entries, the responses and notes of the same span of time, and the newest
+findings of each agent in that span.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ from ostiaryd.watch import flows as watch
 
 MAX_AGENTS = 40
 MAX_ENTRIES = 200
-"""Entries of a page."""
+"""Maximum number of ledger entries on a page."""
 MAX_FINDINGS = 20
-"""Findings of each agent on a page."""
+"""Maximum number of findings of each agent on a page."""
 MAX_SAYS = 300
-"""Characters of the text of a row; the finding, the note or the entry has all of it."""
+"""Maximum number of characters of a row's text; the finding, the note or the entry contains the whole text."""
 Relation = Literal["incident", "delegated_to", "acted_for", "same_owner", "same_model"]
 OWN: Relation = "incident"
-"""Relation of the agent of the incident itself."""
+"""Relation of the incident's own agent."""
 
 
 class ConnectedAgent(NamedTuple):
-    """An agent of the timeline, and the relation by which it belongs there."""
+    """An agent of the timeline, and its relation to the incident."""
 
     agent: Agent
     relation: Relation
 
 
 class Event(NamedTuple):
-    """A row of the timeline. `at`: microseconds since the epoch; `entry`: index of the entry in the ledger."""
+    """A row of the timeline. `at`: microseconds since the epoch; `entry`: the index of the ledger entry, None for other
+    kinds.
+    """
 
     at: int
     kind: Literal["entry", "finding", "response", "note"]
@@ -54,7 +56,9 @@ class Event(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """The rights of a reader beside the incident itself. Tokens for the resource `own_api` are left out."""
+    """The rights of a reader of the timeline: whether the reader may see ledger entries and findings of other
+    incidents. `own_api`: the URI of the server's API; entries about tokens for that resource are left out.
+    """
 
     entries: bool
     findings: bool
@@ -62,14 +66,16 @@ class Sight(NamedTuple):
 
 
 class TimelinePage(NamedTuple):
-    """Rows, newest first, and the index of the entry behind which the next page begins; None if nothing follows."""
+    """A page of rows, newest first. `next` is the index of the last entry on the page, from which the next page
+    continues; None on the last page.
+    """
 
     events: list[Event]
     next: int | None
 
 
 def list_connected_agents(reader: Reader, incident: Incident) -> list[ConnectedAgent]:
-    """Return the agents of the timeline, each once, the agent of the incident first."""
+    """Return the agents of the timeline, each once, the agent of the incident first, at most `MAX_AGENTS`."""
     agent = registry.find_agent(reader, incident.agent)
     delegates, through = blast.find_delegations(reader, incident, blast.find_entries(reader, incident))
     related: list[tuple[Relation, Sequence[Agent | None]]] = [
@@ -88,10 +94,10 @@ def list_connected_agents(reader: Reader, incident: Incident) -> list[ConnectedA
 
 
 def choose_agent(connected: Sequence[ConnectedAgent], name: str) -> list[ConnectedAgent]:
-    """Return the one connected agent with this name or id. Raises NotFound."""
+    """Return a list with the connected agent of this name or id. Raises NotFound."""
     chosen = [one for one in connected if name in (one.agent.name, one.agent.agent_id)]
     if not chosen:
-        hint = "`connected` of the timeline names the agents"
+        hint = "the member `connected` of the timeline lists the agents"
         raise NotFound(f"no agent {name[:70]!a} is connected with the incident", hint=hint)
     return chosen
 
@@ -105,16 +111,17 @@ def read_timeline(
     limit: int,
     before: int | None,
 ) -> TimelinePage:
-    """Return a page of the timeline of `agents`, from the day before the incident to an hour after its end.
+    """Return a page of the timeline of `agents` for the span of the incident (`blast.span`).
 
-    `before`: the index of the last entry of the page before. Raises Invalid if there is no such entry.
+    `before`: the index of the last entry of the previous page. Raises Invalid if the ledger has no such entry or the
+    reader may not see entries.
     """
     since, until = blast.span(incident)
     upper = until
     if before is not None:
         body = ledger.get_entry_body(reader, before) if sight.entries else None
         if body is None:
-            raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+            raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
         upper = decode_entry(body).at
     bodies: dict[int, tuple[str, bytes]] = {}
     span: dict[str, str | int] = {"since": since, "until": until, "without_reads_of": sight.own_api}
@@ -138,8 +145,8 @@ def read_timeline(
 def _list_others(
     reader: Reader, incident: Incident, agents: Sequence[ConnectedAgent], sight: Sight, lower: int, upper: int
 ) -> Iterator[Event]:
-    """Yield responses and notes, and the findings from `lower` to before `upper`. The findings of the incident are for
-    everyone who may see the incident.
+    """Yield the findings of `agents` from `lower` to before `upper`, and the responses and notes of the incident if its
+    agent is in `agents`. A reader without the right `findings` gets only the findings of this incident.
     """
     for one in agents:
         id = one.agent.agent_id

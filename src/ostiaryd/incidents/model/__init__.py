@@ -1,1 +1,1 @@
-"""Facts and rules of incidents. Pure."""
+"""Data and rules of incidents. Does no I/O."""

@@ -1,10 +1,11 @@
 """An incident: the findings about an agent, the responses, and the person who decides.
 
-    open --take--> taken        a person works on the incident
+    open --take--> taken        a person works on the incident;
     open, taken --release | narrow | decommission--> closed, by a person
     narrowed --release | decommission--> closed again, before the hours of the restriction have passed
 
-A person who is accountable for the agent, or for whom it acted, may stop it further, and cannot release it.
+A person who is accountable for the agent, or for whom the agent acted, may decommission the agent, and cannot release
+the agent.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 HALTS = frozenset({"freeze", "quarantine", "revoke"})
-"""Responses that halt work until a person decides."""
+"""Responses that stop the work of an agent, or of one task, until a person decides."""
 ALERT_EVERY = 10 * 60 * SECOND
-"""Interval between alerts about an open incident, in microseconds."""
+"""Minimum interval between two alerts about one open incident, in microseconds."""
 MAX_SAYS = 400
 MAX_FINDINGS = 200
-"""Findings shown per incident."""
+"""Maximum number of findings that one incident shows."""
 MAX_ACTS = 100
-"""Responses stored per incident; later ones are in the ledger only."""
+"""Maximum number of responses stored for one incident; only the ledger contains further responses."""
 MAX_NOTES = 100
 MAX_NOTE = 2000
-"""Characters of a note."""
+"""Maximum number of characters of a note."""
 
 
 class State(StrEnum):
@@ -44,7 +45,7 @@ class State(StrEnum):
 
 
 class Verb(StrEnum):
-    """The decision of a person."""
+    """A decision of a person about an incident."""
 
     TAKE = "take"
     RELEASE = "release"
@@ -63,8 +64,9 @@ AFTER_NARROW = frozenset({Verb.RELEASE, Verb.DECOMMISSION})
 
 
 class Limits(NamedTuple):
-    """Limits of automatic responses, in percent of the active agents: against how many agents playbooks act
-    within an hour, and how many agents they halt within a day, without a person's decision.
+    """Limits of automatic responses, in percent of the active agents. `acted`: the agents against which playbooks act
+    within an hour; `halted`: the agents that playbooks halt within a day. Incidents that a person has reviewed do not
+    count.
     """
 
     acted: int
@@ -74,17 +76,17 @@ class Limits(NamedTuple):
 class Outcome(StrEnum):
     DONE = "done"
     LIMITED = "limited"
-    """too many agents were stopped within the hour: a person must decide"""
+    """the response waits for a person, because a limit on automatic responses prevented it, or evidence is lacking"""
     INFORMED = "informed"
-    """statistical evidence beyond the budget of narrowing: a person gets an alert, and the agent goes on"""
+    """the response was left out, because the statistical evidence may not restrict the agent: a person gets an alert"""
     FAILED = "failed"
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A response that was carried out or held back.
+    """A response that was carried out, or that was not carried out for a reason.
 
-    `says`: the details, or why it was held back; `task`: the frozen task; `is_ordered`: the response was an explicit
-    order, not a playbook's.
+    `says`: the details, or the reason; `task`: the frozen task; `is_ordered`: a person ordered the response, not a
+    playbook.
     """
 
     number: int
@@ -108,8 +110,9 @@ class IncidentNote(NamedTuple):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The incident of an agent. `heard_at`: the time of the last alert; `risk`: the highest score; `person`:
-    the person who took or closed it.
+    """An incident about one agent. `heard_at`: the time of the last alert; `risk`: the highest risk score since the
+    opening; `person`: the person who took or closed the incident; `why`: the person's reason. Times are microseconds
+    since the epoch.
     """
 
     incident_id: IncidentId
@@ -131,31 +134,34 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def check_waits(incident: Incident, verb: Verb) -> None:
-    """Check that the verb applies to the incident: it is open, and no other person has taken it. Raises Conflict."""
+    """Check that the decision is possible: the incident is open, or it is narrowed and `verb` is release or
+    decommission. An incident that a person has taken cannot be taken again. Raises Conflict.
+    """
     if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
         raise Conflict(
             f"the incident is closed: {incident.state}",
-            hint="closed incidents are final; see ostiary incident show",
+            hint="a closed incident cannot change; see `ostiary incident show`",
             code="incident_closed",
         )
     if verb is Verb.TAKE and incident.state is State.TAKEN:
-        raise Conflict("the incident is taken already", hint="ostiary incident show", code="incident_taken")
+        hint = "see `ostiary incident show`"
+        raise Conflict("a person has taken the incident already", hint=hint, code="incident_taken")
 
 
 def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: frozenset[str]) -> PersonId:
-    """Return the person who decides. Raises Forbidden for agents, and for a release by a person who is concerned.
+    """Check that the caller may decide, and return the caller's id. Raises Forbidden for an agent, and for a release by
+    a concerned person.
 
-    `agents`, `persons`: the concerned parties: the agents in the chain, their owners, and the persons for whom they
-    acted.
+    `agents`, `persons`: the agents and persons that are concerned by the incident (`_concerned`).
     """
     if by.id in agents:
-        raise Forbidden("an agent cannot decide about an incident", hint="a person must", code="own_incident")
+        raise Forbidden("an agent cannot decide about an incident", hint="a person must decide", code="own_incident")
     if by.kind != "person":
-        hint = "ostiary person create NAME --generate-key FILE"
+        hint = "create a person with a key: ostiary person create NAME --generate-key FILE"
         raise Forbidden("only a person can decide about an incident", hint=hint, code="no_person")
     if verb in LETS_GO and by.id in persons:
         raise Forbidden(
-            "you are accountable for this agent, or it acted for you: another person must release it",
+            "you are accountable for this agent, or the agent acted for you: another person must release the agent",
             hint="you may take the incident, or decommission the agent",
             code="own_incident",
         )
@@ -163,5 +169,5 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
 
 
 def most_agents(fleet: int, percent: int) -> int:
-    """Return the limit for `percent` of `fleet` active agents: at least one, or none if `percent` is 0."""
+    """Return `percent` percent of `fleet` active agents, rounded down, but at least 1; 0 if `percent` is 0."""
     return max(1, fleet * percent // 100) if percent else 0

@@ -1,35 +1,37 @@
-"""Differences between the state and the ledger, and the subject that each stops."""
+"""Differences between the database's state and the ledger, and the agent that each difference concerns."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "secret", "eligible", "awaiting"})
-"""Kinds of guarded rows that change the access of one agent; a difference in any other kind stops everything."""
+"""Kinds of guarded rows that change the access of one agent. A difference in a row of another kind concerns several
+agents.
+"""
 LEDGER = "ledger"
-"""The name of a difference of the ledger itself."""
+"""The name of a difference that concerns the ledger itself: its entries do not match the signed checkpoint."""
 
 
 class Difference(NamedTuple):
-    """A row that differs from the newest entry that names it. `agent`: the agent whose access the row changes,
-    if known.
+    """A guarded row that differs from the newest entry that names the row. `agent`: the agent whose access the row
+    changes; empty if unknown.
     """
 
     name: str
     expected: str | None
-    """digest in the ledger; None if no entry names the row"""
+    """digest of the row in the ledger; None if no entry names the row"""
     actual: str
-    """digest of the row; empty if there is no row"""
+    """digest of the row in the database; empty if the database has no such row"""
     agent: str = ""
 
     @property
     def kind(self) -> str:
-        """Return the kind of the row."""
+        """Return the kind of the row, the first word of its name."""
         return self.name.partition(" ")[0]
 
     @property
     def key(self) -> str:
-        """Return the key of the row."""
+        """Return the key of the row, the rest of its name."""
         return self.name.partition(" ")[2]
 
     def __str__(self) -> str:
@@ -37,4 +39,4 @@ class Difference(NamedTuple):
             return "the entries do not lead to the signed checkpoint"
         if self.expected is None:
             return f"{self.name} was inserted: no entry names the row"
-        return f"{self.name} was {'changed' if self.actual else 'deleted'} behind the ledger"
+        return f"{self.name} was {'changed' if self.actual else 'deleted'} without a ledger entry"

@@ -1,4 +1,6 @@
-"""Incidents, kills and activity for administrators: JSON under /api/v1. Times are seconds since the epoch."""
+"""Incidents, the kill switch and recent activity for administrators: JSON under /api/v1. Times are seconds since the
+epoch.
+"""
 
 from ostiaryd.incidents.wire_admin import activity, incidents, kills, overview
 

@@ -1,4 +1,4 @@
-"""Activity for the live view: the agents with the highest risk, open incidents, stops.
+"""Activity for the live view: the agents with the highest risk scores, and the numbers of open incidents and stops.
 
 Decisions, findings and responses are entries of the ledger: `GET /api/v1/audit?after=INDEX`.
 """
@@ -20,7 +20,7 @@ MAX_DOUBTED = 10
 
 
 class RiskBody(TypedDict):
-    """An agent with a risk score."""
+    """An agent and its risk score."""
 
     agent: str
     agent_id: str

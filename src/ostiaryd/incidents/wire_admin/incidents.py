@@ -1,6 +1,6 @@
 """Incidents as JSON under /api/v1. Times are seconds since the epoch.
 
-Persons with a key and callers that may read everything see all incidents; only persons decide.
+Persons with a key and callers with the scope `ostiary:read` see all incidents; only persons decide.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NewIncidentNote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IncidentBody(TypedDict):
-    """An incident, as lists show it. Times are seconds since the epoch."""
+    """An incident, as lists show it."""
 
     incident_id: str
     state: str
@@ -73,7 +73,7 @@ class IncidentFinding(TypedDict):
 
 
 class ResponseBody(TypedDict):
-    """A response of the server to the findings of an incident."""
+    """A response to the findings of an incident: carried out, or not carried out for the reason in `says`."""
 
     at: float
     response: str
@@ -93,7 +93,7 @@ class IncidentNoteBody(TypedDict):
 
 
 class IncidentDetail(IncidentBody):
-    """An incident with its findings, responses, notes and reach."""
+    """An incident with its findings, its responses (`acts`), its notes and its blast radius (`blast`)."""
 
     findings: list[IncidentFinding]
     acts: list[ResponseBody]
@@ -102,7 +102,9 @@ class IncidentDetail(IncidentBody):
 
 
 class TimelineAgent(TypedDict):
-    """An agent of a timeline. `relation`: the agent of the incident itself (`incident`), or why it is connected."""
+    """An agent of a timeline. `relation`: `incident` for the incident's own agent, otherwise the reason why the agent
+    is in the timeline.
+    """
 
     agent: str
     agent_id: str
@@ -111,7 +113,9 @@ class TimelineAgent(TypedDict):
 
 
 class TimelineRow(TypedDict):
-    """A row of a timeline; `index` is the entry of the ledger, `action` also the detector or the response."""
+    """A row of a timeline. `index`: the index of the ledger entry. `action`: the entry's action, the finding's detector
+    or the response.
+    """
 
     at: float
     kind: Literal["entry", "finding", "response", "note"]
@@ -124,7 +128,7 @@ class TimelineRow(TypedDict):
 
 
 class TimelineBody(TypedDict):
-    """The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the page behind it."""
+    """The agents of a timeline, and a page of its rows, newest first. `next` is the cursor of the next page."""
 
     connected: list[TimelineAgent]
     rows: list[TimelineRow]
@@ -132,15 +136,17 @@ class TimelineBody(TypedDict):
 
 
 class AnsweredIncident(IncidentBody):
-    """An incident after a person's answer; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+    """An incident after a person's decision. `seq` is the number of the change in the feed, `committed_at` the time of
+    its commit in microseconds.
+    """
 
     seq: int
     committed_at: int
 
 
 class RotatedSecrets(TypedDict):
-    """The paths whose values change within seconds, the number of revoked leases, and the paths of the values that a
-    person has to replace.
+    """The paths of secrets that rotate now, within seconds, the number of revoked leases, and the paths of secrets that
+    a person must replace.
     """
 
     rotating: list[str]
@@ -154,7 +160,7 @@ async def list_incidents(call: Call) -> Reply:
     now = call.world.now()
     state = call.query_one("state") or "all"
     if state not in ("open", "all"):
-        raise Invalid("`state` is `open` or `all`")
+        raise Invalid("`state` must be `open` or `all`")
 
     return await reply_page(
         call,
@@ -167,7 +173,7 @@ async def list_incidents(call: Call) -> Reply:
 
 
 async def show_incident(call: Call) -> Reply:
-    """Show an incident with its findings, responses, notes and reach."""
+    """Show an incident with its findings, responses, notes and blast radius."""
     _check_may_see(call.caller)
     now = call.world.now()
 
@@ -186,19 +192,19 @@ async def show_incident(call: Call) -> Reply:
 
 
 async def show_timeline(call: Call) -> Reply:
-    """Show a page of the timeline of an incident across agents, newest first.
+    """Show a page of the timeline of an incident, newest first.
 
-    The agents are the agent of the incident, the agents to which it delegated and which delegated to it, and agents of
-    the same owner or model. The timeline begins a day before the incident, and ends an hour after its end. Entries are
-    for callers that may read the ledger, findings of other agents for callers that may read findings. A page is cut
-    after `limit` entries, at most 200. It has the responses and notes of the same time, and the newest 20 findings of
-    each agent.
+    The timeline has the agent of the incident, the agents to and from which it delegated, and agents of the same owner
+    or model. The timeline begins a day before the incident, and ends an hour after the incident's end. Only callers
+    that may read the ledger see entries, and only callers that may read findings see findings of other agents. A page
+    has at most `limit` entries (200 at most), the responses and notes of the same span of time, and the newest 20
+    findings of each agent.
     """
     caller, now = call.caller, call.world.now()
     _check_may_see(caller)
     page = parse_page(call.query_one("limit"), call.query_one("after"))
     if page.after and not (page.after.isascii() and page.after.isdigit() and len(page.after) <= 18):
-        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     before, chosen = int(page.after) if page.after else None, call.query_one("agent")
 
     def read(reader: Reader) -> TimelineBody:
@@ -228,7 +234,7 @@ async def show_timeline(call: Call) -> Reply:
 
 
 async def add_note(call: Call) -> Reply:
-    """Add a note to an incident, open or closed; nothing else changes."""
+    """Add a note to an open or closed incident."""
     new, id = call.json(NewIncidentNote), call.params["id"]
     written = await registry.act_as(
         call, "incident.note", lambda act: flows.add_note(act, id, new.text, by=call.caller)
@@ -237,7 +243,7 @@ async def add_note(call: Call) -> Reply:
 
 
 def say(verb: Verb) -> Wire:
-    """Return the route function with which a person makes a decision."""
+    """Return the route function for a person's decision `verb`."""
 
     async def wire(call: Call) -> Reply:
         answer, id = call.json(IncidentAnswer), call.params["id"]
@@ -257,11 +263,14 @@ def say(verb: Verb) -> Wire:
 
 
 async def rotate_secrets(call: Call) -> Reply:
-    """Rotate the secrets that the agent read, and revoke its leases; the answer lists the values that remain."""
+    """Rotate the secrets that the incident's agent read, and revoke the agent's leases. The response lists the secrets
+    that a person must replace.
+    """
     id = call.params["id"]
     done = await registry.act_as(call, "incident.rotate", lambda act: exposure.rotate_secrets(act, id))
     revoked, after = 0, ""
-    while leases := exposure.find_leases(call.world.db.read(), id, after=after):  # short acts let others in between
+    # short acts let other requests run in between
+    while leases := exposure.find_leases(call.world.db.read(), id, after=after):
         await registry.act_as(call, "incident.rotate", partial(exposure.revoke_leases, id=id, next_leases=leases))
         revoked, after = revoked + len(leases), leases[-1].lease_id
     body: RotatedSecrets = {"rotating": done.rotating, "revoked": revoked, "to_replace": done.to_replace}
@@ -271,7 +280,7 @@ async def rotate_secrets(call: Call) -> Reply:
 def _check_may_see(by: Caller) -> None:
     """Check that the caller may read incidents. Raises Forbidden."""
     if not (by.may_read or (by.kind == "person" and APPROVE in by.scopes)):
-        raise Forbidden("incidents are for people with a key, and for callers with the scope `ostiary:read`")
+        raise Forbidden("only persons with a key and callers with the scope `ostiary:read` may read incidents")
 
 
 def _brief(reader: Reader, incident: Incident, *, now: int) -> IncidentBody:
@@ -352,7 +361,10 @@ ROUTES = (
         SELF,
         allows_people=True,
         answers={200: PageBody("incidents", IncidentBody)},
-        query=(Query("state", "`open` for incidents that wait; `all` by default.", Literal["open", "all"]), *PAGE),
+        query=(
+            Query("state", "`open` lists only open incidents; `all` is the default.", Literal["open", "all"]),
+            *PAGE,
+        ),
     ),
     Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True, answers={200: IncidentDetail}),
     Route(
@@ -362,7 +374,7 @@ ROUTES = (
         SELF,
         allows_people=True,
         answers={200: TimelineBody},
-        query=(Query("agent", "Name or id of one of the agents: its rows alone."), *PAGE),
+        query=(Query("agent", "Name or id of a connected agent: show only the rows of that agent."), *PAGE),
     ),
     Route(
         "POST",

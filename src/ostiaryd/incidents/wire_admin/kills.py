@@ -25,8 +25,8 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KillBody(TypedDict):
-    """A stop: its incident, its place in the feed, when it was committed (microseconds), and the command that undoes
-    it.
+    """A stop: its incident (if an agent was stopped), `seq`, the number of the change in the feed, `committed_at`, the
+    time of its commit in microseconds, and the command that undoes the stop.
     """
 
     incident: str | None
@@ -36,7 +36,9 @@ class KillBody(TypedDict):
 
 
 class LiftBody(TypedDict):
-    """The place in the feed of a lifted stop, and when it was committed (microseconds)."""
+    """A lifted stop: `seq`, the number of the change in the feed, and `committed_at`, the time of its commit in
+    microseconds.
+    """
 
     seq: int
     committed_at: int
@@ -54,9 +56,10 @@ class StopBody(TypedDict):
 
 
 async def kill(call: Call) -> Reply:
-    """Stop everything of one kind or name until an administrator lifts the stop.
+    """Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything, until an administrator
+    lifts the stop.
 
-    From the number `seq` of the feed on, a guard denies all of it.
+    A guard that has the change number `seq` of the feed in force denies every stopped call.
     """
     order = call.json(Kill)
 
@@ -75,7 +78,7 @@ async def kill(call: Call) -> Reply:
 
 
 async def let_go(call: Call) -> Reply:
-    """Lift a stop."""
+    """Lift a stop: guards accept the stopped tokens again, unless the tokens have ended meanwhile."""
     order = call.json(Kill)
 
     def run(act: Act) -> int:
@@ -87,7 +90,7 @@ async def let_go(call: Call) -> Reply:
 
 
 async def list_kills(call: Call) -> Reply:
-    """List the stops that are in force, and their reasons."""
+    """List the stops that are in force, with their reasons."""
     return await reply_page(
         call,
         "stops",

@@ -1,4 +1,6 @@
-"""The overview for people: numbers of agents, decisions, open questions and incidents, guards, and the next steps."""
+"""The overview for people: numbers of agents, decisions, open approval requests, incidents and guards, and the next
+steps.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +29,27 @@ SECOND = 1_000_000
 BUCKET_S, BUCKETS = 10, 6
 DAY = 86_400 * SECOND
 MAX_CHANGES = 1000
-"""Number up to which the entries of an action are counted."""
+"""Number at which the count of entries of one action stops."""
 MAX_DECISIONS = 20_000
-"""Number up to which the decisions of a bucket are counted."""
+"""Number at which the count of decisions in one part of the last minute stops."""
 MAX_RISKS = 5000
 MAX_FINDINGS = 1000
-"""Number up to which open findings are counted."""
+"""Number at which the count of findings without a judgement stops."""
 MAX_STEPS = 3
 HIGH, RAISED = 60, 20
-"""Points from which a risk score is high, and raised."""
+"""Points from which a risk score counts as high (60), and as raised (20)."""
 CHANGES = (
     *("agent.create", "agent.suspend", "agent.resume", "agent.quarantine", "agent.release", "agent.decommission"),
     *("incident.open", "approval.ask", "policy.activate", "policy.weaken", "resource.create", "kill.start"),
     *("role.grant", "elevation.grant", "elevation.break_glass", "person.login"),
 )
-"""Actions that the overview counts over the last day."""
+"""Actions whose entries of the last 24 hours the overview counts."""
 
 
 class AgentsBody(TypedDict):
-    """Agents by state, and the number with a risk score from 60 (`high`) and from 20 points (`raised`)."""
+    """The numbers of agents by state, and the numbers of agents with a risk score of at least 60 points (`high`) and at
+    least 20 points (`raised`).
+    """
 
     total: int
     state: dict[str, int]
@@ -54,7 +58,9 @@ class AgentsBody(TypedDict):
 
 
 class DecisionsBody(TypedDict):
-    """Decisions per second over the last minute, and their numbers in parts of `part_s` seconds, the oldest first."""
+    """Decisions per second over the last minute, and the numbers of decisions in each part of `part_s` seconds of that
+    minute, the oldest first.
+    """
 
     allowed_per_s: float
     denied_per_s: float
@@ -64,7 +70,9 @@ class DecisionsBody(TypedDict):
 
 
 class GuardsBody(TypedDict):
-    """Connected guards, guards without the newest change, and resources with a key but without a guard."""
+    """The number of connected guards, of guards in which the newest change is not in force, and of resources with a key
+    but without a connected guard.
+    """
 
     connected: int
     behind: int
@@ -72,14 +80,16 @@ class GuardsBody(TypedDict):
 
 
 class CheckpointBody(TypedDict):
-    """The size of the ledger, and the time of its newest entry in seconds since the epoch; null for an empty ledger."""
+    """The number of entries of the ledger, and the time of the newest entry in seconds since the epoch; null for an
+    empty ledger.
+    """
 
     size: int
     at: float | None
 
 
 class StepBody(TypedDict):
-    """A useful next step: its kind, the number of objects that it is about, and the step in words."""
+    """A useful next step: its kind, the number of objects that the step is about, and the step as a sentence."""
 
     kind: Literal["incidents", "approvals", "guards", "stops", "risk", "pending", "watching", "resource", "agent"]
     count: int
@@ -87,9 +97,9 @@ class StepBody(TypedDict):
 
 
 class OverviewBody(TypedDict):
-    """The state of the server at a glance; `changes` has the number of entries by action since `since`.
+    """The state of the server at a glance. `changes`: the number of entries since `since`, by action.
 
-    A member is left out if the caller may not read its list.
+    If the caller may not read the list behind a member, the member is left out.
     """
 
     now: float
@@ -109,9 +119,9 @@ class OverviewBody(TypedDict):
 async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
-    `changes` counts the last 24 hours, each action up to 1,000; `findings` those of the last seven days that no person
-    has judged, up to 1,000. The numbers of agents are at most five seconds old. A
-    person gets those members, changes and steps whose lists the role policies let the person read.
+    `changes` counts the entries of the last 24 hours, each action up to 1,000. `findings` counts the findings of the
+    last seven days without a judgement, up to 1,000. The numbers of agents are at most five seconds old. A person gets
+    only the members, changes and steps whose lists the person's roles permit.
     """
     world, caller, now = call.world, call.caller, call.world.now()
     counts = await world.keep(registry.AgentCounts).read()
@@ -179,7 +189,10 @@ def _count_changes(reader: Reader, families: Collection[str], now: int) -> dict[
 
 
 def _decisions(reader: Reader, now: int) -> DecisionsBody:
-    """Return the decisions of the last minute. The entries of a time are a range of indexes."""
+    """Return the rate and the numbers of decisions in the last minute.
+
+    The entries of a span of time have consecutive indexes, so the search uses indexes.
+    """
     times = [now - part * BUCKET_S * SECOND for part in range(BUCKETS, 0, -1)]
     edges = [*(ledger.count_entries_before(reader, at) for at in times), ledger.get_head(reader)[0].size]
     parts = list(itertools.pairwise(edges))
@@ -197,19 +210,23 @@ def _decisions(reader: Reader, now: int) -> DecisionsBody:
 
 
 def _next_steps(body: OverviewBody, resources: Sequence[Resource] | None) -> list[StepBody]:
-    """Return the most useful steps, the most urgent first. `resources` is None if the caller may not read them."""
+    """Return the most useful next steps, the most urgent first. `resources` is None if the caller may not read
+    resources.
+    """
     steps: list[StepBody] = [
         {"kind": "incidents", "count": body.get("incidents", 0), "says": "Decide on the open incidents."},
-        {"kind": "approvals", "count": body.get("approvals", 0), "says": "Answer the approval requests that wait."},
+        {"kind": "approvals", "count": body.get("approvals", 0), "says": "Answer the open approval requests."},
     ]
     if (guards := body.get("guards")) is not None:
         count = len(guards["missing"]) + guards["behind"]
-        says = "Start the guards that are not connected, or do not have the newest change."
+        says = "Start the guards that are not connected, and check the guards that lack the newest change."
         steps.append({"kind": "guards", "count": count, "says": says})
-    steps.append({"kind": "stops", "count": body.get("stops", 0), "says": "Lift the stops whose reason is gone."})
+    steps.append(
+        {"kind": "stops", "count": body.get("stops", 0), "says": "Lift the stops that are no longer necessary."}
+    )
     agents = body.get("agents")
     if agents is not None:
-        says = "Look at the agents with a high risk score."
+        says = "Review the agents with a high risk score."
         steps.append({"kind": "risk", "count": agents["high"], "says": says})
     if resources is not None:
         says = "Protect a first tool server with a guard."
@@ -219,9 +236,9 @@ def _next_steps(body: OverviewBody, resources: Sequence[Resource] | None) -> lis
         steps.append({"kind": "agent", "count": int(agents["total"] < 2), "says": says})
     if resources is not None:
         count = sum(one.mode is Mode.WATCH for one in resources)
-        steps.append({"kind": "watching", "count": count, "says": "Enforce the rules at resources that only watch."})
+        steps.append({"kind": "watching", "count": count, "says": "Switch resources from watch mode to enforcement."})
     if agents is not None:
-        says = "Register a key for the agents that have none."
+        says = "Register a key for the agents without a key."
         steps.append({"kind": "pending", "count": agents["state"].get("pending", 0), "says": says})
     return [step for step in steps if step["count"]][:MAX_STEPS]
 

@@ -1,4 +1,4 @@
-"""Acts, their entries, the comparison of the ledger with its pin, and the queries of other packages."""
+"""Acts and their entries, the comparison of the ledger with its pin, and the queries for other packages."""
 
 from ostiaryd.ledger.flows import queries
 from ostiaryd.ledger.flows.acts import (

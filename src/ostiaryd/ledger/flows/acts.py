@@ -1,6 +1,7 @@
-"""The act: the one way to change anything. One act is one transaction, one instant and one entry.
+"""The act: the only way to change the database. One act is one transaction, one time and one entry.
 
-A refused act leaves its entry, a challenge leaves none. No caller is answered before the entry is durable.
+A refused act writes an entry, too. A challenge, for example for a DPoP nonce, writes none. The caller gets the response
+after the entry is durable.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ IN_RECOVERY = frozenset(
         "webhook.give_up",
     }
 )
-"""Acts that a server in recovery carries out: they stop something, report or read. `token.issue` then issues tokens for
-the server's own API alone, so that administrators can stop agents and guards can deliver their records.
+"""Actions that a server in recovery still carries out: each stops, reports or reads something. `token.issue` then
+issues only tokens for the server's own API, so that administrators can stop agents and guards can deliver their
+records.
 """
 
 log = logging.getLogger("ostiary")
@@ -88,7 +90,9 @@ FORGOTTEN_AT_ONCE = 5000
 
 
 class Act:
-    """The argument of a flow: the transaction, its time, and the entry to fill."""
+    """The argument of each flow: the transaction, the time of the act in microseconds, and the entry that the flow
+    fills.
+    """
 
     __slots__ = ("again", "ending", "entry", "further_entries", "now", "tx")
 
@@ -97,14 +101,16 @@ class Act:
         self.now = tx.now
         self.entry = entry
         self.further_entries: list[Entry] = []
-        """entries about events that a reporter states; they are written only if the act succeeds"""
+        """entries about events that a reporter, such as a guard, states; they are written only if the act succeeds"""
         self.again = again
-        """facts gathered since this request was challenged for them; None on the first attempt"""
+        """facts that were gathered after the first attempt of this act raised a challenge for them; None on the first
+        attempt
+        """
         self.ending: Callable[[Act], None] | None = None
-        """runs behind the flow, in its transaction: no part of the flow meets its effects"""
+        """function that is called after the flow returns, in the same transaction; the flow does not see its changes"""
 
     def check_granting(self) -> None:
-        """Check that the server may grant access now. Raises ClockJumped."""
+        """Check that the server may grant access now. Raises ClockJumped if the server's clock jumped."""
         if not self.tx.is_granting:
             raise ClockJumped
 
@@ -122,7 +128,10 @@ async def act(
     again: object = None,
     network: str = "",
 ) -> T:
-    """Run `flow` as one act named `action`. Its result is returned, or its error is raised, after the commit."""
+    """Run `flow` as one act named `action`. After the commit, return the flow's result or raise the flow's error.
+
+    `request` is the id of the HTTP request, `network` the network of the caller's address. `again` becomes `Act.again`.
+    """
     keeps = world.config.replay_days > 0
     sampler = world.keep(Refusals).sampler if request is not None else None
     job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
@@ -140,9 +149,11 @@ async def act(
 async def record_refusal(
     world: World, action: str, refusal: Refused, *, object: str, request: str, network: str
 ) -> NoReturn:
-    """Record a refusal that came before any act, then raise it. `object` is claimed by the caller, not proved.
+    """Record a refusal that was raised before an act began, then raise the refusal. `object` is the caller's unproved
+    claim.
 
-    A refusal because the server is busy, or cannot reach another server, leaves no entry.
+    A challenge, a refusal that an act has already recorded, and a refusal because the server is busy or cannot reach
+    another server leave no entry.
     """
     if refusal.is_recorded or refusal.is_challenge or isinstance(refusal, Unavailable):
         raise refusal
@@ -155,9 +166,9 @@ async def record_refusal(
 
 
 async def check_history(world: World) -> None:
-    """Compare the database with the pin, at the start and after the end of a recovery.
+    """Compare the database with the pin at the start of the server and after the end of a recovery.
 
-    A server that finds entries missing enters recovery. A server whose database has recovered leaves recovery.
+    If entries are missing, the server enters recovery. If the database has recovered, the server leaves recovery.
     """
     follow_recovery(world)
     reader = world.db.read()
@@ -174,11 +185,13 @@ async def check_history(world: World) -> None:
 
 
 def check_after_loss(world: World, reader: Reader) -> None:
-    """Compare the database with the pin on each new connection after a lost connection, in the thread that opened it.
+    """Compare the database with the pin on each new connection that replaces a lost connection, in the thread that
+    opened the connection.
 
-    The new connection may lead to a replica that lags. If the pin is ahead of it, nothing is granted or accepted from
-    now on, and the next round of the event loop records the loss. Every new connection reads the stored keys before
-    this check, so it refuses tokens until a server has recorded the loss and replaced the keys.
+    The new connection may lead to a replica that lags. If the database lacks the pinned head, the server grants and
+    accepts nothing from now on, and the next round of the event loop records the loss. Every new connection reads the
+    stored keys before this check. The check therefore makes the keyring refuse all tokens again, until a
+    server has recorded the loss and replaced the keys.
     """
     head = world.pin.head
     if head is not None and not store.losses(reader) and not store.has_head(reader, head):
@@ -187,32 +200,37 @@ def check_after_loss(world: World, reader: Reader) -> None:
 
 
 async def sync_pin(world: World) -> None:
-    """Write the pin to the disk. `kill -9` needs no sync; after a power loss the pin has a head of the last minute."""
+    """Write the pin to the disk. After `kill -9` the pin is complete without this call; after a power loss the pin has
+    a head of the last minute.
+    """
     await asyncio.to_thread(world.pin.sync)
 
 
 def follow_recovery(world: World) -> bool:
-    """Enter recovery if another server of this database has; return whether this server is in recovery.
+    """Enter recovery if another server of this database has entered recovery; return whether this server is in
+    recovery.
 
-    The act that records a loss replaces the keys of tokens. A server that noticed the loss itself refuses all tokens
-    since then, and reads the new keys here: another server may have recorded the loss first.
+    The act that records a loss replaces the keys that sign tokens. A server that noticed the loss itself refuses all
+    tokens until it reads the new keys here, because another server may have recorded the loss first.
     """
     is_new = not world.pin.is_lost or world.keys.refuses_tokens
     if is_new and store.losses(world.db.read()):
         world.pin.is_lost = True
         load_keys(world.keys, world.db.read())
-        log.error("the database has lost a part of its history: in recovery until `ostiary recover` has ended it")
+        log.error("the database lost a part of its history: in recovery until an operator runs `ostiary recover`")
     return world.pin.is_lost
 
 
 def present_history(reader: Reader) -> str:
-    """Return the id of the history that the database is in."""
+    """Return the id of the ledger's present history: the history that no recovery has ended."""
     return next(id for id, has_ended in store.histories(reader).items() if not has_ended)
 
 
 def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
-    """Return the head that a checkpoint of this log states. Raises Malformed, and Unsigned for a checkpoint of
-    another log: a checkpoint is evidence only if this log has signed it.
+    """Return the head that a checkpoint of this log states.
+
+    Raises Malformed, and Unsigned if this log has not signed the checkpoint: only a checkpoint with this log's
+    signature is evidence.
     """
     key = store.log_key(reader, keys)
     checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)
@@ -220,9 +238,10 @@ def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
 
 
 async def examine_head(world: World, head: Head, *, source: str) -> None:
-    """Compare a signed head that a guard, a client or a witness has seen with the database.
+    """Compare the database with a signed head that `source` (a guard, a client or a witness) has seen.
 
-    Raises InRecovery, after the server has entered recovery, if the database does not contain the head.
+    Raises InRecovery if the server is in recovery. If the database does not contain the head, the server enters
+    recovery first.
     """
     if not await world.db.scan(lambda reader: store.has_head(reader, head)):
         await lose_history(world, head, source=source)
@@ -231,17 +250,18 @@ async def examine_head(world: World, head: Head, *, source: str) -> None:
 
 
 async def lose_history(world: World, head: Head, *, source: str) -> None:
-    """Enter recovery, durably, since the database does not contain `head`.
+    """Record durably that the database does not contain `head`, and enter recovery.
 
-    Refuses every token from this moment on, and replaces the keys that sign tokens, so that no earlier token is
-    accepted later. Keeps the missing head in the pin, so that restoring the same old copy again is noticed too.
+    From this moment on the server refuses every token. The act replaces the keys that sign tokens, so that no earlier
+    token is accepted later. The pin keeps the missing head, so that a second restore of the same old copy is noticed
+    too.
     """
     was_lost, world.pin.is_lost = world.pin.is_lost, True
     if not was_lost:
         world.keys.refuse_tokens()
     losses = store.losses(world.db.read())
     if was_lost and any(loss.source == source and loss.head.size >= head.size for loss in losses):
-        return  # a guard shows its head each time that it connects
+        return  # the loss is already recorded: a guard sends its head each time that the guard connects
 
     def lose(act: Act) -> store.Loss:
         is_first = not store.losses(act.tx)
@@ -259,20 +279,24 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
     with overtaking():
         loss = await act(world, "history.lost", lose)
     load_keys(world.keys, world.db.read())
-    log.error("the database lost %s: in recovery until `ostiary recover` has ended it", loss_in_words(loss))
+    log.error("the database lost %s: in recovery until an operator runs `ostiary recover`", loss_in_words(loss))
 
 
 def examine_history(world: World, reader: Reader) -> str:
-    """Return the state of the history according to pin and database, in words. Raises Conflict if entries are lost."""
-    hint = "ostiary recover, on the server's machine"
+    """Return a sentence about the state of the ledger's history: its id, and the pinned head.
+
+    Raises Conflict if the database lacks entries.
+    """
+    hint = "run `ostiary recover` on the server's machine"
     if lost := store.losses(reader):
         replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.replayed(reader)[:5])
         missing = "; ".join(map(loss_in_words, lost[:3]))
-        raise Conflict(f"in recovery: missing are {missing}; lost stops replayed: {replayed or 'none'}", hint=hint)
+        stops = f"lost stops that were applied again: {replayed or 'none'}"
+        raise Conflict(f"the server is in recovery; missing: {missing}; {stops}", hint=hint)
     pinned = world.pin.head
     if pinned is not None and not store.has_head(reader, pinned):
         raise Conflict(
-            f"the database has lost entries: it lacks the head of {pinned.size} entries in the pin file",
+            f"the database lost entries: the pin file has a head of {pinned.size} entries, the database does not",
             hint=hint,
         )
     size = 0 if pinned is None else pinned.size
@@ -280,24 +304,27 @@ def examine_history(world: World, reader: Reader) -> str:
 
 
 def loss_in_words(loss: store.Loss) -> str:
-    """Return a description of the missing entries."""
+    """Return a phrase with the range of the missing entries and the source that has seen them."""
     range_of_loss = describe_loss(loss)
-    return f"entries from at most {range_of_loss['from']} to {range_of_loss['to'] - 1}, as {loss.source} has seen"
+    first, last = range_of_loss["from"], range_of_loss["to"] - 1
+    return f"entries {first} (or earlier) to {last}, which {loss.source} has seen"
 
 
 def describe_loss(loss: store.Loss) -> dict[str, Any]:
-    """Return a description of the missing entries: from some index, at most `from`, to before `to`."""
+    """Return the members that describe a loss: `source`; `to`, the index after the last missing entry; `from`, the
+    highest possible index of the first missing entry; `had`, the number of entries of the database at the detection.
+    """
     return {"source": loss.source, "from": min(loss.ours, loss.head.size), "to": loss.head.size, "had": loss.ours}
 
 
 class Refusals:
-    """The budget of one server for entries about refusals; see `sampling`."""
+    """The limit of one server on entries about refusals (`RefusalSampler`), and the writing of the summaries."""
 
     def __init__(self, world: World) -> None:
         self._world, self.sampler = world, RefusalSampler()
 
     async def summarise(self, *, at_end: bool = False) -> None:
-        """Append the summaries of the last minute; with `at_end`, also those of the present minute."""
+        """Append the summaries of the past minute; with `at_end`, also the summaries of the present minute."""
 
         def run(tx: Tx) -> None:
             for summary in self.sampler.take_summaries(tx.now, at_end=at_end):
@@ -306,17 +333,19 @@ class Refusals:
         await self._world.writer.submit(run)
 
     async def close(self) -> None:
-        """Append the summaries of the present minute, before the server ends."""
+        """Append the summaries of the present minute when the server ends."""
         await self.summarise(at_end=True)
 
 
 async def summarise_refusals(world: World) -> None:
-    """Append the summaries of the refusals of a minute that is over."""
+    """Append the summaries of refusals of the past minute."""
     await world.keep(Refusals).summarise()
 
 
 async def forget_facts(world: World) -> int:
-    """Delete facts that were kept as long as the configuration says, in small batches; return the index up to which."""
+    """Delete the facts of entries that are older than `replay_days`, in small batches. Return the index of the first
+    entry whose facts may remain.
+    """
     before = world.now() - world.config.replay_days * DAY
 
     def forget(tx: Tx) -> tuple[int, int]:
@@ -334,7 +363,9 @@ async def forget_facts(world: World) -> int:
 
 
 async def keep_checkpoint(world: World) -> None:
-    """Keep the signed checkpoint once an hour, if the log has grown."""
+    """Store the signed checkpoint if the last stored checkpoint is at least one hour old and the log has grown
+    since.
+    """
     reader = world.db.read()
     kept, size = store.checkpoints(reader, Page(1, "")), store.head(reader)[0].size
     if size and not (kept and (kept[0].size == size or world.now() - kept[0].at < HOUR)):
@@ -351,7 +382,11 @@ def recorded(
     network: str = "",
     sampler: RefusalSampler | None = None,
 ) -> Callable[[Tx], T | Raised]:
-    """Return the writer's job that runs `flow` and writes its entry. `sampler` may count a refusal instead."""
+    """Return the job for the database writer that runs `flow` as an act and defers its entry to the end of the batch.
+
+    If `sampler` is given, `sampler` decides for each refusal whether an entry is written or the refusal is only
+    counted.
+    """
 
     def job(tx: Tx) -> T | Raised:
         if tx.pin.is_lost and action not in IN_RECOVERY:

@@ -16,13 +16,16 @@ from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ground.process.ids import standing_agent
 
 MESSAGE_LIMIT = 500
-"""Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""
+"""Maximum number of characters of a reason's message in an entry; an entry must fit in 65,535 bytes (C2SP tlog-tiles).
+"""
 
 _CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
-"""The forms of credentials (Vault tokens, client secrets, API keys of static PEPs, JWTs), each with its prefix."""
+"""Pattern of the credentials that this server issues (Vault tokens, client secrets, API keys of static PEPs, JWTs); the
+group is the prefix.
+"""
 _AGENT = re.compile(r"ag_[0-9a-z-]{1,64}")
 _CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
-"""Members of an entry that a caller fills before anything is proved."""
+"""Members of an entry that contain claims of a caller, who may be unauthenticated."""
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,7 +34,9 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The outcome of a call, as the enforcement point reports it."""
+    """The outcome of a call as the enforcement point reports it: the status, the size of the result in bytes and in
+    records, and its data class.
+    """
 
     status: str = ""
     bytes: int | None = None
@@ -40,10 +45,11 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The entry of an act. A flow fills it step by step; empty members are left out of the encoding.
+    """The entry of an act. A flow fills the members step by step; the encoding leaves out empty members.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
-    was changed) or `error` (the server failed; nothing was changed). Arguments appear as a digest, or redacted by rule.
+    was changed) or `error` (the server failed; nothing was changed). The arguments of a call appear as a digest, or as
+    the redaction rules leave them.
     """
 
     at: int
@@ -57,12 +63,12 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     resource: str | None = None
     tool: str | None = None
     data_classes: list[str] = []
-    """data classes that the tool handles; `result` names the classes that the call touched"""
+    """data classes of the tool according to the catalogue; `result` names the data class that the call touched"""
     object: str | None = None
     token: str | None = None
     key: str | None = None
     network: str | None = None
-    """network of the caller's address; the address itself is never kept"""
+    """network of the caller's address; the ledger never stores the address itself"""
     digest: str | None = None
     arguments: dict[str, Any] | None = None
     reasons: list[Reason] = []
@@ -73,15 +79,19 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     reporter: str | None = None
     detail: dict[str, Any] | None = None
     rows: dict[str, str] = {}
-    """guarded rows that the act wrote; their digests are added at the end of the batch (`ground.database.guarded`)"""
+    """names of the guarded rows that the act wrote; `append` adds the digest of each row at the end of the batch
+    (`ground.database.guarded`)
+    """
     facts: str | None = None
-    """digest of the decided request"""
+    """digest of `kept_facts`"""
     kept_facts: bytes | None = None
-    """evidence, which is stored in a table of its own until its retention ends, and is not encoded here"""
+    """the decided request, with the facts that the decision used; stored in the table `fact` until its retention ends,
+    and not part of the encoded entry
+    """
 
     evidence: str | None = None
-    """the DPoP proof of the reported call, which is stored in a table of its own for minutes, and is not
-    encoded here
+    """the DPoP proof of the reported call; stored in the table `evidence` for minutes, and not part of the encoded
+    entry
     """
 
     @property
@@ -90,25 +100,23 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.outcome in ("refused", "error")
 
     def redact_credentials(self) -> None:
-        """Remove credentials of this server from the members that a refused caller fills, whatever the caller
-        put there.
-        """
+        """Replace this server's credentials in the members that a refused caller can fill by their prefixes."""
         for name in _CLAIMED:
             setattr(self, name, _redact(getattr(self, name)))
         self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]
         self.detail = _redact(self.detail)
 
     def keep(self, facts: bytes) -> None:
-        """Store these facts beside the entry, which contains only their digest."""
+        """Set `facts` to be stored beside the entry; the entry itself contains only their digest."""
         self.facts, self.kept_facts = b64u(sha256(facts).digest()), facts
 
     def leave(self) -> None:
-        """Store no facts beside the entry."""
+        """Remove the facts, so that neither the facts nor their digest are stored."""
         self.facts = self.kept_facts = None
 
 
 MAX_ROWS = 100
-"""Maximum number of rows in one entry; a row has at most about 120 bytes."""
+"""Maximum number of rows in one entry; one row takes at most about 120 bytes."""
 WORD_LIMIT = 256
 _WORDS = tuple(name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None"))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -116,10 +124,10 @@ _decode = json_decoder(Entry)
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """Return the bytes that are hashed. An entry over 65,535 bytes keeps agent, action and outcome, and the digest of
-    the whole.
+    """Return the JSON bytes of the entry, which are hashed. An entry over 65,535 bytes is cut: its short texts, up to 8
+    reasons and its rows remain, with the size and the digest of the full encoding.
 
-    The function never fails, since one entry that cannot be encoded would fail all acts of its batch.
+    The function never fails: one entry that cannot be encoded would fail all acts of its batch.
     """
     entry.kept_facts = entry.evidence = None
     body = _ENCODER.encode(entry)
@@ -132,7 +140,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
-    """Split entries so that each has at most `MAX_ROWS` rows; further rows follow in additional entries."""
+    """Split each entry with more than `MAX_ROWS` rows: the further rows follow in additional entries (`state.rows`)."""
     spread = []
     for entry in entries:
         names = list(entry.rows)
@@ -146,16 +154,16 @@ def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def classes_of(entry: Entry) -> set[str]:
-    """Return the data classes under which the entry is indexed. A malformed name, which a guard may report, is
-    left out.
+    """Return the data classes under which the entry is indexed: those of the tool and of the result. Malformed names,
+    which a guard may report, are left out.
     """
     reported = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
     return set(filter(is_class, reported))
 
 
 def subject_of(entry: Entry) -> str | None:
-    """Return the id of the agent that an act of another party concerns, directly or by an object such as an incident;
-    None without one.
+    """Return the id of the agent that this entry of another party is about: the entry's object, or the member `about`
+    of its detail. Return None if the entry is about no agent, or about the agent that acted.
     """
     for named in (entry.object, (entry.detail or {}).get("about")):
         if isinstance(named, str) and _AGENT.fullmatch(named):
@@ -164,7 +172,9 @@ def subject_of(entry: Entry) -> str | None:
 
 
 def is_standing(entry: Entry) -> bool:
-    """Return whether the task is the standing task of its agent, under which entries are not indexed."""
+    """Return whether the entry's task is the standing task of the entry's agent. The index of tasks leaves out standing
+    tasks.
+    """
     return entry.task is not None and entry.agent == standing_agent(entry.task)
 
 
@@ -174,14 +184,12 @@ def decode_entry(body: bytes) -> Entry:
 
 
 def reason(code: str, message: str = "") -> Reason:
-    """Return a reason; the message is cut at `MESSAGE_LIMIT` characters."""
+    """Return a reason whose message is cut after `MESSAGE_LIMIT` characters."""
     return Reason(code, message[:MESSAGE_LIMIT])
 
 
 USES = ("token.issue", "token.exchange", "tool.call", "tool.undecided", "decide", "decide.batch", "task.start")
-"""Actions that an agent itself takes. Findings and acts of administrators name an agent too, but are not its
-own acts.
-"""
+"""Actions that an agent itself takes. Entries of findings and of acts by administrators also name an agent."""
 
 
 def _redact(value: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Budget of the ledger for refusals: a few entries in full, then one summary for each network and minute.
+"""Limit on the entries that refusals cause: a few full entries, then one summary for each network and minute.
 
-A caller that has proved nothing must not make the ledger grow. Each refusal is counted. In each minute, the first
-`FULL_OF_NETWORK` refusals of a network, and the first `FULL_OF_STRANGERS` in all, are kept as entries. The others
-become one summary for each of `NETWORKS` networks, and one more for all other networks. Unauthenticated callers
-therefore cause at most `MAX_ENTRIES_A_DAY` entries on each server.
+Unauthenticated callers must not make the ledger grow without bound. In each minute, each of the first
+`FULL_OF_NETWORK` refusals of a network gets an entry, up to `FULL_OF_STRANGERS` entries for all networks. The further
+refusals of the minute become one summary for each of the first `NETWORKS` networks, and one summary for all other
+networks. Unauthenticated callers therefore cause at most `MAX_ENTRIES_A_DAY` entries on each server.
 
-A caller that has proved its identity gets entries for its first `FULL_OF_CALLER` refusals in a minute. The others
+For an authenticated caller, each of the first `FULL_OF_CALLER` refusals in a minute gets an entry. The further refusals
 become one summary for the caller and minute.
 """
 
@@ -17,23 +17,25 @@ from dataclasses import dataclass, field
 from ostiaryd.ledger.model.entry import Entry
 
 MINUTE = 60_000_000
-"""Microseconds."""
+"""A minute in microseconds."""
 FULL_OF_NETWORK = 10
 FULL_OF_STRANGERS = 40
 NETWORKS = 16
 FULL_OF_CALLER = 600
 KINDS = 16
-"""Number of pairs (action, reason) that a summary counts separately."""
+"""Maximum number of pairs (action, reason code) that a summary counts separately; further pairs count as `other`."""
 MAX_ENTRIES_A_DAY = (FULL_OF_STRANGERS + NETWORKS + 1) * 24 * 60
 MAX_TEXT = 128
-"""Number of characters that an entry keeps of a text by an unauthenticated caller."""
+"""Maximum number of characters of each text in the entry of an unauthenticated caller's refusal."""
 SUMMARY = "refusals.summary"
 OTHERS = "other"
 
 
 @dataclass(slots=True)
 class _Tally:
-    """The refusals of one network or caller in the present minute. `kinds` counts the refusals without an entry."""
+    """The refusals of one network or caller in the present minute. `full` is the number of refusals with an entry;
+    `kinds` counts the refusals without an entry, by `ACTION REASON_CODE`.
+    """
 
     full: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -45,7 +47,7 @@ class _Tally:
 
 
 class RefusalSampler:
-    """Decides which refusals get an entry. Only jobs of the writer use it, which run one at a time."""
+    """Decides which refusals get an entry. Only jobs of the database writer, which run one at a time, use a sampler."""
 
     def __init__(self) -> None:
         self._minute = -1
@@ -54,7 +56,9 @@ class RefusalSampler:
         self._callers: dict[str, _Tally] = {}
 
     def is_kept(self, entry: Entry) -> bool:
-        """Count the refusal of `entry`; return whether the entry is written. Call `take_summaries` first."""
+        """Count the refusal of `entry`; return whether `entry` must be written. Call `take_summaries` before this
+        method.
+        """
         if (caller := entry.agent or entry.person or entry.reporter) is not None:
             tally = self._callers.setdefault(caller, _Tally())
             if tally.full < FULL_OF_CALLER:
@@ -73,10 +77,11 @@ class RefusalSampler:
         return False
 
     def take_summaries(self, now: int, *, at_end: bool = False) -> list[Entry]:
-        """Return the summaries of the last minute (with `at_end`, also of the present one), and begin the next minute.
+        """Return the summaries of the past minute, and begin a new minute. Within one minute, return nothing, except
+        with `at_end`.
 
         `now`: microseconds since the epoch. If the clock goes back, the present minute continues until its end, so a
-        caller never gets the budget of one minute twice.
+        caller never gets the entries of one minute twice.
         """
         minute = now // MINUTE
         if minute <= self._minute and not at_end:
@@ -98,7 +103,9 @@ def _summary(now: int, since: int, tally: _Tally, *, network: str = "", caller: 
 
 
 def _cut(entry: Entry) -> None:
-    """Cut the text of an unauthenticated caller, so that the size of an entry is limited."""
+    """Cut the texts of an unauthenticated caller to `MAX_TEXT` characters and remove the arguments, so that the entry
+    is small.
+    """
     entry.object = entry.object and entry.object[:MAX_TEXT]
     entry.request = entry.request and entry.request[:MAX_TEXT]
     entry.token = entry.token and entry.token[:MAX_TEXT]

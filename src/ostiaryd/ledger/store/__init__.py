@@ -1,4 +1,6 @@
-"""The ledger's tables: the tree with its entries and head, its histories, and how entries are appended."""
+"""The ledger's tables: the tree with its entries and its head, the histories of the ledger, and the appending of
+entries.
+"""
 
 from ostiaryd.ledger.store.appending import append
 from ostiaryd.ledger.store.checkpoints import KeptCheckpoint, checkpoints, keep_checkpoint

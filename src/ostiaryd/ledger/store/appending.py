@@ -1,4 +1,4 @@
-"""Appending a batch of entries to the tree, and its signed head: once per commit, for all of its acts."""
+"""Append a batch of entries to the tree, and sign the new head, once per commit for all acts of the commit."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :ha
 def append(tx: Tx, entries: Sequence[Entry]) -> None:
     """Append the entries of one commit and sign the new head.
 
-    Times of entries never decrease, although the servers of a database have different clocks. Raises HistoryLost if the
-    database lacks the head that this server has pinned.
+    The time of an entry is raised to the time of the entry before, because the clocks of a database's servers differ.
+    Raises HistoryLost if the database lacks the head that this server has pinned; InRecovery if another server has
+    recorded a loss.
     """
     if any(entry.rows for entry in entries):
         entries = _with_digests(tx, entries)
@@ -45,7 +46,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     assert row is not None
     history, frontier = row[0], Frontier() if row[1] is None else frontier_of(row[1], row[2])
     at: int = row[3] or 0
-    if row[4] and not tx.pin.is_lost:  # another server of this database has found that it lost a part
+    if row[4] and not tx.pin.is_lost:  # another server of this database has recorded a loss
         raise InRecovery
     tx.pin.check(history, frontier.size, frontier.root(), lambda pinned: has_head(tx, pinned))
     start = frontier.size
@@ -79,7 +80,9 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
 
 
 def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
-    """Add the digests of the rows that these entries name. One statement reads up to 64 rows of a kind."""
+    """Set the digest of each row that the entries name, and split entries with too many rows (`spread_rows`). One
+    statement reads up to 64 rows of one table.
+    """
     now = digests(tx, (name for entry in entries for name in entry.rows))
     for entry in entries:
         entry.rows = {name: now[name] for name in entry.rows}
@@ -87,10 +90,11 @@ def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _indexed(entry: Entry) -> list[str | None]:
-    """Return the indexed values of an entry, without NUL, which PostgreSQL text cannot hold: it would fail the batch.
+    """Return the indexed values (agent, task, person, resource) of an entry, without NUL: PostgreSQL text cannot hold
+    NUL, so NUL would fail the batch.
 
-    An act that starts or ends a task runs under the standing task. Such an entry is indexed by the task that it is
-    about.
+    An act that starts or ends a task runs under the agent's standing task. The entry of such an act is indexed by the
+    task that was started or ended.
     """
     task = "" if is_standing(entry) else entry.task
     if not task and entry.object is not None and entry.object.startswith("tk_"):

@@ -1,4 +1,4 @@
-"""Signed checkpoints of the log that are kept: one an hour, for a comparison of any two of them."""
+"""Stored checkpoints: one signed checkpoint of the log for each hour, so that clients can compare any two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _KEEP = sql(
 
 
 class KeptCheckpoint(NamedTuple):
-    """A signed checkpoint of the log when it had `size` entries, kept at `at` (microseconds)."""
+    """A stored signed checkpoint: the number of entries of the log at that time, the time in microseconds since the
+    epoch, and the signed note.
+    """
 
     size: int
     at: int
@@ -26,11 +28,11 @@ class KeptCheckpoint(NamedTuple):
 
 
 def checkpoints(reader: Reader, page: Page) -> list[KeptCheckpoint]:
-    """Return a page of the kept checkpoints, the largest first; the cursor is a size."""
+    """Return a page of the stored checkpoints, the largest first. The cursor of a page is the size of a checkpoint."""
     rows = reader.all(_PAGE, before=int(page.after or 0), limit=page.limit)
     return [KeptCheckpoint(*row) for row in rows]
 
 
 def keep_checkpoint(tx: Tx) -> None:
-    """Keep the present checkpoint of the log."""
+    """Store the present checkpoint of the log."""
     tx.run(_KEEP, now=tx.now)

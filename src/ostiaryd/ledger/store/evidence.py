@@ -1,4 +1,4 @@
-"""DPoP proofs of reported calls, and the record of which were used as evidence."""
+"""DPoP proofs of reported calls, and the record of which proof is the evidence for which entry."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def insert_evidence(tx: Tx, rows: list[tuple[int, str]]) -> None:
 
 
 def evidence(reader: Reader, index: int) -> str | None:
-    """Return the DPoP proof of the call in entry `index`, unchecked; None if it is no longer kept."""
+    """Return the unverified DPoP proof of the call in entry `index`; None if the proof is no longer stored."""
     row = reader.one(_EVIDENCE, idx=index)
     return None if row is None else row[0]
 
 
 def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
-    """Return whether the proof with that digest is evidence for entry `index`. A proof is evidence for one
-    entry: the first that used it.
+    """Record the proof with this digest as the evidence for entry `index`, until the time `until`. Return True on
+    success; return False if the proof is already the evidence for another entry.
     """
     tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
     row = tx.one(_USED_FOR, digest=digest)
@@ -36,8 +36,8 @@ def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
 
 
 def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
-    """Delete the oldest proofs of entries below `before`, of at most `count` entries; return whether there may
-    be more.
+    """Delete the proofs of at most `count` consecutive entries, from the oldest stored proof on, only below the index
+    `before`. Return whether further proofs may remain to be deleted.
     """
     row = tx.one(_OLDEST_EVIDENCE)
     if row is None or row[0] is None or row[0] >= before:
@@ -47,5 +47,7 @@ def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
 
 
 def forget_used_evidence(tx: Tx) -> None:
-    """Delete the record of used proofs that are too old to be accepted again."""
+    """Delete the records of used proofs that no verification would accept any more, because their time `until`
+    is past.
+    """
     tx.run(_FORGET_USED, now=tx.now)

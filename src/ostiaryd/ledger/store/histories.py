@@ -1,4 +1,4 @@
-"""Histories of the log, the known losses of entries, and the lost stops that were replayed."""
+"""Histories of the ledger, the known losses of entries, and the lost stops that were applied again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ _PUT_REPLAYED = sql(
 
 
 class Loss(NamedTuple):
-    """A head of the ledger that `source` has seen and that the database did not have when it had `ours` entries."""
+    """A head of the ledger that `source` has seen and that this database lacks. `ours` is the number of entries of the
+    database at the detection, `at` the time of the detection.
+    """
 
     source: str
     head: Head
@@ -42,7 +44,9 @@ class Loss(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A lost stop that `source` had kept and that was carried out again. The server had first sent it at `seen_at`."""
+    """A lost stop that was applied again. `source` had kept it, `seen_at` is when the server first sent it to guards,
+    `at` is when it was applied again (both microseconds since the epoch).
+    """
 
     kind: str
     subject: str
@@ -52,15 +56,15 @@ class Replayed(NamedTuple):
 
 
 def histories(reader: Reader) -> dict[str, bool]:
-    """Return the ids of all histories of this log, each with whether it has ended by a recovery."""
+    """Return the id of each history of this log, the first one first, with whether a recovery has ended the history."""
     return {id: ended_at is not None for id, ended_at in reader.all(_HISTORIES)}
 
 
 def has_head(reader: Reader, head: Head) -> bool:
-    """Return whether the log has had that head, or a recovery has dealt with it since.
+    """Return whether the tree contains that head, or whether a recovery has ended the head's history.
 
-    A head of another log counts as dealt with: callers check before, by the key, that the head is of this log. A head
-    without a history id is older than history ids.
+    A head of an unknown history is not contained. The caller has checked that the head is signed by this log. A head
+    without a history id was made before histories had ids, and belongs to the first history.
     """
     has_ended = histories(reader)
     history = head.history or next((id for id in has_ended), "")
@@ -72,10 +76,11 @@ def has_head(reader: Reader, head: Head) -> bool:
 
 
 def renew_history(tx: Tx) -> str:
-    """End the present history and every history that a loss names. Begin another history without losses, and return its
-    id.
+    """End the present history and each history that a loss names, delete the losses, and begin a new history. Return
+    the id of the new history.
 
-    A database that was restored from before a recovery does not have the later histories; these have ended too.
+    A database that was restored from before a recovery does not contain the histories after that recovery; the losses
+    name them.
     """
     id = tx.random(16).hex()
     tx.run(_END_HISTORY, now=tx.now)
@@ -86,9 +91,7 @@ def renew_history(tx: Tx) -> str:
 
 
 def losses(reader: Reader) -> list[Loss]:
-    """Return the known missing parts of the history, the largest head first. If there is any, the server is in
-    recovery.
-    """
+    """Return the known losses of entries, the largest head first. If there is a loss, the server is in recovery."""
     rows = reader.all(_LOSSES)
     return [
         Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)
@@ -97,7 +100,7 @@ def losses(reader: Reader) -> list[Loss]:
 
 
 def put_loss(tx: Tx, loss: Loss) -> None:
-    """Record a head that the database lacks; only the largest head of each source is kept."""
+    """Store a loss; of each source, only the loss with the largest head is kept."""
     head = loss.head
     tx.run(
         _PUT_LOSS,
@@ -111,12 +114,14 @@ def put_loss(tx: Tx, loss: Loss) -> None:
 
 
 def replayed(reader: Reader) -> list[Replayed]:
-    """Return the lost stops that were replayed, the first one first."""
+    """Return the lost stops that were applied again, the first one first."""
     return [Replayed(*row) for row in reader.all(_REPLAYED)]
 
 
 def put_replayed(tx: Tx, stop: Replayed) -> bool:
-    """Record a replayed stop. Return whether it is later than the recorded stop of the same subject."""
+    """Store a stop that is applied again. Return whether the stop is later than the stored stop of the same subject;
+    only then must the caller apply the stop.
+    """
     count = tx.run(
         _PUT_REPLAYED, kind=stop.kind, subject=stop.subject, seen_at=stop.seen_at, source=stop.source, at=stop.at
     )

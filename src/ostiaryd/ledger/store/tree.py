@@ -1,4 +1,6 @@
-"""The ledger's tables: entries with their leaf hashes, hashes of complete 256-subtrees, and the head."""
+"""The tables of the tree: the entries with their leaf hashes, the hashes of complete subtrees of 256, 256^2, ...
+leaves, and the head.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ _DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=Tr
 
 
 def has_tree(reader: Reader, stated: Head) -> bool:
-    """Return whether the first entries of this tree form the tree with the stated head."""
+    """Return whether the first `stated.size` entries of this tree have the root hash `stated.root`."""
     return stated.size <= head(reader)[0].size and root_at(reader, stated.size) == stated.root
 
 
 def log_key(reader: Reader, keys: Keyring) -> NoteKey:
-    """Return the public key with which this log signs; its name is the origin of the log."""
+    """Return the public key of the log; the key's name is the origin line of the log's checkpoints."""
     row = reader.one(_DOMAIN)
     assert row is not None
     return _note_key(row[0], keys.signer("ledger").public.jwk["x"])
@@ -39,7 +41,9 @@ def _note_key(domain: str, x: str) -> NoteKey:
 
 
 def head(reader: Reader) -> tuple[Frontier, str]:
-    """Return the right edge of the tree and its signed checkpoint (empty before the first entry)."""
+    """Return the right edge of the tree, to which entries are appended, and the signed checkpoint of the tree (empty
+    text before the first entry).
+    """
     row = reader.one(_HEAD)
     if row is None:
         return Frontier(), ""
@@ -48,12 +52,16 @@ def head(reader: Reader) -> tuple[Frontier, str]:
 
 
 def frontier_of(size: int, peaks: bytes) -> Frontier:
-    """Return the stored frontier of a tree of that size."""
+    """Return the frontier of a tree with `size` entries; `peaks` is the concatenation of the stored hashes of its right
+    edge.
+    """
     return Frontier(size, [peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES)])
 
 
 def root_at(reader: Reader, size: int) -> bytes:
-    """Return the root of the tree when it had `size` entries. It must have at least so many now."""
+    """Return the root hash of the tree at the time when it had `size` entries. The tree must have at least `size`
+    entries.
+    """
     return tree_root(size, hashes_from(rows(reader)))
 
 
@@ -78,7 +86,7 @@ _FILTERS = {
         and coalesce(resource, '') = :without_reads_of)""",
 }
 _TIMES = ("since", "until")
-"""Filters by time, which become filters by index."""
+"""Filters by time; a search converts them to filters by index."""
 
 
 def body(reader: Reader, index: int) -> bytes | None:
@@ -88,7 +96,7 @@ def body(reader: Reader, index: int) -> bytes | None:
 
 
 def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
-    """Return the bytes of the entries from `start` on."""
+    """Return the bytes of at most `count` entries from index `start` on."""
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
 
 
@@ -114,8 +122,8 @@ _FORGET = sql("delete from fact where idx < :before")
 
 
 def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int) -> int:
-    """Return the index after the last entry of a page that starts at `start`: limited by the number of entries
-    and by bytes, with at least one entry.
+    """Return the index after the last entry of a page that starts at index `start` and ends before `stop`. The page has
+    at most `count` entries and `size` bytes, but at least one entry.
     """
     end = start
     for index, length in reader.all(_SIZES, start=start, stop=stop, limit=count):
@@ -140,10 +148,10 @@ def first_since(reader: Reader, since: int) -> int | None:
 
 
 def _place(reader: Reader, at: int) -> tuple[int, int]:
-    """Return the number of entries before the time `at`, by bisection, and the number of all entries.
+    """Return (the number of entries before the time `at`, the number of all entries).
 
-    Times never decrease (`append` ensures it), so no index is needed. Migration 171 gave each entry of earlier versions
-    the latest time up to it; the hashed bytes keep their own time.
+    The search is a bisection without an index, since times never decrease (`append`). Migration 171 raised the stored
+    time of older entries to the highest time before them; their hashed bytes keep the original time.
     """
     return reader.one(_PLACE, at=at) or (0, 0)
 
@@ -160,7 +168,9 @@ def forget_facts(tx: Tx, *, before: int) -> None:
 
 
 def rows(reader: Reader) -> Rows:
-    """Return stored rows of the tree: leaf hashes, and one hash for each complete 256 hashes of the row below."""
+    """Return a function that reads stored hashes by (level, start, count). Level 0 has the leaf hashes; each higher
+    level has one hash for each complete group of 256 hashes of the level below.
+    """
 
     def read(level: int, start: int, count: int) -> list[bytes]:
         if level == 0:
@@ -173,7 +183,9 @@ def rows(reader: Reader) -> Rows:
 
 
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
-    """Return (index, body) of the newest entries that match every filter; with `after`, the oldest first."""
+    """Return (index, bytes) of at most `limit` entries that match every filter, the newest first; with the filter
+    `after`, the oldest first.
+    """
     filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
     matches = _find(reader, filters, limit)
     if "task" in filters:
@@ -188,7 +200,9 @@ _LAST_USE = sql(f"select at from entry where agent = :agent and action in {USES}
 
 
 def last_use(reader: Reader, agent: str) -> int | None:
-    """Return the time of the agent's last act, in microseconds since the epoch; None without any."""
+    """Return the time of the agent's newest act of its own (`USES`), in microseconds since the epoch; None if there is
+    none.
+    """
     row = reader.one(_LAST_USE, agent=agent)
     return None if row is None else row[0]
 
@@ -199,7 +213,7 @@ def place_of(reader: Reader, at: int) -> int:
 
 
 def count(reader: Reader, filters: Mapping[str, str | int], *, most: int) -> int | None:
-    """Return the number of entries that match every filter; None for more than `most`."""
+    """Return the number of entries that match every filter; None if the number exceeds `most`."""
     filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
     total = _count(reader, filters, most + 1)
     if "task" in filters:
@@ -219,21 +233,23 @@ _ACTIONS = sql(
 
 
 def count_outcomes(reader: Reader, outcome: str, start: int, stop: int, *, most: int) -> int:
-    """Return the number of entries with an outcome other than `ok` and an index from `start` to below `stop`; at most
-    `most`.
+    """Return the number of entries with this outcome and an index from `start` to below `stop`, counted up to `most`.
+    The outcome `ok` is not counted.
     """
     row = reader.one(_OUTCOMES, outcome=outcome, start=start, stop=stop, most=most)
     return 0 if row is None else int(row[0])
 
 
 def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
-    """Return the number of entries of an action with an index from `start` on; at most `most`."""
+    """Return the number of entries with this action and an index of at least `start`, counted up to `most`."""
     row = reader.one(_ACTIONS, action=action, start=start, most=most)
     return 0 if row is None else int(row[0])
 
 
 def count_acts(reader: Reader, agent: str, since: int, until: int, *, most: int) -> int:
-    """Return the number of entries of an agent from one time to before another, in microseconds; at most `most`."""
+    """Return the number of entries of the agent from the time `since` to before `until` (microseconds since the epoch),
+    counted up to `most`.
+    """
     return _count(reader, {"agent": agent, "since": _place(reader, since)[0], "until": _place(reader, until)[0]}, most)
 
 
@@ -262,8 +278,8 @@ def _search(names: tuple[str, ...]) -> Sql:
 
 
 def _parts(names: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return the tables, the condition and the index of a search. A data class and a subject have indexes of their
-    own.
+    """Return the three parts of a search statement for these filters: the tables, the condition, and the column of the
+    index. The filters by data class and by subject use tables of their own.
     """
     source, idx = "entry", "entry.idx"
     if "data_class" in names:

@@ -1,1 +1,1 @@
-"""Facts and rules of alerts and webhooks. Pure."""
+"""Data and rules of alerts, webhooks and push messages. Does no I/O."""

@@ -1,8 +1,8 @@
 """Alerts: events in words for people, as mail or in the format of a chat.
 
-Unauthenticated parties and agents choose some of the words (reasons, descriptions), so no text becomes markup, a
-mention, a link or a new line; arguments and facts of entries are left out. If many events are due at once, the gravest
-are described and the rest is counted, so that one alert cannot be hidden among a thousand.
+Unauthenticated parties and agents choose some of the words (reasons, descriptions). Therefore no text becomes markup, a
+mention, a link or a new line, and arguments and facts of entries are left out. If many events are pending, the message
+describes the gravest events and counts the others, so that a flood of events cannot hide a grave one.
 """
 
 from __future__ import annotations
@@ -19,65 +19,67 @@ from ostiaryd.ledger.model import Entry
 from ostiaryd.notifications.model.webhooks import TEST, Form
 
 IN_WORDS = 10
-"""Events that one message tells in words."""
+"""Maximum number of events that one message describes; further events are only counted."""
 MAX_WORD = 300
 MAX_WORDS = 8
-"""Words shown of one list, and members shown of a detail."""
+"""Maximum number of reasons, of members of an entry's detail, and of items of one list that an alert shows."""
 MAX_TEXT = 2900
-"""Characters; Slack takes 3000 in a block of text, the others more."""
+"""Maximum number of characters of a message; Slack accepts 3000 in a block of text, the other chats accept more."""
 _GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", "policy.weaken", TEST)
 _TITLES = {
-    "approval.ask": "A person is asked",
-    "approval.approve": "A person said yes",
-    "approval.deny": "A person said no",
-    "approval.expire": "A question got no answer",
-    "elevation.request": "More access is asked for",
-    "elevation.grant": "More access is given for a while",
-    "elevation.break_glass": "Emergency access was used",
+    "approval.ask": "Approval requested",
+    "approval.approve": "Approval request approved",
+    "approval.deny": "Approval request denied",
+    "approval.expire": "Approval request expired without an answer",
+    "elevation.request": "Elevation requested",
+    "elevation.grant": "Elevation granted",
+    "elevation.break_glass": "Break-glass access used",
     "incident.open": "Incident",
     "incident.alert": "Alert",
     "incident.release": "Incident: released",
-    "incident.narrow": "Incident: released with less",
+    "incident.narrow": "Incident: released, reads only",
     "incident.decommission": "Incident: decommissioned",
-    "respond.limited": "Automatic action has reached its limit: a person must act",
+    "respond.limited": "Automatic responses have reached their limit: a person must decide",
     "signal.flood": "A trusted issuer sends more signals than the limit",
-    "cert.warn": "A certificate ends soon, or cannot be renewed",
+    "cert.warn": "A certificate expires soon, or cannot be renewed",
     "clock.jump": "The wall clock of the server jumped",
     "clock.accept": "The time of the server is confirmed",
     "history.lost": "The database lost a part of its history: the server is in recovery",
     "history.recover": "The recovery of the database has ended",
     "history.replay": "Stops of the lost part of the history were carried out again",
     "kill.start": "Kill switch",
-    "kill.end": "Kill switch: let go",
+    "kill.end": "Kill switch: lifted",
     "lease.stuck": "An account behind a lease could not be removed",
     "account.break": "A provider has ended a connection: the person must connect the account again",
     "account.stuck": "A token of a connected account could not be revoked",
     "policy.weaken": "Safeguards of the server no longer apply",
     "rotation.fail": "A secret could not be rotated: the old value stays in force",
-    TEST: "A test: alerts arrive here",
+    TEST: "Test message: alerts arrive here",
 }
 _NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}
-"""The command that shows the object of an entry, by the first part of the action."""
+"""The command that shows the object of an entry, by the first part of the entry's action."""
 _DOT = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An event: its title, and lines (label, text) with details. All text is plain."""
+    """The description of one event: its title, and pairs (label, text) with details. Each text is plain text."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
 
 
 def gravest(events: list[tuple[int, str]]) -> list[int]:
-    """Return the indices of the events to describe: the gravest first, then the oldest."""
+    """Return the indexes of the events that a message describes, at most `IN_WORDS`: grave events first, then older
+    events first.
+    """
     ranked = sorted(events, key=lambda event: not event[1].startswith(_GRAVE))
     return [index for index, _ in ranked[:IN_WORDS]]
 
 
 def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -> Alert:
-    """Return the alert about an entry. `agent` and `owner` are names, "" if there is none. `link` is a URL of this
-    server that shows the object.
+    """Return the alert about an entry. `index` is the index of the entry; `agent` and `owner` are names, empty if the
+    entry has none. `link` is the URL of the page that shows the entry's object, empty if there is none.
     """
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -101,7 +103,7 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
 
 
 def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the members of the detail that are short: text, numbers, lists of text."""
+    """Return (name, text) for the first members of the detail that are text, numbers or lists of text."""
     lines: list[tuple[str, str]] = []
     for name, value in list(detail.items())[:MAX_WORDS]:
         match value:
@@ -113,21 +115,23 @@ def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line, without characters that hide or reorder letters, and without a name that a mail reader
-    would turn into a link.
+    """Return at most `MAX_WORD` characters of `text` on one line, without characters that hide or reorder letters. Dots
+    in names, `://` and `@` are replaced, so that a mail reader makes no link.
     """
     shown = "".join(c if c.isprintable() else " " for c in text[:MAX_WORD])
     return _DOT.sub("[.]", shown.replace("://", "[://]").replace("@", "(at)")).strip()
 
 
 def subject(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
-    """Return the subject line: the first title, and how many more events there are."""
+    """Return the subject line: the title of the first alert, and the number of further events."""
     more = len(events) - 1
     return alerts[0].title + (f" and {more} more" if more else "")
 
 
 def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
-    """Return the whole message as plain text; events beyond the limit are counted by action."""
+    """Return the whole message as plain text: the alerts that fit in `MAX_TEXT` characters, then the number of all
+    events by action.
+    """
     parts = ["\n".join((alert.title, *(f"  {label:<9} {which}" for label, which in alert.lines))) for alert in alerts]
     kept: list[str] = []
     for part in parts:
@@ -142,7 +146,7 @@ def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
 
 
 def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
-    """Return the content type and the body of a POST to the incoming webhook of a chat."""
+    """Return the media type and the body of the POST request that sends a message to a chat's incoming webhook."""
     match form:
         case "slack":
             return _json(
@@ -168,19 +172,21 @@ def _json(value: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def _slack(kind: Literal["header", "section"], text: str) -> dict[str, Any]:
-    """Return a block of plain text, in which Slack reads no markup."""
+    """Return a Slack block of plain text; Slack interprets no markup in such a block."""
     return {"type": kind, "text": {"type": "plain_text", "text": text, "emoji": False}}
 
 
 def _card(line: str, **looks: str) -> dict[str, Any]:
-    """Return a line of an Adaptive Card. A text run is plain text; a `TextBlock` would be read as Markdown."""
+    """Return one line of an Adaptive Card. The line is a `TextRun`, whose text is plain; a `TextBlock` would be read as
+    Markdown.
+    """
     run = {"type": "TextRun", "text": line, **looks}
     return {"type": "RichTextBlock", "spacing": "None", "inlines": [run]}
 
 
 def mail(subject: str, text: str, *, sender: str, to: str, id: str, at: int) -> EmailMessage:
-    """Build the mail. `id` is the same for each try; `at` in microseconds. Automatic replies are
-    suppressed (RFC 3834).
+    """Return a mail. `id` is the message id, the same for each attempt; `at` is the date, in microseconds since the
+    epoch. Headers suppress automatic replies (RFC 3834).
     """
     message = EmailMessage()
     message["From"], message["To"] = sender, to

@@ -1,7 +1,7 @@
-"""Signed links of alerts to the page of an approval request: `/alerts/ID.END.MAC`.
+"""Signed links in alerts to the page of an approval request: `/alerts/ID.END.MAC`.
 
-A link proves that this server wrote it, and ends with the request. It gives no access: the page needs the login, and an
-answer the rights of the person.
+The MAC proves that this server made the link; the link expires with the approval request. A link gives no access: the
+page requires a login, and an answer requires the person's rights.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from ostiary.protocol.errors import NotFound
 from ostiary.protocol.jose import b64u
 
 PURPOSE = "alert link"
-"""Purpose of the derived secret that signs links."""
+"""Purpose from which the secret that signs links is derived."""
 SECOND = 1_000_000
 _TOKEN = re.compile(r"(ap_[0-9a-f]{32})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 
 
 def sign_link(approval: str, *, ends_at: int, secret: bytes) -> str:
-    """Return the token of a link to an approval request that ends at `ends_at` (microseconds)."""
+    """Return the path segment `ID.END.MAC` of a link to an approval request that ends at `ends_at` (microseconds since
+    the epoch).
+    """
     text = f"{approval}.{ends_at // SECOND}"
     return f"{text}.{_mac(text, secret)}"
 
 
 def parse_link(unverified_token: str, *, now: int, secret: bytes) -> str:
-    """Return the id of the approval request of a link. Raises NotFound for another signature, and after the end."""
+    """Return the id of the approval request in a link's token. Raises NotFound if the signature is wrong or the
+    approval request has ended.
+    """
     match = _TOKEN.fullmatch(unverified_token)
     text = f"{match[1]}.{match[2]}" if match else ""
     is_ours = hmac.compare_digest(_mac(text, secret), match[3] if match else "")
     if match is None or not is_ours or now >= int(match[2]) * SECOND:
         raise NotFound(
-            "the link is not one of this server, or the approval request has ended",
-            hint="open the console to see the requests that wait",
+            "this server did not sign the link, or the approval request has ended",
+            hint="open the console to see the open approval requests",
             code="alert_link_ended",
         )
     return match[1]

@@ -1,7 +1,7 @@
 """Web Push: the encryption of a message to a browser (RFC 8291, RFC 8188), and the proof of the sender (RFC 8292).
 
-The push service of the browser's vendor carries the message and cannot read it. The server proves itself to the push
-service by VAPID, with a key that it derives from its keyring, so the key is stored nowhere.
+The push service of the browser's vendor transports the message and cannot read it. The server authenticates to the push
+service by VAPID. The VAPID key is derived from the server's keyring and is not stored.
 """
 
 from __future__ import annotations
@@ -22,33 +22,36 @@ from ostiary.protocol.jose import b64u, unb64u
 
 SubscriptionId = NewType("SubscriptionId", str)
 PURPOSE = "web push"
-"""Purpose of the derived secret of the VAPID key."""
+"""Purpose from which the secret of the VAPID key is derived."""
 MAX_OF_PERSON = 10
 RECORD_SIZE = 4096
 MAX_PLAIN = RECORD_SIZE - 17 - 86
-"""Bytes of a message: every push service takes 4,096 bytes, with the header and the tag (RFC 8291 section 4)."""
+"""Maximum number of bytes of a message before encryption: every push service accepts 4,096 bytes, including header and
+tag (RFC 8291 section 4).
+"""
 AUTH_BYTES, POINT_BYTES, SALT_BYTES = 16, 65, 16
 VAPID_LIFE_S = 12 * 3600
-"""Life of the proof of the sender; push services accept at most 24 hours (RFC 8292 section 2)."""
+"""Lifetime of the VAPID token in seconds; push services accept at most 24 hours (RFC 8292 section 2)."""
 MAX_TTL_S = 86_400
 SECOND = 1_000_000
 PAUSE_S = 10
-"""Time between two messages to a browser; the second message has all requests in between."""
+"""Minimum seconds between two messages to a browser; the second message covers all requests in between."""
 TRY_S = 15
 DELAYS_S = (5, 30, 60)
-"""Seconds between tries; one more try follows the last delay."""
+"""Seconds between the attempts to send a message; the last attempt follows the last delay."""
 LONGEST_DELAY_S = 3600
 GONE = (404, 410)
-"""Statuses by which a push service says that the subscription has ended (RFC 8030 section 7.3)."""
+"""HTTP statuses with which a push service says that the subscription no longer exists (RFC 8030 section 7.3)."""
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Order of the curve P-256."""
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A browser that gets messages for a person.
+    """A browser that gets push messages for a person.
 
-    `next_idx` is the index of the first ledger entry that is not yet handled; `attempts` and `due_at` belong to the
-    present message. `busy_until` is the end of the claim of the process that delivers now. Times in microseconds.
+    `next_idx` is the index of the first ledger entry that the subscription has not handled. `attempts` and `due_at`
+    (time of the next attempt) belong to the present message. `busy_until` is the end of the delivering process's claim.
+    Times are microseconds since the epoch.
     """
 
     subscription_id: SubscriptionId
@@ -65,7 +68,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushMessage(msgspec.Struct, frozen=True):
-    """The message that the service worker shows. `page` is a path below `/console/`."""
+    """The message that the service worker shows. `page` is the path below `/console/` that a click opens."""
 
     title: str
     body: str
@@ -73,8 +76,8 @@ class PushMessage(msgspec.Struct, frozen=True):
 
 
 def parse_browser_keys(p256dh: str, auth: str) -> tuple[bytes, bytes]:
-    """Return the public key and the authentication secret of a browser (Push API, `PushEncryptionKeyName`). Raises
-    Invalid.
+    """Return the public key and the authentication secret of a browser (Push API, `PushEncryptionKeyName`), from
+    base64url. Raises Invalid.
     """
     try:
         point = unb64u(p256dh)
@@ -93,9 +96,11 @@ def parse_browser_keys(p256dh: str, auth: str) -> tuple[bytes, bytes]:
 
 
 def encrypt_message(plain: bytes, *, public_key: bytes, auth: bytes, secret: bytes, salt: bytes) -> bytes:
-    """Return the body of a message: one record in the coding `aes128gcm` (RFC 8291 section 4, RFC 8188 section 2).
+    """Return the encrypted body of a message: one record in the coding `aes128gcm` (RFC 8291 section 4, RFC 8188
+    section 2).
 
-    `public_key` and `auth` are those of the browser. `secret` has 32 random bytes, for the key of this message alone.
+    `public_key` and `auth` belong to the browser. `secret` is 32 random bytes, from which the key of only this message
+    is derived; `salt` is random, too.
     """
     if len(plain) > MAX_PLAIN:
         raise ValueError(f"a message has at most {MAX_PLAIN} bytes")
@@ -111,12 +116,14 @@ def encrypt_message(plain: bytes, *, public_key: bytes, auth: bytes, secret: byt
 
 
 def sender_key(secret: bytes) -> str:
-    """Return the public key of the sender, the `applicationServerKey` of browsers, in base64url."""
+    """Return the public VAPID key of the server in base64url, which browsers need as `applicationServerKey`."""
     return b64u(_point(_private_key(secret)))
 
 
 def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_s: int) -> dict[str, str]:
-    """Return the headers of a message to an endpoint: proof of the sender, life and urgency (RFC 8030, RFC 8292)."""
+    """Return the HTTP headers of a message to an endpoint: the VAPID token, the content coding, the lifetime and the
+    urgency (RFC 8030, RFC 8292).
+    """
     parts = urlsplit(endpoint)
     claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": now // SECOND + VAPID_LIFE_S, "sub": contact}
     private = _private_key(secret)
@@ -144,7 +151,9 @@ def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_
 
 
 def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
-    """Return the subscription after a failed attempt; None if no other attempt follows."""
+    """Return the subscription after a failed attempt, with the time of the next attempt; None if this was the last
+    attempt.
+    """
     if subscription.attempts >= len(DELAYS_S):
         return None
     delay = max(DELAYS_S[subscription.attempts], min(retry_after_s, LONGEST_DELAY_S))
@@ -153,7 +162,9 @@ def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscr
 
 
 def delivered(subscription: Subscription, *, through: int, now: int) -> Subscription:
-    """Return the subscription after the message about the entries up to `through` was accepted, or was given up."""
+    """Return the subscription after the message about the entries up to `through` was accepted, or after its last
+    attempt failed.
+    """
     due = now + PAUSE_S * SECOND
     return msgspec.structs.replace(subscription, next_idx=through + 1, attempts=0, due_at=due, busy_until=0)
 
@@ -171,5 +182,5 @@ def _mac(key: bytes, data: bytes) -> bytes:
 
 
 def _expand(key: bytes, info: bytes, size: int) -> bytes:
-    """HKDF-Expand (RFC 5869) for at most one block."""
+    """Return the first `size` bytes of HKDF-Expand (RFC 5869), limited to one block."""
     return _mac(key, info + b"\x01")[:size]

@@ -1,9 +1,9 @@
-"""Webhooks: the actions that each receives, the signature of a message (Standard Webhooks 1.0.0), and the times of
-retries.
+"""Webhooks: the actions that each webhook receives, the signature of messages (Standard Webhooks 1.0.0), and the delays
+between attempts.
 
 An event is an entry of the ledger, so events are not stored twice: a webhook stores the index of its next entry. Events
-are delivered in order. A failed delivery is retried; after the last attempt, the event is skipped and counted. Programs
-get one message per event; people (`model/alerts.py`) get one message for all events that are due.
+are delivered in order. A failed delivery is retried; after the last attempt, the event is skipped and counted as lost.
+Programs get one message per event; people (`model/alerts.py`) get one message for all pending events.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
 Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
-"""The format of messages: `signed` is for programs, all others are for people."""
+"""The format of a webhook's messages: `signed` is for programs, all others are for people."""
 MAIL = "mailto:"
 SECOND = 1_000_000
 MAX_WEBHOOKS = 20
 MAX_ACTIONS = 32
 MAX_BODY = 20_000
-"""Bytes of a message; a larger one is sent without its detail."""
+"""Maximum number of bytes of a message to a program; a larger message is sent without the entry's detail and reasons.
+"""
 TEST = "webhook.test"
 """The action of a test event, which every webhook receives."""
 HEARD = (
@@ -62,26 +63,31 @@ HEARD = (
 )
 """The actions that a webhook receives by default."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
-"""Seconds between tries; one more try follows the last delay, about 16 hours after the first."""
+"""Seconds between the attempts to deliver an event; the last attempt follows the last delay, about 16 hours after the
+first attempt.
+"""
 REJECTED_TRIES = 3
-"""Number of attempts if the receiver rejects the message for good."""
+"""Number of attempts if the receiver answers with a permanent error."""
 LONGEST_DELAY_S = 3600
-"""Longest delay, in seconds, that a receiver may ask for."""
+"""Maximum delay in seconds that the server accepts from a receiver's Retry-After."""
 PAUSE_S = 10
-"""Time between two messages to people; the second message has all events in between."""
+"""Minimum seconds between two messages to people; the second message covers all events in between."""
 TRY_S = 15
-"""Seconds that a try may take."""
+"""Maximum number of seconds of one attempt."""
 WAITING_LIMIT = 1000
-"""Pending events of one webhook; with more, the queue counts as full."""
+"""Maximum number of pending events that one message to people covers; from this number on, a webhook's queue counts as
+full.
+"""
 STALLED_S = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACTION = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook. `next_idx` is the index of its next entry; `attempts` and `due_at` belong to that entry.
+    """A webhook and the state of its deliveries. `next_idx` is the index of the first entry that is not yet handled.
 
-    `busy_until` is the end of the claim of the process that delivers now. Times in microseconds.
+    `attempts` and `due_at` (time of the next attempt) belong to the next event. `busy_until` is the end of the
+    delivering process's claim. `delivered` and `lost` count events. Times are microseconds since the epoch.
     """
 
     webhook_id: WebhookId
@@ -97,23 +103,23 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: int | None = None
     lost: int = 0
     failed: str = ""
-    """The error of the last try."""
+    """The error of the last attempt; empty after a success."""
     gone_at: int | None = None
-    """The time at which the receiver answered that it is gone (410)."""
+    """The time at which the receiver answered 410 (gone); None if the receiver did not."""
 
     @property
     def is_for_people(self) -> bool:
-        """Return whether people read the messages."""
+        """Return whether the messages are for people, not for a program."""
         return self.form != "signed"
 
     def is_due(self, now: int) -> bool:
-        """Return whether the next event may be sent now."""
+        """Return whether the next event may be sent at `now`."""
         return self.gone_at is None and now >= self.due_at and now >= self.busy_until
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The outcome of a try: status of the response (0: none), error in words, and the delay that the
-    receiver asks for.
+    """The outcome of an attempt: the HTTP status (0 without a response), the error as a sentence, and the delay in
+    seconds that the receiver asks for.
     """
 
     status: int
@@ -127,27 +133,33 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_rejected(self) -> bool:
-        """Return whether the receiver refuses the message for good: 4xx, except for codes of temporary errors."""
+        """Return whether the receiver answered with a permanent error: a 4xx status, except the statuses of temporary
+        errors.
+        """
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
 
 def mailed(code: int) -> Outcome:
-    """Return the outcome of an SMTP reply code: 5xx is a permanent failure, 4xx a temporary one."""
+    """Return the outcome for an SMTP reply code: 2xx is success, 5xx a permanent error, any other code a temporary
+    error.
+    """
     status = 200 if 200 <= code < 300 else 400 if code >= 500 else 503
     return Outcome(status, f"the mail server answers {code}")
 
 
 def check_form(url: str, form: Form) -> None:
-    """Check that the format fits the URL. Raises Invalid."""
+    """Check that the message format fits the URL: `mail` for `mailto:`, any other format for `https:`. Raises
+    Invalid.
+    """
     if form == "mail" and not url.startswith(MAIL):
-        raise Invalid("the form `mail` needs a URL of the form mailto:ADDRESS", hint="for https name another --form")
+        raise Invalid("the form `mail` needs a URL mailto:ADDRESS", hint="for an https URL, use another --form")
     if form != "mail" and url.startswith(MAIL):
-        raise Invalid(f"a mail address does not take the form `{form}`", hint="--form mail")
+        raise Invalid(f"the form `{form}` does not work with a mail address", hint="use --form mail")
 
 
 def origin(url: str) -> str:
-    """Return the part of a URL that may be shown. Path and query may hold a secret, and a mail address is personal
-    data.
+    """Return the part of a URL that logs and lists may show: scheme and host, or the domain of a mail address. Path and
+    query may contain a secret; a mail address is personal data.
     """
     if url.startswith(MAIL):
         return MAIL + "@" + url.rpartition("@")[2]
@@ -156,11 +168,14 @@ def origin(url: str) -> str:
 
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
-    """Check the actions of a webhook, and return each once, or the default ones. Raises Invalid."""
+    """Check the names of a webhook's actions; return each once, or the default actions if there are none. Raises
+    Invalid.
+    """
     if len(actions) > MAX_ACTIONS:
         raise Invalid(f"a webhook has at most {MAX_ACTIONS} events, not {len(actions)}")
     if wrong := [action for action in actions if not _ACTION.fullmatch(action)]:
-        raise Invalid(f"the event {wrong[0][:64]!a} is no action of the ledger", hint="such as `approval.ask`")
+        hint = "name an action such as `approval.ask`"
+        raise Invalid(f"the event {wrong[0][:64]!a} is not the name of a ledger action", hint=hint)
     return tuple(dict.fromkeys(actions)) or HEARD
 
 
@@ -170,17 +185,19 @@ def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
 
 
 def show_secret(key: bytes) -> str:
-    """Return the secret in the form that Standard Webhooks libraries read."""
+    """Return the secret as text in the form that the libraries of Standard Webhooks read."""
     return "whsec_" + base64.b64encode(key).decode()
 
 
 def message_id(webhook: WebhookId, index: int) -> str:
-    """Return the id of the message, the same for each try of one event."""
+    """Return the id of the message about the entry `index`: the same id for each attempt."""
     return f"msg_{webhook.removeprefix('wh_')}_{index}"
 
 
 def message(index: int, entry: Entry) -> bytes:
-    """`type`, `timestamp`, `data`: the entry without its arguments and facts."""
+    """Return the JSON of a message to a program: `type`, `timestamp`, and `data`, the entry without arguments and
+    facts.
+    """
     public = msgspec.structs.replace(entry, arguments=None, facts=None, kept_facts=None)
     body = _body(index, public)
     return body if len(body) <= MAX_BODY else _body(index, msgspec.structs.replace(public, detail=None, reasons=[]))
@@ -193,9 +210,9 @@ def _body(index: int, entry: Entry) -> bytes:
 
 
 def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a signed message. `at`: seconds since the epoch.
+    """Return the HTTP headers of a signed message. `at`: seconds since the epoch.
 
-    The signature covers id, time and body, joined by full stops (section "Signature scheme").
+    The signature is computed over id, time and body, joined by full stops (section "Signature scheme").
     """
     signed = b".".join((id.encode(), str(at).encode(), body))
     signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
@@ -203,9 +220,10 @@ def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
 
 
 def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
-    """Return the webhook after a failed attempt: the event is retried later, or skipped after the last attempt.
+    """Return the webhook after a failed attempt: with the time of the next attempt, or past the event if this was the
+    last attempt.
 
-    `jitter`: 0 to 1; the delay grows by up to a tenth.
+    `jitter`: 0 to 1; the delay grows by `jitter` tenths of its length.
     """
     attempts = webhook.attempts + 1
     most = REJECTED_TRIES if outcome.is_rejected else len(DELAYS_S) + 1
@@ -225,7 +243,7 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
 
 
 def record_delivery(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
-    """Return the webhook after `count` delivered events, the last of which is entry `through`."""
+    """Return the webhook after the delivery of `count` events, of which entry `through` is the last."""
     return msgspec.structs.replace(
         webhook,
         next_idx=through + 1,

@@ -1,1 +1,1 @@
-"""Operations on signals: one module per noun, one function per verb."""
+"""Operations on signals: one module for each noun, one function for each verb."""

@@ -1,4 +1,6 @@
-"""The progress of a stream's receiver, by push (RFC 8935) or poll (RFC 8936), and the signals that are left out."""
+"""The delivery of a stream's signals to its receiver, by push (RFC 8935) or poll (RFC 8936), and the count of signals
+that are lost.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +20,25 @@ from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, con
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""Maximum time of a push, in seconds."""
+"""Maximum seconds of one push."""
 PASSED = 50
-"""Number of signals for other receivers after which a stream stores its position, so that the next search
-begins behind them.
+"""Number of signals for other receivers after which a stream stores its position, so that the next search begins after
+these signals.
 """
 SHOWN = 16
 
 
 def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
-    """Return the next signals for the receiver, oldest first, as (number, time, signal), and whether there are more."""
+    """Return at most `limit` pending signals of the stream, oldest first, as (number, time in microseconds, signal),
+    and whether there are more.
+    """
     window = [one for one in _window(reader, stream)[0] if stream.last is None or one[0] <= stream.last]
     return window[:limit], len(window) > limit
 
 
 def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
-    """Record that the receiver has these signals, or that they are lost (`is_lost`). Numbers that are not
-    pending are ignored.
+    """Record that the receiver has the signals with the numbers `done`, or, with `is_lost`, that these signals are lost
+    because of the error `failed`. Numbers that are not pending are ignored.
     """
     stream = store.get(tx, id)
     if stream is None:
@@ -54,7 +58,9 @@ def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = Fals
 
 
 def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal]], int]:
-    """Return the pending signals of the stream, and the number up to which the search went."""
+    """Return the pending signals of the stream as (number, time, signal), and the number of the last signal that was
+    examined. At most `WINDOW` signals are examined.
+    """
     removed = store.removed(reader, stream.stream_id)
     signals_waiting = signals.waiting(reader, stream.settled_to, count=WINDOW)
     waits = [one for one in signals_waiting if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
@@ -62,45 +68,56 @@ def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal
 
 
 def has_passed(reader: Reader, stream: Stream) -> bool:
-    """Return whether enough signals for other receivers lie behind the position that the stream should store a
-    new one.
+    """Return whether the stream has no pending signal and more than `PASSED` signals for other receivers follow its
+    stored position, so that a later position must be stored.
     """
     waits, seen_to = _window(reader, stream)
     return not waits and seen_to > stream.settled_to + PASSED
 
 
 def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
-    """Check that the creator of a stream may still receive its events: a stream outlives the token that created
-    it. Raises NotFound, Forbidden.
+    """Check that the receiver of a stream may still get signals, since a stream outlives the token that created the
+    stream.
+
+    Raises NotFound if the agent is unknown, Forbidden if the agent is not active or lacks the scope.
     """
     receiver = registry.active_agent(reader, stream.receiver, now=now)
     if SSF_READ not in receiver.scopes:
-        raise Forbidden(f"`{receiver.name}` does not have {SSF_READ}")
+        raise Forbidden(f"agent `{receiver.name}` lacks the scope {SSF_READ}")
 
 
 def begin(tx: Tx, stream: Stream) -> Stream | None:
-    """Claim a push; None if another process has the claim, or the stream has changed."""
+    """Claim a push for this process, and return the stream; None if another process has the claim, or the stream has
+    changed.
+    """
     if not store.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
         return None
     return store.get(tx, stream.stream_id)
 
 
 def pushed(tx: Tx, claimed: Stream, number: int) -> None:
-    """Record a successful push. If the claim has expired meanwhile, another process sends the signal again."""
+    """Record that signal `number` was pushed. If this process's claim has expired, nothing is recorded, and another
+    process sends the signal again.
+    """
     if (stream := _claimed(tx, claimed)) is not None:
         store.update(tx, replace(stream, busy_until=0))
         settled(tx, stream.stream_id, (number,))
 
 
 def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
-    """Schedule the next try after a failed push. `give_up` handles the last one."""
+    """Schedule the next attempt after a failed push. After the last attempt, the caller uses `give_up` instead.
+
+    `why`: the error. `is_final`: the receiver answered with a permanent error.
+    """
     if (stream := _claimed(tx, claimed)) is not None:
         jitter = tx.random(1)[0] / 255
         store.update(tx, tried(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
 
 
 def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
-    """Skip a signal that could not be delivered; the act leaves an entry."""
+    """Skip signal `number` after its last attempt failed with the error `why`, and count the signal as lost. The act's
+    entry names the signal.
+    """
     registry.note(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
         store.update(act.tx, replace(stream, busy_until=0))
@@ -108,19 +125,23 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
-    """Return whether the attempt that has just failed was the last."""
+    """Return whether no further attempt follows this failed attempt. `is_final`: the receiver answered with a permanent
+    error.
+    """
     return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
 
 def refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
-    """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): they are not sent again."""
+    """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): count the signals as lost, and never
+    send them again.
+    """
     shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
     registry.note(act, object=id, count=len(errors), refused=shown)
     settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
 
 
 def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
-    """Return the present state of the stream, if this process still has the claim."""
+    """Return the present state of the stream if this process still has the claim; otherwise None."""
     stream = store.get(tx, claimed.stream_id)
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 
@@ -131,7 +152,7 @@ def count(reader: Reader) -> int:
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return the problems of all streams in words."""
+    """Return a sentence for each stream that has a problem."""
     return [f"{one.stream_id}: {wrong}" for one in store.streams(reader) if (wrong := _trouble(reader, one, now=now))]
 
 
@@ -139,10 +160,10 @@ def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
     try:
         check_entitled(reader, stream, now=now)
     except Refused as refusal:
-        return f"the receiver may not get events: {refusal.message}"
+        return f"the receiver may not get signals: {refusal.message}"
     oldest = due(reader, stream, limit=1)[0]
     if oldest and now - oldest[0][1] > STALLED_S * SECOND:
         waits = (now - oldest[0][1]) // SECOND
         why = stream.failed or ("not polled" if stream.method == POLL else "not tried")
         return f"a signal waits for {waits} s: {why}"
-    return f"{stream.lost} signals were left out" if stream.lost else ""
+    return f"{stream.lost} signals could not be delivered and were skipped" if stream.lost else ""

@@ -1,4 +1,4 @@
-"""Received signals: each token has its effect once, on the subjects for which its issuer may speak, and is recorded."""
+"""Received signals: each token is applied once, only to subjects for which its issuer may speak, and is recorded."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ from ostiaryd.watch import flows as watch
 
 DETECTOR = "signal"
 MANY = 500
-"""Agents of one person that are ended one by one; a person with more agents has them all stopped by one fact."""
+"""Maximum number of a person's agents whose holdings are ended one by one; for a person with more agents, one fact
+stops all agents of the person.
+"""
 SHOWN = 20
 
 
 def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
-    """Return whether the token was received before: a repeated token (RFC 8935 section 2) has no effect."""
+    """Return whether this token was received before. A repeated token (RFC 8935 section 2) has no effect."""
     return store.is_seen(reader, digest(issuer.issuer, event.jti))
 
 
 def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
-    """Apply an event of the issuer; return the number of agents concerned. Raises SetRefused if the issuer is no longer
-    trusted.
+    """Apply an event of the issuer; return the number of agents that the event changed.
 
-    1. The entry records the event. 2. A repeated token ends here. 3. Events about the stream itself. 4. The subjects
-    for which the issuer may speak. 5. The effect on them.
+    1. Record the event in the act's entry. 2. Stop if the token was received before. 3. Update the issuer if the event
+    is about the stream itself. 4. Select the subjects for which the issuer may speak. 5. Apply the event's effect to
+    them. Raises SetRefused if the issuer is not trusted or the event is invalid.
     """
     issuer = store.get(act.tx, id)
     if issuer is None:
@@ -71,26 +73,28 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     if (due := effect(event)) is None:
         return 0
     registry.note(act, object=issuer.issuer_id, effect=due[0].value)
-    return _carry_out(act, due, people, ours, why=f"{short(event.event)}, says {issuer.issuer}", config=config)
+    return _carry_out(act, due, people, ours, why=f"{short(event.event)}, according to {issuer.issuer}", config=config)
 
 
 async def forget(world: World) -> None:
-    """Forget security event tokens that every server of the database refuses for their age by now."""
+    """Delete the records of received tokens that every server of the database now refuses because of their age."""
     await world.writer.submit(lambda tx: store.forget_seen(tx, before=world.now.horizon))
 
 
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
-    """Apply an event about our stream (SSF 8.1.4.1): the state must be the requested one; without a state the
-    transmitter announces itself.
+    """Return the issuer after an event about our stream at the issuer (SSF 8.1.4.1).
+
+    Raises SetRefused if the event is about another stream, or its `state` differs from the requested one. The
+    transmitter may send a verification event without `state` on its own.
     """
     if issuer.stream and event.subject != {"format": "opaque", "id": issuer.stream}:
-        raise SetRefused("this is about another stream")
+        raise SetRefused("the event is about another stream (`sub_id`)")
     if event.event == STREAM_UPDATED:
         status = event.claims.get("status")
         return replace(issuer, trouble="" if status == "enabled" else f"the stream is {str(status)[:32]}")
     state = event.claims.get("state")
     if state is not None and state != issuer.state:
-        raise SetRefused("`state` is not the requested one", code="invalid_state")
+        raise SetRefused("`state` is not the requested state", code="invalid_state")
     return replace(issuer, verified_at=now, state=None if state is not None else issuer.state)
 
 
@@ -108,21 +112,23 @@ def _agents(reader: Reader, subjects: Named) -> list[Agent]:
 
 
 def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
-    """Record a refused signal, then raise the refusal."""
+    """Write the issuer into the entry of a refused signal. Always raises `refusal`."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 
 
 def flood(act: Act, issuer: Issuer, *, refused: int) -> None:
-    """Record that the issuer sends far more than the limit, so that people get an alert, at a bounded rate."""
+    """Record that the issuer sends more tokens than the limit: people get an alert about the entry. `refused`: the
+    number of refused tokens.
+    """
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
 
 
 def _carry_out(
     act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
 ) -> int:
-    """Apply an effect to persons, to the agents they are accountable for, and to agents named directly; return their
-    number.
+    """Apply an effect and its risk points to persons, to the agents that the persons are accountable for, and to the
+    agents `ours`, which the event names directly. Return the number of changed agents.
     """
     effect, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
@@ -147,15 +153,17 @@ def _carry_out(
 
 
 def _stop(act: Act, owner: str, *, why: str) -> None:
-    """Stop everything of that owner and everything on the owner's behalf, until a person lifts the stop
-    (`ostiary kill list`).
+    """Stop all agents of that owner, and all tasks on the owner's behalf, until a person lifts the stop (`ostiary kill
+    list`).
     """
     if not any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
         acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
 
 
 def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
-    """Raise the risk of the agent; playbooks decide on the response, as with every finding."""
+    """Raise the risk score of the agent by a finding with `points`; the playbooks decide on a response, as for every
+    finding.
+    """
     noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
     then = responder(config)
     acting.act_with_entry(

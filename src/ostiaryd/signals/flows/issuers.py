@@ -14,12 +14,12 @@ from ostiaryd.signals.model.sets import MAX_WORD, SECOND
 from ostiaryd.signals.store import issuers as store
 
 POLL_S = 40
-"""Maximum time of a poll, in seconds; the transmitter may hold the poll for most of it."""
+"""Maximum seconds of a poll; the transmitter may delay its answer for most of this time."""
 
 
 def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
-    """Trust the signals that an issuer signs; `authorization` is the header that this server sends to the issuer, if
-    requests to it are possible.
+    """Trust the signals that an issuer signs; return the issuer. `authorization`: the Authorization header that this
+    server sends to the issuer, empty if this server sends no requests.
 
     Raises Conflict (`issuer_exists`, `too_many_issuers`).
     """
@@ -33,9 +33,13 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
         agents="yes" if issuer.names_agents else "",
     )
     if store.get(act.tx, issuer.issuer) is not None:
-        raise Conflict("this issuer is trusted already", hint="ostiary signal issuers", code="issuer_exists")
+        raise Conflict(
+            "this issuer is trusted already",
+            hint="list the issuers with `ostiary signal issuers`",
+            code="issuer_exists",
+        )
     if len(store.issuers(act.tx)) >= MAX_ISSUERS:
-        hint = "ostiary signal distrust ISSUER_ID"
+        hint = "remove an issuer: ostiary signal distrust ISSUER_ID"
         raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
         root, plain = act.tx.keys.root, authorization.encode()
@@ -45,7 +49,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
 
 
 def distrust(act: Act, id_or_url: str) -> Issuer:
-    """Stop trusting the issuer; the effects of its earlier signals stay. Raises NotFound."""
+    """Stop trusting an issuer, and return the issuer. The effects of its earlier signals stay. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     store.delete(act.tx, issuer.issuer_id)
@@ -57,7 +61,7 @@ def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
     issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
-        raise Invalid(f"`sub` is not 1 to {MAX_WORD} printable characters")
+        raise Invalid(f"`sub` must have 1 to {MAX_WORD} printable characters")
     store.link(act.tx, issuer.issuer_id, sub, linked.person_id)
     return linked.person_id
 
@@ -67,11 +71,16 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.unlink(act.tx, issuer.issuer_id, sub):
-        raise NotFound("no person is linked to this `sub`", hint=f"ostiary signal links {issuer.issuer_id}")
+        raise NotFound(
+            "no person is linked to this `sub`", hint=f"list the links: ostiary signal links {issuer.issuer_id}"
+        )
 
 
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
-    """Store the state that the next verification event must have. Raises NotFound, Conflict."""
+    """Store `state`, which the next verification event of the issuer must contain; return the issuer.
+
+    Raises NotFound; Conflict if this server cannot send requests to the issuer.
+    """
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     if not issuer.verification_endpoint or issuer.sealed is None:
@@ -86,39 +95,47 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
 def find(reader: Reader, id_or_url: str) -> Issuer:
     """Return an issuer by id or URL. Raises NotFound."""
     if (issuer := store.get(reader, id_or_url)) is None:
-        raise NotFound("there is no such issuer", hint="ostiary signal issuers")
+        raise NotFound("issuer not found", hint="list the issuers with `ostiary signal issuers`")
     return issuer
 
 
 def examine(reader: Reader, *, now: int) -> str:
-    """Describe the streams to receivers and the trusted issuers. Raises Conflict if any of them has a problem."""
+    """Return a sentence about the streams to receivers and the trusted issuers. Raises Conflict if a stream or an
+    issuer has a problem.
+    """
     if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
-        raise Conflict("; ".join(wrong[:3]), hint="ostiary signal streams; ostiary signal issuers")
+        raise Conflict("; ".join(wrong[:3]), hint="see `ostiary signal streams` and `ostiary signal issuers`")
     streams, trusted = delivery.count(reader), len(store.issuers(reader))
     if not streams and not trusted:
-        return "no receivers and no trusted issuers; see ostiary signal --help"
+        return "no receivers and no trusted issuers; see `ostiary signal --help`"
     return f"{streams} streams are up to date, {trusted} issuers are trusted"
 
 
 def troubles(reader: Reader) -> list[str]:
-    """Return the problems of the trusted issuers in words."""
+    """Return a sentence for each trusted issuer that has a problem."""
     return [f"{one.issuer}: {one.trouble}" for one in store.issuers(reader) if one.trouble]
 
 
 def context(issuer: Issuer) -> bytes:
-    """Return the associated data that binds a sealed authorization to its issuer."""
+    """Return the associated data of the encryption of an issuer's authorization, so that the ciphertext is valid only
+    for this issuer.
+    """
     return f"issuer of signals|{issuer.issuer_id}".encode()
 
 
 def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
-    """Claim a poll; None if another process has the claim, or the poll is not due."""
+    """Claim a poll for this process, and return the issuer; None if another process has the claim, or the poll is not
+    due.
+    """
     if not store.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
         return None
     return store.get(tx, issuer.issuer_id)
 
 
 def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
-    """End the claimed poll and schedule the next one; after a failure (`why`) with a delay."""
+    """End the claimed poll and schedule the next poll. `why`: the error of a failed poll, after which the next poll
+    waits (`POLL_DELAYS_S`).
+    """
     issuer = store.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:
         return

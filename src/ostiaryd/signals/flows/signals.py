@@ -1,4 +1,6 @@
-"""Signals from feed deltas: each delta that stops a subject becomes a signal to the receivers."""
+"""The signals that this server sends: each change in the feed that stops a subject becomes a signal to the
+receivers.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,15 @@ from ostiaryd.tasks.model import TaskDelta
 
 AT_ONCE = 100
 ENTRIES = 64
-"""Maximum number of entries of one time among which the act behind a change is looked for."""
+"""Maximum number of entries of the same time among which the act behind a change is searched."""
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Signal)
 
 
 async def gather(world: World) -> int:
-    """Make signals of new feed deltas; return their number. Without any stream, the deltas wait."""
+    """Make signals of the new changes in the feed; return the number of signals. While no stream exists, the changes
+    are not read.
+    """
     count = 0
     while streams.count(world.db.read()):
         read, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
@@ -55,7 +59,9 @@ async def gather(world: World) -> int:
 
 
 def gather_some(tx: Tx, config: Config) -> tuple[int, int]:
-    """Make signals of the next deltas; return the number of deltas read and of signals made."""
+    """Make signals of the next `AT_ONCE` changes in the feed; return the number of changes read and the number of
+    signals made.
+    """
     deltas = outbox.after(tx, FEED, store.mark(tx), count=AT_ONCE)
     made = 0
     for _, at, body in deltas:
@@ -68,7 +74,7 @@ def gather_some(tx: Tx, config: Config) -> tuple[int, int]:
 
 
 async def calm(world: World) -> int:
-    """Send the new risk level of agents whose risk has decayed; return their number."""
+    """Send the new risk level of agents whose risk score has decayed to a lower level; return the number of signals."""
     now = world.now()
 
     def fallen(reader: Reader) -> list[str]:
@@ -89,28 +95,32 @@ async def calm(world: World) -> int:
 
 
 async def forget(world: World) -> None:
-    """Delete signals that no receiver fetched for `KEPT`."""
+    """Delete signals that are older than `KEPT`."""
     await world.writer.submit(lambda tx: outbox.prune(tx, TOPIC, before=tx.now - KEPT))
 
 
 def begin(tx: Tx) -> None:
-    """Set the position to the present end of the feed, so that earlier deltas become no signals."""
+    """Set the position to the present end of the feed, so that earlier changes become no signals, and forget the sent
+    risk levels.
+    """
     store.set_mark(tx, outbox.head(tx))
     store.forget_levels(tx)
 
 
 def send(tx: Tx, signal: Signal) -> None:
-    """Queue a signal for all streams."""
+    """Store a signal for delivery to all streams that concern it."""
     outbox.emit(tx, TOPIC, _encode(signal))
 
 
 def waiting(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, Signal]]:
-    """Return signals numbered above `after`, oldest first: (number, time in microseconds, signal)."""
+    """Return at most `count` signals with numbers above `after`, oldest first, as (number, time in microseconds,
+    signal).
+    """
     return [(number, at, _decode(body)) for number, at, body in outbox.after(reader, TOPIC, after, count=count)]
 
 
 def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
-    """Return the signals of a feed delta; most deltas have none."""
+    """Return the signals of a change in the feed; most changes have none."""
     issuer = config.issuer
     match parse_delta(body):
         case AgentDelta() as delta:
@@ -128,7 +138,9 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
 
 
 def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
-    """Return the signal of a stopped agent. A release has no signal, since CAEP has no event for the end of a stop."""
+    """Return the signal that an agent was stopped. A resume or a release has no signal, since CAEP has no event for the
+    end of a stop.
+    """
     done = _act(tx, at, delta.agent)
     if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
         return []
@@ -136,10 +148,10 @@ def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
 
 
 def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
-    """Return the signal of a task that another party ended.
+    """Return the signal that another party ended an agent's task.
 
-    The end of an agent's own task is no signal, or an agent could flood receivers; a stopped agent has a signal of its
-    own.
+    If an agent ends its own task, there is no signal, because an agent could flood the receivers. If the agent itself
+    was stopped, the signal of the agent's stop is enough.
     """
     task = tasks.get_task(tx, id)
     if task is None or task.state is not TaskState.CANCELLED:
@@ -151,7 +163,7 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
 
 
 def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list[Signal]:
-    """Return the signals of a stop of the kill switch."""
+    """Return the signal of a stop by the kill switch; none if the stopped task does not exist."""
     done = _act(tx, at, value or target_kind)
     if target_kind != "task":
         subject = all_of(config.issuer, config.trust_domain, target_kind, value)
@@ -163,7 +175,7 @@ def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list
 
 
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
-    """Return the signal of a changed risk level, if receivers know another level."""
+    """Return the signal of an agent's new risk level; none if the receivers know this level already."""
     was, level = store.level(tx, agent) or LOW, level_of(registry.get_risk(tx, agent).points(tx.now))
     if was == level:
         return []
@@ -172,7 +184,7 @@ def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
 
 
 class _Done(NamedTuple):
-    """The act behind a change: the index of its entry, its action, and its actor."""
+    """The act behind a change: `txn`, the index of its entry; `why`, its action; `by`, the agent that acted."""
 
     txn: str
     why: str
@@ -183,8 +195,10 @@ _UNKNOWN = _Done("", "changed", None)
 
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
-    """Return the act behind a change. The acts of one batch have the same time; the last act about the changed
-    object counts, or the only act.
+    """Return the act behind a change at time `at`.
+
+    The acts of one batch have the same time: the last act about the changed object counts; if there is none, the only
+    act of that time; otherwise the act is unknown.
     """
     first = ledger.find_first_since(tx, at)
     bodies = [] if first is None else ledger.list_entry_bodies(tx, first, ENTRIES)

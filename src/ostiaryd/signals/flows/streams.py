@@ -1,4 +1,6 @@
-"""Operations on streams of signals: one function per verb. A stream belongs to its receiver alone (SSF section 8)."""
+"""Operations on streams of signals: one function for each verb. Only the receiver that created a stream may change it
+(SSF section 8), and administrators may set its status.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +38,19 @@ from ostiaryd.signals.model.streams import (
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""Maximum time of a push, in seconds."""
+"""Maximum seconds of one push."""
 PASSED = 500
 
 
 class TooSoon(Conflict):
-    """The receiver requested a second verification within a minute (SSF 8.1.4.2)."""
+    """The receiver requested a second verification of its stream within a minute (SSF 8.1.4.2)."""
 
     code = "too_many_requests"
 
 
 class RequestedStream(msgspec.Struct, frozen=True):
-    """The part of a configuration that a receiver supplies (SSF 8.1.1). The verb decides whether absent members stay or
-    are reset.
+    """The members of a stream's configuration that a receiver supplies (SSF 8.1.1). UNSET: the request does not contain
+    the member.
     """
 
     events_requested: tuple[str, ...] | UnsetType | None = UNSET
@@ -57,13 +59,13 @@ class RequestedStream(msgspec.Struct, frozen=True):
 
 
 def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Create a stream for events from now on. Raises Invalid, Conflict (`too_many_streams`)."""
+    """Create a stream for events from now on; return the stream. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
     registry.note(act, object=id)
     if store.count(act.tx) >= MAX_STREAMS or len(store.of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
-            f"there are {MAX_OF_RECEIVER} streams of a receiver at most, and {MAX_STREAMS} in all",
-            hint="change or delete one",
+            f"a receiver may have {MAX_OF_RECEIVER} streams, and the server {MAX_STREAMS} in all",
+            hint="change or delete a stream",
             code="too_many_streams",
         )
     if store.count(act.tx) == 0:
@@ -88,7 +90,9 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
 
 
 def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Set the members that the receiver sends, and leave the others (PATCH). Raises NotFound, Invalid."""
+    """Set the members that the request contains, and keep the other members (PATCH); return the stream. Raises
+    NotFound, Invalid.
+    """
     changed = _configured(act.tx, _noted(act, id, by), requested, config=config)
     store.update(act.tx, changed)
     _note(act, changed)
@@ -96,7 +100,9 @@ def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config:
 
 
 def replaced(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Set the members that the receiver sends, and reset the others (PUT). Raises NotFound, Invalid."""
+    """Set the members that the request contains, and reset the other members to their defaults (PUT); return the
+    stream. Raises NotFound, Invalid.
+    """
     full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(requested).items()}
     return change(act, id, RequestedStream(**full), by=by, config=config)
 
@@ -107,18 +113,18 @@ def delete(act: Act, id: str, *, by: Caller) -> None:
 
 
 def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
-    """Return a stream of this receiver, or any stream for an administrator (None). Raises NotFound."""
+    """Return a stream of the receiver `by`, or, if `by` is None for an administrator, any stream. Raises NotFound."""
     stream = store.get(reader, id)
     if stream is None or (by is not None and stream.receiver != by.id):
-        raise NotFound("there is no such stream")
+        raise NotFound("stream not found")
     return stream
 
 
 def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | None) -> Stream:
-    """Enable, pause or disable a stream (SSF 8.1.2); a change by another party than the receiver is announced on the
-    stream.
+    """Enable, pause or disable a stream (SSF 8.1.2); return the stream.
 
-    A paused stream keeps its signals; a disabled one drops them. Raises NotFound, Invalid.
+    A paused stream keeps its signals for later; a disabled stream drops them. If an administrator (`by` is None)
+    changes the status, the receiver gets an event about the change. Raises NotFound.
     """
     stream = _noted(act, id, by)
     registry.note(act, object=stream.stream_id, was=stream.status, status=status)
@@ -144,9 +150,10 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
 
 
 def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
-    """Send a verification event over the stream (SSF 8.1.4); the transmitter may do so too, by an administrator (None).
+    """Send a verification event over the stream (SSF 8.1.4), at the request of the receiver or of an administrator
+    (`by` is None).
 
-    Raises NotFound, TooSoon.
+    Raises NotFound; TooSoon within a minute of the previous verification.
     """
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
@@ -157,21 +164,23 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
 
 
 def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
-    """Send the receiver no further events about a subject (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict."""
+    """Send the receiver no further signals about a subject (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict
+    (`too_many_subjects`).
+    """
     stream = _noted(act, id, by)
     spelling = spelled(parse_subject(subject))
     if len(store.removed(act.tx, stream.stream_id)) >= MAX_REMOVED:
         raise Conflict(
             f"{MAX_REMOVED} subjects were removed from this stream, which is the limit",
-            hint="add one again, or delete the stream",
+            hint="add a subject again, or delete the stream",
             code="too_many_subjects",
         )
     store.remove(act.tx, stream.stream_id, spelling)
 
 
 def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
-    """Send the receiver events about a removed subject again; by default a stream has every subject. Raises
-    NotFound, SetRefused.
+    """Send the receiver signals about a removed subject again. A stream has all subjects except the removed subjects.
+    Raises NotFound, SetRefused.
     """
     stream = _noted(act, id, by)
     store.restore(act.tx, stream.stream_id, spelled(parse_subject(subject)))
@@ -194,7 +203,9 @@ def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: C
 
 
 def context(stream: Stream) -> bytes:
-    """Return the associated data that binds a sealed header to its stream."""
+    """Return the associated data of the encryption of a stream's Authorization header, so that the ciphertext is valid
+    only for this stream.
+    """
     return f"stream of signals|{stream.stream_id}".encode()
 
 
@@ -204,7 +215,9 @@ def _noted(act: Act, id: str, by: Caller | None) -> Stream:
 
 
 def _note(act: Act, stream: Stream) -> None:
-    """Name the stream in the entry, with only the origin of its endpoint, since the path may hold a secret."""
+    """Write the stream into the entry, with only the origin of its endpoint, since the endpoint's path may contain a
+    secret.
+    """
     registry.note(
         act,
         object=stream.stream_id,

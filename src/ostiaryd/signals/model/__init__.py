@@ -1,1 +1,1 @@
-"""Facts and rules of signals: event sets, issuers, streams. Pure."""
+"""Data and rules of signals: security event tokens, issuers and streams. Does no I/O."""

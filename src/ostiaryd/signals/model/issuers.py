@@ -1,8 +1,8 @@
 """Trusted issuers (SSF 1.0 receiver; CAEP 1.0, RISC 1.0): the subjects for which they may speak, and the effects.
 
-An issuer speaks for its own persons only: those whose `sub` at the issuer an administrator has linked, or whose e-mail
-address is in a domain assigned to the issuer. It speaks for our agents only if an administrator allows it. All other
-subjects are ignored.
+An issuer may speak only for its own persons: persons whose `sub` at the issuer an administrator has linked, and persons
+whose e-mail address is in a domain assigned to the issuer. The issuer may speak for agents of this server only if an
+administrator allows this. All other subjects are ignored.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ IssuerId = NewType("IssuerId", str)
 MAX_ISSUERS = 20
 MAX_DOMAINS = 32
 UNDERSTOOD = frozenset({"user"})
-"""Members of a complex subject that we can process: SSF 3.5."""
+"""Members of a complex subject that this server can process (SSF 3.5)."""
 POLL_DELAYS_S = (1, 5, 30, 60, 300)
-"""Seconds between polls after failures."""
+"""Seconds until the next poll after the first, second, ... failed poll in sequence; the last value repeats."""
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """A trusted issuer of signals. `stream` is the issuer's id of our stream; `secret_digest` is the digest of the
-    secret that the issuer sends, `sealed` the encrypted header that this server sends.
+    """A trusted issuer of signals. `stream` is the issuer's id of the stream to this server. `secret_digest` is the
+    digest of the Authorization header that the issuer sends with a push; `sealed` is the encrypted Authorization header
+    that this server sends.
 
-    `state` is the state of a requested verification; `trouble` is the present error, in words. Times in microseconds.
+    `state` is the state of a requested verification; `trouble` describes the present error. `received` counts applied
+    tokens. Times are microseconds since the epoch.
     """
 
     issuer_id: IssuerId
@@ -60,8 +62,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(StrEnum):
-    """The effect of an event. `end`: all holdings end, and the subject may start again. `stop`: also, nothing
-    starts until a person decides. `raise_risk`: the risk score rises.
+    """The effect of an event. `end`: all holdings of the subject end, and the subject may get new ones. `stop`: also,
+    the subject is stopped until a person decides. `raise_risk`: the risk score of the subject rises.
     """
 
     END = "end"
@@ -70,8 +72,8 @@ class Effect(StrEnum):
 
 
 class Named(NamedTuple):
-    """The subjects of an event for which its issuer may speak: e-mail addresses in lower case, `sub`s of the issuer,
-    our ids.
+    """The subjects of an event for which its issuer may speak: e-mail addresses, `sub`s of the issuer, and (`ours`) ids
+    of this server's agents and persons.
     """
 
     emails: tuple[str, ...] = ()
@@ -94,11 +96,13 @@ _IF = {
     f"{CAEP}device-compliance-change": ("current_status", {"not-compliant": (Effect.RAISE_RISK, 30)}),
 }
 EVENTS = (*_ALWAYS, *_IF)
-"""The events that we request from a transmitter."""
+"""The event types that this server requests from a transmitter."""
 
 
 def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
-    """Return the effect of an event and its risk points; None if the event is recorded without an effect."""
+    """Return the effect of an event and the points by which it raises the risk score; None if the event is only
+    recorded.
+    """
     if event.event in _ALWAYS:
         return _ALWAYS[event.event]
     name, cases = _IF.get(event.event, ("", {}))
@@ -107,7 +111,7 @@ def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
 
 
 def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
-    """Return the subjects for which the issuer may speak; `ours` is our own issuer."""
+    """Return those subjects of an event for which the issuer may speak. `ours`: the issuer name of this server."""
     emails, subs, ids = [], [], []
     for one in identifiers(subject):
         match one:
@@ -121,8 +125,8 @@ def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
 
 
 def not_understood(issuer: Issuer, subject: Subject) -> str:
-    """Return the first critical member of the subject that this server cannot process; the event is then
-    discarded (SSF 3.5).
+    """Return the name of the first critical member of a complex subject that this server cannot process; empty if there
+    is none. An event with such a member is discarded (SSF 3.5).
     """
     if subject["format"] != "complex":
         return ""
@@ -130,11 +134,12 @@ def not_understood(issuer: Issuer, subject: Subject) -> str:
 
 
 def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
-    """Check mail domains, and return each once in lower case. Raises Invalid."""
+    """Check the mail domains of an issuer, and return each domain once, in lower case. Raises Invalid."""
     lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
     if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
         raise Invalid(
-            f"there are more than {MAX_DOMAINS} domains, or one is no mail domain", hint="such as example.org"
+            f"`domains` has more than {MAX_DOMAINS} values, or a value that is not a domain",
+            hint="write a domain as example.org",
         )
     return lower
 
@@ -146,7 +151,7 @@ def discovery_url(issuer: str) -> str:
 
 
 def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
-    """Return the issuer after a failed poll, with the time of the next poll."""
+    """Return the issuer after a failed poll with the error `why`, with the time of the next poll."""
     delay = POLL_DELAYS_S[min(issuer.attempts, len(POLL_DELAYS_S) - 1)]
     return msgspec.structs.replace(
         issuer, attempts=issuer.attempts + 1, due_at=now + delay * SECOND, busy_until=0, trouble=why
@@ -154,7 +159,7 @@ def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
 
 
 def short(event: str) -> str:
-    """Return the last part of an event type, for people and entries."""
+    """Return the last part of an event type's URI, for people and for entries."""
     return event.rpartition("/")[2][:64]
 
 

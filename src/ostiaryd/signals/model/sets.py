@@ -1,7 +1,8 @@
-"""Security event tokens: RFC 8417 as OpenID SSF 1.0 section 4 narrows it, with the subjects of RFC 9493.
+"""Security event tokens: RFC 8417 as OpenID SSF 1.0 section 4 restricts it, with the subjects of RFC 9493.
 
-Stricter than RFC 8417: exactly one event (CAEP interoperability profile 1.0, 2.6.1), `iat` within a window, an
-asymmetric signature. Unknown members of an event are ignored, as SSF section 4.2.3 requires.
+This module is stricter than RFC 8417: a token has exactly one event (CAEP interoperability profile 1.0, 2.6.1), an
+`iat` within a limited age, and an asymmetric signature. Unknown members of an event are ignored, as SSF section 4.2.3
+requires.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ MAX_WORD = 1000
 MAX_JTI = 256
 MAX_ALIASES = 20
 OLDEST = 7 * 86_400 * SECOND
-"""Maximum age of a token, in microseconds; received tokens are remembered for that time."""
+"""Maximum age of a token in microseconds; the server remembers received tokens for this time."""
 AHEAD = 300 * SECOND
-"""Tolerance for a transmitter's clock that is ahead of ours."""
+"""Microseconds by which a transmitter's clock may be ahead of this server's clock."""
 
 Subject = dict[str, Any]
 _MEMBERS = {
@@ -49,17 +50,21 @@ _MEMBERS = {
     "saml_assertion_id": ("issuer", "assertion_id"),
     "uri": ("uri",),
 }
-"""The members that each format of identifiers must have: RFC 9493 section 3.2, SSF section 3.4."""
+"""The members that a subject of each format must have (RFC 9493 section 3.2, SSF section 3.4)."""
 
 
 class SetRefused(Refused):
-    """A refused token. `code` is one of RFC 8935 section 2.4, and is sent to the transmitter."""
+    """A security event token was refused. `code` is an error code of RFC 8935 section 2.4, and is sent to the
+    transmitter.
+    """
 
     code = "invalid_request"
 
 
 class SecurityEvent(NamedTuple):
-    """A verified token. `at` is its time of issue in microseconds; `claims` are those of the event."""
+    """The content of a verified token. `at` is its time of issue in microseconds; `event` is the event type, and
+    `claims` are the members of the event.
+    """
 
     jti: str
     at: int
@@ -69,7 +74,9 @@ class SecurityEvent(NamedTuple):
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event to send. `stream`: the only stream that gets it, or all; `txn`: the index of the entry of its act."""
+    """An event to send. `stream`: the id of the only stream that gets the event; empty for all streams. `txn`: the
+    index of the ledger entry of the act behind the event.
+    """
 
     event: str
     subject: Subject
@@ -83,8 +90,8 @@ def parse_set(
 ) -> SecurityEvent:
     """Verify a token from `issuer` to `audience` at `now` (microseconds). Raises SetRefused.
 
-    1. It has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4. It is no
-    other kind of token (SSF 4.1.3: no `sub`, no `exp`), and in time. 5. It has one event with one subject.
+    1. The token has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4.
+    It is no other kind of token (SSF 4.1.3: no `sub`, no `exp`), and in time. 5. It has one event with one subject.
     """
     try:
         unverified_jws = jose.parse_jws(unverified_set, max_bytes=MAX_SET_BYTES)
@@ -137,9 +144,10 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
 
 
 def parse_subject(value: object) -> Subject:
-    """Return a simple or complex subject (SSF section 3) that has the members of its format. Raises SetRefused.
+    """Return a simple or complex subject (SSF section 3). Raises SetRefused if the subject lacks a member that its
+    format requires.
 
-    Subjects of unknown formats are returned unchanged; the caller decides whether it can use them.
+    A subject of an unknown format is returned unchanged; the caller decides whether to use it.
     """
     subject = _parse_simple(value)
     if subject["format"] == "complex":
@@ -168,7 +176,7 @@ def _parse_simple(value: object) -> Subject:
 
 
 def identifiers(subject: Subject) -> list[Subject]:
-    """Return the simple identifiers of the subject; of a complex subject, those of its `user`."""
+    """Return the simple subjects in `subject`; for a complex subject, those of its member `user`."""
     match subject["format"]:
         case "complex":
             return identifiers(subject["user"]) if "user" in subject else []
@@ -179,12 +187,14 @@ def identifiers(subject: Subject) -> list[Subject]:
 
 
 def iss_sub(issuer: str, id: str) -> Subject:
-    """Return the subject as our tokens name it: RFC 9493 section 3.2.3."""
+    """Return the subject of an agent or a person as access tokens name it: issuer and `sub` (RFC 9493 section
+    3.2.3).
+    """
     return {"format": "iss_sub", "iss": issuer, "sub": id}
 
 
 def render_set(signal: Signal, *, issuer: str, audience: str, jti: str, at: int, key: jose.PrivateKey) -> str:
-    """Return the signed token of a signal, issued at `at` (microseconds)."""
+    """Return the signed security event token of a signal, issued at `at` (microseconds since the epoch)."""
     claims: dict[str, Any] = {"iss": issuer, "jti": jti, "iat": at // SECOND, "aud": audience}
     claims |= {"txn": signal.txn} if signal.txn else {}
     claims |= {"sub_id": signal.subject, "events": {signal.event: signal.claims}}
@@ -192,5 +202,5 @@ def render_set(signal: Signal, *, issuer: str, audience: str, jti: str, at: int,
 
 
 def digest(issuer: str, jti: str) -> bytes:
-    """Return the digest under which a received token is remembered."""
+    """Return the digest by which the server remembers a received token."""
     return sha256(f"{issuer}|{jti}".encode()).digest()[:16]

@@ -1,7 +1,7 @@
-"""Signals that we send: the CAEP 1.0 event of a change, its subject, and a reason without text that people wrote.
+"""The signals that this server sends: the CAEP 1.0 event of a change, its subject, and a reason without text by people.
 
-Subjects are named as in our tokens (`iss` and `sub`), so a receiver that never saw a token learns no name. Reasons that
-people wrote stay in the ledger; `txn` is the index of the entry.
+Subjects are named as in access tokens (`iss` and `sub`), so a receiver that never saw a token learns no name. Reasons
+that people wrote stay in the ledger; `txn` is the index of the ledger entry.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ostiaryd.signals.model.sets import (
 
 LEVELS = LOW, MEDIUM, HIGH = "LOW", "MEDIUM", "HIGH"
 MEDIUM_FROM, HIGH_FROM = 30, 70
-"""Points of risk from which on the level is that."""
+"""Risk score from which the level is MEDIUM, and from which the level is HIGH."""
 
 
 def level_of(points: int) -> str:
@@ -29,16 +29,16 @@ def level_of(points: int) -> str:
 
 
 def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why: str) -> Signal:
-    """Return the signal (CAEP 3.1) that every token and task of the agent has ended; `state` says whether the
-    agent can get new ones.
+    """Return the signal (CAEP 3.1) that every token and task of the agent has ended; `state` is the agent's new state,
+    which says whether the agent can get new tokens.
     """
-    reason = f"all holdings of the agent have ended; it is {state} ({why})"
+    reason = f"all holdings of the agent have ended; the agent is {state} ({why})"
     return Signal(event=SESSION_REVOKED, subject=iss_sub(issuer, agent), claims=_why(reason, at), txn=txn)
 
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
-    """Return the signal (CAEP 3.1) that one session, here a task of the agent, has ended."""
-    claims = _why(f"the task was revoked, with every task and token under it ({why})", at)
+    """Return the signal (CAEP 3.1) that one session has ended; a session is here a task of the agent."""
+    claims = _why(f"the task was revoked, with every task and token derived from the task ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
 
 
@@ -48,7 +48,9 @@ def session(issuer: str, agent: str, task: str) -> Subject:
 
 
 def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
-    """Return the subject of a stop: an owner as a person, otherwise members that must match (SSF 8.1.3.1)."""
+    """Return the subject of a stop: the person's subject for an owner; otherwise a complex subject whose members must
+    all match (SSF 8.1.3.1).
+    """
     if target_kind == "owner":
         return iss_sub(issuer, value)
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
@@ -63,22 +65,24 @@ def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subj
 
 
 def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
-    """Return the signal of a stop (CAEP 3.1), valid until a person lifts it; the end of a stop is no event."""
-    claims = _why(f"stopped until a person lets go ({why})", at)
+    """Return the signal of a stop by the kill switch (CAEP 3.1), which is in force until a person lifts the stop. No
+    signal follows when the stop is lifted.
+    """
+    claims = _why(f"stopped until a person lifts the stop ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=subject, claims=claims, txn=txn)
 
 
 def key_revoked(issuer: str, holder: str, jkt: str, *, at: int, txn: str, why: str) -> Signal:
-    """Return the signal of a revoked key (CAEP 3.3). `jwk` is a credential type of our own, since the
-    specification has none for a client's registered key.
+    """Return the signal of a revoked key (CAEP 3.3). The credential type `jwk` is an extension of this server, since
+    CAEP has no type for a client's registered key.
     """
     claims = {"credential_type": "jwk", "change_type": "revoke", "friendly_name": jkt}
-    claims |= _why(f"the key was revoked, with every token issued to it ({why})", at)
+    claims |= _why(f"the key was revoked, with every token issued for the key ({why})", at)
     return Signal(event=CREDENTIAL_CHANGE, subject=iss_sub(issuer, holder), claims=claims, txn=txn)
 
 
 def level_changed(issuer: str, agent: str, *, was: str, level: str, at: int) -> Signal:
-    """Return the signal of a changed risk level (CAEP 3.8)."""
+    """Return the signal of a changed risk level (CAEP 3.8): from `was` to `level`."""
     claims = {
         "principal": "AGENT",
         "current_level": level,
@@ -90,7 +94,7 @@ def level_changed(issuer: str, agent: str, *, was: str, level: str, at: int) -> 
 
 
 def _why(reason: str, at: int) -> dict[str, Any]:
-    """Return the reason members (CAEP section 2). The interoperability profile demands `reason_admin` in both
-    events.
+    """Return the members that state the reason of an event (CAEP section 2); the interoperability profile requires
+    `reason_admin`.
     """
     return {"event_timestamp": at // SECOND, "reason_admin": {"en": reason}}

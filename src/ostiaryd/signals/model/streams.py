@@ -1,8 +1,8 @@
 """Streams of signals to receivers: OpenID SSF 1.0 section 8, delivered by push (RFC 8935) or poll (RFC 8936).
 
-Signals are numbered messages of the outbox. A stream stores the number up to which all signals are settled
-(`settled_to`); a receiver that polls acknowledges in any order, so the stream also stores the settled numbers above it
-(`beyond`).
+Signals are numbered messages of the outbox. A signal is settled for a stream if the receiver has it, if it is lost, or
+if it does not concern the stream. A stream stores the number up to which all signals are settled (`settled_to`). A
+receiver that polls may acknowledge in any order, so the stream also stores the settled numbers above (`beyond`).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MAX_TEXT = 1000
 MAX_HEADER = 4096
 MIN_VERIFICATION_S = 60
 KEPT = 7 * 86_400 * SECOND
-"""Time for which a signal is kept for a receiver, whether or not the stream is paused."""
+"""Microseconds for which a signal is kept for delivery, also for a paused stream."""
 WINDOW = 1000
-"""Number of signals that are read beyond the settled ones. A receiver that never acknowledges the oldest gets
-no others.
+"""Number of signals after `settled_to` that are read. A receiver that never acknowledges the oldest signals gets no
+signals after this number.
 """
 MOST_AT_ONCE = 100
 
@@ -50,7 +50,9 @@ Status = Literal["enabled", "paused", "disabled"]
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
-    """SSF section 7.1.1 (push) and 7.1.2 (poll)."""
+    """The delivery of a stream: push (SSF section 7.1.1) or poll (7.1.2). `authorization_header` is the value that the
+    receiver expects with a push.
+    """
 
     method: str
     endpoint_url: str | None = None
@@ -58,10 +60,11 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream of signals. `receiver` is the client that owns it. Times in microseconds; `due_at` and `attempts` belong
-    to the next signal.
+    """A stream of signals to a receiver. `receiver` is the id of the client that owns the stream. `due_at` (time of the
+    next push) and `attempts` belong to the next signal. Times are microseconds since the epoch.
 
-    `last` is the number of the last signal that is sent although the stream is not enabled; None while it is.
+    `last`: None while the stream is enabled; otherwise the number of the last signal that is still sent. `delivered`
+    and `lost` count signals.
     """
 
     stream_id: StreamId
@@ -71,7 +74,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     endpoint: str
     sealed: bytes | None
-    """The value of `Authorization` that the receiver expects, encrypted."""
+    """The encrypted value of the Authorization header that the receiver expects with a push."""
     status: Status
     reason: str
     created_at: int
@@ -89,20 +92,22 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def delivers(self) -> tuple[str, ...]:
-        """Return the event types that the stream delivers: SSF 8.1.1 `events_delivered`."""
+        """Return the event types that the stream delivers (SSF 8.1.1 `events_delivered`)."""
         return SUPPORTED if self.requested is None else tuple(one for one in SUPPORTED if one in self.requested)
 
     def is_due(self, now: int) -> bool:
-        """Return whether a push may be sent now."""
+        """Return whether a push to the receiver may start at `now`."""
         return self.method == PUSH and now >= self.due_at and now >= self.busy_until
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """Check the delivery of a stream; the fetcher checks the address of a push endpoint. Raises Invalid."""
+    """Check the method and the header of a stream's delivery. The address of a push endpoint is checked at each
+    request. Raises Invalid.
+    """
     if delivery.method == POLL:
         return delivery
     if delivery.method != PUSH:
-        raise Invalid(f"the delivery method is neither {PUSH} nor {POLL}")
+        raise Invalid(f"`delivery.method` must be {PUSH} or {POLL}")
     if not delivery.endpoint_url:
         raise Invalid("push needs an `endpoint_url`")
     header = delivery.authorization_header
@@ -112,21 +117,21 @@ def check_delivery(delivery: Delivery) -> Delivery:
 
 
 def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Check the requested event types. Unknown types are ignored, and stored as requested (SSF 8.1.1).
-    Raises Invalid.
+    """Check the number and length of the requested event types. Unknown types are stored, and have no effect (SSF
+    8.1.1). Raises Invalid.
     """
     if events is not None and (len(events) > MAX_EVENTS or any(not 0 < len(one) <= MAX_TEXT for one in events)):
-        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or one of invalid length")
+        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or a type that is empty or too long")
     return events
 
 
 def jti(stream: StreamId, number: int) -> str:
-    """Return the `jti` of a signal on this stream, the same for each delivery."""
+    """Return the `jti` of the token for signal `number` on this stream: the same for each delivery."""
     return f"{stream.removeprefix('st_')}.{number}"
 
 
 def number_of(stream: StreamId, unverified_jti: str) -> int | None:
-    """Return the number of the acknowledged signal; None if this stream never sent it."""
+    """Return the number of the signal that a receiver names by `jti`; None if the `jti` is not of this stream."""
     id, _, number = unverified_jti.partition(".")
     if id != stream.removeprefix("st_") or not number.isdecimal() or not number.isascii() or len(number) > 18:
         return None
@@ -134,7 +139,9 @@ def number_of(stream: StreamId, unverified_jti: str) -> int | None:
 
 
 def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
-    """Return whether the stream delivers the signal. `removed`: the subjects that its receiver has removed."""
+    """Return whether the stream delivers the signal. `removed`: the canonical forms of the subjects that the receiver
+    has removed.
+    """
     if signal.stream:
         return signal.stream == stream.stream_id
     if signal.event not in stream.delivers:
@@ -144,20 +151,25 @@ def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
 
 
 def spelled(subject: Subject) -> bytes:
-    """Return the canonical form of a subject: simple subjects match if they are identical (SSF 8.1.3.1)."""
+    """Return the canonical form of a subject; simple subjects match if their canonical forms are identical (SSF
+    8.1.3.1).
+    """
     return canonical.encode(subject, floats=True)
 
 
 def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Signal:
-    """Return the signal of a verification (SSF 8.1.4) or of a change of status (8.1.5), which only this stream gets."""
+    """Return a signal that only this stream gets: a verification event (SSF 8.1.4) or a change of the stream's status
+    (8.1.5).
+    """
     assert event in (VERIFICATION, STREAM_UPDATED)
     return Signal(event=event, subject={"format": "opaque", "id": stream}, claims=dict(claims), stream=stream)
 
 
 def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to: int) -> Stream:
-    """Return the stream after the signals `done` are settled.
+    """Return the stream with the signals `done` marked as settled.
 
-    `waiting`: the pending numbers up to `seen_to` that concern the stream, in order.
+    `waiting`: the numbers of the pending signals of the stream, in order. `seen_to`: the number of the last signal that
+    was examined.
     """
     left = [number for number in waiting if number not in done]
     settled_to = left[0] - 1 if left else max(stream.settled_to, seen_to)
@@ -166,9 +178,10 @@ def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to:
 
 
 def tried(stream: Stream, *, failed: str, is_final: bool, now: int, jitter: float) -> tuple[Stream, bool]:
-    """Return the stream after a failed push, and whether no other attempt follows.
+    """Return the stream after a failed push, and whether no further attempt follows.
 
-    `is_final`: the receiver rejected the signal for good. `jitter`: 0 to 1; the delay grows by up to a tenth.
+    `failed`: the error. `is_final`: the receiver answered with a permanent error. `jitter`: 0 to 1; the delay grows by
+    `jitter` tenths of its length.
     """
     attempts = stream.attempts + 1
     if attempts >= (REJECTED_TRIES if is_final else len(DELAYS_S) + 1):

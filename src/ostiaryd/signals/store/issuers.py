@@ -1,4 +1,4 @@
-"""Stored issuers of signals, their `sub`s linked to persons, and the tokens received from them."""
+"""Tables of the issuers of signals, of their `sub`s linked to persons, and of the tokens received from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COLUMNS = (
 )
 _NAMES = _COLUMNS.split(", ")
 _ATTRIBUTES = {"heard": "received", "heard_at": "received_at"}
-"""The attributes whose columns have an earlier name."""
+"""Attributes whose database columns have another, earlier name."""
 _VALUES = ", ".join(f":{name}" for name in _NAMES)
 _SET = ", ".join(f"{name} = :{name}" for name in _NAMES[1:])
 _ALL = sql(f"select {_COLUMNS} from ssf_issuer order by issuer_id")
@@ -38,7 +38,7 @@ _SEEN = sql("select count(*) from ssf_seen where digest = :digest")
 _SEE = sql("insert into ssf_seen (digest, until) values (:digest, :until) on conflict (digest) do nothing")
 _FORGET = sql("delete from ssf_seen where until <= :before")
 SHARED = 10
-"""Maximum number of persons with one e-mail address."""
+"""Maximum number of persons that one e-mail address may stand for."""
 
 
 def issuers(reader: Reader) -> list[Issuer]:
@@ -47,7 +47,7 @@ def issuers(reader: Reader) -> list[Issuer]:
 
 
 def get(reader: Reader, id_or_url: str) -> Issuer | None:
-    """Return the issuer with this id or URL."""
+    """Return the issuer with this id or URL; None if there is none."""
     by_url = "/" in id_or_url
     row = reader.one(_BY_NAME, issuer=id_or_url) if by_url else reader.one(_GET, id=id_or_url)
     return None if row is None else _issuer(row)
@@ -64,13 +64,15 @@ def update(tx: Tx, issuer: Issuer) -> None:
 
 
 def delete(tx: Tx, id: IssuerId) -> None:
-    """Delete an issuer and its links."""
+    """Delete an issuer and its links to persons."""
     tx.run(_UNLINK_ALL, issuer=id)
     tx.run(_DELETE, id=id)
 
 
 def claim(tx: Tx, id: IssuerId, *, until: int) -> bool:
-    """Claim the next poll until `until`. Return False if another process has the claim, or the poll is not due."""
+    """Claim the next poll for this process until `until` (microseconds). Return False if another process has the claim,
+    or the poll is not due.
+    """
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
 
@@ -80,23 +82,23 @@ def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
 
 
 def unlink(tx: Tx, id: IssuerId, sub: str) -> bool:
-    """Remove a link; return whether there was one."""
+    """Delete a link; return whether the link existed."""
     return tx.run(_UNLINK, issuer=id, sub=sub) == 1
 
 
 def links(reader: Reader, id: IssuerId, *, after: str, limit: int) -> list[tuple[str, str]]:
-    """Return the links (`sub`, person) of the issuer, in the order of `sub`."""
+    """Return at most `limit` links of the issuer as (`sub`, person id), sorted by `sub`, after the `sub` in `after`."""
     return [(sub, person) for sub, person in reader.all(_LINKS, issuer=id, after=after, limit=limit)]
 
 
 def linked(reader: Reader, id: IssuerId, sub: str) -> str | None:
-    """Return the person to whom that `sub` of the issuer is linked."""
+    """Return the id of the person to whom this `sub` of the issuer is linked; None if there is none."""
     row = reader.one(_LINKED, issuer=id, sub=sub)
     return None if row is None else str(row[0])
 
 
 def by_email(reader: Reader, email: str) -> list[str]:
-    """Return the persons with that address, given in lower case."""
+    """Return the ids of the persons with this e-mail address (in lower case), at most `SHARED`."""
     return [id for (id,) in reader.all(_BY_EMAIL, email=email, limit=SHARED)]
 
 
@@ -107,12 +109,12 @@ def is_seen(reader: Reader, digest: bytes) -> bool:
 
 
 def see(tx: Tx, digest: bytes, *, until: int) -> bool:
-    """Remember a received token. Return False if it was remembered already."""
+    """Remember a received token until `until`. Return False if the server remembers the token already."""
     return tx.run(_SEE, digest=digest, until=until) == 1
 
 
 def forget_seen(tx: Tx, *, before: int) -> int:
-    """Forget tokens that are older than any that would be accepted; return their number."""
+    """Delete the records of received tokens whose time is before `before`; return the number of deleted records."""
     return tx.run(_FORGET, before=before)
 
 

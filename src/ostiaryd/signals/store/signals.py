@@ -1,4 +1,4 @@
-"""The position up to which feed deltas have become signals, and the risk levels that receivers know."""
+"""The position in the feed up to which changes have become signals, and the risk levels that were sent to receivers."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _DROP_LEVELS = sql("delete from ssf_level")
 
 
 def mark(reader: Reader) -> int:
-    """Return the number in the outbox up to which feed deltas have become signals."""
+    """Return the number of the last change in the feed that was made into signals."""
     row = reader.one(_MARK)
     return 0 if row is None else int(row[0])
 
 
 def set_mark(tx: Tx, seq: int) -> None:
-    """Store the number in the outbox up to which feed deltas have become signals."""
+    """Store the number of the last change in the feed that was made into signals."""
     tx.run(_SET_MARK, seq=seq)
 
 
 def level(reader: Reader, agent: str) -> str | None:
-    """Return the risk level of the agent that receivers were last told; None if they know the lowest."""
+    """Return the risk level of the agent that was last sent to receivers; None for the lowest level."""
     row = reader.one(_LEVEL, agent=agent)
     return None if row is None else str(row[0])
 
 
 def levels(reader: Reader) -> list[tuple[str, str]]:
-    """Return the agents whose level, as receivers know it, is not the lowest."""
+    """Return (agent id, level) of the agents whose last sent risk level is not the lowest."""
     return [(agent, level) for agent, level in reader.all(_LEVELS)]
 
 
 def set_level(tx: Tx, agent: str, level: str | None) -> None:
-    """Store the risk level of the agent that receivers know; None stands for the lowest."""
+    """Store the risk level of the agent that was sent to receivers; None for the lowest level."""
     if level is None:
         tx.run(_DROP_LEVEL, agent=agent)
     else:
@@ -47,5 +47,5 @@ def set_level(tx: Tx, agent: str, level: str | None) -> None:
 
 
 def forget_levels(tx: Tx) -> None:
-    """Forget the risk levels of all agents."""
+    """Delete the sent risk levels of all agents."""
     tx.run(_DROP_LEVELS)

@@ -1,4 +1,4 @@
-"""Streams of signals to others, and the subjects that their receivers have taken out."""
+"""Tables of the streams of signals to receivers, and of the subjects that receivers have removed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def of(reader: Reader, receiver: str) -> list[Stream]:
 
 
 def get(reader: Reader, id: str) -> Stream | None:
-    """Return the stream with this id."""
+    """Return the stream with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _stream(row)
 
@@ -70,22 +70,24 @@ def delete(tx: Tx, id: StreamId) -> None:
 
 
 def claim(tx: Tx, stream: Stream, *, until: int) -> bool:
-    """Claim the push of the next signal until then. Return False if it is claimed already, or not due."""
+    """Claim the push of the next signal for this process until `until` (microseconds). Return False if another process
+    has the claim, or the push is not due.
+    """
     return tx.run(_CLAIM, id=stream.stream_id, until=until, now=tx.now, settled_to=stream.settled_to) == 1
 
 
 def removed(reader: Reader, id: StreamId) -> frozenset[bytes]:
-    """Subjects of which its receiver wants to hear nothing, spelled."""
+    """Return the canonical forms of the subjects that the receiver has removed from the stream."""
     return frozenset(bytes(subject) for (subject,) in reader.all(_REMOVED, stream=id))
 
 
 def remove(tx: Tx, id: StreamId, subject: bytes) -> None:
-    """Exclude a subject from the stream."""
+    """Store that the receiver has removed a subject from the stream."""
     tx.run(_REMOVE, stream=id, subject=subject)
 
 
 def restore(tx: Tx, id: StreamId, subject: bytes) -> None:
-    """Include an excluded subject again."""
+    """Delete the record that the receiver has removed a subject."""
     tx.run(_RESTORE, stream=id, subject=subject)
 
 

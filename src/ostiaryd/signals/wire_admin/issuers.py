@@ -1,4 +1,4 @@
-"""Trusted issuers of signals, and the persons behind their `sub`s, for administrators."""
+"""Trusted issuers of signals, and the links of their `sub`s to persons, for administrators."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ WORDS = {uri: word for word, uri in METHODS.items()}
 
 
 class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
-    """`authorization` is the header that this server sends (`Bearer ...`): with it this server creates the stream, else
-    an operator of the issuer does.
+    """An issuer to trust. `authorization` is the Authorization header (`Bearer ...`) with which this server creates the
+    stream at the issuer. Without `authorization`, an operator of the issuer creates the stream.
     """
 
     issuer: str
@@ -47,7 +47,9 @@ class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IssuerBody(TypedDict):
-    """A trusted issuer of signals and the state of its stream; for push, the secret is shown once."""
+    """A trusted issuer of signals and the state of its stream. For a stream by push, only the response to the creation
+    contains the secret.
+    """
 
     issuer_id: str
     issuer: str
@@ -64,30 +66,30 @@ class IssuerBody(TypedDict):
 
 
 class DistrustedBody(TypedDict):
-    """Tells whether the stream at the issuer was ended too."""
+    """The result of a removal: whether the stream at the issuer was ended, too."""
 
     stream_ended: bool
 
 
 class LinkBody(TypedDict):
-    """A subject of the issuer and the person behind it."""
+    """A `sub` of the issuer and the person linked to it."""
 
     sub: str
     person: str
 
 
 async def trust(call: Call) -> Reply:
-    """Trust the signals of an issuer; for push, the answer has the secret that the issuer must show.
+    """Trust the signals of an issuer. For a stream by push, the response contains the secret that the issuer must send.
 
-    In order: its metadata (SSF 7.2) unless its keys are named, a stream at the issuer if the caller gives an
-    authorization, its keys.
+    The server fetches the issuer's metadata (SSF 7.2) if the request contains no `jwks_uri`, creates a stream at the
+    issuer if the request contains `authorization`, and fetches the issuer's keys.
     """
     new, world = call.json(NewIssuer), call.world
     check_named(new.issuer, of="the issuer", private=world.config.private)
     if "?" in new.issuer:
-        raise Invalid("an issuer has no query", hint="such as https://idp.example.org")
+        raise Invalid("`issuer` must not have a query", hint="write an issuer as https://idp.example.org")
     if len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
-        raise Invalid(f"`authorization` is not ASCII of at most {MAX_HEADER} characters")
+        raise Invalid(f"`authorization` must be ASCII of at most {MAX_HEADER} characters")
     metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
     secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
@@ -96,7 +98,7 @@ async def trust(call: Call) -> Reply:
         issuer_id=id,
         issuer=new.issuer,
         audience=_audience(new, stream, default=world.config.issuer),
-        jwks_uri=_url(world, new.jwks_uri or metadata.get("jwks_uri"), of="its `jwks_uri`"),
+        jwks_uri=_url(world, new.jwks_uri or metadata.get("jwks_uri"), of="`jwks_uri`"),
         method=METHODS[new.method],
         endpoint=_url(
             world, new.endpoint or stream.get("endpoint_url"), of="the poll endpoint", may_lack=new.method == "push"
@@ -129,18 +131,20 @@ async def list_issuers(call: Call) -> Reply:
 
 
 async def distrust(call: Call) -> Reply:
-    """Remove an issuer, and end the stream there if possible; agents that its signals stopped stay stopped."""
+    """Remove an issuer, and end the stream at the issuer if possible. Agents that the issuer's signals stopped stay
+    stopped.
+    """
     gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
     is_ended = False
     if gone.stream and gone.configuration_endpoint and gone.sealed is not None:
-        with suppress(Refused):  # it is not believed any more, whatever it says
+        with suppress(Refused):  # the issuer is removed already, whatever its answer is
             query = f"{gone.configuration_endpoint}?stream_id={gone.stream}"
             is_ended = (await _ask(call.world, "DELETE", query, gone)).status == 204
     return reply({"stream_ended": is_ended})
 
 
 async def verify(call: Call) -> Reply:
-    """Request a verification event from the issuer (SSF 8.1.4); `verified_at` shows its arrival."""
+    """Request a verification event from the issuer (SSF 8.1.4). When the event arrives, `verified_at` changes."""
     state = call.world.random(16).hex()
     issuer = await registry.act_as(
         call, "issuer.verify", lambda act: flows.ask_verification(act, call.params["id"], state)
@@ -189,7 +193,7 @@ async def list_links(call: Call) -> Reply:
 
 
 async def _metadata(world: World, issuer: str) -> dict[str, Any]:
-    """SSF 7.2. Raises Unavailable, Invalid."""
+    """Return the transmitter metadata of the issuer (SSF 7.2). Raises Unavailable, Invalid."""
     answer = await request(
         "GET",
         discovery_url(issuer),
@@ -200,19 +204,21 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     if answer.status != 200:
         raise Unavailable(
             f"the ssf-configuration of the issuer: the remote server answers {answer.status}",
-            hint="name its keys: --jwks-uri",
+            hint="name the URL of the issuer's keys with --jwks-uri",
         )
     metadata = _object(answer)
     if metadata.get("issuer") != issuer:
-        raise Invalid("the ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
+        raise Invalid(
+            "the ssf-configuration is of another issuer", hint="write the issuer exactly as its metadata does"
+        )
     return metadata
 
 
 async def _make_stream(
     world: World, new: NewIssuer, metadata: dict[str, Any], id: IssuerId, secret: str
 ) -> dict[str, Any]:
-    """Create the stream of this server at the issuer; return its answer (SSF 8.1.1.1), with the `endpoint_url` of the
-    delivery.
+    """Create a stream to this server at the issuer; return the issuer's response (SSF 8.1.1.1), with `endpoint_url` of
+    its member `delivery`. Raises Unavailable, Invalid.
     """
     delivery = {"method": METHODS[new.method]}
     if new.method == "push":
@@ -237,7 +243,7 @@ async def _make_stream(
 
 
 async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
-    """Call the issuer as ourselves. Raises Unavailable."""
+    """Send a request with this server's authorization to the issuer; return the response. Raises Unavailable."""
     assert issuer.sealed is not None
     authorization = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
     sent = b"" if body is None else canonical.encode(body)
@@ -254,27 +260,29 @@ def _object(answer: Answer) -> dict[str, Any]:
     try:
         content = canonical.parse(answer.body)
     except Malformed as error:
-        raise Unavailable(f"the answer of the issuer is not JSON: {error.message}") from None
+        raise Unavailable(f"the response of the issuer is not JSON: {error.message}") from None
     if not isinstance(content, dict):
-        raise Unavailable("the answer of the issuer is not a JSON object")
+        raise Unavailable("the response of the issuer is not a JSON object")
     return content
 
 
 def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
-    """Return the audience of this server at the issuer: the requested one if the stream has it, or the only one of the
-    stream.
+    """Return the audience that the issuer's tokens for this server have: the requested audience if the stream has it,
+    or the only audience of the stream. Raises Invalid.
     """
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
-        raise Invalid(f"the issuer's stream is for {' '.join(has)[:200]}", hint="choose one of them: --audience")
+        raise Invalid(
+            f"the issuer's stream is for {' '.join(has)[:200]}", hint="choose one of these audiences with --audience"
+        )
     if not new.audience and len(has) > 1:
         raise Invalid(
             f"the issuer's stream is for several audiences: {' '.join(has)[:200]}",
-            hint="choose one of them: --audience",
+            hint="choose one of these audiences with --audience",
         )
     audience = new.audience or (has[0] if has else default)
     if not 0 < len(audience) <= MAX_WORD:
-        raise Invalid(f"an audience has 1 to {MAX_WORD} characters")
+        raise Invalid(f"`audience` must have 1 to {MAX_WORD} characters")
     return audience
 
 
@@ -282,7 +290,7 @@ def _url(world: World, value: object, *, of: str, may_lack: bool = False) -> str
     if value is None and may_lack:
         return ""
     if not isinstance(value, str) or not value:
-        raise Invalid(f"the issuer does not say {of}")
+        raise Invalid(f"the metadata or the request lacks {of}")
     return check_named(value, of=of, private=world.config.private)
 
 

@@ -1,4 +1,4 @@
-"""Streams of signals to others, for administrators."""
+"""Streams of signals to receivers, for administrators."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StreamState(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def set_stream(call: Call) -> Reply:
-    """Enable, pause or disable a stream and notify its receiver (SSF 8.1.5)."""
+    """Enable, pause or disable a stream; the receiver gets an event about the change (SSF 8.1.5)."""
     new = call.json(StreamState)
     stream = await registry.act_as(
         call,
@@ -61,7 +61,9 @@ async def set_stream(call: Call) -> Reply:
 
 
 async def verify_stream(call: Call) -> Reply:
-    """Send a verification event to the receiver of a stream (SSF 8.1.4.1); `delivered_at` shows its delivery."""
+    """Send a verification event to the receiver of a stream (SSF 8.1.4.1). When the event is delivered, `delivered_at`
+    changes.
+    """
     await registry.act_as(call, "stream.verify", lambda act: streams.verify(act, call.params["id"], None, by=None))
     return reply({})
 
