@@ -392,6 +392,7 @@ async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
     names = ["", ".", "a..example", "-a.example", "a.example.", "*", "a.*.example", "*.*.example", "a b.example"]
     names += [
         "ä.example",
+        "xn--a.example",
         "1.2.3.4",
         "a" * 64 + ".example",
         "a." * 127 + "ab",

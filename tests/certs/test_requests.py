@@ -54,6 +54,11 @@ def test_names_of_every_kind_are_read_in_one_spelling() -> None:
     ]
 
 
+@pytest.mark.parametrize("host", ["xn--bcher-kva.example", "*.xn--80ak6aa92e.example", "ab--cd.example"])
+def test_labels_of_international_names_and_other_labels_with_two_hyphens_are_read(host: str) -> None:
+    assert [str(name) for name in parse_csr(make_csr(KEY, [f"dns:{host}"])).names] == [f"dns:{host}"]
+
+
 @pytest.mark.parametrize(
     ("common_name", "names"),
     [("bot", []), ("A.example", ["dns:a.example"]), ("10.0.0.1", ["ip:10.0.0.1"]), ("My Company Ltd.", [])],
@@ -154,6 +159,10 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "an empty label": (with_name(x509.DNSName("a..example")), "not a DNS name"),
     "a wildcard inside": (with_name(x509.DNSName("a.*.example")), "not a DNS name"),
     "a bare wildcard": (with_name(x509.DNSName("*")), "not a DNS name"),
+    "an A-label of nothing": (with_name(x509.DNSName("xn--.example")), "not a DNS name"),
+    "an A-label of a control character": (with_name(x509.DNSName("xn--a.example")), "not a DNS name"),
+    "an A-label in ASCII": (with_name(x509.DNSName("xn--abc-.example")), "not a DNS name"),
+    "an A-label that is no Punycode": (with_name(x509.DNSName("xn--99999999999.example")), "not a DNS name"),
     "an address as a host": (with_name(x509.DNSName("10.0.0.1")), "not a DNS name"),
     "a network": (with_name(x509.UniformResourceIdentifier("no uri")), "not an absolute URI"),
     "a subject that is no UTF-8": (lambda: with_subject(0x0C, b"\xff\xfe.example.."), "subject"),

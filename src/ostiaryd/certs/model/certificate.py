@@ -25,7 +25,7 @@ from ostiaryd.certs.model.authority import (
     subject_of,
 )
 from ostiaryd.certs.model.keys import PrivateKey, check_public_key
-from ostiaryd.certs.model.names import CertificateName, parse_name
+from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.model.profiles import Usage
 
 HOLDING = "certificate"
@@ -158,8 +158,9 @@ def encode_names(names: Sequence[CertificateName]) -> str:
 
 @lru_cache(maxsize=4096)
 def decode_names(text: str) -> tuple[CertificateName, ...]:
-    """Return names from the form that records use."""
-    return tuple(map(parse_name, text.split()))
+    """Return names from the form that records use. They were checked when they were stored."""
+    stored = (name.partition(":") for name in text.split())
+    return tuple(CertificateName(NameKind(kind), value) for kind, _, value in stored)
 
 
 def build_certificate(

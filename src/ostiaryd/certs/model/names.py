@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
@@ -103,9 +104,25 @@ def make_name(kind: NameKind, value: str) -> CertificateName:
 def _check_host(host: str, *, wildcard: bool) -> str:
     bare = host.removeprefix("*.") if wildcard else host
     labels = bare.split(".")
-    if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+    if len(host) > 253 or not all(map(_is_label, labels)) or labels[-1].isdigit():
         raise Invalid(f"{host[:100]!a} is not a DNS name", hint="write IDNs as A-labels, without a dot at the end")
     return host
+
+
+@lru_cache(maxsize=4096)
+def _is_label(label: str) -> bool:
+    """Return whether a text is a label of a host. A label with the prefix of an A-label must be one: the Punycode of a
+    label that is not ASCII (RFC 5890 section 2.3.2.1, RFC 3492).
+    """
+    if not _LABEL.fullmatch(label):
+        return False
+    if not label.startswith("xn--"):
+        return True
+    try:
+        text = label.removeprefix("xn--").encode().decode("punycode")
+    except UnicodeError:
+        return False
+    return text.isprintable() and not text.isascii() and f"xn--{text.encode('punycode').decode()}" == label
 
 
 def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:

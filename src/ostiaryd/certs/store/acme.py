@@ -16,7 +16,7 @@ from ostiaryd.certs.model.acme import (
     Problem,
 )
 from ostiaryd.certs.model.certificate import decode_names, encode_names
-from ostiaryd.certs.model.names import CertificateName, parse_name
+from ostiaryd.certs.model.names import CertificateName
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
 _KEY_COLUMNS = "kid, holder, profile, names, sealed, created_at, expires_at, account, revoked_at"
@@ -354,7 +354,7 @@ def _authorization(row: Row) -> Authorization:
         authorization_id=id,
         order=order,
         account=account,
-        identifier=parse_name(name),
+        identifier=decode_names(name)[0],
         status=AuthorizationStatus(status),
         expires_at=expires_at,
         token=token,
