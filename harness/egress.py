@@ -40,7 +40,7 @@ class ApiAddress:
 
 class EgressApi(ApiAddress):
     """`asked` has method, path, headers and body of each request, `begun` the paths of requests whose body may still
-    come; `go` lets a stream send its second part.
+    come; `go` lets a stream send its second part. `raw` has the bytes that the path `/raw` answers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +49,7 @@ class EgressApi(ApiAddress):
         ca_file.write_bytes(authority.pem)
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.begun: list[str] = []
+        self.raw: list[bytes] = []
         self.go = threading.Event()
         api = self
 
@@ -120,6 +121,11 @@ class EgressApi(ApiAddress):
                 self.send_header("content-length", "50")
                 self.end_headers()
                 self.wfile.write(b"2\r\nok\r\n0\r\n\r\n")
+
+            def answer_raw(self, headers: dict[str, str], body: bytes) -> None:
+                for part in api.raw:
+                    self.wfile.write(part)
+                self.close_connection = True
 
             def answer_deflate(self, headers: dict[str, str], body: bytes) -> None:
                 self.send_response(101)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import socket
 import ssl
 import time
@@ -24,6 +25,7 @@ from harness.live_server import own_server
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden
+from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.egress import Dialer, server
 from ostiary.proxy.egress.masking import MAX_SHOWN
 from ostiary.proxy.egress.server import MAX_PATH
@@ -215,6 +217,218 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         answer = stage.raw(b"POST /who HTTP/1.1\r\n" + host + headers + framing + b"\r\n" + sent)
         assert code in answer.partition(b"\r\n")[0], (headers, answer)
     assert [one for one in api.asked[before:] if one[1] != "/who" or one[3]] == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"POST /who HTTP/1.1\r\n%bContent-Length : 4\r\n\r\nabcd", id="a space before the colon"),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="both"
+        ),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", id="two codings"
+        ),
+        pytest.param(b"POST /who HTTP/1.1\r\n%bTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n", id="a vertical tab"),
+        pytest.param(b"POST /who HTTP/1.0\r\n%bTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="chunks in HTTP/1.0"),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n", id="a negative chunk"
+        ),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n",
+            id="a hexadecimal prefix",
+        ),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n", id="a longer chunk"
+        ),
+        pytest.param(
+            b"POST /who HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n1\r\nx\n0\r\n\r\n", id="a chunk without CR"
+        ),
+        pytest.param(b"GET /who HTTP/1.1\r\n%b: x\r\n\r\n", id="no name"),
+        pytest.param(b"GET /who HTTP/1.1\r\n%bX\x7f: x\r\n\r\n", id="no token as a name"),
+        pytest.param(b"GET\t/who HTTP/1.1\r\n%b\r\n", id="a tab in the request line"),
+        pytest.param(b"GET  /who HTTP/1.1\r\n%b\r\n", id="two spaces"),
+        pytest.param(b"GET /who HTTP/0.9\r\n%b\r\n", id="an old version"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n%b", id="the preface of HTTP/2"),
+        pytest.param(b"CONNECT other.example:443 HTTP/1.1\r\n%b\r\n", id="a tunnel in the tunnel"),
+        pytest.param(b"\r\n\r\nGET /who HTTP/1.1\r\n%b\r\n", id="empty lines first"),
+        pytest.param(
+            b"GET /who HTTP/1.1\r\n%bUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx", id="a web socket with a body"
+        ),
+    ],
+)
+def test_a_request_that_is_not_plain_http_goes_nowhere(stage: EgressStage, api: EgressApi, head: bytes) -> None:
+    before = len(api.asked)
+    answer = stage.raw(head % (b"Host: localhost:%d\r\n" % stage.api.port))
+    assert answer == b"" or refusal(answer)[0] in (400, 405, 421)
+    assert api.asked[before:] == []
+
+
+def test_requests_in_one_piece_are_decided_one_by_one_and_answered_in_order(stage: EgressStage, api: EgressApi) -> None:
+    host, before = b"Host: localhost:%d\r\n" % stage.api.port, len(api.asked)
+    first = b"POST /who HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n"
+    first += b"3;name=value\r\none\r\n0\r\nHost: other.example\r\nX: " + VALUE.encode() + b"\r\n\r\n"
+    second = b"POST /who HTTP/1.1\r\n" + host + b"Content-Length: 3\r\n\r\ntwo"
+    third = b"GET /who HTTP/1.1\r\n" + host + b"X: " + VALUE.encode() + b"\r\n\r\n"
+    answer = stage.raw(first + second + third)
+    assert re.findall(rb"HTTP/1.1 ([0-9]+)", answer) == [b"200", b"200", b"403"]
+    assert [body for _, _, _, body in api.asked[before:]] == [b"one", b"two"]
+    assert not any("x" in headers or "other.example" in str(headers) for _, _, headers, _ in api.asked[before:])
+
+
+def test_a_body_is_asked_for_once_the_request_can_be_read_and_never_after_a_refusal(stage: EgressStage) -> None:
+    host = b"Host: localhost:%d\r\nConnection: close\r\n" % stage.api.port
+    expecting = b"Content-Length: 3\r\nExpect: 100-continue\r\n"
+    with stage.open() as sock:
+        sock.sendall(b"POST /who HTTP/1.1\r\n" + host + expecting + b"\r\n")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"abc")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+    refused = stage.raw(b"TRACE /who HTTP/1.1\r\n" + host + expecting + b"\r\n")
+    assert refusal(refused) == (405, "method_not_allowed")
+
+
+def test_a_connection_of_http_1_0_ends_after_its_answer_and_other_upgrades_are_left_out(
+    stage: EgressStage, api: EgressApi
+) -> None:
+    host = b"Host: localhost:%d\r\n" % stage.api.port
+    old = b"GET /who HTTP/1.0\r\n" + host + b"Connection: keep-alive\r\n\r\n"
+    assert stage.raw(old + old).count(b"welcome") == 1
+    upgrade = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    assert stage.raw(b"GET /who HTTP/1.1\r\n" + host + upgrade).startswith(b"HTTP/1.1 200 ")
+    assert api.asked[-1][2].keys().isdisjoint({"upgrade", "http2-settings"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "0177.0.0.1",
+        "0x7f.0.0.1",
+        "0x7f000001",
+        "2130706433",
+        "127.0.0.1.",
+        "localhost",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[::]",
+        "[::1%25lo]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+    ],
+)
+def test_no_form_of_an_address_leads_to_this_machine_or_to_a_metadata_service(stage: EgressStage, host: str) -> None:
+    password = "".join(f"{name}: {value}\r\n" for name, value in stage.password.items())
+    for target, sent_host in ((f"CONNECT {host}:443", f"{host}:443"), (f"GET http://{host}/", host)):
+        sent = f"{target} HTTP/1.1\r\nHost: {sent_host}\r\n{password}\r\n".encode()
+        with socket.create_connection((stage.host, stage.port), PATIENCE_S) as sock:
+            sock.sendall(sent)
+            answer = sock.recv(10_000)
+            if answer.startswith(b"HTTP/1.1 200 "):  # the tunnel leads to nothing yet
+                answer = ask_in_tunnel(stage, sock, host)
+        assert int(answer.split(b" ")[1]) in (400, 403), answer
+
+
+def ask_in_tunnel(stage: EgressStage, sock: socket.socket, host: str) -> bytes:
+    """The answer to a request in a tunnel to a host whose certificate is not verified."""
+    context = ssl.create_default_context(cafile=stage.ca_file)
+    context.check_hostname = False
+    with context.wrap_socket(sock, server_hostname=host) as tunnel:
+        tunnel.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        return tunnel.recv(10_000)
+
+
+def test_a_request_in_single_bytes_is_read_and_a_long_head_is_refused(stage: EgressStage) -> None:
+    host = b"Host: localhost:%d\r\nConnection: close\r\n" % stage.api.port
+    slow = b"POST /who HTTP/1.1\r\n" + host + b"Content-Length: 3\r\n\r\nabc"
+    assert b"welcome" in stage.raw(*(slow[at : at + 1] for at in range(len(slow))))
+    long = b"GET /who HTTP/1.1\r\n" + host + b"X: " + b"x" * MAX_HEAD
+    assert refusal(stage.raw(long)) == (431, "head_too_large")
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+FIRST, REST = VALUE[:9].encode(), VALUE[9:].encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param([OK, b"X: " + FIRST + b"\r\n " + REST + b"\r\n\r\n"], id="a folded header"),
+        pytest.param([b"HTTP/1.1 200 OK\n", b"X: " + FIRST + b"\n\t" + REST + b"\n\n"], id="a fold without CR"),
+        pytest.param([b"HTTP/1.1 103 Hints\r\nX: " + FIRST + b"\r\n " + REST + b"\r\n\r\n", OK], id="a folded hint"),
+        pytest.param([OK, b"X: " + FIRST + b"\r" + REST + b"\r\n\r\n"], id="a bare CR"),
+        pytest.param([OK, b"X: " + FIRST + b"\0" + REST + b"\r\n\r\n"], id="a null character"),
+        pytest.param([OK, b"X " + VALUE.encode() + b"\r\n\r\n"], id="a line without a colon"),
+        pytest.param([OK, b"X: " + VALUE.encode() * 5000 + b"\r\n\r\n"], id="a head of 90 KiB"),
+        pytest.param([OK, b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"], id="two lengths"),
+        pytest.param([OK, b"Content-Length: -1\r\n\r\n"], id="a negative length"),
+        pytest.param([OK, b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], id="another transfer encoding"),
+        pytest.param([b"HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n" + VALUE.encode()], id="a switch for nothing"),
+        pytest.param([b"HTTP/2 200 OK\r\n\r\n" + VALUE.encode()], id="another version"),
+        pytest.param([VALUE.encode() + b"\r\n\r\n"], id="no HTTP"),
+        pytest.param([b""], id="nothing"),
+    ],
+)
+def test_an_answer_that_is_not_plain_http_does_not_pass(stage: EgressStage, api: EgressApi, raw: list[bytes]) -> None:
+    api.raw = raw
+    answer = stage.raw(b"GET /raw HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % stage.api.port)
+    assert refusal(answer) == (502, "upstream_failed")
+    assert FIRST not in answer, "not in the message either"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        pytest.param(
+            [OK, b"Transfer-Encoding: chunked\r\n\r\n2;x=" + VALUE.encode() + b"\r\nok\r\n0\r\nX: " + VALUE.encode()],
+            b"",
+            id="a chunk extension, and a broken end",
+        ),
+        pytest.param(
+            [
+                OK,
+                b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: " + FIRST + b"\r\n " + REST,
+                b"\r\nY: " + VALUE.encode() + b"\r\n\r\n",
+            ],
+            b"ok",
+            id="trailers",
+        ),
+        pytest.param(
+            [b"HTTP/1.1 103 Hints\r\nX: " + VALUE.encode() + b"\r\n\r\n"] * 9 + [OK, b"Content-Length: 2\r\n\r\nok"],
+            b"ok",
+            id="hints",
+        ),
+        pytest.param(
+            [OK, b"Content-Length: 2\r\n\r\nok", OK, b"Content-Length: 22\r\n\r\n" + VALUE.encode()],
+            b"ok",
+            id="an answer that nothing asked for",
+        ),
+        pytest.param(
+            [b"HTTP/1.1 200 " + VALUE.encode() + b"\r\n", b"X-" + HEX.encode() + b": 1\r\n", b"\r\nok"],
+            b"ok",
+            id="a phrase, and a body until the end",
+        ),
+        pytest.param(
+            [b"HTTP/1.1 204 None\r\nContent-Length: 22\r\n\r\n" + VALUE.encode()], b"", id="a body where none may be"
+        ),
+    ],
+)
+def test_no_part_of_an_answer_carries_the_key(
+    stage: EgressStage, api: EgressApi, raw: list[bytes], expected: bytes
+) -> None:
+    api.raw = raw
+    host = b"Host: localhost:%d\r\n" % stage.api.port
+    answer = stage.raw(
+        b"GET /raw HTTP/1.1\r\n" + host + b"\r\nGET /who HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n"
+    )
+    assert not [one for one in (FIRST, REST, HEX.encode()) if one in answer]
+    assert expected in answer
+    assert answer.count(b" 200 ") == answer.count(b"ok") + answer.count(b"welcome")
 
 
 def test_a_body_is_searched_for_a_secret_that_the_run_uses_only_after_the_body_has_begun(

@@ -28,6 +28,7 @@ from ostiary.protocol.destination import (
     parse_origin,
 )
 from ostiary.protocol.errors import Invalid
+from ostiary.protocol.secret_forms import forms_of
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
@@ -36,6 +37,7 @@ from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, Searche
 from ostiary.proxy.egress.secrets import KEPT_S, SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
+    check_answer_head,
     check_framing,
     check_head,
     normalize_path,
@@ -104,9 +106,106 @@ def test_a_stream_is_masked_however_it_is_cut(parts: list[str], cuts: list[int],
             sent += shown
     sent += stream.end()
     assert len(sent) == len(text)
-    assert not made.find(sent)
+    assert not any(form in sent for form in made.forms)
     if not early:
         assert sent == made.mask(text)
+
+
+LETTERS = "ab"
+"""few letters, so that values overlap, and one begins within another"""
+values = st.text(LETTERS, min_size=MIN_SECRET, max_size=24) | st.text(LETTERS, min_size=200, max_size=300)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[list[bytes], list[tuple[int, str]]]:
+    """Parts of a stream with forms of values in it, and the values, each with the number of parts before its use."""
+    used = draw(st.lists(values | st.just(VALUE), min_size=1, max_size=4, unique=True))
+    forms = [form for value in used for form in sorted(forms_of(value))]
+    pieces = st.sampled_from(forms) | st.sampled_from(forms).flatmap(
+        lambda form: st.integers(1, len(form)).map(lambda size: form[:size])
+    )
+    text = b"".join(
+        draw(st.lists(pieces | st.binary(max_size=3) | st.text(LETTERS, max_size=9).map(str.encode), max_size=6))
+    )
+    cuts = draw(st.lists(st.integers(0, len(text)), max_size=12))
+    parts = [text[start:end] for start, end in pairwise([0, *sorted(cuts), len(text)])]
+    return parts, [(draw(st.integers(0, len(parts) - 1)), value) for value in used]
+
+
+def occurrences(text: bytes, value: str) -> list[tuple[int, int]]:
+    """Start and end of each form of a value in a text."""
+    return [
+        (start, start + len(form))
+        for form in forms_of(value)
+        for start in range(len(text))
+        if text.startswith(form, start)
+    ]
+
+
+@given(made=streams())
+def test_a_stream_is_masked_of_every_value_that_is_used_before_or_while_it_goes_on(
+    made: tuple[list[bytes], list[tuple[int, str]]],
+) -> None:
+    parts, used = made
+    text, known = b"".join(parts), Masks()
+    stream, sent, sent_before = MaskedStream(known), b"", dict[str, int]()
+    for number, part in enumerate(parts):
+        for begins, value in used:
+            if begins == number:
+                known.add(value)
+                sent_before[value] = len(sent)
+        sent += stream.feed(part)
+    sent += stream.end()
+    hidden = {
+        at
+        for _, value in used
+        for start, end in occurrences(text, value)
+        for at in range(max(start, sent_before[value]), end)
+    }
+    assert len(sent) == len(text)
+    assert all(sent[at : at + 1] == b"*" for at in hidden)
+    shown = {at for at in range(len(text)) if sent[at] != text[at]}
+    assert shown <= {at for _, value in used for start, end in occurrences(text, value) for at in range(start, end)}, (
+        "nothing else is masked"
+    )
+
+
+@given(made=streams())
+def test_a_stream_of_the_program_is_searched_for_every_value_that_is_used_before_or_while_it_goes_on(
+    made: tuple[list[bytes], list[tuple[int, str]]],
+) -> None:
+    parts, used = made
+    text, known = b"".join(parts), Masks()
+    stream, size, is_found = SearchedStream(known), 0, False
+    for number, part in enumerate(parts):
+        for begins, value in used:
+            if begins == number:
+                known.add(value)
+        size += len(part)
+        is_found = stream.find(part) or is_found
+        ended = {
+            value
+            for begins, value in used
+            if begins <= number
+            for _, end in occurrences(text[:size], value)
+            if end > len(b"".join(parts[:begins]))
+        }
+        assert is_found or not ended
+
+
+def test_a_long_value_that_a_run_uses_after_a_short_one_is_found_and_masked_in_what_is_under_way() -> None:
+    short, long, known = "s" * MIN_SECRET, '"<' * (MAX_SECRET // 2), Masks()
+    text = html.escape(long).encode()
+    known.add(short)
+    search, stream = SearchedStream(known), MaskedStream(known)
+    parts = [text[at : at + 7] for at in range(0, len(text), 7)]
+    late = len(parts) - 3
+    assert not any(map(search.find, parts[:late]))
+    sent = b"".join(map(stream.feed, parts[:late]))
+    known.add(long)
+    assert max(map(search.find, parts[late:]))
+    rest = b"".join(map(stream.feed, parts[late:])) + stream.end()
+    assert rest == b"*" * (len(text) - len(sent))
 
 
 @given(
@@ -471,6 +570,17 @@ def test_a_head_that_two_servers_could_read_in_two_ways_is_refused() -> None:
     ):
         with pytest.raises(Rejected):
             check_framing([(name, value)])
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("fold", [b" ", b"\t"])
+def test_an_answer_with_a_header_on_two_lines_is_refused(end: bytes, fold: bytes) -> None:
+    begun = b"HTTP/1.1 200 OK" + end + b"X-Key: half"
+    check_answer_head(begun + end + fold + b"other half")  # not complete yet
+    check_answer_head(begun + end + end + fold + b"a body")
+    with pytest.raises(Rejected) as refusal:
+        check_answer_head(begun + end + fold + b"other half" + end + end)
+    assert (refusal.value.status, refusal.value.code) == (502, "upstream_failed")
 
 
 def test_an_authority_is_a_host_and_a_port() -> None:

@@ -15,6 +15,10 @@ MAX_SHOWN = 4
 """bytes of the beginning of a possible value that are sent if the stream pauses; the rest of a value is masked
 all the same
 """
+MAX_HOSTS = 256
+"""maximum number of hosts whose forms are kept together"""
+LONGEST_FORM = 6 * MAX_SECRET
+"""maximum length of a form in bytes: `"` in HTML has six characters"""
 MAX_ESCAPE = 4
 """ratio of the length of an escaped value to its longest form, up to which a divided value is found"""
 
@@ -26,13 +30,17 @@ class Masks:
         self._hosts: dict[str, set[str]] = {}
         self._ends: dict[str, int] = {}
         self._forms: dict[str, frozenset[bytes]] = {}
+        self._at_hosts: dict[str, tuple[tuple[bytes, ...], int]] = {}
         self.forms: tuple[bytes, ...] = ()
         self.longest = 0
         """length of the longest form, in bytes"""
 
     def add(self, value: str, host: str = "", expires_at: int = 0) -> None:
         """Add a value that is sent to a host; `expires_at` is its end in seconds, 0 for no end."""
-        self._hosts.setdefault(value, set()).add(host)
+        hosts = self._hosts.setdefault(value, set())
+        if host not in hosts:
+            hosts.add(host)
+            self._at_hosts.clear()
         self._ends[value] = expires_at
         if value not in self._forms:
             self._set({**self._forms, value: forms_of(value)})
@@ -49,21 +57,21 @@ class Masks:
         self._forms = forms_of_values
         forms = {form for own in forms_of_values.values() for form in own}
         self.longest = max(map(len, forms), default=0)
+        self._at_hosts.clear()
         self.forms = tuple(sorted(forms))
 
-    def forms_at(self, host: str) -> list[bytes]:
-        """Return the forms of the values that were sent to a host."""
-        return [form for value, forms in self._forms.items() if host in self._hosts.get(value, ()) for form in forms]
-
-    def longest_elsewhere(self, host: str) -> int:
-        """Return the length in bytes of the longest form of a value that was not sent to the host."""
-        lengths = (
-            len(form)
-            for value, forms in self._forms.items()
-            if host not in self._hosts.get(value, ())
-            for form in forms
-        )
-        return max(lengths, default=0)
+    def forms_at(self, host: str) -> tuple[tuple[bytes, ...], int]:
+        """Return the forms of the values that were sent to a host, and the length in bytes of the longest form of the
+        other values.
+        """
+        if (forms := self._at_hosts.get(host)) is None:
+            if len(self._at_hosts) >= MAX_HOSTS:
+                self._at_hosts.clear()
+            sent = {value for value in self._forms if host in self._hosts.get(value, ())}
+            own = tuple(form for value in sent for form in self._forms[value])
+            others = (len(form) for value in self._forms.keys() - sent for form in self._forms[value])
+            forms = self._at_hosts[host] = own, max(others, default=0)
+        return forms
 
     def find(self, data: bytes) -> bool:
         """Return whether a reading of `data` contains a value in one of its forms."""
@@ -95,17 +103,26 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class SearchedStream:
-    """A stream from the program in which values are found, also if a value is divided between parts."""
+    """A stream from the program in which values are found, also if a value is divided between parts.
+
+    The end of the stream is kept, because the run can use another secret while the stream goes on: its longest value
+    can have begun long ago.
+    """
 
     def __init__(self, masks: Masks) -> None:
-        self._masks, self._last, self._last_visible = masks, b"", b""
+        self._masks = masks
+        self._data, self._visible = bytearray(), bytearray()
+        """the end of the stream: as sent, and the visible characters alone"""
 
     def find(self, part: bytes) -> bool:
-        """Return whether a value ends in `part`, the next part of the stream."""
-        data, visible = self._last + part, self._last_visible + visible_in(part)
-        kept = MAX_ESCAPE * (self._masks.longest or MAX_SECRET)  # the first secret may come between two parts
-        self._last, self._last_visible = (text[max(len(text) - kept, 0) :] for text in (data, visible))
-        return any(map(self._masks.find, {data, visible}))
+        """Return whether a value ends in `part`, the next part of the stream, or ended before the value was known."""
+        reach, searched = MAX_ESCAPE * self._masks.longest, set[bytes]()
+        for kept, added in ((self._data, part), (self._visible, visible_in(part))):
+            kept += added
+            searched.add(bytes(kept[max(len(kept) - len(added) - reach, 0) :]))
+            if len(kept) > 2 * MAX_ESCAPE * LONGEST_FORM:
+                del kept[: -MAX_ESCAPE * LONGEST_FORM]
+        return any(map(self._masks.find, searched))
 
 
 class MaskedStream:
@@ -115,24 +132,35 @@ class MaskedStream:
     bytes of a value that was sent to this host still wait. Another host must not learn from a delay that it guessed the
     beginning of a value: if values exist that were not sent to the host, the last bytes of every part wait, and are
     sent in a pause.
+
+    If the run uses another secret while the stream goes on, the bytes that are not sent yet are masked of a value whose
+    beginning was sent.
     """
 
     def __init__(self, masks: Masks, host: str = "") -> None:
         self._masks, self._host = masks, host
         self._raw, self._masked = b"", b""
         """the bytes that wait: as received, and with the values masked that are known so far"""
+        self._past = bytearray()
+        """the end of the stream before the waiting bytes, as received"""
         self._shown = 0
 
     def feed(self, part: bytes) -> bytes:
         """Take the next part, and return the bytes that can be sent now."""
         raw = self._raw + part
         masked = bytearray(self._masked + part)
-        for start, end in _places(self._masks.forms, raw):
-            masked[start:end] = MASK * (end - start)
-        elsewhere = max(self._masks.longest_elsewhere(self._host) - 1, 0)
-        keep = max(self._begun(raw), min(elsewhere, len(raw)))
+        past = self._last_past()
+        for start, end in _places(self._masks.forms, past + raw):
+            start, end = max(start - len(past), 0), end - len(past)
+            if start < end:
+                masked[start:end] = MASK * (end - start)
+        elsewhere = max(self._masks.forms_at(self._host)[1] - 1, 0)
+        keep = min(max(self._begun(past + raw), elsewhere), len(raw))
         ready = bytes(masked[self._shown : len(raw) - keep])
         self._shown = max(self._shown - (len(raw) - keep), 0)
+        self._past += raw[: len(raw) - keep][-LONGEST_FORM:]
+        if len(self._past) > 2 * LONGEST_FORM:
+            del self._past[:-LONGEST_FORM]
         self._raw, self._masked = raw[len(raw) - keep :], bytes(masked[len(raw) - keep :])
         return ready
 
@@ -153,18 +181,22 @@ class MaskedStream:
 
     @property
     def _showable(self) -> int:
-        begun = self._begun(self._raw)
-        return len(self._raw) - (begun if begun > MAX_SHOWN else 0)
+        begun = self._begun(self._last_past() + self._raw)
+        return max(len(self._raw) - (begun if begun > MAX_SHOWN else 0), 0)
 
     def end(self) -> bytes:
         """Return the remaining bytes at the end of the stream."""
         ready, self._raw, self._masked, self._shown = self._masked[self._shown :], b"", b"", 0
         return ready
 
+    def _last_past(self) -> bytes:
+        """Return the end of the stream before the waiting bytes, as long as the longest form."""
+        return bytes(self._past[max(len(self._past) - self._masks.longest, 0) :])
+
     def _begun(self, raw: bytes) -> int:
         """Return the length of the longest suffix of `raw` that is a prefix of a form of this host."""
         longest = 0
-        for form in self._masks.forms_at(self._host):
+        for form in self._masks.forms_at(self._host)[0]:
             start = raw.find(form[:1], max(len(raw) - len(form) + 1, 0))
             while 0 <= start < len(raw) - longest:
                 if form.startswith(raw[start:]):

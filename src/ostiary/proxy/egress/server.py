@@ -33,6 +33,7 @@ from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
+    check_answer_head,
     check_framing,
     check_head,
     normalize_path,
@@ -110,6 +111,12 @@ class _Upstream:
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return await self.reader.read(CHUNK)
 
+    def next_event(self) -> object:
+        """Return the next event of an answer. Raises Rejected, h11.RemoteProtocolError."""
+        if self.http.their_state is h11.SEND_RESPONSE:
+            check_answer_head(self.http.trailing_data[0])
+        return self.http.next_event()
+
     def renew(self) -> bool:
         """Prepare the connection for the next request; return False if the connection cannot be reused."""
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE or self.reader.at_eof():
@@ -178,9 +185,11 @@ class _Conversation(ClientConnection):
         """
         self._is_head = False
         async with asyncio.timeout(IDLE_S if self._is_admitted else HANDSHAKE_S):
+            searched = 0
             while b"\r\n\r\n" not in (data := self._http.trailing_data[0]):
-                if _BARE.search(data):
+                if _BARE.search(data, searched):
                     raise Rejected(400, "malformed", "a line does not end with CRLF")
+                searched = max(len(data) - 1, 0)
                 if len(data) > MAX_HEAD:
                     check_head(data)
                 part = await self._reader.read(CHUNK)
@@ -472,8 +481,8 @@ class _Conversation(ClientConnection):
             events.append(h11.EndOfMessage())
         try:
             await upstream.send(*events)
-        except h11.LocalProtocolError as error:
-            raise Rejected(400, "malformed", f"the request cannot be sent on: {error}") from None
+        except h11.LocalProtocolError:  # the message of the error could quote a secret
+            raise Rejected(400, "malformed", "the request cannot be sent on as HTTP/1.1") from None
         up = asyncio.create_task(self._pump_up(exchange, upstream))
         down = asyncio.create_task(self._pump_down(exchange, upstream))
         try:
@@ -563,7 +572,7 @@ class _Conversation(ClientConnection):
                     self._hold_data(stream.end())
                     if call is not None:
                         _state_result(call, ok=status < 400, size=size)
-                    self._hold(h11.EndOfMessage(headers=self._returned(event)))
+                    self._hold(h11.EndOfMessage())  # without trailers: RFC 9110 section 6.5.1
                     await self._flush()
                     return status
                 case _:
@@ -575,8 +584,8 @@ class _Conversation(ClientConnection):
         reason = self._proxy.secrets.masks.mask(event.reason)
         try:
             self._hold(h11.Response(status_code=event.status_code, headers=self._returned(event), reason=reason))
-        except h11.LocalProtocolError as error:
-            raise Rejected(502, "upstream_failed", f"the answer cannot be passed on: {error}") from None
+        except h11.LocalProtocolError:
+            raise Rejected(502, "upstream_failed", "the server's answer cannot be passed on as HTTP/1.1") from None
 
     def _hold_data(self, data: bytes) -> None:
         if data:
@@ -599,13 +608,13 @@ class _Conversation(ClientConnection):
         Raises Rejected, OSError.
         """
         try:
-            while (event := upstream.http.next_event()) is h11.NEED_DATA:
+            while (event := upstream.next_event()) is h11.NEED_DATA:
                 await self._flush()
                 upstream.http.receive_data(await _read_part(upstream, stream, self._send_waiting))
-        except h11.RemoteProtocolError as error:
+        except h11.RemoteProtocolError:  # the message of the error quotes the server, which may show a secret
             if self._http.our_state is h11.SEND_RESPONSE:
-                raise Rejected(502, "upstream_failed", f"the server's answer is not HTTP: {error}") from None
-            raise ConnectionAbortedError(f"the answer broke off: {error}") from None
+                raise Rejected(502, "upstream_failed", "the server's answer is not valid HTTP/1.1") from None
+            raise ConnectionAbortedError("the answer broke off, or is not valid HTTP/1.1") from None
         return event
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
@@ -623,11 +632,11 @@ class _Conversation(ClientConnection):
                 "the server compresses an answer that was requested uncompressed: the proxy cannot search it",
             )
 
-    def _returned(self, event: h11.Response | h11.InformationalResponse | h11.EndOfMessage) -> Headers:
+    def _returned(self, event: h11.Response | h11.InformationalResponse) -> Headers:
         """Return the headers of an answer for the program: without secrets, and without headers that concern
         one connection.
         """
-        is_switch = getattr(event, "status_code", 0) == 101
+        is_switch = event.status_code == 101
         lines = [
             bytes(line)
             for header in event.headers.raw_items()

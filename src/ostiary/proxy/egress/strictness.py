@@ -15,6 +15,8 @@ from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.entrance import Headers, Rejected
 
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
+_HEAD_END = re.compile(rb"\n\r?\n")
+_FOLDED = re.compile(rb"\n[ \t]")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
@@ -51,6 +53,18 @@ def check_head(head: bytes) -> None:
         raise _malformed("the request has both Content-Length and Transfer-Encoding")
     if b"transfer-encoding" in names and lines[0].endswith(b"1.0"):
         raise _malformed("HTTP/1.0 has no Transfer-Encoding")
+
+
+def check_answer_head(data: bytes) -> None:
+    """Check the head of an answer at the beginning of `data`, if it is complete: a header that goes on in the next line
+    is refused (RFC 9112 section 5.2), because it could divide a secret, and so is a long head. Raises Rejected.
+    """
+    if (end := _HEAD_END.search(data)) is None:
+        return
+    if end.start() > MAX_HEAD:
+        raise Rejected(502, "upstream_failed", f"the head of the server's answer has over {MAX_HEAD >> 10} KiB")
+    if _FOLDED.search(data, 0, end.start() + 1):
+        raise Rejected(502, "upstream_failed", "a header of the server's answer goes on in the next line")
 
 
 def normalize_path(path: bytes) -> bytes:
