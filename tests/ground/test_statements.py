@@ -52,6 +52,43 @@ async def test_what_is_due_or_has_ended_is_found_by_its_time(world: World) -> No
     assert wrong.keys() == FEW, wrong
 
 
+LOOKED_UP = {
+    "ostiaryd.approvals.store._DENIED_OF_TOOL 0",
+    "ostiaryd.approvals.store._OPEN_OF_AGENT 0",
+    "ostiaryd.approvals.store._OPEN_OF_TASK 0",
+    "ostiaryd.certs.store.acme._IS_PROVED 0",
+    "ostiaryd.certs.store.acme._OPEN_ORDERS 0",
+    "ostiaryd.certs.store.acme._REPLACING 0",
+    "ostiaryd.certs.store.acme._UNUSED_KEYS 0",
+    "ostiaryd.incidents.store._ACTED 0",
+    "ostiaryd.incidents.store._COUNT_WAITING 0",
+    "ostiaryd.incidents.store._HALTED 0",
+    "ostiaryd.incidents.store._HAS_ACTED 0",
+    "ostiaryd.notifications.store._WAITING 0",
+    "ostiaryd.secrets.store.leases._COUNT_STUCK 0",
+    "ostiaryd.tasks.store.tasks._COUNT_LIVE 0",
+    "ostiaryd.tasks.store.tasks._COUNT_LIVE_FOR 0",
+    "ostiaryd.tasks.store.tasks._COUNT_UNDER 0",
+    "ostiaryd.trust.store.people._COUNT_RECOVERY 0",
+    "ostiaryd.watch.store._COUNT_OPEN 0",
+}
+"""Counts that look up each row of one agent, task, account or time in its table."""
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_count_among_all_clients_reads_an_index_alone(world: World) -> None:
+    """A count that looks up each of its rows takes longer the larger the table is, as those of quotas once did."""
+    looked_up, reader = set(), world.db.read()
+    for name, statement in named_statements():
+        if "select count(" in statement.sqlite:
+            explain = Sql("")
+            explain.names, explain.sqlite = statement.names, f"explain query plan {statement.sqlite}"
+            plan = [row[3] for row in reader.all(explain, **dict.fromkeys(statement.names, 1))]
+            if any(" USING INDEX " in step for step in plan):
+                looked_up.add(name)
+    assert looked_up == LOOKED_UP
+
+
 async def test_both_databases_plan_every_statement(world: World) -> None:
     statements, reader, wrong = dict(named_statements()), world.db.read(), {}
     assert len(statements) > 500

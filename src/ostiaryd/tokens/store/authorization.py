@@ -19,7 +19,7 @@ _GET_REQUEST = sql(
 )
 _COUNT = sql(
     """select count(*) from authorization_request
-       where network = :network and expires_at > :now and used_at is null"""
+       where network = :network and network <> '' and expires_at > :now and used_at is null"""
 )
 _PUT_REQUEST = sql(
     """insert into authorization_request (reference, client_id, request, network, created_at, expires_at)
