@@ -127,7 +127,8 @@ def check_proof(
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
     if claims.get("htm") != method:
         raise InvalidProof("the DPoP proof is for another method (`htm`)", hint=f"`htm` must be {method[:16]}")
-    if not any(_same_target(claims.get("htu"), one) for one in ((uri,) if isinstance(uri, str) else uri)):
+    uris, htu = (uri,) if isinstance(uri, str) else uri, claims.get("htu")
+    if htu not in uris and not any(_same_target(htu, one) for one in uris):
         raise InvalidProof("the DPoP proof is for another URI (`htu`)")
     if not now - window_us <= proof.iat <= now + skew_us:
         off = proof.iat - now
@@ -261,6 +262,6 @@ def _same_target(htu: object, uri: str) -> bool:
     if not isinstance(htu, str):
         return False
     try:
-        return htu == uri or normalise_uri(htu) == normalise_uri(uri)
+        return normalise_uri(htu) == normalise_uri(uri)
     except Malformed:
         return False

@@ -125,12 +125,12 @@ async def token(call: Call) -> Reply:
     and `authorization_details` (RFC 9396).
     """
     form = read_form(call.form())
+    if form.get("grant_type") in _GRANTS:
+        return await _grant(call, form)
     authorization = call.header(b"authorization")
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
     config = call.world.config
     issuing: Callable[[Act], Issued]
-    if form.get("grant_type") in _GRANTS:
-        return await _grant(call, form)
     if form.get("grant_type") == CIBA:
         return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:

@@ -58,7 +58,7 @@ class QueryCache:
                 self._readers.setdefault(table, []).append(statement)
         rows = read(reader, statement, **params)
         result = rows if rows is None or make is None else make(rows)
-        size = _size(rows) + _size(params.values())
+        size = _size((rows, *params.values()))
         if (result or not statement.lasting) and size <= MAX_BYTES:
             if len(results) >= MAX_KNOWN or self._bytes.get(statement, 0) + size > MAX_BYTES:
                 self._drop(statement)
@@ -83,8 +83,12 @@ class QueryCache:
         self._results, self._bytes, self._readers = {}, {}, {}
 
 
-def _size(rows: Any) -> int:
-    """Return the length of the texts and bytes in a row, in rows, or in parameters."""
-    if isinstance(rows, str | bytes | memoryview):
-        return len(rows)
-    return sum(map(_size, rows)) if isinstance(rows, Iterable) else 0
+def _size(values: Iterable[Any]) -> int:
+    """Return the length of the texts and bytes among the values, and within the rows among them."""
+    size = 0
+    for value in values:
+        if isinstance(value, (str, bytes, memoryview)):
+            size += len(value)
+        elif isinstance(value, (tuple, list)):
+            size += _size(value)
+    return size

@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import Agent, check_not_stopped
 from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
@@ -83,8 +83,9 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     is no longer permitted.
     """
     tasks = above(reader, task)
-    registry.check_none_stopped(reader, "task", [task.task_id, *(one.task_id for one in tasks)])
-    registry.check_none_stopped(reader, "owner", [task.person])
+    if stops := registry.list_stops(reader):
+        named = [("task", one.task_id) for one in (task, *tasks)]
+        check_not_stopped(stops, named if task.person is None else [*named, ("owner", task.person)])
     if task.elevated:  # is under no other
         elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)

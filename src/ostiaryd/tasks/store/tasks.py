@@ -225,7 +225,7 @@ def _task(row: Row) -> Task:
         person=person,
         purpose=purpose,
         scopes=frozenset(scopes.split()),
-        bounds=parse_details(canonical.parse(bounds)),
+        bounds=() if bounds == "[]" else parse_details(canonical.parse(bounds)),
         state=State(state),
         created_at=created_at,
         expires_at=expires_at,

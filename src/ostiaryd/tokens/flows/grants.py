@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ostiary.authorization import assurance
+from ostiary.authorization.bounds import ToolDetail
 from ostiary.authorization.claims import InvalidScope, parse_scope, render_scope
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import Forbidden, NotFound
@@ -153,16 +154,16 @@ def _begin(
 ) -> Granted:
     """Begin the task and the grant of a code, mark the code as used, and issue the tokens."""
     _check_consent(act, consent, token_request.sender.client)
-    bounds = code.request.bounds(classes=config.classes)
-    if not consent.allows(code.request.scopes | code.request.identity, bounds):
+    bounds, identity = code.request.bounds(classes=config.classes), code.request.identity
+    if not consent.allows(code.request.scopes | identity, bounds):
         raise InvalidGrant("the consent was narrowed after the code", hint="begin with a new authorization request")
     person = registry.find_person(act.tx, consent.person)
     is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
-    is_offline = OFFLINE in code.request.identity or OPENID not in code.request.identity
+    is_offline = OFFLINE in identity or OPENID not in identity
     ends = [consent.expires_at]
     if not is_refreshed:
         ends.append(act.now + config.token_lifetime_s * SECOND)
-    if OPENID in code.request.identity:
+    if OPENID in identity:
         session = sessions.get_session(act.tx, code.session, now=act.now)
         if session is None and not is_offline:
             raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
@@ -171,7 +172,7 @@ def _begin(
             ends += [] if is_offline else [session.expires_at]
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s + max(ends), ends=ends)
     if token_request.task is None:
-        task = _start(act, consent, code, person.name, seconds=seconds, config=config)
+        task = _start(act, consent, code.request.scopes, bounds, person.name, seconds=seconds, config=config)
     else:
         task = _continue(act, token_request.task, consent, code, config=config)
     _make_room(act, consent)
@@ -209,7 +210,16 @@ def _begin(
     return _issue(act, token_request, grant, task, client, possession, is_refreshed=is_refreshed, config=config)
 
 
-def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds: int, config: Config) -> Task:
+def _start(
+    act: Act,
+    consent: Consent,
+    scopes: frozenset[str],
+    bounds: tuple[ToolDetail, ...],
+    person: str,
+    *,
+    seconds: int,
+    config: Config,
+) -> Task:
     """Begin the task of a grant, with the scopes and bounds that the person agreed to. Raises InvalidGrant."""
     try:
         return tasks.start(
@@ -217,8 +227,8 @@ def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds
             TaskSpec(
                 agent=consent.agent,
                 purpose=f"what {person} agreed to for {consent.client_name}",
-                scopes=sorted(code.request.scopes),
-                bounds=code.request.bounds(classes=config.classes),
+                scopes=sorted(scopes),
+                bounds=bounds,
                 on_behalf_of=consent.person,
                 ttl_s=seconds,
                 unregistered=config.resources == "any",
@@ -311,11 +321,12 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
 
 def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str) -> Client:
     """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant."""
+    if proofs.agent is not None and proofs.agent.id == agent_id:
+        return proofs.agent
     try:
         agent = registry.active_agent(act.tx, agent_id, now=act.now)
     except Forbidden as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
-    trust.check_active(act, agent)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     return Client(
         id=agent.agent_id,
@@ -325,7 +336,7 @@ def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str
         scopes=agent.scopes,
         epoch=agent.epoch,
         jkt=proofs.jkt,
-        ends=trust.earliest(proofs.ends, agent.expires_at),
+        ends=agent.expires_at,
         assertion=None,
         registration=registration,
     )
@@ -428,13 +439,14 @@ def _issue(
         config=config,
     )
     refresh_token = make_refresh_token(act.tx.keys.derive("refresh token"), grant.grant_id, grant.sequence)
+    identity = grant.request.identity
     return Granted(
         access=issued,
         refresh_token=refresh_token if is_refreshed else None,
         id_token=_make_id_token(act, grant, token_request.sender.client, issued, config=config)
-        if OPENID in grant.request.identity
+        if OPENID in identity
         else None,
-        identity=grant.request.identity,
+        identity=identity,
     )
 
 
@@ -445,17 +457,17 @@ def _narrow(
     InvalidTarget.
     """
     userinfo, request, uri = Target(config.issuer + USERINFO), grant.request, token_request.resource
-    scopes = parse_scope(token_request.scope)
-    if extra := scopes - request.scopes - request.identity:
+    scopes, identity = parse_scope(token_request.scope), request.identity
+    if extra := scopes - request.scopes - identity:
         hint = "begin with a new authorization request"
         raise InvalidScope(f"outside of the consent: {render_scope(extra)}", hint=hint)
     if uri not in (None, request.resource, userinfo.uri):
         raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")
-    is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - request.identity)
+    is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - identity)
     if is_about_person:
-        if OPENID not in request.identity:
+        if OPENID not in identity:
             raise InvalidTarget("the identity of the person was not consented to", hint="ask for the scope `openid`")
-        return userinfo, (request.identity & scopes or request.identity) | {OPENID}
+        return userinfo, (identity & scopes or identity) | {OPENID}
     target = choose_target(act, request.resource, requested=frozenset(), available=task.scopes, config=config)
     return target, task.scopes & scopes if scopes else task.scopes
 

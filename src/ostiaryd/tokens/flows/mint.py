@@ -78,13 +78,13 @@ class Sender(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """The proofs of a client that acts for a person: the thumbprint of the client's own key and the end of that
-    key (microseconds), both None without a key, and the DPoP key.
+    """The proofs of a client that acts for a person: the thumbprint of the client's own key, None without a key, and
+    the DPoP key. `agent` is the client if it is a registered agent.
     """
 
     jkt: str | None
-    ends: int | None
     possession: Possession
+    agent: Client | None = None
 
 
 def authenticate(
@@ -125,7 +125,7 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
         agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
         if agent.id != client.client_id:
             raise InvalidClient("the client assertion is of another client")
-        return Identified(agent.jkt, agent.ends, possession)
+        return Identified(agent.jkt, possession, agent)
     proved = trust.authenticate_oauth_client(act, sender.credentials, sender.keys, config=config)
     if proved.client.client_id != client.client_id:
         raise InvalidClient("the client assertion is of another client")
@@ -139,7 +139,7 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
     trust.spend(act, proved.assertion, possession.spend)
-    return Identified(proved.jkt, None, possession)
+    return Identified(proved.jkt, possession)
 
 
 def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Config) -> Possession:

@@ -203,10 +203,10 @@ def narrow_details(
     """
     inner, outer = tuple(requested), tuple(task)
     granted = bounds.narrow(outer, inner) if outer else inner
-    if target.agent is not None:
+    if target.agent is not None or not granted:
         return granted
     reached = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
-    if granted and not reached:
+    if not reached:
         if inner:
             raise bounds.InvalidDetails("none of the requested bounds is at this resource", hint="see `locations`")
         raise InvalidTarget("the task does not reach this resource")

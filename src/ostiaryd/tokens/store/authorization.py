@@ -214,11 +214,9 @@ def rotate(tx: Tx, grant: PersonGrant) -> PersonGrant:
 
 def _grant(row: Row) -> PersonGrant:
     values = dict(zip(PersonGrant.__struct_fields__, row, strict=True))
-    values |= {
-        "request": _decode(values["request"]),
-        "amr": tuple(values["amr"].split()),
-        "is_offline": bool(values["is_offline"]),
-    }
+    values["request"] = _decode(values["request"])
+    values["amr"] = tuple(values["amr"].split())
+    values["is_offline"] = bool(values["is_offline"])
     return PersonGrant(**values)
 
 

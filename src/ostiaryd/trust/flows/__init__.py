@@ -41,7 +41,7 @@ from ostiaryd.trust.flows.certificates import (
     set_certificate_client,
 )
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
-from ostiaryd.trust.flows.clients import Client, authenticate_client, check_active, check_client, earliest
+from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.documents import find_client_keys, private_hosts_of, resolve_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
@@ -132,7 +132,6 @@ __all__ = [
     "authenticate_registration",
     "begin_session",
     "change_registration",
-    "check_active",
     "check_bindable",
     "check_client",
     "check_possession",
@@ -145,7 +144,6 @@ __all__ = [
     "create_secret",
     "delete_client",
     "drop_own_anchor",
-    "earliest",
     "end_all_logins",
     "end_session",
     "end_sessions",
