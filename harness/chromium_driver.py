@@ -243,7 +243,7 @@ class Driver:
 
     def be_honest(self) -> None:
         """Change no answer any more."""
-        self.page.unroute_all()
+        self.page.unroute_all(behavior="wait")
 
     def watch(self, script: str) -> None:
         """Run a script before each page that opens from now on, and load every page anew, without the cache."""
