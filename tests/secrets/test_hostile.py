@@ -104,7 +104,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "auth/jwt/login": ("jwt", "role"),
     "auth/approle/login": ("role_id", "secret_id"),
     "auth/ci/config": ("jwks_url", "jwks_ca_pem", "oidc_discovery_url", "jwt_validation_pubkeys", "jwt_supported_algs"),
-    "auth/ci/role/r": tuple(jwt.DEFAULTS),
+    "auth/ci/role/r": tuple(jwt.METHOD.role_defaults),
     "auth/ci/login": ("jwt", "role"),
 }
 

@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_claims
-from ostiaryd.secrets.wire_jwt_logins import JwtMethodKeys
+from ostiaryd.secrets.wire_role_logins import JwtMethodKeys
 from tests.secrets.role_fixtures import child_of, done
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all
 from tests.support.api_fixtures import reconfigured
@@ -103,6 +103,23 @@ async def test_a_token_of_another_issuer_acts_as_the_agent_that_wrote_the_role(w
     assert shown["meta"].items() >= {"role": "deploy", "from": "shop", "first": "x"}.items()
     assert (await done(bot, "LIST", "auth/ci/role"))["data"]["keys"] == ["deploy"]
     assert (await done(bot, "GET", "auth/ci/role/deploy"))["data"]["user_claim"] == "sub"
+    written = {
+        "bound_audiences": ["a"],
+        "bound_claims": {"ref": ["main", "v*"]},
+        "bound_claims_type": "glob",
+        "claim_mappings": {"repo": "from"},
+        "clock_skew_leeway": 10,
+        "expiration_leeway": 300,
+        "groups_claim": "groups",
+        "not_before_leeway": -1,
+        "role_type": "jwt",
+        "user_claim": "/user/name",
+        "user_claim_json_pointer": True,
+        "verbose_oidc_logging": True,
+    }
+    await done(bot, "POST", "auth/ci/role/full", written)
+    assert (await done(bot, "GET", "auth/ci/role/full"))["data"].items() >= written.items()
+    await done(bot, "DELETE", "auth/ci/role/full")
     assert await refusal_of(bot, token_of(world, jose.generate("ES256"))) == (
         "error validating token: no key of the configuration verifies the signature"
     )
@@ -161,7 +178,8 @@ async def test_a_method_takes_exactly_one_source_of_keys_and_public_addresses(wo
         {"bound_subject": ""},
         {"user_claim": ""},
         {"role_type": "oidc"},
-        {"groups_claim": "groups"},
+        {"role_type": "saml"},
+        {"oidc_scopes": ["profile"]},
         {"bound_claims": {"x": {}}},
         {"bound_claims": {"x": []}},
         {"bound_claims": {"x": [1] * 65}},
@@ -347,6 +365,12 @@ def test_a_token_without_a_time_or_with_a_wrong_one_counts_never() -> None:
         ({"user_claim": "/a/who"}, {"/a/who": "x"}, True),
         ({"user_claim": "/a/who", "user_claim_json_pointer": True}, {"a": {"who": "x"}}, True),
         ({"user_claim": "/a/who", "user_claim_json_pointer": True}, {"/a/who": "x"}, False),
+        ({"groups_claim": "groups"}, {"groups": ["a", "b"]}, True),
+        ({"groups_claim": "groups"}, {"groups": "a"}, True),
+        ({"groups_claim": "groups"}, {"groups": []}, True),
+        ({"groups_claim": "groups"}, {}, False),
+        ({"groups_claim": "groups"}, {"groups": ["a", 1]}, False),
+        ({"groups_claim": "/a/groups"}, {"a": {"groups": ["a"]}}, True),
         ({"claim_mappings": {"a": "b"}}, {}, True),
         ({"claim_mappings": {"a": "b"}}, {"a": 1}, False),
         ({"claim_mappings": {"a": "b"}}, {"a": "x" * 1024}, True),

@@ -19,7 +19,7 @@ PUT and POST are the same operation, and so are LIST and `GET ?list=true`. A ref
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypedDict
 
@@ -56,7 +56,7 @@ from ostiaryd.ground.outbound.database_driver import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.engines import approle, jwt, lease, mounts, policies, token
+from ostiaryd.secrets.engines import approle, cert, jwt, kubernetes, lease, login_methods, mounts, policies, token
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
@@ -84,8 +84,13 @@ from ostiaryd.secrets.model.transit import BackupRefused
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
 from ostiaryd.secrets.wire_backends import forget_values
-from ostiaryd.secrets.wire_jwt_logins import JwtLogin, log_in_by_jwt
 from ostiaryd.secrets.wire_leases import carry_out
+from ostiaryd.secrets.wire_role_logins import (
+    JwtLogin,
+    log_in_by_certificate,
+    log_in_by_jwt,
+    log_in_by_service_account,
+)
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, NonceNeeded, challenge
 
@@ -325,9 +330,10 @@ def _find(
         return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), None
     if method is not None:
         below = check_path(path)[len(method.path) + 1 :].removesuffix("/")
-        if method.type == "jwt":
-            return "auth", jwt.find_operation(method.path, below, request, private=call.world.config.private), method
-        return "auth", approle.find_operation(method.path, below, request), method
+        if method.type == "approle":
+            return "auth", approle.find_operation(method.path, below, request), method
+        kept, private = _LOGIN_METHODS[method.type], call.world.config.private
+        return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
     if kind in ("sys", "auth"):
         raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
     return flows.find_operation(call.world.db.read(), request)
@@ -621,11 +627,22 @@ async def _login_by_secret_id(call: Call, request: VaultRequest, method: Mount) 
     return _logged_in(call, login)
 
 
-async def _login_by_jwt(call: Call, request: VaultRequest, method: Mount) -> Answer:
-    return _logged_in(call, await log_in_by_jwt(call, request, method))
+def _at_role(
+    log_in: Callable[[Call, VaultRequest, Mount], Awaitable[flows.Login]],
+) -> Callable[[Call, VaultRequest, Mount], Awaitable[Answer]]:
+    async def answer(call: Call, request: VaultRequest, method: Mount) -> Answer:
+        return _logged_in(call, await log_in(call, request, method))
+
+    return answer
 
 
-_LOGINS_OF_TYPE = {"approle": _login_by_secret_id, "jwt": _login_by_jwt}
+_LOGINS_OF_TYPE = {
+    "approle": _login_by_secret_id,
+    "cert": _at_role(log_in_by_certificate),
+    "jwt": _at_role(log_in_by_jwt),
+    "kubernetes": _at_role(log_in_by_service_account),
+}
+_LOGIN_METHODS = {"cert": cert.METHOD, "jwt": jwt.METHOD, "kubernetes": kubernetes.METHOD}
 
 
 def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:

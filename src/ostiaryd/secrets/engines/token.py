@@ -29,7 +29,7 @@ from ostiaryd.secrets.flows.policies import (
     choose_policies,
     find_capabilities,
 )
-from ostiaryd.secrets.model.login_role import TOKEN_MOUNT
+from ostiaryd.secrets.model.login_role import ROLE_METHODS, TOKEN_MOUNT
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -263,7 +263,7 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
 def _metadata(token: VaultToken, agent: str, task: str) -> dict[str, str]:
     """Return the metadata of a token. `role` is that of the JWT method of its login, or else the name of its agent."""
     chosen = token.options.metadata
-    return {**chosen, "role": chosen.get("role", agent) if token.source == "jwt" else agent, "task": task}
+    return {**chosen, "role": chosen.get("role", agent) if token.source in ROLE_METHODS else agent, "task": task}
 
 
 def render_auth(token: VaultToken, *, text: str, caller: VaultCaller) -> dict[str, object]:

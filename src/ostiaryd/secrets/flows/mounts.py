@@ -10,6 +10,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import login_roles, pki
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
+from ostiaryd.secrets.model.login_role import ROLE_METHODS
 from ostiaryd.secrets.model.mount import (
     AUTH,
     DEFAULT_TTL_S,
@@ -25,7 +26,7 @@ from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
 from ostiaryd.secrets.store import pki as pki_store
 
-LOGIN_METHODS = ("approle", "jwt")
+LOGIN_METHODS = ("approle", *ROLE_METHODS)
 """Login methods that agents enable."""
 FIXED_METHODS = ("approle", "jwt")
 """Login methods at `auth/approle` and `auth/jwt`, where agents log in by their own credentials."""

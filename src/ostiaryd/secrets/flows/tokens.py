@@ -4,7 +4,7 @@ the credential of its login.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ostiary.authorization.assurance import BEARER, SECRET
 from ostiary.authorization.bounds import ToolDetail, parse_details
 from ostiary.authorization.claims import scopes
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, NotFound, Refused
 from ostiary.protocol.jose import InvalidToken
@@ -35,8 +36,9 @@ from ostiaryd.secrets.flows.callers import (
 from ostiaryd.secrets.flows.mounts import check_enabled
 from ostiaryd.secrets.flows.policies import lists_of
 from ostiaryd.secrets.flows.seal import check_open
+from ostiaryd.secrets.model.certificate_login import CertificateRole, admits, describe
 from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_claims
-from ostiaryd.secrets.model.login_role import CONFIG, LoginRole, SecretId, is_in_networks
+from ostiaryd.secrets.model.login_role import CONFIG, MAX_ROLES, LoginRole, SecretId, is_in_networks
 from ostiaryd.secrets.model.mount import Mount
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
@@ -56,6 +58,7 @@ from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks.model import standing_id
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
+from ostiaryd.trust.model.certificates import InvalidCertificate, expiry_of
 
 FORGOTTEN_AT_ONCE = 1000
 
@@ -175,61 +178,102 @@ def login_by_secret_id(
     )
 
 
-def find_jwt_role(reader: Reader, mount: str, name: str) -> tuple[LoginRole, JwtConfig]:
-    """Return a role of a JWT method, or its default role for no name, and the configuration of its agent.
-
-    Raises LoginRefused.
-    """
+def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
+    """Return a role of a login method, or the default role of a JWT method for no name. Raises LoginRefused."""
     if not name and (only := role_store.only_config(reader, mount)) is not None:
         name = convert(only.settings, JwtConfig).default_role
     if not name:
         raise LoginRefused("missing role")
-    role = role_store.get_by_id(reader, mount, name)
-    stored = None if role is None else role_store.get(reader, mount, role.agent, CONFIG)
-    if role is None or stored is None:
-        raise LoginRefused(f"role {name[:128]!a} could not be found, or its method is not configured")
-    return role, convert(stored.settings, JwtConfig)
+    if (role := role_store.get_by_id(reader, mount, name)) is None:
+        raise LoginRefused(f"role {name[:128]!a} could not be found")
+    return role
 
 
-def login_by_jwt(
+def find_login_config(reader: Reader, role: LoginRole) -> dict[str, object]:
+    """Return the configuration of a role's method, which its agent has made. Raises LoginRefused."""
+    if (stored := role_store.get(reader, role.mount, role.agent, CONFIG)) is None:
+        raise LoginRefused("could not load configuration: the method is not configured")
+    return stored.settings
+
+
+def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
+    """Return the roles of all agents at a method, for a login that names none. Raises LoginRefused for many."""
+    roles = role_store.roles_of_mount(reader, mount, limit=MAX_ROLES + 1)
+    if len(roles) > MAX_ROLES:
+        raise LoginRefused(f"the method has more than {MAX_ROLES} roles", hint="state the `name` of a role")
+    return roles
+
+
+class RoleLogin(NamedTuple):
+    """An admitted login at a role: its user, the metadata of its token, and the latest end of the token (microseconds);
+    None for the end of the role.
+    """
+
+    user: str
+    metadata: dict[str, str]
+    end: int | None = None
+
+
+def login_by_role(
     act: Act,
     method: Mount,
     name: str,
-    claims: Mapping[str, object],
-    used: JwtConfig,
+    used: Mapping[str, object] | None,
+    admit: Callable[[LoginRole], RoleLogin],
     *,
-    issuer: str,
     address: str,
     config: Config,
 ) -> Login:
-    """Log in by the claims of a token that was verified under the configuration `used`: the token acts as the agent
-    that wrote the role. `issuer` is the required one. Raises LoginRefused, and NothingStored for a disabled method.
+    """Log in at a role of a login method: the token acts as the agent that wrote the role, if `admit` does not refuse.
+
+    `used`: the configuration with which the credentials were verified; None for a method without one. Raises
+    LoginRefused, the refusals of `admit`, and NothingStored for a disabled method.
     """
     check_open(act.tx)
     act.check_granting()
     check_enabled(act.tx, method)
-    role, present = find_jwt_role(act.tx, method.path, name)
-    if present != used:
+    role = find_login_role(act.tx, method.path, name)
+    if used is not None and find_login_config(act.tx, role) != used:
         raise LoginRefused("the configuration of the method has changed", hint="try again")
     authority, holding = login_roles.find_authority(act, role)
-    try:
-        user, metadata = check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=act.now)
-    except InvalidToken as refusal:
-        raise LoginRefused(f"error validating token: {refusal.message}") from None
+    admitted = admit(role)
     login = _log_in_by_role(
         act,
         role,
         authority,
         holding,
-        source="jwt",
+        source=method.type,
         acr=BEARER,
-        metadata={**metadata, "role": role.name},
-        display_name=f"{method.path.removeprefix('auth/')}-{user}",
+        metadata={**admitted.metadata, "role": role.name},
+        display_name=f"{method.path.removeprefix('auth/')}-{admitted.user}",
+        end=admitted.end,
         address=address,
         config=config,
     )
-    act.entry.detail = {**(act.entry.detail or {}), "role": f"{method.path}/{role.name}", "user": user[:200]}
+    detail = {"role": f"{method.path}/{role.name}", "user": admitted.user[:200]}
+    act.entry.detail = {**(act.entry.detail or {}), **detail}
     return login
+
+
+def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, now: int) -> RoleLogin:
+    """Return the login of verified claims at a role of a JWT method. Raises LoginRefused."""
+    try:
+        return RoleLogin(*check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=now))
+    except InvalidToken as refusal:
+        raise LoginRefused(f"error validating token: {refusal.message}") from None
+
+
+def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> RoleLogin:
+    """Return the login of a client certificate at a role of a cert method. Raises LoginRefused."""
+    settings = convert(role.settings, CertificateRole)
+    try:
+        certificate = trust.check_shown(act, shown, settings.anchors)
+    except InvalidCertificate as refusal:
+        raise LoginRefused(f"invalid certificate: {refusal.message}") from None
+    if not admits(settings, certificate):
+        raise LoginRefused("invalid certificate: the role admits none of its names")
+    metadata = {"cert_name": role.name, **describe(certificate)}
+    return RoleLogin(settings.display_name or role.name, metadata, expiry_of(certificate))
 
 
 def _log_in_by_role(
@@ -244,6 +288,7 @@ def _log_in_by_role(
     display_name: str,
     address: str,
     config: Config,
+    end: int | None = None,
 ) -> Login:
     """Issue a token below a secret ID, or below the authority of a role. Raises LoginRefused."""
     agent, task = find_live(act, holding.agent, holding.task)
@@ -270,7 +315,7 @@ def _log_in_by_role(
         scopes=secret_id.scopes,
         details=secret_id.details,
         above=holding,
-        end=holding.expires_at,
+        end=holding.expires_at if end is None else min(end, holding.expires_at),
     )
     seconds = settings.token_ttl or DEFAULT_S
     network = network_of_address(address)

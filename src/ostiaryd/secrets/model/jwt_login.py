@@ -56,6 +56,7 @@ class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
 
     user_claim: str = ""
     user_claim_json_pointer: bool = False
+    groups_claim: str = ""
     bound_audiences: list[str] = []
     bound_subject: str = ""
     bound_claims: dict[str, Any] = {}
@@ -183,6 +184,10 @@ def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, no
     user = find_claim(claims, role.user_claim) if role.user_claim_json_pointer else claims.get(role.user_claim)
     if not isinstance(user, str) or not 0 < len(user) <= MAX_TEXT:
         raise jose.InvalidToken(f"claim {role.user_claim[:100]!a} is no text of 1 to {MAX_TEXT} characters")
+    if role.groups_claim:
+        groups = _as_list(find_claim(claims, role.groups_claim))
+        if not all(isinstance(one, str) for one in groups):
+            raise jose.InvalidToken(f"claim {role.groups_claim[:100]!a} is missing, or is no list of texts")
     metadata: dict[str, str] = {}
     for name, target in role.claim_mappings.items():
         value = find_claim(claims, name)

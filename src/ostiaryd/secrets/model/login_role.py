@@ -1,6 +1,6 @@
 """Roles at login methods that agents enabled, roles for child tokens, and secret IDs of AppRole.
 
-The authority of a role of a JWT method is a secret ID without a text. The authority carries the scopes and bounds of
+The authority of a role of `ROLE_METHODS` is a secret ID without a text. The authority carries the scopes and bounds of
 the token that wrote the role.
 """
 
@@ -19,6 +19,8 @@ from ostiary.protocol.proxies import is_within, parse_networks
 
 KIND = "vault_secret_id"
 """kind of the holding of a secret ID"""
+ROLE_METHODS = ("cert", "jwt", "kubernetes")
+"""types of login methods whose roles carry the authority of their writer"""
 TOKEN_MOUNT = "auth/token"
 """the mount of roles for child tokens"""
 MAX_ROLES = 100

@@ -18,6 +18,10 @@ _NAMES = sql(
     f"""select name from vault_login_role where mount = :mount and agent = :agent and name <> '{CONFIG}'
         order by name limit :limit"""
 )
+_ROLES_OF_MOUNT = sql(
+    f"""select {_ROLE_COLUMNS} from vault_login_role where mount = :mount and name <> '{CONFIG}'
+        order by name limit :limit"""
+)
 _ANY = sql("select 1 from vault_login_role where mount = :mount limit 1")
 _PUT = sql(
     f"""insert into vault_login_role ({_ROLE_COLUMNS}) values (:mount, :agent, :name, :role_id, :settings)
@@ -82,6 +86,11 @@ def only_config(reader: Reader, mount: str) -> LoginRole | None:
 def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
     """Return the names of the roles of an agent at a mount."""
     return [name for (name,) in reader.all(_NAMES, mount=mount, agent=agent, limit=limit)]
+
+
+def roles_of_mount(reader: Reader, mount: str, *, limit: int) -> list[LoginRole]:
+    """Return the roles of all agents at a mount."""
+    return [_role(row) for row in reader.all(_ROLES_OF_MOUNT, mount=mount, limit=limit)]
 
 
 def has_roles(reader: Reader, mount: str) -> bool:

@@ -293,6 +293,22 @@ def _check_issued(
     return is_own
 
 
+def check_shown(act: Act, shown: ClientCertificate, anchors: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Return the certificate of a client if it leads to an anchor, and this server has not ended it. Raises
+    InvalidCertificate.
+
+    A certificate of this server's authority, or of an authority of a mount, ends with its holding, before a revocation
+    list names it.
+    """
+    certificate = parse_shown(shown)
+    check_path(certificate, shown, anchors, now=act.now)
+    for prefix in ("ct_", "mc_"):
+        holding = registry.get_holding(act.tx, f"{prefix}{certificate.serial_number:032x}")
+        if holding is not None and not holding.is_live(act.now):
+            raise InvalidCertificate("the certificate was revoked", hint="get a new one")
+    return certificate
+
+
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
     """Check that a token of a client may be bound to a certificate: the certificate and its key do not belong
     to another client. Raises InvalidClient.

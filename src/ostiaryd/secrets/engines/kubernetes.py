@@ -1,0 +1,79 @@
+"""The configuration and the roles of kubernetes methods (HashiCorp Vault, "Kubernetes auth method (API)")."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+
+from ostiary.protocol.decoding import convert
+from ostiaryd.ground.outbound.fetch import check_named
+from ostiaryd.secrets.engines.login_methods import LoginMethod, refuse_members
+from ostiaryd.secrets.flows import login_roles as flows
+from ostiaryd.secrets.flows.callers import VaultCaller
+from ostiaryd.secrets.model.kubernetes_login import KubernetesConfig, KubernetesRole, check_config, check_role
+from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody
+from ostiaryd.secrets.model.request import VaultRequest, parse_texts
+
+_LISTS = ("bound_service_account_names", "bound_service_account_namespaces")
+_UNSUPPORTED_CONFIG = {
+    "token_reviewer_jwt": "the token of a login asks for its own review; bind its service account to the cluster role "
+    "system:auth-delegator, and leave this out",
+    "pem_keys": "the cluster verifies tokens; a jwt method verifies them by keys",
+    "issuer": "the cluster verifies tokens",
+}
+
+
+class _Config(Struct):
+    kubernetes_host: str = ""
+    kubernetes_ca_cert: str = ""
+    disable_local_ca_jwt: bool = False
+
+
+class _Role(RoleBody):
+    bound_service_account_names: str | list[str] | UnsetType = UNSET
+    bound_service_account_namespaces: str | list[str] | UnsetType = UNSET
+    audience: str | UnsetType = UNSET
+    alias_name_source: str | UnsetType = UNSET
+
+
+def _parse_config(request: VaultRequest, private: Collection[str]) -> KubernetesConfig:
+    refuse_members(request.body, _UNSUPPORTED_CONFIG)
+    config = convert(asdict(request.read_body(_Config, has_nulls=False)), KubernetesConfig)
+    check_config(config)
+    check_named(config.kubernetes_host, of="`kubernetes_host`", private=private)
+    return config
+
+
+def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of a role after a change. Raises Invalid."""
+    for name in _LISTS:
+        if name in changes:
+            changes[name] = parse_texts(changes[name])
+    settings = flows.change_settings(caller, changes, present)
+    check_role(convert(settings, KubernetesRole))
+    return settings
+
+
+METHOD = LoginMethod(
+    folder="role",
+    body=_Role,
+    change=_change,
+    parse_config=_parse_config,
+    config_defaults={
+        "disable_iss_validation": True,
+        "issuer": "",
+        "pem_keys": [],
+        "token_reviewer_jwt_set": False,
+    },
+    role_defaults={
+        **TOKEN_DEFAULTS,
+        **{name: [] for name in _LISTS},
+        "bound_service_account_namespace_selector": "",
+        "audience": "",
+        "alias_name_source": "serviceaccount_uid",
+    },
+    unsupported={"bound_service_account_namespace_selector": "name the namespaces"},
+)

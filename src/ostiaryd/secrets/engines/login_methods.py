@@ -1,0 +1,123 @@
+"""Login methods that agents enabled, whose roles carry the authority of their writer: jwt, cert and kubernetes.
+
+config                  GET, POST, for a method that has one
+role, certs             LIST
+role/NAME, certs/NAME   GET, POST, DELETE
+
+Policies of this server see `auth/MOUNT/role/..`. The configuration and the roles belong to their agent; the name of a
+role is one agent's at a mount, since a login names the role alone. The logins are in `wire_role_logins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import login_roles as flows
+from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
+from ostiaryd.secrets.model.login_role import RoleBody
+from ostiaryd.secrets.model.request import (
+    Answer,
+    NothingStored,
+    SecretAction,
+    UnsupportedOperation,
+    VaultMethod,
+    VaultRequest,
+)
+
+
+class LoginMethod(NamedTuple):
+    """The configuration and the roles of login methods of a type.
+
+    `folder`: the path of the roles below the method. `change`: returns the settings of a role for the members of a
+    request and the present settings. `parse_config`: returns a checked configuration for a request and the hosts that
+    the operator opens; None for a method without one. `config_defaults` and `role_defaults`: the members that no
+    request stated.
+    """
+
+    folder: str
+    body: type[RoleBody]
+    change: Callable[[VaultCaller, dict[str, Any], Mapping[str, object]], dict[str, object]]
+    role_defaults: Mapping[str, Any]
+    parse_config: Callable[[VaultRequest, Collection[str]], Struct] | None = None
+    config_defaults: Mapping[str, Any] = {}
+    unsupported: Mapping[str, str] = {}
+    """members of a role that are refused if they are set, to the reason"""
+
+
+def find_operation(
+    method: LoginMethod, mount: str, rest: str, request: VaultRequest, *, private: Collection[str]
+) -> CallerOperation:
+    """Return the operation of a request at `mount` (`auth/jwt-2`). `private` are the hosts that the operator opens.
+
+    Raises UnsupportedOperation, NothingStored, Invalid.
+    """
+    path = f"{mount.removeprefix('auth/')}/{rest}"
+    kind, _, name = rest.partition("/")
+    if kind == "config" and not name and method.parse_config is not None:
+        match request.method:
+            case VaultMethod.READ:
+                run = partial(_read_config, method, mount)
+                return CallerOperation(SecretAction.READ, path, "read", run)
+            case VaultMethod.WRITE:
+                config = asdict(method.parse_config(request, private))
+                return CallerOperation(SecretAction.WRITE, path, "write", partial(_put_config, mount, config))
+        raise UnsupportedOperation("unsupported operation")
+    if kind != method.folder:
+        raise NothingStored("no handler for route", code="no_route")
+    match request.method, bool(name):
+        case VaultMethod.LIST, False:
+            return CallerOperation(SecretAction.LIST, path, "list", partial(_list, mount))
+        case VaultMethod.READ, True:
+            return CallerOperation(SecretAction.READ, path, "read", partial(_read, method, mount, name))
+        case VaultMethod.DELETE, True:
+            return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
+        case VaultMethod.WRITE, True:
+            refuse_members(request.body, method.unsupported)
+            changes = request.read_body(method.body, has_nulls=False).stated()
+            put = partial(_put, method, mount, name, changes)
+            return CallerOperation(SecretAction.WRITE, path, "write", put, partial(flows.has_role, mount, name))
+    raise UnsupportedOperation("unsupported operation")
+
+
+def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
+    """Check that no unsupported member is set. Raises Invalid with its reason."""
+    for name, why in unsupported.items():
+        if body.get(name):
+            raise Invalid(f"`{name}` is not supported: {why}")
+
+
+def _read_config(method: LoginMethod, mount: str, act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={**method.config_defaults, **flows.find_config(act, caller, mount)})
+
+
+def _put_config(mount: str, config: dict[str, object], act: Act, caller: VaultCaller) -> Answer:
+    flows.put_config(act, caller, mount, config)
+    return Answer(status=204)
+
+
+def _list(mount: str, act: Act, caller: VaultCaller) -> Answer:
+    return Answer(data={"keys": flows.list_roles(act, caller, mount)})
+
+
+def _read(method: LoginMethod, mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    shown = flows.render_settings(flows.find_role(act, caller, mount, name), method.role_defaults)
+    del shown["policies"]
+    return Answer(data=shown)
+
+
+def _put(method: LoginMethod, mount: str, name: str, changes: dict[str, Any], act: Act, caller: VaultCaller) -> Answer:
+    role = flows.put_role(act, caller, mount, name, partial(method.change, caller, changes), role_id=name)
+    flows.renew_authority(act, caller, role)
+    return Answer(status=204)
+
+
+def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
+    flows.delete_role(act, caller, mount, name)
+    return Answer(status=204)

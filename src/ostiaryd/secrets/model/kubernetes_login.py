@@ -1,0 +1,127 @@
+"""Logins by service accounts of Kubernetes (HashiCorp Vault, "Kubernetes auth method (API)").
+
+The cluster says whose token it is: the TokenReview API, asked with the token itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.backend import BackendFailed
+from ostiaryd.secrets.model.request import matches_glob
+
+REVIEW_PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+MAX_NAMES = 64
+MAX_TEXT = 256
+_USER = re.compile(
+    r"system:serviceaccount:([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?):([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)"
+)
+_SOURCES = ("serviceaccount_uid", "serviceaccount_name")
+
+
+class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster of a method. `kubernetes_ca_cert`: its authorities in PEM, instead of those of the system."""
+
+    kubernetes_host: str = ""
+    kubernetes_ca_cert: str = ""
+    disable_local_ca_jwt: bool = False
+
+
+class KubernetesRole(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a role that decide about service accounts. Names are patterns with `*`."""
+
+    bound_service_account_names: list[str] = []
+    bound_service_account_namespaces: list[str] = []
+    audience: str = ""
+    alias_name_source: str = _SOURCES[0]
+
+
+class ServiceAccount(NamedTuple):
+    """A service account whose token the cluster has verified, and the audiences of the token."""
+
+    namespace: str
+    name: str
+    uid: str
+    audiences: Collection[str]
+
+
+def check_config(config: KubernetesConfig) -> None:
+    """Check a configuration, apart from the reachability of its host. Raises Invalid, Malformed."""
+    if not config.kubernetes_host:
+        raise Invalid("no host provided", hint="kubernetes_host=https://HOST:PORT")
+    if config.kubernetes_ca_cert:
+        load_pem_certificates(config.kubernetes_ca_cert)
+
+
+def check_role(role: KubernetesRole) -> None:
+    """Check the settings of a role. Raises Invalid."""
+    for name in ("bound_service_account_names", "bound_service_account_namespaces"):
+        texts = getattr(role, name)
+        if not texts:
+            raise Invalid(f'"{name}" can not be empty', hint="`*` stands for any")
+        if len(texts) > MAX_NAMES or any(len(one) > MAX_TEXT for one in texts):
+            raise Invalid(f"`{name}` has at most {MAX_NAMES} patterns of {MAX_TEXT} characters")
+    if role.alias_name_source not in _SOURCES:
+        raise Invalid(f"invalid alias_name_source {role.alias_name_source[:64]!a}", hint=" or ".join(_SOURCES))
+
+
+def render_review(unverified_jwt: str, *, audience: str) -> bytes:
+    """Return the body of a request to the TokenReview API."""
+    spec: dict[str, Any] = {"token": unverified_jwt} | ({"audiences": [audience]} if audience else {})
+    return msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec})
+
+
+class _User(msgspec.Struct, frozen=True):
+    username: str = ""
+    uid: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    authenticated: bool = False
+    user: _User = _User()
+    audiences: list[str] = []
+
+
+class _Review(msgspec.Struct, frozen=True):
+    status: _Status = _Status()
+
+
+def parse_review(answer: Mapping[str, Any]) -> ServiceAccount | None:
+    """Return the service account of a verified token; None if the cluster refuses the token. Raises BackendFailed."""
+    try:
+        status = convert(answer, _Review).status
+    except msgspec.ValidationError:
+        raise BackendFailed("the cluster answers with no token review") from None
+    if not status.authenticated:
+        return None
+    if (match := _USER.fullmatch(status.user.username)) is None:
+        return None  # the token of a person, or of a node
+    return ServiceAccount(match[1], match[2], status.user.uid[:MAX_TEXT], status.audiences)
+
+
+def refusal_of(role: KubernetesRole, account: ServiceAccount) -> str:
+    """Return why a role does not admit a service account; empty text if it does."""
+    if not any(matches_glob(one, account.name) for one in role.bound_service_account_names):
+        return "service account name not authorized"
+    if not any(matches_glob(one, account.namespace) for one in role.bound_service_account_namespaces):
+        return "namespace not authorized"
+    if role.audience and role.audience not in account.audiences:
+        return "the token is not for the audience of the role"
+    return ""
+
+
+def describe(role: KubernetesRole, account: ServiceAccount) -> dict[str, str]:
+    """Return the metadata of a token for a service account."""
+    return {
+        "service_account_name": account.name,
+        "service_account_namespace": account.namespace,
+        "service_account_uid": account.uid,
+        "service_account_secret_name": "",
+    }

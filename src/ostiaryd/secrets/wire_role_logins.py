@@ -1,0 +1,278 @@
+"""Logins at roles of the login methods that agents enabled: `auth/MOUNT/login` of the Vault API, by a token of another
+issuer (jwt), a client certificate (cert), or a service account of Kubernetes (kubernetes).
+
+The keys of an issuer are in the configuration, or at a URL of it, which is fetched by the SSRF-safe fetcher: discovery
+documents and key sets are kept for an hour, and an unknown `kid` causes another fetch at most once a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.outbound.fetch import check_named
+from ostiaryd.ground.outbound.fetch import request as fetch
+from ostiaryd.ground.outbound.jwks import FETCH_S, FRESH, MAX_JWKS, SOON, KeySets
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.model.backend import BackendFailed
+from ostiaryd.secrets.model.jwt_login import JwtConfig, read_public_keys, verify_token
+from ostiaryd.secrets.model.kubernetes_login import (
+    REVIEW_PATH,
+    KubernetesConfig,
+    KubernetesRole,
+    ServiceAccount,
+    describe,
+    parse_review,
+    refusal_of,
+    render_review,
+)
+from ostiaryd.secrets.model.login_role import LoginRole
+from ostiaryd.secrets.model.mount import Mount
+from ostiaryd.secrets.model.request import VaultRequest
+from ostiaryd.trust.model.oidc_login import discovery_url
+
+MAX_DOCUMENTS = 1024
+"""Maximum number of discovery documents in memory; beyond that, they are deleted and fetched again."""
+WITHIN_S = 10.0
+"""Time limit in seconds for the keys of an issuer, including the wait for other logins that fetch them."""
+
+
+class JwtLogin(msgspec.Struct):
+    """The body of a login by a token."""
+
+    jwt: str
+    role: str = ""
+
+
+class _CertificateLogin(msgspec.Struct):
+    name: str = ""
+
+
+class _Document(NamedTuple):
+    jwks_uri: str
+    at: int
+
+
+class JwtMethodKeys:
+    """The keys of other issuers for the JWT methods of this world. Logins under one configuration fetch by turns."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sets = KeySets()
+        self._documents: dict[str, _Document] = {}
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
+
+    async def get(self, owner: str, config: JwtConfig, *, within: int) -> jose.JwkSet:
+        """Return the key set of a configuration, fetched at most `within` microseconds ago. Raises BackendFailed."""
+        try:
+            async with asyncio.timeout(WITHIN_S), self._turns.setdefault(owner, asyncio.Lock()):
+                url = config.jwks_url or await self._discover(owner, config)
+                now, private = self._world.now(), self._world.config.private
+                return await self._sets.get(owner, url, now=now, within=within, private=private, ca_pem=config.ca_pem)
+        except TimeoutError:
+            raise BackendFailed(f"the keys of the issuer: no answer within {WITHIN_S:g} s") from None
+        except (Unavailable, Invalid) as refusal:
+            raise BackendFailed(f"the keys of the issuer: {refusal.message}", hint=refusal.hint) from None
+
+    async def _discover(self, owner: str, config: JwtConfig) -> str:
+        """Return the URL of the keys from the discovery document. Raises Unavailable, Invalid."""
+        now, kept = self._world.now(), self._documents.get(owner)
+        if kept is None or not kept.at <= now < kept.at + FRESH:
+            kept = _Document(await _fetch_jwks_uri(self._world, config), now)
+            if len(self._documents) >= MAX_DOCUMENTS:
+                self._documents.clear()
+            self._documents[owner] = kept
+        return kept.jwks_uri
+
+
+async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
+    issuer, private = config.oidc_discovery_url, world.config.private
+    answer = await fetch(
+        "GET",
+        discovery_url(issuer),
+        headers={"accept": "application/json"},
+        within_s=FETCH_S,
+        max_bytes=MAX_JWKS,
+        private=private,
+        ca_pem=config.ca_pem,
+    )
+    try:
+        document = canonical.parse(answer.body, max_bytes=MAX_JWKS) if answer.status == 200 else None
+    except Malformed:
+        document = None
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        raise Unavailable("the discovery document is missing, malformed, or of another issuer")
+    return check_named(str(document.get("jwks_uri", "")), of="`jwks_uri`", private=private)
+
+
+async def log_in_by_jwt(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
+    """Log in by a token of another issuer. Raises LoginRefused, BackendFailed, Sealed."""
+    body, world = request.read_body(JwtLogin), call.world
+    reader = world.db.read()
+    flows.check_open(reader)
+    role = flows.find_login_role(reader, method.path, body.role)
+    used = flows.find_login_config(reader, role)
+    config = convert(used, JwtConfig)
+    digest = sha256(msgspec.json.encode(config)).hexdigest()
+    owner = f"{method.accessor}/{role.agent}/{digest}"
+    try:
+        claims = await _verify(world.keep(JwtMethodKeys), owner, config, body.jwt)
+    except jose.InvalidToken as refusal:
+        raise flows.LoginRefused(f"error validating token: {refusal.message}") from None
+    issuer = config.bound_issuer or config.oidc_discovery_url
+    return await _log_in(
+        call, method, role.name, used, lambda act, role: flows.admit_claims(role, claims, issuer=issuer, now=act.now)
+    )
+
+
+async def _log_in(
+    call: Call,
+    method: Mount,
+    name: str,
+    used: Mapping[str, object] | None,
+    admit: Callable[[Act, LoginRole], flows.RoleLogin],
+) -> flows.Login:
+    return await act(
+        call.world,
+        "vault.login",
+        lambda act: flows.login_by_role(
+            act, method, name, used, partial(admit, act), address=call.origin, config=call.world.config
+        ),
+        request=call.request_id,
+        network=call.network,
+    )
+
+
+async def _verify(keys: JwtMethodKeys, owner: str, config: JwtConfig, unverified_jwt: str) -> dict[str, object]:
+    """Return the claims of a token with a valid signature. Raises InvalidToken, BackendFailed."""
+    jose.parse_jws(unverified_jwt)  # a text that is no token fetches nothing
+    if config.jwt_validation_pubkeys:
+        return verify_token(unverified_jwt, read_public_keys(tuple(config.jwt_validation_pubkeys)), config)
+    try:
+        return verify_token(unverified_jwt, await keys.get(owner, config, within=FRESH), config)
+    except jose.InvalidToken as refusal:
+        if refusal.code != "unknown_kid":
+            raise
+    return verify_token(unverified_jwt, await keys.get(owner, config, within=SOON), config)
+
+
+# --- client certificates
+
+
+async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
+    """Log in by the client certificate of the connection, at the role `name`, or at the single role that admits it.
+
+    Raises LoginRefused, Malformed, Sealed.
+    """
+    name, shown = request.read_body(_CertificateLogin).name, call.certificate
+    if shown is None:
+        raise flows.LoginRefused(
+            "client certificate must be supplied", hint="connect to `mtls_listen`, with a certificate of a trust anchor"
+        )
+
+    def admit(act: Act, role: LoginRole) -> flows.RoleLogin:
+        return flows.admit_certificate(act, role, shown)
+
+    def find_name(act: Act) -> str:
+        names = []
+        for role in flows.list_login_roles(act.tx, method.path):
+            with suppress(flows.LoginRefused):
+                admit(act, role)
+                names.append(role.name)
+        if len(names) != 1:
+            raise flows.LoginRefused(
+                f"invalid certificate: {len(names)} roles admit it, not one", hint="state the `name` of a role"
+            )
+        return names[0]
+
+    def flow(act: Act) -> flows.Login:
+        flows.check_open(act.tx)
+        config, address = call.world.config, call.origin
+        chosen = name or find_name(act)
+        return flows.login_by_role(act, method, chosen, None, partial(admit, act), address=address, config=config)
+
+    return await act(call.world, "vault.login", flow, request=call.request_id, network=call.network)
+
+
+# --- service accounts of Kubernetes
+
+
+async def log_in_by_service_account(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
+    """Log in by the token of a service account, which the cluster verifies.
+
+    Raises LoginRefused, Forbidden, BackendFailed, Sealed.
+    """
+    body, reader = request.read_body(JwtLogin), call.world.db.read()
+    flows.check_open(reader)
+    role = flows.find_login_role(reader, method.path, body.role)
+    used = flows.find_login_config(reader, role)
+    audience = convert(role.settings, KubernetesRole).audience
+    account = await _review(call.world, convert(used, KubernetesConfig), body.jwt, audience=audience)
+
+    def admit(act: Act, role: LoginRole) -> flows.RoleLogin:
+        settings = convert(role.settings, KubernetesRole)
+        if why := refusal_of(settings, account):
+            raise Forbidden(why, code="login_refused")
+        return flows.RoleLogin(f"{account.namespace}-{account.name}", describe(settings, account))
+
+    return await _log_in(call, method, role.name, used, admit)
+
+
+async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *, audience: str) -> ServiceAccount:
+    """Return the service account of a token from the cluster, asked with the token itself. Raises Forbidden,
+    BackendFailed, LoginRefused.
+    """
+    try:
+        jose.parse_jws(unverified_jwt)  # a text that is no token is sent nowhere, and is no header
+    except jose.InvalidToken as refusal:
+        raise flows.LoginRefused(f"error validating token: {refusal.message}") from None
+    try:
+        answer = await fetch(
+            "POST",
+            config.kubernetes_host.rstrip("/") + REVIEW_PATH,
+            body=render_review(unverified_jwt, audience=audience),
+            headers={
+                "accept": "application/json",
+                "authorization": f"Bearer {unverified_jwt}",
+                "content-type": "application/json",
+            },
+            within_s=WITHIN_S,
+            private=world.config.private,
+            ca_pem=config.kubernetes_ca_cert,
+        )
+    except (Unavailable, Invalid) as refusal:
+        raise BackendFailed(f"the cluster: {refusal.message}", hint=refusal.hint) from None
+    match answer.status:
+        case 200 | 201:
+            pass
+        case 401:
+            raise Forbidden("permission denied: the cluster refuses the token", code="login_refused")
+        case 403:
+            raise Forbidden(
+                "permission denied: the service account may not ask for the review of its token",
+                hint="bind it to the cluster role system:auth-delegator",
+                code="login_refused",
+            )
+        case status:
+            raise BackendFailed(f"the cluster answers {status}")
+    try:
+        review = canonical.parse(answer.body)
+    except Malformed:
+        review = None
+    account = parse_review(review) if isinstance(review, dict) else None
+    if account is None:
+        raise Forbidden("permission denied: the cluster does not verify the token", code="login_refused")
+    return account
