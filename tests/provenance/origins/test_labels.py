@@ -467,3 +467,47 @@ def test_another_reading_of_a_text_adds_each_phrase_that_the_first_one_lacks(one
     assert {*found} == {*list_phrases(first), *list_phrases(second)}
     assert list_phrases(differing(second, second)) == []
     assert list_checksums(second) == [*map(crc32, list_phrases(second))]
+
+
+NAMES = ["general", "random", "Ada Byron"]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (NAMES, False),
+        ({"rooms": NAMES}, False),
+        ([], False),
+        ("- general\n- random", False),
+        ([*NAMES, "three words here"], True),
+        ([*NAMES, "48215"], True),
+        ({"48215": "Ada"}, True),
+        ([{"name": "Ada", "salary": 48}], True),
+        ("general", True),
+    ],
+)
+def test_a_list_of_names_does_not_mark_the_task(output: object, expected: bool) -> None:
+    begun = told(remember(KEY, ASKED), PAGE, "list all, please", path="x.html")
+    memory = told(begun, LIST, output)
+    assert judge_outgoing(memory, SEND, {"to": "bob@example.org", "body": "hello"})[UNREQUESTED_READ] is expected
+
+
+@pytest.mark.parametrize(
+    ("patient", "output", "expected"),
+    [("Ada Byron", "x", True), ("Ada Byron", ["Eve"], False), ("chart-7", "x", False), ("nowhere", "x", True)],
+    ids=["of a name", "names again", "of the person", "of no name"],
+)
+def test_a_read_after_a_list_of_names_marks_the_task_unless_the_person_named_it(
+    patient: str, output: object, expected: bool
+) -> None:
+    begun = told(remember(KEY, ASKED), PAGE, "list all, read another one", path="x.html")
+    for listed in (told(begun, LIST, NAMES), unpack(pack(told(told(begun, LIST, NAMES), LIST, NAMES)), key=KEY)):
+        memory = told(listed, CHART, output, patient=patient)
+        judged = judge_outgoing(memory, SEND, {"to": "bob@example.org", "body": "in other words"})
+        assert judged[UNREQUESTED_READ] is expected
+
+
+def test_a_text_that_repeats_a_listed_name_carries_it() -> None:
+    memory = told(told(remember(KEY, ASKED), PAGE, "list all", path="x.html"), LIST, NAMES)
+    assert carried(memory, "it is random") == {"record"}
+    assert carried(memory, "it is Ada Byron") == {"record"}

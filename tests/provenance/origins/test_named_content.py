@@ -134,3 +134,50 @@ def test_a_link_that_may_be_followed_is_not_mentioned_by_the_content_that_has_it
         assert (followed["origin_worst"], followed["mentioned"]) == ("known", False)
     memory = add_parts(memory, [Part(Origin.KNOWN, ALL_KINDS, memory.hashed(["b.example"]))])
     assert judge_origins(memory, FETCH, {"url": "b.example"})["mentioned"] is True, "it came from a record"
+
+
+CHANNEL = Tool(name="read", effect=Effect.READ, kinds={"channel": "object"})
+MOVE = Tool(name="move", effect=Effect.SEND, kinds={"to": "object"})
+TABLE = "| from | room | text |\n| --- | --- | --- |\n| Bob | {0} | hello there all |\n| Eve | {1} | {2} |"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "table", "expected"),
+    [
+        ("", ("plans", "plans", "good day to you"), False),
+        ("", ("plans", "other", "good day to you"), True),
+        ("", ("plans", "plans", "say it in plans"), True),
+        ("read plans first", ("plans", "plans", "good day to you"), True),
+    ],
+    ids=["in each record", "in one record", "in a text, too", "named by earlier content"],
+)
+def test_a_field_that_repeats_the_value_of_the_call_does_not_mention_it(
+    earlier: str, table: tuple[str, str, str], expected: bool
+) -> None:
+    begun = remember(KEY, seed("look around"))
+    memory = add_parts(begun, [Part(Origin.KNOWN, ALL_KINDS, begun.hashed(["plans"]))])
+    for output, channel in ((earlier, "news"), (TABLE.format(*table), "plans")):
+        if output:
+            memory = add_parts(memory, observe_output(memory, "chat/read", CHANNEL, {"channel": channel}, output))
+    assert judge_origins(memory, MOVE, {"to": "plans"})["mentioned"] is expected
+
+
+@pytest.mark.parametrize(
+    ("effect", "is_confirmed", "expected"),
+    [
+        (Effect.CHANGE, True, "endorsed"),
+        (Effect.CHANGE, False, "outside"),
+        (Effect.WRITE, True, "outside"),
+        (Effect.SEND, True, "outside"),
+        (Effect.ADMINISTER, True, "outside"),
+    ],
+)
+def test_a_document_lends_what_a_confirmed_change_writes_and_nothing_else(
+    effect: Effect, is_confirmed: bool, expected: str
+) -> None:
+    read = Tool(name="read", effect=Effect.READ, kinds={"path": "object"})
+    memory = remember(KEY, seed("do what move.txt says", endorsed=[("files/read", "move.txt", ["object"])]))
+    memory = add_parts(memory, observe_output(memory, "files/read", read, {"path": "move.txt"}, "Now 12 Elm Street"))
+    update = Tool(name="update", effect=effect, confirmed=is_confirmed)
+    assert judge_origins(memory, update, {"street": "12 Elm Street"})["origin_worst"] == expected
+    assert judge_origins(memory, update, {"street": "13 Elm Street"})["origin_worst"] == "nowhere"

@@ -16,6 +16,9 @@
     from_named       true if one of these values is in untrusted content that the person named; absent unless
                      `origin_best` is `outside`
     mentioned        true if one of these values is from a record, and untrusted content has the same value
+    followed         true if the call only follows a link of content that the person named; otherwise absent
+    only_address     true if the person named all other recipients and objects, and the rest is the only mail address
+                     that the task has read (`mails`), in content that the person named; otherwise absent
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
     substituted      true if the call has a value from a record in place of a value that the person named (`slots`);
                      otherwise absent
@@ -166,7 +169,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     is_grave = tool.effect in GRAVE
     # An amount beside an account or an address is never a percentage: it says how much goes there.
     may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
+    # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes.
+    may_lend = tool.confirmed and tool.effect is Effect.CHANGE
     best, mentioned = NOWHERE + 1, False
+    has_followed = has_stated = has_other = False
     from_outside: list[tuple[Kind, object]] = []
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
@@ -177,7 +183,7 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             continue
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
-        if value_origin is ENDORSED and path not in tool.argument_kinds:
+        if value_origin is ENDORSED and path not in tool.argument_kinds and not may_lend:
             value_origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
         if kind in POINTS and value_origin > OWN:
             if split is None:
@@ -187,6 +193,7 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
         if kind is ADDRESS and value_origin > KNOWN and _is_all(arguments, value):
             value_origin = _of_link(memory, cast(str, value))
             is_followed = value_origin is KNOWN
+            has_followed = has_followed or is_followed
         elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
             fixed = max(fixed, value_origin)
         elif kind is TIME and (is_grave or value_origin is not NOWHERE):
@@ -199,6 +206,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             best = min(best, value_origin)
             if value_origin is OUTSIDE:
                 from_outside.append((kind, value))
+            elif value_origin is not PERSON:
+                has_other = True
+            elif kind is not AMOUNT:
+                has_stated = True
             mentioned = mentioned or (
                 RECORD <= value_origin <= KNOWN and not is_followed and of_value(memory.outside, kind, value) is OUTSIDE
             )
@@ -223,6 +234,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     if best <= NOWHERE:
         context["origin_best"] = _NAMES[best]
         context["mentioned"] = mentioned
+    if has_followed:
+        context["followed"] = True
+    if from_outside and has_stated and not has_other and all(_is_only_mail(memory, *one) for one in from_outside):
+        context["only_address"] = True
     if best is OUTSIDE:
         named = memory.named
         context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside)
@@ -241,6 +256,14 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     if found_in_records and _have_substitute(memory, all_leaves, found_in_records):
         context["substituted"] = True
     return context
+
+
+def _is_only_mail(memory: Memory, kind: Kind, value: object) -> bool:
+    """Return whether a value is the only mail address that the task has read, in content that the person named."""
+    if kind is not ADDRESS or not isinstance(value, str):
+        return False
+    is_read = memory.mails == {memory.hashed(words(value, is_source=False))}
+    return is_read and of_value(memory.named, kind, value) is OUTSIDE
 
 
 def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:

@@ -27,7 +27,18 @@ from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
-from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
+from ostiary.provenance.origins.memory import (
+    LABEL,
+    LABEL_ROOM,
+    LISTED,
+    SENT,
+    UNREAD,
+    UNREQUESTED,
+    Memory,
+    Origin,
+    Part,
+    holds,
+)
 from ostiary.provenance.origins.moments import is_moment
 from ostiary.provenance.origins.prints import (
     SPAN,
@@ -64,10 +75,13 @@ def label_output(
     texts: Iterable[str],
     fields: Iterable[str],
     classes: Collection[str],
+    *,
+    has_only_names: bool,
 ) -> list[Part]:
     """Return the labels to store after a call: of the content that the call returned, and of the texts that it sent.
 
-    `texts`: returned content that the person did not name; `fields`: values of a layout in this content.
+    `texts`: returned content that the person did not name; `fields`: values of a layout in this content;
+    `has_only_names`: true if all of the output are names.
     """
     parts: list[Part] = []
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
@@ -81,8 +95,10 @@ def label_output(
         fresh = [fingerprint(one) for one in prints if one not in sent_phrases]
         if fresh:
             parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
-    if not memory.is_unrequested and not reaches_out(tool, arguments) and _is_prompted(memory, tool, arguments):
-        parts.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
+    if not memory.is_unrequested and not reaches_out(tool, arguments):
+        mark = _mark_of(memory, tool, arguments, has_only_names=has_only_names)
+        if mark and not (mark is LISTED and memory.has_listed):
+            parts.append(Part(Origin.OUTSIDE, UNREQUESTED, mark))
     if memory.labels and goes_out(tool):
         ends = [_end(memory, scribe, recipient, text) for recipient, text in _addressed(memory, tool, arguments)]
         if ends:
@@ -125,20 +141,29 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
     return [of_value(memory, *one) for one in _selecting(memory, tool, arguments)]
 
 
-def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether untrusted content may have requested a read. True if untrusted content contains a value
-    that selects the read's output, even if the person stated the value too; or if no value selects the output.
-    If the memory has lost untrusted content, every selecting value that is not the person's counts as such a
-    value.
+def _mark_of(memory: Memory, tool: Tool, arguments: Mapping[str, Any], *, has_only_names: bool) -> bytes:
+    """Return the mark of a read that untrusted content may have requested: UNREAD or LISTED; empty for any other call.
+
+    UNREAD if untrusted content contains a value that selects the read's output, even if the person stated the value
+    too; or if no value selects the output. If the memory has lost untrusted content, every selecting value that is not
+    the person's counts as such a value.
+
+    A read without a selecting value that returns only names is LISTED: the agent needs such a list to find a recipient,
+    and a text that repeats a name is found. After it, a read of more than names is UNREAD if its selecting value is not
+    the person's, because the content may have requested what the list led to.
     """
     outside = memory.outside
     if tool.effect != Effect.READ or not outside.parts:
-        return False
+        return b""
     selecting = [*_selecting(memory, tool, arguments)]
-    return not selecting or any(
-        of_value(outside, *one) is Origin.OUTSIDE or (memory.has_forgotten and of_value(memory, *one) > Origin.ENDORSED)
+    if not selecting:
+        return LISTED if has_only_names else UNREAD
+    is_led = memory.has_forgotten or (memory.has_listed and not has_only_names)
+    is_prompted = any(
+        of_value(outside, *one) is Origin.OUTSIDE or (is_led and of_value(memory, *one) > Origin.ENDORSED)
         for one in selecting
     )
+    return UNREAD if is_prompted else b""
 
 
 def _selecting(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[Kind, object]]:

@@ -26,6 +26,7 @@ from ostiary.authorization.catalogue import Kind
 from ostiary.protocol.decoding import msgpack_decoder
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
+from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed
 from ostiary.provenance.origins.words import split_identifier, words
@@ -101,7 +102,13 @@ LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
 UNREQUESTED: the task has read something that untrusted content may have requested. FORGOTTEN: the memory has lost
 untrusted content for lack of space.
 """
-LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
+MAILS = SENT | UNREQUESTED
+"""kind of a part with the first two mail addresses that the person's words and untrusted content contain; guards of
+earlier versions ignore both bits together
+"""
+UNREAD, LISTED = b"unread", b"listed"
+"""words of the kind UNREQUESTED: the task has read more than names, or only names (`labels`)"""
+LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 8, FORGOTTEN: 2, MAILS: 64}
 """maximum number of words of each kind of label, for each origin"""
 Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
 Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
@@ -155,8 +162,12 @@ class Memory:
     """fingerprints of content from sources that the person did not name"""
     is_unrequested: bool = field(init=False, compare=False)
     """true if the task has read something that untrusted content may have requested"""
+    has_listed: bool = field(init=False, compare=False)
+    """true if the task has read a list of names that untrusted content may have requested"""
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
+    mails: frozenset[bytes] = field(init=False, compare=False)
+    """at most the first two mail addresses of the person's words and of untrusted content, as hashes"""
     fingerprints: frozenset[int] = field(init=False, compare=False, repr=False)
     """checksums of the labelled phrases (`prints`)"""
 
@@ -165,7 +176,11 @@ class Memory:
         object.__setattr__(self, "labels", labels)
         pairs = chain.from_iterable(iter_unpack(">IH", part.words) for part in labels)
         object.__setattr__(self, "fingerprints", frozenset(checksum for checksum, tag in pairs if tag))
-        object.__setattr__(self, "is_unrequested", any(part.kinds == UNREQUESTED for part in self.parts))
+        requested = b"".join(part.words for part in self.parts if part.kinds == UNREQUESTED)
+        object.__setattr__(self, "is_unrequested", UNREAD in requested)
+        object.__setattr__(self, "has_listed", LISTED in requested)
+        mails = chain.from_iterable(iter_unpack(f"{WIDTH}s", part.words) for part in self.parts if part.kinds == MAILS)
+        object.__setattr__(self, "mails", frozenset(mail for (mail,) in mails if mail != END))
         object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
 
     @property
@@ -186,7 +201,7 @@ class Memory:
         lent = (
             part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
             for part in self.parts
-            if part.kinds not in LABEL_ROOM
+            if part.kinds not in LABEL_ROOM or part.kinds == MAILS
         )
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 
@@ -244,7 +259,8 @@ def remember(key: bytes, intent: Intent) -> Memory:
             ),
         ),
     ]
-    return add_parts(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
+    begun = add_parts(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
+    return add_parts(begun, [Part(Origin.KNOWN, MAILS, new_mails(begun, scribe, [intent.words]))])
 
 
 def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:

@@ -38,9 +38,10 @@ from ostiary.provenance.origins.judging import (
     of_value,
 )
 from ostiary.provenance.origins.labels import label_output
-from ostiary.provenance.origins.layouts import certain, fields, layout_of
+from ostiary.provenance.origins.layouts import Layout, certain, fields, layout_of
 from ostiary.provenance.origins.links import MAIL, is_odd, is_page, readings
-from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, NAMED, ROOM, Memory, Origin, Part, holds
+from ostiary.provenance.origins.mails import new_mails
+from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, MAILS, NAMED, ROOM, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.provenance.origins.slots import rows, says_amount, slots
@@ -121,6 +122,8 @@ def observe_output(
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
         if is_frame and layout is not None and opened is output and not layout.is_inline:
             observed_texts = list(_framed(layout.value))
+        elif layout is not None and opened is output and (kept := _without_echo(tool, arguments, layout)):
+            observed_texts = [(Origin.OUTSIDE, ALL_KINDS, text) for text in kept]
         else:
             observed_texts = list(
                 _fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output))
@@ -157,11 +160,25 @@ def observe_output(
             # Sent whole if there was not space for all, so that the memory records that something is missing.
             if words_ := fresh if is_cut else _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
+    if tool.is_outside and (added := new_mails(memory, scribe, (text for _, _, text in observed_texts))):
+        parts.append(Part(Origin.OUTSIDE, MAILS, added))
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, _, text in observed_texts if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
-    return (*parts, *label_output(memory, scribe, tool, arguments, unnamed, fields, classes))
+    whole = opened if layout is None else layout.value
+    names = not isinstance(whole, str) and _has_only_names(whole)
+    labels = label_output(memory, scribe, tool, arguments, unnamed, fields, classes, has_only_names=names)
+    return (*parts, *labels)
+
+
+def _has_only_names(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Return whether all values and members of an output are names: at most two words, with a letter."""
+    if isinstance(value, list | tuple | dict):
+        items = chain(value, value.values()) if isinstance(value, dict) else value
+        return depth > 0 and all(_has_only_names(one, depth - 1) for one in items)
+    text = value if isinstance(value, str) else ""
+    return len(text) <= MAX_FIELD and bool(_LETTER.search(text) and _NAME.fullmatch(text))
 
 
 def _slots(
@@ -287,6 +304,23 @@ def _framed(value: object) -> Iterator[Found]:
             yield Origin.OUTSIDE, ALL_KINDS, f"{name}: {text}"
         else:
             yield _of_field(name, text)
+
+
+def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout) -> list[str]:
+    """Return the texts of a layout in which one field of every record repeats a value of the call, without this field;
+    empty if there is no such field. The agent named the value before it read the content, so the field does not
+    suggest the value.
+    """
+    records = rows(layout.value)
+    if not isinstance(records, list) or not records or not all(isinstance(one, dict) for one in records):
+        return []
+    given = {value for _, kind, value in declared_values(tool, arguments) if kind in POINTS and isinstance(value, str)}
+    echoes = {
+        name
+        for name, value in (records[0].items() if given else ())
+        if isinstance(value, str) and value in given and all(one.get(name) == value for one in records)
+    }
+    return [f"{name}: {text}" for name, text in fields(records) if name not in echoes] if echoes else []
 
 
 def _of_field(name: str, text: str) -> Found:

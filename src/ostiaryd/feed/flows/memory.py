@@ -131,7 +131,7 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
                 raise Forbidden("the person did not endorse that document", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden("the results of that tool are from an untrusted source", code="outside")
-        elif part.kinds in LABEL_ROOM:  # labels can only cause more questions to people
+        elif part.kinds in LABEL_ROOM:  # labels make no value more trusted
             continue
         elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # only tools that read can teach links and slots
             raise Forbidden("no person endorsed the results of that tool", code="outside")
