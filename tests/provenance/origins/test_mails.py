@@ -14,7 +14,6 @@ from ostiary.provenance.origins import (
     add_parts,
     check_observed,
     judge_origins,
-    lend_documents,
     observe_output,
     pack,
     remember,
@@ -52,7 +51,7 @@ def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -
     assert is_only(READ_PAGE)
     assert judged(READ_PAGE)["origin_worst"] == "outside", "the value stays untrusted"
     assert is_only(unpack(pack(READ_PAGE), key=KEY)), "at every guard, after a restart"
-    assert is_only(lend_documents(READ_PAGE, "chat/invite", INVITE))
+    assert is_only(READ_PAGE.lending(0)), "for a call that gets nothing from endorsed documents, too"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
 
 
 def _mark_of(memory: Memory, tool: Tool, arguments: Mapping[str, Any], *, has_only_names: bool) -> bytes:
-    """Return the mark of a read that untrusted content may have requested: UNREAD or LISTED; empty for any other call.
+    """Return the mark for a read, if untrusted content may have requested the read: UNREAD or LISTED. Otherwise empty.
 
     UNREAD if untrusted content contains a value that selects the read's output, even if the person stated the value
     too; or if no value selects the output. If the memory has lost untrusted content, every selecting value that is not
@@ -150,7 +150,7 @@ def _mark_of(memory: Memory, tool: Tool, arguments: Mapping[str, Any], *, has_on
 
     A read without a selecting value that returns only names is LISTED: the agent needs such a list to find a recipient,
     and a text that repeats a name is found. After it, a read of more than names is UNREAD if its selecting value is not
-    the person's, because the content may have requested what the list led to.
+    the person's, because the list may have led to a record that the content requested.
     """
     outside = memory.outside
     if tool.effect != Effect.READ or not outside.parts:

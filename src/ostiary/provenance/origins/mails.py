@@ -23,14 +23,14 @@ MAX_MAILS = 2
 
 def new_mails(memory: Memory, scribe: Scribe, texts: Iterable[str]) -> bytes:
     """Return the hashes of the addresses in `texts` that the memory has to add: none if it has two."""
-    known = set(memory.mails)
+    stored = set(memory.mails)
     added: list[bytes] = []
     for one in _mails(scribe, texts):
-        if len(known) >= MAX_MAILS:
+        if len(stored) >= MAX_MAILS:
             break
         word = scribe.word(one)
-        if word not in known:
-            known.add(word)
+        if word not in stored:
+            stored.add(word)
             added.append(word)
     return b"".join(added)
 

@@ -167,7 +167,7 @@ class Memory:
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
     mails: frozenset[bytes] = field(init=False, compare=False)
-    """at most the first two mail addresses of the person's words and of untrusted content, as hashes"""
+    """the first two mail addresses of the person's words and of untrusted content, as hashes"""
     fingerprints: frozenset[int] = field(init=False, compare=False, repr=False)
     """checksums of the labelled phrases (`prints`)"""
 

@@ -314,11 +314,13 @@ def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout) -> l
     records = rows(layout.value)
     if not isinstance(records, list) or not records or not all(isinstance(one, dict) for one in records):
         return []
-    given = {value for _, kind, value in declared_values(tool, arguments) if kind in POINTS and isinstance(value, str)}
+    selecting = {
+        value for _, kind, value in declared_values(tool, arguments) if kind in POINTS and isinstance(value, str)
+    }
     echoes = {
         name
-        for name, value in (records[0].items() if given else ())
-        if isinstance(value, str) and value in given and all(one.get(name) == value for one in records)
+        for name, value in (records[0].items() if selecting else ())
+        if isinstance(value, str) and value in selecting and all(one.get(name) == value for one in records)
     }
     return [f"{name}: {text}" for name, text in fields(records) if name not in echoes] if echoes else []
 
