@@ -7,8 +7,9 @@ the one per processor second of the server's process; the targets assume the cei
 ES256 signatures and 47,000 answers of a bare ASGI application per processor second), so the share of the ceilings of
 this run is printed too.
 
-Enforced: three entries for each sign-in and one for each refresh, no token twice, the statements of each step, and the
-ratio of lookups and registrations among many clients and among few.
+Enforced: three entries for each sign-in and one for each refresh, no token twice, the statements, signatures, calls of
+functions and hand-overs to threads of each step, and the ratio of lookups and registrations among many clients and
+among few.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from msgspec.structs import replace
 
 from benchmarks.http_grants import by_table
 from benchmarks.load.agents import FILES, ISSUER, SECOND, config
+from benchmarks.load.calls import Calls, check_calls, counted_calls
 from benchmarks.load.client import Ran, drive, render
 from benchmarks.load.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds, on_core, print_ceilings
 from benchmarks.load.people import CALLBACK, CHALLENGE, SCOPE, Application, Site, enter_people
@@ -88,6 +90,14 @@ before.
 """
 SHARED = {"pragma": 1, "begin": 1, "spent": 2, "task": 1, "loss)": 1, "log_head": 1, "subtree": 1, "commit": 1}
 """Largest number of statements of a batch beside these."""
+CALLS = {
+    "push": Calls(verifications=1, signatures=0, most=820),
+    "authorize": Calls(verifications=0, signatures=0, most=880),
+    "redeem": Calls(verifications=2, signatures=1, most=1450),
+    "refresh": Calls(verifications=2, signatures=1, most=1300),
+}
+AT_ONCE, FEW_AT_ONCE = 64, 16
+"""Sign-ins at once whose statements are counted, and whose calls are counted, which makes each call slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +154,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print_ceilings(folder / "ceilings")
-        asyncio.run(_count(folder / "counted"))
+        with on_core(SERVER_CORE):  # so that no thread verifies signatures ahead of an act
+            asyncio.run(_count(folder / "counted"))
         _measure_ostiary(folder / "ostiary")
         with _oidc_provider(folder) as peer:
             _measure_flows("oidc-provider", peer, scope=f"openid offline_access {SCOPE}", alg="ES256")
@@ -449,11 +460,10 @@ async def _time_registrations(world: World) -> float:
 
 
 async def _count(folder: Path) -> None:
-    """Count the SQL statements of the four steps of sign-ins at once. Raises Wrong."""
-    count = 64
+    """Count the SQL statements and the calls of the four steps of sign-ins at once. Raises Wrong."""
     statements: list[str] = []
     async with open_world(config(folder)) as world:
-        applications = await enter_people(world, OSTIARY, applications=count, people=count)
+        applications = await enter_people(world, OSTIARY, applications=AT_ONCE, people=AT_ONCE)
         router = build_app(world).router
         nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
 
@@ -472,33 +482,37 @@ async def _count(folder: Path) -> None:
 
         async def step(name: str, requests: Sequence[bytes], status: int) -> list[Reply]:
             statements.clear()
-            replies = await asyncio.gather(*map(ask, requests))
+            with counted_calls() if len(requests) == FEW_AT_ONCE else nullcontext() as calls:
+                replies = await asyncio.gather(*map(ask, requests))
             if {reply.status for reply in replies} != {status}:
                 raise Wrong(f"{name}: {[reply.status for reply in replies]} {replies[0].body!r}")
-            _check_counts(name, by_table(statements), count)
+            asked = by_table(statements)
+            if calls is not None:
+                check_calls(name, calls, len(requests), CALLS[name], batches=asked["commit"])
+            elif asked:  # nothing is counted while the server is cold
+                _check_counts(name, asked, len(requests))
             return replies
 
-        for is_warm in (False, True):  # the first time, the keys and the policies are read
-            if is_warm:
-                for connection in (world.writer._connection, world.db.read()._connection):
-                    connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
-            pushed = await step("push", [one.push() for one in applications], 201)
-            opened = [one.authorize(reply.body) for one, reply in zip(applications, pushed, strict=True)]  # type: ignore[arg-type]
+        async def sign_in(some: Sequence[Application]) -> None:
+            pushed = await step("push", [one.push() for one in some], 201)
+            opened = [one.authorize(reply.body) for one, reply in zip(some, pushed, strict=True)]  # type: ignore[arg-type]
             answered = await step("authorize", opened, 303)
             codes = [_code(b"\r\nlocation: " + dict(reply.headers)[b"location"]) for reply in answered]
             redeemed = await step(
-                "redeem", [one.redeem(code, nonce) for one, code in zip(applications, codes, strict=True)], 200
+                "redeem", [one.redeem(code, nonce) for one, code in zip(some, codes, strict=True)], 200
             )
             tokens = [json.loads(reply.body)["refresh_token"] for reply in redeemed]  # type: ignore[arg-type]
-            await step(
-                "refresh", [one.refresh(token, nonce) for one, token in zip(applications, tokens, strict=True)], 200
-            )
+            await step("refresh", [one.refresh(token, nonce) for one, token in zip(some, tokens, strict=True)], 200)
+
+        await sign_in(applications)  # the first time, the keys and the policies are read
+        for connection in (world.writer._connection, world.db.read()._connection):
+            connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        await sign_in(applications)
+        await sign_in(applications[:FEW_AT_ONCE])
 
 
 def _check_counts(name: str, asked: dict[str, int], count: int) -> None:
-    """Print and check the statements of a step; nothing was counted while the server was cold. Raises Wrong."""
-    if not asked:
-        return
+    """Print and check the statements of a step. Raises Wrong."""
     batches, each = asked["commit"], EACH[name]
     shared = {table: asked.get(table, 0) - each.get(table, 0) * count for table in asked | each}
     if any(not 0 <= left <= SHARED.get(table, 0) * batches for table, left in shared.items()) or batches > count // 8:

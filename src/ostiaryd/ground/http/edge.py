@@ -390,7 +390,7 @@ class Endpoint:
         try:
             if not self._bounds_body:
                 self._check_size(body)
-            if any(letter in path for letter in "\0\r\n") or "%00" in query:
+            if "\0" in path or "\r" in path or "\n" in path or "%00" in query:
                 raise Malformed("the path contains a null character or a line break, or the query a null character")
             if read is not None and self._check is not None:
                 await self._check(call)

@@ -46,8 +46,6 @@ def name_target(kind: str, value: str) -> str:
 
 def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | None:
     """Return the oldest stop that names one of the pairs (kind, value); None if none does."""
-    if not stops:
-        return None
     named = set(names)
     naming = (stop for stop in stops if (stop.target_kind, stop.value) in named)
     return min(naming, key=lambda stop: stop.since, default=None)
@@ -55,7 +53,7 @@ def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | Non
 
 def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
     """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
-    if (stop := find_stop(stops, names)) is not None:
+    if stops and (stop := find_stop(stops, names)) is not None:
         label = name_target(stop.target_kind, stop.value)
         raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
 

@@ -21,7 +21,8 @@ _DONE = sql("delete from awaiting where agent = :agent")
 
 def stops(reader: Reader) -> list[Stop]:
     """Return all stops in force; they are few."""
-    return [_stop(row) for row in reader.all(_ALL)]
+    rows = reader.all(_ALL)
+    return [_stop(row) for row in rows] if rows else []
 
 
 def put(tx: Tx, stop: Stop) -> bool:

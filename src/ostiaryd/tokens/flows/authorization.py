@@ -348,8 +348,9 @@ def _put_code(
         authenticated_at=assurance.authenticated_at,
         expires_at=act.now + (DEVICE_S if request_uri.startswith(DEVICE) else CODE_S) * SECOND,
     )
-    store.put_code(act.tx, key_of(code), made)
-    _answer_request(act, request_uri, code=key_of(code))
+    key = key_of(code)
+    store.put_code(act.tx, key, made)
+    _answer_request(act, request_uri, code=key)
     return code
 
 
