@@ -93,7 +93,8 @@ def spend(tx: Tx, one: Spend) -> bool:
     spent = tx.keep(Spent)
     while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
         for seq, digest, until in rows:
-            spent.add(bytes(digest), until)
+            if (digest_bytes := bytes(digest)) not in spent:  # most rows are those of this process
+                spent.add(digest_bytes, until)
             spent.seq = seq
     if one.digest in spent:
         return False
