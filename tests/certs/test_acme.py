@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, dns_dige
 from tests.support.alpn_server import alpn_server
 from tests.support.api_fixtures import Answer, reconfigured, send
 from tests.support.certificate_fixtures import make_csr, new_key, put_policies
+from tests.support.work_counts import counting_calls, record_statements
 
 
 async def test_the_directory_names_every_resource(stage: AcmeStage) -> None:
@@ -130,6 +132,19 @@ async def test_a_certificate_is_issued_on_proof_by_http_and_is_a_holding_of_the_
     assert held is not None
     assert (held.agent, held.is_live(stage.world.now())) == (stage.agent.agent_id, True)
     assert (await client.post(f"{client.kid}/orders")).json["orders"] == [order.headers["location"]]
+
+
+async def test_the_work_for_an_order_is_counted(stage: AcmeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await stage.client()
+    await stage.issued(client, "dns:first.example")  # makes the authorities, and fills the caches
+    statements = record_statements(stage.world, monkeypatch)
+    with counting_calls() as calls:
+        done = await stage.issued(client, "dns:second.example")
+        assert (await client.post(done.json["certificate"])).status == 200
+    assert calls["UnverifiedJws.verify"] == calls["ECPublicKey.verify"] == 6, "one signature for each request"
+    counts = Counter(statements)
+    assert (counts["insert"], counts["update"], set(counts)) == (20, 5, {"select", "insert", "update"})
+    assert counts["select"] <= 45
 
 
 async def test_a_wildcard_is_proved_by_dns(stage: AcmeStage) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,7 +19,6 @@ from ostiaryd.certs import flows
 from ostiaryd.certs.model import RevocationReason, holding_id
 from ostiaryd.certs.model.keys import check_public_key, encode_public_key
 from ostiaryd.certs.store import certificates
-from ostiaryd.ground.database import Sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -31,6 +28,7 @@ from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read, revoke
+from tests.support.work_counts import record_statements
 
 HOUR = 3600
 
@@ -288,19 +286,7 @@ async def test_issues_of_one_commit_read_twice_each_and_write_together(
 ) -> None:
     await register_agent(world)
     await issue(world, agent="bot")
-    statements: list[str] = []
-    connection = type(world.writer._connection)
-
-    def count(run: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(self: Any, statement: Sql, *values: Any) -> Any:
-            if self is world.writer._connection:
-                statements.append(statement.sqlite.split()[0])
-            return run(self, statement, *values)
-
-        return counted
-
-    monkeypatch.setattr(connection, "execute", count(connection.execute))
-    monkeypatch.setattr(connection, "many", count(connection.many))
+    statements = record_statements(world, monkeypatch, writer_only=True)
     await asyncio.gather(*(issue(world, agent="bot") for _ in range(20)))
     commits = (statements.count("insert") + 4) // 5
     assert statements.count("insert") == 5 * commits, "certificates, holdings, entries, facts, the head of the ledger"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,13 +17,13 @@ from ostiaryd.app import build_app
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.store import certificates
 from ostiaryd.ground.config import load_config
-from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World, open_world
 from tests.policy.authzen_api import API
 from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
 from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
 from tests.support.trust_fixtures import nonce_of
+from tests.support.work_counts import counting_calls, record_statements
 
 MEASURED = 32
 EACH = {
@@ -62,24 +59,6 @@ async def make_client(world: World) -> Client:
     await put_policies(world)
     agent, key = await register(world)
     return Client(build_app(world), world, agent.agent_id, key)
-
-
-@contextmanager
-def counting() -> Iterator[Counter[str]]:
-    """Count the calls of functions, also of built-in ones, in this thread."""
-    calls = Counter[str]()
-
-    def note(frame: FrameType, event: str, called: Any) -> None:
-        if event == "call":
-            calls[frame.f_code.co_qualname] += 1
-        elif event == "c_call":
-            calls[called.__qualname__] += 1
-
-    sys.setprofile(note)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
 
 
 def body_of(path: str, csr: str) -> dict[str, Any]:
@@ -147,30 +126,19 @@ async def test_the_work_for_each_certificate_is_counted(sqlite_client: Client, m
             ask(client, ONE, body, access_token=access_token, proof=proof)
             for body, proof in zip(requests, proofs, strict=True)
         ]
-        with counting() as calls:
+        with counting_calls() as calls:
             answers = await asyncio.gather(*asked)
         assert {answer.status for answer in answers} == {201}
         return calls
 
     await issue(1)  # makes the authorities, and fills the caches
-    statements = Counter[str]()
-    connection = type(client.world.writer._connection)
-
-    def count(run: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(self: Any, statement: Sql, *values: Any) -> Any:
-            statements[statement.sqlite.split()[0]] += 1
-            return run(self, statement, *values)
-
-        return counted
-
-    monkeypatch.setattr(connection, "execute", count(connection.execute))
-    monkeypatch.setattr(connection, "many", count(connection.many))
+    statements = record_statements(client.world, monkeypatch)
     calls = await issue(MEASURED)
     assert {name: calls[name] for name in EACH} == {name: times * MEASURED for name, times in EACH.items()}
     commits = calls["Ed25519PrivateKey.sign"]
     assert 1 <= commits <= MEASURED // 4, "a commit signs the head of the ledger once"
-    assert statements["insert"] == 6 * commits, "certificates, holdings, entries, facts, used proofs, the head"
-    assert statements["select"] - 5 * MEASURED <= 3 * commits, "token, agent, stops; use and owner of the key"
+    assert statements.count("insert") == 6 * commits, "certificates, holdings, entries, facts, used proofs, the head"
+    assert statements.count("select") - 5 * MEASURED <= 3 * commits, "token, agent, stops; use and owner of the key"
     assert set(statements) <= {"select", "insert"}
 
 

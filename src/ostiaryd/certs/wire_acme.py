@@ -477,7 +477,7 @@ async def finalize(call: Call) -> Reply:
     """Issue the certificate of an order from a certificate signing request (RFC 8555 section 7.4)."""
     request, id = await _verify(call), call.params["id"]
 
-    def run(act: Act, account: AcmeAccount) -> Order:
+    def run(act: Act, account: AcmeAccount) -> tuple[Order, list[Authorization]]:
         try:
             csr = parse_csr(unb64u(_payload(request, _Finalize).csr))
         except BadKey as refusal:
@@ -487,12 +487,11 @@ async def finalize(call: Call) -> Reply:
         return flows.finalize(act, account, id, csr, config=call.world.config)
 
     try:
-        order = await _act(call, request, "cert.issue", run)
+        order, authorizations = await _act(call, request, "cert.issue", run)
     except AcmeRefused as refusal:
         if refusal.code not in ("badNonce", "orderNotReady"):  # the client asked wrongly, or too early
             await call.world.writer.submit(lambda tx: flows.note_failed_renewal(tx, request.account, id))
         raise
-    _, authorizations = flows.find_order(call.world.db.read(), id, account=request.account)
     return _order_reply(call, order, authorizations)
 
 

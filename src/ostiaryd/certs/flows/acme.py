@@ -365,12 +365,16 @@ def create_order(
 
 def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Authorization]]:
     """Return an order of an account with its authorizations. Raises AcmeRefused."""
+    return _find_order(reader, id, account=account), store.list_authorizations(reader, id)
+
+
+def _find_order(reader: Reader, id: str, *, account: str) -> Order:
     order = store.get_order(reader, id)
     if order is None:
         raise AcmeRefused("malformed", "order not found", status=404)
     if order.account != account:
         raise Unauthorized("the order belongs to another account")
-    return order, store.list_authorizations(reader, id)
+    return order
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
@@ -566,8 +570,12 @@ def _check_replaces(
 # --- certificates
 
 
-def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config) -> Order:
-    """Issue the certificate of a ready order. If the request is refused, the order stays ready. Raises AcmeRefused."""
+def finalize(
+    act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config
+) -> tuple[Order, list[Authorization]]:
+    """Issue the certificate of a ready order, and return the order with its authorizations. If the request is refused,
+    the order stays ready. Raises AcmeRefused.
+    """
     order, authorizations = find_order(act.tx, id, account=account.account_id)
     registry.note(act, object=order.order_id, account=account.account_id)
     if order.status_at(act.now) != "ready":
@@ -601,7 +609,7 @@ def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningReq
     registry.note(act, object=issued.serial, order=order.order_id, account=account.account_id)
     done = replace(order, status=OrderStatus.VALID, serial=issued.serial, expires_at=issued.not_after)
     store.change_order(act.tx, done)
-    return done
+    return done, authorizations
 
 
 def is_account_key(reader: Reader, public_key: bytes) -> bool:
@@ -611,7 +619,7 @@ def is_account_key(reader: Reader, public_key: bytes) -> bool:
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
     """Return the certificate of an order and its chain, without the root. Raises AcmeRefused."""
-    order, _ = find_order(reader, order_id, account=account)
+    order = _find_order(reader, order_id, account=account)
     if order.serial is None:
         raise AcmeRefused("malformed", "the order has no certificate", status=404)
     try:
