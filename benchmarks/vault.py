@@ -1,4 +1,5 @@
-"""Secrets beside OpenBao: `python -m benchmarks.vault`. `--live N` measures our server beside N secrets and N leases.
+"""Secrets beside OpenBao: `python -m benchmarks.vault`. `--accounts` measures accounts in PostgreSQL alone, and
+`--live N` our server beside N secrets and N leases.
 
 The same requests from the same client to both servers, one after the other, each on the same core: reads of a key-value
 secret, encryptions with a transit key, accounts in PostgreSQL, and the removal of 1,000 accounts when their agent or
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,12 +46,15 @@ from ostiaryd.ground.world import open_world
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.registry.store import holdings
 from ostiaryd.secrets.flows.seal import seal_value
+from ostiaryd.secrets.model.database import MAX_CONNECTIONS, make_scram_verifier, render_statement
 from ostiaryd.secrets.model.keyvalue import Secret, Version
 from ostiaryd.secrets.model.lease import KIND, Lease, LeaseState, LeaseStatements
 from ostiaryd.secrets.store import keyvalue, leases
 from ostiaryd.tasks.model import standing_id
 
 READS, ACCOUNTS, RUNS = 4000, 250, 3
+CREATORS = 32
+"""Clients, and connections of the statements alone, that create accounts at the same time."""
 FEW, ENDED, ROWS = 1000, 1000, 2000
 """Secrets and leases of the first measurement, leases of the agent that ends, and rows of one transaction."""
 SLOWER, LISTED = 1 / 3, 600
@@ -103,7 +108,7 @@ class VaultServer:
                 "username": "bench_root",
                 "password": "root",
                 "allowed_roles": ["*"],
-                "max_open_connections": 8,
+                "max_open_connections": MAX_CONNECTIONS,
             },
         )
         role = {"db_name": "shop", "creation_statements": CREATE, "default_ttl": "1h", "max_ttl": "2h"}
@@ -234,6 +239,48 @@ class Shop:
         eventually(lambda: self.accounts() == 0)
         print(f"  {f'{count:,} accounts removed':32}{name:10}{time.perf_counter() - began:9.2f} s", flush=True)
 
+    def measure_statements(self, *, is_durable: bool) -> float:
+        """Print and return the accounts a second that the statements alone create, on a connection for each thread."""
+        names = [f"v-bare-{is_durable:d}-{number}" for number in range(ACCOUNTS)]
+        end, password = 86_400_000_000 + time.time_ns() // 1000, "A1-" + "0" * 64
+        verifiers = [make_scram_verifier(name, password) for name in names]
+        statements = [
+            [render_statement(one, name=name, password=verifier, expires_at=end) for one in CREATE]
+            for name, verifier in zip(names, verifiers, strict=True)
+        ]
+
+        def create(raw: psycopg.Connection[Any], share: list[list[str]]) -> None:
+            for one in share:
+                if not is_durable:
+                    raw.execute("set local synchronous_commit = off")
+                for statement in one:
+                    raw.execute(statement.encode())
+                raw.commit()
+
+        with ExitStack() as stack:
+            connections = [stack.enter_context(psycopg.connect(self.url)) for _ in range(CREATORS)]
+            pool = stack.enter_context(ThreadPoolExecutor(CREATORS))
+            began = time.perf_counter()
+            work = [pool.submit(create, raw, statements[at::CREATORS]) for at, raw in enumerate(connections)]
+            for one in work:
+                one.result()
+            rate = ACCOUNTS / (time.perf_counter() - began)
+            connections[0].execute("; ".join(f'drop role "{name}"' for name in names).encode())
+        name = "behind the disk" if is_durable else "before the disk"
+        print(f"  {f'statements alone, {name}':42}{rate:9,.0f} /s wall   {CREATORS:16} in flight", flush=True)
+        return rate
+
+
+def measure_accounts(server: VaultServer, shop: Shop) -> None:
+    """Print the rates of new accounts, and of their statements alone in the same run."""
+    rates = [shop.measure_statements(is_durable=is_durable) for is_durable in (True, False)]
+    create = server.request("GET", "database/creds/reader")
+    for connections in (8, CREATORS):
+        server.measure("accounts in PostgreSQL", create, ACCOUNTS, connections=connections)
+    rates += [shop.measure_statements(is_durable=is_durable) for is_durable in (True, False)]
+    behind, before = statistics.mean(rates[::2]), statistics.mean(rates[1::2])
+    print(f"  {'statements alone, both times':42}{behind:9,.0f} and {before:,.0f} /s wall")
+
 
 def measure_all(server: VaultServer, shop: Shop) -> None:
     server.prepare(shop.folder)
@@ -242,8 +289,7 @@ def measure_all(server: VaultServer, shop: Shop) -> None:
     plain = base64.b64encode(b"p" * 64).decode()
     encrypt = server.request("POST", "transit/encrypt/bench", {"plaintext": plain})
     server.measure("transit encryptions", encrypt, READS, connections=32)
-    create = server.request("GET", "database/creds/reader")
-    server.measure("accounts in PostgreSQL", create, ACCOUNTS, connections=8)
+    measure_accounts(server, shop)
 
 
 # --- beside many secrets and leases
@@ -369,10 +415,18 @@ def measure_live(folder: Path, count: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--live", type=int, default=0)
-    live = parser.parse_args().live
-    if live:
+    parser.add_argument("--accounts", action="store_true", help="Measure accounts in PostgreSQL alone.")
+    options = parser.parse_args()
+    if options.live:
         with tempfile.TemporaryDirectory() as name:
-            return measure_live(Path(name), live)
+            return measure_live(Path(name), options.live)
+    if options.accounts:
+        with tempfile.TemporaryDirectory() as name, cluster() as server:
+            shop = Shop(server)
+            with ostiary(Path(name) / "ostiary", shop.folder) as (ours, _, _):
+                ours.prepare(shop.folder)
+                measure_accounts(ours, shop)
+        return 0
     with tempfile.TemporaryDirectory() as name, cluster() as server:
         folder, shop = Path(name), Shop(server)
         print_ceilings(folder / "ceilings")

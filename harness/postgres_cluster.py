@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,37 @@ class Cluster:
         self._server.stop()
 
     def kill(self) -> None:
-        """End every process at once, without a checkpoint: the next start recovers from the log."""
+        """End every process with SIGKILL: the next start recovers from what is in the log on the disk."""
         pids = self._pids()
-        os.kill(pids[0], signal.SIGQUIT)
+        for pid in pids:
+            with suppress(ProcessLookupError):  # a child that ended with the postmaster
+                os.kill(pid, signal.SIGKILL)
         eventually(lambda: not any(map(_is_alive, pids)))
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # its process is a zombie where no process reaps orphans
+            (self.data / lock).unlink(missing_ok=True)
+
+    def freeze_log_writer(self) -> None:
+        """Stop the process that writes deferred commits to the log, until the next kill."""
+        with psycopg.connect(self._admin_url, autocommit=True) as operator:
+            row = operator.execute("select pid from pg_stat_activity where backend_type = 'walwriter'").fetchone()
+        assert row is not None
+        os.kill(row[0], signal.SIGSTOP)
 
     def start(self) -> None:
+        folder = self.data
+        self._run(
+            "pg_ctl",
+            "start",
+            "-w",
+            "-t",
+            str(round(PATIENCE_S)),
+            "-D",
+            folder,
+            "-l",
+            self._server.log,
+            "-o",
+            f'-h "" -k {folder}',
+        )
         self._server.ensure_postgres_running()
 
     def freeze(self) -> None:

@@ -14,7 +14,7 @@ from hvac import Client
 from harness.patience import PATIENCE_S
 from harness.tcp_proxy import Proxy
 from tests.secrets.backend_fixtures import KEY, KEY_ID, REGION, aws_client, moto
-from tests.secrets.database_fixtures import CREATE, database_fixture
+from tests.secrets.database_fixtures import CREATE, DatabaseFixture, database_fixture
 from tests.secrets.mysql_fixtures import CREATE as CREATE_IN_MYSQL
 from tests.secrets.mysql_fixtures import mysql_fixture
 
@@ -51,35 +51,39 @@ def _configure_database(client: Client, connection: dict[str, Any], creation: li
     database.create_role(name="reader", db_name="shop", creation_statements=creation, default_ttl=TTL, max_ttl=MAX_TTL)
 
 
+def upstream_of(shop: DatabaseFixture) -> LeaseUpstream:
+    """A PostgreSQL whose table of accounts can be locked."""
+
+    def state() -> list[Any]:
+        with shop.connect() as operator:
+            return operator.execute("select rolname, rolvaliduntil from pg_roles order by 1").fetchall()
+
+    def has_waiting() -> bool:
+        with shop.connect() as operator:
+            waiting = "select from pg_locks where relation = 'pg_authid'::regclass and not granted"
+            return operator.execute(waiting).fetchone() is not None
+
+    @contextmanager
+    def hold() -> Iterator[Callable[[], bool]]:
+        with shop.connect() as operator, operator.transaction():
+            operator.execute("lock table pg_authid in share mode")
+            yield has_waiting
+
+    return LeaseUpstream(
+        "database",
+        f'secret_databases = "{shop.folder}"',
+        lambda client: _configure_database(client, shop.connection, CREATE),
+        shop.accounts,
+        state,
+        hold,
+        renews=True,
+    )
+
+
 @contextmanager
 def postgres_upstream(_: Path) -> Iterator[LeaseUpstream]:
-    """A PostgreSQL whose table of accounts can be locked."""
     with database_fixture() as shop:
-
-        def state() -> list[Any]:
-            with shop.connect() as operator:
-                return operator.execute("select rolname, rolvaliduntil from pg_roles order by 1").fetchall()
-
-        def has_waiting() -> bool:
-            with shop.connect() as operator:
-                waiting = "select from pg_locks where relation = 'pg_authid'::regclass and not granted"
-                return operator.execute(waiting).fetchone() is not None
-
-        @contextmanager
-        def hold() -> Iterator[Callable[[], bool]]:
-            with shop.connect() as operator, operator.transaction():
-                operator.execute("lock table pg_authid in share mode")
-                yield has_waiting
-
-        yield LeaseUpstream(
-            "database",
-            f'secret_databases = "{shop.folder}"',
-            lambda client: _configure_database(client, shop.connection, CREATE),
-            shop.accounts,
-            state,
-            hold,
-            renews=True,
-        )
+        yield upstream_of(shop)
 
 
 @contextmanager

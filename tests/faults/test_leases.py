@@ -16,13 +16,11 @@ import requests
 from hvac import Client
 from hvac.exceptions import BadGateway, VaultDown
 
-from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.postgres_cluster import cluster
 from ostiaryd.secrets.model.lease import TAKEOVER_S
+from tests.faults.lease_site import PERMIT_ALL, Site, accounts_of
 from tests.faults.lease_upstreams import RENEWED_S, UPSTREAMS, LeaseUpstream, hold_store
-from tests.faults.prepared import PreparedServer
-from tests.faults.shifted import set_clock, shift
 from tests.faults.tally import Tally
 from tests.secrets.mysql_fixtures import MARIADB
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
@@ -34,44 +32,6 @@ rounds of `make faults` make 100.
 """
 THREADS = 2
 """Number of threads that send requests of each kind."""
-PERMIT_ALL = '@id("all") permit (principal is Agent, action, resource is Secret);'
-
-
-class Site:
-    """A server that is killed, under a wall clock that the test sets."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder / "server"
-        self.server = PreparedServer(self.folder, *options)
-        self.live_server = ServerFixture(self.server, folder)
-
-    def pass_time(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Set the clocks of the server and of this process forward."""
-        until = time.time() + seconds
-        set_clock(self.server.clock, seconds)
-        health = f"{self.server.url}/v1/sys/health"
-        eventually(lambda: requests.get(health, timeout=PATIENCE_S).json()["server_time_utc"] >= until)
-        for name in ("time", "time_ns"):
-            monkeypatch.setattr(time, name, getattr(time, name))  # restored at the end of the test
-        shift(self.server.clock)
-
-    def close(self) -> None:
-        self.live_server.admin.close()
-        self.server.close()
-
-    def leases(self) -> dict[str, dict[str, Any]]:
-        """The leases that the server knows, by their ids."""
-        found: list[dict[str, Any]] = []
-        after: str | None = ""
-        while after is not None:
-            page = self.live_server.api("GET", "/leases", limit=1000, after=after)
-            found, after = found + page["leases"], page["next"]
-        return {lease["lease_id"]: lease for lease in found}
-
-
-def accounts_of(leases: dict[str, dict[str, Any]]) -> set[str]:
-    """The names of the accounts of leases."""
-    return {lease["username"] for lease in leases.values()}
 
 
 class Work:

@@ -126,8 +126,8 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
         leases.check_creating(lease_store.get(world.db.read(), lease.lease_id))
 
     def create(raw: Any) -> None:
-        accounts.defer_commit(raw)  # a lease whose account was lost is removed like any other
-        accounts.lock(raw, [lease.username], is_alone=lease.role in contended)
+        # a lease whose account was lost is removed like any other
+        accounts.lock_for_creation(raw, lease.username, is_alone=lease.role in contended)
         asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
         accounts.execute(raw, upstream.creation, stored.config, lease.username, password, lease.expires_at)
 

@@ -26,8 +26,10 @@ class AccountStatements(Protocol):
     def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
         """Hold the locks of accounts until the end of the work; with `is_alone`, also the lock for rights of tables."""
 
-    def defer_commit(self, raw: Any) -> None:
-        """Let the commit of a creation not wait for the disk of the server, if it can be lost as a whole alone."""
+    def lock_for_creation(self, raw: Any, username: str, *, is_alone: bool = False) -> None:
+        """Hold the lock of a new account as `lock` does. The commit of its creation does not wait for the disk of the
+        server, if it can be lost as a whole alone.
+        """
 
     def has_account(self, raw: Any, username: str) -> bool:
         """Return whether an account exists."""

@@ -47,8 +47,9 @@ def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = Fal
             raise was_refused("another act on the account is under way", is_conflict=True)
 
 
-def defer_commit(raw: MysqlConnection) -> None:
-    """Change nothing: each statement on accounts commits at once."""
+def lock_for_creation(raw: MysqlConnection, username: str, *, is_alone: bool = False) -> None:
+    """Hold the lock of a new account as `lock` does: each statement on accounts commits at once."""
+    lock(raw, [username])
 
 
 def has_account(raw: MysqlConnection, username: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection
 
 _LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
+_LOCK_AND_DEFER = "select set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(%s)"
 _ALONE = "select pg_advisory_xact_lock(91757140)"
 """The lock for changes of the rights of a table, because PostgreSQL refuses two transactions that change the
 rights at the same time. A role's accounts are created under this lock after its first conflict.
@@ -83,11 +84,13 @@ def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = F
         raw.execute(_ALONE)
 
 
-def defer_commit(raw: BoundedConnection) -> None:
-    """Let the commit of this transaction not wait for the disk. A crash of PostgreSQL can then lose the transaction,
-    unless a later commit has waited for the disk.
+def lock_for_creation(raw: BoundedConnection, username: str, *, is_alone: bool = False) -> None:
+    """Hold the lock of a new account, and let the commit of the transaction not wait for the disk. A crash of
+    PostgreSQL can then lose the transaction, unless a later commit has waited for the disk.
     """
-    raw.execute("set local synchronous_commit = off")
+    raw.execute(_LOCK_AND_DEFER, (lock_number(username),))
+    if is_alone:
+        raw.execute(_ALONE)
 
 
 def has_account(raw: BoundedConnection, username: str) -> bool:
@@ -103,11 +106,15 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements with values in place of placeholders, and the password in the configured form."""
+    """Execute statements with values in place of placeholders, and the password in the configured form. All statements
+    are one message to the server.
+    """
     if password and config.password_form == "scram-sha-256":
         password = make_scram_verifier(username, password)
-    for one in statements:
-        raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at).encode())
+    if not statements:
+        return
+    texts = (render_statement(one, name=username, password=password, expires_at=expires_at) for one in statements)
+    raw.execute("\n;".join(texts).encode())  # a statement can end with a comment
 
 
 def rotate_own(raw: BoundedConnection, config: DatabaseConfig, password: str) -> None:
