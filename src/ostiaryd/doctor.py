@@ -329,7 +329,8 @@ def _policy(world: World, reader: Reader) -> str:
     loaded = load(files)
     if loaded.hash != active.hash:
         raise Conflict(
-            f"the files of policy set {active.hash} differ from the files that were put", hint="ostiary policy put"
+            f"the files of policy set {active.hash} differ from the files that were put",
+            hint="ostiary policy put FOLDER",
         )
     if left_out := policy.plan_activation(reader, active.hash).left_out:
         raise Unprotected(

@@ -109,7 +109,8 @@ async def examine_file(world: World, path: Path) -> None:
                 await ledger.examine_head(world, head, source=f"the file {file.name}")
     if not count:
         raise Invalid(
-            f"{path} holds no checkpoint that this log has signed", hint="name a file of `ostiary audit export`"
+            f"{path} holds no checkpoint that this log has signed",
+            hint="name a folder of `ostiary audit export FOLDER`, or a file of it",
         )
 
 

@@ -61,7 +61,7 @@ def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[
     assert "|  Dear Bob," in lines
     assert "!  see https://evil.example/a" in lines
     assert "|  and https://example.com/q3" in lines
-    assert "!  neither the person's nor from a record: https://evil.example/a" in lines
+    assert "!  not in the person's words and not in a record: https://evil.example/a" in lines
 
 
 def test_what_is_no_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:

@@ -70,8 +70,8 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
     for wrong, why in (
         ({"xqz": {"effect": "explode"}}, "is not an answer for `effect`"),
         ({"yyy": {}}, "no tool `yyy`"),
-        ({"xqz": {"effect": 1}}, "answers are not by tool and member"),
-        ([], "answers are not by tool and member"),
+        ({"xqz": {"effect": 1}}, "the file with the answers is not an object of objects of text"),
+        ([], "the file with the answers is not an object of objects of text"),
     ):
         answers.write_text(json.dumps(wrong))
         ran = run("--data-dir", server.folder, "catalogue", "review", desk, "--answers", answers)

@@ -189,7 +189,7 @@ def test_a_key_of_another_agent_and_one_that_others_read_are_named(
     register(ostiary, name, "--generate-key", tmp_path / "a.json")
     other = register(ostiary, f"{name}-2", "--generate-key", tmp_path / "b.json")
     refused = ostiary("token", "--agent", other, "--key", tmp_path / "a.json")
-    assert (refused.code, "is of the agent ag_" in refused.err) == (2, True)
+    assert (refused.code, "belongs to the agent ag_" in refused.err) == (2, True)
     (tmp_path / "b.json").chmod(0o644)
     warned = ostiary("token", "--agent", other, "--key", tmp_path / "b.json", *ELSEWHERE)
     assert (warned.code, "other users can read" in warned.err) == (0, True)

@@ -459,4 +459,4 @@ def test_a_server_that_answers_strangers(patient: Server) -> None:
         finally:
             careless.shutdown()
     assert lines["strangers"]["state"] == "fail"
-    assert "a stranger was answered 200" in lines["strangers"]["saw"]
+    assert "a request without a valid token was answered with status 200" in lines["strangers"]["saw"]

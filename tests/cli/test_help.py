@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -154,6 +155,65 @@ def test_an_option_in_a_hint_is_an_option_of_a_command() -> None:
     assert not [one for one in named if one[1] not in known]
 
 
+def _hints(tree: ast.AST) -> Iterator[str]:
+    """Each hint of an error, and each text of an empty list, with VALUE for each value that it inserts."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword):
+            names = [node.arg]
+        elif isinstance(node, ast.Assign):
+            names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+        else:
+            continue
+        if "hint" in names or "empty" in names:
+            yield from _whole(node.value)
+
+
+def _whole(tree: ast.AST) -> Iterator[str]:
+    """The strings of an expression, without the parts of an f-string alone."""
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    yield from (next(_strings(node)) for node in ast.walk(tree) if id(node) not in parts and _is_text(node))
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+@cache
+def _required(words: tuple[str, ...]) -> tuple[int, list[tuple[str, ...]]]:
+    """The number of required arguments of a command, and the names of each required option."""
+    required = [one for one in LEAVES[words].assemble_argument_collection() if one.parse and one.required]
+    arguments = [one for one in required if one.field_info.kind is inspect.Parameter.POSITIONAL_ONLY]
+    options = [one.names for one in required if one.field_info.kind is inspect.Parameter.KEYWORD_ONLY]
+    return len(arguments), options
+
+
+def _incomplete(text: str) -> list[str]:
+    """Return the commands of a hint that lack a required argument or option; `--help` in place of them is fine."""
+    lacking = []
+    for part in re.split(r"(?=\bostiary [a-z])|[`;\n]", text):
+        named = _NAMED.match(part)
+        words = tuple(named[1].split()) if named is not None and "--help" not in part else ()
+        while words and words not in LEAVES:
+            words = words[:-1]
+        if words:
+            arguments, options = _required(words)
+            rest = part.removeprefix(f"ostiary {' '.join(words)}")
+            given = re.sub(r" --[a-z-]+( [^-\s]\S*)?", "", rest).split(",")[0].split()
+            if len(given) < arguments or not all(any(name in rest for name in names) for names in options):
+                lacking.append(part.strip())
+    return lacking
+
+
+def test_a_command_in_a_hint_has_its_required_arguments() -> None:
+    hints = [(source.path, text) for source in sources("src") for text in _hints(source.tree)]
+    assert len([text for _, text in hints if _NAMED.search(text)]) > 100
+    assert not [(where, lacking) for where, text in hints if (lacking := _incomplete(text))]
+    assert _incomplete("remove one: ostiary webhook remove; or see ostiary incident show in_1") == [
+        "ostiary webhook remove"
+    ]
+    assert _incomplete("ostiary aws-key create AGENT") == ["ostiary aws-key create AGENT"]
+
+
 def test_version_is_that_of_the_distribution() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", run("--version").out.strip())
 
@@ -169,7 +229,5 @@ def test_every_leaf_prints_json_or_is_a_program_of_its_own() -> None:
 
 
 def _parameters(command: App) -> list[str]:
-    import inspect
-
     assert callable(command.default_command)
     return list(inspect.signature(command.default_command).parameters)

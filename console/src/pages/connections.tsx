@@ -525,7 +525,7 @@ function AnchorRow({ anchor }: { anchor: Anchor }) {
       {test.data && (
         <span className="block" role="status">
           <Badge tone={test.data.failed ? "bad" : "good"}>{test.data.failed ? "refused" : "accepted now"}</Badge>{" "}
-          {test.data.failed ?? `${count(test.data.clients, "agent")} authenticate by a certificate of a trust anchor.`}
+          {test.data.failed ?? `Agents that authenticate by a certificate of a trust anchor: ${test.data.clients}.`}
         </span>
       )}
       {isTrying && <TrialDialog path={path} name={anchor.name} onClose={() => setTrying(false)} />}

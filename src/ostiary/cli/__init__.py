@@ -181,7 +181,7 @@ COMMANDS = (
 
 
 def _version() -> str:
-    from importlib.metadata import version  # slow to import, and used here only
+    from importlib.metadata import version  # slow to import; only `--version` uses this module
 
     return version("ostiary")
 
@@ -190,9 +190,10 @@ app = App(
     name="ostiary",
     help="Manage identity and access of AI agents: tasks, policy as code, a tamper-evident ledger.\n\n"
     "Commands find the server by --data-dir DIR (or OSTIARY_DATA_DIR), or by OSTIARY_URL and "
-    "OSTIARY_CREDENTIAL, the path of an administrator's credential. A name or an id names a thing; "
-    "of an id a unique prefix is enough.\n\n"
-    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 deny, 5 a check failed, 6 verdicts change.",
+    "OSTIARY_CREDENTIAL, the path of an administrator's credential. Commands accept the name or the id of "
+    "an object; the first characters of an id are enough if no other id begins with them.\n\n"
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server does not answer, 4 the decision is deny, "
+    "5 a check failed, 6 a policy set would change verdicts.",
     help_format="plaintext",
     version=_version,
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
@@ -202,14 +203,14 @@ for _name, _place, _help, _group in COMMANDS:
     app.command(_place, name=_name, help=_help, group=_group)
 
 
-app.meta.end_of_options_delimiter = ""  # `--` is for the command
+app.meta.end_of_options_delimiter = ""  # pass `--` on to the command
 
 
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     data_dir: Annotated[Path | None, Parameter(group=EVERYWHERE, help="Data folder of the server.")] = None,
-    json: Annotated[bool, Parameter(group=EVERYWHERE, help="Print JSON, errors too.")] = False,
+    json: Annotated[bool, Parameter(group=EVERYWHERE, help="Print JSON, also for errors.")] = False,
     wide: Annotated[bool, Parameter(group=EVERYWHERE, help="Print whole tables, wider than the terminal.")] = False,
 ) -> Any:
     """Run a command with a session."""
@@ -253,7 +254,7 @@ collections take a fifth of the start.
 def main() -> None:
     """Run the console script `ostiary`."""
     gc.set_threshold(GARBAGE)
-    if sys.argv[1:2] == ["complete"]:  # asked by a completion script, whose words are no command line yet
+    if sys.argv[1:2] == ["complete"]:  # a completion script calls; its words can be an incomplete command line
         from ostiary.cli.completion import complete
 
         print("\n".join(complete(sys.argv[2:])))
@@ -261,7 +262,7 @@ def main() -> None:
     tokens = _everywhere_first(sys.argv[1:])
     try:
         sys.exit(app.meta(tokens, exit_on_error=False, print_error=False) or 0)
-    except BrokenPipeError:  # the reader of our output went away, as in `ostiary audit search | head`
+    except BrokenPipeError:  # the program that reads the output has ended, as in `ostiary audit search | head`
         sys.stderr.close()
         sys.exit(0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 because `end` raises a defect again

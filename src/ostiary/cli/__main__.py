@@ -1,4 +1,4 @@
-"""`python -m ostiary.cli`: the same as the console script."""
+"""`python -m ostiary.cli`: runs the same command line as the console script `ostiary`."""
 
 from ostiary.cli import main
 

@@ -17,7 +17,8 @@ def create_key(agent: str, /, *, network: str, days: int = 30, session: Here) ->
     """Create an access key for an agent; the secret key is shown once.
 
     Args:
-        agent: Name or id of the agent, which may have bearer tokens for the server.
+        agent: Name or id of the agent; the agent needs a bearer exemption for this server's own API
+            (`ostiary agent allow-bearer AGENT --resource ostiary`).
         network: Networks from which the key is accepted, such as 192.0.2.0/24, separated by spaces.
         days: Days until the key expires, 1 to 90.
     """

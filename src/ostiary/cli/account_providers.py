@@ -37,23 +37,24 @@ def add(
 ) -> None:
     """Let people connect accounts at a provider.
 
-    Register the printed redirect URI there. Without a client secret, this server authenticates with a key that it
-    publishes at /jwks.
+    Register the printed redirect URI at the provider. Without a client secret, this server authenticates at the
+    provider with a key that this server publishes at /jwks.
 
     Args:
         name: Name of the provider in paths: lower-case letters, digits, `.`, `_` and `-`.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
         preset: Known product, such as `github`, which fills in endpoints and label.
-        issuer: Issuer of the provider, exactly; its metadata have the endpoints.
-        authorization_endpoint: Authorization endpoint, in place of that of preset and issuer.
-        token_endpoint: Token endpoint, in place of that of preset and issuer.
-        revocation_endpoint: Revocation endpoint (RFC 7009), in place of that of the issuer.
+        issuer: Issuer URL of the provider, exactly as the provider states it; the server reads the endpoints from the
+            metadata of the issuer.
+        authorization_endpoint: Authorization endpoint; replaces the endpoint of the preset or the issuer.
+        token_endpoint: Token endpoint; replaces the endpoint of the preset or the issuer.
+        revocation_endpoint: Revocation endpoint (RFC 7009); replaces the endpoint of the issuer.
         scope: Scope that people can consent to; may be given several times.
         revokes_single_tokens: Whether the revocation of an access token at the provider leaves the refresh token in
             force; then access tokens are revoked when their task ends.
-        role: Role that people need to connect an account; may be given several times, one of them is enough.
-        label: Name of the provider on pages.
+        role: Role that people need to connect an account; may be given several times. One of the roles is enough.
+        label: Name of the provider on web pages.
     """
     body: dict[str, Any] = {
         "name": name,
@@ -107,8 +108,8 @@ def change(
     Args:
         name: Name of the provider.
         client_secret_file: File that holds the new client secret.
-        scope: Scope that people can consent to; with others, all from now on.
-        role: Role that people need; with others, all from now on.
+        scope: Scope that people can consent to; may be given several times. The given scopes replace all earlier ones.
+        role: Role that people need; may be given several times. The given roles replace all earlier ones.
     """
     body: dict[str, Any] = {}
     if client_secret_file is not None:
@@ -119,7 +120,7 @@ def change(
 
 @account_provider.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Remove an account provider; its connected accounts end, and their tokens are revoked there.
+    """Remove an account provider; its connected accounts end, and their tokens are revoked at the provider.
 
     Args:
         name: Name of the provider.
@@ -133,5 +134,7 @@ def _read_secret(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"cannot read {path}: {error}", hint="name a text file with the client secret") from None
     if len(text) > MAX_SECRET:
-        raise Usage(f"{path} has more than {MAX_SECRET} characters", hint="name a file with the client secret alone")
+        raise Usage(
+            f"{path} has more than {MAX_SECRET} characters", hint="name a file that contains only the client secret"
+        )
     return text.strip("\r\n")

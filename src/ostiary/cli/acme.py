@@ -27,14 +27,14 @@ def create_key(
 ) -> None:
     """Create a key with which an ACME client creates one account; the HMAC key is shown once.
 
-    The certificates of the account belong to the agent or the person, and end with it.
+    The certificates of the account belong to the agent or the person, and end with the agent or the person.
 
     Args:
         agent: Name or id of the agent that the account is for.
         person: Name or id of the person that the account is for.
         name: Pattern of names that the account may order, such as dns:*.example.com; may be given several times.
         profile: Profile of the certificates.
-        days: Days within which the account is created, 1 to 366.
+        days: Days until the key expires, 1 to 366; the ACME client must create the account before that.
     """
     if bool(agent) is bool(person):
         raise Usage("give exactly one of `--agent` and `--person`", hint="ostiary acme key create --agent NAME")

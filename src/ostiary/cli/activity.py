@@ -33,7 +33,9 @@ ACTIONS = (
     "task",
     "webhook",
 )
-"""First words of the ledger actions whose entries are shown as actions."""
+"""First parts of names of ledger actions, such as `kill` in `kill.start`. Entries of these actions are shown as
+`action`.
+"""
 
 
 def activity(*, all: bool = False, once: bool = False, limit: int = LINES, session: Here) -> None:
@@ -78,7 +80,9 @@ def kind_of(entry: Mapping[str, Any]) -> str:
 
 
 def _follow(session: Session, names: Names, after: int, *, all: bool) -> int:
-    """Print the entries after the index `after`, and return the index of the last entry."""
+    """Wait for one polling interval, print the entries after the index `after`, and return the index of the newest
+    entry; without a new entry, `after`.
+    """
     time.sleep(EVERY_S)
     fresh = _fresh(session, after)
     shown = [entry for entry in fresh if all or kind_of(entry)]

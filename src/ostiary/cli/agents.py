@@ -64,10 +64,10 @@ def create(
         model: Name of the model.
         deputy: Name of the person who takes over when the owner leaves.
         segment: Segment of the agent.
-        max_depth: Largest number of agents behind this one in a delegation chain.
+        max_depth: Largest number of agents that may follow this agent in a delegation chain.
         expires_in: Seconds until the agent expires.
         undeclared: Accept scopes that no registered resource declares.
-        redirect_uri: URI to which people come back after they log in for the agent; may be given several times.
+        redirect_uri: URI to which browsers return after people log in for the agent; may be given several times.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {
@@ -176,7 +176,7 @@ def disallow(name: str, /, *scope: str, session: Here) -> None:
 
 @agent.command(name="depth")
 def depth(name: str, max_depth: int, /, *, session: Here) -> None:
-    """Set the depth of delegation: how many agents may follow this one in a chain. It counts for new tasks.
+    """Set the depth of delegation: how many agents may follow this agent in a chain. Tasks that run keep their depth.
 
     Args:
         name: Name or id.
@@ -187,7 +187,7 @@ def depth(name: str, max_depth: int, /, *, session: Here) -> None:
 
 @agent.command(name="segment")
 def segment(name: str, segment: str, /, *, session: Here) -> None:
-    """Move an agent into another segment. Its tokens are revoked, and the tokens delegated through it.
+    """Move an agent into another segment. Its tokens, and the tokens that were delegated through it, are revoked.
 
     Args:
         name: Name or id.
@@ -218,18 +218,18 @@ def redirect(
     remove: bool = False,
     session: Here,
 ) -> None:
-    """Set the URIs to which people come back after they log in for an agent; without a URI, show them.
+    """Set the URIs to which browsers return after people log in for an agent; without a URI, show the present URIs.
 
     Args:
         name: Name or id of the agent.
         uri: Redirect URIs: https, http on 127.0.0.1, [::1] or localhost, or a scheme such as com.example.app:/callback.
         post_logout: URI to which people may go after a logout; may be given several times.
         backchannel_logout: URL that receives logout tokens.
-        remove: Remove all URIs: the agent can no longer ask people.
+        remove: Remove all URIs: people can no longer log in for the agent.
     """
     path = f"/agents/{name}/client"
     if remove and (uri or post_logout or backchannel_logout):
-        raise Usage("`--remove` removes all URIs", hint="leave out the URIs, or leave out `--remove`")
+        raise Usage("`--remove` cannot be combined with URIs", hint="leave out the URIs, or leave out `--remove`")
     if not uri and (post_logout or backchannel_logout):
         raise Usage("a redirect URI is missing", hint="name all URIs of the agent: they replace the earlier ones")
     if not uri:
@@ -256,16 +256,17 @@ def mutual_tls(
 ) -> None:
     """Set or show how an agent authenticates by certificate: mutual TLS (RFC 8705).
 
-    The certificate is one of a trust anchor (`ostiary trust-anchor`) with one subject, or the agent's own. A pending
-    agent becomes active. A change revokes the tokens of the agent.
+    Either a trust anchor (`ostiary trust-anchor`) has signed the certificate, and the certificate has the subject that
+    one of the options names; or the certificate is a self-signed one of the agent. A pending agent becomes active. A
+    change revokes the tokens of the agent.
 
     Args:
         name: Name or id of the agent.
         subject_dn: Distinguished name of the certificate, such as CN=reports,O=Example.
-        dns: Its only alternative DNS name.
-        uri: Its only alternative URI, such as spiffe://example.org/agent/reports.
-        ip: Its only alternative IP address.
-        email: Its only alternative mail address.
+        dns: The only DNS name among the subject alternative names of the certificate.
+        uri: The only URI among the subject alternative names, such as spiffe://example.org/agent/reports.
+        ip: The only IP address among the subject alternative names.
+        email: The only mail address among the subject alternative names.
         certificate: PEM file of a self-signed certificate; may be given several times.
         bound: Bind every token to the certificate, also where a DPoP proof is sent.
         remove: Remove the method: the agent can no longer authenticate by certificate.
@@ -276,7 +277,8 @@ def mutual_tls(
     if remove:
         if subject or certificate:
             raise Usage(
-                "`--remove` takes no subject and no certificate", hint=f"ostiary agent mutual-tls {name} --remove"
+                "`--remove` cannot be combined with a subject or a certificate",
+                hint=f"ostiary agent mutual-tls {name} --remove",
             )
         session.show(session.api("DELETE", path), facts)
         return
@@ -370,7 +372,7 @@ def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
 
 @agent.command(name="allow-bearer")
 def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
-    """Allow bearer tokens for an agent whose client cannot use DPoP, at one resource. A stolen bearer token works.
+    """Allow bearer tokens for an agent whose client cannot use DPoP, at one resource. A thief can use such a token.
 
     The tokens are valid for five minutes at most, and only the guards of that resource accept them
     (docs/how-to/clients.md).
@@ -422,7 +424,7 @@ def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
 
 @agent.command(name="allow-words")
 def allow_words(name: str, /, *, session: Here) -> None:
-    """Accept an agent's own statement of its person's words for a task. A hijacked agent can lie about it.
+    """Let an agent itself state the words of the person when it starts a task. A hijacked agent can state false words.
 
     Args:
         name: Name or id.
@@ -432,7 +434,7 @@ def allow_words(name: str, /, *, session: Here) -> None:
 
 @agent.command(name="forbid-words")
 def forbid_words(name: str, /, *, session: Here) -> None:
-    """Ignore an agent's own statement of its person's words, in tasks that start from now on.
+    """Ignore words of the person that an agent itself states, in tasks that start from now on.
 
     Args:
         name: Name or id.

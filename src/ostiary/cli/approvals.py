@@ -97,9 +97,10 @@ def approve(
         approval: Id of the approval, `ap_..`.
         more: Ids of other approvals with the same answer.
         reason: Reason; it is recorded in the ledger.
-        covers: `call`: this call, once; `task`: also calls like it, until the task ends; without, as the approval says.
+        covers: `call`: this call, once; `task`: also similar calls, until the task ends; without, the approval's
+            default.
         strike: Number of a plan's line that is not approved; may be given several times.
-        uses: Number of further calls, and of calls of each line of a plan; at most as the approval says.
+        uses: Number of further calls, or of calls of each line of a plan; the approval states the largest number.
         at_most: NAME=NUMBER: smaller limit of an amount in further calls, or of the `minutes` of an elevation; may be
             given several times.
         value: Value of the argument that the approval asks you to state, from a source that you trust.
@@ -147,7 +148,8 @@ def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
 
     Args:
         agent: Name or id.
-        write: New folder for the active policy set with the exceptions; review it, then run `ostiary policy put`.
+        write: New folder for a copy of the active policy set with the proposals added; review the folder, then run
+            `ostiary policy put FOLDER`.
     """
     proposals = session.api("GET", f"/agents/{agent}/proposals")["proposals"]
     files = active_files(session) if proposals else {}
@@ -249,7 +251,7 @@ def _show(question: Mapping[str, Any]) -> None:
     for name, text in question["outgoing"].items():
         _outgoing(name, text, question["foreign"])
     _part("since", {why["policy"]: why.get("message", "") for why in question["reasons"]}, {})
-    waiting = f"{flood['open_of_agent']} of this agent wait, {flood['within_an_hour']} came within an hour"
+    waiting = f"{flood['open_of_agent']} approvals of this agent wait, {flood['within_an_hour']} came within an hour"
     _heading(f"asked {flood['times']} times; {waiting}")
     _heading("before, the newest first")
     for entry in question["before"]:
@@ -264,16 +266,16 @@ def _show(question: Mapping[str, Any]) -> None:
 
 
 def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
-    """Print the whole text. Mark each line with a link or an address that is neither from the person's words
-    nor recorded.
+    """Print the text of the argument `name`, which leaves the system. Mark with `!` each line with a link or an address
+    in `foreign`: a link or address that comes neither from the person's words nor from a record.
     """
     others = {one for path, listed in foreign.items() if path.partition(".")[0] == name for one in listed}
-    _heading(f"{name} leaves as this text")
+    _heading(f"the text of {name} that would be sent")
     for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
         is_marked = not others.isdisjoint(links(line)) or any(one in line for one in others)
         _line("!" if is_marked else "|", line)
     for one in sorted(others):
-        _line("!", f"neither the person's nor from a record: {one}")
+        _line("!", f"not in the person's words and not in a record: {one}")
 
 
 def _part(heading: str, lines: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -285,7 +287,7 @@ def _part(heading: str, lines: Mapping[str, Any], origins: Mapping[str, str]) ->
             if path.startswith(f"{name}."):
                 _line(" " * len(name), f"({path} from: {origins[path]})")
         if (spelled := json.dumps(value)) != json.dumps(value, ensure_ascii=False):
-            _line(" " * len(name), f"(spelled {spelled})")  # for letters that look alike
+            _line(" " * len(name), f"(spelled {spelled})")  # shows letters that look like other letters
 
 
 def _heading(text: str) -> None:

@@ -179,7 +179,7 @@ def list_checkpoints(*, limit: int = PAGE, session: Here) -> None:
 
 @audit.command(name="check")
 def check(receipt: Source, /, *, key: str, session: Here) -> None:
-    """Check a receipt, or a bundle of receipts, offline; exits with 5 if one is false.
+    """Check a receipt, or a bundle of receipts, offline; exits with 5 if a receipt does not verify.
 
     Args:
         receipt: Output of `ostiary audit prove INDEX --json`, or a bundle that the console exports; `-` reads standard
@@ -234,7 +234,7 @@ def verify(
     earlier_checkpoint: Annotated[Path | None, Parameter(name="--seen")] = None,
     session: Here,
 ) -> None:
-    """Verify the ledger: recompute it from its entries, and name each change; exits with 5 if there is one.
+    """Verify the ledger: recompute its tree from the entries, and name each change; exits with 5 if there is a change.
 
     Args:
         folder: Folder of an export; without, the command exports the ledger of the running server.
@@ -263,7 +263,8 @@ def verify(
 
 
 def _complete(entries: R) -> R:
-    """Add the outcome to each entry without one: the ledger leaves the default outcome out."""
+    """Add `outcome` to each entry that has none, because the ledger does not store the default outcome. Return
+    `entries`."""
     entries[:] = [{"outcome": "ok", **entry} for entry in entries]
     return entries
 
@@ -291,7 +292,7 @@ def _export(session: Session, folder: Path) -> int:
 
 
 def _key(key_or_file: str) -> str:
-    """Return the verification key that a text is, or the one in the file that the text names. Raises Usage."""
+    """Return the verification key `key_or_file`, or the key in the file with this path. Raises Usage."""
     is_key = "+" in key_or_file and not Path(key_or_file).exists()
     text = key_or_file if is_key else read_text(Path(key_or_file))
     try:

@@ -20,11 +20,12 @@ ca = App(name="ca", help="Create, rotate, revoke and import certificate authorit
 
 @ca.command(name="init")
 def init(*, key_type: KeyType | None = None, permit: tuple[str, ...] = (), session: Here) -> None:
-    """Create the root and the intermediate. The first certificate creates them as well, with the defaults.
+    """Create the root and the intermediate authority. Without this command, the first certificate creates both.
 
     Args:
         key_type: Type of both keys.
-        permit: DNS name below which alone the intermediate certifies, such as example.com; may be given several times.
+        permit: DNS name such as example.com; the intermediate then certifies only names below the given DNS names. May
+            be given several times.
     """
     permitted = [name if ":" in name else f"dns:{name}" for name in permit]
     body = {"key_type": key_type, "permitted": permitted}
@@ -48,13 +49,13 @@ def rotate(
     overlap: int = 600,
     session: Here,
 ) -> None:
-    """Replace the intermediate, or the root and the intermediate. Certificates of the replaced ones stay valid.
+    """Replace the intermediate, or the root and the intermediate. Certificates of the old authorities stay valid.
 
     A new root is in the trust bundle at once, and signs after the overlap.
 
     Args:
         kind: The authority to replace.
-        key_type: Type of the new key; without, that of the replaced one.
+        key_type: Type of the new key; without, the type of the replaced key.
         overlap: Seconds for which a new root is published before it signs, 0 to 2592000.
     """
     body = {"kind": kind, "key_type": key_type, "overlap": overlap}
@@ -91,7 +92,7 @@ def import_chain(chain: Path, /, *, session: Here) -> None:
     """Install the certificate of the requested intermediate; it replaces the present intermediate.
 
     Args:
-        chain: PEM file: the certificate of the intermediate, then those above it, the root last.
+        chain: PEM file: the certificate of the intermediate, then the authorities above it, the root last.
     """
     session.show(session.api("POST", "/authorities/import", {"chain": read_text(chain)}), _print_authority)
 

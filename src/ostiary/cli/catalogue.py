@@ -35,9 +35,9 @@ MEANINGS = {
     "destroy": "deletes or cancels",
     "administer": "changes rights, secrets or the system",
     "yes": "yes",
-    "no": "no, no third party",
+    "no": "no, no third party writes it",
     "principal": "a person or a group",
-    "address": "where it goes, or is fetched from",
+    "address": "where the call sends to, or fetches from",
     "account": "an account",
     "object": "which thing",
     "text": "words",
@@ -45,7 +45,7 @@ MEANINGS = {
     "amount": "how much",
     "time": "when",
     "none": "not relevant",
-    "unsure": "not sure: the form of each value decides",
+    "unsure": "not sure: guess from the form of each value",
 }
 SKIP, STOP = "s", "q"
 
@@ -88,15 +88,15 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
 
 
 def _flows(session: Session, name: str) -> dict[str, dict[str, Flow]]:
-    """Return the recorded source of the values of each argument, by tool and argument: of several sources, the
-    most frequent one.
+    """Return the recorded source of the values of each argument, by tool and argument. If there are several sources,
+    it is the source of the most tasks.
     """
     try:
         listed = session.api("GET", f"/resources/{name}/flows")["flows"]
     except ServerRefused as refusal:
         if refusal.code != "not_found":
             raise
-        return {}  # a server of an earlier version
+        return {}  # an older server does not have this path
     flows = dict[str, dict[str, Flow]]()
     for one in sorted(listed, key=lambda one: int(one["tasks"])):
         source = str(one["source_tool"]).rpartition("/")[2]
@@ -120,7 +120,9 @@ def _parsed(unverified: object) -> dict[str, dict[str, str]]:
         isinstance(answers, dict) and all(isinstance(one, str) for one in answers.values())
         for answers in unverified.values()
     ):
-        raise BadUsage("answers are not by tool and member", hint='write {"send": {"effect": "send"}}')
+        raise BadUsage(
+            "the file with the answers is not an object of objects of text", hint='write {"TOOL": {"effect": "send"}}'
+        )
     return unverified
 
 
@@ -133,7 +135,7 @@ def _interview(name: str, reviews: Sequence[ToolReview]) -> dict[str, dict[str, 
         answers = dict[str, str]()
         for question in one.questions:
             if answers.get("effect") == "read" and question.member.startswith("kinds."):
-                continue  # a tool that only reads has no effect on its arguments
+                continue  # the kinds of arguments do not matter for a tool that only reads
             answer = _ask(question)
             if answer == STOP:
                 return answered
@@ -157,7 +159,8 @@ def _print_tool(one: ToolReview) -> None:
 def _ask(question: Question) -> str:
     """Ask one question, and return one of its choices, SKIP or STOP."""
     out.print()
-    out.print(escape(question.text), style="bold")  # a server names arguments: with markup, a name begins no line
+    # An MCP server chooses the names in the text. Escaped, they are not read as markup.
+    out.print(escape(question.text), style="bold")
     if question.why:
         out.print(escape(f"Reason for the suggestion: {question.why}."), style="dim")
     for number, choice in enumerate(question.choices, 1):
@@ -190,7 +193,7 @@ def _rendered(one: ToolReview) -> dict[str, Any]:
 def _print_questions(reviews: Sequence[Mapping[str, Any]]) -> None:
     rows = [question for one in reviews for question in one["questions"]]
     columns = {"tool": "TOOL", "member": "MEMBER", "text": "QUESTION", "suggestion": "SUGGESTED", "why": "REASON"}
-    table(rows, columns, empty="each tool is confirmed")
+    table(rows, columns, empty="every tool is confirmed")
 
 
 def _result(confirmed: Catalogue, answered: Mapping[str, object]) -> dict[str, Any]:

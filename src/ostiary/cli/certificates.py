@@ -45,9 +45,9 @@ def issue(
     Args:
         folder: Folder for the files; the key is readable by you alone.
         credential: Credential of the agent that gets the certificate; without, your own.
-        profile: Profile of the server: agent, server, or one of its configuration.
+        profile: Certificate profile: agent, server, or a profile in the server's configuration.
         name: Name such as dns:api.example.com; without, the names of the profile. May be given several times.
-        lifetime: Lifetime in seconds, at most that of the profile.
+        lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         task: Id of the task with which the certificate ends; without, the standing task.
         key_type: Type of the key.
     """
@@ -77,8 +77,8 @@ def issue_many(
         orders: File with a line for each certificate: the name of its folder, then its names, separated by spaces.
         folder: Folder in which the folders of the certificates are made.
         credential: Credential of the agent that gets the certificates; without, your own.
-        profile: Profile of the server.
-        lifetime: Lifetime in seconds, at most that of the profile.
+        profile: Certificate profile: agent, server, or a profile in the server's configuration.
+        lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         key_type: Type of the keys.
     """
     from ostiary.agent.certificates import NewKey, read_issued, request_body
@@ -139,14 +139,15 @@ def keep(
 ) -> None:
     """Renew a certificate in a folder, each time after two thirds of its life.
 
-    A failed renewal is tried again. After a long time off, the first attempt replaces the expired certificate.
+    A failed renewal is tried again. If the certificate expired while this command was not running, the command
+    replaces it at once.
 
     Args:
         folder: Folder for the files.
         credential: Credential of the agent; without, your own.
-        profile: Profile of the server.
+        profile: Certificate profile: agent, server, or a profile in the server's configuration.
         name: Name such as dns:api.example.com; may be given several times.
-        lifetime: Lifetime in seconds, at most that of the profile.
+        lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         key_type: Type of the keys.
         reload: Command to run after each change of the files, such as "systemctl reload nginx".
     """

@@ -89,20 +89,22 @@ def _answers(session: Session) -> str:
 
 
 def _clock(url: str, now: Callable[[], int]) -> str:
-    """Compare the clocks by the `Date` header of an answer. `Date` has no fractions of a second, so it is 0 to
-    2 seconds old.
+    """Return how far the server's clock is from the clock of this machine, by the `Date` header of an answer. Raises
+    Conflict if the difference is too large. `Date` counts whole seconds, so the result is exact to about a second.
     """
     before = now()
     try:
         date = parsedate_to_datetime(httpx2.get(f"{url}/jwks").headers.get("date", "")).timestamp()
     except ValueError:
         raise Conflict(
-            "the server's answers have no Date", hint="check whether a proxy in front of the server removes it"
+            "the server's answers have no `Date` header",
+            hint="check whether a proxy in front of the server removes the header",
         ) from None
     skew = date + 1 - (before + now()) / 2e6
     if abs(skew) > MAX_SKEW_S:
         raise Conflict(
-            f"the server's clock is {skew:+.1f} s from here", hint="guards and clients refuse: set the clocks by NTP"
+            f"the server's clock differs from this machine's clock by {skew:+.1f} s",
+            hint="guards and clients refuse tokens of such a server: set both clocks by NTP",
         )
     return f"the server's clock is within {abs(skew) + 1:.1f} s of this machine's"
 
@@ -119,29 +121,29 @@ def _strangers(url: str) -> str:
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "DPoP nonsense"}):
         status = httpx2.get(f"{url}/api/v1/agents", headers=headers).status_code
         if status != 401:
-            raise Conflict(f"a stranger was answered {status}", hint=_ALARM)
-    return "a stranger is refused, with no token and with a false one"
+            raise Conflict(f"a request without a valid token was answered with status {status}", hint=_ALARM)
+    return "requests without a token and with a malformed token are refused"
 
 
 def _stolen(session: Session) -> str:
-    """Use a real token without the key that it is bound to."""
+    """Use a valid token without the key to which the token is bound."""
     token = session.agent.token(resource=f"{session.agent.issuer}/api/v1")["access_token"]
     for scheme in ("Bearer", "DPoP"):
         headers = {"Authorization": f"{scheme} {token}"}
         status = httpx2.get(f"{session.url}/api/v1/agents", headers=headers).status_code
         if status != 401:
-            raise Conflict(f"a stolen token was answered {status}", hint=_ALARM)
+            raise Conflict(f"a token without its key was answered with status {status}", hint=_ALARM)
     return "a token without its key is refused"
 
 
 def _replayed(session: Session) -> str:
-    """Send a request again that was answered already, as an eavesdropper would."""
+    """Send an answered request a second time, as an eavesdropper would."""
     answered = session.request("GET", "/api/v1/agents", query={"limit": 1})
     decoded(answered)
     headers = {name: answered.request.headers[name] for name in ("authorization", "dpop")}
     status = httpx2.get(answered.request.url, headers=headers).status_code
     if status != 401:
-        raise Conflict(f"a proof that was used before was answered {status}", hint=_ALARM)
+        raise Conflict(f"a second request with the same DPoP proof was answered with status {status}", hint=_ALARM)
     return "a request that is sent again is refused"
 
 

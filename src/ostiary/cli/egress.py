@@ -48,27 +48,28 @@ def add_destination(
     private: bool = False,
     session: Here,
 ) -> None:
-    """Create the destination of a secret: the server that owns it, and the place in requests.
+    """Create the destination of a secret: the server that owns the secret, and the place of the secret in requests.
 
-    Without --header, --query and --body, the secret comes in place of the placeholder `OSTIARY:NAME` alone.
+    Without --header, --query and --body, the proxy only replaces the placeholder `OSTIARY:NAME` by the secret.
 
         ostiary egress add github --origin https://api.github.com --secret secret/shared/github#token \\
             --header 'Authorization: Bearer {secret}'
 
     Args:
-        name: Name of the destination, which the placeholder `OSTIARY:NAME` has.
+        name: Name of the destination, as in the placeholder `OSTIARY:NAME`.
         origin: Origin of the server that owns the secret: https://HOST[:PORT].
         secret: PATH or PATH#MEMBER of a stored secret or of a secret of a back end; or oauth/creds/PROVIDER: an access
             token of the account that the person of the task connected.
-        header: `NAME: TEMPLATE`, a header that each request gets; `{secret}` is the value, `{base64}` its base64.
+        header: `NAME: TEMPLATE`, a header that each request gets; `{secret}` in the template stands for the value of
+            the secret, `{base64}` for the value in base64.
         query: `NAME=TEMPLATE`, a parameter of the query that each request gets.
         body: `NAME=TEMPLATE`, a member of the JSON object or of the form in the body of each request.
-        scopes: Scopes of the access token of a connected account, with spaces between. Default: all of the consent.
+        scopes: Scopes of the access token of a connected account, separated by spaces; without, all consented scopes.
         private: The addresses of the server may be private.
     """
     texts = [(place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text]
     if len(texts) > 1:
-        raise Usage("a destination has one place", hint="one of --header, --query and --body")
+        raise Usage("more than one place is given for the secret", hint="give one of --header, --query and --body")
     place, field, template = "placeholder", "", PLAIN
     if texts:
         [(place, text)] = texts
@@ -125,8 +126,8 @@ def serve_proxy(
 
     Args:
         as_: Credential of the agent.
-        guard: Credential of the proxy: of the resource http://localhost/egress/AGENT.
-        ca_out: File for the certificate of the run's authority (PEM); for SSL_CERT_FILE of the agent.
+        guard: Credential of the proxy: the key of the resource http://localhost/egress/AGENT.
+        ca_out: File to which the proxy writes the certificate of its authority (PEM), for SSL_CERT_FILE of the agent.
         listen: HOST:PORT, where port 0 takes a free one.
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task.

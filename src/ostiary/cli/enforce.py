@@ -25,7 +25,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.run.enlist import is_own
 
 MAX_ASKED = 10_000
-"""Maximum number of different calls that are evaluated again; the newest ones are evaluated."""
+"""Maximum number of different recorded calls that are evaluated again. If there are more, the newest are evaluated."""
 BATCH = 500
 MAX_STAND_IN = 1000
 
@@ -153,7 +153,9 @@ class _Report:
 
 
 def _judge(session: Session, targets: Sequence[Resource], *, since: int, details: tuple[ToolDetail, ...]) -> _Report:
-    """Evaluate each different call again: the bounds here, scopes and policies at the server."""
+    """Evaluate each different call again, and return the report. This function checks the bounds; the server checks
+    scopes and policies.
+    """
     report = _Report()
     for call, answer in _answers(session, _different(session, targets, since)):
         report.calls += call.count
@@ -201,8 +203,8 @@ def _question(call: _Call) -> dict[str, Any]:
 
 
 def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by path as nested objects. In place of a text that was not recorded, use a text of the
-    same length.
+    """Return the recorded arguments, whose keys are paths such as `to.name`, as nested objects. A text of the same
+    length takes the place of a text that was not recorded.
     """
     whole: dict[str, Any] = {}
     for path, value in arguments.items():
@@ -222,7 +224,7 @@ def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
-    """Return why the bounds do not allow the call; empty text if they allow the call, or there are no bounds."""
+    """Return why the bounds do not allow the call; an empty text if the bounds allow the call, or without bounds."""
     if not details:
         return ""
     catalogue, arguments = call.target.catalogue, _nested(call.arguments)

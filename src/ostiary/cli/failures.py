@@ -64,7 +64,7 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 )
         case BaseExceptionGroup() if len(error.exceptions) == 1:
             return _refusal_of(error.exceptions[0])
-        case OSError() if error.filename is not None:  # a file that the user named
+        case OSError() if error.filename is not None:  # an error about a file that the user named
             return Usage(f"{error.filename}: {error.strerror}", hint="check the path and its permissions")
     return None
 

@@ -57,9 +57,9 @@ LISTS = {
 read from the prefix on; a `short` or `whole` list is read to its end.
 """
 _UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh", "wl"})
-"""Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
-prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
-kinds.
+"""Kinds of objects that have an id and no name. An object of another kind may have a name such as `in_2024`, which
+looks like the prefix of an id of these kinds. Such text therefore counts as a prefix only behind the path of the list
+of its kind. For all other kinds, the registry refuses names that look like the prefix of an id.
 """
 _BY_PATH = (
     IdList("/acme/keys", "keys", "kid"),
@@ -69,12 +69,14 @@ _BY_PATH = (
     IdList("/connected-accounts", "accounts", "account_id"),
     IdList("/persons/[^/]+/sessions", "sessions", "session_id", "whole"),
 )
-"""Lists whose ids are searched only behind the path of the list, a regular expression."""
+"""Lists whose ids are searched only if the text stands behind the path of the list. Each path is a regular
+expression.
+"""
 
 
 def _list_of(text: str, before: str) -> IdList | None:
-    """Return the list in which to search the id that begins with `text`; None if `text` is not a prefix of an
-    id. `before`: the path before `text`.
+    """Return the list in which to search the id that begins with `text`; None if `text` does not have the form of a
+    prefix of an id. `before`: the part of the request path that precedes `text`.
     """
     match = _PREFIX.fullmatch(text)
     if match is None:
@@ -86,8 +88,8 @@ def _list_of(text: str, before: str) -> IdList | None:
 
 
 def resolve_id(session: Session, text: str, *, before: str = "") -> str:
-    """Return the id that begins with `text`; text that is no prefix of an id is returned unchanged. `before`: the path
-    before `text`.
+    """Return the id that begins with `text`; text without the form of a prefix is returned unchanged. `before`: the
+    part of the request path that precedes `text`.
 
     Raises Usage if several ids begin with `text`, NotFound if there is none.
     """

@@ -76,7 +76,7 @@ def show_timeline(
     Args:
         id: Id of the incident, `in_..`.
         agent: Only the rows of this agent: name or id.
-        limit: Number of rows from which no further page is read.
+        limit: Pages of the timeline are read until they have this number of rows or more.
         as_: Credential of the person who asks; without, the administrator's.
     """
     session.act_as(as_)
@@ -100,7 +100,7 @@ def add_note(id: str, text: str, /, *, as_: Path | None = None, session: Here) -
 
 @incident.command(name="take")
 def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Take an incident: you work on it. It no longer counts in the number of agents that wait for a person.
+    """Take an incident: you work on it. Its agent is no longer counted among the agents that wait for a person.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -112,7 +112,7 @@ def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> 
 
 @incident.command(name="release")
 def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = None, session: Here) -> None:
-    """Release the agent: undo the responses, reset its risk score, and end `narrow`.
+    """Release the agent: undo the responses, reset the agent's risk score, and end an `ostiary incident narrow`.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -154,7 +154,7 @@ def rotate_secrets(id: str, /, *, as_: Path | None = None, session: Here) -> Non
 
     Args:
         id: Id of the incident, `in_..`.
-        as_: Credential of the person who orders it; without, the administrator's.
+        as_: Credential of the person who orders the rotation; without, the administrator's.
     """
     session.act_as(as_)
     session.show(session.api("POST", f"/incidents/{id}/rotate-secrets"), _print_rotation)

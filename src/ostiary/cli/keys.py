@@ -74,7 +74,7 @@ def rotate(
 
 @key.command(name="revoke")
 def revoke(agent: str, kid: Word, /, *, session: Here) -> None:
-    """Revoke a key with everything obtained with it. `ostiary revoke key KID` also times the guards.
+    """Revoke a key with everything obtained with it. `ostiary revoke key KID` also prints when each guard denies.
 
     Args:
         agent: Name or id.

@@ -29,7 +29,7 @@ COLUMNS = {
 def start(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
     """Stop an agent, an owner, a model, .. and time each guard.
 
-    An agent is quarantined, and its incident waits for a person. All others are stopped until `ostiary kill lift`.
+    An agent is quarantined, and its incident waits for a person. Any other kind is stopped until `ostiary kill lift`.
     `ostiary help stopping` compares all commands that stop.
 
     Args:
@@ -55,7 +55,7 @@ def lift(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> N
 
     Args:
         kind: Kind of thing.
-        name: Name or id, or the name in `ostiary kill list`.
+        name: Name or id of the thing, or its name in `ostiary kill list`; `everything` has none.
         reason: Reason; it is recorded in the ledger.
     """
     done = session.api("POST", "/kill/lift", {"what": kind, "name": name, "why": reason})

@@ -23,10 +23,10 @@ _COLUMNS = {
 
 @lease.command(name="list")
 def list_leases(*, stuck: bool = False, limit: int = PAGE, session: Here) -> None:
-    """List leases, and those whose account is still to be removed.
+    """List live leases, and ended leases whose account at the database is not removed yet.
 
     Args:
-        stuck: Only leases that have ended, and whose account could not be removed in several attempts.
+        stuck: List only ended leases whose account could not be removed in several attempts.
         limit: Largest number of rows.
     """
     rows = session.pages("/leases", "leases", limit=limit, query={"stuck": "true"} if stuck else None)

@@ -38,12 +38,12 @@ def add(
 ) -> None:
     """Let people log in by an OpenID provider, or by a SAML 2.0 identity provider.
 
-    Register the printed redirect URI there. Without a client secret, this server authenticates with a key that it
-    publishes at /jwks.
+    Register the printed redirect URI at the provider. Without a client secret, this server authenticates at the
+    provider with a key that this server publishes at /jwks.
 
     Args:
         name: Name of the provider in URLs: lower-case letters, digits, `.`, `_` and `-`.
-        issuer: Issuer of the OpenID provider, exactly.
+        issuer: Issuer URL of the OpenID provider, exactly as the provider states it.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
         preset: Known product, such as `okta`, which fills in scopes, claims and label.
@@ -53,7 +53,8 @@ def add(
         role: GROUP=ROLE: members of the group get the role; may be given several times.
         team: GROUP=TEAM: members of the group join the team; may be given several times.
         require: CLAIM=VALUE that an account must have; may be given several times.
-        accounts: Whether the first login makes an account; `refuse` needs `login-provider link`.
+        accounts: `create`: the first login registers a person; `refuse`: an administrator must first link the account
+            (`ostiary login-provider link`).
         mfa: Value of `acr` or `amr` that counts as two factors; may be given several times.
         phishing_resistant: Value of `acr` or `amr` that counts as phishing resistant; may be given several times.
         saml_metadata: File with the metadata of a SAML identity provider, instead of issuer and client id.
@@ -121,11 +122,12 @@ def change(
         client_secret_file: File that holds the new client secret.
         label: Text on the button.
         group_claim: Claim that has the groups of a person.
-        role: GROUP=ROLE; with `--team`, all rules from now on.
-        team: GROUP=TEAM; with `--role`, all rules from now on.
-        accounts: Whether the first login makes an account.
-        mfa: Values of `acr` or `amr` that count as two factors, all from now on.
-        phishing_resistant: Values that count as phishing resistant, all from now on.
+        role: GROUP=ROLE; may be given several times. The given roles and teams replace all earlier rules.
+        team: GROUP=TEAM; may be given several times. The given roles and teams replace all earlier rules.
+        accounts: `create`: the first login registers a person; `refuse`: an administrator must first link the account.
+        mfa: Value of `acr` or `amr` that counts as two factors; the given values replace all earlier ones.
+        phishing_resistant: Value of `acr` or `amr` that counts as phishing resistant; the given values replace all
+            earlier ones.
     """
     changes: dict[str, Any] = {"label": label, "group_claim": group_claim, "accounts": accounts}
     changes |= {
@@ -194,7 +196,9 @@ def _rules(role: tuple[str, ...], team: tuple[str, ...]) -> list[dict[str, str]]
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    """Divide `GROUP=ROLE` at the last `=`: the name of a group may contain one."""
+    """Return the parts of `text` before and after its last `=`; the first part, the name of a group, may contain
+    `=`.
+    """
     first, separator, second = text.rpartition("=")
     if not separator or not first or not second:
         raise Usage(f"`{option} {text[:60]}` is not {form}", hint=f"{option} {form}")

@@ -27,11 +27,11 @@ class Names:
             try:
                 self._known[word] = self._session.api("GET", f"/{_PATHS[id[1]]}/{word}")["name"]
             except Refused:
-                self._known[word] = word  # the caller may not read it
+                self._known[word] = word  # the caller may not read the object
         return self._known[word]
 
     def with_id(self, id: str | None) -> str:
-        """Return `name (id)`; the id alone if the caller may not read its name, or there is none."""
+        """Return `name (id)`; the id alone if the object has no name, or the caller may not read the name."""
         name = self(id or "")
         return name if name == (id or "") else f"{name} ({id})"
 
@@ -41,8 +41,8 @@ class Names:
 
 
 def id_of(session: Session, kind: str, name: str | None) -> str | None:
-    """Return the id that the ledger records for an agent or a person, or the URI that it records for a resource. Raises
-    ServerRefused.
+    """Return the text with which the ledger records the object `name` of this kind: the id of an agent or a person, the
+    URI of a resource. Raises ServerRefused if there is no such object.
 
     A prefix of an id is returned unchanged: the request that follows completes it.
     """

@@ -60,7 +60,7 @@ def set_owner_deputy(name: str, deputy: str | None = None, /, *, session: Here) 
 
 @owner.command(name="return")
 def return_owner(name: str, /, *, session: Here) -> None:
-    """Return a person who left (`ostiary revoke owner NAME`) to accountability for agents.
+    """Return a person who left (`ostiary revoke owner NAME`): the person can be accountable for agents again.
 
     Args:
         name: Name or id.

@@ -28,17 +28,19 @@ UNLIMITED = 10_000
 GAP = 2
 """Number of blank columns between two cells."""
 LINES = 2
-"""Maximum number of lines of a cell in a table that is too wide for the terminal. The last column has no
-maximum; `--wide` and pipes print the whole text.
+"""Maximum number of lines of a cell in a table that is too wide for the terminal. Cells of the last column have no
+maximum. Piped output and `--wide` print the whole text of every cell.
 """
 MIN_WIDTH = 8
-"""Columns to which a table may shrink a cell with longer words."""
+"""Width in columns to which a table may shrink a column, even if words in its cells are longer."""
 DATE_WIDTH = 10
 """Width of a date, in columns. Dates and words up to this width are not cut."""
 FIRST_WIDTH = 16
-"""Columns to which a table may shrink its first column, which is never cut: a longer cell gets a line of its own."""
+"""Width in columns to which a table may shrink its first column. Cells of the first column are never cut: a longer cell
+gets a line of its own.
+"""
 SHORT_ID = 19
-"""Minimum number of characters of a shortened id: the time in milliseconds and 12 random bits."""
+"""Minimum number of characters of a shortened id. They contain the id's time in milliseconds and 12 random bits."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 _SHORT = re.compile(r"\d\d-\d\d \d\d:\d\dZ")
 _ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
@@ -46,7 +48,7 @@ _ID_OR_PREFIX = re.compile(rf"[a-z]{{2,3}}_[0-9a-f]{{{SHORT_ID - 4},32}}")
 
 
 class _Output(Console):
-    """A console that spells out each character that would move the cursor, hide, or begin a new line.
+    """A console that prints each control or invisible character as its escape sequence.
 
     Third parties choose some of the names that commands show. Text that is printed without markup may have lines.
     """
@@ -122,7 +124,7 @@ def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, 
     widths = _shrink(_natural([headings, *lines]), least, limit)
     printed: list[str] = []
     for line in ([*headings], *lines):
-        if cell_len(line[0]) > widths[0]:  # the identifier alone, whole, and the rest of its row below
+        if cell_len(line[0]) > widths[0]:  # print the identifier on a line of its own, and the rest of the row below
             printed.append(line[0])
             line = ["", *line[1:]]
         wrapped = [_cut_lines(_wrap(cell, width), width) for cell, width in zip(line[:-1], widths[:-1], strict=True)]
@@ -139,7 +141,9 @@ def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _least(lines: Sequence[Sequence[str]], *, whole_times: bool) -> list[int]:
-    """Return the minimum width of each column: that of its ids, of its times and of its words, or MIN_WIDTH."""
+    """Return the minimum width of each column: the width of its longest id, time or word, or MIN_WIDTH for longer
+    words.
+    """
     least: list[int] = []
     for place, column in enumerate(zip(*lines, strict=True)):
         unbroken = [
@@ -164,7 +168,7 @@ def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[in
     while _total(widths) > limit:
         shrinkable = [place for place, width in enumerate(widths) if width > least[place]]
         if not shrinkable:
-            break  # more columns than a terminal can show: `--wide`, or a wider terminal
+            break  # the table has too many columns for this terminal; it becomes wider than the terminal
         place = max(shrinkable, key=widths.__getitem__)
         widths[place] -= 1
     return widths

@@ -43,16 +43,17 @@ def put(
     yes: bool = False,
     session: Here,
 ) -> None:
-    """Put a policy set in force: validate, test and activate it. The set before stays stored.
+    """Put a policy set in force: validate, test and activate the set. The earlier active set stays stored.
 
     Shows what the set adds, changes and removes, and asks before it removes a safeguard of the server.
 
     Args:
         folder: Folder with the files: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
             .safeguards.toml, .test.toml.
-        whatif: Refuse the set if recorded verdicts since this time would change: a span (24h, 7d) or a time.
-        max_changes: Largest number of verdicts that may change; 0 by default.
-        lock_out: Activate the set even if it would refuse you the next token.
+        whatif: Refuse the set if it would change recorded verdicts since this time: a span before now (24h, 7d) or a
+            time.
+        max_changes: Largest number of changed verdicts with which `--whatif` accepts the set; 0 by default.
+        lock_out: Activate the set even if its policies would refuse your own next token.
         watch: Evaluate the set beside the active set, record its verdicts (`candidate`), and enforce nothing.
         yes: Remove safeguards without a question.
     """
@@ -86,7 +87,7 @@ def put(
 
 @policy.command(name="unwatch")
 def unwatch(*, session: Here) -> None:
-    """Stop the evaluation of the watching set. The set stays stored."""
+    """Stop the evaluation of the set that `ostiary policy put --watch` put beside the active set. It stays stored."""
     session.show(session.api("DELETE", "/policies/watching"), facts)
 
 
@@ -134,7 +135,7 @@ def show(hash: Word | None = None, /, *, session: Here) -> None:
 
 @policy.command(name="export")
 def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
-    """Export the files of a policy set into a folder, to change them and `ostiary policy put` the folder.
+    """Export the files of a policy set into a folder. Change them there, then run `ostiary policy put FOLDER`.
 
     The files do not include the safeguards of the server, which each set extends (`ostiary policy show`).
 
@@ -161,7 +162,7 @@ def activate(hash: Word, /, *, lock_out: bool = False, yes: bool = False, sessio
 
     Args:
         hash: Hash of the set.
-        lock_out: Activate the set even if it would refuse you the next token.
+        lock_out: Activate the set even if its policies would refuse your own next token.
         yes: Remove safeguards without a question.
     """
     path = f"/policies/{hash}/activate"
@@ -207,7 +208,8 @@ def _print(shown: dict[str, Any]) -> None:
 def _switch(
     session: Session, plan: dict[str, Any], path: str, body: dict[str, Any], *, query: dict[str, Any], yes: bool
 ) -> Any:
-    """Show the plan, ask before safeguards are removed, and switch if the active set is still the set of the plan.
+    """Show the plan, ask before safeguards are removed, and activate the new set. Return the server's answer. The
+    server refuses if the active set is no longer the set with which the plan was compared.
 
     Raises Usage, ServerRefused.
     """

@@ -55,7 +55,7 @@ def proxy(
         claude mcp add --transport http files http://127.0.0.1:8701/7c0X...
 
     Args:
-        to: URL of the server; a path behind the printed URL is added to it.
+        to: URL of the server; a path that clients append to the printed URL is appended to this URL.
         as_: Credential of the agent, or of a client at another authorization server.
         listen: HOST:PORT, where port 0 takes a free one, or unix:PATH, a socket that only you can open.
         resource: Resource identifier (RFC 8707) of the tokens; without, the URL of the server.
@@ -66,7 +66,7 @@ def proxy(
             like `ostiary run`: in mode watch all calls pass, and a line shows the verdict on each.
         http: With --guard: the server is an HTTP API, not an MCP server; each method is a tool.
         openapi: With --guard: the OpenAPI document of the HTTP API, in JSON; each operation is a tool.
-        open: Let every program of this machine use the agent: no random path in the URL.
+        open: Print a URL without a random path, so that every program on this machine can act as the agent.
     """
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
     credential = load_key(as_)
@@ -117,7 +117,7 @@ def _guarded(
     session: Session,
     run: Callable[[Upstream], None],
 ) -> None:
-    """Run a proxy with a gate, and print the decisions of the gate."""
+    """Run a proxy with a guard that decides each call, and print the decisions."""
     with tempfile.TemporaryDirectory(prefix="ostiary-proxy-") as folder:
         events = Path(folder) / "events"
         listener = Listener(events)

@@ -55,7 +55,7 @@ def entries(session: Session, *, since: int, **filters: str | None) -> list[dict
                 progress=lambda done: shown.update(bar, completed=done),
             )
             if len(calls) > MAX_ENTRIES:
-                raise Usage(f"there are more than {MAX_ENTRIES} calls", hint="shorten the time with --since")
+                raise Usage(f"there are more than {MAX_ENTRIES} calls", hint="choose a later start with --since")
     return sorted(calls, key=lambda entry: -entry["index"])
 
 

@@ -48,7 +48,7 @@ def create(
         catalogue: JSON file of the tools: an Ostiary catalogue, or results of an MCP server's list methods.
         data_class: Data class that every tool handles, such as personal; may be given several times.
         generate_key: Generate the key of the guard and write the private key to this file (0600).
-        jwk: Register the public key in this JWK file as the guard's instead.
+        jwk: Register the public key in this JWK file as the key of the guard instead.
         mode: `watch` decides, records and allows every call; `enforce` denies.
         segment: Segment of the resource.
     """
@@ -88,7 +88,7 @@ def show(name: str, /, *, session: Here) -> None:
 def allow_bearer(
     name: str, /, *, registration: tuple[Registration, ...] = ("document", "dynamic"), session: Here
 ) -> None:
-    """Allow bearer tokens for clients that registered themselves, at one resource. A stolen bearer token works.
+    """Allow bearer tokens for clients that registered themselves, at one resource. A thief can use such a token.
 
     MCP clients that cannot use DPoP need this. The tokens are valid for five minutes at most, and only the guards of
     that resource accept them (docs/how-to/clients.md).
@@ -167,7 +167,7 @@ def show_diff(name: str, file: Path, /, *, session: Here) -> None:
 
 @resource.command(name="accept")
 def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), session: Here) -> None:
-    """Accept the present tools of a server. The owner's own settings of the tools stay.
+    """Accept the present tools of a server. Statements of the owner in the catalogue about a tool stay.
 
     Args:
         name: Name or id.
@@ -204,7 +204,7 @@ def set_mode(name: str, mode: Mode, /, *, session: Here) -> None:
 
 @resource.command(name="key")
 def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None = None, session: Here) -> None:
-    """Replace the key of a resource's guard. The key before is revoked at once.
+    """Replace the key of a resource's guard. The earlier key is revoked at once.
 
     Args:
         name: Name or id.
@@ -247,7 +247,9 @@ def _shown(change: Change) -> dict[str, str]:
 
 
 def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:
-    """Return the approved and the present catalogue, and the digest of the first. Raises Usage, Malformed, Invalid."""
+    """Return the approved catalogue, the catalogue of the tools in `file`, and the digest of the approved catalogue.
+    Raises Usage, Malformed, Invalid.
+    """
     shown = session.api("GET", f"/resources/{name}")
     if shown["catalogue"] is None:
         raise Usage(f"`{name}` has no catalogue yet", hint=f"ostiary resource read {file} --name {name}")

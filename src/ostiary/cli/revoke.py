@@ -13,7 +13,7 @@ from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000
 STATES = {"task": "cancelled", "owner": "left"}
-"""The state after a revocation, by kind of thing; a thing of any other kind is `revoked`."""
+"""The state that the command prints after a revocation, by kind of object; for any other kind, `revoked`."""
 FINAL = {
     "agent": "a decommissioned agent cannot be resumed",
     "task": "an ended task cannot be resumed; start another: ostiary task start",
@@ -21,7 +21,7 @@ FINAL = {
     "key": "a revoked key cannot be used again; add another: ostiary key add AGENT",
     "owner": "the owner's agents continue under their deputies; see ostiary agent list",
 }
-"""The next step after a revocation that cannot be undone, by kind of thing."""
+"""The text that is printed after a revocation, by kind of object: that it cannot be undone, and the next step."""
 
 
 def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:
@@ -52,13 +52,15 @@ def _print(kind: str, id: str, done: dict[str, Any]) -> None:
 
 
 def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return for each guard whether it has applied a committed act, and after how many milliseconds."""
+    """Return a row for each guard: whether the guard has applied the committed act `done`, and how many milliseconds
+    after the commit.
+    """
     query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
     return session.pages("/feeds", "guards", query=query)
 
 
 def print_guards(guards: Sequence[Mapping[str, Any]], *, does: str = "denies") -> None:
-    """Print when each guard applied an act."""
+    """Print how many milliseconds after its commit each guard applied an act; `does`: the verb for the guard."""
     if not guards:
         out.print("  no guard is connected", style="dim")
     for guard in guards:

@@ -78,10 +78,11 @@ def run(
 
     Registers a missing agent with a key, and a resource for each server, in watch mode: every call passes, and a line
     shows the verdict that enforcement would give. Your files stay unchanged: COMMAND gets a copy of its configuration
-    of MCP servers. The path of the copy replaces `{mcp_config}` in the words of COMMAND, or the file after its option
-    `--mcp-config`, or goes into the variable of --config-env, or into the option that a known program has. HTTP APIs
-    are guarded as well: COMMAND gets the local address of an API in the variable NAME_URL, and in place of
-    `{http:NAME}` in its words. Exits with the exit code of COMMAND.
+    of MCP servers. COMMAND gets the path of the copy in one of four places: in place of `{mcp_config}` in its words, in
+    place of the file after its option `--mcp-config`, in the environment variable that --config-env names, or in the
+    option of a program that this command knows. HTTP APIs are guarded as well: COMMAND gets the local address of an API
+    in the environment variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with the exit code of
+    COMMAND.
 
         ostiary run -- claude
         ostiary run -- python my_agent.py --mcp-config mcp.json
@@ -92,17 +93,21 @@ def run(
 
     Args:
         command: The program and its words, after `--`.
-        config: Configuration of its MCP servers. Default: .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
+        config: Configuration of the MCP servers of COMMAND. Default: .mcp.json, .cursor/mcp.json or .vscode/mcp.json,
+            or the configuration of the user.
         config_env: Environment variable in which COMMAND expects the path of its configuration.
         agent: Name of the agent. Default: the name of the program.
         owner: Name of the person or team that is responsible for the agent, when it is registered.
         purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
-        on_behalf_of: Name of the person for whom the run is a task, whose connected accounts the run then uses.
+        on_behalf_of: Name of the person on whose behalf the agent runs; the run can use the person's connected
+            accounts.
         http: NAME=URL of an HTTP API that COMMAND calls; may be repeated.
-        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method.
+        openapi: NAME=FILE, the OpenAPI document (JSON) of the API that --http names NAME: each operation is a tool.
+            Without, each HTTP method is a tool.
         secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be repeated.
-        secret_fd: Like --secret, but NAME is the path of a file in memory: the environment does not have the value.
+        secret_fd: Like --secret, but the variable NAME contains the path of a file in memory that has the value; the
+            value itself is not in the environment.
         refresh: Read the tools of the servers again. The servers must be in watch mode.
         quiet: Print neither a line for each call nor a summary.
         egress: Options of the egress proxy.
@@ -238,7 +243,7 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
             raise Usage(
                 problem, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off"
             )
-        paper.alarm(f"{problem}; --refresh makes this one known")
+        paper.alarm(f"{problem}; --refresh registers the present command")
 
 
 @contextmanager
@@ -307,7 +312,8 @@ def _start(
         process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has it from the terminal, too
+    # The terminal sends an interrupt to the command as well, so this process ignores the interrupt.
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code = process.wait()
     finally:

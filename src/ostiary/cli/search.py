@@ -108,7 +108,7 @@ def _show(session: Session, answer: dict[str, Any], limit: int) -> None:
 
     session.show(answer, render)
     if answer["more"]:
-        err.print(f"the first {limit}; --limit shows more", style="dim")
+        err.print(f"the first {limit} results; --limit shows more", style="dim")
     elif answer["results"] and err.is_terminal and not session.as_json:
         err.print(f"{len(answer['results'])} results ({answer['examined']} checked)", style="dim")
 

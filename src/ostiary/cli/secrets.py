@@ -62,14 +62,17 @@ def get(path: str, /, *, version: int = 0, field: str | None = None, session: He
     Args:
         path: Path with its mount.
         version: Version; the current one without it.
-        field: Print this member alone, as it is.
+        field: Print only the value of this member, without quotes.
     """
     stored = session.api("POST", "/secrets/get", {"path": path, "version": version})
     if field is None:
         session.show(stored, lambda one: facts({**one["data"], "version": one["version"]}))
         return
     if field not in stored["data"]:
-        raise Usage(f"the secret has no member {field!r}", hint=f"it has: {', '.join(sorted(stored['data']))}")
+        raise Usage(
+            f"the secret has no member {field!r}",
+            hint=f"the secret has these members: {', '.join(sorted(stored['data']))}",
+        )
     value = stored["data"][field]
     session.show(value, lambda value: print(value, file=sys.stdout, end="\n" if out.is_terminal else ""))
 
@@ -86,7 +89,7 @@ def list_secrets(
     limit: int = PAGE,
     session: Here,
 ) -> None:
-    """List the names in a folder; those of folders end with a slash.
+    """List the names in a folder; names of folders end with a slash.
 
     With an option, list all secrets below the folder with their last reads and rotations.
 
@@ -110,7 +113,7 @@ def list_secrets(
 
 @secret.command(name="delete")
 def delete(path: str, /, *, all_versions: bool = False, session: Here) -> None:
-    """Delete the current version of a secret, which can be restored; in kv/, the secret.
+    """Delete the current version of a secret, which can be restored; below kv/, delete the secret for good.
 
     Args:
         path: Path with its mount.
@@ -127,7 +130,7 @@ def canary(path: str, /, *, off: bool = False, session: Here) -> None:
 
     Args:
         path: Path with its mount. The secret must not have been read.
-        off: Make it an ordinary secret again.
+        off: Make the secret an ordinary secret again.
     """
     session.api("POST", "/secrets/canary", {"path": path, "is_canary": not off})
     session.show({"path": path, "canary": not off}, facts)
@@ -147,8 +150,8 @@ def seal(*, key_file: Path | None = None, session: Here) -> None:
     the secrets are lost: keep its file in a safe place, away from the server.
 
     Args:
-        key_file: File of the unseal key; a new key is written to a file that does not exist. Default: the key of the
-            last time.
+        key_file: File of the unseal key; if the file does not exist, a new key is written to it. Without, the secrets
+            are sealed with the key of the last seal.
     """
     public = None if key_file is None else b64u(_unseal_key(key_file).public_key().public_bytes_raw())
     session.show(session.api("POST", "/secrets/seal", {"unseal_public_key": public}), facts)
@@ -173,7 +176,7 @@ def rotate_keys(*, session: Here) -> None:
 
 @secret.command(name="sync")
 def sync(source: str, target: str, /, *, dry_run: bool = False, session: Here) -> None:
-    """Copy secrets from a back end to a folder here, or from here to a back end.
+    """Copy secrets from a back end to the server, or from the server to a back end.
 
     A path that ends with a slash is a folder with everything below. Nothing is deleted at the target.
 
@@ -192,7 +195,7 @@ def sync(source: str, target: str, /, *, dry_run: bool = False, session: Here) -
 
 @secret.command(name="rotate")
 def rotate(path: str, /, *, session: Here) -> None:
-    """Rotate a secret now. If its service does not accept the new value, the present one stays in force.
+    """Rotate a secret now. If the service that uses the secret does not accept the new value, the old value stays.
 
     Args:
         path: Path of a secret with a rotation, such as secret/app/db.
@@ -217,19 +220,19 @@ def put_rotation(
     grace: int = 0,
     session: Here,
 ) -> None:
-    """Set the rotation of a member of a secret; the signing key of the calls is shown once.
+    """Set the rotation of a member of a secret; the key that signs the calls to the service is shown once.
 
-    The service accepts a new value (secret.rotate), and ends the old one after the grace (secret.retire). Give one of
-    --url, --command and --registration.
+    The server calls the service to set the new value (secret.rotate), and after the grace period to end the old value
+    (secret.retire). Give one of --url, --command and --registration.
 
     Args:
         path: Path of the secret, such as secret/app/db.
         member: Member that gets new values.
-        url: URL of the service that accepts them.
-        command: Command in the server's setting `rotation_commands` that brings them to the service.
+        url: URL of the service that accepts new values.
+        command: Command in the server's setting `rotation_commands` that sets new values at the service.
         registration: URL of the registration of an OAuth client, whose provider makes a new client secret (RFC 7592).
         period: Seconds between rotations, at least 60.
-        grace: Seconds in which both values work, less than the period.
+        grace: Seconds for which the old value stays valid beside the new value, less than the period.
     """
     service = {"url": url, "command": command, "registration": registration}
     body = {"path": path, "member": member, "period": period, "grace": grace, **service}
@@ -245,7 +248,7 @@ def list_rotations(*, limit: int = PAGE, session: Here) -> None:
     """
     columns = {"path": "PATH", "member": "MEMBER", "last_at": "LAST", "next_at": "NEXT", "error": "ERROR"}
     rows = session.pages("/secrets/rotations", "rotations", limit=limit)
-    empty = "no rotations: ostiary secret rotation put PATH"
+    empty = "no rotations: ostiary secret rotation put --help"
     session.show(rows, lambda rows: table([_rotation_row(row) for row in rows], columns, empty=empty))
 
 
@@ -290,7 +293,7 @@ def put_backend(
     Args:
         name: Name of the back end.
         kind: Kind: vault-kv2, vault-kv1, aws, kubernetes, files or environment.
-        address: URL, absolute folder or env:PREFIX_, which the setting secret_backends names.
+        address: URL, absolute folder or env:PREFIX_; the server's setting `secret_backends` must allow it.
         mount: Mount at the Vault, such as secret.
         region: Region of AWS.
         cache: Seconds for which a value is kept in memory, 0 to 300.
@@ -306,12 +309,12 @@ def list_backends(*, session: Here) -> None:
     """List the back ends."""
     columns = {"name": "NAME", "kind": "KIND", "address": "ADDRESS", "mount": "MOUNT", "cache_s": "CACHE S"}
     rows = session.api("GET", "/secrets/backends")["backends"]
-    session.show(rows, lambda rows: table(rows, columns, empty="no back ends: ostiary secret backend put NAME"))
+    session.show(rows, lambda rows: table(rows, columns, empty="no back ends: ostiary secret backend put --help"))
 
 
 @backend.command(name="remove")
 def remove_backend(name: str, /, *, session: Here) -> None:
-    """Remove a back end; its secrets stay where they are.
+    """Remove a back end; its secrets stay in the store.
 
     Args:
         name: Name of the back end.

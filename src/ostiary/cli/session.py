@@ -4,8 +4,8 @@ Exit codes, for scripts:
 
       0  done
       1  refused by the server, whose code, message and hint are on standard error
-      2  wrong usage: an option, a file or a setting is not what it must be
-      3  the server does not answer, or cannot
+      2  wrong usage: an option, a file or a setting is wrong
+      3  the server does not answer, or answers that it is unavailable
       4  `decide`: the decision is deny
       5  `audit verify`, `doctor`, `threats test`, `trust-anchor test`: a check failed; `revoke`: a guard has not
          confirmed; `whatif`: no verdict would change, but not all decisions could be replayed
@@ -41,9 +41,9 @@ from ostiary.protocol.errors import Unavailable
 REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
 ALL = 1 << 62
-"""The limit for a list that is read to its end."""
+"""The limit with which a list is read completely."""
 COUNTED = 10
-"""Maximum number of pages that are read to count the rows after a limit."""
+"""Maximum number of further pages that are read to count the rows that a limit left out."""
 MAX_COUNTED = 100_000
 """Maximum number of rows that the server counts for a search of the ledger."""
 SILENCE_S = 5
@@ -56,7 +56,9 @@ def _singular(kind: str) -> str:
 
 
 class Rows(list[Any]):
-    """Rows of a list. If the list has more rows, `count_rest` returns their number, and whether the number is exact."""
+    """The first rows of a list. If the list has further rows, `count_rest` returns their number, and whether the number
+    is exact.
+    """
 
     count_rest: Callable[[], tuple[int, bool]] | None = None
     kind = "rows"
@@ -133,7 +135,8 @@ class Session:
     @cached_property
     def agent(self) -> Agent:
         """The agent or person of the credential. Raises Invalid."""
-        url = self.url  # first: without a server no credential is missing
+        # The URL first: if no server is named, the error must say so, and not that a credential is missing.
+        url = self.url
         return self._open(self.credential, url)
 
     def _open(self, path: Path, url: str) -> Agent:
@@ -197,11 +200,11 @@ class Session:
         return response
 
     def _is_stale(self, response: httpx2.Response) -> bool:
-        """Return whether the server refused a stored token that may be older than a change of its agent's scopes or
-        state.
+        """Return whether the server refused the request because of a token from the file, which may be older than a
+        change of the scopes or the state of its agent. The token is removed from the client.
 
-        The request is then repeated with a new token; if the agent gets none, the server says why. Any other refused
-        request is not repeated: each leaves an entry in the ledger.
+        The caller then repeats the request with a new token. No other refused request is repeated, because each refused
+        request leaves an entry in the ledger.
         """
         challenge = response.headers.get("www-authenticate", "")
         lacks_scope = response.status_code == 403 and "insufficient_scope" in challenge

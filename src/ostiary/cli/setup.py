@@ -31,7 +31,9 @@ Verdict = Literal["create", "change", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The registration or the change of one object. `widens`: the access that an agent gains by it; empty for none."""
+    """The registration or the change of one object. `widens`: the access that an agent gains by the step, in words;
+    empty if no agent gains access.
+    """
 
     kind: str
     name: str
@@ -81,12 +83,13 @@ def init(
     Args:
         owner: Name of the person who is responsible for the agent.
         email: Address of the owner.
-        resource: Name of the resource: of the server whose tools are protected.
-        uri: Its resource identifier (RFC 8707): https, or http on this machine.
-        tools: Where its tools are read from: module:application, a file of JSON, or the URL of an MCP server.
+        resource: Name of the resource, the server whose tools are protected.
+        uri: Resource identifier (RFC 8707) of the resource: https, or http on this machine.
+        tools: Source of the tools of the resource: module:application, a file of JSON, or the URL of an MCP server.
         agent: Name of the agent.
         purpose: Purpose of the agent, in words.
-        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: RESOURCE:read, if it has tools.
+        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: RESOURCE:read if the resource has
+            tools.
         keys: Folder for the private keys.
         yes: Confirm all changes.
     """
@@ -148,12 +151,12 @@ def protect(
         target: module:application (FastAPI, Starlette, an MCP server, a list of tools), a file of JSON (an OpenAPI
             document, the results of MCP list methods), or the URL of an MCP server.
         uri: Resource identifier (RFC 8707); needed unless the target is a URL or the resource is registered.
-        name: Name of the resource; without, after the target.
-        mode: watch decides and records, and lets every call through.
-        key: Where the private key of its guard is written; without, NAME.json.
-        agent: Register an agent that calls it, as well.
+        name: Name of the resource; without, a name derived from the target.
+        mode: `watch` decides, records and allows every call; `enforce` denies.
+        key: File to which the private key of the resource's guard is written; without, NAME.json.
+        agent: Name of an agent that is registered too and can call the resource.
         owner: Name of the person who is responsible for the agent.
-        email: Address of the owner, where the owner is registered as well.
+        email: Mail address of the owner, if this command also registers the owner.
         purpose: Purpose of the agent, in words.
         scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: NAME:read.
         yes: Confirm all changes.
@@ -171,7 +174,7 @@ def protect(
 
 
 def _stem(target: str) -> str:
-    """Return a name for a target: `shop` for `shop:api`, `shop.json` and `https://shop.example/mcp`."""
+    """Return a resource name derived from a target: `shop` for `shop:api`, `shop.json` and `https://shop.example/mcp`."""
     if "://" in target:
         return target.partition("://")[2].partition("/")[0].partition(":")[0].partition(".")[0]
     return Path(target).stem if target.endswith(".json") else target.partition(":")[0].rpartition(".")[2]
@@ -191,7 +194,9 @@ def _owner(session: Session, name: str, email: str | None) -> Step:
 def _resource(
     session: Session, name: str, uri: str | None, listing: dict[str, Any] | None, *, key: Path, mode: str
 ) -> Step:
-    """Plan the step that registers the resource or updates its catalogue. Raises Usage for another kind of resource."""
+    """Return the step that registers the resource or updates its catalogue. Raises Usage if a resource of this name is
+    registered with another URI.
+    """
     registered = _fetch(session, f"/resources/{name}")
     listed = None if listing is None else read(name, listing).catalogue
     if registered is None:

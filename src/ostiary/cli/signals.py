@@ -27,7 +27,8 @@ def trust(
     endpoint: str = "",
     session: Here,
 ) -> None:
-    """Trust the signals of an issuer, about persons of a `--domain` or of `signal link`, and with `--agents` agents.
+    """Trust the signals of an issuer about persons with a mail address in a `--domain`, persons linked to the issuer
+    (`ostiary signal link`), and, with `--agents`, agents.
 
     With OSTIARY_SIGNAL_AUTHORIZATION in the environment (as `Bearer ...`) this command creates the stream at the
     issuer. Without it, create the stream by hand; the values that the issuer needs to push are shown once.
@@ -37,7 +38,7 @@ def trust(
         method: `push` by the issuer, or `poll` by this server.
         domain: Mail domain of persons whom the issuer manages; may be given several times.
         agents: Accept signals about agents too.
-        audience: Audience of the signals; without, that of the stream, or the public URL.
+        audience: Audience of the signals; without, the audience of the stream, or the public URL of this server.
         jwks_uri: URL of the issuer's keys, for an issuer without an ssf-configuration.
         endpoint: URL to poll, for a stream that was created by hand.
     """

@@ -52,7 +52,7 @@ def start(
     Args:
         agent: Name or id of the agent.
         purpose: Purpose of the task, in words.
-        scope: Scope of the agent that the task allows; without, all. May be given several times.
+        scope: Scope of the agent that the task allows; without, all scopes of the agent. May be given several times.
         parent: Id of the parent task; the new task only narrows it, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow the task further.
         data_class: Allow only tools that handle this data class; may be given several times.
@@ -65,8 +65,8 @@ def start(
         draft: Reviewed file from `ostiary task draft --write`, instead of words, own, endorse, bounds and budget.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task expires.
-        heartbeat: Seconds without a sign of life of any holder until the task is lost.
-        end_with_last: End the task when its last holder leaves it.
+        heartbeat: Seconds after which the task is lost, if no instance that works under the task has reported in.
+        end_with_last: End the task when the last instance leaves the task.
         ask_plan: Ask people once, at the start, to approve the probable calls of the task.
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
@@ -107,7 +107,8 @@ def draft_task(
     Args:
         words: Request of the person, verbatim.
         agent: Name or id of the agent, whose scopes limit the draft; without, the catalogues limit it.
-        catalogue: JSON catalogue of a resource, instead of the one at the server; may be given several times.
+        catalogue: JSON file with the catalogue of a resource, used instead of the catalogue at the server; may be given
+            several times.
         own: Value of the person's own record, as NAME=VALUE; may be given several times.
         ask_payee: Never take a payee or a recipient from a document that the person named.
         write: New file for `ostiary task start --draft`.
@@ -211,8 +212,13 @@ def token(
     credential = _read_key(key)
     agent_id = _id_of(agent, session, id_in_file=credential.client_id)
     if credential.client_id not in ("", agent_id):
-        raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="name that agent, or another key")
-    url = session.url if session.is_named or not credential.issuer else None  # a credential is enough
+        raise Usage(
+            f"the key in {key} belongs to the agent {credential.client_id}",
+            hint="give --agent with this id, or the key file of the other agent",
+        )
+    url = (
+        session.url if session.is_named or not credential.issuer else None
+    )  # the credential file alone names the agent
     with Agent(replace(credential, client_id=agent_id), url=url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
 

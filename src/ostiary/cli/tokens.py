@@ -60,8 +60,8 @@ class TokenFile:
         self._loaded = {target: token.text for target, token in self._client.tokens().items()}
 
     def save(self) -> None:
-        """Write the current tokens of the client, and the current rows of other servers and keys, if a token
-        changed.
+        """Write the client's present tokens to the file, if a token has changed. Rows of other servers and keys stay in
+        the file.
         """
         mine = [
             self._row(target, token)
@@ -76,11 +76,10 @@ class TokenFile:
             self._write(msgspec.json.encode(_File(rows)))
 
     def forget(self, resource: str) -> bool:
-        """Remove the client's token for `resource` if the token came from the file; return whether the client now has
-        no token for `resource`.
+        """Remove the client's token for `resource` if the token came from the file. Return whether the client now has
+        no token for `resource`; this is also the case if the client itself has removed a refused token.
 
-        Such a token may be older than the last change of the agent's scopes or state. The result is true also if the
-        client itself has removed the token and got no new one.
+        A token from the file may be older than the last change of the agent's scopes or state.
         """
         target = Target(resource)
         stored, token = self._loaded.pop(target, None), self._client.tokens().get(target)
@@ -139,7 +138,7 @@ class TokenFile:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text)
             os.replace(name, self._path)
-        except BaseException:  # also an interrupt: the tokens stay in no other file
+        except BaseException:  # after an interrupt too, delete the temporary file, which contains the tokens
             os.unlink(name)
             raise
 

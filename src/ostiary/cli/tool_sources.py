@@ -82,7 +82,7 @@ def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]
         from ostiary.routes import RouteTable
 
         return RouteTable(source).listing
-    holder = getattr(source, "_function_toolset", source)  # of an agent of Pydantic AI
+    holder = getattr(source, "_function_toolset", source)  # the tools of a Pydantic AI agent
     tools = source if isinstance(source, list | tuple) else getattr(holder, "tools", None)
     members = list(tools.values() if isinstance(tools, Mapping) else tools) if isinstance(tools, Iterable) else []
     if members and (adapter := _adapter_of(source, members, program)) is not None:
@@ -103,10 +103,10 @@ def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]
 
 
 def _adapter_of(source: Any, tools: Sequence[Any], program: ModuleType) -> str | None:
-    """Return the adapter for the framework of an agent or its tools, or else of the packages that the program imports.
+    """Return the name of the adapter for the framework from which the agent or its tools come.
 
-    Plain functions can be tools of every framework, so the imports decide. None if the program imports several
-    frameworks, or none.
+    Plain functions can be tools of every framework; then the framework that the program imports decides. None if the
+    program imports no framework or several.
     """
     for value in (source, *tools):
         if (adapter := ADAPTERS.get(type(value).__module__.partition(".")[0])) is not None:

@@ -18,7 +18,7 @@ _COLUMNS = {"name": "NAME", "subject": "SUBJECT", "ends": "ENDS", "thumbprint": 
 
 @anchor.command(name="add")
 def add(name: str, certificate: Path, /, *, session: Here) -> None:
-    """Trust an authority. An agent then authenticates with a certificate of it: `ostiary agent mutual-tls`.
+    """Trust an authority. `ostiary agent mutual-tls` then lets an agent authenticate with a certificate of it.
 
     Args:
         name: Name of the trust anchor: lower-case letters, digits, `.`, `_` and `-`.
@@ -63,7 +63,7 @@ def try_anchor(name: str, /, *, certificate: Path | None = None, agent: str = ""
 
 @anchor.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Remove a trust anchor: certificates of this authority get no further tokens.
+    """Remove a trust anchor: agents get no further tokens with certificates of this authority.
 
     Args:
         name: Name or thumbprint of the trust anchor.

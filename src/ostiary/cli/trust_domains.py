@@ -30,9 +30,9 @@ def add(
     Args:
         name: Name of the trust domain, such as example.org, as its operator told you.
         bundle_url: https://HOST/PATH where the trust domain publishes its bundle.
-        endpoint_spiffe_id: SPIFFE ID that the server at this URL proves (profile https_spiffe). Without it, the server
-            proves its host name (https_web).
-        bundle: File with the first bundle, for an endpoint that belongs to the trust domain itself.
+        endpoint_spiffe_id: SPIFFE ID in the certificate of the server at this URL (profile https_spiffe). Without, the
+            certificate must have the host name of the URL (https_web).
+        bundle: File with the first bundle; needed if the endpoint's SPIFFE ID is in the trust domain that is added.
     """
     new: dict[str, object] = {"name": name, "bundle_url": bundle_url, "endpoint_spiffe_id": endpoint_spiffe_id}
     if bundle is not None:
@@ -91,7 +91,7 @@ def allow(name: str, agent: str, /, *, session: Here) -> None:
 
 @trust_domain.command(name="disallow")
 def disallow(name: str, agent: str, /, *, session: Here) -> None:
-    """Remove the trust of the workloads of an agent in a trust domain.
+    """Stop the workloads of an agent from trusting a trust domain.
 
     Args:
         name: Name of the trust domain.

@@ -28,7 +28,7 @@ def add(
 ) -> None:
     """Register a workload: processes that match all the selectors get SVIDs of the agent.
 
-    A user without another selector is every process of the user, and can belong to one agent alone.
+    A workload with `--uid` alone is every process of the user; a user can be the workload of one agent only.
 
     Args:
         name: Name or id of the agent.
@@ -37,7 +37,7 @@ def add(
         path: Path of the executable, as the server sees it.
         sha256: SHA-256 of the executable in hexadecimal digits, as sha256sum prints it.
         unit: Unit of systemd, such as billing.service.
-        cgroup: Cgroup of the process, or one above it, as in /proc/PID/cgroup.
+        cgroup: Cgroup of the process, or a cgroup above the process, as in /proc/PID/cgroup.
         pod: UID of the Kubernetes pod.
     """
     selectors = {

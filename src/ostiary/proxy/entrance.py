@@ -142,7 +142,9 @@ class Entrance:
             return path if path != "/" else ""
         first, slash, rest = path[1:].partition("/")
         if not hmac.compare_digest(first.encode("latin-1", "replace"), self.capability.encode()):
-            raise Rejected(404, "not_found", "not found", hint="the URL begins as `ostiary proxy` printed it")
+            raise Rejected(
+                404, "not_found", "not found", hint="use the URL that the proxy printed, with its random path"
+            )
         return f"{slash}{rest}"
 
 

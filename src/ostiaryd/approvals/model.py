@@ -361,7 +361,10 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     """
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
-        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}", hint="ostiary approvals show")
+        raise Invalid(
+            f"the lines that can be struck are 1 to {len(about.lines)}",
+            hint=f"ostiary approvals show {question.approval_id}",
+        )
     if about.lines and len(narrowing.strike) == len(about.lines):
         raise Invalid("all lines are struck", hint="deny the request")
     if narrowing.uses is not None:

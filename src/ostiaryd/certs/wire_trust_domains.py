@@ -73,7 +73,7 @@ class BundleBody(TypedDict):
 async def show_own_bundle(call: Call) -> Reply:
     """Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3)."""
     if (bundle := find_own_bundle(call.world.db.read(), call.world.config)) is None:
-        raise NotFound("the trust domain has no bundle yet", hint="ostiary agent workload add")
+        raise NotFound("the trust domain has no bundle yet", hint="ostiary agent workload add NAME --uid UID")
     return Reply(200, render_bundle(bundle), headers=[NO_STORE])
 
 

@@ -69,4 +69,7 @@ def exhausted(budget: Budget, left: int) -> Exhausted:
             f"{message} today",
             hint="the budget starts again at midnight UTC; to set it: `ostiary agent budget AGENT --limits FILE`",
         )
-    return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")
+    return Exhausted(
+        message,
+        hint="start a task with a larger budget: ostiary task start --agent AGENT --purpose WORDS --budget FILE",
+    )

@@ -135,7 +135,7 @@ def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[SuggestionLine])
         if not rest:
             raise Invalid(
                 f"these calls went to more than {MAX_DETAILS} resources, the most that bounds may name",
-                hint="shorten the time with --since",
+                hint="choose a later start with --since",
             )
         _, detail = rest.pop()
         bare.append(detail)

@@ -186,7 +186,7 @@ def create_intermediate(
     Raises Conflict if this server does not have the key of the root.
     """
     if not root.has_key:
-        hint = "ostiary ca request prints a request for its owner"
+        hint = "create a request for the owner of the root: ostiary ca request --write FILE"
         raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
     if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
         store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)

@@ -174,7 +174,9 @@ def pending_import(reader: Reader) -> Authority:
     for one in store.authorities(reader):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             return one
-    raise Conflict("no intermediate waits for a certificate", hint="ostiary ca request", code="not_pending")
+    raise Conflict(
+        "no intermediate waits for a certificate", hint="ostiary ca request --write FILE", code="not_pending"
+    )
 
 
 def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[Authority, bytes]:
@@ -200,7 +202,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
     own = encode_public_key(open_sealed(pending, keys=act.tx.keys).public_key())
     if encode_public_key(_public_key(chain[0])) != own:
-        raise Invalid("the first certificate has another key than the request", hint="ostiary ca request makes one")
+        raise Invalid("the first certificate has another key than the request", hint="ostiary ca request --write FILE")
     for place, certificate in enumerate(chain):
         _check_authority(certificate, chain[min(place + 1, len(chain) - 1)], now=act.now)
     for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):

@@ -139,5 +139,7 @@ def first_refusal(refusals: Sequence[Refused]) -> Refused:
     if refusals:
         return refusals[0]
     return Forbidden(
-        "no agent has a workload that matches this process", hint="ostiary agent workload add", code="no_identity"
+        "no agent has a workload that matches this process",
+        hint="ostiary agent workload add NAME --uid UID",
+        code="no_identity",
     )

@@ -47,7 +47,9 @@ def add_trust_domain(
     if endpoint is not None and endpoint.trust_domain not in (name, config.trust_domain):
         find_trust_domain(act.tx, endpoint.trust_domain)
     if store.get(act.tx, name) is not None:
-        raise Conflict(f"`{name}` is federated already", hint="ostiary trust-domain show", code="trust_domain_exists")
+        raise Conflict(
+            f"`{name}` is federated already", hint=f"ostiary trust-domain show {name}", code="trust_domain_exists"
+        )
     if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
         raise Conflict(f"there are {MAX_TRUST_DOMAINS} trust domains", hint="remove one", code="too_many_trust_domains")
     domain = TrustDomain(
@@ -87,7 +89,9 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.disallow(act.tx, domain.name, holder.agent_id):
-        raise NotFound(f"`{holder.name}` does not trust `{domain.name}`", hint="ostiary trust-domain show")
+        raise NotFound(
+            f"`{holder.name}` does not trust `{domain.name}`", hint=f"ostiary trust-domain show {domain.name}"
+        )
     wake_workloads(act)
     return domain
 

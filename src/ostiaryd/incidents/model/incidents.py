@@ -140,11 +140,11 @@ def check_waits(incident: Incident, verb: Verb) -> None:
     if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
         raise Conflict(
             f"the incident is closed: {incident.state}",
-            hint="a closed incident cannot change; see `ostiary incident show`",
+            hint=f"a closed incident cannot change; see: ostiary incident show {incident.incident_id}",
             code="incident_closed",
         )
     if verb is Verb.TAKE and incident.state is State.TAKEN:
-        hint = "see `ostiary incident show`"
+        hint = f"see: ostiary incident show {incident.incident_id}"
         raise Conflict("a person has taken the incident already", hint=hint, code="incident_taken")
 
 

@@ -113,7 +113,9 @@ def authenticate_signed(
     """
     key = store.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
-        raise TokenRefused("the access key is unknown, has ended or was revoked", hint="ostiary aws-key create AGENT")
+        raise TokenRefused(
+            "the access key is unknown, has ended or was revoked", hint="ostiary aws-key create AGENT --network NETWORK"
+        )
     secret = open_value(act.tx, key.secret, ("aws", key.id, 1), keys=act.tx.keys).decode()
     if not request.has_signature_of(secret):
         raise SignatureRefused("the signature is not that of the access key", hint="check the secret key")

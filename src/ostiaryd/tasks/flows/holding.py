@@ -72,5 +72,9 @@ def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple
         raise Forbidden("this is another agent's task", hint="only the agent itself can hold its tasks")
     live(reader, id, now=now)
     if task.heartbeat is None:
-        raise Conflict("this task has no heartbeat", hint="`ostiary task start --heartbeat`", code="no_heartbeat")
+        raise Conflict(
+            "this task has no heartbeat",
+            hint="ostiary task start --agent AGENT --purpose WORDS --heartbeat SECONDS",
+            code="no_heartbeat",
+        )
     return task, task.heartbeat

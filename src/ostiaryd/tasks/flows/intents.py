@@ -87,6 +87,7 @@ def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
     resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)
     if catalogue is None or tool not in catalogue.tools:
-        raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint="`ostiary resource show` lists them")
+        hint = f"list the tools: ostiary resource show {name or 'NAME'}"
+        raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint=hint)
     if (scope := catalogue.scope(catalogue.tools[tool])) not in task.scopes:
         raise InvalidIntent(f"the task does not have {scope}, which `{document.tool}` needs")

@@ -131,7 +131,9 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     live(act.tx, id, now=act.now)
     if task.elevated:
         raise Conflict(
-            "an elevation cannot be renewed", hint="request another: ostiary elevation request", code="elevation"
+            "an elevation cannot be renewed",
+            hint="ostiary elevation request SCOPE --reason WORDS --as FILE",
+            code="elevation",
         )
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)

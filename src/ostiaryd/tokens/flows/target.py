@@ -36,7 +36,7 @@ def find_target(
         return _resource(reader, resource)
     check_target(uri)
     if config.resources == "registered":
-        raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
+        raise InvalidTarget("no resource is registered with this URI", hint="ostiary resource create NAME --uri URI")
     for name in sorted({resource_name(scope) for scope in requested}):
         if registry.get_resource(reader, name) is not None:
             raise InvalidTarget(
