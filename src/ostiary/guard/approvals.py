@@ -1,15 +1,17 @@
-"""Calls that a person must approve: the need, its outcome, and the numbers of calls that are not on record yet.
+"""Calls that a person must approve: the need for the approval, the outcome, and the numbers of calls without a record.
 
-A yes is spent at the server by one call, which a number names. A call that got no answer, or was not recorded after it,
-may have spent a yes all the same. So the same call, made again, asks with the same number and gets the same answer: no
-yes is lost, and each lets one call pass.
+At the server, one call spends an approval. The guard gives each call a number. A call may have spent an approval
+although the guard got no answer from the server, or could not record the call. If an equal call is made later, the
+guard therefore asks with the earlier number and gets the earlier answer: no approval is lost, and each approval lets
+one call pass.
 
-    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<its number>", "<the approval that it has spent, or empty>"], ..]
+    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<number of the call>", "<id of the spent approval, or empty>"],
+    ..]
 
-A number is in the file before the server is asked, and out of it once the allowed call is in the spool. So a guard that
-dies anywhere in between loses no yes: whichever guard takes over its spool asks with that number. If the spool has the
-record already, the number is dropped, so that it lets no second call pass. After the death of the machine the file may
-be an older one, and it is not used.
+The guard writes a number to this file before it asks the server, and removes the number once the spool has the record
+of the allowed call. If the guard's process ends between these two steps, no approval is lost, because the guard that
+takes over the spool asks with this number. If the spool has the record already, the number is removed, so that it lets
+no second call pass. After a crash of the machine the file may be outdated, and is not used.
 """
 
 from __future__ import annotations
@@ -42,22 +44,22 @@ class Approval:
     """The need for a person's approval of one call. The answer is an `ApprovalOutcome`."""
 
     policies: tuple[str, ...]
-    """the policies that ask"""
+    """ids of the policies that require the approval"""
     by: tuple[str, str]
-    """agent and task"""
+    """ids of the agent that calls and of its task"""
     ask: Callable[[str], approval.ApprovalRequest]
-    """return the question about the call, with that number; raises Malformed"""
+    """function that returns the request for the approval of the call with the given number; raises Malformed"""
 
     @property
     def digest(self) -> str:
-        """Return the digest that names the call, also if it is repeated under a newer token. Raises Malformed."""
+        """Return a digest of the call that stays equal if the call is repeated with a newer token. Raises Malformed."""
         ask = self.ask("")
         return canonical.digest([*self.by, ask.policies, ask.tool, ask.arguments, ask.secrets], floats=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalOutcome:
-    """The server's answer about an approval, or the reason why there is none."""
+    """The server's answer to a request for an approval, or the refusal if the server could not be asked."""
 
     policies: tuple[str, ...]
     answer: approval.ApprovalAnswer | None = None
@@ -67,7 +69,7 @@ class ApprovalOutcome:
 
     @property
     def approved(self) -> tuple[str, ...]:
-        """Return the asking policies whose approval this call has spent."""
+        """Return the ids of the policies whose required approval this call has spent; empty if none was spent."""
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
@@ -109,19 +111,19 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
 
 
 class PendingApprovals:
-    """Numbers of calls that requested an approval and are not recorded as allowed. Thread-safe."""
+    """The numbers of calls for which an approval was requested and that have no record as allowed. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mutex = threading.Lock()
         self._waiting: dict[str, tuple[str, str]] = {}
-        """number and approval by the digest of the call, the oldest first"""
+        """(number of the call, id of the spent approval or empty) by the digest of the call, the oldest first"""
         self._asking: dict[str, tuple[str, str]] = {}
-        """digest and approval by the number of the call, for calls that are being decided"""
+        """(digest of the call, id of the spent approval or empty) by the number, for calls that are being decided"""
 
     def begin(self, digest: str, number: str) -> str:
-        """Return the number for a request about the call with that digest: of an earlier unrecorded call, or a
-        new one. Raises SpoolFailed.
+        """Return the number with which to request an approval of the call `digest`: the number of an earlier equal call
+        without a record, or else `number`. Stores the number before it returns. Raises SpoolFailed.
         """
         with self._mutex:
             number, spent = self._waiting.pop(digest, (number, ""))
@@ -134,8 +136,8 @@ class PendingApprovals:
             return number
 
     def spend(self, number: str, approval: str) -> None:
-        """Record that the call with that number has spent the approval. Raises SpoolFailed: then the call must
-        not pass.
+        """Record that the call `number` has spent the approval with the id `approval`. Raises SpoolFailed; the caller
+        must then deny the call.
         """
         with self._mutex:
             digest, _ = self._asking[number]
@@ -143,16 +145,16 @@ class PendingApprovals:
             self._write()
 
     def release(self, number: str) -> None:
-        """Keep the number of a call that is not recorded as allowed, so that the repeated call uses the same number."""
+        """Keep the number of a call that has no record as allowed, so that a later equal call gets the same number."""
         with self._mutex:
             if (asking := self._asking.pop(number, None)) is not None:
                 digest, approval = asking
-                self._keep({digest: (number, approval)})  # the file has it already
+                self._keep({digest: (number, approval)})  # the file already has the number
 
     def drop(self, number: str) -> None:
         """Delete a number whose call is recorded, or whose approval is not spent.
 
-        If the file cannot be written, it keeps a number too many, which the record in the spool makes harmless.
+        If the file cannot be written, the number stays in it. This is harmless, because the spool has the record.
         """
         with self._mutex:
             self._asking.pop(number, None)
@@ -162,11 +164,11 @@ class PendingApprovals:
                 log.warning("%s", error)
 
     def inherit(self, spool: Spool) -> None:
-        """Take over the numbers of a guard that has ended, with its spool."""
+        """Take over the numbers in `spool`, the spool of a guard that has ended. A failure is logged."""
         try:
             left = spool.requested_approvals.read_bytes()
             recorded = spool.approvals()
-            spool.requested_approvals.unlink()  # first: two guards with one number would let two calls pass
+            spool.requested_approvals.unlink()  # delete first: if two guards had the number, two calls would pass
             if spool.is_whole:
                 with self._mutex:
                     triples = _decode(left)

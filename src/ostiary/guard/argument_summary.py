@@ -1,14 +1,14 @@
 """Summaries of the arguments of calls in mode `watch`, from which bounds are suggested.
 
-Values that a bound could name stay unchanged: numbers, flags, and texts that are short and no secret. Of other values
-the record has the type and the length. Objects are flattened, so that a name is a path as in bounds
-(`a.b`), and a value that is an object is always such a summary:
+Values that a bound could name are recorded unchanged: numbers, booleans, and texts that are short and not secret. For
+any other value, the type and the length are recorded. Nested objects are flattened: each name is a path as in bounds
+(`a.b`). A value in the record that is an object is therefore always the summary of a value:
 
     {"path": "/srv/reports/q3.txt", "limit": 20, "text": {"type": "string", "length": 8210},
      "key": {"type": "string", "length": 40, "secret": true}, "walk.depth": 3, "tags": {"type": "array", "length": 2}}
 
-A value is a secret if the catalogue says so (kind `secret`), if its name says so, or if it looks like one. This finds
-secrets in common notations only.
+A value counts as a secret if its kind in the catalogue is `secret`, if its name suggests a secret (such as `password`),
+or if it has the form of a well-known secret. Secrets in other forms are not recognised.
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECA
 
 
 def summarize_arguments(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Return the recorded form of the arguments. `kinds` are the catalogue's, by the name of an argument.
-    Raises nothing.
+    """Return the recorded form of the arguments, as the module describes. `kinds`: the kinds that the catalogue states,
+    by path of the argument. Raises nothing.
     """
     return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
 
 
 def _leaves(inside: Mapping[str, Any], kinds: Mapping[str, str], before: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Yield paths and values. A name that contains a dot is left out, since it looks like a path."""
+    """Yield (path, recorded value) for each value. A member whose name contains a dot is omitted, because its name
+    could be confused with a path.
+    """
     for name, value in inside.items():
         path = before + name
         if not name or "." in name or len(path) > MAX_NAME:

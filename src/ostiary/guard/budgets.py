@@ -1,9 +1,9 @@
-"""Budgets at a guard: slices drawn from the server, and their spent parts.
+"""Budgets at a guard: the slices that the guard has drawn from the server, and the spent part of each slice.
 
-Numbers are totals since the guard began, as the server counts them too, so an account is forgotten only when both do. A
-call is paid in the same instant in which its record is kept: spent units are on record, even if the guard is killed
-right then, and a call without a record has spent nothing. A call that cannot draw in time is refused (`Unavailable`),
-and nothing was spent.
+The guard and the server both count the total units since the guard started. An account is therefore deleted here only
+after the server has deleted the account. Payment for a call and its record are stored together: all spent units are on
+record, even if the guard is killed right then, and a call without a record has spent nothing. A call that cannot draw
+units in time is refused (`Unavailable`) and spends nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraw:
-    """The need to draw units so that a call can be paid. The answer: the remaining units of the accounts with
-    too few.
+    """The need to draw units from the server so that a call can be paid. The answer is a dict: the remaining units of
+    each account that has too few; empty if the draw was sufficient.
     """
 
     costs: Mapping[str, int]
@@ -47,11 +47,11 @@ class _Part:
     left: int = 0
     spent: int = 0
     running: int = 0
-    """calls that may still return units"""
+    """number of running calls that may still give units back to this account"""
     is_touched: bool = True
-    """true if it was used since the last check"""
+    """true if a call used the account since the last check by `part_with`"""
     since: int = 0
-    """time of the last check that saw a use"""
+    """time of the last check that found the account used, in microseconds of the boot clock"""
 
 
 _NOTHING = _Part()
@@ -69,9 +69,9 @@ class BudgetCache:
         """number of the last record that spent units"""
 
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
-        """Spend these costs, keep the record of the call, and return its number. If an account has too little, return
-        None, and do nothing. The accounts `ahead` are charged in advance, until `take_back`. Raises Unavailable, and
-        the errors of `record`.
+        """Spend `costs` (units by account) and store the record of the call with `record`; return the number of the
+        record. Return None and change nothing if an account has too few units. For the accounts `ahead`, the cost is a
+        maximum, whose unused part `take_back` returns. Raises Unavailable, and the errors of `record`.
         """
         with self._mutex:
             if self._is_closed:
@@ -92,20 +92,25 @@ class BudgetCache:
             return self.last
 
     def take_back(self, ahead: Iterable[str], unused: Mapping[str, int], record: Callable[[], int]) -> None:
-        """Keep the record of the outcome of a call that was charged in advance, and take the unused units back. Raises
-        the errors of `record`; then nothing is taken back.
+        """Store the record of the outcome of a call with `record`, and add the `unused` units (by account) to the
+        slices again. `ahead`: the accounts that were charged the maximum. Raises the errors of `record`; then no units
+        are added.
         """
         with self._mutex:
             for account in ahead:
                 self._parts[account].running -= 1
-                self._parts[account].is_touched = True  # so that the server hears the record before we part with it
+                self._parts[
+                    account
+                ].is_touched = True  # so that the record is reported before `part_with` returns the units
             record()
             for account, units in unused.items():
                 self._parts[account].left += units
                 self._parts[account].spent -= units
 
     def need(self, costs: Mapping[str, int]) -> dict[str, int]:
-        """Return the totals to draw from the accounts that have too little for these costs."""
+        """Return, for each account with fewer units than its cost, the total that the guard must have drawn since its
+        start to pay the cost.
+        """
         need = {}
         with self._mutex:
             for account, units in costs.items():
@@ -115,8 +120,8 @@ class BudgetCache:
         return need
 
     def check(self, costs: Mapping[str, int], budgets: Iterable[Budget], left: Mapping[str, int], *, now: int) -> None:
-        """Check that the slices suffice, or may after another draw. Raises Exhausted for an account that has too little
-        here, and too little at the server (`left`, in units).
+        """Check that the slices suffice for `costs`, or that a further draw may help. `left`: remaining units of each
+        account for which the last draw was not sufficient. Raises Exhausted for such an account.
         """
         short = self.need(costs)
         for budget in budgets:
@@ -124,13 +129,15 @@ class BudgetCache:
                 raise exhausted(budget, left[account])
 
     def expect(self, accounts: Iterable[str]) -> None:
-        """Record that a draw from these accounts begins. Whatever its outcome, the units must be returned later."""
+        """Record that a draw from these accounts begins, so that the accounts are returned to the server later even if
+        the answer is lost.
+        """
         with self._mutex:
             for account in accounts:
                 self._parts.setdefault(account, _Part()).is_touched = True
 
     def grant(self, totals: Mapping[str, int]) -> None:
-        """Add drawn units; `totals` count from the start of the guard."""
+        """Add drawn units to the slices. `totals`: units drawn since the start of the guard, by account."""
         with self._mutex:
             for account, total in totals.items():
                 part = self._parts[account]
@@ -142,8 +149,8 @@ class BudgetCache:
             return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
-        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return the spent units
-        of each.
+        """Empty at most `count` accounts that no call has used for `idle` microseconds. Return the spent units of each
+        emptied account; the server gets all other units back.
         """
         now = self._tick()
         kept: dict[str, int] = {}
@@ -157,13 +164,13 @@ class BudgetCache:
         return kept
 
     def forget(self, accounts: Collection[str]) -> None:
-        """Delete accounts that the server has deleted too."""
+        """Delete these accounts, which the server has deleted."""
         with self._mutex:
             for account in accounts:
                 self._parts.pop(account, None)
 
     def close(self) -> None:
-        """Stop paying. Every payment so far has its record."""
+        """Refuse all further payments. Each earlier payment has its record."""
         with self._mutex:
             self._is_closed = True
 
@@ -187,13 +194,13 @@ class BudgetClient:
         self._asked = 0
         """Number of the last request; each request has the next number."""
         self._unconfirmed: dict[str, int] = {}
-        """Accounts of a return that the server has not answered."""
+        """Spent units by account of a return of slices that the server has not confirmed."""
         self.has_drawn = False
-        """True if the server may count units as drawn by this guard."""
+        """True if the server may have counted units as drawn by this guard."""
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
-        """Draw the units that these costs need, for a call under that token (its `jti`). Return the units left in the
-        accounts that have too little.
+        """Draw the units that `costs` need, for a call with the token whose `jti` is `token`. Return the remaining
+        units of each account that still has too few: here and at the server together.
 
         Raises Unavailable.
         """
@@ -202,7 +209,7 @@ class BudgetClient:
             if not need:
                 return {}
             if self._unconfirmed:
-                self._keep(self._unconfirmed)  # else we would not know from where the server counts
+                self._keep(self._unconfirmed)  # without a confirmed return, the server's total is unknown
                 need = self._cache.need(costs)
             self.has_drawn = True
             self._cache.expect(need)
@@ -212,14 +219,16 @@ class BudgetClient:
             return {account: drawn.left[account] + self._cache.drawn(account) for account in short}
 
     def give_back(self) -> None:
-        """Give back slices that were idle for a while. Raises Unavailable."""
+        """Return to the server the slices that no call has used for IDLE_US. Raises Unavailable."""
         with self._alone():
             while keep := self._unconfirmed or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
                 if self._keep(keep) < len(keep):
-                    return  # reports of the others are still on their way
+                    return  # the server has not yet received all records of the other accounts
 
     def _keep(self, keep: dict[str, int]) -> int:
-        """Return all units except `keep` to the server; return the number of closed accounts. Raises Unavailable."""
+        """Return to the server all units of these accounts except the spent units, `keep`. Return the number of
+        accounts that the server has closed. Raises Unavailable.
+        """
         self._unconfirmed = keep
         returned = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
         self._unconfirmed = {}
@@ -227,7 +236,7 @@ class BudgetClient:
         return len(returned.closed)
 
     def settle(self) -> None:
-        """Return all units after all records are reported. Raises Unavailable."""
+        """Return all unspent units to the server. Call this after all records are reported. Raises Unavailable."""
         with self._alone():
             self._post("settle", Settled(spool=self._spool, last_record=self._cache.last), dict)
             self.has_drawn = False

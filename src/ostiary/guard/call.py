@@ -28,7 +28,7 @@ MAX_NAMED = 16
 class Denied(Forbidden):
     """The call is denied; code, message and hint are those of the first reason.
 
-    `missing_scope` is the scope that the tool needs and the token lacks, if that is the reason.
+    `missing_scope`: the scope that the tool needs and the token lacks; empty if the denial has another reason.
     """
 
     def __init__(self, decision: access.Decision, *, missing_scope: str = "") -> None:
@@ -38,7 +38,7 @@ class Denied(Forbidden):
         self.step_up = first if first.code == INSUFFICIENT else None
         """the demand on the token (RFC 9470), if only a step-up is missing"""
         self.approval = decision.approval
-        """the approval to request; once given, the same call passes once"""
+        """id of the requested approval; once a person has approved, an equal call passes once"""
 
 
 class Withheld(Forbidden):
@@ -70,20 +70,21 @@ class Call:
     ok: bool = True
     enforces: bool = True
     classes: frozenset[str] = frozenset()
-    """data classes that its tool handles"""
+    """data classes that the tool of the call handles"""
     ahead: dict[str, Volume] = field(default_factory=dict)
-    """accounts that were charged in advance with the most that the call may return"""
+    """volume limit of each account that was charged in advance with the maximum that one call may return"""
     watched: Watched | None = None
-    """the memory key of its task; None: the task has no memory"""
+    """the facts with which the output is added to the task's memory; None: the task has no memory"""
     _size: dict[str, Any] = field(default_factory=dict)
 
     def result(
         self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
     ) -> None:
-        """State the result: its size, its number of records, its data class. Call this before the result is returned.
+        """State the facts of the result for the record and the budgets: success (`ok`), size in bytes, number of
+        records, and data class. Call this before the result is returned to the agent.
 
-        Raises Withheld if the result must not be returned: it is larger than one call may return, or of a class that
-        the catalogue does not state for the tool.
+        Raises Withheld if the result must not be returned: the result is larger than one call may return, or has a data
+        class that the catalogue does not state for the tool.
         """
         self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
         try:
@@ -110,13 +111,13 @@ class Call:
 
     @property
     def most_bytes(self) -> int | None:
-        """The most bytes that the call may return, for a caller that streams the result; None: no limit."""
+        """The maximum number of bytes that the call may return, for callers that stream the result; None: no limit."""
         limits = [volume.per_call for volume in self.ahead.values() if volume.unit == "bytes" and self.enforces]
         return min(limits, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
-        """Return the unused part of the charge; nothing if the result was not stated. Under enforcement, an
-        excess was withheld; in watch mode the value may be negative.
+        """Return the unused units of the charge, by account in `ahead`; empty if the result was not stated. In watch
+        mode a value is negative if the result was larger than the charge.
         """
         least = 0 if self.enforces else -MAX_INT
         rest = {account: max(least, _rest(volume, self._size)) for account, volume in ahead.items()}
@@ -144,8 +145,8 @@ def call_record(
     network: str = "",
     proof: str = "",
 ) -> report.CallRecord:
-    """Return the record to store before the tool runs; `approved` are the asking policies with an approval. Raises
-    Malformed for an allowed call whose arguments have no digest.
+    """Return the record to store before the tool runs. `spent`: units by account; `approved`: ids of the policies whose
+    required approval was spent. Raises Malformed for an allowed call whose arguments have no digest.
     """
     principal, ready = call.principal, call.ready
     claims = principal.claims
@@ -179,7 +180,9 @@ def call_record(
 
 
 def _remote_record(remote: access.RemoteAnswers) -> report.RemoteRecord | None:
-    """Return the digest of the question to the remote policies, and the result of each."""
+    """Return the record of remote policies: the digest of the question, and the result of each policy. None if no
+    remote policy was asked.
+    """
     for question, verdict in remote.verdicts.items():
         return report.RemoteRecord(question=digest(question), results={one.policy: _word(one) for one in verdict})
     return None
@@ -190,7 +193,7 @@ def _word(result: access.PolicyResult) -> Literal["permit", "forbid", "neither",
 
 
 def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple[str, ...]) -> report.CallFacts:
-    """Return the question that the policies answered."""
+    """Return the facts of the call that the policies evaluated, for the record."""
     assert decision.arguments is not None
     assert call.ready is not None
     principal, resource = call.principal, call.facts.resource
@@ -221,7 +224,9 @@ def undecided_record(
     passes: bool,
     now: int,
 ) -> report.UndecidedRecord:
-    """Return the record of a call that could not be decided. Arguments without a digest are left out."""
+    """Return the record of a call that could not be decided because of `why`. `passes`: whether the tool runs, as in
+    watch mode. If the arguments have no digest, the record has none.
+    """
     claims = principal.claims if principal is not None else None
     try:
         digest = _digest_arguments(arguments)
@@ -243,7 +248,7 @@ def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
         return _digest_arguments(arguments)
     except Refused:
         if decision.allowed:
-            raise  # what cannot be named in the ledger does not happen
+            raise  # a call that the ledger cannot identify must not run
         return ""
 
 
@@ -252,7 +257,9 @@ def _digest_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments for the record: numbers and flags whole, strings shortened, others by their presence."""
+    """Return the arguments for the record: numbers and booleans unchanged, strings cut to 100 characters, and `...` in
+    place of any other value.
+    """
     return {name[:64]: _short(value) for name, value in list(arguments.items())[:64]}
 
 

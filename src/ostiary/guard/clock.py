@@ -1,12 +1,12 @@
-"""The guard's time: the server's, as fresh messages of the feed state it, carried on by the boot clock.
+"""The guard's time: the server time in the newest message of the feed, plus the time since then by the boot clock.
 
-It never decreases, across restarts too: it is kept in the guard's spool folder. No wall clock that is set back, here or
-at the server, makes an old message fresh or a token live longer. A wall clock that is set forward does not make a guard
-forget replay protection or revocations.
+The guard's time never decreases, also across restarts, because it is stored in the spool folder. If a wall clock is set
+back, here or at the server, an old message therefore does not become fresh, and a token does not live longer. If a wall
+clock is set forward, the guard does not forget replay protection or revocations.
 
-A message is as late as its `at` is behind this time. Only an opening that arrives quickly proves that the server's time
-is less than ours, because it answers a number that the guard threw just before. Then our time stands still until the
-server's is level.
+The delay of a message is the difference between the guard's time and the `at` of the message. Only the first message
+of a stream can prove that the server time is less than the guard's time, because this message contains a random number
+that the guard has sent just before. Then the guard's time stands still until the server time has caught up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ KEEP_EVERY_US = 10_000_000
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stored time: the guard's time when the boot clock of that boot showed `tick`; both in microseconds."""
+    """The stored time: `time` is the guard's time at the moment when the boot clock showed `tick`, both in
+    microseconds. `boot` identifies the boot of the machine to which `tick` belongs.
+    """
 
     boot: str
     tick: int
@@ -39,17 +41,15 @@ _decode = json_decoder(Kept)
 
 
 class _Anchor(NamedTuple):
-    """The server's time at the boot clock's `tick`."""
+    """The server time `time` at the moment when the boot clock showed `tick`, both in microseconds."""
 
     tick: int
     time: int
 
 
 class FeedClock:
-    """The time of the guard, in microseconds since the epoch. Before the first message it is the wall clock, which
-    decides nothing.
-
-    `heard` is called by one thread, the rest by any.
+    """The time of the guard, in microseconds since the epoch. Before the first message it is the wall clock's time,
+    with which nothing is decided. Only one thread may call `hear`; any thread may call the other methods.
     """
 
     def __init__(
@@ -74,25 +74,27 @@ class FeedClock:
         return last
 
     def late(self, at: int) -> int:
-        """Return the delay of a message made at the server's time `at`; 0 before the first message."""
+        """Return the delay of a message that the server made at `at`, in microseconds; 0 before the first message."""
         anchor = self._anchor
         return 0 if anchor is None else anchor.time + self._tick() - anchor.tick - at
 
     @property
     def difference(self) -> int:
-        """Return the difference between the wall clock and this time; 0 before the first message."""
+        """Return the wall clock minus the guard's time, in microseconds; 0 before the first message."""
         return -self.late(self._now())
 
     def hear(self, at: int, *, is_proof: bool) -> None:
-        """Set the time from a fresh message. `is_proof`: the message answers a request that the guard has just sent."""
-        self()  # what has passed stays passed
+        """Set the time from a fresh message that the server made at `at` (microseconds). `is_proof`: the message
+        answers a request that the guard has just sent.
+        """
+        self()  # remember the present time, so that time never decreases
         if self._anchor is None or is_proof or self.late(at) < 0:
             self._anchor = _Anchor(self._tick(), at)
         if self._kept_at is None or self._tick() - self._kept_at >= KEEP_EVERY_US:
             self.keep()
 
     def keep(self) -> None:
-        """Store the time in the folder. A failure is logged; the file matters only after a restart."""
+        """Store the guard's time in the file. A failure is logged, because only a restart needs the file."""
         if self._file is None or self._anchor is None:
             return
         self._kept_at = self._tick()
@@ -105,7 +107,7 @@ class FeedClock:
 
 
 def _read(file: Path | None) -> Kept | None:
-    """Return the stored time; None if it is missing or damaged, which is logged."""
+    """Return the time stored in `file`; None if the file is missing or damaged. Damage is logged."""
     if file is None:
         return None
     try:

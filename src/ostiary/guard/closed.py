@@ -16,7 +16,9 @@ log = logging.getLogger("ostiary.guard")
 
 @contextmanager
 def withholding(call: Call) -> Iterator[None]:
-    """Withhold a result that cannot be remembered, if the call is enforced."""
+    """Run the block, which adds a result to the memory of the task. If the block fails, log the error in watch mode, or
+    else raise Withheld, so that the result is not returned.
+    """
     try:
         with fail_closed():
             yield
@@ -29,7 +31,7 @@ def withholding(call: Call) -> Iterator[None]:
 
 @contextmanager
 def fail_closed() -> Iterator[None]:
-    """Turn every exception in the block into a refusal."""
+    """Run the block. Raise every exception of the block as a refusal."""
     try:
         yield
     except Refused:

@@ -17,7 +17,7 @@ from ostiary.protocol.jose import InvalidToken
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """An open connection, and the reason why it was cut."""
+    """An open connection; if it was cut, with the reason."""
 
     principal: access.Principal
     cut: Callable[[], None]
@@ -30,15 +30,17 @@ class Connection:
 
 
 class Connections:
-    """The open connections. Thread-safe. One task of an event loop serves each; the thread of the feed checks it."""
+    """The open connections. Thread-safe. Each is served by a task of an event loop, and checked by the thread of the
+    feed after each change of the facts.
+    """
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
 
     @asynccontextmanager
     async def open(self, caller: Verified, current: Callable[[], access.Facts]) -> AsyncIterator[Connection]:
-        """Serve `caller` in this block. Raises InvalidToken if the connection was cut, and whatever `current`
-        raises.
+        """Serve the request of `caller` in this block, which is cancelled if the feed revokes the token. `current`
+        returns the present facts. Raises InvalidToken if the connection was cut, and the errors of `current`.
         """
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(None)
@@ -48,7 +50,7 @@ class Connections:
                 limit.reschedule(loop.time())
 
         def cut() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+            with suppress(RuntimeError):  # the event loop has ended, so the connection has ended too
                 loop.call_soon_threadsafe(cancel)
 
         connection = Connection(caller.principal, cut)

@@ -37,7 +37,9 @@ from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.origins import Memory, is_settled
 
 MAX_STEPS = 8
-"""Requests to the server for one call: about one of each kind; more are repeated draws or claims."""
+"""Maximum number of requests to the server for one call. Usually there is at most one of each kind; further requests
+are repeated draws of budgets or repeated history claims.
+"""
 
 Need = TaskMemory | History | HistoryClaim | RemotePolicies | SecretSearch | RateCheck | Approval | BudgetDraw
 
@@ -47,15 +49,15 @@ class _Inputs:
     """The server's answers to the needs of one call."""
 
     says: Says = None
-    """Function that returns the definition that the tool states itself."""
+    """Function that returns the present definition of the tool, as the tool itself states it."""
     memory: Memory | None = None
     is_memory_fresh: bool = False
     """True if the server has sent the memory of the task."""
     before: Before | None = None
     is_before_current: bool = False
-    """True if the server has confirmed that nothing has happened since `before`."""
+    """True if the server has confirmed that the history has not changed since `before`."""
     has_claimed: bool = False
-    """True if the server has accepted the call as the next one: then the decision is final."""
+    """True if the server has accepted the call as the next call of the history: then the decision is final."""
     relies_on_history: bool = True
     """True if enforced policies read the history."""
     has_no_history: bool = False
@@ -66,13 +68,13 @@ class _Inputs:
     secret_sent: access.Reason | None = None
     """Reason for a denial, if the arguments have a secret."""
     is_counted: bool = False
-    """True if the server has counted the call for throttled agents."""
+    """True if the server has counted the call, and no throttled agent has exceeded its rate."""
     approval: ApprovalOutcome | None = None
     left: Mapping[str, int] | None = None
-    """Remaining units of the accounts that have too few."""
+    """Remaining units of each account that has too few for the call, after a draw; None: nothing was drawn."""
 
     def ask(self, need: Need) -> Steps[None]:
-        """Yield the need, and keep the answer. Raises Unavailable."""
+        """Yield `need` to the driver, and store the answer that the driver sends. Raises Unavailable."""
         match need:
             case TaskMemory():
                 self.memory = yield need
@@ -101,12 +103,12 @@ class _Inputs:
             self.before, self.is_before_current = answer, False
         elif answer:
             self.before, self.is_before_current, self.has_claimed = need.before, True, need.done is not None
-        else:  # something else happened: the call is decided again on that
+        else:  # the history has changed: decide again with the new history
             self.before, self.is_before_current, self.remote = None, False, None
 
     def claim(self, decision: Decision, past: access.CallHistory, *, now: int) -> HistoryClaim | None:
-        """Return the claim that the server must confirm before the decision stands: that the call is the next one, or
-        that nothing else has happened.
+        """Return the claim that the server must accept before the decision is final: that the call is the next call of
+        the history, or only that the history has not changed. None if no claim is necessary.
         """
         if self.has_claimed:
             return None
@@ -146,23 +148,23 @@ class CallDecider:
     def decide(
         self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
     ) -> Call | Steps[Call]:
-        """Decide, pay for and record a call, which may be denied; or, if it needs something, return the generator that
-        yields each `Need` and returns the call. Most calls need nothing.
+        """Decide, pay for and record a call, and return it; the call may be denied. If the decision needs an answer of
+        the server, return a generator instead, which yields each `Need`, is sent the answer, and returns the call.
 
-        After each answer the call is decided again, on the facts of that moment: a token that was revoked meanwhile
-        denies. The rules are those of `access.decide` (1 to 11), then in this order:
+        After each answer the call is decided again with the present facts, so a token that was revoked meanwhile leads
+        to a denial. The rules are those of `access.decide` (1 to 11), then in this order:
 
         12. Definition. The tool's definition is unchanged since its owner approved it.
-        13. Fresh memory. If more knowledge could change where the arguments come from, the server was asked.
+        13. Fresh memory. If a newer memory could change the origins of the arguments, the server has sent its memory.
         14. Secrets. If a proxy has used secrets for an agent in the chain, the server finds none in the arguments.
         15. Rate. The call is within the rates of throttled agents; the server counts it.
-        16. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing
-            else has happened.
+        16. Claim. If the call is added to the history, or a policy has read the history, the server confirms that the
+            history has not changed meanwhile.
         17. Approval. If only an approval is missing, the server spends one, or asks a person.
         18. Budget. The budgets of the task pay for the call.
         19. Record. The record is in the spool before the tool runs.
 
-        Raises Unavailable, and so does the generator.
+        The method and the generator raise Unavailable.
         """
         inputs = _Inputs(says)
         outcome = self._attempt(caller, tool, arguments, inputs)
@@ -179,13 +181,13 @@ class CallDecider:
                     return outcome
                 need = outcome
         finally:
-            # An approval was spent, and the call did not pass.
+            # If an approval was spent and the call did not pass, an equal call can use the approval later.
             if inputs.approval is not None and inputs.approval.number:
                 self.link.rpc.pending.release(inputs.approval.number)
         raise Unavailable("other calls have spent the drawn budget", hint="try again", code="budget_unavailable")
 
     def _attempt(self, caller: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs) -> Call | Need:
-        """Apply the rules to the present facts."""
+        """Apply the rules to the present facts. Return the recorded call, or the need that must be answered first."""
         call = access.resolve(caller.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
         decided = self._decide(caller, call, inputs)
         return self._settle(caller, call, decided, inputs) if isinstance(decided, _Decided) else decided
@@ -212,7 +214,7 @@ class CallDecider:
                 return _work(partial(link.budget_client.draw, token, need.costs))
 
     def _decide(self, caller: Verified, call: access.ResolvedCall, inputs: _Inputs) -> _Decided | Need:
-        """Apply rules 1 to 17."""
+        """Apply rules 1 to 17. Return the decision, or the need that must be answered first."""
         principal, facts, now = call.principal, call.facts, call.now
         memories, approval = self.link.memories, inputs.approval
         memory, past = memories.of(principal) if principal.claims.memory else None, None
@@ -264,16 +266,15 @@ class CallDecider:
 
     @staticmethod
     def _decide_again(call: access.ResolvedCall, remote: RemoteAnswers, inputs: DecisionInputs) -> Decision:
-        """Apply rules 1 to 11 with the verdicts of remote policies, which hold for the instant of the question.
-
-        Liveness is that of now.
+        """Return the decision by rules 1 to 11 with the verdicts of remote policies. Policies are evaluated at the
+        time of the question to the remote policies; revocation and expiry are checked at the present time.
         """
         if (reason := access.check_liveness(call.principal, call.facts, call.now)) is not None:
             return Decision(False, False, call.facts.policies.hash, (reason,))
         return access.decide(replace(call, now=remote.at), inputs)
 
     def _settle(self, caller: Verified, call: access.ResolvedCall, decided: _Decided, inputs: _Inputs) -> Call | Need:
-        """Apply rules 18 and 19."""
+        """Apply rules 18 and 19. Return the recorded call, or the need that must be answered first."""
         principal, facts, ready, now = call.principal, call.facts, call.ready, call.now
         decision, approval = decided.decision, inputs.approval
         costs, ahead = dict[str, int](), dict[str, budget.Volume]()
@@ -295,14 +296,14 @@ class CallDecider:
         )
         try:
             record = make_record(decision, spent=costs)
-        except Malformed as refusal:  # the ledger cannot name the arguments
+        except Malformed as refusal:  # the arguments have no digest, so the ledger cannot identify them
             decision, costs, ahead = access.refuse(facts, refusal), {}, {}
             record = make_record(decision, spent=costs)
         watched = None if ready is None else Watched(principal, ready, call.arguments)
         if decision.allowed and watched is not None and decided.memory is not None:
             record = self.sources.added(record, watched, decided.memory)
         if may_have_secret(call) and not (inputs.is_searched and decision.allowed):
-            pass  # a record of the arguments could have a secret
+            pass  # do not record the arguments: they could contain a secret
         elif self.records_arguments:
             record = replace(record, arguments=shorten(call.arguments))
         elif self.learns and facts.resource.mode == "watch":

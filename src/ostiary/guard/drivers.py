@@ -1,7 +1,7 @@
-"""Two drivers of a decision, which yields its needs: one blocks its thread, the other suspends its task.
+"""Two drivers of a decision: `run` blocks the thread while the server answers, `run_async` suspends the task.
 
-The answer to a need is a generator too, which yields awaitables. Each conversation with the server therefore exists
-once.
+A decision is a generator that yields its needs. The answer to a need is a generator too, which yields each `Wait` or
+`Work`. The code of each exchange with the server therefore exists only once, for both drivers.
 """
 
 from __future__ import annotations
@@ -20,45 +20,51 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The wait for the result of another thread's work. Raises TimeoutError after `within_s` seconds."""
+    """The wait for the result of work in another thread. Both methods return the result, and raise TimeoutError after
+    `within_s` seconds.
+    """
 
     future: Future[Any]
     within_s: float
 
     def block(self) -> Any:
-        """Wait in this thread."""
+        """Return the result of the work; block this thread until then."""
         try:
             return self.future.result(self.within_s)
         except TimeoutError:
-            self.future.cancel()  # then no thread begins with it any more
+            self.future.cancel()  # so that no thread begins the work later
             raise
 
     async def suspend(self) -> Any:
-        """Wait in this task."""
+        """Return the result of the work; suspend this task until then."""
         return await asyncio.wait_for(asyncio.wrap_future(self.future), self.within_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Work that blocks its thread."""
+    """A function that blocks the thread in which it runs."""
 
     function: Callable[[], Any]
 
     def block(self) -> Any:
-        """Do the work in this thread."""
+        """Run the function in this thread, and return its result."""
         return self.function()
 
     async def suspend(self) -> Any:
-        """Do the work in another thread."""
+        """Run the function in another thread, suspend this task until then, and return the result."""
         return await asyncio.to_thread(self.function)
 
 
 Waits = Generator[Wait | Work, Any, T]
-"""A conversation: it yields awaitables, is sent their results, and returns the answer."""
+"""An exchange with the server: a generator that yields each `Wait` or `Work`, is sent its result, and returns the
+answer.
+"""
 
 
 def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Waits[T]:
-    """Return the result of the decision, after answering its needs. A refusal to answer is raised inside it."""
+    """Return the result of the generator `decision`, after sending it the answer to each need that it yields. If
+    `answer` raises a refusal, the refusal is raised inside the generator.
+    """
     try:
         need = next(decision)
         while True:
@@ -76,7 +82,7 @@ def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Wai
 
 
 def run(waits: Waits[T]) -> T:
-    """Drive a conversation to its end, in this thread. Raises the errors of the decision."""
+    """Drive an exchange to its end in this thread, and return its result. Raises the errors of the decision."""
     try:
         wait = next(waits)
         while True:
@@ -94,7 +100,9 @@ def run(waits: Waits[T]) -> T:
 
 
 async def run_async(waits: Waits[T]) -> T:
-    """Drive a conversation to its end, while the event loop continues. Raises the errors of the decision."""
+    """Drive an exchange to its end without blocking the event loop, and return its result. Raises the errors of the
+    decision.
+    """
     try:
         wait = next(waits)
         while True:

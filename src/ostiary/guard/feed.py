@@ -1,9 +1,9 @@
-"""The state of a guard, and whether it is still reliable. No I/O: lines go in, facts come out, or the reason why there
-are none.
+"""The facts of a guard, and whether they are still reliable. No I/O: the caller passes lines of the feed, and gets the
+facts, or the reason why there are no reliable facts.
 
-An invalid line (a signature, a number out of order, an unknown kind, a policy that does not compile) makes the guard
-forget everything: it denies until the next snapshot. Silence has the same effect: a feed that is older than `max_age`
-may have missed a revocation.
+After an invalid line (a wrong signature, a number out of order, an unknown kind, a policy that does not compile) the
+guard deletes all facts, and denies every call until the next snapshot. The guard also denies if the newest message is
+older than `max_age`, because it may have missed a revocation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 
 GRACE_US = 60_000_000
-"""Time for which an ended fact is kept, so that a wrong clock does not delete it too early."""
+"""Time in microseconds for which an expired fact is kept, so that a wrong clock does not delete the fact too early."""
 PRUNE_EVERY_US = 30_000_000
 
 
@@ -36,7 +36,8 @@ class _Place(Enum):
 class Feed:
     """A guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
 
-    `kept` is the file that holds the guard's time, `boot` which boot of the machine this is.
+    `kept`: the file in which the guard's time is stored; `boot`: the id of the machine's boot; `stops`: the folder of
+    kept stops.
     """
 
     def __init__(
@@ -55,28 +56,28 @@ class Feed:
         """the time by which every decision is made"""
         self._began_at = tick()
         self.is_late = False
-        """True if messages arrive so late that only a new stream helps"""
+        """true if the last message was delayed by more than `max_skew`, so that a new stream is necessary"""
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
         self.kept = KeptStops(stops, now=self.clock)
         """the stops that outlast a restart of the guard and a loss of the server's database"""
         self.history = ""
-        """the server's history to which this stream belongs"""
+        """id of the history of the server's database to which this stream belongs; a restored database has a new id"""
         self._stream = ""
         self._place = _Place.OPENING
         self.feed_keys = JwkSet(())
         self.seq: int | None = None
-        """the position in the server's history; None: only a snapshot can follow"""
+        """number of the last message in the server's history; None: the next message must be a snapshot"""
         self._knowledge: Knowledge | None = None
         self._present: Present | None = None
-        self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
+        self._heard_at = 0  # time of the newest reliable message by the boot clock, minus the delay of the message
         self.mode: str | None = None
-        """the mode of the resource in its last message, whatever its age"""
+        """the mode of the resource in the last message about it, even if the facts are no longer reliable"""
         self._why = "the Ostiary server has not been reached yet; denying to stay safe"
         self._prune_at = 0
         self.listeners: list[Callable[[access.Facts], object]] = []
-        """called with each change of the facts once it is in force; they raise nothing"""
+        """functions that are called with the facts after each change has taken effect; they must raise nothing"""
 
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
         """Prepare for a connection to `issuer` with the random number `stream`; lines of other streams are refused."""
@@ -84,7 +85,7 @@ class Feed:
         self._began_at, self.is_late = self._tick(), False
 
     def accept(self, unverified_line: bytes) -> Message:
-        """Apply the next line. Raises FeedBroken, after which the guard has no facts."""
+        """Apply the next line of the feed, and return its message. Raises FeedBroken; then the guard has no facts."""
         try:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)
@@ -108,7 +109,7 @@ class Feed:
         self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
-        """Check that this is the message that must come next. Raises FeedBroken."""
+        """Check that `message` may follow the last message of this stream. Raises FeedBroken."""
         must: dict[str, object] = {"iss": self.issuer, "aud": "", "stream": "", "snapshot": False, "prev": self.seq}
         match self._place:
             case _Place.OPENING:
@@ -124,7 +125,10 @@ class Feed:
         self._check_history(message)
 
     def _check_history(self, message: Message) -> None:
-        """Check that the message continues the known history: never resumed by number alone, never backwards."""
+        """Check that the message belongs to the known history of the server, and that this history has not become
+        shorter.
+        Raises FeedBroken.
+        """
         kept = self.kept
         history, size = unverified_place(message.head)
         if self._place is _Place.OPENING:
@@ -154,9 +158,10 @@ class Feed:
         self._knowledge = knowledge
 
     def _listen(self, message: Message, *, is_proof: bool) -> None:
-        """Trust the facts from this message on, if the server's time, the wall clock and the boot clock agree.
+        """Count the facts as fresh from this message on, if server time, wall clock and boot clock agree. Otherwise
+        count the facts as too old.
 
-        `is_proof`: the message answers a random number that the guard made at most `max_skew` ago.
+        `is_proof`: the message contains a random number that the guard sent at most `max_skew` before.
         """
         behind = self._now() - message.at
         late = 0 if is_proof else self.clock.late(message.at)
@@ -178,7 +183,7 @@ class Feed:
 
     @property
     def age(self) -> int:
-        """Return the age of the facts, in microseconds."""
+        """Return the time since the newest reliable message, in microseconds."""
         return self._tick() - self._heard_at
 
     def current(self) -> Present:

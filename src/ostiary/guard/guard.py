@@ -7,8 +7,8 @@ feed.
         text = read(..)
         call.result(bytes=len(text), records=1)
 
-It fails closed: with a stale, broken or missing feed, with a wrong clock, with a spool that cannot be
-written, and with any internal error, it refuses every call. It raises no exception but `Refused`.
+The guard fails closed: with a stale, broken or missing feed, a wrong clock, a spool that cannot be written, or any
+internal error, the guard refuses every call. It raises only `Refused` and its subclasses.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ class Guard:
 
         `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that
         the server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum
-        age of the feed. `max_skew`: maximum difference of the server's clock. `learn`: record a summary of the
-        arguments in watch mode. `notices`: examine each call for findings before it is decided.
+        age of the feed, in seconds. `max_skew`: maximum difference between the server's clock and this machine's clock,
+        in seconds. `learn`: record a summary of the arguments in watch mode. `notices`: run detectors on each call
+        before it is decided.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)
@@ -131,7 +132,9 @@ class Guard:
         )
 
     def start(self, *, wait: float = 5.0) -> Guard:
-        """Connect, and wait at most `wait` seconds for the first snapshot. Every call is refused before it."""
+        """Connect to the server, and wait at most `wait` seconds for the first snapshot. Before the first snapshot,
+        every call is refused. Return this guard.
+        """
         self._link.start()
         if not self._link.is_current.wait(wait):
             log.warning("no snapshot yet, every call is refused: %s", self._link.trouble)
@@ -165,14 +168,15 @@ class Guard:
         uri: str,
         certificate: ClientCertificate | None = None,
     ) -> Verified:
-        """Verify the caller by the values of the only `Authorization` and `DPoP` headers, and by the certificate that
-        the client has shown in the TLS handshake (RFC 8705 section 3).
+        """Verify the access token and its proof, and return the caller. `authorization` and `proof`: the values of the
+        headers `Authorization` and `DPoP`, each of which must occur once; `certificate`: the certificate that the
+        client has shown in the TLS handshake (RFC 8705 section 3).
 
         A bearer token that is bound to no certificate is accepted only from agents and classes of clients that are
         exempt at this resource.
 
-        `uri` is the target of the request under the resource's public name, never that of `Host`. Raises
-        Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
+        `uri`: the URI of the request with the public host name of the resource, not the host of the `Host` header.
+        Raises Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
         with fail_closed():
             scheme, token = access_token(authorization)
@@ -200,15 +204,16 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def serving(self, caller: Verified) -> AbstractAsyncContextManager[Connection]:
-        """Serve `caller` in this block, which is cancelled once the token is no longer valid. Raises InvalidToken,
-        FeedStale.
+        """Return a context in which the request of `caller` is served. Its block is cancelled if the token is revoked.
+        Raises InvalidToken, FeedStale.
         """
         return self.connections.open(caller, lambda: self.feed.current().facts)
 
     def decide(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide a call, charge its budgets, and record it; the result may be a denial. Blocks if it asks the server.
+        """Decide a call, charge its budgets, record the call and return it; the call may be denied. Blocks while the
+        server must be asked.
 
-        `says` returns the present definition of the tool that is to run. Raises Unavailable.
+        `says`: function that returns the present definition of the tool. Raises Unavailable.
         """
         return run(self.decide_in_steps(caller, tool, arguments, says))
 
@@ -236,8 +241,9 @@ class Guard:
         *,
         passes: bool,
     ) -> Call:
-        """Record a call that could not be decided, and whether it runs, as it may in watch mode.
-        `agent`: the supposed caller, if no token was shown. Raises Unavailable.
+        """Record a call that could not be decided because of `why`, and return the recorded call. `passes`: whether the
+        tool runs nevertheless, as in watch mode. `agent`: name of the supposed caller, if there is no token. Raises
+        Unavailable.
         """
         with fail_closed():
             principal = None if caller is None else caller.principal
@@ -249,23 +255,23 @@ class Guard:
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)
 
     def observe(self, call: Call, output: object) -> None:
-        """Record the output of a call (JSON, or a text) in the memory of its task, before it is returned to the agent.
-        Where the task has no memory, this does nothing. Raises Withheld if the output cannot be recorded: it must not
-        be returned.
+        """Add the output of a call (JSON, or a text) to the memory of the call's task. Call this before the output is
+        returned to the agent. Without a memory, this does nothing. Raises Withheld if the memory cannot store the
+        output, which then must not be returned.
 
-        A call that has failed (`call.result(ok=False)`) has created nothing.
+        For a failed call (`call.result(ok=False)`), no created objects are recorded.
         """
         observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 
     async def observe_async(self, call: Call, output: object) -> None:
-        """Observe as `observe` does; a thread waits while the output is recorded."""
+        """Add the output of a call to the memory as `observe` does, in another thread; the event loop keeps running."""
         if call.watched is not None:
             await asyncio.to_thread(self.observe, call, output)
 
     @contextmanager
     def call(self, caller: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
-        """Run the tool in this block: the call is decided and recorded before it, its outcome after it. Raises
-        Denied, Unavailable.
+        """Decide and record a call, yield it to the block, which runs the tool, and record the outcome after the block.
+        Raises Denied, Unavailable.
         """
         call = self.decide(caller, tool, arguments)
         call.check()
@@ -278,8 +284,9 @@ class Guard:
             self.finish(call)
 
     def request(self, method: str, path: str, body: object = None, *, within: float = 5.0) -> bytes:
-        """Return the server's answer to a request under `/feed/v1/` with the key of this guard. Blocks for at most
-        `within` seconds. Raises Forbidden in the server's words, Unavailable if the server does not answer.
+        """Send a request to the path `/feed/v1/{path}` of the server with the key of this guard, and return the body
+        of the answer. Blocks for at most `within` seconds. Raises Forbidden with the server's message, Unavailable if
+        the server does not answer.
         """
         rpc = self._link.rpc
         content = b"" if body is None else msgspec.json.encode(body)
@@ -291,7 +298,7 @@ class Guard:
             raise Unavailable(f"the server does not answer: {type(error).__name__}", hint="try again") from None
 
     def finish(self, call: Call) -> None:
-        """Record the outcome of an allowed call. The call has already run, so an outcome that cannot be recorded is
+        """Record the outcome of an allowed call. The tool has already run; therefore a failure to record is only
         logged.
         """
         if finish(call, spool=self._spool, budgets=self._budgets, now=self._now()):

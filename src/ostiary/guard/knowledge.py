@@ -1,4 +1,4 @@
-"""The facts of a guard: all facts since the snapshot."""
+"""The facts of a guard: those of the last snapshot, with all later changes."""
 
 from __future__ import annotations
 
@@ -45,13 +45,15 @@ class FeedBroken(Unavailable):
 
 
 class FeedStale(Unavailable):
-    """The feed is too old, not connected yet, or the clock is off."""
+    """The facts are not reliable: the feed is too old or not connected yet, or a clock is wrong."""
 
     code = "feed_stale"
 
 
 class Present(NamedTuple):
-    """The inputs of decisions. `facts` reads tables that the thread of the feed updates."""
+    """The inputs of decisions at one moment. The tables behind `facts` are live: the thread of the feed updates
+    them.
+    """
 
     resource: ResourceFact
     keys: JwkSet
@@ -62,7 +64,7 @@ class Present(NamedTuple):
 
 @dataclass(slots=True)
 class Knowledge:
-    """All facts since the snapshot."""
+    """The facts of the last snapshot, with all later changes."""
 
     resource: ResourceFact | None = None
     exempt: frozenset[str] = frozenset()
@@ -74,13 +76,15 @@ class Knowledge:
     tasks: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
-    """keys, by thumbprint"""
+    """revoked keys by thumbprint, each with the time until which the revocation is kept, in microseconds"""
     risks: dict[str, Risk] = field(default_factory=dict)
     """risk by agent or task"""
     restrictions: dict[str, tuple[access.Restriction, ...]] = field(default_factory=dict)
     """restrictions by agent"""
     secret_uses: dict[str, int] = field(default_factory=dict)
-    """agents for which a proxy has used secrets, with the end of the search for them"""
+    """agents for which an egress proxy has used secrets; with the time until which arguments are searched for these
+    secrets, in microseconds
+    """
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
     """the subjects that the kill switch has stopped"""
@@ -88,11 +92,12 @@ class Knowledge:
     """usual behaviour by agent; the oldest message comes first"""
 
     def learn(self, fact: Fact) -> None:
-        """Apply a fact of the feed. Raises Refused for a malformed catalogue or policy set."""
+        """Store a fact of the feed. Raises Refused for a malformed catalogue or policy set."""
         match fact:
             case AgentFact():
                 status = self.agents.get(fact.agent)
-                if status is None or fact.epoch >= status.epoch:  # a resumed stream may repeat a fact
+                # After a reconnection, the stream may repeat an older fact.
+                if status is None or fact.epoch >= status.epoch:
                     self.agents[fact.agent] = access.AgentStatus(fact.state, fact.epoch)
                     self.agents_until[fact.agent] = fact.until
             case TaskFact():
@@ -128,7 +133,9 @@ class Knowledge:
                 self.keys = JwkSet.parse({"keys": fact.token})
 
     def learn_stop(self, fact: Fact) -> None:
-        """Add a stop of another history to the facts of a snapshot. It never lifts a stop."""
+        """Add a kept stop from another history of the server's database to the facts of a snapshot. No stop is
+        lifted.
+        """
         match fact:
             case AgentFact(agent, state, epoch, until):
                 status = self.agents.get(agent)
@@ -147,7 +154,7 @@ class Knowledge:
                 self.stops.add((fact.stop_kind, fact.value))
 
     def present(self) -> Present:
-        """Return the facts as of now. Raises FeedBroken if a part is missing, or the facts exceed the limits."""
+        """Return the present facts. Raises FeedBroken if a part is missing, or the facts exceed the limits."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
             raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
         tables: tuple[Sized, ...] = (
@@ -179,7 +186,7 @@ class Knowledge:
         return Present(self.resource, self.keys, facts, self.exempt)
 
     def prune(self, before: int) -> None:
-        """Delete the facts that have expired before that instant."""
+        """Delete the facts that expired before the time `before`, in microseconds."""
         for table in (self.tasks, self.tokens, self.revoked, self.secret_uses):
             for name in [name for name, until in table.items() if until < before]:
                 del table[name]
@@ -194,7 +201,9 @@ class Knowledge:
 
 
 def _profile(packed: str) -> Profile:
-    """Return the profile, or an empty one if it cannot be read: no decision depends on a profile alone."""
+    """Return the unpacked profile. Return an empty profile for malformed data, because no decision depends on a profile
+    alone.
+    """
     try:
         return unpack(unb64u(packed))
     except Malformed:

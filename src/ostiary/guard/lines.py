@@ -1,4 +1,4 @@
-"""The stream of a feed on the wire: its lines, how one thread ends a stream that another reads, and a server in
+"""Functions for the HTTP stream of the feed: divide it into lines, end it from another thread, and detect a server in
 recovery.
 """
 
@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Malformed
 
 log = logging.getLogger("ostiary.guard")
 RECOVERY = "recovery"
-"""Error code of a server whose database lost a part of its history."""
+"""Error code with which a server answers whose database lost a part of its history."""
 
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,8 +1,10 @@
-"""Two conversations of the guard with the server, in threads of their own, so that they work in any kind of program.
+"""The two connections of the guard to the server, each in a thread of its own, so that they work in any kind of
+program.
 
-listen   GET /feed/v1/stream, for ever; reconnects, resuming where it was unless the feed was broken
-tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after a decision, and the
-         requests about slices: /feed/v1/give-back for idle ones, /feed/v1/settle for a spool that is fully reported
+listen   GET /feed/v1/stream, without an end; reconnects, and continues after the last message unless the feed was
+broken tell     POST /feed/v1/applied as soon as a change of the facts is in force, POST /feed/v1/report soon after a
+decision,
+         and requests about slices: /feed/v1/give-back for idle slices, /feed/v1/settle for a completely reported spool
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ log = logging.getLogger("ostiary.guard")
 CONNECT_S = 5.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
 LINGER_S = 0.05
-"""Seconds that an acknowledgement or a report waits for more: a record for others, a call for its outcome."""
+"""Seconds for which a report or an acknowledgement is delayed, so that one request contains several records, and the
+outcome of a call with its record.
+"""
 REPORT_BYTES = 512 << 10
 FAREWELL_S = 2.0
 
 Expected = (Refused, httpx2.HTTPError, OSError)
-"""Exceptions between a guard and a server that is not reachable."""
+"""Exceptions that are expected while the server is not reachable; they are logged without a traceback."""
 
 
 class Link:
@@ -81,11 +85,11 @@ class Link:
         self._budgets = budgets
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
-        """set once a snapshot was received"""
+        """event that is set once the first message was applied"""
         self.trouble = "not connected yet"
         """the last error; empty while the stream works"""
         self._applied: tuple[str, int, int] | None = None
-        """stream, number and time of the newest message in force, if it is not yet acknowledged"""
+        """(stream, number, time) of the newest applied message with facts, if it is not yet acknowledged"""
         self._is_reporting = self._has_to_deliver = False
         self._told_at = tick()
         """time at which the server had all records (`tick`, in microseconds)"""
@@ -97,18 +101,18 @@ class Link:
 
     def start(self) -> None:
         """Start the threads."""
-        with suppress(OSError):  # whose turn comes again
+        with suppress(OSError):  # `_converse` takes over spools again
             self._sweep()
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Report the remaining records within a short time, then end both conversations."""
+        """Report the remaining records for at most FAREWELL_S, then end both connections."""
         self._closing.set()
         self._wake.set()
         listen, tell = self._threads
         if tell.is_alive():
-            tell.join(FAREWELL_S)  # first: it may acknowledge what came by a stream, which must live till then
+            tell.join(FAREWELL_S)  # end this thread first: its last acknowledgement needs the open stream
         if (response := self._response) is not None:
             hang_up(response)
         if listen.is_alive():
@@ -118,15 +122,15 @@ class Link:
         self._feed.kept.close()
 
     def note(self) -> None:
-        """Note a new record."""
+        """Wake the thread that reports: the spool has a new record."""
         if not self._is_reporting:
             self._is_reporting = True
             self._wake.set()
 
     @contextmanager
     def _connected(self, timeout_s: float | None = None) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
-        """Yield the HTTP client of one conversation, its authentication, and the issuer. Raises any error of
-        the connection.
+        """Yield the HTTP client of one connection, its authentication, and the issuer. Raises the errors of the
+        connection.
         """
         timeout = httpx2.Timeout(timeout_s or CONNECT_S, read=timeout_s or self._feed.max_age / 1e6)
         with httpx2.Client(timeout=timeout) as http:
@@ -163,7 +167,7 @@ class Link:
             self._response = response
             for line in read_lines(response.iter_bytes()):
                 if self._closing.is_set():
-                    continue  # it is not heard, but the stream lives until what came by it is acknowledged
+                    continue  # ignore the line; the stream stays open until earlier messages are acknowledged
                 message = self._feed.accept(line)
                 if message.snapshot and self._feed.kept.has_others(self._feed.history):
                     self._deliver()
@@ -178,7 +182,9 @@ class Link:
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
-        """Return the keys of the feed, fetched once from the issuer's own URL; the feed announces later changes."""
+        """Return the public keys that verify the feed. They are fetched from the server once; later changes are
+        announced in the feed.
+        """
         if self._feed.feed_keys.keys and self._feed.seq is not None:
             return self._feed.feed_keys
         response = http.get(f"{self._url}/feed/v1/jwks")
@@ -187,12 +193,14 @@ class Link:
         return JwkSet.parse(canonical.parse(response.content))
 
     def _deliver(self) -> None:
-        """Deliver the kept stops in the background, since the server may have lost them."""
+        """Request that the other thread deliver the kept stops, because the server may have lost them."""
         self._has_to_deliver = True
         self._wake.set()
 
     def _deliver_stops(self, http: httpx2.Client, auth: client.Auth) -> None:
-        """Deliver the kept stops. A server in another history has them in force after that: take a snapshot of it."""
+        """Deliver the kept stops to the server. If the server has another history and has accepted all of them, delete
+        the stops of other histories, and reconnect to get a new snapshot.
+        """
         kept, history, is_connected = self._feed.kept, self._feed.history, self._feed.seq is not None
         unverified = 0
         self._has_to_deliver = False
@@ -214,7 +222,8 @@ class Link:
     def _tell(self) -> None:
         pause = FIRST_RETRY_S
         while True:
-            is_last = self._closing.is_set()  # what began before may have failed over the end itself: a stream is gone
+            # An attempt that began before the guard closed may have failed because of the closing; try again.
+            is_last = self._closing.is_set()
             try:
                 with self._connected() as (http, auth, _):
                     for _ in self._converse(http, auth):
@@ -228,7 +237,7 @@ class Link:
             pause = min(2 * pause, LAST_RETRY_S)
 
     def _complain(self, problem: str, error: Exception) -> None:
-        """Log a failure; the conversation starts again after any error."""
+        """Log the failure of a connection, which is then opened again. `problem`: the beginning of the log message."""
         if not self._closing.is_set():
             log.warning("%s: %s", problem, error, exc_info=not isinstance(error, Expected))
 
@@ -279,12 +288,13 @@ class Link:
             while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)) is not None:
                 body = {"spool": spool.id, "first": batch.first, "records": batch.records}
                 if batch.records:
-                    self._acknowledge(http, auth)  # first: acknowledgements do not wait for records
+                    # Acknowledge before the report: acknowledgements must not wait for records.
+                    self._acknowledge(http, auth)
                     self._post(http, auth, "report", body)
                     last_record = batch.first + len(batch.records) - 1
                 spool.confirm(batch.mark)
             if spool is not self._spools[0]:
-                if spool.is_whole:  # else its last records may be lost, so its drawn units count as spent
+                if spool.is_whole:  # otherwise the last records may be lost, and all drawn units count as spent
                     self._post(http, auth, "settle", {"spool": spool.id, "told": last_record})
                 spool.close()
                 self._spools.remove(spool)

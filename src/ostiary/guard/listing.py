@@ -1,8 +1,9 @@
 """The present listing of a server's tools, compared with the approved one: a tool that has changed silently is denied.
 
 Every component that sees an answer to `tools/list` reports it (`note`): the proxy of `ostiary run`, the middleware of
-MCP servers. An adapter, in whose process two tools may have one name, states the tool's own definition with each call
-(`says`). A tool without a definition in the catalogue may have any listing, and so may a tool that was not listed here.
+MCP servers. In the process of an adapter, two tools may have the same name; therefore an adapter states the definition
+of the tool with each call (`says`). The comparison is skipped for a tool without a definition in the catalogue, and
+for a tool that no answer has listed.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from ostiary.decision import access
 from ostiary.protocol.errors import Malformed
 
 MAX_LISTED = 4 * MAX_TOOLS
-"""Maximum number of names that are kept; beyond that, any other tool counts as changed."""
+"""Maximum number of tool names that are stored. Beyond that, each tool that is not stored counts as changed."""
 AMBIGUOUS = "?"
 """digest of an ambiguous tool: a name that two tools have in one answer, or a tool without a digest"""
 
 Says = Callable[[], Mapping[str, Any]] | None
 """Function that returns the present definition of a tool, as a member of `tools` in a response to `tools/list`.
-None: the noted listing counts.
+None: the definition that `note` stored is compared.
 """
 
 
@@ -39,9 +40,9 @@ class Listing:
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
-        """Note the members of `tools` in a response to `tools/list`, as the agent gets them. Raises nothing.
-
-        None: an unreadable response, after which all approved tools count as changed.
+        """Store the definitions of `tools`, the members of `tools` in a response to `tools/list`, as the agent gets
+        them.
+        Raises nothing. If `tools` is None, the response was unreadable, and all approved tools count as changed.
         """
         digests: dict[str, str] = {}
         for tool in tools or ():
@@ -60,7 +61,9 @@ class Listing:
     def check(
         self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts, says: Says
     ) -> access.Decision:
-        """Return the decision, or a denial instead if the tool has changed. Raises any error of `says`."""
+        """Return `decision`; or, if the definition of the tool differs from the approved definition, a denial. Raises
+        the errors of `says`.
+        """
         if ready is None or not (approved := ready.tool.definition) or not (decision.verdict or decision.asks):
             return decision
         if not (self._is_changed(ready.tool.name, approved) if says is None else _digest(says()) != approved):

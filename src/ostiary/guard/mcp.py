@@ -30,11 +30,15 @@ FREE = frozenset(
 """Methods that need no decision: they list objects without their content, or end an operation that was decided."""
 LISTEN = "subscriptions/listen"
 _OF_PROTOCOL = ("_meta", "requestState")
-"""members of `params` that belong to the protocol; the server made the state, and the client only returns it"""
+"""members of `params` that are no arguments: they belong to the protocol, and the client returns `requestState`
+unchanged
+"""
 
 
 def is_free(method: str, params: object) -> bool:
-    """Return whether a request needs no decision. Listening for changes of a list reveals no more than the list."""
+    """Return whether a request needs no decision. A subscription to changes of a list needs no decision, because it
+    reveals no more than the list.
+    """
     if method != LISTEN:
         return method in FREE
     filters = params.get("notifications") if isinstance(params, Mapping) else None
@@ -47,7 +51,7 @@ def is_free(method: str, params: object) -> bool:
 def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the tool and the arguments of a request.
 
-    No tool with the name of a method is in a catalogue: an entry with that name describes the method.
+    A catalogue entry with the name of an MCP method describes the method; no tool has such a name.
     """
     if method == "tools/call":
         arguments, name = params.get("arguments"), str(params.get("name", ""))
@@ -56,13 +60,15 @@ def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[st
 
 
 def is_unknown(method: str) -> bool:
-    """Return whether MCP defines no such client request, so that a server supports it only if its catalogue says so."""
+    """Return whether MCP does not define the client request `method`. A server supports such a method only if the
+    catalogue lists it.
+    """
     return method != "tools/call" and method not in FREE and method not in METHODS
 
 
 def extract_output(result: Mapping[str, Any]) -> object:
-    """Return the output of a tool: its structured content, or its texts, a single one as a string. For another
-    method, return the whole result.
+    """Return the output in an MCP result: the structured content (of an object with one member, the value of the
+    member); without it, the texts (a single text as a string, several as a list); without both, the whole result.
     """
     structured, content = result.get("structuredContent"), result.get("content")
     if isinstance(structured, dict):

@@ -1,11 +1,12 @@
 """Memories and histories of tasks: copies of the server's (`ostiary.decision.recall`).
 
 An outdated copy of a memory has fewer entries, and a missing entry never makes a value more trusted
-(`ostiary.provenance.origins`). So a decision asks the server only if more entries could change it, and the output of a
-tool is returned once the server has it. A call that gets no answer in time is refused.
+(`ostiary.provenance.origins`). A decision therefore asks the server only if further entries could change the decision.
+The output of a tool is returned to the agent after the server has stored it. A call that gets no answer in time is
+refused.
 
-A copy of a history (`ostiary.provenance.history`) must be current: a call counts once the server has accepted it as the
-next one after the calls that the guard knows.
+A copy of a history (`ostiary.provenance.history`) must be current: a call is added to the history only if the server
+accepts it as the next call after the calls that the guard knows.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAX_COPIES = 256
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A call whose output the task remembers."""
+    """A call whose output is added to the memory of its task."""
 
     principal: access.Principal
     ready: access.ReadyTool
@@ -50,19 +51,19 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class HistoryClaim:
-    """The claim that nothing has happened since `before`; with `done`, the claim to be the next call in the
-    history. The answer says whether the server accepts it; if not, the guard then has the newer history.
+    """The claim that the history has not changed since `before`; with `done`, also that this call is the next call of
+    the history. The answer is whether the server accepts the claim; if not, the guard has received the newer history.
     """
 
     before: Before
     done: Done | None = None
-    """the call as the history will have it, if it is allowed"""
+    """the entry of the call in the history; None: the call is not added to the history"""
     met: tuple[bytes, ...] = ()
     """the recipients of the call, in the form of the owner's counterparts"""
 
 
 class TaskMemories:
-    """The copies of one guard, of the tasks that were used last. Thread-safe."""
+    """The copies of memories and histories at one guard, for the most recently used tasks. Thread-safe."""
 
     def __init__(self, rpc: ServerRpc, *, random: Callable[[int], bytes]) -> None:
         self._rpc, self._random = rpc, random
@@ -71,7 +72,7 @@ class TaskMemories:
         self._histories: OrderedDict[tuple[str, str], Before] = OrderedDict()
 
     def of(self, principal: access.Principal) -> Memory | None:
-        """Return the copy of the memory of the token's task."""
+        """Return the copy of the memory of the token's task; None if there is no copy."""
         copy = self._copies.get(principal.claims.memory)
         return None if copy is None else copy.memory
 
@@ -93,11 +94,11 @@ class TaskMemories:
         run(self._wait(tell))
 
     def before(self, principal: access.Principal) -> Before | None:
-        """Return the copy of the history of the token's task and agent."""
+        """Return the copy of the history of the token's task and agent; None if there is no copy."""
         return self._histories.get(_key(principal))
 
     def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
-        """Return the history before a call of that tool. Raises Unavailable."""
+        """Return the server's present history before a call of the tool `tool`. Raises Unavailable."""
         return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
     def claim(self, principal: access.Principal, tool: str, claim: HistoryClaim) -> Waits[bool]:
@@ -114,7 +115,7 @@ class TaskMemories:
             run(self._wait(lambda until: self._tell(principal, tool.name, until, made=values)))
 
     def _wait(self, work: Callable[[int], T]) -> Waits[T]:
-        """Return the result of `work`, run in a thread. Raises Unavailable."""
+        """Run `work` in another thread, and return its result. Raises Unavailable."""
         try:
             answer: T = yield Wait(self._rpc.submit(work, code="memory_unavailable"), ASK_S)
             return answer
@@ -137,7 +138,9 @@ class TaskMemories:
         step: Next | None = None,
         made: tuple[bytes, ...] = (),
     ) -> tuple[Before, bool]:
-        """Return the present history, and whether the server accepted the step. Raises Unavailable."""
+        """Send the server the next call (`step`) or created objects (`made`). Return the present history, and whether
+        the server accepted the step. Raises Unavailable.
+        """
         past = HistoryVersion()
         if base is not None:
             past = HistoryVersion(base.seq, base.day, -1 if base.met is None else base.met.counterparts.seq)
@@ -157,7 +160,7 @@ class TaskMemories:
     def _exchange(
         self, principal: access.Principal, until: int, *, tool: str = "", parts: tuple[Part, ...] = ()
     ) -> Memory:
-        """Tell the server `parts`, and return the memory with them. Raises Unavailable."""
+        """Send `parts` to the server, and return the server's memory, which includes them. Raises Unavailable."""
         task = principal.claims.memory
         with self._mutex:
             copy = self._copies.get(task)
@@ -174,7 +177,9 @@ class TaskMemories:
         return memory
 
     def _ask(self, recall: Recall, until: int, read: Callable[[Recalled], T]) -> tuple[Recalled, T]:
-        """Return the answer, and the value that `read` reads from it. Raises Unavailable."""
+        """Send the request `recall`. Return the answer, and the value that `read` reads from the answer. Raises
+        Unavailable.
+        """
         body = render_recall(recall)
         try:
             answer = self._rpc.answer("memory", body, Recalled, until)
@@ -196,7 +201,7 @@ class TaskMemories:
 
 
 def _key(principal: access.Principal) -> tuple[str, str]:
-    """Return the topmost task, and the agent."""
+    """Return the key of a copied history: the id of the topmost task of the token, and the id of the agent."""
     return principal.tasks[-1], principal.claims.client_id
 
 

@@ -1,7 +1,8 @@
 """Networks of bearer tokens: a token that is used from two networks was probably stolen.
 
-A bearer token needs no key, so anyone who sees it can use it. It is valid for minutes, in which an agent seldom moves.
-An IPv4 and an IPv6 network do not count as two, because a client with both protocols uses either.
+A bearer token is not bound to a key, so anyone who sees the token can use it. The token is valid for minutes, and an
+agent seldom changes its network in this time. An IPv4 network and an IPv6 network do not count as two networks,
+because a client with both protocols uses either.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ POINTS = 60
 
 
 class BearerNetworks:
-    """The first network of each bearer token, by version of IP. Thread-safe."""
+    """The network from which each bearer token was used first, for each IP version. Thread-safe."""
 
     def __init__(self, *, limit: int = MAX_TOKENS) -> None:
         self._limit = limit

@@ -1,4 +1,6 @@
-"""The result of a call: its output is remembered before it is returned, and its outcome is recorded."""
+"""The end of a call: the output is added to the memory of the task before it is returned, and the outcome is
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
 
 
 def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:
-    """Record the outcome; return whether it was recorded. The call has run, so a failure is logged."""
+    """Record the outcome of a call, and return whether that succeeded. The tool has already run; a failure is
+    logged.
+    """
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}
     unused = call.unused(ahead)

@@ -1,7 +1,7 @@
 """Proofs at a guard: DPoP (RFC 9449 sections 4.3 and 9) with the guard's own nonces; each proof is accepted once.
 
-The secret of the nonces is made when the guard starts, so a proof for another guard, or from before a restart, has a
-nonce that is refused. The memory of used proofs therefore need not outlast a restart.
+The guard creates the secret key of its nonces when it starts. A proof for another guard, or from before a restart,
+therefore contains a nonce that is refused, and the list of used proofs need not survive a restart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Unauthenticated, Unavailable
 
 NONCE_LIFETIME_US = 300_000_000
 MAX_REMEMBERED = 1_000_000
-"""Maximum number of proofs in two minutes; beyond that, the guard refuses."""
+"""Maximum number of used proofs that are remembered, each for two minutes; beyond that, the guard refuses requests."""
 
 
 class NonceNeeded(dpop.UseNonce):
@@ -39,7 +39,8 @@ class Proofs:
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
     def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:
-        """Accept a proof of that key, once. Return the next nonce once half the life of the present one has passed.
+        """Check a DPoP proof by the key with the thumbprint `jkt`, and mark the proof as used. Return a new nonce for
+        the client if half the lifetime of the proof's nonce has passed, otherwise None.
 
         Raises NonceNeeded, InvalidProof, Unavailable.
         """
@@ -63,11 +64,11 @@ class Proofs:
         return None if is_young else self.nonce()
 
     def _use(self, digest: bytes, *, until: int) -> None:
-        """Record a proof as used. Raises InvalidProof if it was used, or if its time has passed meanwhile,
-        since older proofs are no longer remembered.
+        """Record a proof as used until the time `until` (microseconds). Raises InvalidProof if the proof was used
+        before, or if `until` has passed, because used proofs of that age are no longer remembered.
         """
         used, now = self._used, self._now()
-        hint = "make a new one for each request"
+        hint = "make a new proof for each request"
         if digest in used:
             raise dpop.InvalidProof("the DPoP proof was used before", hint=hint)
         if until < now:

@@ -23,17 +23,19 @@ from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
-"""time for which a denied agent is denied without asking the server, in microseconds; minutes follow the
-server's clock
+"""time for which the guard denies an agent without asking the server, after the server has refused a call of the
+agent, in microseconds
 """
 
 Limits = tuple[tuple[str, int], ...]
-"""Agents, each with its limit of calls in a minute."""
+"""Throttled agents, each with its maximum number of calls in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateCheck:
-    """The need to count a call through throttled agents. The answer is whether the call is within all limits."""
+    """The need to count a call in whose chain there are throttled agents. The answer is whether the call is within the
+    limits of all of them.
+    """
 
     limits: Limits
 
@@ -61,7 +63,10 @@ class RateLimiter:
         return RateCheck(limits) if limits else decision
 
     def count(self, need: RateCheck, token: str) -> Waits[bool]:
-        """Count a call under that token (its `jti`); return whether it is within the limits. Raises Unavailable."""
+        """Count at the server a call with the token whose `jti` is `token`; return whether the call is within the
+        limits.
+        Raises Unavailable.
+        """
         body = msgspec.json.encode({"token": token})
         try:
             yield Wait(self._rpc.submit(partial(self._rpc.post, "pace", body)), ASK_S)

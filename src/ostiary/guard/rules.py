@@ -40,8 +40,8 @@ def _pattern(part: str) -> str:
 
 
 def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
-    """Return the arguments in a path and a query. Raises Malformed for a repeated name, which application and guard
-    could read differently.
+    """Return the arguments in a path and a query by name. Raises Malformed for a repeated name, because application and
+    guard could read different values.
     """
     try:
         query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
@@ -49,5 +49,5 @@ def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
         raise Malformed(f"the query is not ASCII, or has more than {MAX_PARAMETERS} parameters") from None
     names = [*path, *(name for name, _ in query)]
     if len(set(names)) != len(names):
-        raise Malformed("a parameter was sent twice", hint="send each once")
+        raise Malformed("a parameter was sent twice", hint="send each parameter once")
     return path | dict(query)

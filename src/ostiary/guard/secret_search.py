@@ -2,9 +2,9 @@
 
     POST /feed/v1/find-secret    {"token": jti, "text": "..."}    200; or 403 `secret_sent`
 
-A guard knows these agents from the feed. It knows no secret and no hash of a secret, so a stolen guard gives nothing
-away. Each such call waits for the server, and is refused if the server cannot be asked. Calls of other agents cost
-nothing.
+The guard knows these agents from the feed. The guard has no secret and no hash of a secret, so a stolen guard reveals
+no secret. Each such call waits for the server, and is refused if the server cannot be asked. Calls of other agents do
+not wait.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class SecretSearch:
 
 
 def may_have_secret(call: access.ResolvedCall) -> bool:
-    """Return whether a proxy has used secrets for an agent in the chain of a call. A proxy searches its own calls."""
+    """Return whether the arguments of a call must be searched: an egress proxy has used secrets for an agent in the
+    chain of the call. Calls at an egress proxy are excluded, because the proxy searches them itself.
+    """
     if not (uses := call.facts.secret_uses) or call.facts.resource.uri.startswith(PROXY_URI):
         return False
     return any(call.now < uses.get(agent, 0) for agent, _ in call.principal.agents)
@@ -49,8 +51,8 @@ def search_of(call: access.ResolvedCall) -> SecretSearch:
 
 
 def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[access.Reason | None]:
-    """Return why a call under that token (its `jti`) is denied; None if its arguments have no secret. Raises
-    SecretsUnsearched.
+    """Let the server search the arguments in `need` for secrets. `token`: the `jti` of the call's token. Return the
+    reason for a denial; None if the arguments contain no secret. Raises SecretsUnsearched.
     """
     try:
         check_searchable(need.text)

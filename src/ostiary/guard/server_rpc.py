@@ -1,12 +1,12 @@
 """Requests of the guard to the server while a call is decided.
 
-They ask for verdicts of remote policies (`ostiary.decision.asking`), for a person's approval
-(`ostiary.decision.approval`), for the memory of tasks, and for the rate of throttled agents.
+The requests ask for verdicts of remote policies (`ostiary.decision.asking`), for a person's approval
+(`ostiary.decision.approval`), for the memory of tasks, and for the count of calls of throttled agents.
 
-Several calls ask at once. Each waits for at most ASK_S in all, a call that needs an approval for PERSON_S (the answer
-is stored first). If too many calls wait already, a call does not wait at all. A call that gets no answer to exactly its
-question is denied with a reason: an error of each remote policy, which denies if the policy is enforced; a
-refusal if a person should have been asked.
+Several calls can wait at the same time. Each waits at most ASK_S in all, or PERSON_S for an approval, because the
+server stores an approval as spent before it answers. If MAX_ASKING calls already wait, a further call is refused at
+once. If the server does not answer exactly the sent question, each remote policy counts as failed (a failed policy
+denies if it is enforced), and a request for an approval is refused.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from ostiary.protocol.signed import SignedAnswer, parse_answer
 ASK_S = 1.0
 """Maximum wait of a call for an answer, in seconds."""
 PERSON_S = 5.0
-"""Maximum wait of a call for a spent approval, in seconds: the server stores the answer before it sends it."""
+"""Maximum wait of a call for an approval, in seconds. It is longer, because the server stores its answer before sending
+it.
+"""
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
 A = TypeVar("A", bound=SignedAnswer)
 SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
-"""Refusals after which the number of a call can never have spent an approval."""
+"""Codes of refusals that prove that the number of a call has not spent an approval and never will."""
 MAX_ASKING = 64
 """Maximum number of calls that wait at once."""
 MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
@@ -50,7 +52,7 @@ MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
 CONNECTIONS = 8
 
 Connect = Callable[[], Any]
-"""Function that opens a context: the HTTP client of the connection, its authentication, and the issuer."""
+"""Function that returns a context manager, which yields (HTTP client, its authentication, issuer)."""
 
 
 class ServerRpc:
@@ -77,8 +79,8 @@ class ServerRpc:
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
     def ask_policies(self, need: RemotePolicies, token: str) -> Waits[RemoteVerdict]:
-        """Return the verdict of the remote policies on a call under that token (its `jti`). If anything fails,
-        each policy fails with that message.
+        """Return the verdict of the remote policies on a call with the token whose `jti` is `token`. If the request
+        fails, each policy in the verdict has failed with the message of the failure.
         """
         names = need.policies.remote
         try:
@@ -90,7 +92,9 @@ class ServerRpc:
             return fail_all(names, refusal.message)
 
     def ask_person(self, need: Approval) -> Waits[ApprovalOutcome]:
-        """Spend an approval for the call, or request one."""
+        """Spend an approval for the call, or request an approval of a person. Return the outcome; a failure is part of
+        the outcome.
+        """
         try:
             with self._question(need) as question:
                 answer = yield Wait(self.submit(partial(self._ask_person, question.body), PERSON_S), PERSON_S)
@@ -102,11 +106,11 @@ class ServerRpc:
 
     @contextmanager
     def _question(self, need: Approval) -> Iterator[_Question]:
-        """Return the question about the call, with the number of the same call if that is not recorded yet. Raises
-        Refused.
+        """Yield the question about the call, with the number of an earlier equal call if that call has no record yet.
+        Raises Refused.
 
-        Whatever fails, the number is kept for the repeated call, unless the server says that another call has spent the
-        approval. A server that restarts refuses for many other reasons.
+        If the block fails, the number is kept for a later equal call, unless the server's refusal is one of SETTLED.
+        Any other refusal may be temporary, for example while the server restarts.
         """
         question = _Question(need, self.pending.begin(need.digest, b64u(self._random(16))), self.pending)
         try:
@@ -122,9 +126,11 @@ class ServerRpc:
     def submit(
         self, work: Callable[[int], T], within_s: float | None = None, *, code: str = "approval_unavailable"
     ) -> Future[T]:
-        """Run `work` in a thread. `work` gets the time at which the call gives up: after ASK_S, or `within_s` seconds.
+        """Run `work` in a thread, and return its future. `work` is called with the time at which the call stops
+        waiting, in
+        microseconds: ASK_S, or `within_s` seconds, from now.
 
-        Raises Unavailable with that code if too many calls wait, or the guard is closed.
+        Raises Unavailable with the code `code` if MAX_ASKING calls already wait, or the guard is closed.
         """
         if not self._room.acquire(blocking=False):
             raise Unavailable(f"{MAX_ASKING} calls wait for the server already", hint="try again", code=code)
@@ -137,8 +143,8 @@ class ServerRpc:
         return waiting
 
     def _ask_person(self, body: bytes, until: int) -> approval.ApprovalAnswer:
-        """Request a person's approval. Raises Forbidden with the server's message, Unavailable if no person can
-        be asked.
+        """Send a request for a person's approval, and return the server's answer. Raises Forbidden with the server's
+        message, Unavailable if no person can be asked.
         """
         try:
             return self.answer("approval", body, approval.ApprovalAnswer, until)
@@ -166,7 +172,9 @@ class ServerRpc:
             return fail_all(names, f"the server cannot be asked: {why}")
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
-        """Return the server's signed answer to exactly this request. Raises Refused, httpx2.HTTPError, OSError."""
+        """Send a request, and return the parsed answer, whose signature covers this request. `until`: time at which the
+        call stops waiting, in microseconds. Raises Refused, httpx2.HTTPError, OSError.
+        """
         return parse_answer(
             self.post(verb, body, until),
             kind,
@@ -177,7 +185,9 @@ class ServerRpc:
         )
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
-        """Return the response. A connection that was closed while idle is replaced once. Raises as `_send`."""
+        """Send a POST request, and return the body of the response. If the idle connection was closed, the request is
+        sent again on a new connection. Raises the errors of `_send`.
+        """
         return self.request("POST", verb, body, until)
 
     def request(self, method: str, verb: str, body: bytes, until: int) -> bytes:
@@ -209,18 +219,18 @@ class ServerRpc:
         return answer
 
     def _connected(self, until: int) -> tuple[httpx2.Client, client.Auth]:
-        """Return the client that all calls share; the first call opens it."""
+        """Return the HTTP client that all calls share, and its authentication. The first call opens the client."""
         self._check_time(until)
         with self._mutex:
             self._check_time(until)
-            if self._is_closed:  # a request whose connection `close` has ended must not open another
+            if self._is_closed:  # after `close` has ended the connection, a request must not open a new one
                 raise Unavailable("the guard is closed")
             if self._connection is None:
                 self._connection = self._open.enter_context(self._connect())[:2]
             return self._connection
 
     def _check_time(self, until: int) -> None:
-        """Check that the call still waits for the answer. Raises Unavailable."""
+        """Check that the time `until` has not passed. Raises Unavailable."""
         if self._tick() >= until:
             raise Unavailable(TOO_LONG)
 
@@ -234,7 +244,7 @@ class ServerRpc:
 
 @dataclass(slots=True)
 class _Question:
-    """A question about a call that waits for its answer."""
+    """A request for an approval that the server has not answered yet. `number`: the number of the call."""
 
     need: Approval
     number: str
@@ -247,7 +257,9 @@ class _Question:
         return approval.render_ask(self.need.ask(self.number))
 
     def outcome(self, answer: approval.ApprovalAnswer) -> ApprovalOutcome:
-        """Return the effect of the answer on the call. Raises SpoolFailed if a spent approval cannot be recorded."""
+        """Return the outcome for the call. If the answer says that the call has spent an approval, record that first.
+        Raises SpoolFailed if this record cannot be written.
+        """
         if answer.state != "spent":
             self.pending.drop(self.number)
             return ApprovalOutcome(self.need.policies, answer)
@@ -261,7 +273,7 @@ def _unasked(why: str) -> Unavailable:
 
 
 class ServerRefused(Unavailable):
-    """The server answered with an error. `own` is its refusal, if it sent one."""
+    """The server answered with an error status. `own`: the refusal in the answer; None if the answer has none."""
 
     def __init__(self, status: int, content: bytes) -> None:
         refusal = parse_refusal(status, content, kind=Forbidden)

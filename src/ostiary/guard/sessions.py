@@ -1,6 +1,6 @@
 """The sessions of tasks whose calls are decided here, for detectors (`ostiary.provenance.noticing.Session`).
 
-Each guard knows the results of its own tools since its start; tasks with one memory share a session.
+A session contains results of the tools of this guard since its start. Tasks with the same memory share a session.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ class Sessions:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def of(self, memory: str) -> Session:
-        """Return the session of the tasks with this memory."""
+        """Return the session of the tasks with the memory `memory` (the claim of the token); an empty session if there
+        is none.
+        """
         return self._sessions.get(memory, BEGUN)
 
     def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
-        """Add the result of a call; `memory` is the memory of its task before the call. Beyond the limit, the
-        session that was idle for longest is deleted.
+        """Add the output of a call to the session of its task. `memory`: the memory of the task before the call. If
+        there are more than MAX_SESSIONS, the least recently used session is deleted.
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)

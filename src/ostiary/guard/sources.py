@@ -20,8 +20,8 @@ MAX_TASKS = 64
 
 
 class Sources:
-    """The sources of values, by task. Thread-safe. Beyond the limit, the task that has read nothing for longest
-    is deleted.
+    """The fields of records that each task has read. Thread-safe. If there are more than MAX_TASKS, the task that has
+    read nothing for the longest time is deleted.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,15 @@ class Sources:
         self._tasks: OrderedDict[str, Fields] = OrderedDict()
 
     def read(self, watched: Watched, memory: Memory, output: object) -> None:
-        """Store the fields of a call's output; `memory` is the memory of its task, with the output."""
+        """Store the fields of the output of a call. `memory`: the memory of the task, which already includes the
+        output.
+        """
         self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
 
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
-        """Return the record of a call with the sources of its values; each source is recorded once per task."""
+        """Return the record of a call with the sources of the call's values added. Each source is added once for each
+        task.
+        """
         task, tool = watched.principal.claims.memory, watched.ready.tool
         sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
         if not sources:

@@ -1,14 +1,15 @@
 """The spool: numbered records of decisions that are not reported yet, in files that are written before the tool runs.
 
-    SPOOL_DIR/<id>/lock            locked by the guard that writes here until it ends in any way; its content is the
-                                   boot id of the machine, since records survive for certain only until a reboot
-    SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
+    SPOOL_DIR/<id>/lock            locked by the guard that writes this spool, until its process ends; contains the
+    boot id
+                                   of the machine, because records are certain to survive only until a reboot
+    SPOOL_DIR/<id>/000000001.log   records as JSON lines; the name of the file is the number of the first record
     SPOOL_DIR/<id>/asked           approvals that were requested and are not recorded yet (`ostiary.guard.approvals`)
 
-Each run of a guard has a spool of its own with a random id, so that a number never names two records. The next guard
-reports the spool of a guard that was killed. A record is in the kernel's buffers before `append`
-returns, so it survives the end of the process; a power loss may destroy the last seconds. Numbers count up by one, so
-that the server notices gaps.
+Each run of a guard has its own spool with a random id, so that two records never have the same id and number. The next
+guard reports the spool of a guard that was killed. `append` returns after the record is in the kernel's buffers, so the
+record survives the end of the process; a power loss may destroy the records of the last seconds. Numbers of records are
+consecutive, so that the server notices gaps.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
 """Bytes that are kept free for the outcomes of allowed calls."""
 MAX_RECORD_BYTES = 128 << 10
-"""A size above that of every record, whatever the arguments: a denial must always be recorded."""
+"""Maximum size of a record in bytes. The size of arguments in a record is limited, so that no denial exceeds this
+size.
+"""
 
 Mark = tuple[int, int]
 """A position in a spool: the number of the first record of a segment, and the offset in the segment."""
@@ -50,8 +53,8 @@ class SpoolFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records with the numbers `first`, `first` + 1, ..; `mark` is the position after them, for `confirm`.
-    Without records, everything up to the mark was damaged.
+    """Records with the numbers `first`, `first` + 1, ..; `mark`: the position after the last record, for `confirm`. If
+    `records` is empty, all lines before the mark were damaged.
     """
 
     first: int
@@ -60,16 +63,18 @@ class Batch:
 
 
 class Spool:
-    """A spool whose lock is ours; `append` may be called from any thread, the rest from one."""
+    """A spool that this process has locked. Any thread may call `append`; only one thread may call the other
+    methods.
+    """
 
     def __init__(self, folder: Path, lock: int, *, limit: int, is_whole: bool = True) -> None:
         self.id, self.is_whole = folder.name, is_whole
-        """`is_whole`: the machine has not died since, so that every record that was kept is here"""
+        """`is_whole`: true if the machine has not rebooted since the records were written, so that no record is lost"""
         self._folder, self._lock, self._limit = folder, lock, limit
         self._mutex = threading.Lock()
         files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
         self._sizes = {int(path.stem): path.stat().st_size for path in files}
-        """bytes of each segment, in order"""
+        """size in bytes of each file of records, by the number of its first record, in order"""
         self._confirmed: Mark = (0, 0)
         self._file = -1
         self._next = 1
@@ -84,13 +89,13 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Return the number of bytes that the server has not confirmed."""
+        """Return the number of bytes of records that the server has not confirmed."""
         with self._mutex:
             return self._left()
 
     @property
     def filled(self) -> int:
-        """Return the fill level in per cent; from 100 on there is room for outcomes only."""
+        """Return the fill level of the spool in per cent. From 100 on, only outcomes of calls can be stored."""
         return 100 * self.waiting // (self._limit - RESERVE)
 
     def _left(self) -> int:
@@ -103,9 +108,9 @@ class Spool:
         is_outcome: bool = False,
         then: Callable[[], None] | None = None,
     ) -> int:
-        """Keep a record, which has at least one member, and return its number. `then` runs after the record is written,
-        and before the file of the record can be deleted. An outcome (`is_outcome`) also fits into the last RESERVE
-        bytes. Raises SpoolFailed.
+        """Write a record, which has at least one member, and return its number. `then` is called after the record is
+        written, before the file of the record can be deleted. An outcome of a call (`is_outcome`) may also use the last
+        RESERVE bytes. Raises SpoolFailed.
         """
         body = _encode(record)
         if len(body) > MAX_RECORD_BYTES:
@@ -143,11 +148,10 @@ class Spool:
         self._sizes[last] += len(line)
 
     def batch(self, *, count: int, size: int) -> Batch | None:
-        """Return the oldest records that the server does not have: at most `count`, and at most `size` bytes together,
-        but at least one record.
+        """Return the oldest records that the server has not confirmed: at least one record, at most `count` records,
+        and at most `size` bytes in all. Return None if the server has confirmed all.
 
-        None if the server has all. A damaged line is skipped, and the next line begins a batch, so the server records
-        the gap.
+        A damaged line ends a batch and is skipped; the next batch begins after it, so that the server records the gap.
         """
         first, records, mark = 0, list[dict[str, object]](), self._confirmed
         for line, end in self._waiting():
@@ -162,8 +166,8 @@ class Spool:
         return Batch(first, records, mark) if mark != self._confirmed else None
 
     def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
-        """Yield each unconfirmed line, with the position after it. An incomplete line is skipped: its call
-        never ran.
+        """Yield each unconfirmed line, with the position after the line. An incomplete line is skipped, because its
+        call never ran.
         """
         with self._mutex:
             segments = [first for first in self._sizes if first >= self._confirmed[0]]
@@ -178,7 +182,7 @@ class Spool:
                     yield line, (first, offset)
 
     def confirm(self, mark: Mark) -> None:
-        """Record that the server has everything up to `mark`; files before it are deleted."""
+        """Record that the server has confirmed all records before `mark`, and delete the files before this position."""
         with self._mutex:
             self._confirmed = mark
             if self._is_tight and self._file >= 0 and mark == next(reversed(self._sizes.items())):
@@ -190,7 +194,7 @@ class Spool:
                 del self._sizes[first]
 
     def approvals(self) -> set[str]:
-        """Return the approvals that recorded calls have spent, whether or not the server has the records."""
+        """Return the ids of the approvals that calls in the files of this spool have spent."""
         approvals = set()
         for first in self._sizes:
             for line in self._path(first).read_bytes().splitlines():
@@ -206,8 +210,8 @@ class Spool:
             return all((first, size) <= self._confirmed or size == 0 for first, size in self._sizes.items())
 
     def close(self, *, keep: bool = False) -> None:
-        """Close the spool. Unreported records stay for the next guard; an empty spool is removed, unless the server
-        must still learn its end (`keep`), or an approval is unrecorded.
+        """Close the spool. Unconfirmed records stay for the next guard. A spool without them is deleted, unless `keep`
+        is true (the server does not know yet that the spool has ended), or a requested approval is not recorded.
         """
         is_empty = self.is_empty and not keep and not self.requested_approvals.exists()
         with self._mutex:
@@ -224,7 +228,7 @@ class Spool:
         """Remove the files of this spool, and the folder unless other files are in it."""
         for file in (*map(self._path, self._sizes), self._folder / "lock"):
             file.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: another guard may be looking at it just now
+        with suppress(OSError):  # the folder may not be empty, because another guard examines it at this moment
             self._folder.rmdir()
 
     def _path(self, first: int) -> Path:
@@ -236,7 +240,8 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
     if limit <= RESERVE:
         raise Invalid(f"the spool must have more than {RESERVE} bytes", hint="raise `spool_limit`")
     name = random(16).hex()
-    hidden, folder = spool_dir / f".{name}", spool_dir / name  # found by others only once its lock is ours
+    # Other guards find the folder only after it is renamed, when this guard has the lock.
+    hidden, folder = spool_dir / f".{name}", spool_dir / name
     try:
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         hidden.mkdir(mode=0o700)
@@ -249,10 +254,13 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
 
 
 def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
-    """Lock and return the spools of guards that have ended, to report them. Other files are left alone."""
+    """Lock the spools of guards that have ended, and return them, so that their records are reported. Other files in
+    `spool_dir` stay unchanged.
+    """
     spools = []
     for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):
-        with suppress(BlockingIOError, FileNotFoundError):  # its guard lives; or another one has just finished it
+        # The guard of this spool runs, or another guard has just finished the spool.
+        with suppress(BlockingIOError, FileNotFoundError):
             lock = _lock(folder)
             is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
             spools.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
@@ -273,7 +281,7 @@ def _lock(folder: Path) -> int:
 
 
 def _parse(line: bytes) -> tuple[int, dict[str, object] | None]:
-    """Return number and record of a line; (0, None) for a damaged line."""
+    """Return the number and the record in a line; (0, None) for a damaged line."""
     try:
         record = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

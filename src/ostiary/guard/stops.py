@@ -1,13 +1,15 @@
-"""Stops that a guard has heard of, kept beside its spool through restarts of the guard and restores of the server.
+"""Stops that a guard has received, stored beside its spool, so that they survive a restart of the guard and a restore
+of the server's database.
 
-    SPOOL_DIR/<resource>/<id>.stops   the signed messages in which this guard heard of stops, one a line
-    SPOOL_DIR/<resource>/<id>.head    the ledger's signed checkpoint that it heard last
+    SPOOL_DIR/<resource>/<id>.stops   the signed messages of the feed that contain stops, one in each line
+    SPOOL_DIR/<resource>/<id>.head    the newest signed checkpoint of the ledger that this guard has received
 
-The server that restored an older copy of its database learns from the checkpoint that it lost something, and from the
-messages which stops (`ostiary recover`). Messages that announce a new key of the feed are kept as well, since the
-server may have lost that key. A snapshot of another history does not remove a stop that is kept here, until the server
-has taken the messages of the history before. Each life of a guard writes files of its own, and takes over
-those of guards that are gone. Writes are in the kernel's hands when `keep` returns; power loss may take the last ones.
+If the server has restored an older copy of its database, the checkpoint shows that entries are lost, and the messages
+show the lost stops (`ostiary recover`). Messages that announce a new key of the feed are stored as well, because the
+server may have lost the key. A snapshot of another history does not delete a stop that is stored here, until the
+server has received the messages of the earlier history. Each run of a guard writes its own files, and takes over the
+files of guards that have ended. When `keep` returns, the data are in the kernel's buffers; a power loss may destroy
+the last writes.
 """
 
 from __future__ import annotations
@@ -43,9 +45,11 @@ from ostiary.protocol.errors import Refused
 log = logging.getLogger("ostiary.guard")
 
 KEPT_US = 30 * 86_400 * 1_000_000
-"""Time after its expiry for which a stop of an agent or a key is kept for a server that lost it."""
+"""Time in microseconds for which a stop of an agent or a key is stored after its expiry, for a server that lost the
+stop.
+"""
 MAX_BYTES = 64 << 20
-"""Maximum size of all messages together; beyond that, the oldest are deleted."""
+"""Maximum size of all stored messages together, in bytes; beyond that, the oldest are deleted."""
 SLACK_BYTES = 1 << 20
 """Bytes that may be appended before the file is rewritten without superseded lines."""
 HEAD_BYTES = 4096
@@ -68,12 +72,14 @@ class _Kept:
 
 
 class KeptStops:
-    """The kept stops of one guard. Called in the thread of the feed, `batches` and `settle` in that of the reports."""
+    """The stored stops of one guard. The thread that reports calls `batches` and `settle`; the thread of the feed
+    calls all other methods.
+    """
 
     def __init__(
         self, folder: Path | None = None, *, now: Callable[[], int], random: Callable[[int], bytes] = ambient.random
     ) -> None:
-        """Take over the stops of earlier guards in `folder`; without a folder keep everything in memory.
+        """Take over the stops of earlier guards in `folder`. Without a folder, all stops are stored in memory only.
 
         Raises SpoolFailed if the folder cannot be written.
         """
@@ -81,7 +87,7 @@ class KeptStops:
         self._kept: list[_Kept] = []
         self._mutex = threading.Lock()
         self.head, self.history, self.size = "", "", 0
-        """the last signed checkpoint, its history id and size"""
+        """the newest signed checkpoint, the id of its history, and the number of ledger entries that it covers"""
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
@@ -131,7 +137,9 @@ class KeptStops:
             self.head = note
 
     def keep(self, line: bytes, message: Message) -> None:
-        """Store the stops and the head of a message. A failed write is logged and repeated."""
+        """Store the stops and the checkpoint of `message`, whose signed text is `line`. A failed write is logged, and
+        repeated at the next message.
+        """
         with self._mutex, self._tolerant():
             is_new_head = message.head not in ("", self.head)
             if is_new_head:
@@ -165,7 +173,7 @@ class KeptStops:
             os.pwrite(self._head, self.head.encode().ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES], 0)
 
     def _rewrite(self) -> None:
-        """Drop superseded and expired stops, and write the others to a new file that replaces the old one."""
+        """Delete superseded and expired stops, and write the other stops to a new file that replaces the old file."""
         self._kept = _needed(self._kept, now=self._now())
         content = b"".join(kept.line for kept in self._kept)
         self._written, self._appended = len(content), 0
@@ -185,7 +193,7 @@ class KeptStops:
         self._log, self._is_behind = file, False
 
     def facts(self, *, other_than: str) -> list[Fact]:
-        """Return the last unexpired stop of each subject in histories other than `other_than`."""
+        """Return the newest unexpired stop of each stopped subject, from all histories except `other_than`."""
         now, newest = self._now(), dict[tuple[str, Subject], Fact]()
         for kept in list(self._kept):
             if kept.history != other_than:
@@ -193,7 +201,7 @@ class KeptStops:
         return [fact for fact in newest.values() if not _is_over(fact, now=now)]
 
     def batches(self) -> Iterable[list[str]]:
-        """Yield the kept messages in order, in batches that the server accepts.
+        """Yield the stored messages in order, in batches that are small enough for the server.
 
         Each batch begins with the messages that announce new keys of the feed.
         """
@@ -217,11 +225,11 @@ class KeptStops:
             yield batch
 
     def has_others(self, history: str) -> bool:
-        """Return whether a message of another history is kept."""
+        """Return whether a message of another history than `history` is stored."""
         return any(kept.history != history for kept in list(self._kept))
 
     def settle(self, history: str) -> None:
-        """Delete the messages of other histories, which the server in that history has received."""
+        """Delete the messages of all histories except `history`, because the server has received them."""
         with self._mutex, self._tolerant():
             self._kept = [kept for kept in self._kept if kept.history == history]
             self._rewrite()
@@ -267,8 +275,8 @@ def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
 
 
 def _is_over(fact: Fact, *, now: int, more: int = 0) -> bool:
-    """Return whether a stop no longer matters: a stop of an agent or a key, `more` microseconds after its
-    expiry. A stop of the kill switch lasts until it is lifted.
+    """Return whether a stop no longer matters. A stop of an agent or a key no longer matters `more` microseconds after
+    its expiry; a stop of the kill switch matters until it is lifted.
     """
     match fact:
         case AgentFact() | KeyFact():

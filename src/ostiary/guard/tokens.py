@@ -16,11 +16,11 @@ MAX_REMEMBERED = 10_000
 
 
 def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
-    """Check that a verified token may be used without a proof: it is bound to a client certificate alone, which
-    `check_certificate` compares; or an administrator exempted its agent at this resource, or all clients of its class
-    of registration.
+    """Check that a verified token may be used without a DPoP proof. Either the token is bound only to a client
+    certificate, which `check_certificate` compares; or an administrator has exempted its agent, or all clients with its
+    type of registration, at this resource (`exempt`).
 
-    A token that is bound to a DPoP key never may (RFC 9449 section 7.2). Raises InvalidToken.
+    A token that is bound to a DPoP key always needs a proof (RFC 9449 section 7.2). Raises InvalidToken.
     """
     if claims.cnf is not None and claims.cnf.jkt is None and claims.cnf.certificate is not None:
         return
@@ -36,8 +36,8 @@ def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
 
 
 class Tokens:
-    """The verified tokens. Thread-safe. Tokens that were verified with other keys than the present ones are verified
-    again. `leeway` in microseconds.
+    """A cache of verified tokens. Thread-safe. If the server's keys change, each token is verified again. `leeway`:
+    permitted clock difference, in microseconds.
     """
 
     def __init__(self, *, now: Callable[[], int], leeway: int) -> None:
@@ -71,7 +71,7 @@ class Tokens:
 
     def _remember(self, digest: bytes, principal: access.Principal, present: Present) -> None:
         with self._mutex:
-            if self._verified_with is present.keys:  # no other thread has heard of other keys meanwhile
+            if self._verified_with is present.keys:  # the keys have not changed meanwhile
                 if len(self._verified) >= MAX_REMEMBERED:
                     del self._verified[next(iter(self._verified))]
                 self._verified[digest] = principal

@@ -1,7 +1,7 @@
 """The two forms of a denial: the text for a model, and the data for the agent's developer.
 
-Neither quotes an argument. A command line is for an operator: it is in the data (`hint`) and in the record (`ostiary
-audit show`), but never in the text, where a model could take it for an instruction.
+Neither form quotes an argument. A command line is meant for an operator. It is therefore in the data (`hint`) and in
+the record (`ostiary audit show`), but not in the text, because a model could take a command for an instruction.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ _COMMAND = re.compile(r"\bostiary +[a-z]")
 
 
 def words(refusal: Refused) -> str:
-    """Return the reason and the hint; a hint that names a command is left out."""
+    """Return the message and the hint of a refusal as text for a model. A hint that names a command is omitted."""
     hint = "" if _COMMAND.search(refusal.hint) else refusal.hint
     return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
 
 
 def data(refusal: Refused) -> dict[str, Any]:
-    """Return the code, the hint, the requested approval, and all reasons of a decision."""
+    """Return the data of a refusal for the agent's developer: the code, the hint, the id of the requested approval,
+    and all reasons of the decision.
+    """
     described: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
     if isinstance(refusal, Denied):
         if refusal.approval:
