@@ -122,9 +122,10 @@ async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(ce
         "decision": False,
         "context": {
             "policy": allowed["context"]["policy"],
-            "reasons": [{"code": "no_permit", "message": "no policy permits it"}],
+            "reasons": [{"code": "no_permit", "message": "no policy permits the request"}],
             "reason_admin": {
-                "403": f"denied under the policy set {allowed['context']['policy']}: no_permit: no policy permits it"
+                "403": f"denied under the policy set {allowed['context']['policy']}: no_permit: no policy permits the "
+                f"request"
             },
             "reason_user": {"403": "You are not permitted to do this."},
         },
@@ -135,7 +136,7 @@ async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(ce
 async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_business(world: World, ask: Ask) -> None:
     scope = '(principal, action == Action::"see", resource)'
     rules = {
-        f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids it", "f"),
+        f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids the request", "f"),
         f'@reason("not on Sundays") @hint("come tomorrow") forbid {scope};': ("not on Sundays", "f"),
         f"permit {scope} when {{ context.x > 9223372036854775807 - context.x }};": (
             "This could not be decided. Please tell your administrator.",

@@ -112,7 +112,7 @@ async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World
     raised = replace(low, agent_id=high.agent_id)
     for _ in range(2):
         await issue(raised)
-        with pytest.raises(Refused, match="no policy permits it"):
+        with pytest.raises(Refused, match="no policy permits the request"):
             await issue(replace(raised, risk_tier=RiskTier.HIGH))
 
 

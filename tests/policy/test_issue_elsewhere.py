@@ -128,7 +128,7 @@ async def test_a_part_of_a_task_is_handed_on_where_rego_permits(world: World) ->
     status, denied = await call_admin_api(
         world, "POST", "/tasks", {"agent": "three", "purpose": "p", "scopes": ["files:read"], "parent": part["task_id"]}
     )
-    assert (status, denied["error"], denied["message"]) == (403, "access_denied", "no policy permits it")
+    assert (status, denied["error"], denied["message"]) == (403, "access_denied", "no policy permits the request")
     assert entries(world, "task.start")[0].outcome == "refused"
 
 

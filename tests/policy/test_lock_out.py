@@ -36,20 +36,20 @@ async def told(ask: Ask, admin: Caller, files: dict[str, str], query: str = "") 
 
 
 SETS: dict[str, tuple[dict[str, str], str]] = {
-    "nothing permits": (CALLS, "no policy permits it"),
+    "nothing permits": (CALLS, "no policy permits the request"),
     "a forbid": (
         {
             "a.cedar": 'permit (principal, action, resource); @id("none") forbid (principal, action, resource) '
             'when { resource has uri && resource.uri like "*/api/v1" };'
         },
-        "policy `none` forbids it",
+        "policy `none` forbids the request",
     ),
     "not for administrators": (
         {
             "a.cedar": 'permit (principal, action == Action::"issue_token", resource) '
             'when { !context.scopes.contains("ostiary:admin") };'
         },
-        "no policy permits it",
+        "no policy permits the request",
     ),
     "rego": ({"a.rego": HEAD + 'forbid contains "nobody" if input.action.name == "issue_token"'}, "nobody"),
     "rego that fails": ({"a.rego": "package ostiary.tokens\npermit := input.context.arguments.x"}, "undefined"),
@@ -137,7 +137,7 @@ def test_starter_policies_let_a_locked_out_administrator_in(tmp_path: Path) -> N
     with running(tmp_path / "data") as server:
         locked = server.ostiary("policy", "put", str(tmp_path / "set"), "--lock-out", "--yes")["hash"]
         (tmp_path / "data" / "admin.json.tokens").unlink()  # a token from before the lock-out still counts
-        with pytest.raises(AssertionError, match="no policy permits it"):
+        with pytest.raises(AssertionError, match="no policy permits the request"):
             server.ostiary("policy", "list")
     with running(tmp_path / "data", "--starter-policies") as server:
         sets = server.ostiary("policy", "list")

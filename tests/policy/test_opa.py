@@ -55,7 +55,7 @@ async def put(world: World, toml: str, cedar: str = "") -> None:
 async def test_a_document_of_a_remote_opa_is_a_policy(world: World, ask: Ask, served: Opa) -> None:
     await put(world, 'path = "payments/decision"')
     assert await decision(ask, ANN) == (True, "", ["pay"])
-    assert await decision(ask, somebody("ben")) == (False, "no policy permits it", [])
+    assert await decision(ask, somebody("ben")) == (False, "no policy permits the request", [])
     assert await decision(ask, somebody("eve")) == (False, "not eve", ["pay"])
     path, body = served.asked[0]
     assert path == "/v1/data/payments/decision"
@@ -65,7 +65,7 @@ async def test_a_document_of_a_remote_opa_is_a_policy(world: World, ask: Ask, se
 async def test_a_document_may_be_true_or_false(world: World, ask: Ask) -> None:
     await put(world, 'path = "payments/plain"')
     assert await decision(ask, ANN) == (True, "", ["pay"])
-    assert await decision(ask, somebody("ben")) == (False, "no policy permits it", [])
+    assert await decision(ask, somebody("ben")) == (False, "no policy permits the request", [])
 
 
 async def test_what_cedar_forbids_is_not_asked_about(world: World, ask: Ask, served: Opa) -> None:

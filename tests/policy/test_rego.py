@@ -50,7 +50,7 @@ async def test_rego_permits_and_is_named(world: World, ask: Ask) -> None:
     await put(world, a_set(PERMITS))
     assert await decision(ask) == (True, "", ["levels"])
     low = QUESTION | {"subject": {"type": "user", "id": "ann", "properties": {"level": 1}}}
-    assert await decision(ask, low) == (False, "no policy permits it", [])
+    assert await decision(ask, low) == (False, "no policy permits the request", [])
     assert newest_entry(world).outcome == "deny"
 
 
@@ -377,7 +377,7 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
     first = await put(world, a_set(PERMITS))
     assert (await decision(ask))[0] is True
     await put(world, a_set(PERMITS.replace("> 1", "> 5")))
-    assert (await decision(ask))[1] == "no policy permits it"
+    assert (await decision(ask))[1] == "no policy permits the request"
     await act(world, "policy.activate", lambda act: flows.activate(act, first))  # as another process would
     assert (await decision(ask))[1] == "policy `levels`: remote policies cannot be asked here"
     assert (await decision(ask))[0] is True

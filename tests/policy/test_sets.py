@@ -237,8 +237,8 @@ async def test_policies_decide_on_the_resource_the_scopes_and_the_task_of_a_toke
     await run_act(world, lambda a: issue(agent, a, **at_files))
     for more, why in [
         (at_files | {"scopes": frozenset({"files:read", "files:write"})}, "this agent only reads"),
-        (at_files | {"task": ""}, "policy `no-strangers` forbids it"),
-        ({}, "policy `no-strangers` forbids it"),
+        (at_files | {"task": ""}, "policy `no-strangers` forbids the request"),
+        ({}, "policy `no-strangers` forbids the request"),
     ]:
         with pytest.raises(Forbidden, match=why) as refused:
             await run_act(world, partial(issue, agent, **more))

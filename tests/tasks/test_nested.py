@@ -410,7 +410,7 @@ async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent
     assert (await call_admin_api(world, "POST", "/tasks", own, by=by_top))[0] == 201  # nobody else gets anything
     _, nested = await call_admin_api(world, "POST", "/tasks", own, by=by_top)
     status, refusal = await call_admin_api(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=by_top)
-    assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "no policy permits it")
+    assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "no policy permits the request")
     assert store.live_of_agent(world.db.read(), sub.agent_id)[0].scopes == {"files:read"}
 
 

@@ -291,7 +291,7 @@ async def test_a_policy_forbids_to_hand_on(world: World) -> None:
     loaded = load({"a.cedar": 'permit (principal, action == Action::"issue_token", resource);'})
     await run_act(world, lambda a: policies.put(a, loaded, by=None))
     answer = await exchange(two, token)
-    assert (answer.error, "no policy permits it" in answer.json["error_description"]) == (REQUEST, True)
+    assert (answer.error, "no policy permits the request" in answer.json["error_description"]) == (REQUEST, True)
     own = (await one.token(resource=FILES, scope="files:read"))["access_token"]
     assert (await exchange(one, own)).status == 200  # nobody else gets anything
 

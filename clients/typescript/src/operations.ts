@@ -411,7 +411,10 @@ export type ApprovalDetail = {
   words: string[];
 };
 
-/** A request for approval. `arguments` may be shown; `secrets` has the digests of the others. */
+/**
+ * A guard's request for an approval. `arguments`: the arguments that may be shown; `secrets`: digests of all other
+ * arguments, by name.
+ */
 export type ApprovalRequest = {
   call: string;
   token: string;
@@ -609,8 +612,9 @@ export type BundleBody = {
 };
 
 /**
- * The question to the policies, without the members of the record: sufficient to ask other policies the same question.
- * `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
+ * The facts that the policies evaluated, except those in the record itself. Record and facts are sufficient to replay
+ * the decision with other policies. `context`: the context in Cedar's JSON, without arguments and time; `arguments`:
+ * the arguments in the form of `access.recorded`.
  */
 export type CallFacts = {
   owner: string;
@@ -626,7 +630,10 @@ export type CallFacts = {
   approved?: string[];
 };
 
-/** A decision. `token` is the token's `jti`; `outcome` is the enforced result, `verdict` the result of the rules. */
+/**
+ * The record of a decided call. `token`: `jti` of the token; `outcome`: the enforced result; `verdict`: the result of
+ * the rules, which differs from `outcome` only in mode `watch`.
+ */
 export type CallRecord = {
   kind: "call";
   at: number;
@@ -1135,8 +1142,8 @@ export type GuardsBody = {
 };
 
 /**
- * The version of the history that a guard has (`Before`); zeros for none. `met`: the version of the owner's
- * counterparts; -1: none.
+ * The version of the guard's copy of the history (see `Before`); all members are 0 if the guard has no copy. `met`:
+ * the version of its copy of the owner's counterparts; -1 if there is no copy.
  */
 export type HistoryVersion = [number, number, number];
 
@@ -1872,9 +1879,10 @@ export type NewWebhook = {
 };
 
 /**
- * A call of the tool, with its recipients, that the server accepts if the guard's history is current. Other members of
- * the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same recipients under
- * the key of the owner's counterparts, if the guard has it.
+ * A call of the tool, with its hashed recipients. The server adds the call to the history if the guard's copy of the
+ * history is current. The server takes all other facts of the call from the catalogue. `is_more`: true if the call has
+ * more recipients than `recipients`. `met`: the recipients hashed with the key of the owner's counterparts; empty if
+ * the guard does not have this key.
  */
 export type Next = [string[], boolean, string[]];
 
@@ -2341,8 +2349,8 @@ export type RemotePolicyRequest = {
 };
 
 /**
- * The remote verdicts: the digest of the question, and the result of each policy. The server's own entry has the same
- * digest.
+ * The results of remote policies: the digest of the question, and the result of each policy. The ledger entry with
+ * which the server recorded its answer has the same digest.
  */
 export type RemoteRecord = {
   question: string;
@@ -2479,7 +2487,7 @@ export type ResponseContext = {
   error?: Record<string, unknown> | null;
 };
 
-/** The result of the call with the number `call` of the same spool. */
+/** The result of an allowed call. `call`: the number of the call's record in the same spool. */
 export type ResultRecord = {
   kind: "result";
   at: number;

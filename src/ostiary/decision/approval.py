@@ -1,14 +1,14 @@
 """Approval of one call: its digest, and how a guard requests and spends the approval.
 
-An approval is for exactly one call: agent, task, resource, tool, the validated arguments, the asking policies, and the
-number of approvers. All of that is one digest (`binding`): canonical JSON, so the order of members and the spelling of
-a number do not matter, and everything else does: a null differs from an absent member, and no string is normalised.
-Arguments that the catalogue calls `presentation` are left out. Secret arguments are in it by their own digest, and no
-person sees them.
+An approval is for exactly one call: agent, task, resource, tool, validated arguments, policies that require the
+approval, and number of approvers. One digest (`binding`) of their canonical JSON identifies the call. The order of
+members and the spelling of a number do not change the digest; every other difference does: a null differs from an
+absent member, and no string is normalised. Arguments that the catalogue lists as `presentation` are omitted. For a
+secret argument, the digest contains only the argument's own digest, and no person sees the argument.
 
-The guard sends a request with each call that needs an approval. The server opens a question, returns its state, or
-spends the approval; its answer (`ostiary.protocol.signed`, type `ostiary-approval+jwt`) lets that one call pass and no
-other.
+The guard sends a request for each call that needs an approval. The server opens an approval request, returns its state,
+or spends the approval. The server's answer (`ostiary.protocol.signed`, type `ostiary-approval+jwt`) lets only this call
+pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_ASKED = 64 << 10
-"""maximum size of a question in bytes, with the whole outgoing text: a person would not read a longer one"""
+"""maximum size of a request in bytes, with the whole outgoing text, because a person would not read a longer request"""
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -33,21 +33,23 @@ Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request for approval. `arguments` may be shown; `secrets` has the digests of the others."""
+    """A guard's request for an approval. `arguments`: the arguments that may be shown; `secrets`: digests of all other
+    arguments, by name.
+    """
 
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a random number of the guard"""
+    """random number with which the guard identifies the call"""
     token: Id
-    """the token's `jti`"""
+    """`jti` of the token of the call"""
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
-    """the hash of the set"""
+    """hash of the policy set that decided"""
     policies: Annotated[list[Name], Meta(min_length=1, max_length=MAX_POLICIES)]
-    """the asking policies"""
+    """ids of the policies that require the approval"""
     tool: Name
     arguments: Annotated[dict[str, Any], Meta(max_length=256)]
     secrets: Annotated[dict[Name, Digest], Meta(max_length=256)] = {}
     origins: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
-    """the origins of arguments by name, as far as the guard knows"""
+    """origins of the arguments by name; empty if the guard does not know the origins"""
     foreign: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=32)]], Meta(max_length=64)] = {}
     """links and mail addresses in outgoing text, by argument, that come neither from the person nor from the
     person's records
@@ -55,7 +57,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     warnings: Annotated[list[Name], Meta(max_length=64)] = []
     """further warnings for the person (`ostiary.provenance.extent`): `mentioned`, `carries:personal`"""
     approval: Annotated[str, Meta(max_length=64)] = ""
-    """the approval that the agent names; absent: any approval of this call"""
+    """id of the approval that the agent names; empty: any approval of this call"""
 
 
 class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +65,7 @@ class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unkn
 
     approval: str
     state: Literal["open", "spent"]
-    """open: a person has not answered; otherwise this call may pass"""
+    """`open`: no person has answered yet; `spent`: this call has spent the approval, and may pass"""
 
 
 def binding(
@@ -78,8 +80,8 @@ def binding(
     policies: Iterable[str],
     needs: str,
 ) -> str:
-    """Return the digest of the call to which an approval is bound. `resource` is a name. Raises Malformed for
-    arguments without a digest.
+    """Return the digest that identifies the call to which an approval is bound. `resource`: name of the resource.
+    Raises Malformed for arguments without a digest.
     """
     shown = {name: value for name, value in arguments.items() if name not in presentation}
     value = {
@@ -98,8 +100,8 @@ def binding(
 def part(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that may be shown, and the digests of the secret ones (None: all are secret). Raises
-    Malformed.
+    """Return (arguments that may be shown, digests of the secret arguments), both by name. `secrets`: names of the
+    secret arguments; None: all are secret. Raises Malformed.
 
     The digest of a secret is bound to its task.
     """
@@ -111,14 +113,18 @@ def part(
 
 
 def render_ask(ask: ApprovalRequest) -> bytes:
-    """Encode a request. Raises Malformed for arguments without a digest, and for a request over MAX_ASKED bytes."""
+    """Return the request as JSON. Raises Malformed for arguments without a digest, and for more than MAX_ASKED
+    bytes.
+    """
     body = canonical.encode(msgspec.to_builtins(ask), floats=True)
     _check_length(body)
     return body
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Check that a person can read all arguments: at most MAX_ASKED bytes. Raises Malformed."""
+    """Check that the arguments have at most MAX_ASKED bytes as JSON, so that a person can read them. Raises
+    Malformed.
+    """
     _check_length(canonical.encode(dict(arguments), floats=True))
 
 
@@ -129,7 +135,7 @@ def _check_length(body: bytes) -> None:
 
 
 def parse_ask(body: bytes) -> ApprovalRequest:
-    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
+    """Return the request in a JSON body. Raises Malformed, also for a member that occurs twice in an object."""
     try:
         return json_decoder(ApprovalRequest)(body)
     except (msgspec.DecodeError, RecursionError) as error:

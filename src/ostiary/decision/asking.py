@@ -1,8 +1,8 @@
 """Requests of a guard for the verdicts of remote policies, and the answer, which only the server gives.
 
-The question is that of `ostiary.decision.access.remote_policies`. It is bound to the policies, to a token of the
-guard's resource, and to one call by a random number of the guard. The answer (`ostiary.protocol.signed`) is of type
-`ostiary-said+jwt`.
+The question has the form of `ostiary.decision.access.remote_policies`. The request binds the question to a policy set,
+to a token for the guard's resource, and, by a random number of the guard, to one call. The answer
+(`ostiary.protocol.signed`) has the type `ostiary-said+jwt`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ _encode = msgspec.json.Encoder().encode
 
 class RemotePolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a random number of the guard"""
+    """random number with which the guard identifies the call"""
     token: Id
-    """the token's `jti`"""
+    """`jti` of the token of the call"""
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
-    """the hash of the set"""
+    """hash of the policy set that decides"""
     question: msgspec.Raw
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """A subject or a resource in a question. The server does not check its other members, which policies may read."""
+    """The subject or the resource of a question: the members that the server checks. Policies may read further members,
+    which the server does not check.
+    """
 
     type: str
     id: str
@@ -58,12 +60,14 @@ class RemotePolicyAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_
 
 
 def render_ask(ask: RemotePolicyRequest) -> bytes:
-    """Encode a request."""
+    """Return the request as JSON."""
     return _encode(ask)
 
 
 def parse_ask(body: bytes) -> tuple[RemotePolicyRequest, Question]:
-    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
+    """Return the request in a JSON body, and the parts of its question that the server checks. Raises Malformed, also
+    for a member that occurs twice in an object.
+    """
     try:
         ask = json_decoder(RemotePolicyRequest)(body)
         return ask, json_decoder(Question)(ask.question)

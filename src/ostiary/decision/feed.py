@@ -1,15 +1,16 @@
-"""The feed of a guard: one signed message a line. A message has facts, each complete without the others.
+"""The feed of a guard: a stream of lines, each a signed message. A message contains facts, each of which is complete in
+itself.
 
-A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It leads from `prev` to `seq`,
-numbers in the server's history, and states the server's time (`at`):
+A message is a compact JWS of type `ostiary-feed+jwt`, signed with the server's feed key. It describes the changes from
+the number `prev` to the number `seq` in the server's history, and states the server time (`at`):
 
     opening   for one guard (`aud`) and one connection (`stream`, a random number of the guard): a snapshot, which
               replaces the guard's facts, or, for a guard at `prev`, the facts since then
     step      for every guard, signed once; without facts it only shows that the server is alive
     private   for the guards of one resource (`aud`), right after the step that announces it in `private`
 
-A stream cannot be replayed (`stream`), reordered or thinned out (`prev`, `private`), nor a late one pass for a fresh
-one (`at`).
+Because of `stream`, an attacker cannot replay a stream; because of `prev` and `private`, the attacker cannot reorder or
+omit messages; because of `at`, a delayed message does not count as fresh.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MAX_LEARNED = 1024
 MAX_STOPS = 1000
 """Maximum number of messages with stops that a guard delivers at once."""
 MAX_STOPS_BYTES = 768 << 10
-"""Maximum size of these messages together, below the server's default limit of a request."""
+"""Maximum size of these messages together in bytes, below the server's default limit of a request."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -52,8 +53,8 @@ class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class AgentFact(_Fact, frozen=True, tag="agent"):
-    """A fact about an agent: its tokens of a lower epoch are revoked, and all tokens unless `state` is active.
-    `until` as in `TaskFact`.
+    """A fact about an agent: its tokens with an epoch lower than `epoch` are revoked; if `state` is not active, all its
+    tokens are revoked. `until`: see `TaskFact`.
     """
 
     agent: Id
@@ -63,7 +64,9 @@ class AgentFact(_Fact, frozen=True, tag="agent"):
 
 
 class TaskFact(_Fact, frozen=True, tag="task"):
-    """The end of a task. After `until`, no token of it can be live, and the fact may be deleted."""
+    """The end of a task. After the time `until` (microseconds), all tokens of the task have expired, and the fact may
+    be deleted.
+    """
 
     task: Id
     until: Micros
@@ -84,7 +87,7 @@ class KeyFact(_Fact, frozen=True, tag="key"):
 
 
 class RiskFact(_Fact, frozen=True, tag="risk"):
-    """The risk of an agent or a task: `ostiary.provenance.noticing.Risk`."""
+    """The risk score of an agent or a task: see `ostiary.provenance.noticing.Risk`."""
 
     subject: Id
     millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
@@ -92,7 +95,9 @@ class RiskFact(_Fact, frozen=True, tag="risk"):
 
 
 class RestrictionFact(_Fact, frozen=True, tag="hold"):
-    """A restriction of an agent: `ostiary.decision.access.Restriction`; lifted or expired once `until` has come."""
+    """A restriction of an agent: see `ostiary.decision.access.Restriction`. If the time `until` has passed, the
+    restriction was lifted or has expired.
+    """
 
     agent: Id
     hold: RestrictionKind
@@ -102,8 +107,8 @@ class RestrictionFact(_Fact, frozen=True, tag="hold"):
 
 
 class SecretUseFact(_Fact, frozen=True, tag="secret_use"):
-    """A proxy has put a secret into requests of an agent: before `until`, the server searches the arguments of its
-    calls.
+    """An egress proxy has put a secret into requests of an agent. Before the time `until` (microseconds), the server
+    searches the arguments of the agent's calls for the secret.
     """
 
     agent: Id
@@ -111,8 +116,8 @@ class SecretUseFact(_Fact, frozen=True, tag="secret_use"):
 
 
 class ThreatFact(_Fact, frozen=True, tag="threats"):
-    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks, concatenated; an
-    empty list was removed.
+    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks, concatenated. If
+    `marks` is empty, the list was removed.
     """
 
     id: Id
@@ -124,7 +129,7 @@ class ThreatFact(_Fact, frozen=True, tag="threats"):
 
 
 class StopFact(_Fact, frozen=True, tag="stop"):
-    """A stop of the kill switch, or its end: `ostiary.decision.access.stops`."""
+    """A stop of the kill switch, or the end of a stop: see `ostiary.decision.access.stops`."""
 
     stop_kind: What = msgspec.field(name="what")
     value: Annotated[str, Meta(max_length=1024)]
@@ -201,12 +206,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     at: Micros
     facts: list[Fact] = []
     private: list[str] = []
-    """ids of resources whose guards need further messages of their own"""
+    """ids of resources whose guards get a `private` message directly after this message"""
     aud: str = ""
     stream: str = ""
     snapshot: bool = False
     head: Annotated[str, Meta(max_length=4096)] = ""
-    """the ledger's signed checkpoint when the message was made: guards remember how far they have seen the history"""
+    """signed checkpoint of the ledger at the time of the message, with which a guard detects that the server lost
+    entries
+    """
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
@@ -215,8 +222,8 @@ def render_message(key: PrivateKey, message: Message) -> bytes:
 
 
 def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
-    """Return the message of a line that one of `keys` signed. Raises InvalidToken, Malformed. The caller checks that
-    the message is fresh and the next one.
+    """Return the message in a line, after verifying that one of `keys` signed it. The caller must check that the
+    message is fresh and continues the stream. Raises InvalidToken, Malformed.
     """
     try:
         unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")
@@ -231,7 +238,7 @@ def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
 
 
 def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
-    """Return the facts of a message that stop something, or lift a stop, by kind and subject."""
+    """Return the facts of a message that stop something or lift a stop, by (kind of fact, subject)."""
     stops: dict[tuple[str, str], Fact] = {}
     for fact in message.facts:
         match fact:
@@ -274,10 +281,10 @@ def unverified_message(line: bytes) -> Message:
 
 
 def unverified_place(note: str) -> tuple[str, int]:
-    """Return history id and size of a signed checkpoint whose signature is not checked; ("", 0) without one.
+    """Return (id of the history, number of entries) in a checkpoint without verifying its signature; ("", 0) if `note`
+    is empty.
 
-    A guard compares them with earlier checkpoints: the message that brought the checkpoint was signed. Raises
-    Malformed.
+    No verification is necessary for a checkpoint in a feed message, because the message was signed. Raises Malformed.
     """
     if not note:
         return "", 0

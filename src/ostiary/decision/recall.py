@@ -1,15 +1,16 @@
 """Requests of guards to share the memory of a task (`ostiary.provenance.origins`). The server keeps the memory, and
 orders the observations.
 
-Before a guard hands out the output of a tool, it sends the new parts, and the version that it has. The answer has the
-present version, and the whole memory unless the guard lacks only its own new parts. Every guard that asks after the
-acknowledgement therefore gets the observation. Guards hash words, under the key that the answer brings.
+Before a guard returns the output of a tool to the agent, the guard sends the new parts and the version of its copy. The
+answer contains the present version; it also contains the whole memory, unless the guard's copy lacks only the parts
+that the guard has just sent. Each guard that asks later therefore gets the new parts. Guards hash words with the key
+in the answer.
 
-The answer (`ostiary.protocol.signed`) is of type `ostiary-memory+jwt`.
+The answer (`ostiary.protocol.signed`) has the type `ostiary-memory+jwt`.
 
-The same requests share the history (`ostiary.provenance.history`), for tasks with and without a memory. A guard that
-knows too little of the history may allow too much. The guard therefore sends each call ahead, with the state that the
-decision used, and the server accepts the call only if that state is current.
+The same requests share the history (`ostiary.provenance.history`), for tasks with and without a memory. A guard with an
+outdated history may allow too much. Before a call runs, the guard therefore sends the call with the version of the
+history that the decision used, and the server accepts the call only if this version is current.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
-    """The version of the history that a guard has (`Before`); zeros for none. `met`: the version of the owner's
-    counterparts; -1: none.
+    """The version of the guard's copy of the history (see `Before`); all members are 0 if the guard has no copy.
+    `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
     """
 
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
@@ -45,10 +46,12 @@ class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):
-    """A call of the tool, with its recipients, that the server accepts if the guard's history is current.
+    """A call of the tool, with its hashed recipients. The server adds the call to the history if the guard's copy of
+    the history is current.
 
-    Other members of the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same
-    recipients under the key of the owner's counterparts, if the guard has it.
+    The server takes all other facts of the call from the catalogue. `is_more`: true if the call has more recipients
+    than `recipients`. `met`: the recipients hashed with the key of the owner's counterparts; empty if the guard does
+    not have this key.
     """
 
     recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
@@ -58,52 +61,56 @@ class Next(msgspec.Struct, frozen=True, array_like=True):
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a random number of the guard"""
+    """random number with which the guard identifies the request"""
     token: Id
-    """the token's `jti`"""
+    """`jti` of the token of the call"""
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
-    """the version that the guard has; 0: none"""
+    """version of the guard's copy of the memory; 0: the guard has no copy"""
     tool: Annotated[str, Meta(max_length=128)] = ""
-    """the tool of the guard's resource that returned `parts`"""
+    """name of the tool of the guard's resource that returned `parts`"""
     parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
     past: HistoryVersion | None = None
-    """set for a request about the history rather than the origins"""
+    """version of the guard's copy of the history, in a request about the history; None in a request about the memory"""
     next: Next | None = None
     made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
-    """the objects that a call of the tool has created"""
+    """hashes of the objects that a call of the tool has created"""
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True):
-    """The counterparts of an owner's agents; `body` is absent if the guard has this version."""
+    """The counterparts of an owner's agents. `body`: the packed counterparts; None if the guard's copy has this
+    version.
+    """
 
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_MET)] | None = None
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """The history up to now, with `next` if it was accepted."""
+    """The present history. It includes the call `next` of the request if the server has accepted the call."""
 
     task: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     day: int
     is_accepted: bool = True
     met: Counterparts | None = None
-    """the counterparts, if policies read them"""
+    """the counterparts; None unless policies read them"""
 
 
 class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
 
     seq: int
-    """the version of the memory or the history, with the new parts"""
+    """version of the memory or the history after this request"""
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
-    """the whole content; absent if the guard has all but its own new parts"""
+    """the whole packed memory; None if the guard's copy lacks only the parts in the request"""
 
     past: Happened | None = None
 
     def before(self, base: Before | None = None) -> Before:
-        """Return the history. `base`: the guard's history at the time of the request. Raises Malformed."""
+        """Return the present history. `base`: the guard's copy of the history at the time of the request. Raises
+        Malformed.
+        """
         if self.past is None:
             raise Malformed("the answer has no history")
         task, recent = map(unpack_history, (self.past.task, self.past.recent))
@@ -113,17 +120,17 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
         return Before(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:
-        """Return the memory; None if the answer leaves it out. Raises Malformed."""
+        """Return the memory in the answer; None if the answer has none. Raises Malformed."""
         return None if self.body is None else unpack(self.body, key=self.key)
 
 
 def render_recall(recall: Recall) -> bytes:
-    """Encode a request."""
+    """Return the request as JSON."""
     return _encode(recall)
 
 
 def parse_recall(body: bytes) -> Recall:
-    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
+    """Return the request in a JSON body. Raises Malformed, also for a member that occurs twice in an object."""
     try:
         recall = json_decoder(Recall)(body)
     except (msgspec.DecodeError, RecursionError) as error:

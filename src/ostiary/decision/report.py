@@ -36,10 +36,11 @@ class RecordedReason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 
 
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The question to the policies, without the members of the record: sufficient to ask other policies the same
-    question.
+    """The facts that the policies evaluated, except those in the record itself. Record and facts are sufficient to
+    replay the decision with other policies.
 
-    `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
+    `context`: the context in Cedar's JSON, without arguments and time; `arguments`: the arguments in the form of
+    `access.recorded`.
     """
 
     owner: Name
@@ -52,16 +53,18 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     context: dict[str, Any] | msgspec.Raw
     """the context in Cedar's JSON, which the guard has as bytes"""
     call_context: dict[str, Any] = msgspec.field(default_factory=dict, name="beside")
-    """the members of the context that belong to this call: `origin` and the like, never a value"""
+    """members of the context that were computed for this call, such as `origin`; they contain no value of an
+    argument
+    """
     arguments: dict[str, Any] | None = None
     hidden: Names = []
     approved: Names = []
-    """asking policies with an approval"""
+    """ids of the policies whose required approval the call has spent"""
 
 
 class RemoteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The remote verdicts: the digest of the question, and the result of each policy. The server's own entry has the
-    same digest.
+    """The results of remote policies: the digest of the question, and the result of each policy. The ledger entry with
+    which the server recorded its answer has the same digest.
     """
 
     question: Annotated[str, Meta(max_length=64)]
@@ -79,7 +82,9 @@ class CallRecord(
     tag_field="kind",
     tag="call",
 ):
-    """A decision. `token` is the token's `jti`; `outcome` is the enforced result, `verdict` the result of the rules."""
+    """The record of a decided call. `token`: `jti` of the token; `outcome`: the enforced result; `verdict`: the result
+    of the rules, which differs from `outcome` only in mode `watch`.
+    """
 
     at: Micros
     token: Id
@@ -92,7 +97,7 @@ class CallRecord(
     digest: Annotated[str, Meta(max_length=64)] = ""
     """digest of the arguments: `canonical.digest`"""
     arguments: dict[str, Any] | None = None
-    """the redacted arguments, if the guard is configured to record them"""
+    """shortened or summarized arguments; None unless the guard is configured to record arguments"""
     reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
     data_classes: Annotated[list[Name], Meta(max_length=2 * MAX_CLASSES)] = []
     """data classes of the tool"""
@@ -100,19 +105,19 @@ class CallRecord(
     policies: Names = []
     watched: Names = []
     spent: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
-    """the charge of the call, by account"""
+    """units that the call was charged, by account"""
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
     remote: RemoteRecord | None = msgspec.field(default=None, name="elsewhere")
     approval: Name = ""
-    """the approval that was requested or spent"""
+    """id of the approval that was requested or spent; empty if there is none"""
     network: Network = ""
     """the network of the caller"""
     noticed: Annotated[list[Noticed], Meta(max_length=16)] = []
-    """the oddities of the call"""
+    """findings of the guard's detectors about the call"""
     proof: Annotated[str, Meta(max_length=MAX_PROOF_BYTES)] = ""
-    """the DPoP proof that the agent sent with the call: without it the server isolates no agent on
-    this guard's report
+    """the DPoP proof that the agent sent with the call. The server quarantines an agent because of a guard's report
+    only if the report contains this proof.
     """
     sources: Annotated[list[Source], Meta(max_length=MAX_SOURCES)] = []
     """fields of records from which values of the call came; each is reported once per task"""
@@ -135,9 +140,9 @@ class UndecidedRecord(
     tool: Annotated[str, Meta(max_length=256)]
     outcome: Literal["allow", "deny"]
     token: Name = ""
-    """the token's `jti`, if there was one"""
+    """`jti` of the token; empty if the request had no valid token"""
     agent: Name = ""
-    """the supposed agent, unproved"""
+    """name or id of the agent that the guard supposes to be the caller, without a proof"""
     digest: Annotated[str, Meta(max_length=64)] = ""
     arguments: dict[str, Any] | None = None
     reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
@@ -152,7 +157,7 @@ class ResultRecord(
     tag_field="kind",
     tag="result",
 ):
-    """The result of the call with the number `call` of the same spool."""
+    """The result of an allowed call. `call`: the number of the call's record in the same spool."""
 
     at: Micros
     call: Annotated[int, Meta(ge=1)]
@@ -162,7 +167,7 @@ class ResultRecord(
     data_class: Annotated[str, Meta(max_length=64)] = ""
     """the data class of the result"""
     unused: Annotated[dict[Name, Rest], Meta(max_length=64)] = {}
-    """the unused part of the charge, by account; negative if the call returned more"""
+    """unused units of the charge, by account; negative if the call returned more than it was charged"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,11 +1,12 @@
-"""Slices of budgets that guards draw. Numbers are totals since the spool began, so a repeated request changes nothing.
+"""Messages about slices of budgets that guards draw. All numbers of units are totals since the start of the spool, so a
+repeated request changes nothing.
 
-A guard numbers its requests (`turn`), and the server ignores a request that arrives after a later turn. A request that
-was delayed, and given up by its guard, has no effect.
+A guard numbers its requests (`turn`). The server ignores a request with a lower number than an earlier request, so a
+delayed request that the guard has given up has no effect.
 
-draw       the total that the guard needs for a call under this token; the answer: the total that it has
-give back  the part of all drawn units that the guard keeps; it never spends the rest
-settle     the spool is closed, and the server has all records that spent units
+draw       request: the total that the guard needs for a call with this token; answer: the total that the guard has
+give back  request: the part of the total that the guard has spent; the guard returns all other units
+settle     request: the spool is closed, and the server has received all records that spent units
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Drawn(msgspec.Struct, frozen=True):
     total: dict[str, int]
     left: dict[str, int]
-    """the remaining units of the whole budget"""
+    """units of the budget that no guard has drawn yet, by account"""
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,10 +46,12 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class GivenBack(msgspec.Struct, frozen=True):
     closed: list[str]
-    """closed accounts, of which the guard has no units: both sides delete them and start new totals"""
+    """accounts that the server has closed, because the guard has no units of them; both sides delete these accounts,
+    and count new totals from 0
+    """
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
     last_record: Count = msgspec.field(name="told")
-    """the number of the last record that spent units, or a later one"""
+    """number of the last record that spent units, or of a later record"""

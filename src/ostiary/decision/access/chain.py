@@ -1,5 +1,7 @@
-"""The delegation chain. Policies decide for the principal, and again for each agent behind it. A call that is forbidden
-to one of them, or not permitted, is denied: an agent gets no access through another agent that it does not have itself.
+"""The delegation chain of a call. Policies decide for the principal, and again for each agent behind it, that is, each
+agent through which the authority was delegated. If a policy forbids the call for one of these agents, or no policy
+permits the call for it, the call is denied. An agent therefore gets no access through another agent that it does not
+have itself.
 
 Remote policies decide once, for the principal, and see the other agents in `context.chain`.
 """
@@ -21,9 +23,9 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """The agents behind a principal, the nearest first, and their members of a context: `actors` and `chain`,
-    with the same in Cedar's JSON, by name. A chain is equal only to itself; `chain_of` returns the same object
-    for the same links.
+    """The agents behind a principal, the nearest first. `context`: the members `actors` and `chain` of the context of
+    policies; `encoded`: both members in Cedar's JSON. A chain is equal only to itself; `chain_of` returns one object
+    for equal links.
     """
 
     behind: tuple[Entity, ...]
@@ -32,8 +34,8 @@ class Chain:
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
-    """Return the chain of the agents in `links`, each once and without the `holder`; no facts are known of
-    agents that only `acted`.
+    """Return the chain of the agents in `links` and `acted`, each once and without `holder`, the holder of the token.
+    Agents that are only in `acted` (the `act` claim) have no attributes.
     """
     return _chain(tuple(links), holder, tuple(acted)) if links or acted else ALONE
 
@@ -65,7 +67,7 @@ def read_chain(context: Record) -> tuple[Entity, ...]:
 
 
 def agent_of(link: Link) -> Entity:
-    """Return the entity of the agent of a link."""
+    """Return the Cedar entity of the agent in `link`."""
     return agent_entity(link.agent, owner=link.owner, segment=link.segment, model=link.model, risk_tier=link.risk_tier)
 
 
@@ -85,12 +87,12 @@ def _read(stood_for: object) -> tuple[int, Entity]:
             "step": int(step),
         }:
             return step, agent_entity(id, owner=owner, segment=segment, model=model, risk_tier=tier)
-    raise Invalid("`chain` has something else than agents")
+    raise Invalid("`chain` has a member that is not an agent")
 
 
 @lru_cache(maxsize=4096)
 def agent_entity(agent_id: str, *, owner: str, segment: str, model: str = "", risk_tier: str = "") -> Entity:
-    """Return the entity of an agent."""
+    """Return the Cedar entity of an agent with these attributes."""
     belongs = (Uid("Owner", owner), Uid("Segment", segment))
     attrs: Record = {
         "id": agent_id,

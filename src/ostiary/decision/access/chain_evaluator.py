@@ -1,8 +1,8 @@
 """Policies for a delegation chain: the verdict for a principal, joined with the verdicts for the agents behind it.
 
-Most policies give the same verdict for every agent, and most others always give the same verdict for one agent. A
-`ChainCache` keeps these verdicts, and the policies whose scope can match. A cache belongs to one principal, with the
-agents behind it, among the same entities.
+Most policies give the same verdict for every agent. Most other policies give one agent the same verdict on every call.
+A `ChainCache` stores these verdicts, and the policies whose scope can match. A cache is valid for one principal with
+the agents behind it, and for one store of entities.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ class ChainInvariants(NamedTuple):
 
 
 ChainCache = dict[tuple["ChainEvaluator", Uid, Uid], tuple[Question, ChainInvariants | None]]
-"""A cache by set, action and resource: the question of the principal, and the invariants of the agents behind it."""
+"""A cache by (policy set, action, resource): the prepared question for the principal, and the invariants of the agents
+behind the principal.
+"""
 
 
 class ChainEvaluator:
-    """A compiled set, divided by the inputs that can change a verdict between agents: none (`common`), the agent
-    (`steady`), or the context too, for agents in a scope (`scoped`) or for all (`varying`).
+    """A compiled policy set in four parts, by the inputs on which the verdict of a policy for an agent depends.
+    `common`: the verdict is the same for all agents; `steady`: it depends on the agent only; `scoped`: on agent and
+    context, for the agents in the policy's scope; `varying`: on agent and context, for all agents.
     """
 
     __slots__ = ("_again", "_common", "_scoped", "_steady", "_varying", "compiled")
@@ -71,8 +74,9 @@ class ChainEvaluator:
         entities: Entities,
         cache: ChainCache | None = None,
     ) -> tuple[Verdict, str]:
-        """Return the joint verdict: the principal and each agent behind it must be permitted, and none forbidden. The
-        second value is the agent behind the principal for which the verdict denies; empty for the principal itself.
+        """Return (joint verdict, agent). The verdict allows if policies permit the principal and each agent behind it,
+        and forbid none of them. If the verdict denies because of an agent behind the principal, the second value is
+        the id of this agent; otherwise it is empty.
         """
         if cache is None:
             first, steady = self.compiled.decide(principal, action, resource, context, entities), None
@@ -104,7 +108,9 @@ class ChainEvaluator:
     def _permitted(
         self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """Return the verdict if the principal and all agents behind it are surely permitted; otherwise None."""
+        """Return the joint verdict if the cached invariants prove that the principal and all agents behind it are
+        permitted; otherwise None.
+        """
         if steady.denied:
             return None
         lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
@@ -153,7 +159,7 @@ def _compile(policies: Iterable[PolicyIR]) -> Compiled:
 
 
 def _has_scope(policy: PolicyIR) -> bool:
-    """Return whether the policy applies to some agents only."""
+    """Return whether the scope of the policy limits it to some agents."""
     scope = policy.principal
     return scope.equals is not None or scope.within is not None or scope.type not in (None, "Agent")
 
@@ -163,7 +169,7 @@ def _forbids(verdict: Verdict) -> bool:
 
 
 def denies(verdict: Verdict) -> bool:
-    """Return whether the verdict denies, or has an error."""
+    """Return whether the verdict is deny, or a policy has failed."""
     return bool(verdict.errors) or not verdict.allowed
 
 
@@ -174,5 +180,5 @@ def join_verdicts(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str,
 
 
 def names(verdicts: list[Verdict]) -> tuple[str, ...]:
-    """Return the policies that decided any of the verdicts."""
+    """Return the ids of all policies that decided one of the verdicts, sorted."""
     return tuple(sorted({name for one in verdicts for name in one.reasons}))

@@ -39,9 +39,10 @@ from ostiary.provenance.origins import judge_origins, judge_outgoing, judge_plan
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The decision on a call.
 
-    `verdict` is the result of the rules, `allowed` the enforced result; they differ only in mode `watch`. `policies`
-    decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: the number of
-    approvals, if only approvals are missing; `approval`: the approval that was requested or given.
+    `verdict`: the result of the rules; `allowed`: the enforced result, which differs only in mode `watch`. `policies`:
+    ids of the policies that decided; `watched`: ids of policies in mode `watch` whose conditions hold; `errors`:
+    (policy id, message) of failed policies. `asks`: the number of required approvals if only approvals are missing,
+    otherwise None; `approval`: id of the approval that was requested or spent, or empty.
     """
 
     allowed: bool
@@ -52,19 +53,21 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     watched: tuple[str, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
     arguments: Record | None = None
-    """the arguments as policies see them, if policies were asked"""
+    """the arguments as policies see them; None if the call was denied before the policies"""
     asks: Needs | None = None
     approval: str = ""
     call_context: Record | None = None
-    """the members of the context that belong to this call: origins of its arguments, history, and the risk of the
-    agents in the chain
+    """the members of the context that were computed for this call: origins of its arguments, history, and risk; None if
+    no policy reads them
     """
     noticed: tuple[Noticed, ...] = ()
-    """Unusual properties of the call, from detectors."""
+    """findings of detectors about the call"""
 
 
 def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Steps[Decision]:
-    """Decide a call whose facts do not change meanwhile. Yields each `Need` that `inputs` does not answer."""
+    """Return a generator that decides a call whose facts do not change meanwhile. The generator yields each need that
+    `inputs` does not answer, is sent the answer, and returns the decision.
+    """
     if inputs.memory is None and call.reads_memory:
         inputs = replace(inputs, memory=(yield TaskMemory()))
     if inputs.past is None and call.reads_history and (before := (yield History())) is not None:
@@ -74,34 +77,38 @@ def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Step
     while (remote := inputs.remote) is not None and remote.missing:
         question = next(iter(remote.missing))
         if (verdict := (yield RemotePolicies(remote.policies, question, remote.at))) is None:
-            break  # the decision stands: the remote policies have failed
+            break  # no answer: the remote policies count as failed, and the decision is final
         remote.add(question, verdict)
         decision = decide(call, inputs)
     return decision
 
 
 def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
-    """Return whether the agent may make the call. The caller has verified the token and its proof. Raises nothing.
+    """Return the decision on a call. The caller of this function has verified the token and its proof. Raises nothing.
 
-    A call that cannot be judged is denied. The rules are checked in this order, and the first unmet rule denies:
+    A call for which an input is missing is denied. The rules are checked in this order, and the first unmet rule
+    denies:
 
-     1. Liveness. The token has not expired; it, its key, its tasks and the agents of its chain are alive; the kill
-        switch stops none of them.
+     1. Liveness. The token has not expired; the token, its key, its tasks and the agents of its chain are not revoked,
+        ended or suspended; the kill switch stops none of them.
      2. Audience. The token is for this resource.
      3. Restrictions. The call is within the restrictions of the agent, and of each agent behind it. (The server counts
         the rate of throttled agents, apart from these rules.)
      4. Tool. The catalogue of the resource has the tool.
      5. Task. The scope of the tool is in the token, and the bounds of the token permit the call.
      6. Arguments. They match the schema of the tool.
-     7. Origins. If the policies judge by the memory of the task, the memory is at hand.
-     8. Noticing. Oddities of the call do not deny it, but raise `context.risk`.
-     9. History. If an enforced policy reads the history, the history is at hand.
-    10. Policies. For the agent and for each agent behind it, one permits, none forbids and none fails; a policy that
-        asks a person counts until it is approved.
-    11. Complete history. If enforced policies read the history, and one has done so, nothing is missing from it.
+     7. Origins. If the policies need the memory of the task, the memory is in `inputs`.
+     8. Noticing. This rule never denies: findings of detectors about the call raise `context.risk`.
+     9. History. If an enforced policy can read the history, the history is in `inputs`.
+    10. Policies. For the agent and for each agent behind it, at least one policy permits, and no policy forbids or
+    fails.
+        A policy that requires an approval forbids until the approval is given.
+    11. Complete history. If an enforced policy can read the history, and a policy has read it for this call, the
+    history
+        is not full.
 
-    In mode `watch` the resource records a denial and the call passes. Rules 1 to 3 are enforced in this mode too: they
-    are not a matter of the owner's policies.
+    If the resource is in mode `watch`, a denial is recorded and the call passes. Rules 1 to 3 are enforced in this mode
+    too, because they do not depend on the policies of the owner.
     """
     principal, facts, now, ready = call.principal, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
@@ -119,7 +126,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     if reason is not None:
         denied = deny(resource, policies, reason)
         if session is not None:
-            why_not = "" if denied.allowed else reason.code  # in mode watch the agent's purpose is not declared yet
+            why_not = "" if denied.allowed else reason.code  # in mode watch, tasks are not declared yet
             denied = replace(denied, noticed=noticed_of(call, ready, session, inputs.memory, why_not=why_not))
         return denied
     try:
@@ -204,13 +211,13 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
 
 _FULL = Reason(
     "history_full",
-    "this task, or this agent since yesterday, made more calls than the history holds",
+    "this task, or this agent since yesterday, made more calls than the history can store",
     "start another task; the history of the agent covers today and yesterday (UTC)",
 )
 
 
 def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | None:
-    """Return why the token is not live; None if it is live."""
+    """Return the reason why the token is no longer valid (rule 1 of `decide`); None if it is valid."""
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired", "get a new token")
@@ -220,7 +227,8 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
         )
     if exceptions := facts.agents:
         for agent, epoch in principal.agents:
-            if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile
+            # the feed may change the fact at any time, so read it once
+            if agent not in exceptions or (fact := exceptions.get(agent)) is None:
                 continue
             if fact.state != "active":
                 return Reason("agent_not_active", f"agent {agent} is {fact.state}", "ask its owner or an administrator")
@@ -238,7 +246,9 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
 
 
 def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
-    """Return the restriction that the call violates, of the token's holder or an agent behind it; None without one."""
+    """Return the reason for a denial if the call violates a restriction of the token's holder or of an agent behind it;
+    otherwise None.
+    """
     for agent, _ in principal.agents:
         for restriction in facts.restrictions.get(agent, ()):
             if now >= restriction.until:
@@ -255,7 +265,9 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
 
 
 def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
-    """Return the step-up that a token lacks (`auth_time` in seconds); None if it lacks none."""
+    """Return the reason for a denial if a token with the level `acr`, whose holder authenticated at `auth_time`
+    (seconds), does not satisfy a restriction of the kind `step_up`; otherwise None. `now` in microseconds.
+    """
     levels = levels_from(restriction.limit)
     if acr in levels and auth_time is not None and auth_time * 1_000_000 >= restriction.since:
         return None
@@ -280,7 +292,9 @@ def _unknown(resource: Protected, tool: str) -> Reason:
 def _outside(
     principal: Principal, resource: Protected, ready: ReadyTool, arguments: Mapping[str, object]
 ) -> Reason | None:
-    """Return why a call is outside the scopes or the details of its token; it must be within both."""
+    """Return the reason for a denial if the call is outside the scopes or outside the details of its token; otherwise
+    None.
+    """
     name = ready.tool.name
     if ready.scope not in principal.scopes:
         claims = principal.claims
@@ -298,7 +312,9 @@ def _outside(
 
 
 def _allowing(claims: AccessClaims, scope: str) -> str:
-    """Return the hint how a task gets the scope `scope`; for the standing task, a command that changes the agent."""
+    """Return the hint for a task that lacks the scope `scope`: for the standing task, the command that adds the scope
+    to the agent; for any other task, the advice to start a task with the scope.
+    """
     if _is_standing(claims):
         return f"ostiary agent allow {claims.client_id} {scope}"
     return f"start a task that has the scope `{scope}`"
@@ -310,10 +326,10 @@ def _is_standing(claims: AccessClaims) -> bool:
 
 
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
-    """Return a denial. In mode `watch`, the call still passes and the denial is recorded."""
+    """Return the decision that denies a call for this reason. In mode `watch` of the resource, `allowed` is true."""
     return Decision(resource.mode == "watch", False, policies.hash, (reason,))
 
 
 def refuse(facts: Facts, refusal: Refused) -> Decision:
-    """Return a denial for a refusal outside the rules, for example by a budget."""
+    """Return the decision that denies a call because of a refusal outside of these rules, for example by a budget."""
     return deny(facts.resource, facts.policies, Reason(refusal.code, refusal.message, refusal.hint))

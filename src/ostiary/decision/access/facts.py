@@ -33,7 +33,8 @@ _encode = msgspec.json.Encoder().encode
 class Principal:
     """A verified token, prepared once so that each of its calls is cheap. Store it by the token's digest.
 
-    In Cedar it is `Agent::"ag_.."`, in its `Owner` and its `Segment`, with exactly the facts that the token states.
+    Its Cedar entity is `Agent::"ag_.."`, a member of its `Owner` and its `Segment`, with exactly the attributes that
+    the token states.
     """
 
     __slots__ = (
@@ -70,15 +71,19 @@ class Principal:
         epochs = {link.agent: link.epoch for link in claims.chain} | {claims.client_id: claims.epoch}
         acted = actors(claims)
         self.behind = tuple(dict.fromkeys(agent for agent in (*acted, *epochs) if agent != claims.client_id))
-        """the agents through which the token came"""
+        """ids of the agents through which the authority of the token was delegated, the nearest first, without the
+        holder
+        """
         chain = chain_of(claims.chain, holder=claims.client_id, acted=acted)
         self._chain = chain.behind
         self.links = tuple(agent.uid for agent in chain.behind)
         """entities of the agents in `behind`; policies must permit each of them"""
         self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
-        """the agent that holds the token and those behind it, each with its epoch if the token states it"""
+        """(agent id, epoch) of the holder of the token and of each agent in `behind`; the epoch is None if the token
+        does not state it
+        """
         self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
-        """the task, and those above it"""
+        """ids of the token's task and of the tasks above it in the chain, without duplicates"""
         self.entity = agent_entity(
             claims.client_id, owner=claims.owner, segment=claims.segment, model=claims.model, risk_tier=claims.risk_tier
         )
@@ -106,7 +111,8 @@ class Principal:
         the tool.
         """
         cached = self._covering.get(tool)
-        if cached is None or cached[0] is not classes:  # a catalogue may change while the token lives
+        # a change of the catalogue may change the data classes of the tool
+        if cached is None or cached[0] is not classes:
             details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
             cached = self._covering[tool] = classes, details
         return cached[1]
@@ -120,7 +126,9 @@ class Principal:
 
     @property
     def recorded(self) -> msgspec.Raw:
-        """Return the part of the Cedar context that comes from the token, as JSON for records; encoded once."""
+        """Return the members of the Cedar context that come from the token, as JSON for records. They are encoded
+        once.
+        """
         if self._recorded is None:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
@@ -135,11 +143,10 @@ class Principal:
         return cached[1]
 
     def entity_overlay(self, entities: Entities) -> tuple[Entities, ChainCache]:
-        """Return `entities` together with this agent and the agents behind it, and the cache of their chain.
-
-        Both are kept for the next call with the same entities.
+        """Return (overlay, cache): `entities` extended by this agent and the agents behind it, and the cache of policy
+        results for this chain. Both are stored for the next call with the same `entities`.
         """
-        base, overlay, cache = self._overlay  # read and written as one, for several threads may ask
+        base, overlay, cache = self._overlay  # read at once, because other threads may replace it
         if base is not entities:
             overlay, cache = Overlay(entities, self.entity, *self._chain), {}
             self._overlay = entities, overlay, cache
@@ -160,7 +167,7 @@ class ReadyTool(NamedTuple):
     presentation: frozenset[str]
     """arguments that determine only the form of the output, so that an approval need not name them"""
     plan: Plan
-    """the form in which the history stores calls of the tool"""
+    """the form in which the history stores calls of the tool (`ostiary.provenance.history`)"""
 
 
 class Protected:
@@ -205,7 +212,9 @@ class Protected:
 
 
 class AgentStatus(NamedTuple):
-    """An exceptional fact about an agent: it is not active, or its older tokens are revoked."""
+    """An exceptional fact about an agent: its `state` is not active, or its tokens with an epoch below `epoch` are
+    revoked.
+    """
 
     state: str
     epoch: int
@@ -213,7 +222,7 @@ class AgentStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The present state. The containers may be those of a running feed, so they are only read."""
+    """The present state. The containers may belong to a running feed, which changes them; decisions only read them."""
 
     resource: Protected
     policies: Policies
@@ -228,7 +237,9 @@ class Facts:
     restrictions: Mapping[str, tuple[Restriction, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """restrictions by agent, expired ones included"""
     secret_uses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """agents for which a proxy has used secrets, each with the end of the search for them, in microseconds"""
+    """agents for which an egress proxy has used secrets; with the time until which arguments are searched for these
+    secrets, in microseconds
+    """
     stops: Set[Named] = frozenset()
     """the subjects that the kill switch has stopped"""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
@@ -243,13 +254,15 @@ class Facts:
 
 @lru_cache(maxsize=1024)
 def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
-    """Return the entity of a resource."""
+    """Return the Cedar entity of a resource with these attributes."""
     where = Uid("Segment", segment)
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
 
 
 def secret_entity(mount: str, path: str, *, agent: str) -> Entity:
-    """Return the entity of a secret; `agent` is the agent in whose folder it is, or empty."""
+    """Return the Cedar entity of a secret. `agent`: id of the agent in whose folder the secret is stored; empty if the
+    secret is in no agent's folder.
+    """
     return entity(Uid("Secret", f"{mount}/{path}"), {"mount": mount, "path": path, "agent": agent})
 
 

@@ -1,8 +1,8 @@
-"""Foresight: the verdicts that are possible while some arguments of a call are unknown. It follows the steps of
-`decide`, in three-valued logic.
+"""Foresight: the verdicts that are possible while some arguments of a call are unknown. `foresee` follows the rules of
+`decide` in three-valued logic (true, false, unknown).
 
-Unknown are the arguments that the tool's schema has and the caller did not give. Everything that depends on them is
-unknown as well: their origins, and the history, which counts the call itself.
+An argument is unknown if the tool's schema lists it and the caller did not give it. Everything that depends on an
+unknown argument is unknown as well: its origin, and the history, which includes the call itself.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _FLAGS = ("followed", "from_named", "mentioned", "only_address", "planned", "ove
 
 
 def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:
-    """Return the inputs that are unknown in a call with these arguments: `arguments.path` for each argument that the
-    schema has and that was not given; `arguments` if there may be others: none was given, or the schema combines parts,
-    whose names are not looked up.
+    """Return the names of the unknown inputs of a call with these arguments: `arguments.NAME` for each argument that
+    the schema lists and the caller did not give. The name `arguments` is added if there may be further arguments: if
+    `arguments` is None and the schema permits unlisted arguments, or if the schema combines schemas (such as `allOf`).
     """
     schema = ready.tool.arguments
     missing = {f"arguments.{name}" for name in schema.get("properties", {}) if name not in (arguments or {})}
@@ -105,7 +105,7 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
 
 
 def _within_bounds(details: tuple[ToolDetail, ...], ready: ReadyTool, arguments: Mapping[str, object]) -> Foresight:
-    """Return whether a detail of the token can permit the call."""
+    """Return the possible results (`may`, `must`) of the check whether a detail of the token permits the call."""
     foresights = [_within(detail, ready, arguments) for detail in details]
     if any(one.must for one in foresights):
         return ALWAYS
@@ -140,7 +140,8 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
     is_closed = schema.get("additionalProperties", True) is False
     rest = None if is_closed else Unknown("arguments", optional=True)
     if not _COMBINED.isdisjoint(schema):
-        given_ones = {name: Unknown("arguments", optional=True) for name in arguments}  # of a type that is not known
+        # the type of a value is not known
+        given_ones = {name: Unknown("arguments", optional=True) for name in arguments}
         others = {name: Unknown(f"arguments.{name}", optional=True) for name in properties if name not in arguments}
         return PartialRecord(given_ones | others, rest)
     typed = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
@@ -152,7 +153,7 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
 
 
 def _kind(schema: object) -> type | None:
-    """Return the type of the values that a schema accepts, if it is certain."""
+    """Return the Python type of all values that a schema accepts; None if there may be several types."""
     if not isinstance(schema, Mapping) or not _COMBINED.isdisjoint(schema) or not isinstance(schema.get("type"), str):
         return None
     return _KINDS.get(schema["type"])

@@ -1,8 +1,8 @@
 """Inputs of one decision: the call, further knowledge about this call, and the needs that a decision yields.
 
-    ResolvedCall      the call: caller, tool, arguments, facts and instant
-    DecisionInputs    knowledge about this call alone: memory of its task, history, approvals, remote answers
-    Steps             a decision that asks: a generator which yields a need and is sent the answer
+    ResolvedCall      the call: caller, tool, arguments, facts and time
+    DecisionInputs    inputs for this call only: memory of its task, history, approvals, verdicts of remote policies
+    Steps             a decision that needs answers: a generator that yields each need and is sent the answer
 
 A generator does no I/O. A driver answers its needs: the guard has a blocking and an asynchronous driver
 (`ostiary.guard.drivers`), the server answers from its transaction (`ostiaryd.policy.flows.evaluator`).
@@ -49,7 +49,7 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
 
 
 def resolve(principal: Principal, tool: str, arguments: Mapping[str, Any], facts: Facts, now: int) -> ResolvedCall:
-    """Return the call with the tool that the catalogue has under that name."""
+    """Return the call with the catalogue entry of the tool `tool` (None if the catalogue has no such tool)."""
     return ResolvedCall(principal, tool, arguments, facts, now, facts.resource.tools.get(tool))
 
 
@@ -69,20 +69,22 @@ class RemoteAnswers:
         """Questions without an answer, in order."""
 
     def look_up(self, question: bytes) -> RemoteVerdict:
-        """Return the verdict on that question."""
+        """Return the verdict on `question`; the empty verdict if there is no answer, and add the question to
+        `missing`.
+        """
         if (verdict := self.verdicts.get(question)) is None:
             self.missing[question] = None
             return ()
         return verdict
 
     def add(self, question: bytes, verdict: RemoteVerdict) -> None:
-        """Add the verdict on a missing question."""
+        """Store the verdict on a question in `missing`, and remove the question from `missing`."""
         self.verdicts[question] = verdict
         self.missing.pop(question, None)
 
     def source_for(self, policies: Policies) -> RemoteSource:
-        """Return the function that answers questions of `policies`. If the answers are of another set, each remote
-        policy fails.
+        """Return the function that answers the questions of the policy set `policies` to its remote policies. If the
+        stored answers belong to another policy set, the function returns a verdict in which each remote policy fails.
         """
         return self.look_up if policies is self.policies else self._outdated
 
@@ -91,18 +93,18 @@ class RemoteAnswers:
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
-    """The inputs that belong to one call. Without `memory` or `past`, a call that depends on it is denied."""
+    """The inputs that belong to one call. If `memory` or `past` is None, a call whose decision needs it is denied."""
 
     memory: Memory | None = None
     """The memory of the task."""
     past: CallHistory | None = None
     """The history before the call."""
     session: Session | None = None
-    """Text that the task has read so far; None: the decision does not look for unusual calls."""
+    """Untrusted texts that the task has read, for detectors; None: no detectors examine the call."""
     approved: Container[str] = ()
-    """Asking policies with an approval of exactly this call, which spends the approval."""
+    """Ids of the policies whose required approval this call has spent."""
     remote: RemoteAnswers | None = None
-    """None: remote policies cannot be asked, and fail."""
+    """Answers of remote policies; None: remote policies cannot be asked, and count as failed."""
 
 
 NO_INPUTS = DecisionInputs()

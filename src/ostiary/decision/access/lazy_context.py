@@ -1,4 +1,6 @@
-"""The history of a call in the context of policies: computed only when a policy reads it, which is recorded."""
+"""The history of a call in the context of policies. It is computed only when a policy reads it; the read is
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ from ostiary.provenance.history import Before, Done, done_of, recipients_of
 
 
 class CallHistory(NamedTuple):
-    """The history before a call, and the call itself in the form of the history.
+    """The history before a call (`before`), and the call itself in the form in which a history stores it (`done`).
 
-    `met`: its recipients in the form of the owner's counterparts, if a policy reads those.
+    `met`: the recipients of the call, hashed with the key of the owner's counterparts; empty unless a policy reads
+    counterparts.
     """
 
     before: Before
@@ -23,14 +26,14 @@ class CallHistory(NamedTuple):
 
 
 def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> CallHistory:
-    """Return the history of a call of that tool."""
+    """Return the history for a call of the tool `ready` with these arguments."""
     met = () if before.met is None else recipients_of(before.met.key, ready.plan, arguments)[0]
     return CallHistory(before, done_of(before.key, ready.plan, arguments), met)
 
 
 class LazyContext(dict[str, Value]):
-    """A context whose `history` is computed when a policy reads it. `looked_at` then has the parts that the
-    policy read.
+    """A context whose member `history` is computed when a policy first reads it. `looked_at`: the computed history;
+    None if no policy has read the history.
     """
 
     __slots__ = ("_arguments", "_others", "_past", "looked_at")
@@ -52,5 +55,5 @@ class LazyContext(dict[str, Value]):
 
     @property
     def is_full(self) -> bool:
-        """Return whether more calls have happened than the history can hold."""
+        """Return whether the history is full: there were more calls than it can store."""
         return self._past.before.is_full

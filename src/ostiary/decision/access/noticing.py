@@ -26,7 +26,7 @@ def noticed_of(
     *,
     why_not: str = "",
 ) -> tuple[Noticed, ...]:
-    """Return the unusual properties of a call of a known tool.
+    """Return the findings of detectors about a call of a known tool.
 
     `origins`: the origins of the arguments in the context, if they were determined; `why_not`: the reason code if the
     call is already denied.

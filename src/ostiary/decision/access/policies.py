@@ -1,17 +1,19 @@
 """A compiled policy set: its enforced part, its watching part, and its answer to one question.
 
-Cedar skips a policy that errors. Here an error in an enforced policy denies, whether the policy permits or forbids,
-since its verdict is unknown. A policy with the annotation `@mode("watch")` neither permits nor denies; its result is
-reported beside the answer.
+Cedar skips a policy that fails. Here a failed policy that is enforced leads to a denial, whether it is a `permit` or a
+`forbid`, because its result is unknown. A policy with the annotation `@mode("watch")` neither permits nor denies; its
+result is reported separately.
 
-A set can have remote policies (`ostiary.decision.access.remote_policies`). They permit, forbid, fail and watch like all
-others, and are asked after Cedar, so a call that a Cedar policy forbids needs no remote verdict.
+A set can have remote policies (`ostiary.decision.access.remote_policies`). They permit, forbid, fail and watch like
+Cedar policies. They are asked after the Cedar policies, so a call that a Cedar policy forbids needs no remote verdict.
 
-Playbooks and role policies are left out: they respond to findings about agents, and state the permissions of people.
+Playbooks and role policies of the set are not part of this evaluation: playbooks choose responses to findings about
+agents, role policies state the permissions of people.
 
-A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: if nothing else denies, the
-answer is `approval_needed`. With an approval of exactly this call (`approved`), the named policies do not count. With
-`@covers("counterpart")` beside it, a person may extend an approval to the same effect with the same counterpart.
+An *asking* policy is a `forbid` with the annotation `@ask("person")` or `@ask("two")`. If only asking policies forbid a
+call, the result is `approval_needed` instead of a denial. An asking policy does not count for a call that has an
+approval for this policy (`approved`). With the further annotation `@covers("counterpart")`, a person may extend an
+approval to calls with the same effect on the same counterpart.
 """
 
 from __future__ import annotations
@@ -47,11 +49,12 @@ Needs = Literal["person", "two"]
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
-    """The judgement of a policy set.
+    """The result of evaluating a policy set for one request.
 
-    `because`: the reason for a denial; `policies` decided; `watched` held in mode `watch`; `errors`: (policy id,
-    message). `messages`: (policy id, message) of policies that forbid with their own message. `of`: the agent behind
-    the principal for which the call is denied, if it is not the principal.
+    `because`: the reason code of a denial, or empty; `policies`: ids of the policies that decided; `watched`: ids of
+    policies in mode `watch` whose conditions hold; `errors`: (policy id, message) of failed policies; `messages`:
+    (policy id, message) of remote policies that forbid with a message. `of`: id of the agent behind the principal
+    because of which the call is denied; empty if the call is denied because of the principal itself.
     """
 
     allowed: bool
@@ -64,9 +67,9 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Foresight(msgspec.Struct, frozen=True, gc=False):
-    """The possible judgements of a request with unknown parts. A completion fills these parts: `may` says
-    whether some completion is allowed, `must` whether each one is. `inputs`: the unknown inputs on which that
-    depends.
+    """The possible results for a request with unknown parts. `may`: true if the request is allowed for at least one
+    choice of values for the unknown parts; `must`: true if it is allowed for every choice. `inputs`: names of the
+    unknown inputs on which the result depends.
     """
 
     may: bool
@@ -131,7 +134,7 @@ class Policies:
         self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
         self.covers = frozenset(policy.id for policy in enforced if policy.annotations.get("covers") == "counterpart")
         self._denying = self._enforced
-        """the policies that deny rather than ask"""
+        """the enforced policies without asking policies"""
         if self.asks:
             self._denying = ChainEvaluator(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
@@ -146,12 +149,13 @@ class Policies:
         }
 
     def states(self, type: str, id: str) -> bool:
-        """Return whether the set itself contains the entity."""
+        """Return whether the policy set itself states an entity with this type and id."""
         return Uid(type, id) in self.entities
 
     def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:
-        """Return the step-up after which none of these policies forbids; None if no token helps. Asking
-        policies do not count, since a person is asked last.
+        """Return the requirement on a token that satisfies all policies in `forbidding`; None if one of them has no
+        step-up annotation, or no token can satisfy all. Asking policies in `forbidding` are ignored, because a person
+        is asked after the step-up.
         """
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
         if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
@@ -161,7 +165,9 @@ class Policies:
     def asking(
         self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> tuple[str, ...]:
-        """Return the asking policies that hold for the principal, also if no policy permits the request."""
+        """Return the ids of the asking policies whose conditions hold for the principal, whether or not a policy
+        permits the request.
+        """
         return tuple(
             policy
             for policy in self._enforced.compiled.decide(principal, action, resource, context, entities).reasons
@@ -171,8 +177,8 @@ class Policies:
     def foresee(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: PartialRecord, entities: Entities
     ) -> Foresight:
-        """Return the possible judgements of a request with unknown parts; the first principal is that of the request,
-        the others are the agents behind it. Asking policies count as forbidding ones.
+        """Return the possible results for a request with unknown parts. The first of `principals` makes the request;
+        the others are the agents behind it. An asking policy counts as a policy that forbids.
         """
         may, must, inputs = True, not any(not watches for watches in self.remote.values()), set[str]()
         is_open = not must  # the results of remote policies are unknown
@@ -219,9 +225,11 @@ class Policies:
         behind: Sequence[Uid] = (),
         cache: ChainCache | None = None,
     ) -> Judgement:
-        """Return the judgement. `entities` must contain the actions too, and the agents `behind` the principal.
+        """Return the judgement of the set on a request. `entities` must also contain the actions and the agents
+        `behind` the principal.
 
-        `approved`: asking policies with an approval. `cache`: the cache of these agents among these entities.
+        `remote`: function that answers the question to the remote policies; `approved`: ids of asking policies for
+        which the call has an approval; `cache`: the cache for these agents and these entities.
         """
         if self.reads_history and self.remote and HISTORY in context:
             context[HISTORY]  # computed here, because the question to remote policies has the whole context
@@ -244,7 +252,9 @@ class Policies:
         entities: Entities,
         remote: RemoteSource | None,
     ) -> Judgement:
-        """Join the verdict of Cedar with those of remote and watching policies, for a principal and its chain."""
+        """Return the judgement that joins the verdict of the Cedar policies with the results of the remote policies
+        and of the policies in mode `watch`. `of`: see `Judgement`.
+        """
         if self.remote:
             watched = self._judge_watched(principals, action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
@@ -259,7 +269,9 @@ class Policies:
     def _judge_watched(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """Return the watching policies that held for any principal, and the errors of failed ones."""
+        """Return a verdict with the ids of the policies in mode `watch` whose conditions hold for one of `principals`,
+        and with the errors of failed ones; None if the set has no such policies.
+        """
         if self._watched is None:
             return None
         verdicts = [self._watched.decide(one, action, resource, context, entities) for one in principals]
@@ -274,7 +286,7 @@ class Policies:
         entities: Entities,
         remote: RemoteSource | None,
     ) -> list[PolicyResult]:
-        """Return the result of each remote policy; one without a result has failed."""
+        """Return the result of each remote policy. A policy without an answer has the result failed."""
         if remote is None:
             answers = fail_all(self.remote, "remote policies cannot be asked here")
         else:
@@ -287,7 +299,9 @@ class Policies:
 
 
 def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:
-    """Return the judgement of the enforced policies, with the results of watching ones."""
+    """Return the judgement for `verdict`, the verdict of the enforced Cedar policies; `other`: the verdict of the
+    policies in mode `watch`.
+    """
     errors, watched = verdict.errors, verdict.reasons[:0]
     if other is not None:
         errors, watched = errors + other.errors, other.reasons
@@ -301,7 +315,9 @@ def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgeme
 
 
 def _joined(cedar: Judgement, results: list[PolicyResult], watching: Mapping[str, bool]) -> Judgement:
-    """Return the judgement with the remote results; `cedar` neither forbids nor has failed."""
+    """Return the judgement `cedar`, which neither forbids nor has failed, joined with the results of remote policies.
+    `watching`: whether each remote policy is in mode `watch`, by id.
+    """
     errors = cedar.errors + tuple((one.policy, one.error) for one in results if one.error)
     watched = cedar.watched + tuple(
         one.policy for one in results if watching[one.policy] and not one.error and (one.permits or one.forbids)
@@ -320,7 +336,9 @@ def _joined(cedar: Judgement, results: list[PolicyResult], watching: Mapping[str
 
 
 def _asking(judgement: Judgement, policies: tuple[str, ...]) -> Judgement:
-    """Return the judgement of a call that lacks only approvals."""
+    """Return the judgement `approval_needed` for a call that lacks only the approvals of the asking policies
+    `policies`.
+    """
     return Judgement(False, "approval_needed", policies, judgement.errors, judgement.watched)
 
 
@@ -329,7 +347,9 @@ def _asks(policy: PolicyIR) -> bool:
 
 
 def _needs(policy: PolicyIR) -> Needs:
-    """Return the number of approvals. The loader accepts only the values `person` and `two`."""
+    """Return the number of approvals that an asking policy requires: `person` or `two`. The loader of policy sets
+    refuses other values.
+    """
     return "person" if policy.annotations["ask"] == "person" else "two"
 
 

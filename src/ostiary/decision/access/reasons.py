@@ -23,7 +23,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
-    """Return the needed approvals if only approvals are missing; otherwise None."""
+    """Return the number of approvals (`person` or `two`) if only approvals are missing; otherwise None."""
     if judgement.because != "approval_needed":
         return None
     return "two" if any(policies.asks[policy] == "two" for policy in judgement.policies) else "person"
@@ -34,12 +34,12 @@ _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
     """Return the reasons in words; a policy's own `@reason` and `@hint` take precedence."""
-    suffix = f" (for {judgement.of}, through which it comes)" if judgement.of else ""
+    suffix = f" (for agent {judgement.of} of the delegation chain)" if judgement.of else ""
     match judgement.because:
         case "":
             return ()
         case "no_permit":
-            return (Reason("no_permit", f"no policy permits it{suffix}"),)
+            return (Reason("no_permit", f"no policy permits the request{suffix}"),)
         case "policy_error":
             failed = dict(judgement.errors)
             return tuple(
@@ -61,7 +61,8 @@ def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
             return tuple(
                 Reason(
                     "forbidden_by_policy",
-                    (messages.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it") + suffix,
+                    (messages.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids the request")
+                    + suffix,
                     policies.hints.get(name, ""),
                 )
                 for name in judgement.policies
@@ -69,7 +70,9 @@ def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
 
 
 def _insufficient(demand: StepUp, judgement: Judgement, policies: Policies) -> Reason:
-    """Return the reason of an assurance that is too weak or too old."""
+    """Return the reason for denying a token whose level of authentication is too weak, or whose authentication is too
+    old.
+    """
     values = " ".join(demand.acr_values)
     needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
     needed += [] if demand.max_age is None else [f"whose holder authenticated within the last {demand.max_age} s"]

@@ -1,8 +1,8 @@
 """Recorded arguments of a call, so that other policies can be evaluated for it later.
 
-Arguments are kept typed, as the policies saw them. Hidden are arguments that the catalogue calls `secret`, all
-arguments of a tool that handles the data class `secret`, and long values: a replay refuses a policy that reads a hidden
-argument.
+Arguments are recorded with their Cedar types, as the policies saw them. Hidden (not recorded) are arguments of the kind
+`secret`, all arguments of a tool that handles the data class `secret`, and long values. If a policy reads a hidden
+argument, the decision cannot be replayed with this policy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Kept(NamedTuple):
-    """Arguments in Cedar's JSON; None if all are hidden. `hidden`: the names of the hidden ones."""
+    """Recorded arguments in Cedar's JSON; None if all arguments are hidden. `hidden`: the names of the hidden
+    arguments.
+    """
 
     arguments: dict[str, object] | None
     hidden: list[str]
@@ -49,7 +51,9 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
 
 
 def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
-    """Return the arguments to record, of a call that has a digest. Raises nothing."""
+    """Return the arguments to record. `typed`: the arguments of a call, as policies see them; `secrets`: the result of
+    `secrets_of`. Raises nothing.
+    """
     if secrets is None or len(typed) > MAX_NAMES:
         return ALL_HIDDEN
     arguments: dict[str, object] = {}

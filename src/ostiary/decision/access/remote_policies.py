@@ -1,7 +1,8 @@
 """Remote policies: Rego, or an external decision point. They are asked in JSON.
 
-A question contains exactly the inputs that Cedar gets, so its verdict can be requested ahead of the decision, kept, and
-repeated: `now` is in the context, and two equal questions are equal bytes.
+A question contains exactly the inputs that Cedar policies get, also the time (`now` in the context). Equal questions
+are equal bytes. The verdict can therefore be requested before the decision, stored, and used again for the same
+question.
 
     {"subject": entity, "action": {"name": .., "properties"?: {..}}, "resource": entity, "context": {..}}
     entity: {"type": .., "id": .., "attributes": {..}, "ancestors": [{"type": .., "id": ..}, ..]}
@@ -29,7 +30,9 @@ _MS = 1_000_000
 
 
 class PolicyResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The result of one policy: whether it permits, the messages with which it forbids, or its error."""
+    """The result of one remote policy: whether it permits, the messages with which it forbids (none: it does not
+    forbid), or its error.
+    """
 
     policy: str
     permits: bool = False
@@ -39,7 +42,7 @@ class PolicyResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 RemoteVerdict = tuple[PolicyResult, ...]
 RemoteSource = Callable[[bytes], RemoteVerdict]
-"""A function that answers a question. It never raises: an error is part of the result of a policy."""
+"""A function that returns the verdict on a question. It never raises: an error is part of the result of a policy."""
 
 
 def fail_all(policies: Mapping[str, bool], error: str) -> RemoteVerdict:

@@ -1,11 +1,12 @@
-"""Restrictions on an agent that is not stopped. A restriction only takes access away, and ends at its date.
+"""Restrictions on an agent that is not stopped. A restriction only reduces access, and ends at a stated time.
 
     throttle   at most `limit` calls in each minute of the clock
     narrow     only tools that read
     step_up    only tokens whose holder authenticated at `since` or later, at least at the level STEPS[limit]
 
-A restriction also applies to calls through the agent. A proof of step-up belongs to the token, not to its holder: a
-token from an exchange has the weakest level and the oldest time of all.
+A restriction also applies to calls of other agents to which the agent has delegated. A step-up is proved by the token
+of the call, and not by earlier tokens of the holder: a token from an exchange has the weakest level and the oldest
+authentication time among all agents of its chain.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MINUTE = 60_000_000
 
 
 class Restriction(NamedTuple):
-    """A restriction of an agent, in force before `until`. Times in microseconds."""
+    """A restriction of an agent, in force before the time `until`. Times are in microseconds since the epoch."""
 
     kind: RestrictionKind
     limit: int
@@ -29,7 +30,9 @@ class Restriction(NamedTuple):
 def throttled(
     agents: Iterable[tuple[str, int | None]], restrictions: Mapping[str, tuple[Restriction, ...]], now: int
 ) -> dict[str, int]:
-    """Return the agents with a limit of calls in this minute, and their limits."""
+    """Return the throttled agents among `agents`, each with its maximum number of calls in a minute. `agents`: (agent
+    id, epoch); `now` in microseconds.
+    """
     return {
         agent: restriction.limit
         for agent, _ in agents

@@ -1,10 +1,10 @@
 """Risk in the context of policies: `context.risk`, in points from 0 to 100. Computed only when a policy reads it.
 
-agent   the agent that the request is about, also when policies are asked about an agent behind it
-task    the task under which it acts
-chain   the highest of the agents behind it and of the tasks above
-call    the findings about this very call, before it runs
-score   the highest of all
+agent   the risk of the agent that makes the call, also when policies decide for an agent behind it
+task    the risk of the task of the call
+chain   the highest risk among the agents behind the calling agent and the tasks above the task
+call    the points of the findings about this call
+score   the highest of these numbers
 """
 
 from __future__ import annotations

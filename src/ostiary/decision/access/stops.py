@@ -1,7 +1,7 @@
 """Stops of the kill switch, as guards know them: pairs such as `("model", "m-1")` or `("everything", "")`.
 
-A stop applies to a token by the names in it: its task, owner, segment and model, those of every link of its chain, its
-person, and its audience.
+A stop applies to a token if the token contains the stopped name: as its task, owner, segment or model, as one of these
+in a link of its chain, as its person, or as its audience.
 """
 
 from __future__ import annotations
