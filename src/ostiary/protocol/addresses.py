@@ -27,4 +27,7 @@ def check_server(url: str) -> None:
     except ValueError:
         is_wrong = True
     if is_wrong or parts.scheme not in ("smtp", "smtps") or url != f"{parts.scheme}://{parts.netloc}" or "@" in url:
-        raise Invalid("mail_server is smtp://HOST[:PORT] or smtps://HOST[:PORT]", hint="user and password apart")
+        raise Invalid(
+            "mail_server is smtp://HOST[:PORT] or smtps://HOST[:PORT]",
+            hint="state user and password in their own settings",
+        )

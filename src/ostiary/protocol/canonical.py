@@ -1,11 +1,13 @@
-"""Canonical JSON: one value, one spelling; RFC 8785 (JCS) within I-JSON (RFC 7493).
+"""Canonical JSON: each value has exactly one spelling; RFC 8785 (JCS) within I-JSON (RFC 7493).
 
-Members are sorted by UTF-16 code units, nothing is spaced, numbers are spelled as ECMAScript spells them: two values
-that a JSON reader cannot tell apart (`1`, `1.0`, `1e0`; `0`, `-0.0`) have one spelling and one digest.
+Members are sorted by UTF-16 code units, there is no white space, and numbers are spelled as ECMAScript spells them.
+Numbers that a JSON reader cannot distinguish (`1`, `1.0`, `1e0`; `0`, `-0.0`) have the same spelling and the same
+digest.
 
-Stricter than RFC 8785: integers beyond 2^53-1 are refused (no two readers agree on them), and so are numbers that are
-not integers, unless the caller asks for them; such integers are then spelled with all their digits, so that no two of
-them have one digest. Strings are written code point by code point, never normalised.
+Stricter than RFC 8785: integers beyond 2^53-1 are refused, because JSON readers read them differently, and numbers that
+are not integers are refused. A caller can permit both (`floats`); large integers are then spelled with all their
+digits, so that different integers have different digests. Strings are written code point by code point, never
+normalised.
 """
 
 from __future__ import annotations
@@ -75,11 +77,12 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
 
 
 def _check_members(data: bytes, kept: int) -> None:
-    """Check that no member is repeated: the decoder silently keeps the last one, so count the colons of the decoded
-    text.
+    """Check that no object has a repeated member. The decoder silently keeps only the last of repeated members.
+    Therefore the number of members in the text, which is its number of colons, must equal `kept`, the number of
+    decoded members.
 
-    Every colon after a member's name has a quote or white space before it, so the first count is never too small;
-    colons inside strings can make it too large, and then the strings are taken out.
+    First, colons after a quote or white space are counted. This number is never too small, but colons inside strings
+    can make it too large. In that case, the strings are removed from the text and the colons are counted again.
     """
     if data.translate(_SPACE_AS_QUOTE).count(b'":') == kept:
         return
@@ -88,8 +91,8 @@ def _check_members(data: bytes, kept: int) -> None:
 
 
 def _count_members(value: object, depth: int) -> int:
-    """Return the number of members of all objects together. Raises Malformed if `value` nests deeper than `depth`
-    levels.
+    """Return the total number of members of all objects in `value`. Raises Malformed for more than `depth` levels of
+    nesting.
     """
     if not isinstance(value, (dict, list)):
         return 0

@@ -1,7 +1,7 @@
 """Certificates of other parties (X.509, RFC 5280): decoded completely, and not verified.
 
-The library decodes a certificate lazily, and raises errors of its own for a wrong version, a repeated extension, an
-unknown kind of name, and an unknown kind of key. Each of them becomes Malformed here.
+The library `cryptography` decodes a certificate lazily, and raises various errors for a wrong version, a repeated
+extension, an unknown kind of name, or an unknown kind of key. This module raises Malformed instead of each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ def load_certificate(der: bytes) -> x509.Certificate:
 
 
 def load_pem_certificates(text: str) -> list[x509.Certificate]:
-    """Return the certificates of a PEM text, at least one, all readable as above. Raises Malformed."""
+    """Return the certificates in a PEM text, at least one. Raises Malformed if one of them cannot be read
+    completely.
+    """
     try:
         return [_check_readable(one) for one in x509.load_pem_x509_certificates(text.encode())]
     except Exception as error:  # noqa: BLE001 as above

@@ -25,7 +25,7 @@ class Checkpoint:
     size: int
     root: bytes
     extensions: tuple[str, ...] = ()
-    """lines, each with one extension, which other logs may define; ours is `history ID`"""
+    """extension lines; a checkpoint of Ostiary has the line `history ID`, other logs may define other lines"""
 
     @property
     def history(self) -> str:
@@ -51,7 +51,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def _check_tree(size: int, root: bytes) -> None:
-    """Check that a tree can have that size and root. Raises Malformed."""
+    """Check that a tree of `size` entries can have the root hash `root`. Raises Malformed."""
     if not 0 <= size <= MAX_SIZE:
         raise Malformed(f"a tree has between 0 and {MAX_SIZE} entries")
     if len(root) != HASH_BYTES:

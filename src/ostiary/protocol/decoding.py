@@ -1,9 +1,10 @@
 """Decoders by type: the one place where msgspec builds the type information of structs.
 
-msgspec publishes the information of a type on the type itself before it is complete. A second thread that uses the type
-at that moment reads null pointers, and the process ends with SIGSEGV (`docs/upstream/`). Here one lock covers the whole
-building, and nothing uses a type before its information is complete. Modules make their decoders at import; a type that
-is first used later, in whatever thread, is as safe. A test refuses every other way to a typed decoder.
+msgspec publishes the information of a type on the type itself before the information is complete. A second thread that
+uses the type at that moment reads null pointers, and the process ends with SIGSEGV (`docs/upstream/`). Here one lock is
+held while the information is built, and no type is used before its information is complete. Modules usually create
+their decoders at import; a type that is first used later, in any thread, is safe too. A test refuses every other use
+of typed decoders.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def convert(value: object, kind: type[T], *, strict: bool = True) -> T: ...
 @overload
 def convert(value: object, kind: Any, *, strict: bool = True) -> Any: ...
 def convert(value: object, kind: Any, *, strict: bool = True) -> Any:
-    """Convert a decoded value to a type; without `strict`, from strings too. Raises msgspec.ValidationError."""
+    """Return a decoded JSON value converted to the type `kind`. If `strict` is false, strings such as `"5"` are
+    converted to numbers and booleans too. Raises msgspec.ValidationError.
+    """
     _decoder(msgspec.msgpack.Decoder, kind)  # builds the type information; MessagePack has decoders for every type
     return msgspec.convert(value, kind, strict=strict)
 

@@ -71,7 +71,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Return whether `address` belongs to no denied network. An address that carries an IPv4 address counts as that."""
+    """Return whether `address` belongs to no denied network. An IPv6 address that contains an IPv4 address counts as
+    this IPv4 address.
+    """
     address = _unwrap(address)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False

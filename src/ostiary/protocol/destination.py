@@ -1,7 +1,8 @@
 """Destinations of secrets: the origin that owns a secret, and the place in a request where an egress proxy puts it.
 
-A program never has the secret. It sends the placeholder `OSTIARY:NAME`, or nothing at all: the proxy puts the secret in
-place of the placeholder, and where the destination says. `NAME` is the name of the destination.
+A program never has the secret. The program sends the placeholder `OSTIARY:NAME`, where `NAME` is the name of the
+destination, or a request without a placeholder. The proxy replaces the placeholder by the secret, and puts the secret
+into the field that the destination states.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ HTTP_PORT, HTTPS_PORT = 80, 443
 PROXY_URI = "http://localhost/egress/"
 """Beginning of the URI of an egress proxy; the name of its agent follows."""
 MIN_SECRET = 8
-"""Characters: a shorter value would be masked in answers where it stands by chance."""
+"""Minimum length of a secret in characters: a shorter text occurs in answers by chance, and would be masked there."""
 MAX_SECRET = 4096
 MAX_TEMPLATE = 256
 PLAIN, BASE64 = "{secret}", "{base64}"
-"""The parts of a template in whose place the secret comes: as it is, or in base64 as the scheme `Basic` needs it."""
+"""The parts of a template that are replaced by the secret: unchanged, or in base64, as the scheme `Basic` needs it."""
 _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
@@ -33,7 +34,9 @@ _HOST = re.compile(
 _FRAMING = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect", "keep-alive")
 )
-"""Headers that say where a request ends and where it goes; a secret in one of them would be another request."""
+"""Headers that determine the end of a request or its server. A secret must not be put into them, because it would
+change the request.
+"""
 
 
 class Place(StrEnum):
@@ -78,7 +81,9 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 hint="such as: Bearer {secret}",
             )
         if self.place is Place.PLACEHOLDER and self.template != PLAIN:
-            raise Invalid("a placeholder has no template", hint=f"leave `template` at {PLAIN}")
+            raise Invalid(
+                "a destination with the place `placeholder` has no template", hint=f"leave `template` at {PLAIN}"
+            )
 
     def render(self, secret: str) -> str:
         """Return the template with the secret in it."""

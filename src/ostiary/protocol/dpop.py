@@ -1,8 +1,9 @@
 """DPoP proofs: RFC 9449. Making a proof (section 4.2), checking it (section 4.3), nonces (sections 8 and 9).
 
-A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and then the signature. A proof
-cannot show that it is used once: the caller remembers `Proof.digest` until the proof leaves its window. Differs from
-the RFC: `iat` must be in the window even if a nonce shows freshness. Times are microseconds.
+The parts of a proof are checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce, and then the
+signature. This module does not detect that a proof is used twice: the caller must remember `Proof.digest` until the
+time of the proof is outside of the accepted window. Differs from the RFC: `iat` must be in the window even if the
+proof has a fresh nonce. Times are in microseconds.
 """
 
 from __future__ import annotations
@@ -60,22 +61,22 @@ class UseNonce(Unauthenticated):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """Possession of `key`, shown for one request."""
+    """A checked proof: the sender of one request holds the private half of `key`."""
 
     jkt: str
     """RFC 7638 thumbprint of the key"""
     jti: str
     iat: int
-    """microseconds since the epoch"""
+    """time at which the proof was made, in microseconds since the epoch"""
     key: PublicKey
 
     @property
     def digest(self) -> bytes:
-        """Return the digest for the replay memory: of the key and the `jti`, so that no client uses up the ids of
-        another client.
+        """Return the digest of the key and the `jti`, by which callers remember used proofs. Because the digest
+        includes the key, a client cannot use up the `jti` values of another client.
 
-        Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be remembered
-        separately.
+        Stricter than section 11.1, which also includes the URI: a URI has many spellings, and a proof could be used
+        once for each of them.
         """
         return sha256(f"{self.jkt}|{self.jti}".encode()).digest()
 
@@ -114,10 +115,11 @@ def check_proof(
 ) -> Proof:
     """Check the proof that the sender of this request holds the key. Raises InvalidProof, UseNonce.
 
-    `unverified_proof` is the value of the only `DPoP` header. `uri` is the requested URI as the server knows it (each
-    of its names, if it has several), never from a `Host` header; query and fragment are ignored. `nonces` returns
-    whether a nonce is ours and fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or another
-    binding of the key. `verify` verifies a signature, for callers that may have verified it before.
+    `unverified_proof`: the value of the `DPoP` header, which must occur once. `uri`: the requested URI with the
+    server's configured name, or several URIs if the server has several names; the `Host` header must not be used.
+    Query and fragment are ignored. `nonces`: function that returns whether the nonce in the proof (None: no nonce) is
+    a fresh nonce of this server. `jkt`: thumbprint of the expected key, such as `cnf.jkt` of the access token; None:
+    any key. `verify`: function that verifies the signature, for callers that may have verified it before.
     """
     key, unverified_jws = parse_proof(unverified_proof)
     try:
@@ -162,10 +164,11 @@ def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
 def check_shown(
     unverified_proof: str, *, resource: str, ath: str, jkt: str, now: int, window_us: int, skew_us: int = SKEW
 ) -> Proof:
-    """Check a proof that the holder of the key `jkt` called `resource` with the token of digest `ath`.
+    """Check the proof with which a guard shows the server that the holder of the key `jkt` called the guard's resource
+    with the token whose digest is `ath`; return the checked proof. Times are in microseconds. Raises InvalidProof.
 
-    For a server to which a guard shows a proof that was sent to that guard: `htu` is the URI of the resource or below
-    it, `htm` any method. It says nothing about the arguments of the call. Times are microseconds. Raises InvalidProof.
+    The `htu` of the proof must be the URI `resource` or a URI below it; `htm` may be any method. The proof says nothing
+    about the arguments of the call.
     """
     try:
         claims = parse_claims(parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES).payload)
@@ -179,15 +182,15 @@ def check_shown(
     return check_proof(unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us)
 
 
-@lru_cache(maxsize=1024)  # a token is sent many times
+@lru_cache(maxsize=1024)  # each token is sent with many requests
 def hash_token(access_token: str) -> str:
     """Return the `ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
     return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())
 
 
 def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
-    """Return a nonce that the server need not store: the time, and a MAC over purpose and time. `as` and `rs`
-    nonces are separate.
+    """Return a nonce that the server need not store: the time `now`, and a MAC over purpose and time. A nonce for one
+    purpose (`as`: authorization server, `rs`: resource server) is not accepted for the other.
     """
     time8 = now.to_bytes(8)
     return b64u(time8 + _mac(secret, purpose, time8))
@@ -206,7 +209,7 @@ def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int,
     return genuine and 0 <= now - int.from_bytes(time8) < lifetime_us
 
 
-@lru_cache(maxsize=64)  # a nonce is used for minutes, by many
+@lru_cache(maxsize=64)  # many requests send the same nonce for minutes
 def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
     return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
 
@@ -218,10 +221,11 @@ def _protect(key: PrivateKey) -> str:
 
 @lru_cache(maxsize=4096)
 def _proof_key(unverified_protected: str) -> PublicKey:
-    """Return the key in the header of a proof, parsed once for all proofs of a client.
+    """Return the public key in the header of a proof. The result is cached, because all proofs of a client have the
+    same header.
 
-    Only a proof brings its own key; the caller compares the thumbprint with the expected one. Since the header is the
-    key's own, it may also name the algorithm.
+    Of all tokens, only a proof contains its own key; the caller compares the key's thumbprint with the expected one.
+    For this reason the header may also name the algorithm. Raises InvalidProof.
     """
     header = parse_header(unverified_protected)
     if media_type(header) != TYP:
@@ -250,7 +254,7 @@ def _nonce(claims: dict[str, object]) -> str | None:
 
 
 def _is_below(uri: str, resource: str) -> bool:
-    """Return whether a URI is that of the resource, or of a path below it."""
+    """Return whether `uri` equals the URI `resource`, or is a path below it."""
     try:
         target, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
     except Malformed:

@@ -14,8 +14,8 @@ class Refused(Exception):
 
     code = "refused"
     is_challenge = False
-    """True if the refusal is a step of a protocol, such as a nonce, to which the caller responds. It leaves no
-    entry.
+    """True if the refusal is a normal step of a protocol, such as the demand for a nonce, after which the client
+    repeats the request. No entry of the ledger records such a refusal.
     """
     is_recorded = False
     """True once the refusal has an entry in the ledger."""

@@ -1,8 +1,8 @@
 """The Merkle tree of the ledger: RFC 6962 hashing, RFC 9162 sections 2.1.1 to 2.1.4 (proofs and their verifiers).
 
-A node is addressed by (level, index): the hash of the complete subtree of 2**level leaves from leaf index << level on.
-Such a hash never changes, so some stored hashes suffice to compute all others (`tiles.hashes_from`). Differs from RFC
-9162: a consistency proof from size 0 is defined, and empty.
+The address of a node is (level, index): the node is the root of the complete subtree of 2**level leaves that begins at
+the leaf index << level. The hash of such a node never changes; from some stored hashes, all others can be computed
+(`tiles.hashes_from`). Differs from RFC 9162: a consistency proof from size 0 exists, and is empty.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ostiary.protocol.errors import Invalid, Refused
 
 HASH_BYTES = 32
 TILE_HEIGHT = 8  # levels of the tree in one tile (C2SP tlog-tiles)
-MAX_SIZE = 2**63 - 1  # what the databases count to
+MAX_SIZE = 2**63 - 1  # the largest integer of the databases
 EMPTY_ROOT = sha256(b"").digest()
 
 HashAt = Callable[[int, int], bytes]
-"""(level, index) -> the hash of that complete subtree."""
+"""A function of (level, index) that returns the hash of this node."""
 
 
 class ProofFailed(Refused):
@@ -30,12 +30,12 @@ class ProofFailed(Refused):
 
 
 def leaf_hash(entry: bytes) -> bytes:
-    """SHA-256(0x00 || entry); RFC 9162 section 2.1.1."""
+    """Return the hash of a leaf, SHA-256(0x00 || entry); RFC 9162 section 2.1.1."""
     return sha256(b"\0" + entry).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """SHA-256(0x01 || left || right); RFC 9162 section 2.1.1."""
+    """Return the hash of an inner node, SHA-256(0x01 || left || right); RFC 9162 section 2.1.1."""
     return sha256(b"\1" + left + right).digest()
 
 
@@ -80,7 +80,7 @@ class Frontier:
         peaks, size, completed = self.peaks, self.size, []
         for peak in leaves:
             index, level = size, 0
-            while index & 1:  # a left sibling of this height waits: join
+            while index & 1:  # join with the left sibling of the same height
                 peak = sha256(b"\1" + peaks.pop() + peak).digest()
                 index >>= 1
                 level += 1
@@ -97,7 +97,7 @@ class Frontier:
 
 
 def tree_root(size: int, hash_at: HashAt) -> bytes:
-    """The root of the first `size` leaves of a stored tree."""
+    """Return the root hash of the first `size` leaves of a stored tree."""
     return _subtree(0, size, hash_at)
 
 
@@ -136,7 +136,7 @@ def consistency_proof(old: int, new: int, hash_at: HashAt) -> list[bytes]:
         else:
             proof.append(_subtree(start, middle, hash_at))
             start = middle
-    if start > 0:  # else the subtree is the whole old tree, whose root the verifier has
+    if start > 0:  # otherwise the subtree is the whole old tree, whose root the verifier knows
         proof.append(_subtree(start, end, hash_at))
     return proof[::-1]
 
@@ -207,8 +207,8 @@ def _subtree(start: int, end: int, hash_at: HashAt) -> bytes:
 
 
 def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
-    """Return the roots of the complete subtrees that together have the leaves [start, end), the largest first. `start`
-    is a multiple of the size of the largest.
+    """Return the roots of the complete subtrees into which the leaves [start, end) divide, the largest subtree first.
+    `start` must be a multiple of the size of the largest subtree.
     """
     peaks = []
     for level in range((end - start).bit_length() - 1, -1, -1):
@@ -219,5 +219,7 @@ def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
 
 
 def _join(peaks: Sequence[bytes]) -> bytes:
-    """Return the root of a row of peaks, joined from the smallest; an odd node is promoted, never doubled."""
+    """Return the root hash over `peaks`, which are ordered from the largest: the two smallest are joined first. A node
+    without a sibling is promoted to the next level, never hashed with itself.
+    """
     return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else EMPTY_ROOT

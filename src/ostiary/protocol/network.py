@@ -1,4 +1,4 @@
-"""The network of an address, which tells places apart without storing addresses."""
+"""The network of an IP address, which is stored instead of the address to distinguish places."""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ class NoteKey:
 
     @property
     def key_id(self) -> bytes:
-        """Return the 4 bytes by which a signature names its key; they prove nothing."""
+        """Return the key id: 4 bytes by which a signature names its key. A key id is no proof, because others can have
+        it.
+        """
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 
     @property
@@ -85,7 +87,7 @@ class Signature:
 
     @property
     def line(self) -> str:
-        """The line of the signature in the note."""
+        """Return the line of the signature in the note, with its newline."""
         return f"{_DASH}{self.name} {encode_base64(self.key_id + self.signature)}\n"
 
 
@@ -102,9 +104,10 @@ class Note:
 
 
 def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others: Iterable[Signature] = ()) -> bytes:
-    """Return the note with our signature first and then those of `others`. Raises Malformed.
+    """Return the note with the signature by `key`, followed by the signatures `others`. Raises Malformed.
 
-    `sign` is the private half of `key`, which was checked when the key was loaded. The signature is not verified again.
+    `sign`: function that signs with the private half of `key`. The new signature is not verified here, because the
+    pair was checked when the key was loaded.
     """
     if not text.endswith("\n") or _CONTROL.search(text):
         raise Malformed("the text of a note ends with a newline and has no other control character in it")
@@ -127,7 +130,8 @@ def parse_note(unverified_note: bytes) -> Note:
         raise Malformed("the note is not UTF-8") from None
     if _CONTROL.search(whole):
         raise Malformed("the note has a control character in it")
-    text, blank, tail = whole.rpartition("\n\n")  # the last empty line: the text may have some of its own
+    # the last empty line divides the note: the text may contain empty lines
+    text, blank, tail = whole.rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise Malformed("the note does not end in an empty line and lines of signatures")
     lines = tail[:-1].split("\n")
@@ -148,10 +152,10 @@ def open_note(unverified_note: bytes, keys: Iterable[NoteKey]) -> Note:
         if key is None:
             continue
         if not key.signed(note.text.encode(), signature.signature):
-            raise Unsigned(f"the signature of {key.name} ({key.key_id.hex()}) is not of this text")
+            raise Unsigned(f"the signature of {key.name} ({key.key_id.hex()}) does not match the text of the note")
         verified += 1
     if not verified:
-        raise Unsigned("no key that is trusted here signed the note")
+        raise Unsigned("no trusted key signed the note")
     return note
 
 

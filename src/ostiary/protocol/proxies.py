@@ -16,10 +16,11 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
-    """Return the address of the client.
+    """Return the address of the client: of `address`, the peer of the connection, and the values in `forwarded` from
+    the last to the first, the first address that is not in `proxies`.
 
-    `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address that it saw: the last value comes from
-    the proxy that is connected to this server, and so on. The values before the first untrusted address are unproven.
+    `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address of its own peer, so the last value
+    comes from the proxy that is connected to this server. Values before the returned address are not trusted.
     """
     if proxies:
         chain = [part.strip() for value in forwarded for part in value.split(",")]

@@ -16,7 +16,9 @@ _HEADER = "c2sp.org/tlog-proof@v1"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An unverified receipt: entry `index` is under the root of the checkpoint in `note` if `proof` leads there."""
+    """An unverified receipt. The entry `index` is in the tree of the checkpoint in `note` if the hashes in `proof`
+    lead from the entry to the root.
+    """
 
     index: int
     proof: tuple[bytes, ...]

@@ -1,9 +1,10 @@
-"""Forms of a secret: the encodings in which a value is recognised, and the readings of a text that may hide a value.
+"""Forms of a secret: the encodings in which a secret is recognised, and the decoded forms of a text that may hide a
+secret.
 
-A value is recognised unchanged, reversed, percent-encoded, in base64, base64url and base32 at each alignment, in
+A secret is recognised unchanged, reversed, percent-encoded, in base64, base64url and base32 at each alignment, in
 hexadecimal, in UTF-16 (also in base64), and escaped for JSON or HTML. Text that a program sends is also read with its
-escapes resolved, and without spaces, line ends and characters outside of ASCII. Not recognised: a value that is
-compressed, encrypted, encoded twice, written in other letters, or sent in pieces with other text between.
+escapes resolved, and without spaces, line ends and characters outside of ASCII. Not recognised: a secret that is
+compressed, encrypted, encoded twice, written in other letters, or divided by other text.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SecretSent(Forbidden):
 
 TOO_LONG = "too_long_to_search"
 SEARCH_REFUSALS = frozenset({SecretSent.code, TOO_LONG})
-"""codes of the refusals of a text that was to be searched"""
+"""codes of refusals that mean: the text contains a secret, or is too long to be searched"""
 
 
 def forms_of(value: str) -> frozenset[bytes]:
@@ -78,7 +79,7 @@ def texts_in(arguments: Mapping[str, Any]) -> str:
 
 
 def check_searchable(text: str, *, limit: int = MAX_SEARCHED) -> bytes:
-    """Return a text of at most `limit` bytes as bytes, to be searched. Raises SecretSent."""
+    """Return the bytes of a text that is to be searched. Raises SecretSent if there are more than `limit` bytes."""
     data = text.encode()
     if len(data) > limit:
         raise SecretSent(

@@ -1,8 +1,8 @@
 """Signed answers of the server to guards: a compact JWS under the server's feed key, with a type for each kind of
 question.
 
-An answer names the SHA-256 of the whole question, which includes a random number of the guard. The answer therefore
-counts for that question only, whichever party relays it.
+An answer contains the SHA-256 of the whole question, which includes a random number of the guard. The answer is
+therefore valid only for this question, also if another party forwards it.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ T = TypeVar("T", bound=SignedAnswer)
 
 
 def digest(body: bytes) -> str:
-    """Return the digest by which an answer names its question."""
+    """Return the digest of the question `body`, which an answer contains."""
     return b64u(sha256(body).digest())
 
 
 def render_answer(key: PrivateKey, answer: SignedAnswer) -> bytes:
-    """Sign an answer."""
+    """Return an answer as a signed JWS."""
     return sign_jwt(key, typ=answer.TYP, claims=answer).encode()
 
 
 def parse_answer(
     unverified_answer: bytes, kind: type[T], *, body: bytes, keys: JwkSet, issuer: str, resource_id: str
 ) -> T:
-    """Return the answer to exactly this question. Raises InvalidToken, Malformed, Unauthenticated."""
+    """Return the answer after verifying its signature, and that it answers exactly the question `body`. Raises
+    InvalidToken, Malformed, Unauthenticated.
+    """
     try:
         payload = verify_jws(
             unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(kind.TYP,), max_bytes=kind.MAX_BYTES

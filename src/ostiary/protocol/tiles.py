@@ -1,8 +1,9 @@
 """The tree cut into files: C2SP tlog-tiles v0.1.0 (https://c2sp.org/tlog-tiles), tiles, entry bundles and their paths.
 
 The row of tile level L holds the hashes of all complete subtrees of 256**L leaves; row 0 is the leaf hashes. A tile is
-256 neighbouring hashes of a row, or fewer at its end: row L of a tree of n leaves has n // 256**L hashes. So a store
-that keeps the rows (leaf hashes, and one hash per complete 256 of the row below) can answer everything.
+256 neighbouring hashes of a row, or fewer at the end of the row: row L of a tree of n leaves has n // 256**L hashes.
+Therefore the rows (the leaf hashes, and one hash for each complete group of 256 hashes of the row below) are
+sufficient to compute every hash of the tree.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_LEVEL = 63
 MAX_ENTRY_BYTES = 0xFFFF  # the length prefix of a bundle is a uint16
 
 Rows = Callable[[int, int, int], Sequence[bytes]]
-"""(tile level, start, count) -> `count` neighbouring hashes of the row, at most one tile."""
+"""A function of (tile level, start, count) that returns `count` neighbouring hashes of the row, at most one tile."""
 
 _INDEX = r"(?P<index>(?:x\d{3}/){0,6}\d{3})"
 _WIDTH = r"(?:\.p/(?P<width>[1-9]\d{0,2}))?"
@@ -29,7 +30,7 @@ _PATH = re.compile(rf"tile/(?:entries|(?P<level>0|[1-9]\d?))/{_INDEX}{_WIDTH}", 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`width` hashes of row `level` from position 256 * index."""
+    """A tile: `width` hashes of row `level`, from position 256 * `index` on."""
 
     level: int
     index: int
@@ -43,7 +44,9 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The `width` entries from index 256 * `index`, whose hashes are in the tile of level 0."""
+    """An entry bundle: the `width` entries from number 256 * `index` on, whose hashes are in the tile `index` of level
+    0.
+    """
 
     index: int
     width: int = WIDTH
@@ -116,7 +119,7 @@ def hashes_from(rows: Rows) -> HashAt:
 
 
 def join(nodes: Sequence[bytes]) -> bytes:
-    """Return the root of a complete subtree from a power of two of its nodes."""
+    """Return the root of a complete subtree from all its nodes of one level; their number is a power of two."""
     while len(nodes) > 1:
         nodes = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes), 2)]
     return nodes[0]
@@ -148,11 +151,11 @@ def parse_bundle(data: bytes, width: int) -> list[bytes]:
 
 
 def split_bundle(data: bytes) -> Iterator[bytes]:
-    """Return the entries of a bundle, whatever their number. Raises Malformed if the last one is incomplete."""
+    """Yield the entries of a bundle with any number of entries. Raises Malformed if the last entry is incomplete."""
     at = 0
     while at < len(data):
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
-        if at > len(data):  # also where only one byte of the length is left
+        if at > len(data):  # also if only one byte of the length remains
             raise Malformed("the bundle breaks off inside an entry")
         yield data[start:at]

@@ -25,7 +25,9 @@ class ClientConnection(ABC):
     """The requests and responses of one client connection."""
 
     ends: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
-    """Errors of `run` that only end the connection: the client has gone, or has been silent for too long."""
+    """Errors of `run` that are expected and only end the connection: the client has disconnected, or has sent nothing
+    for too long.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -50,7 +52,9 @@ class ClientConnection(ABC):
 
 
 class Connections:
-    """The open connections of a proxy, at most `most`. `connect` makes a connection of its two streams."""
+    """The open connections of a proxy. `most`: maximum number of connections; `connect`: function that returns the
+    connection for the two streams of a client.
+    """
 
     def __init__(
         self, connect: Callable[[asyncio.StreamReader, asyncio.StreamWriter], ClientConnection], *, most: int
@@ -73,7 +77,7 @@ class Connections:
             listen = replace(listen, port=server.sockets[0].getsockname()[1])
         try:
             ready(listen)
-            await asyncio.get_running_loop().create_future()  # from Python 3.12 on, `serve_forever` waits for clients
+            await asyncio.get_running_loop().create_future()  # not `serve_forever`, which waits for clients since 3.12
         finally:
             server.close()
             await self._close()

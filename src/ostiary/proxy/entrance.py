@@ -1,8 +1,9 @@
 """The requests that a local proxy accepts.
 
-Other programs and users of the machine, and web pages in its browsers, can reach the port as well. So a request must
-name the proxy in its `Host` (a page with DNS rebinding names itself), must not come from a web page, and must begin its
-path with the capability, which only permitted users of the proxy know.
+Other programs and users of the machine, and web pages in its browsers, can reach the port as well. Therefore the
+`Host` of a request must be that of the proxy (in a DNS rebinding attack, it is the host of the page), the request must
+not come from a web page, and its path must begin with the capability, a secret that only permitted users of the proxy
+know.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ HOP_BY_HOP = frozenset(
 ) | {b"trailer", b"transfer-encoding", b"upgrade"}
 """Headers of a single connection, which are not forwarded (RFC 9110 section 7.6.1)."""
 OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"expect"))
-"""Request headers that are only for the proxy, or that the proxy sets itself."""
+"""Request headers that are not forwarded, because they are for the proxy only, or because the proxy sets them
+itself.
+"""
 HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
-"""Response headers that are only for the proxy, or that the proxy sets itself."""
+"""Response headers that are not forwarded, because they are for the proxy only, or because the proxy sets them
+itself.
+"""
 _DOTS = re.compile(r"(?:\.|%2e){1,2}(?:(?:;|%3b).*)?", re.IGNORECASE | re.DOTALL)
 """Pattern of dot segments. Servers in Java ignore the part of a segment after a semicolon."""
 _SEGMENT_END = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
@@ -87,13 +92,15 @@ class Entrance:
         return f"{origin}/{self.capability}".rstrip("/")
 
     def check(self, method: str, target: str, headers: Headers) -> str:
-        """Return the path and query that a request asks for at the upstream server. Raises Rejected."""
+        """Check a request. Return the path and query at the upstream server, without the capability. Raises
+        Rejected.
+        """
         if method == "CONNECT" or not target.startswith("/"):
             raise Rejected(
                 400,
                 "no_forward_proxy",
-                "this proxy is for one server and takes paths only",
-                hint="give its URL as the URL of the server, not as an HTTP proxy",
+                "the request target is not a path; this proxy forwards to one server only",
+                hint="use the URL of this proxy as the URL of the server, not as an HTTP proxy",
             )
         if self.listen.socket is None:
             self._check_host(headers)
@@ -103,9 +110,19 @@ class Entrance:
         if not target.isascii() or "#" in target:
             raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
         if has_dot_segments(rest):
-            raise Rejected(400, "invalid_path", "the path has a segment of dots", hint="resolve it before")
+            raise Rejected(
+                400,
+                "invalid_path",
+                "the path has a segment of dots",
+                hint="send the path without `.` and `..` segments",
+            )
         if _STRAY_PERCENT.search(rest):
-            raise Rejected(400, "invalid_path", "the path has a `%` that escapes nothing", hint="write it as %25")
+            raise Rejected(
+                400,
+                "invalid_path",
+                "the path has a `%` without two hexadecimal digits",
+                hint="write the character `%` as %25",
+            )
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             raise Rejected(400, "malformed", "the request has both `Content-Length` and `Transfer-Encoding`")
         if any(name == b"upgrade" for name, _ in headers):
@@ -123,8 +140,8 @@ class Entrance:
             raise Rejected(421, "wrong_host", "the `Host` is not that of this proxy", hint=f"use {self._origin}")
 
     def _check_origin(self, headers: Headers) -> None:
-        """Check that the request does not come from a web page, whose site `Origin` and `Sec-Fetch-Site` would
-        name. Raises Rejected.
+        """Check that the request does not come from a web page: browsers send `Origin` or `Sec-Fetch-Site` with such a
+        request. Raises Rejected.
         """
         for name, value in headers:
             is_foreign = (name == b"origin" and value.decode("latin-1") != self._origin) or (
@@ -154,11 +171,11 @@ def has_dot_segments(path: str) -> bool:
 
 
 def capability_of(credential: Credential, upstream: str) -> str:
-    """Return the secret that clients of a proxy for `upstream` must send: the same for each start with the same
-    credential.
+    """Return the capability, a secret that clients of a proxy for the server `upstream` must send as the first segment
+    of the path. The capability is equal at each start of the proxy with the same credential.
 
-    The secret is derived from the credential's private key or client secret. No file is needed, and only the holder of
-    the credential can compute the secret.
+    The capability is derived from the private key or the client secret of the credential. Therefore no file is needed,
+    and only the holder of the credential can compute the capability.
     """
     secret = credential.secret if credential.secret is not None else credential.key.jwk()["d"]
     return b64u(hmac.digest(secret.encode(), f"ostiary proxy|{upstream}".encode(), sha256)[:18])

@@ -1,8 +1,9 @@
 """An MCP server over HTTP without a guard: the guard of `ostiary run` decides here, call by call.
 
-A POST is read whole, decided, and then sent or answered. Responses, in JSON or in Server-Sent Events, are read to
-record outcomes and to withhold results that a call may not return. Calls of a session (`Mcp-Session-Id`) are tracked
-over all its streams, since an answer may come on another stream after a resumption.
+A POST is read completely and decided; then it is forwarded, or answered with a denial. Responses, in JSON or in
+Server-Sent Events, are read to record the outcomes of calls, and to withhold results that a call may not return. Calls
+of a session (`Mcp-Session-Id`) are tracked over all streams of the session, because an answer may arrive on another
+stream after a reconnection.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ DROPPED = frozenset(
         b"x-forwarded-prefix",
     )
 )
-"""Request headers that are not forwarded: they ask for a part of the response or for compression, or some
-servers read another method or path from them than the decided request has.
+"""Request headers that are not forwarded: headers that request a part of the response or compression, and headers from
+which some servers read another method or path than that of the decided request.
 """
 NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
 """Member of `params` that the header `Mcp-Name` repeats, by method (MCP 2026-07-28, streamable HTTP)."""
@@ -71,7 +72,7 @@ class GuardedUpstream(Upstream):
     """An MCP server at exactly `url`; a gate decides its calls."""
 
     def __init__(self, url: str, gate: Gate) -> None:
-        """Guard the MCP server at a URL. Raises Invalid for a URL that cannot be that of a server."""
+        """Guard the MCP server at `url`. Raises Invalid if `url` is not an http or https URL."""
         plain, _, query = url.partition("?")
         super().__init__(plain, None)
         self._exact += f"?{query}" if query else ""
@@ -80,7 +81,7 @@ class GuardedUpstream(Upstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request and send it."""
+        """Decide a request, and yield the response of the server, or the response with the denial. Raises Rejected."""
         if path.partition("?")[0]:
             raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
         if method not in ("GET", "POST", "DELETE"):
@@ -130,11 +131,12 @@ class GuardedUpstream(Upstream):
         if EXCHANGE not in response.extensions:
             return status, headers
         challenges = [(b"www-authenticate", one.encode()) for one in response.headers.get_list("www-authenticate")]
-        kept = [(name, value) for name, value in headers if name != b"content-length"]  # what is withheld is shorter
+        # withholding a result changes the length
+        kept = [(name, value) for name, value in headers if name != b"content-length"]
         return response.status_code, [*kept, *challenges]
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the parts of a response that the client may receive."""
+        """Yield the parts of a response for the client; a withheld result is replaced by an error."""
         exchange: Exchange | None = response.extensions.get(EXCHANGE)
         if exchange is None:
             yield response.content
@@ -176,7 +178,7 @@ class SseUpstream(GuardedUpstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request and send it, in the transport with Server-Sent Events."""
+        """Decide a request of the transport with Server-Sent Events, and yield the response. Raises Rejected."""
         stream = self._streams.get(path)
         if method == "POST" and stream is not None and stream.url:
             async with self._post(stream, path, headers, body) as response:
@@ -215,20 +217,23 @@ class SseUpstream(GuardedUpstream):
     async def _post(
         self, stream: _Stream, path: str, headers: Headers, body: Body | None
     ) -> AsyncIterator[httpx2.Response]:
-        """Decide a message of the client and forward it; a denial is sent as an event on the stream of the client."""
+        """Decide a message of the client, forward it if it is allowed, and yield the response. A denial is sent as an
+        event on the stream of the client.
+        """
         text = b"".join([part async for part in body]) if body is not None else b""
         replies = list[bytes]()
         admit = partial(stream.exchange.admit, text, replies.append, why=_unreadable(headers))
         if await asyncio.to_thread(admit):
             async with Upstream.send(self, "POST", path, passing(headers), body) as response:
-                yield httpx2.Response(response.status_code)  # results come on the stream, where they are checked
+                # the results arrive on the stream, where `parts` checks them
+                yield httpx2.Response(response.status_code)
             return
         for reply in replies:
             await stream.queue.put(_Reply(b"event: message\ndata: " + reply.strip() + b"\n\n"))
         yield httpx2.Response(202, content=b"Accepted")
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the events of a stream that the client may receive."""
+        """Yield the events of a stream for the client; a withheld result is replaced by an error."""
         path_and_stream = response.extensions.get(STREAM)
         if path_and_stream is None or not response.is_success:
             async for part in Upstream.parts(self, response):
@@ -253,11 +258,11 @@ class SseUpstream(GuardedUpstream):
             pump.cancel()
 
     def _endpoint(self, event: bytes, response: httpx2.Response, path: str, stream: _Stream) -> bytes:
-        """Store the URL for messages that the server names, and return the event with a URL of the proxy in its
-        place. Raises ConnectionAbortedError if the URL is of another server.
+        """Store the URL for messages that the event of the server names. Return the event with a URL of the proxy in
+        place of this URL. Raises ConnectionAbortedError if the URL leads to another server.
         """
         if not (named := _data(event).decode("latin-1").strip()):
-            return event  # a comment before it
+            return event  # a comment precedes the event
         url = response.request.url.join(named)
         if (url.scheme, url.host, url.port) != tuple(
             getattr(response.request.url, one) for one in ("scheme", "host", "port")
@@ -282,7 +287,7 @@ class _Stream:
     queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED))
 
     async def pump(self, response: httpx2.Response) -> None:
-        """Put the server's events into the queue, and then None for the end."""
+        """Put the server's events into the queue; after the last event, put None."""
         try:
             async for event in _events(response):
                 await self.queue.put(event)
@@ -296,8 +301,8 @@ def passing(headers: Headers) -> Headers:
 
 
 def _check_named(headers: Headers, text: bytes) -> None:
-    """Check that the headers name the method and the tool of the body, since a server may trust the headers.
-    Raises Rejected.
+    """Check that the headers `Mcp-Method` and `Mcp-Name`, if they are sent, equal the method and the tool in the body,
+    because a server may trust the headers. Raises Rejected.
     """
     claims = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
     if not claims:
@@ -305,7 +310,7 @@ def _check_named(headers: Headers, text: bytes) -> None:
     try:
         messages = frames.read(text)
     except Malformed:
-        return  # which the gate decides
+        return  # the gate decides the message
     expected: dict[bytes, Any] = {}
     if len(messages) > 1:
         raise Rejected(400, "header_mismatch", "a batch has no `Mcp-Method` and no `Mcp-Name`")
@@ -321,9 +326,10 @@ def _check_named(headers: Headers, text: bytes) -> None:
 
 
 def _unreadable(headers: Headers) -> Malformed | None:
-    """Return why the server may read another text in a body than the guard, which takes it for JSON in UTF-8.
+    """Return a refusal if the server may read another text from the body than the guard, which reads JSON in UTF-8;
+    otherwise None.
 
-    Express decodes by `charset`, UTF-7 among them, and unpacks by `Content-Encoding`.
+    For example, Express decodes the body by its `charset` (also UTF-7), and decompresses it by its `Content-Encoding`.
     """
     types = [value.decode("latin-1").lower() for name, value in headers if name == b"content-type"]
     if len(types) > 1 or any(_JSON_TYPE.fullmatch(value) is None for value in types):
@@ -343,9 +349,10 @@ def _plain(value: bytes) -> str | None:
 
 
 def _refusal(replies: list[bytes], headers: Headers) -> httpx2.Response:
-    """Return the answer to a POST that does not reach the server: JSON-RPC errors, or 403 for a notification.
+    """Return the response to a POST that is not forwarded: the JSON-RPC errors `replies`, or 403 for a notification.
 
-    Since MCP 2026-07-28 some errors have an HTTP status. Before, 404 would end the session of the client.
+    Since MCP 2026-07-28, some errors have an HTTP status of their own. For earlier versions the status is 200, because
+    a client would end its session at a 404.
     """
     if not replies:
         return httpx2.Response(403, json={"error": "denied", "message": "the notification is denied"})
@@ -359,8 +366,8 @@ def _refusal(replies: list[bytes], headers: Headers) -> httpx2.Response:
 
 
 def _is_stream(response: httpx2.Response) -> bool:
-    """Return whether clients read an answer as Server-Sent Events. Some clients search the header for the name of the
-    type. Raises Rejected for an answer that they may read either way.
+    """Return whether clients read a response as Server-Sent Events, according to its `Content-Type`. Some clients only
+    search the header for the name of the type. Raises Rejected for a header that clients may read in both ways.
     """
     kind = response.headers.get("content-type", "").lower()
     is_stream = kind.partition(";")[0].strip() == "text/event-stream"
@@ -380,7 +387,7 @@ async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yield the events of a stream byte for byte, each with its end."""
+    """Yield the events of a stream unchanged, each with the empty line at its end."""
     buffer = bytearray()
     async for part in response.aiter_raw():
         buffer += part

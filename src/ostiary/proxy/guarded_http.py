@@ -24,7 +24,7 @@ from ostiary.proxy.upstream import Body, Upstream, too_large
 from ostiary.run.gate import Gate, Verdict
 
 MAX_JUDGED = 4 << 20
-"""Maximum size in bytes of the body of a request, and of a response that the task must remember before the
+"""Maximum size in bytes of the body of a request, and of a response that is added to the memory of the task before the
 client receives it.
 """
 VERDICT = "ostiary.verdict"
@@ -45,7 +45,9 @@ class MethodTable:
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
-        """Return the tool of a method, and its arguments. Raises Malformed, as `check_path` does."""
+        """Return (tool of the method, arguments in the path); None if there is no such tool. Raises Malformed for a
+        path that `check_path` refuses.
+        """
         check_path(raw_path)
         name = method.lower()
         return (_method_tool(name), {"path": unquote(raw_path)}) if name in ANY else None
@@ -64,13 +66,13 @@ class GuardedHttpUpstream(Upstream):
     """An HTTP API at `url`; a gate decides its requests."""
 
     def __init__(self, url: str, gate: Gate, table: OpenApiTable | MethodTable) -> None:
-        """Guard the HTTP server at a URL. Raises Invalid for a URL that cannot be that of a server."""
+        """Guard the HTTP API at `url`. Raises Invalid if `url` is not an http or https URL."""
         super().__init__(url, None)
         self._gate, self._table = gate, table
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request and send it."""
+        """Decide a request, and yield the response of the API, or the response with the denial."""
         text = b"".join([part async for part in body]) if body is not None else b""
         if len(text) > MAX_JUDGED:
             raise too_large(MAX_JUDGED)
@@ -118,7 +120,7 @@ class GuardedHttpUpstream(Upstream):
         return (response.status_code if VERDICT in response.extensions else status), headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives or, if the task must remember the body, after it is stored."""
+        """Yield the body as it arrives; if the body is added to the memory of the task, yield it after that."""
         verdict: Verdict | None = response.extensions.get(VERDICT)
         call = verdict.call if verdict is not None else None
         if call is None or (call.watched is None and call.most_bytes is None):

@@ -50,7 +50,7 @@ class _Conversation(ClientConnection):
         super().__init__(reader, writer)
         self._proxy = proxy
         self._all_came = asyncio.Event()
-        """set when the current request has been read completely"""
+        """event that is set when the current request has been read completely"""
 
     async def run(self) -> None:
         while True:
@@ -75,7 +75,7 @@ class _Conversation(ClientConnection):
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and gone.result() and not work.done():
-                raise ConnectionResetError("the client has gone")
+                raise ConnectionResetError("the client has disconnected")
             await work
         finally:
             for task in (work, gone):
@@ -83,8 +83,8 @@ class _Conversation(ClientConnection):
             await asyncio.wait((work, gone))
 
     async def _watch(self) -> bool:
-        """Return True if the client disconnects while it waits for its response. Data that arrives meanwhile
-        belongs to its next request.
+        """Wait until the client disconnects (return True), or sends data of its next request (return False), while the
+        response is not finished.
         """
         await self._all_came.wait()
         data = await self._reader.read(CHUNK)

@@ -1,8 +1,8 @@
-"""The one server that a proxy is for: the proxy forwards a client's request there with a token and a proof.
+"""The server behind a proxy, to which the proxy forwards each request of a client with a token and a proof.
 
-This module handles nonces, renewals of the token and step-ups (`ostiary.client`); a client sees none of them. The token
-is sent only to the origin of the URL with which the proxy was started. Redirects are not followed; a client gets a
-redirect within the server as a redirect within the proxy.
+This module handles nonces, renewals of the token and step-ups (`ostiary.client`), so that a client need not. The token
+is sent only to the origin of the URL with which the proxy was started. Redirects are not followed. In a redirect to the
+same server, the client gets the corresponding URL of the proxy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ostiary.proxy.entrance import Headers, Rejected, filter_request_headers, fi
 MAX_BODY = 64 << 20
 """Maximum size of the body of a request, in bytes."""
 IN_MEMORY = 1 << 20
-"""Maximum number of bytes of a body in memory; the rest is in a file without a name."""
+"""Maximum number of bytes of a body that are stored in memory; a larger body is stored in a temporary file."""
 CHUNK = 64 << 10
 CONNECT_S = 10.0
 WRITE_S = 60.0
@@ -74,10 +74,10 @@ def too_large(max_bytes: int) -> Rejected:
 
 
 class Upstream:
-    """The server behind a proxy. `url` is the server behind the base URL of the proxy."""
+    """The server behind a proxy. `url`: the URL at the server that corresponds to the base URL of the proxy."""
 
     def __init__(self, url: str, auth: httpx2.Auth | None) -> None:
-        """Prepare requests to a server. Raises Invalid for a URL that cannot be that of a server."""
+        """Prepare requests to the server at `url`. Raises Invalid if `url` is not an http or https URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
             raise Invalid(f"{url!a} is not the http or https URL of a server", hint="such as https://files.example/mcp")
@@ -116,7 +116,7 @@ class Upstream:
             await response.aclose()
 
     def _target(self, path: str) -> str:
-        """Return the URL that a path at the proxy stands for."""
+        """Return the URL at the server that corresponds to a path at the proxy."""
         return (self.url if path.startswith("/") else self._exact) + path
 
     def _requested(self, headers: Headers) -> Headers:
@@ -125,11 +125,11 @@ class Upstream:
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return the status and the headers for the client of the proxy at `base`.
 
-        After a 401, the client would ask for a token of its own, so it gets 403 instead.
+        A 401 of the server becomes 403, because after a 401 the client itself would request a token.
         """
         status = 403 if response.status_code == 401 else response.status_code
         headers = filter_response_headers([(name.lower(), value) for name, value in response.headers.raw])
-        if response.is_stream_consumed:  # a refusal that was read here
+        if response.is_stream_consumed:  # the body was already read and decoded here
             headers = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
             headers.append((b"content-length", str(len(response.content)).encode()))
         if (place := response.headers.get("location")) is not None:

@@ -1,6 +1,6 @@
 """Support of `ostiary run`: an existing agent runs with a guard in front of each of its MCP servers and HTTP APIs.
 
-configs    the configurations of agents for MCP servers, and a copy in which each server has a guard in front
+configs    the configurations of agents for MCP servers, and the copy in which a guard stands before each server
 apis       HTTP APIs, and the ways in which a command finds their local addresses
 probe      the lists of a stdio server; `http_probe`: the lists of a remote server
 enlist     registration of missing objects: the agent, and a resource per server

@@ -26,8 +26,8 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
 
 
 def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words of the command with local addresses in place of `{http:NAME}`, and the variables
-    `NAME_URL` with these addresses.
+    """Return (words of the command with local addresses in place of `{http:NAME}`, environment variables `NAME_URL`
+    with these addresses). `local`: the local address of each API, by its name.
     """
     named = list(words)
     for name, url in local.items():
@@ -36,7 +36,7 @@ def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str]
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:
-    """Return a delivery that leaves the command unchanged: the command has no MCP servers."""
+    """Return a delivery that leaves the command unchanged, for a command without MCP servers."""
     return lambda _: ([*command], {})
 
 

@@ -42,7 +42,7 @@ class Server:
 
     name: str
     word: str
-    """the name in a form that names of resources may contain"""
+    """the server's name in a form that the name of a resource may contain"""
     entry: Mapping[str, Any]
 
     @property
@@ -100,8 +100,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The MCP servers of an agent. `text` is the parsed configuration, and `member` the name of its member with
-    the servers.
+    """The configuration of an agent's MCP servers. `text`: the parsed file; `member`: the name of the member that
+    contains the servers.
     """
 
     text: Mapping[str, Any]
@@ -115,8 +115,8 @@ class Config:
         return (*self.stdio, *self.remote)
 
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
-        """Return the configuration with a guard in front of each server. For a stdio server, the words that
-        `front` returns are put before the command. For a remote server, the URL is that of `local` under the
+        """Return the configuration with a guard in front of each server. For a stdio server, the words that `front`
+        returns are put before the command. For a remote server, the URL is replaced by the URL in `local` for the
         server's name.
         """
         entries = dict(self.text[self.member])

@@ -1,5 +1,5 @@
-"""Delivery of the guarded configuration: the ways in which a command finds its MCP servers, and in which it
-gets the copy instead.
+"""Delivery of the guarded configuration: how a command finds the configuration of its MCP servers, and how it gets the
+guarded copy instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ostiary.run.configs import Config, find_config, parse_config, read_config
 OPTION = "--mcp-config"
 PLACE = "{mcp_config}"
 KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
-"""Programs that take a configuration by an option, and the option that excludes all other configurations."""
+"""Known programs, each with the option for a configuration file and the option that makes it ignore all other ones."""
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 """A function that takes the path of the copy, and returns the words of the command and its additional environment."""
@@ -79,5 +79,6 @@ def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
         return lambda copy: ([*command, option[0], str(copy), *option[1:]], {})
     raise Usage(
         f"the option or variable by which {command[0]} finds its MCP servers is not known",
-        hint=f"write {PLACE} where it expects the file, or name the variable with --config-env NAME",
+        hint=f"write {PLACE} in the command in place of the configuration file, or name its variable with "
+        f"--config-env NAME",
     )

@@ -68,13 +68,13 @@ class Teller:
         if path is not None:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
-            with suppress(OSError):  # `ostiary run` is gone
+            with suppress(OSError):  # `ostiary run` has ended
                 self._socket.connect(path)
 
     def tell(self, event: Event) -> None:
         """Send an event; drop the event if the listener is missing or its buffer is full."""
         if self._socket is not None:
-            with suppress(OSError):  # the buffer is full, or the listener has gone
+            with suppress(OSError):  # the buffer is full, or the listener has ended
                 self._socket.send(msgspec.json.encode(event))
 
     def close(self) -> None:

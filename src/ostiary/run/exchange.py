@@ -28,13 +28,13 @@ class Exchange:
         self._undecided = dict[Id, str]()
         """methods of requests in flight that need no decision, by the id of the request"""
         self._heard = list[tuple[bytes, Call, Answer]]()
-        """calls with an answer that was not yet delivered to the client, each with the line of the answer"""
+        """(line of the answer, call, answer) for each answered call whose answer was not yet delivered to the client"""
 
     def admit(self, line: bytes, answer: Callable[[bytes], None], *, why: Malformed | None = None) -> bool:
-        """Return whether the line goes to the server. If not, `answer` receives the lines for the client.
+        """Decide and record every request in a line of the client. Return whether the line may be forwarded to the
+        server; if not, `answer` is called with each line that answers the client.
 
-        Every request in the line is decided and recorded. `why`: the reason why the server may read the line
-        differently.
+        `why`: a refusal if the server may read the line differently than the guard; then the line is refused.
         """
         try:
             if why is not None:
@@ -70,7 +70,7 @@ class Exchange:
     def _decide(self, message: Message, *, is_reused: bool) -> Verdict:
         tool = message.tool or message.method
         if is_reused:
-            why = Malformed("another request in flight has this `id`", hint="give each request an `id` of its own")
+            why = Malformed("another request in flight has this `id`", hint="give each request a different `id`")
             return self._gate.undecided(tool, why)
         if len(self._in_flight) >= MAX_IN_FLIGHT:
             full = Unavailable(f"{MAX_IN_FLIGHT} calls are in flight already", hint="wait for an answer, then retry")
@@ -83,7 +83,9 @@ class Exchange:
         """Answer every request of the line with an error. Calls of the line that were allowed are recorded as
         failed, since they were not sent.
         """
-        batch_denial = Unavailable("another call of the same batch is denied", hint="send it in a request of its own")
+        batch_denial = Unavailable(
+            "another call of the same batch is denied", hint="send this call in a separate request"
+        )
         for message in messages:
             verdict = verdicts.get(id(message))
             why = verdict.why if verdict is not None and not verdict.passes else batch_denial
@@ -110,10 +112,10 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return the part of a server's line that the client gets. Call `note` once the client has it.
+        """Return the part of a server's line that the client gets. After delivering it to the client, call `note`.
 
-        The result is empty for a notification to an agent whose token, task or registration has ended: its
-        subscriptions end too.
+        The result is empty for a notification to an agent whose token, task or registration has ended, because
+        subscriptions end with them.
         """
         try:
             messages = frames.server_messages(line)
@@ -125,7 +127,7 @@ class Exchange:
         if not answers:
             return line
         matched = [(answer, *self._take(line, answer)) for answer in answers]
-        for answer, _, method in matched:  # what the server says of its tools, before the agent can call one
+        for answer, _, method in matched:  # note the listed tools before the agent can call one of them
             if method == "tools/list":
                 self._gate.listed(answer.tools)
         try:
@@ -147,13 +149,13 @@ class Exchange:
             self._gate.finish(call, ok=answer.is_ok, bytes=answer.size)
 
     def end(self) -> None:
-        """Record all calls without an answer as failed: the server sends no further answers."""
+        """Record all calls without an answer as failed. Call this when the server sends no further answers."""
         for call in self._take_all():
             self._gate.finish(call, ok=False)
 
     def _take(self, line: bytes, answer: Answer) -> tuple[Call | None, str]:
-        """Return the call, or the method of the undecided request, that is answered. Its `id` can be reused
-        afterwards.
+        """Return (call, method) for the request that `answer` answers: the decided call, or the method of a request
+        that needed no decision; (None, "") for any other message. The `id` of the request can be reused afterwards.
         """
         id = _id(answer)
         with self._counting:
@@ -163,8 +165,9 @@ class Exchange:
         return call, method
 
     def _observe(self, matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
-        """State the results of calls with a limit on their results or a task memory, and add the outputs to the
-        memory. Raises Malformed, and Withheld for an answer over the limit of the call or of the task's memory.
+        """Process the answers of calls whose results are limited or are added to a task memory: state the size of each
+        result, and add the output to the memory. Raises Malformed for an unreadable answer, Withheld for an answer
+        that the client must not get.
         """
         for answer, call, _ in matched:
             if call is not None and (call.ahead or call.watched):
@@ -178,8 +181,9 @@ class Exchange:
                     self._gate.observe(call, returned)
 
     def _unread(self, line: bytes, refusal: Malformed) -> bytes:
-        """Return errors for all waiting calls with a limit on their results or a task memory, in place of an
-        unreadable line, which can be the answer to any of them. In mode `watch`, return the line.
+        """Return the lines for the client in place of a line of the server that cannot be read: an error for each
+        waiting call whose result is limited or is added to a task memory, because the line may answer any of them. In
+        mode `watch`, return the line itself.
         """
         with self._counting:
             waiting = {id for id, call in self._in_flight.items() if call.ahead or call.watched}
@@ -197,7 +201,7 @@ class Exchange:
                 with self._counting:
                     if len(self._undecided) < MAX_IN_FLIGHT:
                         self._undecided[message.id] = message.method
-            if message.cancels is not None:  # no answer comes to what was cancelled (MCP "cancellation")
+            if message.cancels is not None:  # a cancelled request gets no answer (MCP "cancellation")
                 with self._counting:
                     self._undecided.pop(message.cancels, None)
                     call = self._in_flight.pop(message.cancels, None)
@@ -213,7 +217,7 @@ class Exchange:
 
 
 def _answered(refusal: Malformed) -> tuple[Id, int]:
-    """Return the id and the code of the error for a line that cannot be read (JSON-RPC 2.0 section 5.1)."""
+    """Return (id, error code) of the answer to a line that cannot be read (JSON-RPC 2.0 section 5.1)."""
     if isinstance(refusal, frames.InvalidParams):
         return refusal.id, frames.INVALID_PARAMS
     return None, frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST

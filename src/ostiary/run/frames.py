@@ -178,7 +178,7 @@ def server_messages(line: bytes) -> list[Answer]:
 def _read_loosely(line: bytes) -> list[Answer]:
     """Return the answers in a line that is not strict JSON; none for text that is no JSON. Raises Malformed."""
     if not line.strip().removeprefix(_BOM).lstrip().startswith(_BEGINNINGS):
-        return []  # a greeting on standard output, or a page that says what is wrong
+        return []  # no JSON, such as a greeting on standard output or an error page
     value = _parse_loosely(line)
     items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
     return _answers(msgspec.json.encode(items))
@@ -253,14 +253,14 @@ def _cancelled(value: Mapping[str, Any]) -> Id:
 def _check_names(value: Mapping[str, Any], allowed: set[str]) -> None:
     for name in value:
         if name not in allowed and name.casefold() in allowed:
-            raise Malformed(f"the member {name[:64]!a} differs in case alone from `{name.casefold()}`")
+            raise Malformed(f"the member {name[:64]!a} differs only in case from `{name.casefold()}`")
 
 
 def _check_alike(value: object) -> None:
     """Check that no two names of the same object differ only in case. Raises Malformed."""
     if isinstance(value, dict):
         if len({name.casefold() for name in value}) != len(value):
-            raise Malformed("two arguments have names that differ in case alone")
+            raise Malformed("the names of two arguments differ only in case")
         for item in value.values():
             _check_alike(item)
     elif isinstance(value, list):

@@ -1,7 +1,7 @@
 """The decision on each call of the agent at one of its servers, also while the Ostiary server does not answer.
 
-The guard decides in this process. A thread gets the agent's token, and shows it to the guard with a proof of the
-agent's key. Calls wait for a token only at the start, and after a revocation.
+The guard decides in this process. A thread gets a token for the agent, and presents it to the guard with a proof of the
+agent's key. Calls wait for a token only at the start, and after a revocation of the token.
 
 A call that cannot be decided is denied. In mode `watch` it passes, and is recorded as undecided. The mode comes from
 the last signed feed of this process, or from the file of an earlier process; without either, calls are denied. A call
@@ -49,14 +49,14 @@ RETRY_S = 1.0
 MAX_TOLD = 1000
 """Maximum number of uncatalogued tools that are reported."""
 LEAKS = (SecretSent, SecretsUnsearched)
-"""refusals that are enforced in mode `watch` too: a secret could leak"""
+"""refusals that deny a call in mode `watch` too, because otherwise a secret could leak"""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
 """Errors of the token endpoint for an agent or a task that has ended."""
 
 
 class Injection(NamedTuple):
-    """A request into which a secret is put, for the server's decision. `decided`: the token and the policies by
-    which the guard allows the request; empty if the rules do not allow it.
+    """A request into which a secret is to be put, as the server decides about it. `decided`: token id and policy hash
+    with which the guard has allowed the request; empty if the rules do not allow the request.
     """
 
     destination: str
@@ -67,13 +67,13 @@ class Injection(NamedTuple):
 
 
 class InjectedSecret(NamedTuple):
-    """The value for a request, and its end in seconds; 0 for no end."""
+    """The value of a secret for one request, and the time at which it expires, in seconds since the epoch; 0: never."""
 
     value: str
     expires_at: int = 0
 
     def __repr__(self) -> str:
-        """Return the end alone: the value is secret."""
+        """Return a text with the time of expiry and without the value, which is secret."""
         return f"InjectedSecret({self.expires_at})"
 
 
@@ -186,7 +186,9 @@ class Gate:
         return self._undecided(None, tool, {}, why)
 
     def listed(self, tools: list[dict[str, Any]] | None) -> None:
-        """Note the tools that the server lists (None: unreadable), and report tools that are not in the catalogue."""
+        """Store the definitions of the tools that the server lists (None: the listing was unreadable), and report tools
+        that are not in the catalogue.
+        """
         self._guard.listing.note(tools)
         names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
         with suppress(Refused):  # the catalogue is unknown without a feed
@@ -205,8 +207,9 @@ class Gate:
         return f"{caller.principal.claims.jti} {call.decision.policy_hash}"
 
     def serving(self, verdict: Verdict) -> AbstractAsyncContextManager[object]:
-        """Carry out a call in this block, which is cancelled as soon as the agent is stopped. Raises InvalidToken,
-        Unavailable.
+        """Return a context in which an allowed call runs. Its block is cancelled as soon as the agent's token is
+        revoked.
+        Raises InvalidToken, Unavailable.
         """
         return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
@@ -233,9 +236,9 @@ class Gate:
         return self._mode != "watch"
 
     def is_alive(self) -> bool:
-        """Return whether notifications of the server may reach the agent. Return false if the token is revoked,
-        and start its renewal: subscriptions end with the token, the task or the agent. If the feed is stale,
-        return true only in mode `watch`.
+        """Return whether notifications of the server may reach the agent. The result is false if the token is revoked,
+        because subscriptions end with the token, the task or the agent; then the renewal of the token is started. If
+        the feed is stale, the result is true only in mode `watch`.
         """
         if (caller := self._verified) is None:
             return True  # no call was made yet
@@ -254,7 +257,7 @@ class Gate:
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
         """Record the outcome of a call; `bytes` is the size of its output."""
-        with suppress(Withheld):  # the proxy has asked ahead, and has not handed it out
+        with suppress(Withheld):  # the proxy has requested the result and has not delivered it
             call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
 
@@ -341,7 +344,7 @@ class Gate:
         """Return whether a new token is needed: there is none, or the present one is close to expiry or revoked."""
         try:
             return self._caller.cached() is None
-        except Unavailable:  # the guard has no fresh feed; the token is as good as before
+        except Unavailable:  # without a fresh feed, nothing is known against the token
             return False
 
     def _enter(self) -> None:

@@ -81,7 +81,8 @@ class _Probe:
                 self._headers["Mcp-Session-Id"] = session
             if response.status_code in (401, 403):
                 raise Unavailable(
-                    f"{self._url} answers {response.status_code}", hint="give the headers that the server asks for"
+                    f"{self._url} answers {response.status_code}",
+                    hint="add the headers that the server requires to the configuration",
                 )
             return [
                 parsed

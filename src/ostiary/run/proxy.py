@@ -70,11 +70,11 @@ class Proxy:
                     _write(to_server, line)
         except Malformed as refusal:
             self._break(refusal)
-        except OSError as error:  # the server has gone: `_down` hears it too
+        except OSError as error:  # the server has ended, which `_down` detects too
             log.debug("the server has closed its input: %s", error)
         except Exception:
             log.exception("the proxy failed")
-            self._break(Unavailable("the proxy failed, and nothing passes any more"))
+            self._break(Unavailable("the proxy failed; no further message is forwarded"))
         finally:
             self._server.stdin.close()
 

@@ -18,8 +18,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class SecretVariable(NamedTuple):
-    """A variable of the command for a secret. `path`: the path of the secret. `member`: the member of its data,
-    empty for the only member. `in_descriptor`: true if the value is in a file in memory, not in the variable.
+    """A variable in which the command gets a secret. `path`: path of the secret; `member`: name of the member of its
+    value, empty if the value has only one. `in_descriptor`: true if the variable contains the path of a file in memory
+    with the secret, instead of the secret itself.
     """
 
     name: str
@@ -64,8 +65,8 @@ def read_secrets(variables: Sequence[SecretVariable], read: Callable[[str], Secr
     """Read each secret once with `read`, and return the variables and the descriptors for the command. The caller
     closes the descriptors.
 
-    Raises Usage if a variable names no member of a secret that has not exactly one, or a member that is missing, no
-    text, or a text with NUL, and the errors of `read`.
+    Raises Usage if a variable names no member although the secret has several or none, or if the member is missing, is
+    not a text, or contains NUL. Raises the errors of `read`.
     """
     secrets = {path: read(path) for path in dict.fromkeys(one.path for one in variables)}
     values = {one: _value_of(secrets[one.path], one) for one in variables}

@@ -111,8 +111,7 @@ class Principal:
         the tool.
         """
         cached = self._covering.get(tool)
-        # a change of the catalogue may change the data classes of the tool
-        if cached is None or cached[0] is not classes:
+        if cached is None or cached[0] is not classes:  # the catalogue may have changed
             details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
             cached = self._covering[tool] = classes, details
         return cached[1]

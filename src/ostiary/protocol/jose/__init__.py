@@ -1,8 +1,8 @@
 """JOSE without its choices: compact JWS (RFC 7515), JWT (RFC 7519), keys (RFC 7517, 7518, 8037, 9864, 7638).
 
-One key has one algorithm. A token never chooses: not the algorithm, not the key (`jwk`, `jku`, `x5u`, `x5c` are not
-read), not extensions (`crit` and `b64` are refused). There is no symmetric algorithm, no `none` and no encryption.
-Text has one spelling: base64url without padding and stray bits, JSON without repeated members.
+Each key has exactly one algorithm. A token cannot choose the algorithm, the key (`jwk`, `jku`, `x5u` and `x5c` are not
+read) or extensions (`crit` and `b64` are refused). There are no symmetric algorithms, no `none`, and no encryption.
+Only one spelling of each value is accepted: base64url without padding and stray bits, JSON without repeated members.
 """
 
 from ostiary.protocol.jose.encoding import b64u, unb64u

@@ -10,7 +10,7 @@ _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING = (b"", b"===", b"==", b"=")
 _LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
-"""Last letters without surplus bits, by the number of letters beyond a multiple of four."""
+"""Permitted last letters of a base64url text, which have no surplus bits, by its length modulo 4."""
 
 
 def b64u(data: bytes) -> str:
@@ -26,6 +26,6 @@ def unb64u(text: str | bytes) -> bytes:
         data = binascii.a2b_base64(plain + _PADDING[beyond], strict_mode=True)
     except ValueError:  # also binascii.Error and UnicodeEncodeError
         raise Malformed("not base64url") from None
-    if beyond and plain[-1] not in _LAST[beyond]:  # the decoder forgives stray bits in the last letter
+    if beyond and plain[-1] not in _LAST[beyond]:  # the decoder ignores stray bits in the last letter
         raise Malformed("not base64url in its canonical spelling: no padding, no white space, no stray bits")
     return data

@@ -30,7 +30,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Jws(NamedTuple):
-    """The parts of a compact JWS. Parsing verifies nothing: use a variable name that begins with `unverified_`."""
+    """The parts of a compact JWS. Parsing does not verify the signature: until it is verified, the name of a variable
+    with these parts must begin with `unverified_`.
+    """
 
     header: Header
     payload: bytes
@@ -38,7 +40,7 @@ class Jws(NamedTuple):
     signature: bytes
 
 
-@lru_cache(maxsize=1024)  # what is verified before an act is parsed again in the act
+@lru_cache(maxsize=1024)  # a token is parsed when it is verified, and again in the act
 def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws:
     """Return the parts of a token. Its header must have a string `alg`, known and well-formed members, and no
     extension.
@@ -65,7 +67,8 @@ def verify_jws(
     typ: Collection[str | None],
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> Jws:
-    """Return the parts of a token, signed by the key that the caller finds for its header. Raises InvalidToken.
+    """Return the parts of a token after verifying its signature with the key that `key_for` returns for its header.
+    Raises InvalidToken.
 
     `typ`: the accepted types in lower case and without `application/`; None among them accepts a token without type.
     """
@@ -123,15 +126,15 @@ def sign_jwt(
 
 
 def sign_jws(key: PrivateKey, *, protected: str, payload: bytes) -> str:
-    """Return a compact JWS. `protected` is a header by `protect`; the caller checks that its `alg` is that of
-    the key.
+    """Return a compact JWS. `protected`: the header as `protect` returns it; its `alg` must be the algorithm of the
+    key, which this function does not check.
     """
     signing_input = f"{protected}.{b64u(payload)}"
     return f"{signing_input}.{b64u(key.sign(signing_input.encode()))}"
 
 
 def protect(header: Mapping[str, object]) -> str:
-    """Return a header in the form that `sign_jws` takes."""
+    """Return a header as base64url of its JSON, the form that `sign_jws` takes."""
     return b64u(_encode(header))
 
 
@@ -176,7 +179,9 @@ def media_type(header: Header) -> str | None:
 
 @lru_cache(maxsize=4096)
 def parse_header(unverified_protected: str) -> Header:
-    """The header as `parse_jws` accepts it; issuers repeat theirs, so the work is done once. Raises InvalidToken."""
+    """Return the header of a token after checking its members. The result is cached, because the tokens of an issuer
+    have the same header. Raises InvalidToken.
+    """
     try:
         header = canonical.parse(unb64u(unverified_protected), max_bytes=MAX_HEADER_BYTES, max_depth=MAX_DEPTH)
     except Malformed as error:

@@ -38,7 +38,7 @@ class PublicKey:
         try:
             self._verify(signature, data)
         except InvalidSignature:
-            raise InvalidToken("the signature is not of this key and text") from None
+            raise InvalidToken("the signature was not made by this key over this data") from None
 
     def accepts(self, alg: object) -> bool:
         """Return whether a header's `alg` is that of the key. For an Ed25519 key, `Ed25519` (RFC 9864)
@@ -58,7 +58,7 @@ class PrivateKey:
 
     public: PublicKey
     sign: Sign = field(repr=False)
-    """the signature of the data; ECDSA signatures are r || s"""
+    """function that returns the signature of data; ECDSA signatures have the form r || s"""
     _secret: dict[str, str] = field(repr=False)
 
     def jwk(self) -> dict[str, str]:
@@ -77,7 +77,8 @@ def parse_public_jwk(jwk: object) -> PublicKey:
 def parse_private_jwk(jwk: object, *, is_sound: bool = False) -> PrivateKey:
     """Parse a private JWK. Raises InvalidKey, also if the private and the public members belong to different keys.
 
-    `is_sound`: the key is our own and unchanged, so the primes of an RSA key are not tested, which takes 30 ms.
+    `is_sound`: true for an unchanged key that this server generated; then the test of the primes of an RSA key, which
+    takes 30 ms, is omitted.
     """
     members = _members(jwk)
     public = _public(members)

@@ -41,7 +41,9 @@ _SMALL_ORDER = frozenset({0, 1, _P25519 - 1, _Y8, _P25519 - _Y8})
 
 _PRIMES = [p for p in range(3, 168, 2) if all(p % q for q in range(3, p, 2))]
 _ROCA = [(p, frozenset(pow(65537, power, p) for power in range(p))) for p in _PRIMES]
-"""Moduli of that generator are powers of 65537 modulo each small prime, which one in 10^8 others is by chance."""
+"""For each small prime, the powers of 65537 modulo this prime. A modulus of the faulty generator (CVE-2017-15361) is
+such a power modulo each of the primes; of other moduli, one in 10^8 is.
+"""
 
 
 class Kind(NamedTuple):
@@ -53,11 +55,11 @@ class Kind(NamedTuple):
     read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
     """the algorithms of the key, the default first, and the function that verifies with one of them"""
     signer: Callable[[Members, str, bool], Sign]
-    """returns the signer of an algorithm; the public members have been read, the private ones may be known to be sound.
-    Raises also ValueError of the library
+    """function of (private members, algorithm, whether the key is known to be sound) that returns the signing
+    function. The public members were checked before. Raises InvalidKey, and ValueError of the library
     """
     generate: Callable[[str], dict[str, str]]
-    """the members of a fresh key for an algorithm"""
+    """function that returns the members of a new key for an algorithm"""
 
 
 def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
@@ -97,13 +99,15 @@ def _sign_ec(jwk: Members, alg: str, _is_sound: bool) -> Sign:
 
 
 def _der_signature(r: bytes, s: bytes) -> bytes:
-    """An ECDSA signature in DER (RFC 3279 section 2.2.3), as the library takes it, in a third of its encoder's time."""
+    """Return the ECDSA signature (r, s) in DER (RFC 3279 section 2.2.3), the form that the library verifies. This
+    takes a third of the time of the library's own encoder.
+    """
     integers = _der_integer(r) + _der_integer(s)
     return b"\x30%c%b" % (len(integers), integers)
 
 
 def _der_integer(value: bytes) -> bytes:
-    """An unsigned integer in DER, in the fewest bytes that keep it positive."""
+    """Return an unsigned big-endian integer as a DER integer, in the fewest bytes in which it is positive."""
     value = value.lstrip(b"\0")
     if not value or value[0] >= 0x80:
         value = b"\0" + value
@@ -111,7 +115,7 @@ def _der_integer(value: bytes) -> bytes:
 
 
 def _fixed(integer: bytes, size: int) -> bytes:
-    """The value of a positive DER integer in exactly `size` bytes."""
+    """Return the value of a positive DER integer as exactly `size` bytes."""
     return integer[-size:].rjust(size, b"\0")
 
 
@@ -152,7 +156,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
         raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
     if all(n % prime in powers for prime, powers in _ROCA):
-        raise InvalidKey("an RSA key of the faulty generator that CVE-2017-15361 is about", hint="generate a new key")
+        raise InvalidKey("the RSA key comes from a faulty key generator (CVE-2017-15361)", hint="generate a new key")
     native, size = rsa.RSAPublicNumbers(e, n).public_key().verify, (n.bit_length() + 7) // 8
 
     def verifier(alg: str) -> Verify:
@@ -208,7 +212,9 @@ def render_public_jwk(key: object) -> dict[str, str]:
 
 
 def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
-    """A base64url member; of a fixed `size`, RFC 7518 section 6.2.1.2."""
+    """Return the decoded base64url member `name` of a JWK, which must have `size` bytes unless `size` is None (RFC 7518
+    section 6.2.1.2). Raises InvalidKey.
+    """
     text = jwk.get(name)
     if not isinstance(text, str) or not text:
         raise InvalidKey(f"the key has no member `{name}`, or it is not a string")
@@ -224,7 +230,9 @@ def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
 
 
 def _int(jwk: Members, name: str) -> int:
-    """A Base64urlUInt: RFC 7518 section 2, the fewest bytes that hold it."""
+    """Return the integer in the member `name` of a JWK, a Base64urlUInt (RFC 7518 section 2), which must have no
+    leading zero byte. Raises InvalidKey.
+    """
     value = _bytes(jwk, name)
     if value[0] == 0:
         raise InvalidKey(f"`{name}` begins with a zero byte")

@@ -1,9 +1,9 @@
 """An HTTP forward proxy for a program that must not see the secrets of its agent.
 
 strictness   the request heads that are accepted
-injection    placeholders, and requests with the secrets in them
-masking      answers without the secrets
-inflating    bodies without their compression, for the search
+injection    placeholders in requests, and their replacement by secrets
+masking      asterisks in place of secrets in answers
+inflating    decompressed bodies, in which secrets are searched
 frames       the payloads of the WebSocket frames that the program sends, unmasked
 authority    the certificate authority of one start of the proxy, in memory only
 dialing      connections to servers: checked addresses, verified certificates

@@ -52,7 +52,7 @@ class RunAuthority:
         return self._certificate.public_bytes(Encoding.PEM)
 
     def context(self, host: str) -> ssl.SSLContext:
-        """Return the TLS context for a host, which has the form that `parse_host` returns."""
+        """Return the TLS context with a certificate for `host`, which must have the form that `parse_host` returns."""
         context = self._contexts.get(host)
         if context is None:
             context = self._contexts[host] = self._make_context(host)
@@ -67,7 +67,7 @@ class RunAuthority:
         context.set_alpn_protocols(["http/1.1"])
         password = ambient.random(32).hex().encode()
         key = self._host_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-        with tempfile.NamedTemporaryFile() as file:  # the one form in which OpenSSL's binding takes a key
+        with tempfile.NamedTemporaryFile() as file:  # Python's `ssl` module loads a key only from a file
             file.write(key + self._issue(host).public_bytes(Encoding.PEM))
             file.flush()
             context.load_cert_chain(file.name, password=password)

@@ -75,8 +75,8 @@ async def _resolve(at: Authority, *, is_open: bool) -> list[str]:
     addresses = [str(sockaddr[0]).partition("%")[0] for *_, sockaddr in infos]
     for address in map(ip_address, addresses):
         if not (is_public(address) or (is_open and is_private(address))):
-            hint = f"open it with --allow-private {at.host}" if is_private(address) else ""
-            raise Rejected(403, "private_address", f"{at.host} leads to an address that is not public", hint=hint)
+            hint = f"permit the host with --allow-private {at.host}" if is_private(address) else ""
+            raise Rejected(403, "private_address", f"{at.host} resolves to an address that is not public", hint=hint)
     if not addresses:
         raise Rejected(502, "unknown_host", f"the name {at.host} has no address")
     return list(dict.fromkeys(addresses))

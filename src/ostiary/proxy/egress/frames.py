@@ -1,5 +1,5 @@
-"""WebSocket frames (RFC 6455 section 5.2): those from the program are masked with a key in each frame, those from a
-server are not.
+"""WebSocket frames (RFC 6455 section 5.2). Frames from the program are masked with a key that is in the frame; frames
+from a server are not masked.
 
 Control frames may stand between the fragments of a message (section 5.4), so their payloads are read separately.
 """
@@ -17,11 +17,11 @@ from ostiary.proxy.entrance import Rejected
 _LENGTHS = {126: 2, 127: 8}
 """Number of bytes of an extended length, by the number in the 7-bit length field."""
 MAX_WAITING = 64 << 10
-"""maximum number of bytes of later frames that wait for a byte of a message"""
+"""maximum number of bytes of frames that are held back, because an earlier byte of a message is held back"""
 
 
 class FrameContent(Enum):
-    """The content of a part of a frame: its head, or a payload of a message or of a control frame."""
+    """The content of a part of a frame: the head of the frame, or the payload of a message or of a control frame."""
 
     HEAD = auto()
     MESSAGE = auto()
@@ -29,14 +29,16 @@ class FrameContent(Enum):
 
 
 class FramePart(NamedTuple):
-    """A part of a frame. A payload is unmasked."""
+    """A part of a frame; `data` of a payload is without the frame's mask."""
 
     content: FrameContent
     data: bytes
 
 
 class FrameReader:
-    """A reader of the frames in a stream, of the program (`is_masked`) or of a server."""
+    """A reader of the frames in a stream. `is_masked`: true for the stream of the program, false for that of a
+    server.
+    """
 
     def __init__(self, *, is_masked: bool = True) -> None:
         self._is_masked = is_masked
@@ -73,11 +75,12 @@ class FrameReader:
 
 
 class MaskedFrames:
-    """The frames of a server, with asterisks in place of values in their payloads, also of values that frames divide.
+    """The frames of a server, with asterisks in place of secrets in their payloads, also if a secret is divided between
+    frames.
 
-    Bytes of messages wait as in a MaskedStream, and later frames with them. Bytes of a control frame wait at most for
-    the next frame: busy messages must not wait for the next control frame. If control frames divide a value, its
-    beginning is therefore sent.
+    Bytes of messages are held back as in a MaskedStream; all later frames are then held back too, to keep the order.
+    Bytes of a control frame are held back only until the next frame, because messages must not wait for the next
+    control frame. If a secret is divided between control frames, its first bytes are therefore sent.
     """
 
     def __init__(self, masks: Masks, host: str) -> None:
@@ -85,10 +88,10 @@ class MaskedFrames:
         self._streams = {content: MaskedStream(masks, host) for content in FrameContent}
         self._masked = {content: bytearray() for content in FrameContent}
         self._order = deque[tuple[FrameContent, int]]()
-        """Contents and numbers of bytes of the parts that are not sent yet."""
+        """(content, number of bytes) of each part that is not sent yet, in order"""
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the stream, and return the bytes that can be sent now. Raises Rejected."""
+        """Add the next bytes of the stream. Return the masked bytes that can be sent now. Raises Rejected."""
         for content, part in self._reader.feed(data):
             if content is FrameContent.HEAD:
                 self._masked[FrameContent.CONTROL] += self._streams[FrameContent.CONTROL].release()
@@ -100,7 +103,7 @@ class MaskedFrames:
         return sent
 
     def show(self) -> bytes:
-        """Return the waiting bytes that can be sent in a pause."""
+        """Return the masked bytes that were held back and can be sent while the server pauses."""
         for content, stream in self._streams.items():
             self._masked[content] += stream.show()
         return self._take()
@@ -117,7 +120,7 @@ class MaskedFrames:
         return self._take()
 
     def _take(self) -> bytes:
-        """Return the masked bytes in their order, until a byte still waits."""
+        """Return the masked bytes in their order, up to the first byte that is still held back."""
         sent = bytearray()
         while self._order:
             content, size = self._order.popleft()

@@ -19,7 +19,7 @@ _CODINGS = {b"gzip", b"x-gzip", b"deflate"}
 
 
 class InflatedBody:
-    """The parts of a body without its coding."""
+    """The decompressed parts of a body."""
 
     def __init__(self, headers: Headers) -> None:
         """Read the coding in the headers of a request."""
@@ -32,8 +32,8 @@ class InflatedBody:
             self._refusal = _unsearchable("has another coding than gzip or deflate")
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """Yield the next part in decompressed pieces of at most CHUNK bytes. Raises Rejected, from then on for each
-        part.
+        """Yield the decompressed content of `part`, the next part of the body, in pieces of at most CHUNK bytes. Raises
+        Rejected if the body cannot be decompressed; then every later call raises it too.
         """
         if self._inflater is None:
             yield part

@@ -1,7 +1,8 @@
-"""Secrets in requests: the places of placeholders, and the request with the secrets in their places.
+"""Secrets in requests: the places of placeholders, and the replacement of placeholders by secrets.
 
-A secret is put into the field that its destination names, and replaces each placeholder `OSTIARY:NAME`. The value is
-encoded as its place requires, so that it stays one value: no secret can end a header, a parameter or a member.
+A secret is put into the field that its destination names, and replaces each placeholder `OSTIARY:NAME` of the
+destination NAME. The secret is encoded as its place requires, so that a secret cannot end a header, a parameter or a
+member.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 
 class OutgoingRequest(NamedTuple):
-    """A request of the wrapped process. `body` is None if the request has no body, or a body that is streamed."""
+    """A request of the wrapped process. `body`: None if the request has no body, or if its body is streamed."""
 
     method: str
     path: bytes
@@ -72,8 +73,8 @@ class OutgoingRequest(NamedTuple):
 
     @property
     def placeholders(self) -> dict[str, Place]:
-        """Return the names in placeholders of headers, query and body, each with the place of the placeholder.
-        Raises Rejected for a placeholder in the path.
+        """Return the name in each placeholder of headers, query and body, with the place of the placeholder. Raises
+        Rejected for a placeholder in the path.
         """
         if PLACEHOLDER.search(self.path):
             raise Rejected(
@@ -108,8 +109,8 @@ def _encode_for(media_type: bytes, secret: str) -> str:
 
 
 def divide_begun(data: bytes) -> tuple[bytes, bytes]:
-    """Divide data before a placeholder that may begin at its end: return the part before, and the part that may
-    continue in the next data.
+    """Return (complete part, rest) of `data`. The rest is empty, or the first characters of a placeholder at the end of
+    `data`, which may continue in the next part of the stream.
     """
     match = _BEGUN.search(data, max(len(data) - 80, 0))
     return (data, b"") if match is None else (data[: match.start()], data[match.start() :])
@@ -128,7 +129,9 @@ def _fill_header(name: bytes, value: bytes, secret_of: Callable[[str], str]) -> 
 
 
 def _read_basic(name: bytes, value: bytes) -> bytes | None:
-    """Return user and password of the scheme `Basic` (RFC 7617); None for another header."""
+    """Return `user:password` of an `Authorization` header with the scheme `Basic` (RFC 7617); None for another
+    header.
+    """
     scheme, _, encoded = value.partition(b" ")
     if name.lower() != b"authorization" or scheme.lower() != b"basic":
         return None
@@ -154,7 +157,8 @@ def _set_member(body: bytes | None, media_type: bytes, field: str, value: str) -
         raise Rejected(
             415,
             "no_place_for_secret",
-            f"the secret belongs into the member {field[:64]!a} of the body, which is no JSON object and no form",
+            f"the destination puts the secret into the member {field[:64]!a} of the body, which is neither a JSON "
+            f"object nor a form",
             hint="send a JSON object with its content type and a Content-Length",
         )
     return json.dumps(members | {field: value}).encode()

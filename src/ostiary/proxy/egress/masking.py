@@ -12,19 +12,23 @@ from ostiary.protocol.secret_forms import forms_of, readings_of, visible_in
 
 MASK = b"*"
 MAX_SHOWN = 4
-"""bytes of the beginning of a possible value that are sent if the stream pauses; the rest of a value is masked
-all the same
+"""maximum number of first bytes of a possible secret that are sent unmasked if the stream pauses; all later bytes of
+the secret are masked
 """
 MAX_HOSTS = 256
-"""maximum number of hosts whose forms are kept together"""
+"""maximum number of hosts for which the results of `Masks.forms_at` are cached"""
 LONGEST_FORM = 6 * MAX_SECRET
-"""maximum length of a form in bytes: `"` in HTML has six characters"""
+"""maximum length of a form in bytes, because the longest escape of a character (`"` in HTML) has six bytes"""
 MAX_ESCAPE = 4
-"""ratio of the length of an escaped value to its longest form, up to which a divided value is found"""
+"""maximum ratio between the length of an escaped secret in a stream and the secret's longest form; a secret that is
+divided between parts is found up to this ratio
+"""
 
 
 class Masks:
-    """The forms of all values that were put into requests of one run, and the hosts to which each was sent."""
+    """The forms (encodings) of all secrets that were put into requests of one run, and the hosts to which each secret
+    was sent.
+    """
 
     def __init__(self) -> None:
         self._hosts: dict[str, set[str]] = {}
@@ -36,7 +40,9 @@ class Masks:
         """length of the longest form, in bytes"""
 
     def add(self, value: str, host: str = "", expires_at: int = 0) -> None:
-        """Add a value that is sent to a host; `expires_at` is its end in seconds, 0 for no end."""
+        """Add a secret that is sent to `host`. `expires_at`: time at which the secret expires, in seconds since the
+        epoch; 0 if it does not expire.
+        """
         hosts = self._hosts.setdefault(value, set())
         if host not in hosts:
             hosts.add(host)
@@ -46,7 +52,9 @@ class Masks:
             self._set({**self._forms, value: forms_of(value)})
 
     def forget(self, before: int) -> None:
-        """Remove the values that expired before this time in seconds: such an access token opens nothing any more."""
+        """Remove the secrets that expired before the time `before` (seconds), because an expired access token is
+        useless.
+        """
         expired = {value for value, end in self._ends.items() if 0 < end < before}
         if expired:
             self._set({value: forms for value, forms in self._forms.items() if value not in expired})
@@ -61,8 +69,8 @@ class Masks:
         self.forms = tuple(sorted(forms))
 
     def forms_at(self, host: str) -> tuple[tuple[bytes, ...], int]:
-        """Return the forms of the values that were sent to a host, and the length in bytes of the longest form of the
-        other values.
+        """Return the forms of the secrets that were sent to `host`, and the length in bytes of the longest form of the
+        other secrets.
         """
         if (forms := self._at_hosts.get(host)) is None:
             if len(self._at_hosts) >= MAX_HOSTS:
@@ -74,16 +82,16 @@ class Masks:
         return forms
 
     def find(self, data: bytes) -> bool:
-        """Return whether a reading of `data` contains a value in one of its forms."""
+        """Return whether `data`, or a decoded form of it, contains a secret in one of its forms."""
         return bool(self.forms) and any(form in text for text in readings_of(data) for form in self.forms)
 
     def find_in_host(self, host: str) -> bool:
-        """Return whether the labels of a host contain a value. A host has no upper case."""
+        """Return whether the labels of the host name contain a secret; upper and lower case are not distinguished."""
         labels = host.replace(".", "").encode()
         return any(form.lower().replace(b".", b"") in labels for form in self.forms)
 
     def mask(self, data: bytes) -> bytes:
-        """Return `data` with asterisks in place of values."""
+        """Return `data` with asterisks in place of secrets."""
         places = list(_places(self.forms, data))
         if not places:
             return data
@@ -94,7 +102,7 @@ class Masks:
 
 
 def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each form in `data`; forms may overlap."""
+    """Yield (start, end) of each occurrence of a form in `data`; occurrences may overlap."""
     for form in forms:
         start = data.find(form)
         while start >= 0:
@@ -103,19 +111,21 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class SearchedStream:
-    """A stream from the program in which values are found, also if a value is divided between parts.
+    """A stream from the program in which secrets are found, also if a secret is divided between parts.
 
-    The end of the stream is kept, because the run can use another secret while the stream goes on: its longest value
-    can have begun long ago.
+    The last bytes of the stream are kept, because the run can begin to use another secret while the stream continues:
+    parts that arrived before may contain the beginning of that secret.
     """
 
     def __init__(self, masks: Masks) -> None:
         self._masks = masks
         self._data, self._visible = bytearray(), bytearray()
-        """the end of the stream: as sent, and the visible characters alone"""
+        """the last bytes of the stream: as sent, and without the characters that are not visible"""
 
     def find(self, part: bytes) -> bool:
-        """Return whether a value ends in `part`, the next part of the stream, or ended before the value was known."""
+        """Return whether a secret ends in `part`, the next part of the stream, or whether the kept bytes contain a
+        secret that the run began to use later.
+        """
         reach, searched = MAX_ESCAPE * self._masks.longest, set[bytes]()
         for kept, added in ((self._data, part), (self._visible, visible_in(part))):
             kept += added
@@ -126,27 +136,27 @@ class SearchedStream:
 
 
 class MaskedStream:
-    """A stream from a host, with asterisks in place of values.
+    """A stream from a host, with asterisks in place of secrets.
 
-    Bytes at the end of a part that may be the beginning of a value wait for the next part. If the stream pauses, such
-    bytes of a value that was sent to this host still wait. Another host must not learn from a delay that it guessed the
-    beginning of a value: if values exist that were not sent to the host, the last bytes of every part wait, and are
-    sent in a pause.
+    Bytes at the end of a part that may be the beginning of a secret are held back until the next part. If the stream
+    pauses, such bytes of a secret that was sent to this host are still held back. A host must not learn from a delay
+    that it has guessed the beginning of a secret of another host. Therefore, if there are secrets that were not sent
+    to this host, the last bytes of every part are held back, and are sent when the stream pauses.
 
-    If the run uses another secret while the stream goes on, the bytes that are not sent yet are masked of a value whose
-    beginning was sent.
+    If the run begins to use another secret when the beginning of that secret was already sent to the program, only the
+    bytes of that secret that are still held back are masked.
     """
 
     def __init__(self, masks: Masks, host: str = "") -> None:
         self._masks, self._host = masks, host
         self._raw, self._masked = b"", b""
-        """the bytes that wait: as received, and with the values masked that are known so far"""
+        """the held bytes: as received, and with asterisks in place of the secrets that are known so far"""
         self._past = bytearray()
-        """the end of the stream before the waiting bytes, as received"""
+        """the last bytes of the stream before the held bytes, as received"""
         self._shown = 0
 
     def feed(self, part: bytes) -> bytes:
-        """Take the next part, and return the bytes that can be sent now."""
+        """Add the next part of the stream. Return the masked bytes that can be sent now."""
         raw = self._raw + part
         masked = bytearray(self._masked + part)
         past = self._last_past()
@@ -165,12 +175,14 @@ class MaskedStream:
         return ready
 
     def show(self) -> bytes:
-        """Return the waiting bytes that can be sent in a pause: a peer may wait for the last bytes of a message."""
+        """Return the held bytes that can be sent while the stream pauses, because the program may wait for them."""
         start, self._shown = self._shown, max(self._shown, self._showable)
         return self._masked[start : self._shown]
 
     def release(self) -> bytes:
-        """Return all waiting bytes, at a place where none may wait. The rest of a value that they begin is masked."""
+        """Return all held bytes, where no byte may be held back. If they begin a secret, only the rest of the secret is
+        masked.
+        """
         start, self._shown = self._shown, len(self._raw)
         return self._masked[start:]
 
@@ -190,11 +202,11 @@ class MaskedStream:
         return ready
 
     def _last_past(self) -> bytes:
-        """Return the end of the stream before the waiting bytes, as long as the longest form."""
+        """Return the end of the stream before the held bytes: as many bytes as the longest form has."""
         return bytes(self._past[max(len(self._past) - self._masks.longest, 0) :])
 
     def _begun(self, raw: bytes) -> int:
-        """Return the length of the longest suffix of `raw` that is a prefix of a form of this host."""
+        """Return the length of the longest suffix of `raw` that is a prefix of a form of a secret of this host."""
         longest = 0
         for form in self._masks.forms_at(self._host)[0]:
             start = raw.find(form[:1], max(len(raw) - len(form) + 1, 0))

@@ -18,11 +18,11 @@ from ostiary.proxy.egress.masking import Masks
 from ostiary.run.gate import InjectedSecret, Injection
 
 USE_US = 5_000_000
-"""time in microseconds for which a decision is reused"""
+"""time in microseconds for which the server's decision on the use of a secret is reused for equal requests"""
 REFRESH_US = 5_000_000
 MAX_USES = 1000
 KEPT_S = 3600
-"""Seconds for which a value is masked after its end."""
+"""Seconds for which a secret is still masked after it has expired."""
 
 
 class SecretServer(Protocol):
@@ -49,7 +49,7 @@ class SecretSource:
 
     @property
     def known_destinations(self) -> dict[str, Destination] | None:
-        """Return the stored destinations by name; None if they are too old."""
+        """Return the stored destinations by name; None if they are too old, and the server must be asked."""
         return self._destinations if self._until is not None and ambient.tick() < self._until else None
 
     def destinations(self) -> dict[str, Destination]:

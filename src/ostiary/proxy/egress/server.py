@@ -1,8 +1,9 @@
 """The connections of the proxy: with the wrapped process, and with the servers that the process calls.
 
-A CONNECT opens a tunnel. The proxy shows the program a certificate of the run's authority for the host, and reads each
-request in the tunnel; a request in absolute form is read in the same way. Each request is decided, gets its secrets,
-and is sent to the server over a separate connection, which is reused. Both bodies are streamed.
+A CONNECT opens a tunnel. The proxy presents to the program a certificate for the host, signed by the authority of the
+run, and reads each request in the tunnel. A request in absolute form is read in the same way. The proxy decides each
+request, puts the secrets into it, and sends it to the server over a separate connection, which is reused. The bodies
+of request and answer are streamed.
 """
 
 from __future__ import annotations
@@ -47,15 +48,19 @@ from ostiary.run.gate import Gate, Injection, Verdict
 MAX_CONNECTIONS = 512
 MAX_PATH = 2048
 MAX_BUFFERED = 4 << 20
-"""maximum bytes of a body with a stated length that is read before the decision; a longer body is streamed"""
+"""maximum size in bytes of a body that is read before the decision; a longer body, or a body of unknown length, is
+streamed
+"""
 IDLE_S = 300.0
 HANDSHAKE_S = 15.0
-"""seconds for a TLS handshake, and for the first request of a connection, which may be of another program"""
+"""maximum seconds for a TLS handshake, and for the first request of a connection, because another program may have
+opened the connection
+"""
 SILENCE_S = 0.05
-"""pause of an answer, in seconds, after which the waiting bytes of the masked stream are sent"""
+"""seconds without a byte from the server after which the held bytes of the masked stream are sent"""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _ENCODINGS = (b"content-encoding", b"sec-websocket-extensions")
-"""Headers of an answer whose body or frames are in another form."""
+"""Headers which show that the body or the frames of an answer are compressed or encoded."""
 _BARE = re.compile(rb"(?<!\r)\n")
 _NOT_FORWARDED = HOP_BY_HOP | DROPPED | {b"accept-charset", b"a-im", b"expect", b"if-range", b"proxy-connection"}
 _NOT_RETURNED = HOP_BY_HOP | {b"alt-svc"}
@@ -104,7 +109,7 @@ class _Upstream:
             await self.writer.drain()
 
     async def read(self) -> bytes:
-        """Return the next bytes of the server; empty bytes at the end. Acknowledge received data at once,
+        """Return the next bytes of the server; empty bytes at the end. TCP acknowledges received data without delay,
         because some servers send the body only after the acknowledgement of the head (RFC 896).
         """
         if _QUICKACK is not None:
@@ -118,17 +123,19 @@ class _Upstream:
         return self.http.next_event()
 
     def renew(self) -> bool:
-        """Prepare the connection for the next request; return False if the connection cannot be reused."""
+        """Prepare the connection for the next request. Return whether the connection can be reused."""
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE or self.reader.at_eof():
             return False
         if self.http.trailing_data[0]:
-            return False  # an answer that was not asked for
+            return False  # the server has sent an answer without a request
         self.http.start_next_cycle()
         return True
 
 
 class _Exchange:
-    """A request that is being sent: its present form, its destinations, and the secret of each destination."""
+    """A request on its way to the server. `request`: its present form; `owned`: the destinations of the server by name;
+    `values`: the secrets that were fetched, by name of the destination.
+    """
 
     def __init__(
         self, request: OutgoingRequest, at: Authority, *, is_tls: bool, owned: dict[str, Destination], is_upgrade: bool
@@ -141,7 +148,7 @@ class _Exchange:
 
     @property
     def host(self) -> str:
-        """Return the host, with the port unless the port is the default of the scheme."""
+        """Return the host of the server; with the port, if it is not the default port of the scheme."""
         return _origin(self.at, is_tls=self.is_tls).partition("://")[2]
 
     @property
@@ -250,7 +257,7 @@ class _Conversation(ClientConnection):
                 self._proxy.gate.finish(call, ok=is_ok and call.ok)
 
     async def _read(self, request: h11.Request) -> _Exchange:
-        """Return the exchange for a request, with its body if that has a moderate length. Raises Rejected."""
+        """Return the exchange for a request. A body of at most MAX_BUFFERED bytes is read into it. Raises Rejected."""
         headers: Headers = [(bytes(name), bytes(value)) for name, value in request.headers.raw_items()]
         lower: Headers = [(name.lower(), value) for name, value in headers]
         check_framing(lower)
@@ -260,7 +267,10 @@ class _Conversation(ClientConnection):
         path = normalize_path(raw_path)
         if has_dot_segments(path.decode("latin-1")) or b"#" in target:
             raise Rejected(
-                400, "invalid_path", "the path has a segment of dots, or a fragment", hint="resolve it before"
+                400,
+                "invalid_path",
+                "the path has a segment of dots, or a fragment",
+                hint="send the path without such segments and without a fragment",
             )
         if request.method.decode().lower() not in METHODS:
             raise Rejected(405, "method_not_allowed", f"the proxy knows no method {request.method.decode()!a}")
@@ -323,7 +333,9 @@ class _Conversation(ClientConnection):
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _reject(self, refusal: Rejected) -> None:
-        """Answer with a refusal, in JSON and in the reason phrase: programs show the phrase for a failed CONNECT."""
+        """Answer with a refusal in JSON. The message is also the reason phrase, which programs show for a failed
+        CONNECT.
+        """
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionAbortedError("the answer had begun") from refusal
         body = render_refusal(refusal)
@@ -335,7 +347,7 @@ class _Conversation(ClientConnection):
         if not self._is_head:
             await self._send(h11.Data(data=body))
         await self._send(h11.EndOfMessage())
-        with suppress(OSError, TimeoutError):  # a program that is still sending reads the answer first
+        with suppress(OSError, TimeoutError):  # so that a program that is still sending can first read the answer
             if self._writer.can_write_eof():
                 self._writer.write_eof()
             elif self._http.their_state is not h11.SEND_BODY:
@@ -406,8 +418,10 @@ class _Conversation(ClientConnection):
         exchange.values[name] = value
 
     def _check_no_secret(self, exchange: _Exchange) -> object:
-        """Check that the program itself sends no secret of this run: it could have a secret only from a leak. Return
-        the forms of secrets for which the request was searched: others may follow. Raises Rejected.
+        """Check that the request, as the program sent it, contains no secret of this run, which the program could only
+        have from a leak. Return the forms of the secrets for which the request was searched; later secrets may add
+        forms.
+        Raises Rejected.
         """
         masks, request = self._proxy.secrets.masks, exchange.request
         forms = masks.forms
@@ -419,8 +433,8 @@ class _Conversation(ClientConnection):
         return forms
 
     def _search(self, request: OutgoingRequest) -> Callable[[bytes], None]:
-        """Return the function that searches the next part of the body for secrets, and raises Rejected. A body that
-        cannot be searched is refused as soon as the run has a secret.
+        """Return a function that searches the next part of the body for secrets, and raises Rejected if it finds one.
+        If the body cannot be searched, the function raises Rejected once the run has a secret.
         """
         masks = self._proxy.secrets.masks
         search, body = SearchedStream(masks), InflatedBody(request.headers)
@@ -438,15 +452,17 @@ class _Conversation(ClientConnection):
         return check
 
     def _check_host(self, at: Authority) -> None:
-        """Check that the name of a host, which resolvers see, has no secret of this run. Raises Rejected."""
+        """Check that the name of the host contains no secret of this run, because DNS resolvers see the name. Raises
+        Rejected.
+        """
         if self._proxy.secrets.masks.find_in_host(at.host):
             raise _secret_sent()
 
     # --- the server
 
     async def _serve(self, exchange: _Exchange) -> bool:
-        """Send a request and pass its answer on; stop at once if the agent is stopped. In mode `watch`, only requests
-        with secrets stop.
+        """Send a request and forward its answer to the program; return whether the answer is not an error. If the
+        token is revoked meanwhile, stop at once; in mode `watch`, only a request to the owner of a secret is stopped.
 
         Raises Rejected, OSError.
         """
@@ -461,8 +477,8 @@ class _Conversation(ClientConnection):
             raise Rejected(status, refusal.code, f"denied: {refusal.message}", hint=refusal.hint) from None
 
     async def _carry(self, exchange: _Exchange) -> bool:
-        """Send a request and pass its answer on; return whether the answer is not an error. Raises Rejected,
-        OSError.
+        """Send a request and forward its answer to the program; return whether the answer is not an error. Raises
+        Rejected, OSError.
         """
         upstream = await self._connected(exchange)
         request = exchange.request
@@ -504,7 +520,9 @@ class _Conversation(ClientConnection):
         return status < 400
 
     async def _connected(self, exchange: _Exchange) -> _Upstream:
-        """Return the kept connection if it leads to the server of the exchange, or else a new one. Raises Rejected."""
+        """Return the open connection if it leads to the server of the exchange, or else a new connection. Raises
+        Rejected.
+        """
         kept = self._upstream
         if kept is not None and (kept.at, kept.is_tls) == (exchange.at, exchange.is_tls) and kept.renew():
             return kept
@@ -522,8 +540,8 @@ class _Conversation(ClientConnection):
             self._upstream = None
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Pass a streamed body to the server, then wait until the program closes the connection. Raises Rejected,
-        OSError.
+        """Send a streamed body to the server, then wait for data of the program. Raises Rejected, and OSError, also if
+        the program closes the connection.
         """
         if exchange.request.streams:
             search, begun = self._search(exchange.request), b""
@@ -535,7 +553,7 @@ class _Conversation(ClientConnection):
             await upstream.send(h11.EndOfMessage())
         data = await self._reader.read(CHUNK)
         if not data:
-            raise ConnectionResetError("the program has gone")
+            raise ConnectionResetError("the program has closed the connection")
         self._http.receive_data(data)
 
     async def _send_part(self, exchange: _Exchange, upstream: _Upstream, part: bytes) -> None:
@@ -547,7 +565,7 @@ class _Conversation(ClientConnection):
             await upstream.send(h11.Data(data=filled))
 
     async def _pump_down(self, exchange: _Exchange, upstream: _Upstream) -> int:
-        """Pass the answer on, and return its status. Raises Rejected, OSError."""
+        """Forward the answer to the program, and return its status. Raises Rejected, OSError."""
         stream, status = MaskedStream(self._proxy.secrets.masks, exchange.host), 0
         size, call = 0, exchange.verdict.call if exchange.verdict is not None else None
         while True:
@@ -604,7 +622,7 @@ class _Conversation(ClientConnection):
         await self._flush()
 
     async def _next_answer(self, upstream: _Upstream, stream: MaskedStream) -> object:
-        """Return the next event of an answer. If the answer pauses, send the waiting bytes of a part first.
+        """Return the next event of an answer. If the server pauses, send the held bytes of the masked stream meanwhile.
         Raises Rejected, OSError.
         """
         try:
@@ -618,8 +636,8 @@ class _Conversation(ClientConnection):
         return event
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
-        """Check that the body or the frames of the answer are not compressed, if they can have secrets, or if the
-        memory of the task records them. Raises Rejected.
+        """Check that the body or the frames of the answer are not compressed, if they may contain secrets, or if they
+        are added to the memory of the task. Raises Rejected.
         """
         encodings = [value for name, value in event.headers if name in _ENCODINGS]
         call = exchange.verdict.call if exchange.verdict is not None else None
@@ -648,8 +666,8 @@ class _Conversation(ClientConnection):
         return [*kept, (b"Connection", b"Upgrade")] if is_switch else kept
 
     async def _observe(self, exchange: _Exchange, data: bytes, size: int) -> None:
-        """Pass the content of an answer to the guard before the content is sent to the program. Raises OSError
-        if the answer is withheld.
+        """Add the content of an answer to the memory of the task before the content is sent to the program. `size`:
+        bytes of the answer so far. Raises OSError if the answer is withheld.
         """
         call = exchange.verdict.call if exchange.verdict is not None else None
         if call is None:
@@ -705,8 +723,8 @@ class _Conversation(ClientConnection):
 async def _read_part(
     upstream: _Upstream, stream: MaskedStream | MaskedFrames, send: Callable[[bytes], Awaitable[None]]
 ) -> bytes:
-    """Return the next bytes of the server. If the server pauses, send the waiting bytes of a part first. Raises
-    OSError.
+    """Return the next bytes of the server. If the server pauses, send the held bytes of the masked stream meanwhile.
+    Raises OSError.
     """
     if stream.is_waiting:
         with suppress(TimeoutError):
@@ -717,8 +735,8 @@ async def _read_part(
 
 
 def _state_result(call: Call, *, ok: bool, size: int) -> None:
-    """Report the result of a call to the guard before its last byte is sent. Raises ConnectionAbortedError if
-    the answer is withheld.
+    """State the result of a call to the guard before the last byte of the answer is sent. Raises ConnectionAbortedError
+    if the answer is withheld.
     """
     try:
         call.result(ok=ok, bytes=size)
@@ -759,14 +777,17 @@ def _origin(at: Authority, *, is_tls: bool) -> str:
 
 
 def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
-    """Check that a placeholder is sent to the origin that owns its secret, in a permitted place. Raises Rejected."""
+    """Check that the placeholder of the destination `name` is sent to the origin that owns the secret, in a permitted
+    place.
+    Raises Rejected.
+    """
     one = exchange.owned.get(name)
     if one is None:
         raise Rejected(
             403,
             "foreign_placeholder",
             f"{exchange.at} does not own the secret of OSTIARY:{name}",
-            hint="ostiary egress list shows the origin of each secret",
+            hint="list the origin of each secret: ostiary egress list",
         )
     if one.place not in (Place.PLACEHOLDER, place):
         raise _foreign_place(one)
@@ -774,7 +795,7 @@ def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
 
 def _foreign_place(one: Destination) -> Rejected:
     where = f"the {one.place.value} `{one.field}`"
-    message = f"the secret of OSTIARY:{one.name} may stand in {where} alone"
+    message = f"the secret of OSTIARY:{one.name} may be sent only in {where}"
     return Rejected(403, "foreign_place", message, hint="leave the placeholder out: the proxy puts the secret there")
 
 
@@ -782,7 +803,7 @@ def _port_closed(at: Authority) -> Rejected:
     return Rejected(
         403,
         "port_closed",
-        f"the proxy opens the ports 80 and 443, and those of destinations; not {at}",
+        f"the proxy connects to the ports 80 and 443 and to the ports of destinations, not to {at}",
         hint="ostiary egress add NAME --origin https://HOST:PORT --secret PATH",
     )
 

@@ -1,7 +1,7 @@
 """Strict parsing of request heads: a head that two servers could understand differently is refused.
 
-h11 is as lenient as RFC 9112 permits: a line may end with LF alone, a header may continue on the next line, and equal
-lengths may be repeated. A proxy that decides about a request must not depend on such readings.
+The library h11 is as lenient as RFC 9112 permits: a line may end with LF alone, a header may continue on the next line,
+and `Content-Length` may be repeated with equal values. A proxy that decides about a request must refuse such heads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#]+)(?::([0-9]{1,5}))?")
 
 
 class Authority(NamedTuple):
-    """A normalized host, and a port."""
+    """A normalized host name or address, and a port number."""
 
     host: str
     port: int
@@ -44,7 +44,7 @@ def check_head(head: bytes) -> None:
     if not _LINE.fullmatch(lines[0]):
         raise _malformed("the request line is not `METHOD TARGET HTTP/1.1`")
     if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
-        raise _malformed("a header goes on in the next line")
+        raise _malformed("a header continues in the next line")
     names = [line.partition(b":")[0].lower() for line in lines[1:]]
     for name in (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization"):
         if names.count(name) > 1:
@@ -74,7 +74,12 @@ def normalize_path(path: bytes) -> bytes:
 
     def normalize(match: re.Match[bytes]) -> bytes:
         if match[1] is None:
-            raise Rejected(400, "invalid_path", "the path has a `%` that escapes nothing", hint="write it as %25")
+            raise Rejected(
+                400,
+                "invalid_path",
+                "the path has a `%` without two hexadecimal digits",
+                hint="write the character `%` as %25",
+            )
         letter = bytes.fromhex(match[1].decode())
         return letter if _UNRESERVED.fullmatch(letter) else match[0].upper()
 
@@ -103,4 +108,4 @@ def parse_authority(text: str, *, default_port: int | None) -> Authority:
 
 
 def _malformed(why: str) -> Rejected:
-    return Rejected(400, "malformed", why, hint="send the request as RFC 9112 writes it")
+    return Rejected(400, "malformed", why, hint="send the request in the form of RFC 9112")

@@ -31,8 +31,9 @@ LISTING = {"tools": [_listed(method) for method in METHODS]}
 
 
 def arguments_of(request: OutgoingRequest, host: str) -> dict[str, Any]:
-    """Return the arguments of a request, with placeholders as the program wrote them and without secrets. A
-    streamed body, a body that is not text, and a body over MAX_TEXT are described instead.
+    """Return the arguments of a request, with placeholders as the program wrote them and without secrets. In place of a
+    streamed body, a body that is not text, or a body of more than MAX_TEXT characters, the arguments have a
+    description.
     """
     arguments = {"host": host, "path": request.path.decode("ascii")}
     if request.query:

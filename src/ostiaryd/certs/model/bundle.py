@@ -67,7 +67,7 @@ class JwtAuthority(NamedTuple):
                 r, s = (int.from_bytes(part, "big") for part in (signature[:half], signature[half:]))
                 self.key.verify(encode_dss_signature(r, s), text, ec.ECDSA(hashed))
         except InvalidSignature:
-            raise InvalidToken("the signature is not of this key and text") from None
+            raise InvalidToken("the signature was not made by this key over this data") from None
 
     def accepts(self, alg: str) -> bool:
         """Return whether the algorithm `alg` is for keys of this type."""

@@ -58,7 +58,7 @@ class UsableSecret(NamedTuple):
     expires_at: int = 0
 
     def __repr__(self) -> str:
-        """Return the end alone: the value is secret."""
+        """Return a text with the time of expiry and without the value, which is secret."""
         return f"UsableSecret({self.expires_at})"
 
 
