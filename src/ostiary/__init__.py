@@ -1,8 +1,9 @@
 """Ostiary, the doorkeeper for AI agents: the SDK of agents and tools, and the command line.
 
-Agent, AsyncAgent    an identity in three lines (`ostiary.agent`) Guard                enforcement inside a tool server
-(`ostiary.guard`) Tools                the same for tools in the agent's own process (`ostiary.tools`) protect,
-GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
+Agent, AsyncAgent    the identity of an agent: tokens, tasks and requests (`ostiary.agent`)
+Guard                enforcement in a tool server (`ostiary.guard`)
+Tools                enforcement for tools in the agent's own process (`ostiary.tools`)
+protect, GuardASGI   enforcement in front of MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     app = GuardASGI(app, guard)           # Starlette, FastAPI: each route is a tool (`ostiary.routes`)
     app = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "POST /files/{path*}": "write_file"})
 
-A request without a token and a proof gets a challenge that says where to get them. Each other request is the call of a
-tool, and reaches the application only if the call is allowed and recorded. A request that no route or rule names is
-denied.
+A request without a token and a proof gets a challenge that names the issuer of tokens. Any other request is the call
+of a tool, and reaches the application only if the call is allowed and recorded. A request for which there is no route
+or rule is denied.
 
 | `tool` | arguments of the call |
 | --- | --- |
@@ -13,12 +13,13 @@ denied.
 | a mapping of rules | parameters of path and query; bodies are not judged |
 | a function of the ASGI scope that returns `(tool, arguments)`, or None | the result of the function |
 
-Opening a WebSocket is a call as well: `WEBSOCKET /path` in a rule. Its messages are not judged one by one. They are
-counted like the body of an answer, and the connection is closed as soon as its token is revoked.
+The opening of a WebSocket is a call as well: `WEBSOCKET /path` in a rule. The messages of the WebSocket are not decided
+one by one. Their size is counted like the size of an answer, and the connection is closed as soon as its token is
+revoked.
 
-Scripts in browsers call the application from the web origins in `origins` (CORS, Fetch section 3.3), `"*"` for every
-origin. No cookie counts here, so a script has no more access than the token that it holds. The resource's metadata are
-open to every origin.
+Scripts in browsers may call the application from the web origins in `origins` (CORS, Fetch section 3.3); `"*"` permits
+every origin. Cookies are not accepted as authentication, so a script has only the access of the token that it holds.
+The resource's metadata are open to every origin.
 """
 
 from __future__ import annotations
@@ -154,13 +155,15 @@ class Door:
             self._check_origin(scope)
         headers = [
             (b"access-control-allow-methods", b"*"),
-            (b"access-control-allow-headers", b"*, authorization"),  # the wildcard does not include it
+            (b"access-control-allow-headers", b"*, authorization"),  # the wildcard `*` does not include `Authorization`
             (b"access-control-max-age", b"7200"),
         ]
         return Answer(204, None, headers)
 
     def share(self, scope: Scope, send: Send) -> Send:
-        """Return a sender that lets scripts of the allowed origins read the response (Fetch section 3.3.3)."""
+        """Return an ASGI `send` that adds the headers with which browsers let scripts of the allowed origins read the
+        response (Fetch section 3.3.3).
+        """
         is_open = "*" in self._origins or self._is_well_known(scope)
         if not self._origins and not is_open:
             return send
@@ -249,9 +252,9 @@ class Door:
                 return Answer(403, body, headers)
 
     def _challenges(self, error: str, description: str, **more: str) -> list[tuple[bytes, bytes]]:
-        """Return the challenge for DPoP. If some agents may use bearer tokens, the challenge for Bearer comes
-        first, since clients without DPoP read only the first one (RFC 6750 section 3, RFC 9449 section 7.1). A
-        refused proof gets only the challenge for DPoP.
+        """Return the `WWW-Authenticate` headers: the challenge for DPoP; if some agents may use bearer tokens,
+        preceded by the challenge for Bearer, because clients without DPoP read only the first challenge (RFC 6750
+        section 3, RFC 9449 section 7.1). A response to a refused proof has only the challenge for DPoP.
         """
         parts = {"error": error, "error_description": description if error else "", **more}
         where = {"resource_metadata": self._metadata_url()}
@@ -289,19 +292,21 @@ def check_origins(origins: Collection[str]) -> Collection[str]:
     Raises Malformed.
     """
     if isinstance(origins, str):
-        raise Malformed("`origins` is one text", hint='name a list: origins=["https://app.example"]')
+        raise Malformed("`origins` is a text instead of a list", hint='give a list: origins=["https://app.example"]')
     for origin in origins:
         parts = urlsplit(origin)
         if origin != "*" and (not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}".lower()):
-            raise Malformed(f"{origin[:MAX_SHOWN]!a} is not a web origin", hint="write it as https://app.example")
+            raise Malformed(
+                f"{origin[:MAX_SHOWN]!a} is not a web origin", hint="write the origin as https://app.example"
+            )
     return origins
 
 
 def let_in(scope: Scope, caller: Verified) -> Scope:
-    """Return the scope for the application, with the caller and without credentials: the application could
-    reuse a bearer token. A forwarded certificate (RFC 9440) is removed too, since only the guard knows whether
-    the sender is trusted. Applications of WSGI or CGI read `Client_Cert` as the same header (PEP 3333, RFC 3875
-    section 4.1.18).
+    """Return the ASGI scope for the application: with the verified caller, and without the headers with credentials,
+    because the application could reuse a bearer token. The headers of a forwarded certificate (RFC 9440) are removed
+    too, because only the guard knows whether their sender is trusted; so is `Client_Cert`, which WSGI and CGI
+    applications read as `Client-Cert` (PEP 3333, RFC 3875 section 4.1.18).
     """
     headers = [header for header in scope["headers"] if header[0].lower().replace(b"_", b"-") not in CREDENTIALS]
     return {**scope, "headers": headers, VERIFIED: caller}
@@ -358,7 +363,7 @@ class GuardASGI:
                 if scope["type"] == "websocket":
                     await _refuse_websocket(self._door.refuse(refusal), scope, send, has_begun=has_begun)
                     return
-                if has_begun:  # an answer has one head: it breaks off, and the log says why
+                if has_begun:  # the head is already sent: end the response here; the log has the reason
                     raise
                 await self._door.refuse(refusal).send(send)
         else:
@@ -380,7 +385,7 @@ class GuardASGI:
             method = scope.get("method", "WEBSOCKET")
             raise Forbidden(
                 f"no tool is mapped to `{method} {scope['path'][:MAX_SHOWN]}`",
-                hint="check the method and the path; the owner of the tools maps requests to tools",
+                hint="check the method and the path; the owner of the application maps requests to tools",
                 code="unknown_tool",
             )
         meter = Meter(send, caller)
@@ -425,10 +430,10 @@ class Meter:
         self._send, self._caller = send, caller
         self.status, self.bytes = 0, 0
         self.most: int | None = None
-        """maximum number of bytes to send; a part over the limit is not sent, and the response is cut off"""
+        """maximum number of bytes to send; a part beyond this limit is not sent, and the response ends there"""
         self.is_cut = False
         self.remember: Callable[[str], Awaitable[None]] | None = None
-        """function that records the body before it is sent, up to MAX_REMEMBERED bytes"""
+        """function that adds the body to the memory of the task before it is sent, up to MAX_REMEMBERED bytes"""
         self.connection: Connection | None = None
         """the connection; no data is sent after it was cut"""
         self._held: list[Message] = []
@@ -458,7 +463,7 @@ class Meter:
             size = len(_content(message))
             if self.is_cut or (self.most is not None and self.bytes + size > self.most):
                 self.is_cut = True
-                raise Withheld(f"the call returns more than {self.most} bytes", hint="ask for less")
+                raise Withheld(f"the call returns more than {self.most} bytes", hint="request a smaller part")
             self.bytes += size
         if self.remember is not None:
             self._held.append(message)
@@ -470,9 +475,9 @@ class Meter:
             await self._send(message)
 
     async def _let_go(self, remember: Callable[[str], Awaitable[None]], *, goes_on: bool) -> None:
-        """Record the held messages, then send them. Raises Withheld.
+        """Add the held parts to the memory of the task, then send them. Raises Withheld.
 
-        `goes_on`: true if later parts of the stream are recorded too.
+        `goes_on`: true if the response has further parts, which are added to the memory later.
         """
         messages, self._held = self._held, []
         body = b"".join(_content(message) for message in messages)
@@ -503,8 +508,8 @@ def _is_event_stream(message: Message) -> bool:
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
-    """Read the whole body of a request; return the body, with a `receive` that returns it again. Raises
-    Malformed for a body over `most` bytes.
+    """Read the whole body of a request. Return (body, ASGI `receive` that returns this body again). Raises Malformed
+    for more than `most` bytes.
     """
     parts, size, is_complete, gone = list[bytes](), 0, False, None
     while not is_complete:
@@ -543,7 +548,7 @@ async def _refuse_websocket(answer: Answer, scope: Scope, send: Send, *, has_beg
 def _header(scope: Scope, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
     values: list[bytes] = [value for key, value in scope["headers"] if key == name]
     if len(values) > 1:
-        raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+        raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send the header once")
     return values[0].decode("latin-1") if values else None
 
 

@@ -21,7 +21,9 @@ AnyCaller = Identity | Task | AsyncTask | Verified
 
 
 class Caller:
-    """An agent at one guard. Each new token of the agent is shown to the guard with a proof of the agent's key."""
+    """An agent that calls tools at one guard in this process. Each new token of the agent is presented to the guard,
+    with a proof of the agent's key.
+    """
 
     def __init__(self, guard: Guard, identity: Identity | Task | AsyncTask, *, uri: str | None = None) -> None:
         """Create the caller for `identity` at the resource `uri`. Without `uri`, the resource is that of the
@@ -52,7 +54,7 @@ class Caller:
         return self._cached[0]
 
     def enter(self) -> Verified:
-        """Return the verified caller; if needed, get a token and show it to the guard. Raises Refused,
+        """Return the verified caller. If necessary, get a token first, and present it to the guard. Raises Refused,
         httpx2.HTTPError.
         """
         with self._mutex:
@@ -65,7 +67,7 @@ class Caller:
                 token = run(http, self._client.token(target))
                 try:
                     verified = self._show(token)
-                except InvalidToken:  # it was revoked; if the agent may have another one, that one counts
+                except InvalidToken:  # the token was revoked; get another, if the agent may have one
                     self._client.forget(target)
                     token = run(http, self._client.token(target))
                     verified = self._show(token)
@@ -86,7 +88,9 @@ class Caller:
                 raise StepUpNeeded(target, refusal) from None
 
     def wait(self, approval: str, *, within: float) -> None:
-        """Wait until a person has answered, at most `within` seconds. Raises Refused, httpx2.HTTPError."""
+        """Wait at most `within` seconds until a person has answered the approval with the id `approval`. Raises
+        Refused, httpx2.HTTPError.
+        """
         for _ in range(round(within / POLL_S)):
             if not self._is_open(approval):
                 return
@@ -104,7 +108,9 @@ class Caller:
             return run(http, self._identity._approval(approval)).is_open
 
     def _show(self, token: Token) -> Verified:
-        """Show the token to the guard, with the guard's nonce if the guard requires one. Raises Refused."""
+        """Present the token to the guard, with a proof that has the guard's nonce if it requires one. Return the
+        verified caller. Raises Refused.
+        """
         nonce = None
         for _ in range(2):
             proof = self._client.proof(method="POST", uri=self._uri, token=token, nonce=nonce)

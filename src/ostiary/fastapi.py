@@ -4,8 +4,8 @@
     ...
     app = protect(app, guard)             # an ASGI application: `uvicorn module:app`
 
-The catalogue comes from the application: `ostiary protect module:app` registers it, and `catalogue_of` returns it. The
-tools are as `ostiary.routes` describes, their arguments as `ostiary.openapi` does.
+The catalogue is made from the application: `ostiary protect module:app` registers the catalogue, and `catalogue_of`
+returns it. `ostiary.routes` describes the tools, `ostiary.openapi` their arguments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Credential files (mode 0600): a private JWK with its owner (`client_id`) and its issuer (`issuer`).
 
-If the authorization server knows no keys of clients, the file has a `client_secret`, with or without the members of a
+If the authorization server does not support keys of clients, the file contains a `client_secret`, with or without a
 key.
 """
 
@@ -64,8 +64,8 @@ def load_key(path: Path | str) -> Credential:
 
 
 def _open(path: Path | str) -> BinaryIO:
-    """Open a file to read it. For a path of a descriptor, Linux would check the permissions of the file again, so the
-    descriptor itself is read. Raises OSError.
+    """Open a file to read it. A path such as `/dev/fd/3` means the open descriptor itself, which is read directly,
+    because Linux would otherwise check the permissions of the file again. Raises OSError.
     """
     match = DESCRIPTOR.fullmatch(str(path))
     if match is None:

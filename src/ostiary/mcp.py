@@ -2,24 +2,25 @@
 
     app = protect(server, guard)          # an ASGI application: `uvicorn module:app`
 
-The SDK passes a token verifier only the token, so authentication stands outside of it: it takes `Authorization: DPoP`,
-checks the proof, and gives the SDK the caller. Each call of a tool is decided on the arguments in the body (the SDK
-refuses a request whose `Mcp-Name` header differs), recorded, and only then run. A denial is the JSON-RPC error -32001
-with the reason in words.
+The MCP SDK passes only the token to its token verifier. Therefore authentication is a layer outside of the SDK, which
+accepts `Authorization: DPoP`, checks the proof, and gives the caller to the SDK. Each call of a tool is decided on the
+arguments in the body (the SDK refuses a request whose `Mcp-Name` header differs), then recorded, then run. A denial is
+the JSON-RPC error -32001 with the reason in words.
 
-The hook is a server middleware, the innermost one: an extension's `intercept_tool_call` can only be given to the
-constructor, and would not see the other methods. `ostiary.guard.mcp` maps each method to a tool.
+The decision is made in the innermost server middleware. The hook `intercept_tool_call` of an extension is not used,
+because it can only be given to the constructor, and does not see other methods. `ostiary.guard.mcp` maps each method
+to a tool.
 
-With `suspends=True` a call of a tool that a person must approve ends with an `input_required` result (MCP
-2026-07-28, multi round-trip requests) for clients that can be asked (capability `elicitation`, in form mode): they
-repeat it once a person has answered. An agent of this SDK does so automatically (`waits`), or keeps the result for as
-long as it takes and continues, in another process too:
+With `suspends=True`, a call that a person must approve ends with an `input_required` result (MCP 2026-07-28, multi
+round-trip requests), if the client has the capability `elicitation` in form mode. The client repeats the call after a
+person has answered. A client of an Ostiary agent does this automatically (`waits`), or keeps the result until the
+answer, and continues, in another process too:
 
     first = await client.session.call_tool("pay", arguments, allow_input_required=True)
     responses = await answered(first, asker)                             # an `AsyncAgent`; waits for the people
     await client.session.call_tool("pay", arguments, input_responses=responses)
 
-The call is decided again, and the server has the last word: the client's answer allows nothing.
+The call is decided again by the approval at the Ostiary server; the client's answer allows nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def protect(
     arguments of `MCPServer.streamable_http_app`, which by default serves only `localhost` and scripts of `localhost`.
     """
     if server.settings.auth is not None:
-        raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
+        raise Conflict("the MCP server has `auth` settings", hint="leave `auth` out: the guard authenticates callers")
     server.middleware.append(_Hook(guard, server, suspends))
     door = Door(guard, origin=origin, proxies=proxies, origins=origins)
     return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, door)
@@ -133,7 +134,7 @@ def asking(
     """
     elicitation = able.elicitation if able is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
-        return None  # no form mode; a capability without modes includes it
+        return None  # the client does not support form mode, which a capability without modes includes
     if version not in MODERN_PROTOCOL_VERSIONS or not (isinstance(refusal, Denied) and refusal.approval):
         return None
     if answer_of(params) is not None:
@@ -178,7 +179,7 @@ class _Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)  # the lifespan; the SDK serves nothing else
+            await self._app(scope, receive, send)  # only `lifespan`: the SDK has no other kinds of scopes
             return
         send = self._door.share(scope, send)
         try:
@@ -200,20 +201,21 @@ class _Front:
             await watched.serve(self._guard, self._app, caller_scope, receive)
         except Refused as refusal:
             if watched.status:
-                raise  # the answer has begun, and breaks off
+                raise  # the response has begun, and ends here
             await self._refuse(refusal, send)
 
     async def _refuse(self, refusal: Refused, send: Send) -> None:
         answer = self._door.refuse(refusal)
         error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
-        answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
+        answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients display this text
         await answer.send(send)
 
 
 class _Challenging:
-    """A sender that turns the response to a call into a challenge if the call lacked a scope: 403 `insufficient_scope`.
+    """An ASGI `send` that replaces the response by a challenge, 403 `insufficient_scope`, if the call lacked a scope.
 
-    A stream of events starts before its call is decided, so the start of a response is held until the first content.
+    A stream of events starts before its call is decided. Therefore the start of a response is held back until the first
+    content.
     """
 
     def __init__(self, send: Send, door: Door, missing: list[Denied]) -> None:
@@ -236,7 +238,7 @@ class _Challenging:
 
 
 class _Watched(Meter):
-    """A sender that cuts a response off once its token is no longer valid."""
+    """An ASGI `send` that ends a response as soon as the token of the request is no longer valid."""
 
     def __init__(self, send: Send, caller: Verified, guard: Guard) -> None:
         super().__init__(send, caller)
@@ -255,7 +257,8 @@ class _Hook:
         self._guard, self._server, self._suspends = guard, server, suspends
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if is_free(ctx.method, ctx.params) or ctx.request_id is None:  # a notification does nothing
+        # a notification has no effect and needs no decision
+        if is_free(ctx.method, ctx.params) or ctx.request_id is None:
             result = await call_next(ctx)
             if ctx.method == "tools/list":
                 self._guard.listing.note(_as_sent(result).get("tools"))
@@ -282,7 +285,7 @@ class _Hook:
         try:
             try:
                 result = await call_next(ctx)
-            except MCPError as error:  # its words reach the agent like a result
+            except MCPError as error:  # the message of the error reaches the agent like a result
                 await self._guard.observe_async(call, [error.error.message, error.error.data])
                 raise
             body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
@@ -339,11 +342,11 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
 
 
 def note_missing(scope: Mapping[str, Any], refusal: Refused) -> None:
-    """Note the missing scope of a denied call, if the client registered itself: it gets scopes by the consent of its
-    person.
+    """Store the missing scope of a denied call in `scope`, the ASGI scope of the request, if the client registered
+    itself. The response is then a challenge.
 
-    Such a client requests the scope when it is challenged (MCP 2026-07-28, step-up authorization). Other clients get
-    only the message. `scope` is the ASGI scope of the request.
+    Such a client requests the missing scope, and its person consents (MCP 2026-07-28, step-up authorization). Other
+    clients get only the message.
     """
     caller, missing = scope.get(VERIFIED), scope.get(MISSING)
     is_self_registered = isinstance(caller, Verified) and caller.principal.claims.registration != ""
@@ -363,7 +366,9 @@ def _as_sent(model: Any) -> dict[str, Any]:
 
 
 def _measure(call: Call, body: dict[str, Any]) -> None:
-    """Record the size of a result: the bytes of its JSON, and the length of its list, if it has one."""
+    """Record the size of a result: the number of bytes of its JSON, and, if the result is a list, the number of
+    elements as its number of records.
+    """
     structured, content = body.get("structuredContent"), body.get("content", body.get("contents"))
     if isinstance(structured, dict) and len(structured) == 1:
         structured = next(iter(structured.values()))  # the SDK wraps a value that is no object into {"result": ..}

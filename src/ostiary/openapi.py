@@ -63,7 +63,7 @@ class Endpoint:
     document: Mapping[str, Any]
     """the OpenAPI document; empty if there is none"""
     hidden_by: frozenset[str] = frozenset()
-    """methods for which the document describes another route with the same path"""
+    """methods for which the OpenAPI document describes another route with the same path instead of this route"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,8 @@ class OpenApiTable:
         names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
             raise Malformed(
-                f"two operations have the `operationId` {twice[0][:64]!a}", hint="give each operation one of its own"
+                f"two operations have the `operationId` {twice[0][:64]!a}",
+                hint="give each operation a different `operationId`",
             )
         return [rule.tool for rule in self._rules]
 
@@ -236,8 +237,8 @@ class OpenApiTable:
         count = len(rule.tool.path_names)
         if possible[0] is not rule or any(len(other.tool.path_names) == count for other in possible[1:]):
             raise Malformed(
-                "the path is that of several operations",
-                hint="write it as the OpenAPI document does, without unnecessary escapes",
+                "the path matches several operations",
+                hint="write the path as in the OpenAPI document, without unnecessary escapes",
             )
         names = rule.tool.path_names
         return rule.tool, {name: unquote(value) for name, value in zip(names, match.groups(), strict=True)}
@@ -309,7 +310,7 @@ def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
     Raises Malformed for any other repeated name, and for a semicolon, which some servers treat as an ampersand.
     """
     if b";" in query_string:
-        raise Malformed("the query or the form has a semicolon", hint="write it as %3B")
+        raise Malformed("the query or the form has a semicolon", hint="write the semicolon as %3B")
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
@@ -365,7 +366,7 @@ def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
     sent = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     types = [value for name, value in sent if name == "content-type"]
     if any(name == "content-encoding" and value.lower() != "identity" for name, value in sent):
-        raise Malformed("the body has a `Content-Encoding`", hint="send it uncompressed")
+        raise Malformed("the body has a `Content-Encoding`", hint="send the body uncompressed")
     if len(types) != 1:
         raise Malformed("a body needs one `Content-Type`", hint="such as application/json")
     kind, *options = (part.strip().lower() for part in types[0].split(";"))
@@ -427,7 +428,7 @@ def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[s
     if kind == "boolean" and value.lower() in _BOOLEANS:
         return _BOOLEANS[value.lower()]
     if kind in ("integer", "number", "boolean"):
-        raise Malformed(f"the parameter `{name[:64]}` is not of type {kind}", hint="write it as JSON writes it")
+        raise Malformed(f"the parameter `{name[:64]}` is not of type {kind}", hint="write the value as in JSON")
     return value
 
 

@@ -31,7 +31,9 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The tool that a request calls. `sealed`: the request as each router may see it; `Seal` checks this."""
+    """The tool that a request calls. `sealed`: the parts of the decided request that routers may read, for each root
+    path; `Seal` compares the request with them.
+    """
 
     tool: HttpTool
     path_params: Mapping[str, Any]
@@ -62,7 +64,7 @@ class RouteTable:
         tools: dict[str, HttpTool] = {}
         for endpoint in endpoints:
             if getattr(endpoint.route, "include_in_schema", True) is False:
-                continue  # such as /docs: the owner can add the tool to the catalogue
+                continue  # a route that the document leaves out, such as /docs; the owner can add it to the catalogue
             for method in sorted({*(endpoint.methods or ("GET",))} - endpoint.hidden_by):
                 tool = HttpTool(_tool_name(names[id(endpoint.route)], endpoint, method), endpoint, method)
                 tools.setdefault(tool.name, tool)
@@ -89,7 +91,7 @@ class RouteTable:
         if method in endpoint.hidden_by:
             raise Forbidden(
                 f"two routes answer `{method} {endpoint.path[:100]}`, and the OpenAPI document describes the other one",
-                hint="give each route a path of its own",
+                hint="give each route a different path",
                 code="unknown_tool",
             )
         name = _tool_name(self._names(endpoints)[id(endpoint.route)], endpoint, method)
@@ -170,12 +172,13 @@ def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEP
     document = _document(app)
     paths = document.get("paths", {})
     routes = _effective(app.routes)
+    # Of two routes with the same path and method, the OpenAPI document describes the last.
     described = {
         (getattr(route, "path_format", None), method): route
         for route in routes
         if getattr(route, "include_in_schema", True)
         for method in _methods(route)
-    }  # as the document: of two routes with the same path and method, the last
+    }
     for route in routes:
         path = prefix + str(getattr(route, "path", ""))
         if (inner := _mounted(route)) is not None:
@@ -229,9 +232,8 @@ def _tool_name(name: str, endpoint: Endpoint, method: str) -> str:
 def _match(
     app: Any, scope: dict[str, Any], endpoints: Mapping[int, Endpoint], roots: tuple[str, ...]
 ) -> tuple[Endpoint, Mapping[str, Any], tuple[str, ...]] | None:
-    """Return the endpoint, the path parameters and the root paths for a request, as the routers find them: the
-    first route that matches in full counts. None without an endpoint. `roots`: the root paths that outer
-    routers have seen.
+    """Return (endpoint, path parameters, root paths) for a request: the first route that matches in full, as the
+    routers search it. Return None if no route matches. `roots`: the root paths of the outer routers.
     """
     _seal(app)
     if own_root := getattr(app, "root_path", ""):  # FastAPI replaces the root path by its own

@@ -1,11 +1,12 @@
-"""A local relay for OpenTelemetry: exporters in any language send to it, and it proves the agent's key.
+"""A local relay for OpenTelemetry: exporters in any language send to the relay, and the relay adds proofs of the
+agent's key.
 
     with relay(Agent.from_credential("writer.json")) as url:        # http://127.0.0.1:4318
         ...                                                         # OTEL_EXPORTER_OTLP_ENDPOINT=url
 
-It takes `/v1/traces` and `/v1/logs` (OTLP/HTTP, protobuf or JSON) and returns the server's answer. Any process that may
-connect to this machine's loopback can report as the agent through it, about that agent only. A page in
-a browser cannot: it would send `Origin`, or a `Host` that is not this machine's.
+The relay forwards `/v1/traces` and `/v1/logs` (OTLP/HTTP, protobuf or JSON), and returns the server's answer. Any
+process that can connect to the loopback interface of this machine can report as the agent, and about this agent only.
+A page in a browser cannot, because the relay refuses requests with `Origin`, or with a `Host` that is not this machine.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _handler(agent: Agent) -> type[BaseHTTPRequestHandler]:
                     timeout=WAIT_S,
                 )
             except (Refused, httpx2.HTTPError):
-                self._answer(503)  # so that the exporter tries again
+                self._answer(503)  # a status after which exporters try again
             else:
                 self._answer(answer.status_code, answer.content, dict(answer.headers))
 
@@ -82,7 +83,7 @@ def _handler(agent: Agent) -> type[BaseHTTPRequestHandler]:
                     self.send_header(name, headers[name])
             self.send_header("content-length", str(len(body)))
             if status in (403, 404, 413):
-                self.send_header("connection", "close")  # what it was going to send is not read
+                self.send_header("connection", "close")  # the rest of the request is not read
                 self.close_connection = True
             self.end_headers()
             self.wfile.write(body)

@@ -8,12 +8,12 @@
     with tools.admit("read_file", {"path": "/a"}) as running:     # the decorator and every adapter use this
         text = running.returned(read("/a"))
 
-The guard is a resource of its own (`ostiary resource create`), whose catalogue lists the tools. The agent gets a token
-for it and proves its key to the guard as to any server, again with each new token.
+The guard has a resource of its own (`ostiary resource create`), whose catalogue lists the tools. The agent gets tokens
+for this resource, and proves its key to the guard with each new token, as to any server.
 
-It fails closed: before a tool runs, any error is raised as `Refused`. Without a known caller, nothing is
-allowed: a program that serves several tasks uses `Tools(guard)` and
-`with tools.acting(task)`, and a thread that has lost its context has no caller, never a wrong one.
+The tools fail closed: before a tool runs, any error is raised as `Refused`. Without a known caller, every call is
+denied. A program that serves several tasks uses `Tools(guard)` and `with tools.acting(task)`; a thread outside of this
+context has no caller.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Tools:
         these tools have a fixed caller.
         """
         if self._fixed is not None:
-            raise Conflict("these tools act for one caller", hint="Tools(guard), without a caller")
+            raise Conflict("these tools have a fixed caller", hint="create the tools without a caller: Tools(guard)")
         token = self._acting.set(caller_of(self.guard, caller))
         try:
             yield
@@ -70,12 +70,14 @@ class Tools:
             self._acting.reset(token)
 
     def admit(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-        """Decide and record a call, whose tool then runs in a `with`. Raises Denied or another Refused, nothing else.
+        """Decide and record a call. Return a context manager, in whose block the tool must run. Raises Denied or
+        another Refused, and no other exception.
 
-        If the login of the agent is too weak or too old for the call, the agent gets another token for the same task.
+        If the authentication of the agent is too weak or too old for the call, the agent first gets another token for
+        the same task.
 
-        The arguments are the final ones of the tool, with its defaults; `plain` defines the allowed Python values.
-        `says` returns the present definition of the tool, which is compared with the approved one.
+        `arguments`: the final arguments of the tool, with its defaults; `plain` defines the allowed Python values.
+        `says`: function that returns the present definition of the tool, which is compared with the approved one.
         """
         with fail_closed():
             caller = self._caller()
@@ -156,10 +158,10 @@ class Running:
         self._guard.finish(self._call)
 
     def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """Record the tool's output and its success, and return the output. Raises Withheld if the output must not be
-        returned.
+        """Record the output of the tool, and whether it succeeded (`ok`); return the output. Raises Withheld if the
+        output must not be returned to the agent.
 
-        `is_out`: true if the output was already returned, so that limits on results are not enforced.
+        `is_out`: true if the agent already has the output, so that limits on results cannot be enforced.
         """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:

@@ -101,7 +101,7 @@ def test_a_hint_that_a_tool_only_reads_outranks_its_name_and_other_hints_are_a_l
 
 def test_a_name_against_the_hint_is_pointed_out() -> None:
     lines = reading(listed("delete_row", hints={"readOnlyHint": True})).lines
-    assert [line.why for line in lines if line.member == "effect"] == ["its hints, though its name says `destroy`"]
+    assert [line.why for line in lines if line.member == "effect"] == ["the hints, though its name says `destroy`"]
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,6 @@ def test_what_an_owner_wrote_by_hand_is_reviewed_as_well() -> None:
     [found] = review(by_hand)
     assert {line.member: line.why for line in found.lines} == {
         "effect": "its name",
-        "open_world": "its hints or its owner",
-        "kinds.to": "other tools return it, or its owner",
+        "open_world": "stated by the hints or by the owner",
+        "kinds.to": "other tools return such a value, or stated by the owner",
     }

@@ -266,7 +266,7 @@ def test_tools_that_other_middleware_brings_are_decided(stage: FrameworkFixture)
 def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = create_agent(model, tools=[], middleware=[Guarded(stage.tools)])
-    assert "denied: there is no tool 'write_file'" in told(agent.invoke(GO))
+    assert "denied: the agent has no tool 'write_file'" in told(agent.invoke(GO))
     brought = create_agent(
         scripted("write_file", {"path": "/srv/a"}),
         tools=[],

@@ -1,4 +1,4 @@
-"""Adapters for agent frameworks: one module each, which alone imports the framework.
+"""Adapters for agent frameworks. There is one module for each framework; only this module imports the framework.
 
     pydantic_ai       Guarded(tools), a capability
     openai_agents     guard(agent, tools)
@@ -8,7 +8,7 @@
     crewai            guarded(tools), for the whole process
     claude_agent_sdk  guarded(options, tools)
 
-All use `ostiary.tools`. A denial reaches the model in the framework's own way, with its reason and its hint;
-any error in an adapter denies. Tools that a framework runs out of reach of its adapter (tools at the model's
-provider) are refused, unless they are named in `unguarded`. Reasons and costs: ADR 10.
+All adapters use `ostiary.tools`. The framework gives a denial to the model as it gives any tool error, with the reason
+and the hint; any error in an adapter leads to a denial. Tools that the adapter cannot control, because they run at the
+model's provider, are refused unless they are named in `unguarded`. ADR 10 states the reasons and the costs.
 """

@@ -3,14 +3,15 @@
     options = guarded(ClaudeAgentOptions(..), tools, names={"mcp__files__read_file": "read_file"})
     async for message in query(prompt="..", options=options): ...
 
-The tools run in the command line that the SDK starts; it calls our hooks before each (`PreToolUse`) and with its
-outcome (`PostToolUse`). `can_use_tool` is not sufficient: allow rules and modes skip it. By default the command line
-continues if a hook fails, so ours are set to block (`on_failure`), and the SDK refuses a command line that does not
-honour that. The decision is made on the model's arguments, with the defaults of the catalogue.
+The tools run in the Claude Code program that the SDK starts. The program calls the hooks of this module before each
+tool (`PreToolUse`) and with its outcome (`PostToolUse`). The SDK's callback `can_use_tool` is not sufficient, because
+allow rules and modes skip it. By default the program continues if a hook fails; therefore the hooks of this module are
+set to block (`on_failure`), and the SDK refuses a program version that does not support this. The decision is made on
+the model's arguments, with the defaults in the catalogue.
 
-Other hooks run beside ours, and `can_use_tool` after them: changed arguments are decided again. Settings files and
-plugins can have hooks that the SDK does not see. So settings files are not loaded by default, and options that name a
-settings file or a plugin are refused unless `unguarded` names it too.
+Other hooks run beside the hooks of this module, and `can_use_tool` runs after them: if one of them changes arguments,
+the call is decided again. Settings files and plugins can have hooks that the SDK does not see. Therefore settings
+files are not loaded by default, and options with a settings file or a plugin are refused unless `unguarded` names it.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from ostiary.tools import Running, Tools, fail_closed, fill_defaults
 LIMIT_S = 30
 """Maximum time for a decision in seconds, without the wait for a person; after this time the call is denied."""
 GIVE_UP_S = 24 * 3600
-"""Time in seconds after which the command line stops waiting for the hooks of this module; much longer than
-their own waits.
+"""Time in seconds after which the program stops waiting for the hooks of this module. It is much longer than any wait
+in these hooks.
 """
 MAX_RUNNING = 1000
 """Maximum number of calls whose outcome is awaited; if there are more, the outcome of the oldest is not recorded."""
@@ -71,7 +72,7 @@ def guarded(
     differ. `unguarded`: tools that run without a decision, by the session's name; and sources of undecided hooks, as
     `settings:project` and `plugin:PATH`.
     """
-    sources = list(options.setting_sources or ())  # None means all of them
+    sources = list(options.setting_sources or ())  # None means all sources of settings
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
     if undecided := [source for source in unseen if source not in unguarded]:
         which = ", ".join(undecided)
@@ -87,7 +88,7 @@ def guarded(
         ours = HookMatcher(hooks=[cast(HookCallback, hook)], timeout=GIVE_UP_S, on_failure="block")
         hooks[event] = [ours, *hooks.get(event, ())]
     ask = None if options.can_use_tool is None else by.asking(options.can_use_tool)
-    # A prompt that is not verbatim may name files, which are then read without a call.
+    # If the prompt is not verbatim, the program reads files that the prompt names, without a tool call.
     return replace(options, hooks=hooks, can_use_tool=ask, setting_sources=sources, verbatim_prompts=True)
 
 
@@ -116,7 +117,7 @@ class _Guard:
             answer = await hook(event, call, context)
             inner: Any = answer.get("hookSpecificOutput") or {}
             if inner.get("permissionDecision") == "defer":
-                return _denied(event["hook_event_name"], "denied: a call that is put off is not decided when it runs")
+                return _denied(event["hook_event_name"], "denied: a deferred call would run later without a decision")
             changed = inner.get("updatedInput", (inner.get("decision") or {}).get("updatedInput"))
             refusal = None if changed is None else await self._refusal(event["tool_name"], changed, call)
             return answer if refusal is None else _denied(event["hook_event_name"], refusal)
@@ -134,7 +135,7 @@ class _Guard:
         return decided
 
     async def _refusal(self, name: str, arguments: Any, call: str | None) -> str | None:
-        """Decide a call. Return the reason of a denial, or None if the call may run; its outcome is then awaited."""
+        """Decide a call. Return the reason of a denial; or None if the call may run, and wait for its outcome."""
         if name in self._unguarded:
             return None
         try:

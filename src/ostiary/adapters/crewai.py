@@ -3,13 +3,13 @@
     with guarded(tools):
         crew.kickoff()
 
-CrewAI has hooks before a tool call, and they fail open: their errors are swallowed, other hooks run after them and
-may change the arguments, `clear_all` removes them, flows do not call them, a failed call is retried without
-them, and results from the cache come without a call. So the decision is made in the tools themselves, where each class
-of them runs (`_run`, `_arun`): on the final arguments, after validation and all changes by hooks, each time.
+CrewAI's hooks before a tool call are not sufficient: their errors are ignored, later hooks may change the arguments,
+`clear_all` removes them, flows do not call them, a failed call is retried without them, and cached results are returned
+without a call. Therefore the decision is made in the methods by which each class of tools runs (`_run`, `_arun`): for
+each call, on the final arguments, after validation and after all hooks.
 
-It applies to the process: from the first `guarded` on no tool runs undecided, and outside the block no tool runs at
-all. A denial is a `ToolFailure`: the model reads it, and it is never cached.
+The decision applies to the whole process: after the first `guarded`, no tool runs without a decision, and outside of a
+`guarded` block no tool runs at all. A denial is a `ToolFailure`, which the model reads, and which is never cached.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class _Process:
         with self._mutex:
             if self.tools is not None:
                 raise Conflict(
-                    "another `guarded` block is open in this process", hint="leave it before the next one begins"
+                    "another `guarded` block is open in this process",
+                    hint="leave the open block before another block begins",
                 )
             if not self._is_armed:
                 _arm()
@@ -86,7 +87,9 @@ class _Process:
     def admit(
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
     ) -> Any:
-        """Return a context in which the function may run with these arguments. Raises Refused."""
+        """Decide the call of `function`, and return a context in which it may run with these arguments. Raises
+        Refused.
+        """
         tools = self._tools_for(name)
         with fail_closed():
             return nullcontext() if tools is None else tools.admit(name, _bound(function, args, kwargs), says)
@@ -162,7 +165,7 @@ def _decided(name: str, run: Function) -> Function:
 
     @wraps(run)
     def blocking(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        if getattr(type(tool), name) is not decided:  # called by `super()`: the outer method has decided
+        if getattr(type(tool), name) is not decided:  # a call by `super()`: the outer method has decided it
             return run(tool, *args, **kwargs)
         try:
             running = _process.admit(*call_of(tool, args, kwargs))
@@ -185,7 +188,7 @@ def _decided(name: str, run: Function) -> Function:
 
 
 def _watched(running: Any, run: Callable[[], Any]) -> Any:
-    """Run the tool and return its result. Its outcome is recorded when it is known."""
+    """Run the tool and return its result. The outcome is recorded when the tool ends, also if it is a coroutine."""
     with ExitStack() as stack:
         stack.enter_context(running)
         if inspect.isawaitable(result := run()):
@@ -237,13 +240,13 @@ def _check_elsewhere(agent: Any) -> None:
         which = ", ".join(sorted(elsewhere))
         raise Conflict(
             f"{which} would run outside this process, without a decision",
-            hint="remove it, or name it in `unguarded` to let it run so",
+            hint="remove it, or name it in `unguarded` to run it without a decision",
         )
 
 
 def _with_functions(method: Function) -> Function:
-    """Return the method with decisions on the functions that an LLM call has, which run without a tool.
-    Functions of CrewAI itself are not decided: they have no effect.
+    """Return `method`, a method that calls an LLM, wrapped so that the plain functions it passes to the LLM are decided
+    before they run. Functions of CrewAI itself are not decided, because they have no effect.
     """
 
     def decided(name: str, function: Function) -> Function:

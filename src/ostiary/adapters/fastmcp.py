@@ -1,19 +1,20 @@
-"""FastMCP 4: every request to a server is decided, over HTTP by the token that came with it, over stdio as an agent.
+"""FastMCP 4: every request to a server is decided. The caller of an HTTP request is the holder of its token, the
+caller over stdio is a configured agent.
 
     protect(server, guard)                                # then server.run("http") or server.http_app()
     protect(server, guard, stdio=Tools(guard, agent))     # server.run(): the caller is that agent
 
-FastMCP skips its own checks on stdio and for calls from inside its process. Here, a caller without a
-token is known only if the transport is stdio and `stdio` names the agent; any other caller is denied.
+FastMCP skips its own checks on stdio and for calls from inside its process. Here, a call without a token is accepted
+only if the transport is stdio and the argument `stdio` names the agent; any other call without a token is denied.
 
-Two middlewares stand around all others. The first decides, before anything can answer in the tool's place (a cache, a
-tool of a middleware). The last passes only decided requests, so that arguments that another middleware
-has changed run nowhere. Middleware that is added later, and extensions that get a call after the last, are refused.
-The decision is made on the arguments as they were sent, with the defaults of the tool's schema.
+Two middlewares enclose all others. The first decides, before a cache or a tool of another middleware can answer in the
+tool's place. The last passes only decided requests, so that a request that another middleware has changed does not run.
+Middleware that is added later, and extensions that get a call after the last middleware, are refused. The decision is
+made on the arguments as they were sent, with the defaults of the tool's schema.
 
-A denial is the JSON-RPC error -32001, as in `ostiary.mcp`; with `suspends=True` a client that can be asked to wait
-for a person is asked, over both transports. Authentication is that of `ostiary.mcp`, too: DPoP, its
-challenges, the resource's metadata. It stands in front of custom routes as well, which then need a token too.
+A denial is the JSON-RPC error -32001, as in `ostiary.mcp`. With `suspends=True`, clients with this capability are
+asked to wait for a person, over both transports. Authentication is the same as in `ostiary.mcp`: DPoP, its challenges,
+and the resource's metadata. It also protects custom routes, which then need a token.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticate
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
-"""The request that was decided and may run."""
+"""Fingerprint of the request that was decided and may run."""
 
 
 def protect(
@@ -68,7 +69,7 @@ def protect(
     call; others are refused. `suspends`: true if clients are asked to wait for a person's approval.
     """
     if server.auth is not None:
-        raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
+        raise Conflict("the FastMCP server has an `auth`", hint="leave `auth` out: the guard authenticates callers")
     if stdio is not None and stdio.guard is not guard:
         raise Conflict(
             "`stdio` has the tools of another guard", hint="protect(server, guard, stdio=Tools(guard, caller))"
@@ -110,7 +111,7 @@ class _Doors(AuthProvider):
 
 
 class _Bearing:
-    """Authentication for FastMCP, which requires a bearer token of an authenticated caller: a placeholder, so
+    """Authentication for FastMCP, which expects a bearer token of each authenticated caller. It gets a placeholder, so
     that tools cannot read the real token.
     """
 
@@ -165,7 +166,9 @@ class _First(Middleware):
             )
         for name, extension in self._server._extensions.items():
             if type(extension).intercept_tool_call is not ServerExtension.intercept_tool_call:
-                raise Conflict(f"the extension {name} could change a call after the decision", hint="leave it out")
+                raise Conflict(
+                    f"the extension {name} could change a call after the decision", hint="remove this extension"
+                )
 
     async def _decide(self, context: MiddlewareContext[Any]) -> Running:
         """Decide the call of this context. Raises Refused."""
@@ -195,7 +198,7 @@ class _First(Middleware):
                 hint="call over HTTP, or name `stdio` in `protect`",
                 code="nobody_acts",
             )
-        # The token may be for a server that this one is mounted on.
+        # The token may be for another server, on which this server is mounted.
         if caller.principal.claims.aud != self._guard.resource.uri:
             raise Unauthenticated(
                 f"the token is for {caller.principal.claims.aud}, not for this server",
@@ -265,7 +268,9 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
-    """Return a request as bytes, which a later change does not affect. Raises Malformed."""
+    """Return the digestible form of a request as bytes, by which a later change of the request is detected. Raises
+    Malformed.
+    """
     return msgspec.json.encode(plain([context.method, *_named(context)], "request"), order="deterministic")
 
 
@@ -277,7 +282,7 @@ def _version(context: MiddlewareContext[Any]) -> VersionSpec | None:
 
 
 async def _measured(running: Running, result: Any) -> Any:
-    """Record the size of a result: the tool's output, as FastMCP has wrapped it."""
+    """Record the output in a result of FastMCP and its size, and return the result."""
     body = result.model_dump() if isinstance(result, BaseModel) else result
     if isinstance(body, dict):
         structured, content = body.get("structured_content"), body.get("content", body.get("contents", body))

@@ -2,22 +2,22 @@
 
     App(name="app", root_agent=agent, plugins=[Guarded(tools)])
 
-Callbacks of other plugins and of agents may still change the arguments of a call after any callback of ours has seen
-them, and a person may yet have to confirm it. So the callback before a tool makes the tool a guarded one, in place, and
-the decision is made where the tool runs, for the caller that the plugin of that runner names. A denial is the tool's
-result, an `error`: the model reads it, the run goes on.
+Callbacks of other plugins and of agents may change the arguments of a call after the callback of this plugin, and ADK
+may ask a person to confirm the call. Therefore the callback before a tool replaces the class of the tool by a guarded
+class, and the decision is made where the tool runs, for the caller of the plugin in this runner. A denial is the
+result of the tool, an `error`, which the model reads; the run continues.
 
 Refused, unless named in `unguarded`: tools at the model's provider (`google_search`), a code executor
-(`code_executor`), and agents that are no agents of this process (by their names). An agent as a tool must take the
-plugins along, and a generator is no tool, since it runs after its call has returned.
+(`code_executor`), and agents that run outside of this process (by their names). An agent that is used as a tool must
+pass the plugins on. A generator is refused as a tool, because it runs after its call has returned.
 
-With `suspends=True` a call that a person must say yes to asks for ADK's own tool confirmation, and the run ends there.
-Then go on in the same session, in another process if it takes long:
+With `suspends=True`, a call that a person must approve requests ADK's own tool confirmation, and the run ends. Then
+continue in the same session, in another process if the answer takes long:
 
     message = await answered(events, asker)                                             # an `AsyncAgent`
     async for event in runner.run_async(user_id=.., session_id=.., new_message=message): ..
 
-The call is decided again, and the server has the last word: a confirmation in the session alone allows nothing.
+The call is decided again by the approval at the server; the confirmation in the session alone allows nothing.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Tools, fail_closed, fill_defaults
 
 APPROVAL = "approval"
-"""Key of the approval's id in the payload of a confirmation."""
+"""Key under which the payload of a confirmation contains the id of the approval."""
 OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
 """Kinds of agents whose tools run in this process, through a runner's plugins."""
 
 
 class Guarded(BasePlugin):
-    """A plugin that decides every tool call. `unguarded`: tools and agents that may run without a decision, by
-    their names in the refusal. `suspends`: true if a run ends when a person must be asked.
+    """A plugin that decides every tool call. `unguarded`: names of tools and agents that may run without a decision,
+    as a refusal states them. `suspends`: true if a run ends when a person must be asked.
     """
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
@@ -94,7 +94,7 @@ class Guarded(BasePlugin):
 
 
 class _Decided(BaseTool):
-    """Base of a guarded tool's class, in front of its own class."""
+    """First base class of a guarded tool's class; the second base is the tool's own class."""
 
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:
@@ -146,14 +146,18 @@ def _waiting_approvals(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
 
 
 def _suspend(context: ToolContext, approval: str, reason: str) -> None:
-    """End the run here to ask for a confirmation. A repeated call already has its confirmation."""
+    """Request a confirmation, with which ADK ends the run. A repeated call, which already has a confirmation, does not
+    request another one.
+    """
     if context.tool_confirmation is None:
         context.request_confirmation(hint=reason, payload={APPROVAL: approval})
         context.actions.skip_summarization = True
 
 
 def _plugin(context: ToolContext) -> Guarded:
-    """Return the plugin of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
+    """Return the plugin `Guarded` of the runner in which the tool runs now; several runners may use the tool. Raises
+    Unauthenticated.
+    """
     for plugin in context._invocation_context.plugin_manager.plugins:
         if isinstance(plugin, Guarded):
             return plugin
@@ -163,7 +167,7 @@ def _plugin(context: ToolContext) -> Guarded:
 
 
 def _with_defaults(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the tool's defaults, which its function or its declaration states."""
+    """Return the arguments, with the defaults that the tool's function or declaration states for absent ones."""
     if isinstance(tool, FunctionTool):
         defaulted = [
             each for each in inspect.signature(tool.func).parameters.values() if each.default is not each.empty

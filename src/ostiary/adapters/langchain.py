@@ -3,22 +3,23 @@
     create_agent(model, tools=[read_file], middleware=[Guarded(tools)])
     builder.add_node("tools", guarded_node([read_file], tools))
 
-The middleware puts a copy of the tool in place of the tool, and the decision is made where that copy runs: on the
-arguments as the tool's schema has validated and completed them, after all changes by other middleware. Middleware
-that is listed after it could replace that copy by another tool, or offer tools at the provider that are not
-checked, so it must be the last one, and refuses otherwise. Values that the graph injects (state, store, runtime) are
-not the model's choice and are not judged. A denial is a `ToolMessage` with the status `error`.
+The middleware replaces the tool by a copy, and the decision is made where the copy runs: on the arguments as the tool's
+schema has validated and completed them, after all changes by other middleware. Middleware that is listed later could
+replace the copy by another tool, or offer tools at the provider that are not checked. Therefore this middleware must be
+the last one, and refuses calls otherwise. Values that the graph injects (state, store, runtime) are not chosen by the
+model, and are not judged. A denial is a `ToolMessage` with the status `error`.
 
-A `ToolNode` with only one of its two hooks runs calls of the other kind undecided, so `guarded_node` sets
-both. Tools that run at the model's provider are refused, unless they are named in `unguarded`.
+A `ToolNode` has two hooks, for blocking and for asynchronous calls. With only one of them, the other calls would run
+without a decision, so `guarded_node` sets both. Tools that run at the model's provider are refused, unless they are
+named in `unguarded`.
 
-With `suspends=True` a call that a person must approve interrupts the graph, which needs a checkpointer. Then continue,
+With `suspends=True`, a call that a person must approve interrupts the graph, which needs a checkpointer. Then continue,
 in another process if the answer takes long:
 
     run = await agent.ainvoke(.., config)
     run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config)     # an `AsyncAgent`
 
-The call is decided again, and the server has the last word: the value that resumes the graph allows nothing.
+The call is decided again by the approval at the server; the value that resumes the graph allows nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""Key of the approval's id in the value of an interrupt."""
+"""Key under which the value of an interrupt contains the id of the approval."""
 NOT_LAST = "middleware that is listed after the guard could change decided calls"
 LAST = "middleware=[.., Guarded(tools)]"
 
@@ -60,7 +61,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__()
-        self.tools: Sequence[BaseTool] = []  # LangChain's meaning: tools that the middleware itself adds
+        self.tools: Sequence[BaseTool] = []  # for LangChain, these are tools that the middleware itself adds
         self._by, self._unguarded, self._suspends = tools, frozenset(unguarded), suspends
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
@@ -143,7 +144,9 @@ def _definition(tool: BaseTool) -> dict[str, Any]:
 
 
 class _Denied(ToolException):
-    """The error of a tool that did not run, or whose result is withheld. `approval`: id of the approval to wait for."""
+    """The error of a tool that did not run, or whose result is withheld. `approval`: id of the open approval, or
+    empty.
+    """
 
     def __init__(self, refusal: Refused) -> None:
         super().__init__(words(refusal))
@@ -156,7 +159,7 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
         raise _Denied(Conflict(NOT_LAST, hint=LAST))
     tool = request.tool
     if tool is None:
-        raise _Denied(NotFound(f"there is no tool {request.tool_call['name'][:128]!a} to be decided"))
+        raise _Denied(NotFound(f"the agent has no tool {request.tool_call['name'][:128]!a}"))
     decided, says = copy.copy(tool), partial(_definition, tool)
 
     @wraps(tool._run)

@@ -1,25 +1,25 @@
 """OpenAI Agents SDK: every tool of an agent is decided, and of every agent that it hands off to.
 
-    guard(agent, tools)         # in place, so that no twin of it stays undecided
+    guard(agent, tools)         # changes the agent in place, so that no unguarded copy remains
     Runner.run_sync(agent, "..")
 
-Guardrails of that SDK belong to one tool each, and MCP servers offer tools of their own at run time, so the tools are
-taken where the runner takes them: from `get_all_tools`, before every turn. A tool that is no function (a tool that
-runs at the model's provider, a shell, a computer) runs out of reach of any adapter; an agent may only have it if it is
-named in `unguarded`. A denial is the output of the tool: the model reads it, the run goes on.
+Guardrails of this SDK belong to single tools, and MCP servers offer further tools at run time. Therefore decisions are
+added in `get_all_tools`, from which the runner gets the tools before every turn. A tool that is not a function (a tool
+at the model's provider, a shell, a computer) cannot be decided by an adapter; an agent may have such a tool only if it
+is named in `unguarded`. A denial is the output of the tool, which the model reads; the run continues.
 
-The arguments are the model's, with the defaults of the tool's schema. A validator of yours that rewrites
-them runs later: decorate such a function with `tools.tool` instead.
+The decision is made on the model's arguments, with the defaults of the tool's schema. If a validator of your own
+changes arguments, it runs after the decision: decorate such a function with `tools.tool` instead.
 
-With `suspends=True` a call that a person must approve ends the run with an interruption of the SDK, as its own
-`needs_approval` does. The decision is made there, one step before the tool runs. Keep the state for as long as it
-takes, then continue:
+With `suspends=True`, a call that a person must approve ends the run with an interruption of the SDK, as the SDK's own
+`needs_approval` does. Then the decision is made one step before the tool runs. Keep the state until a person has
+answered, then continue:
 
     state = result.to_state()                                            # `to_json`, `RunState.from_json`
     await answered(state, asker)                                         # an `AsyncAgent`; waits for the people
     result = await Runner.run(agent, state)
 
-The call is decided again, and the server has the last word: an approval in the state allows nothing.
+The call is decided again by the approval at the server; an approval in the state allows nothing.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float =
 
 
 def approval_of(state: RunState[Any, Any], item: ToolApprovalItem) -> str | None:
-    """Return the approval that a call waits for, of the run or of an agent that is its tool; None for an approval of
-    another kind.
+    """Return the id of the approval for which the call `item` waits, also in the run of an agent that is used as a
+    tool. Return None if the call waits for an approval of the SDK only.
     """
     owner, _ = state._find_nested_approval_state(item) or (state, item)
     kept = owner._context._approvals.get(ASKED) if owner._context is not None else None
@@ -97,7 +97,7 @@ def listed(tools: Iterable[FunctionTool]) -> dict[str, Any]:
 
 
 class _Guarded(Agent[Any]):
-    """Base of a guarded agent's class, in front of its own class."""
+    """First base class of a guarded agent's class; the second base is the agent's own class."""
 
     guarded_by: Tools
     unguarded: frozenset[str]
@@ -126,19 +126,19 @@ class _Guarded(Agent[Any]):
         tool = copy.copy(tool)
         invoker = tool.on_invoke_tool
         decides = _Decides(tool, self.guarded_by, self.mcp_servers)
-        # The layer that turns errors into output stays outside, so that errors reach us.
+        # Wrap the tool inside of the SDK's layer that turns errors into output, so that this module gets the errors.
         if hasattr(invoker, "_invoke_tool_impl"):
             invoker._invoke_tool_impl = decides.around(invoker._invoke_tool_impl)
         else:
             tool.on_invoke_tool = decides.around(invoker)
-        # Without arguments the SDK asks no approval; and guardrails would run between the decision and the call.
+        # The SDK does not call `needs_approval` for a call without arguments. Guardrails would run after the decision.
         if self.suspends and tool.params_json_schema.get("properties") and not tool.tool_input_guardrails:
             decides.confirms, tool.needs_approval = tool.needs_approval, decides.asks
         return tool
 
 
 class _Handing:
-    """A handoff that guards the agent it hands off to."""
+    """A handoff that guards the agent to which it leads."""
 
     def __init__(self, hand: Callable[..., Awaitable[Any]], guarded: Callable[[Agent[Any]], Agent[Any]]) -> None:
         self._hand, self._guarded = hand, guarded
@@ -152,7 +152,7 @@ class _Decides:
 
     def __init__(self, tool: FunctionTool, tools: Tools, servers: Sequence[MCPServer]) -> None:
         self.confirms: Any = False
-        """the program's own condition for approvals of calls"""
+        """the condition `needs_approval` that the program itself has set for the tool"""
         self._tools, self._name, self._schema = tools, tool.qualified_name, tool.params_json_schema
         self._says = partial(_definition, tool, servers)
         self._ahead: dict[str, tuple[dict[str, Any], Running | Refused]] = {}
@@ -170,12 +170,14 @@ class _Decides:
             except Withheld as refusal:
                 return words(refusal)
 
-        # With this the SDK asks `needs_approval` of nothing that it would convert, and interrupts the run.
+        # With this value, the SDK calls `needs_approval` with unconverted arguments, and interrupts the run.
         vars(decided).pop("__agents_prepare_arguments__", None)
         return decided
 
     async def asks(self, context: RunContextWrapper[Any], arguments: dict[str, Any], call: str) -> bool:
-        """Return whether the run is interrupted before this call. If not, the decision is kept until the tool runs."""
+        """Decide a call, and return whether the run is interrupted for an approval. If not, store the decision until
+        the tool runs.
+        """
         if await evaluate_needs_approval_setting(self.confirms, context, arguments, call):
             return True
         try:

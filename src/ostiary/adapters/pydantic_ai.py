@@ -2,17 +2,17 @@
 
     agent = pydantic_ai.Agent(model, tools=[read_file], capabilities=[Guarded(tools)])
 
-The decision is made in a toolset around all others, the innermost: hooks of other capabilities may still change the
-arguments of a call after any hook of ours has seen them, and nothing comes between a toolset and its tool. A denial is
-`ToolFailed`: the model gets the reason, and is not asked to try again.
+The decision is made in the innermost toolset, which wraps the tools directly: hooks of other capabilities may change
+the arguments of a call after each hook, but nothing runs between a toolset and its tool. A denial is `ToolFailed`: the
+model gets the reason, and is not asked to try again.
 
-With `suspends=True` a call that a person must approve ends the run with Pydantic AI's `DeferredToolRequests` (give
-the agent `output_type=[str, DeferredToolRequests]`). Keep its messages for as long as it takes, then continue:
+With `suspends=True`, a call that a person must approve ends the run with Pydantic AI's `DeferredToolRequests` (give
+the agent `output_type=[str, DeferredToolRequests]`). Keep the messages until a person has answered, then continue:
 
     results = await answered(requests, asker)          # an `AsyncAgent`; waits for the people
     await agent.run(message_history=.., deferred_tool_results=results)
 
-The call is decided again, and the server has the last word: `approved` in the results allows nothing.
+The call is decided again by the approval at the server; `approved` in the results allows nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""Key of the approval's id in the metadata of a deferred call."""
+"""Key under which the metadata of a deferred call contain the id of the approval."""
 
 
 @dataclass

@@ -4,9 +4,9 @@
         with agent.task("summarise the third quarter", scopes=["files:read"]) as task:
             report = task.get("https://files.example/reports/q3.txt")
 
-Tokens are got, kept, bound and renewed as they are needed; a task is ended as done, or as failed when its block raises.
-`AsyncAgent` is the same with `await` and `async with`. `agent.auth(...)` serves any other client of httpx2, such as the
-one inside an MCP client.
+Tokens are requested, stored and renewed when they are needed. At the end of its block, a task ends as `done`; if the
+block raises, it ends as `failed`. `AsyncAgent` is the same for `await` and `async with`. `agent.auth(...)` adds tokens
+and proofs to the requests of any other client of httpx2, such as the client inside an MCP client.
 """
 
 from ostiary.agent.asynchronous import AsyncAgent, AsyncTask

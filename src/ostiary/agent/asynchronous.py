@@ -51,9 +51,9 @@ class AsyncAgent(Identity):
 
     @property
     def _http(self) -> httpx2.AsyncClient:
-        """The connections, which show the certificate of the agent, if it has one."""
+        """The HTTP connections. If the agent has a client certificate, they present it to servers."""
         if self._has_new_certificate():
-            self._replaced.append(self._connections)  # other tasks may still use it
+            self._replaced.append(self._connections)  # other tasks may still use the old connections
             self._connections = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=self._verify)
         return self._connections
 
@@ -101,7 +101,9 @@ class AsyncAgent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """Return a token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        """Return the response to a token request; with a `subject`, a token in exchange for this token (RFC 8693).
+        Raises TokenRefused, Unavailable.
+        """
         return await self._run(self._token(Target(resource, scope, task, subject)))
 
     async def request(
@@ -187,7 +189,7 @@ class AsyncAgent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """A task that is declared when its block is entered."""
+        """Return a task that is declared when its block is entered."""
         flow = self._start(
             purpose,
             scopes=scopes,
@@ -359,6 +361,6 @@ class AsyncTask:
 
 
 def _completed(info: TaskInfo) -> Flow[TaskInfo]:
-    """Return a known task without a request."""
+    """Return the known task `info` as a flow that sends no request."""
     return info
     yield

@@ -43,7 +43,7 @@ log = logging.getLogger("ostiary.agent")
 
 
 class Agent(Identity):
-    """An agent for blocking code. Threads may share it, and processes that were forked."""
+    """An agent for blocking code. Threads and forked processes may share it."""
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
@@ -99,7 +99,7 @@ class Agent(Identity):
         elif self._has_new_certificate():
             if self._replaced is not None:
                 self._replaced.close()
-            self._replaced = self._connections  # other threads may still use it
+            self._replaced = self._connections  # other threads may still use the old connections
             self._connections = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify)
         return self._connections
 
@@ -119,7 +119,9 @@ class Agent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """Return a token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        """Return the response to a token request; with a `subject`, a token in exchange for this token (RFC 8693).
+        Raises TokenRefused, Unavailable.
+        """
         return self._run(self._token(Target(resource, scope, task, subject)))
 
     def request(
@@ -154,12 +156,12 @@ class Agent(Identity):
         key_type: str = "P-256",
         replaces: str | None = None,
     ) -> AgentCertificate:
-        """Return a certificate for a new key, which is made here.
+        """Generate a key in this process, and return a certificate for it.
 
         Args:
-            profile: Profile of the server: `agent`, `server`, or one of its configuration.
-            names: Names such as `dns:api.example.com`; without names, the certificate has those of the profile.
-            lifetime: Lifetime in seconds, at most that of the profile.
+            profile: Certificate profile: `agent`, `server`, or a profile in the server's configuration.
+            names: Names such as `dns:api.example.com`; without names, the certificate has the names of the profile.
+            lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
             task: Task with which the certificate ends.
             key_type: `P-256` or `Ed25519`.
             replaces: Serial number of the certificate that the new one renews.
@@ -182,7 +184,7 @@ class Agent(Identity):
 
     def secret(self, path: str, *, task: str | None = None) -> Secret:
         """Return the secret at a path that begins with its mount, such as `secret/shared/shop` or
-        `database/creds/reports`. An account of a database ends with its lease, the task and this agent.
+        `database/creds/reports`. A database account ends when its lease, the task or this agent ends.
 
         Raises ServerRefused, Unavailable.
         """
@@ -191,13 +193,14 @@ class Agent(Identity):
     def account_token(self, provider: str, *, scopes: Iterable[str] = (), task: str | None = None) -> AccountToken:
         """Return an access token of the account that the person of the task connected at a provider, such as `github`.
 
-        `scopes` asks for a part of the scopes that the person consented to. Raises ServerRefused, Unavailable.
+        `scopes`: the requested part of the scopes that the person consented to. Raises ServerRefused, Unavailable.
         """
         return self._run(self._account_token(provider, scopes, task))
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
-        """Wait for a person's answer to the approval request of a denied call (`Denied.approval`), at most so many
-        seconds; after a yes the same call passes once. Raises ServerRefused, Unavailable.
+        """Wait at most `within` seconds for a person's answer to the approval request of a denied call
+        (`Denied.approval`), and return the state of the approval. If a person has approved, an equal call passes once.
+        Raises ServerRefused, Unavailable.
         """
         answer, left = self._run(self._approval(approval)), round(within / POLL_S)
         while answer.is_open and left > 0:
@@ -223,16 +226,16 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Declare a task; use it as a context manager. With a `heartbeat` (seconds) the server ends the task as lost
-        when no holder has reported for that time; inside its block a thread sends the heartbeats. With `data_classes`
-        the task calls only tools whose data classes are all among them. Raises ServerRefused.
+        """Declare a task, and return it as a context manager. `heartbeat`: seconds after which the server ends the
+        task as lost if no process that works under it has reported; inside the block, a thread sends the reports.
+        `data_classes`: the task may call only tools all of whose data classes are in this list. Raises ServerRefused.
 
-        `words`: the request of the person, `own` the person's own record, `endorse` documents that the person named, as
-        in `ostiary.provenance.intent`; the server accepts them from an agent only where its operator allows that.
-        `plan`: the effects that the task needs, such as `{"tool": "bank/pay", "most": "50"}`; if left out, the server
-        plans the effects that the words suggest. With `ask_plan` people are asked once, at the start, to approve the
-        probable effects of the task: `facts["plan_question"]` is the id of that question for `ask`, or None if the
-        question would save nothing.
+        `words`: the request of the person; `own`: the person's own record; `endorse`: documents that the person named
+        (see `ostiary.provenance.intent`). The server accepts these three from an agent only if an operator has allowed
+        it (`ostiary agent allow-words AGENT`). `plan`: the effects that the task needs, such as `{"tool": "bank/pay",
+        "most": "50"}`; without it, the server plans the effects that the words suggest. `ask_plan`: ask people once,
+        at the start, to approve the planned effects; `facts["plan_question"]` is then the id of the approval for
+        `ask`, or None if the plan needs no approval.
         """
         flow = self._start(
             purpose,
@@ -269,8 +272,8 @@ class Agent(Identity):
                 time.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> Task:
-        """Return a task that another copy of this agent began, to continue beside that copy, or after its end. Raises
-        ServerRefused for an ended task.
+        """Return a task that another process of this agent began, to continue it beside that process, or after that
+        process has ended. Raises ServerRefused for an ended task.
         """
         return Task(self, self._run(self._resume(task)))
 
@@ -291,12 +294,12 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Delegate work to another agent (name or id): start a task of that agent, no wider than `parent` or this
-        agent's standing task.
+        """Delegate work to the agent `to` (name or id): start a task of that agent, no wider than the task `parent`
+        or, without it, this agent's standing task. Return the task.
 
-        Give the other agent the `id` of the task, which is no secret: it works under `task=id`, with its own key.
-        Leaving the block of the task ends it and revokes the tokens that the other agent received under it. Raises
-        ServerRefused.
+        Give the other agent the `id` of the task, which is no secret. The other agent works with its own key under
+        `task=id`. At the end of the block, the task ends, and the tokens of the other agent under the task are revoked.
+        Raises ServerRefused.
         """
         flow = self._start(
             purpose,
@@ -352,7 +355,9 @@ class Task:
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Declare a part of this task, for this agent, with at most its access and lifetime. Raises ServerRefused."""
+        """Declare a child task of this task for this agent, and return it. The child has at most the access and the
+        lifetime of this task. Raises ServerRefused.
+        """
         flow = self._agent._start(
             purpose,
             scopes=scopes,
@@ -367,7 +372,7 @@ class Task:
         return Task(self._agent, self._agent._run(flow))
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> Task:
-        """Hand a part of this task to another agent, as `Agent.delegate` does."""
+        """Delegate a part of this task to another agent, as `Agent.delegate` does."""
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
@@ -391,17 +396,19 @@ class Task:
         self._agent._run(self._agent._renew(self.id, ttl))
 
     def end(self, outcome: str = "done") -> None:
-        """End the task as `done`, `failed` or `cancelled`: all its tokens are revoked when this returns. Raises
-        ServerRefused.
+        """End the task as `done`, `failed` or `cancelled`. When this method returns, all tokens of the task are
+        revoked. Raises ServerRefused.
         """
         self._agent._run(self._agent._end(self.id, outcome))
 
 
 class Beats:
-    """A holder of a task that sends heartbeats from a thread of its own, over a separate connection."""
+    """The heartbeats of this process for a task: a separate thread sends them over a separate connection."""
 
     def __init__(self, agent: Agent, task: str, *, every: float) -> None:
-        """Join the task as a holder that sends a heartbeat every `every` seconds. Raises ServerRefused."""
+        """Register this process as a holder of the task, and send a heartbeat every `every` seconds. Raises
+        ServerRefused.
+        """
         self._agent = Agent(agent._client.credential, url=agent._url)
         self._task, self._every, self._holder = task, every, agent._new_holder()
         self._stopping = threading.Event()
@@ -414,7 +421,9 @@ class Beats:
         self._thread.start()
 
     def stop(self, outcome: str) -> None:
-        """Leave the task. `outcome` is the outcome of the task if this is its last holder. Raises ServerRefused."""
+        """Leave the task. `outcome`: the outcome of the task, if this process is its last holder. Raises
+        ServerRefused.
+        """
         self._stopping.set()
         self._thread.join()
         with self._agent:

@@ -1,8 +1,9 @@
-"""Certificates of an agent: the key is made here, the server certifies it, and a folder keeps the newest of both.
+"""Certificates of an agent: the agent generates the key, the server certifies the key, and both are stored in a folder.
 
 A folder has the files `key.pem` (0600), `cert.pem` (the certificate and its chain), `bundle.pem` (the roots to trust)
-and `tls.pem` (0600; key, certificate and chain). They are links into one version of the folder. A new version is
-written completely and synchronised before the link `current` is moved to it, so that a reader never sees a half of it.
+and `tls.pem` (0600; key, certificate and chain). These files are links into the folder `current`, itself a link to the
+newest version. A new version is written completely and synchronised before `current` is changed, so that a reader never
+sees an incomplete version.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from ostiary.protocol.errors import Invalid
 
 SECOND = 1_000_000
 RENEWAL = 2 / 3
-"""part of the life of a certificate after which it is renewed"""
+"""fraction of the lifetime of a certificate after which it is renewed"""
 JITTER = 1 / 10
-"""part of the life over which renewals are spread"""
+"""maximum fraction of the lifetime by which a renewal is randomly delayed, so that renewals do not coincide"""
 KEPT_VERSIONS = 2
 FILES = {"key.pem": 0o600, "cert.pem": 0o644, "bundle.pem": 0o644, "tls.pem": 0o600}
 _CURRENT, _FACTS = "current", "certificate.json"
@@ -40,7 +41,7 @@ _CURRENT, _FACTS = "current", "certificate.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCertificate:
-    """A certificate with its private key, in PEM. Times in microseconds since the epoch."""
+    """A certificate with its private key, both in PEM. Times are in microseconds since the epoch."""
 
     serial: str
     profile: str
@@ -55,15 +56,19 @@ class AgentCertificate:
     not_after: int
 
     def renew_at(self, random: Callable[[int], bytes]) -> int:
-        """Return the time of renewal: after two thirds of the life of the certificate, plus up to a tenth."""
+        """Return the time of renewal in microseconds: two thirds of the lifetime after the start, plus a random part
+        of at most a tenth of the lifetime.
+        """
         life = self.not_after - self.not_before
         part = int.from_bytes(random(4), "big") / (1 << 32)
         return self.not_before + round(life * (RENEWAL + JITTER * part))
 
     def ssl_context(self, *, server: bool = False) -> ssl.SSLContext:
-        """Return a TLS context that shows the certificate and trusts only the bundle.
+        """Return a TLS context that presents the certificate and trusts only the roots in the bundle. `server`: true
+        for the server side of connections.
 
-        A client verifies the names of servers; a server asks clients for a certificate of the bundle.
+        The context of a client verifies the names of servers; the context of a server requires a certificate of
+        clients.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -184,7 +189,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def _link(path: Path, target: str) -> None:
-    """Make `path` a link to `target`, in one step."""
+    """Make `path` a link to `target`; an existing link is replaced atomically."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
@@ -200,7 +205,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_old(folder: Path, *, kept: str) -> None:
-    """Remove all versions except the newest ones: a reader may be about to open the files of the previous one."""
+    """Remove all versions except `kept` and the newest ones, because a reader may be opening files of the previous
+    version.
+    """
     versions = sorted(
         (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name.startswith("v")),
         key=lambda one: one.stat().st_mtime_ns,

@@ -40,7 +40,7 @@ POLL_S = 2.0
 
 
 class ServerRefused(Forbidden):
-    """The server refused a request; message, code and hint are the server's."""
+    """The server refused a request. Message, code and hint come from the server."""
 
 
 class ApprovalNeeded(ServerRefused):
@@ -48,7 +48,9 @@ class ApprovalNeeded(ServerRefused):
 
     def __init__(self, approval: str) -> None:
         super().__init__(
-            f"approval {approval} waits for a person", hint="ask the same again later", code="approval_needed"
+            f"approval {approval} waits for a person",
+            hint="repeat the request after the approval",
+            code="approval_needed",
         )
         self.approval = approval
 
@@ -71,18 +73,20 @@ class Approval:
 
     @property
     def is_open(self) -> bool:
-        """Return whether no answer has come yet."""
+        """Return whether no person has answered yet."""
         return self.state == "open"
 
     @property
     def is_granted(self) -> bool:
-        """Return whether the approved call passes if it is made now; it passes once."""
+        """Return whether a person has approved, and the call has not used the approval yet."""
         return self.state == "approved"
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret: its members, and the lease of an account that was made for this agent (id, and seconds)."""
+    """A secret. `data`: its members. If the server created an account for this agent, `lease_id` and `lease_s`
+    are the id of the lease and its duration in seconds.
+    """
 
     path: str
     data: Mapping[str, Any] = field(repr=False)
@@ -94,7 +98,7 @@ class Secret:
 class AccountToken:
     """An access token of the account of a person at a provider; `expires_at` in seconds since the epoch.
 
-    The token ends with its lease, the task and this agent.
+    The token ends when its lease, the task or this agent ends.
     """
 
     provider: str
@@ -125,11 +129,15 @@ class Identity:
 
     @property
     def _verify(self) -> ssl.SSLContext | bool:
-        """Return the TLS context of connections, with the certificate of the agent; True for an agent without one."""
+        """Return the TLS context of connections, with the client certificate of the agent. Return True (verify servers
+        in the usual way) for an agent without a certificate.
+        """
         return True if self._files is None else self._files.context
 
     def _has_new_certificate(self) -> bool:
-        """Return whether the certificate was renewed; the tokens of the previous one are then dropped."""
+        """Return whether the certificate files have changed; then remove the tokens that are bound to the old
+        certificate.
+        """
         if self._files is None or not self._files.renew():
             return False
         self._client.forget_all()
@@ -165,12 +173,12 @@ class Identity:
         acr_values: str | None = None,
         max_age: int | None = None,
     ) -> Auth:
-        """Return the authentication for `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`. Without a resource,
-        the client learns it from the server's challenge.
+        """Return the authentication for `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`. Without
+        `resource`, the client reads the resource from the server's challenge.
 
-        `subject`: a token that another agent made for this agent (`resource` `<issuer>/agents/<name>`), on whose behalf
-        it acts. `acr_values` and `max_age`: the assurance to request from the start, where the resource is known to
-        require it.
+        `subject`: a token of another agent for this agent (its resource is `<issuer>/agents/<name>`), on whose behalf
+        this agent then acts. `acr_values`, `max_age` (seconds): the assurance to request with the first token, if the
+        resource is known to require it.
         """
         return Auth(self._client, Target(resource, scope, task, subject, acr_values, max_age))
 
@@ -231,7 +239,7 @@ class Identity:
         return certificates.read_issued(answer, key)
 
     def _approval(self, id: str) -> Flow[Approval]:
-        """Return an approval. Raises ServerRefused for an approval of another agent."""
+        """Return the state of the approval `id`. Raises ServerRefused for an approval of another agent."""
         answer = yield from self._call("GET", f"/approvals/{id}")
         return Approval(answer["approval_id"], answer["state"], answer["reason"])
 
@@ -268,7 +276,9 @@ class Identity:
         return TaskInfo(started["task_id"], started)
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
-        """Request additional scopes for some minutes. Raises ApprovalNeeded, ServerRefused."""
+        """Request additional scopes for `minutes`, and return the task that has them. Raises ApprovalNeeded,
+        ServerRefused.
+        """
         body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
         answered = yield from self._call("POST", "/elevations", body)
         if "task_id" not in answered:
@@ -296,7 +306,8 @@ class Identity:
             if refusal.code != "no_holder":
                 log.warning("task %s has lost its holder: %s", task, refusal.message)
                 return False
-            yield from self._hold(task, holder, "hold")  # this holder missed heartbeats; other holders did not
+            # this holder has missed heartbeats; the task continues because of other holders
+            yield from self._hold(task, holder, "hold")
         return True
 
     def _new_holder(self) -> str:
@@ -310,7 +321,7 @@ class Identity:
 
 
 def _versioned(path: str) -> str:
-    """Return a path as its mount expects it in a request."""
+    """Return a path of a secret in the form for a request: with `data/` behind a mount of VERSIONED_MOUNTS."""
     for mount in VERSIONED_MOUNTS:
         if match := mount.fullmatch(path):
             return f"{match[1]}data/{match[2]}"
@@ -318,7 +329,7 @@ def _versioned(path: str) -> str:
 
 
 def _parse_secret_refusal(path: str, response: httpx2.Response) -> Refused:
-    """Return the refusal of a secret: a list of texts, the error and the next step."""
+    """Return the refusal in a response of the Vault API, whose body has a list with the error and the next step."""
     body = read_object(response.content)
     texts = [text for text in body.get("errors", ()) if isinstance(text, str)] or [f"no secret is stored at {path}"]
     kind: type[Refused] = Unavailable if response.status_code >= 500 else ServerRefused
@@ -348,7 +359,9 @@ def read_credential(path: Path | str, *, client_id: str | None, url: str | None)
 
 
 def certificate_credential(client_id: str, url: str) -> Credential:
-    """Return the credential of an agent that authenticates by its certificate; its key is used for nothing."""
+    """Return the credential of an agent that authenticates by its certificate. The key in the credential is not
+    used.
+    """
     return Credential(jose.generate("ES256"), client_id, url, has_certificate=True)
 
 

@@ -13,14 +13,16 @@ from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificat
 from ostiary.protocol.errors import Invalid, Refused
 
 RETRY_S, MAX_RETRY_S = 5.0, 300.0
-"""Seconds until a failed renewal is tried again: doubled each time, up to the maximum."""
+"""Seconds until a failed renewal is tried again, and their maximum. The time doubles after each failure."""
 NAP_S = 30.0
-"""Longest sleep: after it the clock is read again, so that a machine that slept renews when it wakes up."""
+"""Maximum seconds of one wait. Then the clock is read again, so that a machine that was suspended renews after it
+resumes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateOrder:
-    """The certificate to keep."""
+    """The certificate that is kept renewed: its profile, names, lifetime and key type."""
 
     profile: str = "agent"
     names: Sequence[str] = ()
@@ -33,10 +35,12 @@ class CertificateOrder:
 
 
 def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
-    """Renew the certificate in a folder once. Raises Invalid for a folder without one, ServerRefused, Unavailable."""
+    """Renew the certificate in a folder once, and return the new certificate. Raises Invalid for a folder without a
+    certificate, ServerRefused, Unavailable.
+    """
     old = load_certificate(folder)
     if old is None:
-        raise Invalid(f"{folder} has no certificate", hint=f"ostiary cert issue --dir {folder} writes one")
+        raise Invalid(f"{folder} has no certificate", hint=f"issue a certificate: ostiary cert issue --dir {folder}")
     renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
     renewed.save(folder)
     return renewed
@@ -45,8 +49,8 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 class CertificateKeeper:
     """Renews the certificate in a folder before it expires: `run` blocks until `stop` is called.
 
-    `on_change` gets each new certificate after its files are written; `on_failure` gets the message of each failed
-    renewal, and of files that cannot be read.
+    `on_change` is called with each new certificate after its files are written. `on_failure` is called with the
+    message of each failed renewal, and of each failure to read the files.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class CertificateKeeper:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Let `run` return."""
+        """Make `run` return."""
         self._stopped.set()
 
     def run(self) -> None:
@@ -91,7 +95,7 @@ class CertificateKeeper:
                 due, retry_s = None, RETRY_S
 
     def renew(self) -> AgentCertificate:
-        """Issue a certificate in the place of the one in the folder. Raises ServerRefused, Unavailable."""
+        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable."""
         old = self._read()
         order = self._wanted
         made = self._agent.certificate(
@@ -106,7 +110,9 @@ class CertificateKeeper:
         return made
 
     def _next_renewal(self) -> int:
-        """Return when to renew; now, if the folder has no certificate that fits."""
+        """Return the time of the next renewal in microseconds; the present time if the folder has no certificate that
+        fits the order.
+        """
         certificate = self._read()
         if certificate is None or not self._wanted.fits(certificate):
             return self._now()

@@ -1,7 +1,8 @@
 """Alignment of the present entries with the hashes of the logged entries, to name each altered, moved or lost entry.
 
-Both are streams. Where the streams differ, the alignment takes the step after which most of the following entries match
-again: one entry altered, some dropped, or some inserted. A dropped entry that is inserted elsewhere was moved.
+Both are read as streams. Where the streams differ, there are three explanations: one entry was altered, some entries
+were dropped, or some were inserted. The alignment chooses the one after which most of the following entries match
+again. An entry that was dropped at one place and inserted at another was moved.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _SAMPLE = 64
 
 
 class _Event(NamedTuple):
-    """A difference at the index `at`: the leaf hash `logged` is missing there, or `present` is surplus."""
+    """A difference at the index `at`: the logged leaf hash `logged` is missing there, or the present leaf hash
+    `present` was not logged there.
+    """
 
     at: int
     logged: bytes | None
@@ -32,7 +35,7 @@ class Alignment:
     def __init__(self) -> None:
         self._present: list[bytes] = []  # not yet matched
         self._logged: list[bytes] = []  # not yet matched
-        self._index = 0  # of the first of _logged
+        self._index = 0  # index of the first hash in _logged
         self._events: list[_Event] = []
 
     @property
@@ -51,7 +54,7 @@ class Alignment:
             self._step(*self._best_step())
 
     def skip(self, count: int) -> None:
-        """Skip `count` entries that cannot be compared. Logged entries that still wait for a match are missing."""
+        """Skip `count` entries that cannot be compared. Logged entries before them without a match count as missing."""
         while self._differ():
             self._step(*self._best_step())
         self._step(0, len(self._logged))
@@ -81,7 +84,9 @@ class Alignment:
         return findings
 
     def _differ(self) -> bool:
-        """Consume equal heads. Return whether both streams continue, with different heads."""
+        """Remove equal hashes from the beginning of both streams. Return whether both streams then have a further
+        hash.
+        """
         same = 0
         for present, logged in zip(self._present, self._logged, strict=False):
             if present != logged:
@@ -126,7 +131,9 @@ _MESSAGES = {
 
 
 def _add(findings: list[Finding], new: Finding, *, adjacent: int) -> None:
-    """Append `new`, or extend the last finding if `new` continues it; `adjacent` is the step of a run per entry."""
+    """Append `new` to `findings`; or extend the last finding if `new` is of the same kind and follows it. `adjacent`:
+    distance of the indices of two neighbouring entries of such a run.
+    """
     last = findings[-1] if findings else None
     if last and last.kind == new.kind and last.index is not None and new.index == last.index + adjacent * last.count:
         new = Finding(last.kind, last.message, last.index, count=last.count + 1)

@@ -1,7 +1,8 @@
 """Checks of the content of each entry: form, time, action, outcome, identifiers.
 
-A log that is sound as a tree may still contain an entry that no server writes: by a holder of the key, or by a defect.
-Times are compared with earlier times, so entries are checked in the order of the log.
+A ledger whose tree is correct may still contain an entry with content that no server writes, because of a defect, or
+because another party has the signing key. Times are compared with earlier times, so entries are checked in the order of
+the ledger.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ostiary.protocol.decoding import json_decoder
 EARLIEST = 1_704_067_200_000_000
 """2024-01-01, in microseconds since the epoch; no server wrote an entry earlier."""
 MAX_SKEW = 300_000_000
-"""Microseconds by which the log's clock may be ahead of the auditor's."""
+"""Maximum time in microseconds by which the clock of the server may be ahead of the auditor's clock."""
 FAMILIES = frozenset(
     {
         "account",
@@ -94,7 +95,7 @@ FAMILIES = frozenset(
         "workload",
     },
 )
-"""First words of the actions that a server writes."""
+"""First parts of the names of actions that a server writes, such as `token` in `token.issue`."""
 _ACTION = re.compile(r"[a-z]+(?:[._][a-z0-9]+)*")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _ROW = re.compile(r"[a-z_]+ \S.*", re.DOTALL)
@@ -163,7 +164,9 @@ class EntryCheck:
         self._latest_index = 0
 
     def check(self, index: int, body: bytes) -> str:
-        """Return the errors of an entry in words; an empty text if there are none."""
+        """Return the errors of the entry number `index` in words; an empty text if there are none. `body`: its
+        bytes.
+        """
         try:
             entry = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

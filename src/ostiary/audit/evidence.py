@@ -1,4 +1,4 @@
-"""The files of an export. A file that cannot be used is a finding, and reads as None."""
+"""The files of an export. A file that cannot be used is reported as a finding, and its content is None."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Evidence:
         self.wrong_count = 0
         self._entries = EntryCheck(now)
         self.findings: list[Finding] = []
-        self.miscounted: list[Finding] = []  # bundles that hold too few or too many entries
+        self.miscounted: list[Finding] = []  # bundles with too few or too many entries
         self._tiles: dict[int, tuple[int, list[bytes] | None]] = {}  # row -> number and content of the tile read last
 
     def report(self, finding: Finding) -> None:
-        """Add a finding once. Raises Enough at the limit."""
+        """Add a finding, unless an equal finding was added before. Raises Enough at the limit of findings."""
         if finding in self.findings:
             return
         if len(self.findings) == MAX_FINDINGS:
@@ -58,7 +58,9 @@ class Evidence:
         return None if note is None else self.open(note, keys, path="checkpoint")
 
     def open(self, unverified_note: bytes, keys: Sequence[NoteKey], *, path: str) -> Checkpoint | None:
-        """Return the checkpoint in a note, even if none of `keys` signed it, which is a finding."""
+        """Return the checkpoint in a note; None if the note is malformed. If none of `keys` has signed the note,
+        report a finding and return the checkpoint nevertheless.
+        """
         try:
             checkpoint = parse_checkpoint(parse_note(unverified_note).text)
         except Malformed as refusal:
@@ -71,7 +73,9 @@ class Evidence:
             return checkpoint
 
     def leaves(self, number: int, width: int) -> list[bytes] | None:
-        """Return the leaf hashes of the entries in a bundle, which may be more or fewer than `width`."""
+        """Return the leaf hashes of the entries in the bundle `number`; None if the file cannot be used. A damaged
+        bundle may have more or fewer entries than `width`, the expected number.
+        """
         path = Bundle(number, width).path
         data = self._read(path, limit=width * (2 + MAX_ENTRY_BYTES))
         if data is None:
@@ -98,7 +102,9 @@ class Evidence:
                 self.wrong_entries.append(Finding(Kind.ENTRY, wrong, index))
 
     def tile(self, level: int, number: int, width: int) -> list[bytes] | None:
-        """Return the hashes that a tile stores. The last tile is remembered, since tiles of a row are read in order."""
+        """Return the hashes in the tile file; None if the file cannot be used. The last tile of each row is cached,
+        because the tiles of a row are read in order.
+        """
         last = self._tiles.get(level)
         if last is None or last[0] != number:
             last = self._tiles[level] = number, self._load_tile(Tile(level, number, width))

@@ -1,4 +1,4 @@
-"""Writing an export, and receipts from one."""
+"""Functions that write an export, and that make receipts from an export."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def render_files(entries: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 def write_folder(folder: Path, *, checkpoint: bytes, key: str, files: Iterable[tuple[str, bytes]]) -> None:
     """Write an export: `files` from `render_files`, or fetched from `paths_of`. The checkpoint comes last.
 
-    Each file appears whole or not at all, and a full tile never changes: an interrupted export can be taken up again.
-    A folder that is made here is for its owner alone. Raises Malformed for a path that is none of a tile or bundle (so
-    nothing is written outside of `folder`).
+    Each file appears completely or not at all, and a full tile never changes; therefore an interrupted export can be
+    continued. A folder that this function creates is accessible to its owner only. Raises Malformed for a path that is
+    not the path of a tile or a bundle, so that nothing is written outside of `folder`.
     """
     for path, data in files:
         _write(folder, parse_path(path).path, data)
@@ -81,13 +81,14 @@ def _write(folder: Path, path: str, data: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f"{place.name}.partial")
     partial.unlink(missing_ok=True)
-    with partial.open("xb") as file:  # not through a link that waits here
+    with partial.open("xb") as file:  # do not follow a link that another user has put here
         file.write(data)
     os.replace(partial, place)
 
 
 def prove(folder: Path, index: int) -> Receipt:
-    """Return the receipt of entry `index`, from the unverified tiles of an export: verify the receipt.
+    """Return the receipt of entry `index`, made from the tiles of an export. The tiles are not verified, so the receipt
+    must be verified.
 
     Raises Invalid if the entry is not in the log, Unreadable or Malformed for a file that cannot be used.
     """

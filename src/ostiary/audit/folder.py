@@ -1,4 +1,4 @@
-"""Reads of an untrusted folder: no links, no special files, no file above its limit."""
+"""Reads from an untrusted folder: links, special files, and files above a size limit are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ostiary.audit.report import Finding, Kind
 
-LINK = "a link or a special file stands here; it was not followed"
+LINK = "the path is a link or a special file, which is not read"
 
 
 class Unreadable(Exception):

@@ -41,7 +41,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of an audit. `checkpoint` is the unproven claim of the export unless `ok`; None if unreadable."""
+    """The result of an audit. `checkpoint`: the checkpoint in the export, which is proved only if `ok` is true; None
+    if it cannot be read.
+    """
 
     checkpoint: Checkpoint | None
     findings: tuple[Finding, ...]
@@ -50,7 +52,7 @@ class Report:
     complete: bool
     """False when the audit stopped at its limit of findings"""
     wrong_count: int = 0
-    """number of entries with content that no server writes, also beyond the limit of findings"""
+    """number of entries with content that no server writes; it also counts entries beyond the limit of findings"""
 
     @property
     def ok(self) -> bool:

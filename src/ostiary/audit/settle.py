@@ -1,8 +1,9 @@
-"""The choice between two versions of each tile, which shows the damaged files.
+"""Settlement: the choice between two versions of each tile, which shows the damaged files.
 
-Every hash of the tree is known twice: from the tile that stores it, and from the row below. If the two differ, the tile
-one row up decides, and at the right edge the signed root. Settled hashes are hashed into the row above. The entries are
-aligned with the settled row 0.
+Every hash of the tree is known twice: the tile file stores it, and it can be computed from the row below. If the two
+versions of a tile differ, the version whose hash is in the tile one row up is right; for the partial tiles at the right
+edge, the versions that lead to the signed root are right. The hashes of a settled tile are hashed into the row above.
+The entries are then aligned with the settled row 0.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ MAX_DISORDER = 10_000
 """Number of misplaced entries after which the audit stops."""
 
 Hashes = Sequence[bytes | None]
-"""Neighbouring hashes of a row; None is a hash that cannot be known because files are missing."""
+"""Neighbouring hashes of a row; None stands for a hash that is unknown because files are missing."""
 
 
 class Settlement:
-    """The choice of the valid hashes of a tree of `size` leaves, from the entries up; it remembers the root of
-    the first `remembered` leaves.
+    """The settlement of a tree of `size` leaves, row by row from the entries upwards. `remembered`: size of an earlier
+    tree whose root is computed too.
     """
 
     def __init__(self, evidence: Evidence, size: int, *, remembered: int = 0) -> None:
@@ -48,11 +49,13 @@ class Settlement:
         progress(self.size, self.size)
 
     def remembered_root(self) -> bytes | None:
-        """Return the root of the tree at the remembered size; None if it cannot be known."""
+        """Return the root of the first `remembered` leaves; None if a hash of this tree is unknown."""
         return _edge_root(self._remembered, self._remembered_edge)
 
     def _carry(self, number: int, settled: Hashes) -> None:
-        """Add the hash of a full tile to the row above; settle each tile that becomes full, and continue upwards."""
+        """Add the hash of the full tile `number` of row 0 to the row above. If a tile of that row becomes full, settle
+        it, and add its hash to the next row in the same way.
+        """
         level = 0
         while True:
             level += 1
@@ -98,7 +101,9 @@ class Settlement:
             self.evidence.report(Finding(Kind.ROOT, message, path="checkpoint"))
 
     def _name(self, level: int, number: int, versions: list[Hashes], settled: Hashes) -> None:
-        """Remember the settled hashes, and report the others; in row 0 the alignment reports the entries."""
+        """Store the settled hashes of a tile, and report each version that differs from them. In row 0, the alignment
+        reports the differing entries instead.
+        """
         if number == self._remembered >> TILE_HEIGHT * (level + 1):
             self._remembered_edge[level] = settled[: (self._remembered >> TILE_HEIGHT * level) % WIDTH]
         if len(versions) == 1:
@@ -111,7 +116,8 @@ class Settlement:
             index = (number * WIDTH + differing[0]) * leaves
             self.evidence.report(Finding(Kind.TILE, "the tile does not have the hashes of the tree", index, path))
         elif level > 0:
-            message = "some of these entries differ from the logged entries, and their tiles agree with them"
+            message = "some of these entries differ from the logged entries, and the stored tiles have the hashes of "
+            "the changed entries"
             for i in differing:
                 self.evidence.report(Finding(Kind.ALTERED, message, (number * WIDTH + i) * leaves, count=leaves))
 
@@ -136,12 +142,14 @@ def _versions(stored: Hashes | None, computed: Hashes | None, width: int) -> lis
 
 
 def _fallback(level: int, versions: list[Hashes]) -> Hashes:
-    """Return the version to use without a decision: tiles before entries, and settled lower rows before tiles."""
+    """Return the version to use if no version is proved right: in row 0 the tile file before the entries, in other
+    rows the version that was computed from the row below before the tile file.
+    """
     return versions[0] if level == 0 else versions[-1]
 
 
 def _complete(hashes: Hashes) -> list[bytes] | None:
-    """Return the hashes; None if one is not known."""
+    """Return the hashes; None if one of them is unknown."""
     complete = [hash_ for hash_ in hashes if hash_ is not None]
     return complete if len(complete) == len(hashes) else None
 

@@ -6,9 +6,9 @@
  4. Compare the root of the tree at the size of an earlier checkpoint with the root in that checkpoint.
  5. Report files that no tree of this size has. (Partial tiles of smaller sizes may stay; they are not read.)
 
-Without a finding, the signed root was computed from the entries alone, and all tiles agree with it. For a tree that was
-altered throughout, up to the signed root, the audit can only report that the root differs. Memory is bounded by two
-tiles of each row, one bundle, and the hashes that `align` keeps.
+If there is no finding, the root that was computed from the entries alone equals the signed root, and all tiles agree
+with it. If entries and all tiles were altered consistently, the audit can only report that the root differs from the
+signed root. Memory is bounded by two tiles of each row, one bundle, and the hashes that `align` stores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ostiary.protocol.errors import Malformed
 from ostiary.protocol.tiles import Tile, parse_path, tile_width
 
 Progress = Callable[[int, int], None]
-"""A callback with the number of audited entries, and of all entries."""
+"""A callback that is called with (number of audited entries, number of all entries)."""
 
 
 def verify_folder(
@@ -39,10 +39,10 @@ def verify_folder(
 ) -> Report:
     """Audit the export under `folder`.
 
-    `key` is the trusted vkey of the log, or several, one a line; without it, the audit trusts the key in the export and
-    reports that. `earlier_note` is the signed note of an earlier checkpoint. `now` is the auditor's clock, in
-    microseconds since the epoch; without it, the clock of this machine. Raises Malformed for a malformed `key`; each
-    error in the export, or in `earlier_note`, is a finding.
+    `key`: the trusted vkey of the ledger, or several, one in each line; without it, the audit trusts the key in the
+    export, and the report says so. `earlier_note`: the signed note of an earlier checkpoint. `now`: the auditor's
+    clock, in microseconds since the epoch; without it, the clock of this machine. Raises Malformed for a malformed
+    `key`. Each error in the export or in `earlier_note` becomes a finding in the returned report.
     """
     evidence = Evidence(folder, now=ambient.now() if now is None else now)
     keys = evidence.keys() if key is None else parse_keys(key)
@@ -92,7 +92,9 @@ def _check_surplus(evidence: Evidence, size: int) -> None:
 
 
 def _belongs(path: str, size: int) -> bool:
-    """Return whether a log of `size` entries has, or had when it was smaller, this file."""
+    """Return whether the export of a ledger of `size` entries has a file with this path, or had it when the ledger was
+    smaller.
+    """
     try:
         file = parse_path(path)
     except Malformed:

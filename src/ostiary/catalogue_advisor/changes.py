@@ -21,7 +21,9 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of `member` of a tool; `was` and `now` are texts of the server or of the proposal, shortened."""
+    """A change of the member `member` of a tool. `was` and `now`: the value at the approval and the present value, as
+    shortened texts.
+    """
 
     tool: str
     verdict: Literal["new", "gone", "changed"]
@@ -41,7 +43,7 @@ def accept(approved: Catalogue, listed: Catalogue, tools: Collection[str] = ()) 
     """
     open_ = {change.tool for change in diff(approved, listed) if change.verdict != "gone"}
     if unknown := sorted({*tools} - open_):
-        raise Invalid(f"the tool `{unknown[0][:128]}` is neither new nor changed", hint="leave it out")
+        raise Invalid(f"the tool `{unknown[0][:128]}` is neither new nor changed", hint="leave this tool out")
     accepted = {name: _accepted(approved.tools.get(name), listed.tools[name]) for name in tools or sorted(open_)}
     merged = {**approved.tools, **accepted}
     return Catalogue.of(approved.resource, list(merged.values()), approved.data_classes)
@@ -53,7 +55,7 @@ def _changes(name: str, approved: Catalogue, listed: Catalogue) -> Iterator[Chan
         assert now is not None
         yield Change(name, "new", "effect", "", now.effect)
     elif now is None:
-        if was.definition:  # a tool that its owner wrote by hand need not be listed
+        if was.definition:  # the server need not list a tool that the owner wrote by hand
             yield Change(name, "gone", "effect", was.effect, "")
     elif was.definition != now.definition:
         compared = [

@@ -1,8 +1,8 @@
 """A proposal from the definitions of an MCP server's tools: effect, open world, kinds of arguments.
 
-Each line of the proposal has a reason, and the owner of the resource confirms it
-(`ostiary.catalogue_advisor.review`). Schemas and hints decide. Words only rank: they make a tool look
-more dangerous, or save a question where two of them agree; they never make content trusted.
+Each line of the proposal has a reason, and the owner of the resource confirms each line
+(`ostiary.catalogue_advisor.review`). Schemas and hints decide. The words of names and descriptions can only make a tool
+look more dangerous, or save a question if name and description agree; they never make content trusted.
 
     read < write, change < send, share < pay, destroy < administer
 
@@ -12,11 +12,11 @@ more dangerous, or save a question where two of them agree; they never make cont
 3. `read`, where the name says so and the description agrees, or the tool takes no more than one text.
 4. Otherwise the effect is unknown: it is a `change`, and the origins of its values decide.
 
-A read at an address in an open world is a send, unless a hint says that it reads: its addresses are judged
-in either case. An amount together with where it goes is a payment.
+A read from an address in an open world counts as a send, unless a hint says that the tool only reads; its addresses are
+judged in both cases. A tool that takes an amount and the account of a recipient counts as a payment.
 
-An argument has a kind if its format, another tool's output or its name states one. Any other text of a tool with
-an effect has none: each value is judged by its form (`ostiary.provenance.origins.value_kinds`).
+An argument has a kind if its format, another tool's output or its name states the kind. Any other text argument of a
+tool with an effect has no kind: each value is judged by its form (`ostiary.provenance.origins.value_kinds`).
 
 A server's own definitions make nothing trusted: until the owner sets `outside: false`, the output of a tool is
 untrusted.
@@ -66,7 +66,7 @@ MAX_DEPTH = 4
 MAX_FIELDS = 10_000
 AGREED = "its name and its description"
 A_NUMBER = "a number with decimals"
-UNKNOWN = "nothing is known of it: where its values come from decides"
+UNKNOWN = "neither hints nor words state the effect: the origins of the values decide"
 MAX_NAME = 256
 MAX_SENTENCE = 400
 _RETURNS = frozenset(["return", "obtain", "output", "provide"])
@@ -196,7 +196,7 @@ def explain(tool: Tool) -> tuple[ReadingLine, ...]:
     listed = Listed(name=tool.name, description=tool.description, input_schema=tool.arguments)
     read_again, lines = _read(listed, tool.definition, frozenset())
     why = {line.member: line.why for line in lines if line.member.startswith("kinds.") or line.member == "effect"}
-    stated = "its hints or its owner"
+    stated = "stated by the hints or by the owner"
     return (
         ReadingLine(
             tool.name, "effect", tool.effect.value, why["effect"] if tool.effect is read_again.effect else stated
@@ -207,7 +207,9 @@ def explain(tool: Tool) -> tuple[ReadingLine, ...]:
                 tool.name,
                 f"kinds.{path}",
                 word,
-                why[f"kinds.{path}"] if read_again.kinds.get(path) == word else "other tools return it, or its owner",
+                why[f"kinds.{path}"]
+                if read_again.kinds.get(path) == word
+                else "other tools return such a value, or stated by the owner",
             )
             for path, word in tool.kinds.items()
         ),
@@ -255,13 +257,13 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     has = {kind for kind, _ in kinds.values()}
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
-        effect, why = Effect.SEND, "its request goes to an address in an open world"
+        effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= has:
-        effect, why = Effect.PAY, "it takes an amount, and where that goes"
+        effect, why = Effect.PAY, "the tool takes an amount and the account of the recipient"
     if effect is Effect.PAY:
         kinds = {path: _payee(path, kind, of) for path, (kind, of) in kinds.items()}
     tool = replace(plain, effect=effect, kinds={path: kind.value for path, (kind, _) in kinds.items()})
-    world = "by its hints" if listed.hints.open_world_hint is not UNSET else "nothing closes it"
+    world = "stated by the hints" if listed.hints.open_world_hint is not UNSET else "no hint states a closed world"
     lines = [
         ReadingLine(tool.name, "effect", effect.value, why),
         ReadingLine(tool.name, "open_world", "yes" if tool.open_world else "no", world),
@@ -281,18 +283,18 @@ def _effect(listed: Listed) -> tuple[Effect, str]:
         default=(None, ""),
     )
     if hints.read_only_hint is True:
-        return Effect.READ, "its hints" if effect is None else f"its hints, though {of} says `{effect}`"
+        return Effect.READ, "the hints of the server" if effect is None else f"the hints, though {of} says `{effect}`"
     if hints.destructive_hint is not UNSET:
         hinted = Effect.DESTROY if hints.destructive_hint else Effect.WRITE
         is_more = effect is not None and RANK[effect] >= RANK[hinted] and effect is not hinted
-        return (effect, f"{of} says more than its hints") if effect and is_more else (hinted, "its hints")
+        return (effect, f"{of} says more than the hints") if effect and is_more else (hinted, "the hints of the server")
     if effect is not None:
         return effect, AGREED if named is described else of
     if named is Effect.READ and hints.read_only_hint is UNSET:
         if described is Effect.READ:
             return Effect.READ, AGREED
         if _count_texts(listed.input_schema) <= 1:
-            return Effect.READ, "its name, and it takes no more than one text"
+            return Effect.READ, "its name, and at most one argument is a text"
     return Effect.CHANGE, UNKNOWN
 
 
@@ -381,16 +383,16 @@ def _kind(
         return None
     proposal = _stated(schema) or _named(name, schema, types)
     if proposal is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
-        proposal = Kind.OBJECT, "other tools return it"
+        proposal = Kind.OBJECT, "other tools return such a value"
     if proposal is None:
         return (Kind.AMOUNT, A_NUMBER) if "number" in types and not is_read else None
     kind, why = proposal
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
-        return None  # a number is no address
+        return None  # a number cannot be an address, a person or a text
     if not is_read:
         return kind, why
     if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
-        return Kind.PRINCIPAL, "it identifies a person to read about"
+        return Kind.PRINCIPAL, "the value identifies a person to read about"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
 
 
@@ -408,15 +410,15 @@ def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind,
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
-        return Kind.PRINCIPAL, "it is the name of a person"
+        return Kind.PRINCIPAL, "the argument is named after a person"
     if head in _NUMBERED and not words[:-1] and "string" not in types:
         return None  # a count, not an identifier
     if head in _HEADS:
-        return _HEADS[head], f"it is called `{head}`"
+        return _HEADS[head], f"the name ends with `{head}`"
     if head in GROUPS and "string" in types:
-        return Kind.OBJECT, "it names a thing"
+        return Kind.OBJECT, "the argument is named after a thing"
     if "string" in types and any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema)):
-        return Kind.TEXT, "words, by its description"
+        return Kind.TEXT, "the description says that it is a text"
     return None
 
 
@@ -454,4 +456,4 @@ def _alike(catalogue: Catalogue) -> Iterator[ReadingLine]:
     for name in sorted(catalogue.tools):
         shape = re.sub("[^a-z]", "", name.lower().translate(_SHAPES)).replace("rn", "m").replace("l", "i")
         if (other := by_shape.setdefault(shape, name)) != name:
-            yield ReadingLine(name, "name", name, f"it looks like `{other}`")
+            yield ReadingLine(name, "name", name, f"the name looks like `{other}`")

@@ -42,8 +42,8 @@ ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The source of an argument's values: a field in the earlier output of another tool, and the number of
-    tasks in which the values came from the field.
+    """The recorded source of an argument's values: a field in earlier output of another tool. `tasks`: number of tasks
+    in which a value of the argument came from this field.
     """
 
     source_tool: str
@@ -124,7 +124,7 @@ def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapp
         else:
             raise Invalid(
                 f"`{tool.name}` has no member `{member[:128]}`",
-                hint="`effect`, `outside`, or `kinds.` and an argument",
+                hint="members are `effect`, `outside`, and `kinds.` with the path of an argument",
             )
     return replace(tool, effect=effect, outside=outside, kinds=kinds, confirmed=True)
 
@@ -138,7 +138,9 @@ def confirm_all(
     """Return the catalogue in which the tools that `answers` names are confirmed. Raises Invalid."""
     flowing = flows or {}
     if unknown := sorted(answers.keys() - catalogue.tools.keys()):
-        raise Invalid(f"the catalogue has no tool `{unknown[0][:128]}`", hint="answers are by the name of a tool")
+        raise Invalid(
+            f"the catalogue has no tool `{unknown[0][:128]}`", hint="give the answers under the names of tools"
+        )
     tools = [
         confirm(tool, answers[name], flows=flowing.get(name)) if name in answers else tool
         for name, tool in catalogue.tools.items()
@@ -176,7 +178,8 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             tool.effect.value,
             90 if of_effect == UNKNOWN else 55,
         )
-    was_stated = tool.outside is False and tool.definition != ""  # of an earlier definition, as far as is known
+    # the owner may have stated this for an earlier definition
+    was_stated = tool.outside is False and tool.definition != ""
     if (tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN)) or was_stated:
         is_record = tool.effect is Effect.READ and is_of_record(name)
         yield Question(

@@ -4,9 +4,9 @@
     resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers
     step up   RFC 9470, from the challenge
 
-The issuer is an Ostiary server or another authorization server: then also client secrets, and bearer tokens where DPoP
-is not offered. `Agent` drives the flows with a blocking client, `AsyncAgent` with an asynchronous one, `Auth` inside
-any client of httpx2.
+The issuer is an Ostiary server or another authorization server. With another authorization server, client secrets are
+supported too, and bearer tokens if the server does not offer DPoP. `Agent` drives the flows with a blocking client,
+`AsyncAgent` with an asynchronous client, and `Auth` inside of any client of httpx2.
 """
 
 from ostiary.client.drive import Auth, arun, run

@@ -15,8 +15,8 @@ log = logging.getLogger("ostiary.agent")
 
 
 class CertificateFiles:
-    """The files of a certificate with its chain, and of its key. Trusted servers are those of `SSL_CERT_FILE`, or of
-    the system.
+    """The PEM files of a certificate with its chain, and of its key. `context`: the TLS context with this certificate;
+    it trusts the certificate authorities in `SSL_CERT_FILE`, or those of the system.
     """
 
     def __init__(self, certificate: Path | str, key: Path | str) -> None:
@@ -28,9 +28,10 @@ class CertificateFiles:
             raise Invalid(f"no client certificate in {certificate} and {key}: {error}") from None
 
     def renew(self) -> bool:
-        """Read the files if they have changed; return whether `context` is another one then.
+        """Read the files if they have changed. Return whether `context` was replaced.
 
-        Files that do not belong together, as between two replacements, leave the certificate from before in use.
+        If certificate and key do not belong together, because only one file was replaced so far, the earlier
+        certificate stays in use.
         """
         try:
             if (state := self._look()) == self._state:
@@ -46,7 +47,7 @@ class CertificateFiles:
         return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in states]
 
     def _read(self) -> ssl.SSLContext:
-        """Read certificate and key. Raises OSError, ValueError (of which ssl.SSLError is one)."""
+        """Read certificate and key, and return the TLS context. Raises OSError (also ssl.SSLError), ValueError."""
         context = httpx2.create_ssl_context()
         context.load_cert_chain(*self._files, password=_refuse_password)
         return context

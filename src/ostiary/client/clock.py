@@ -13,7 +13,7 @@ import httpx2
 
 SECOND = 1_000_000
 MAX_DIFFERENCE_US = 3 * SECOND
-"""Difference from which the issuer's clock is used instead of ours."""
+"""Difference in microseconds from which on the issuer's time is used instead of this machine's time."""
 
 
 class IssuerClock:
@@ -29,8 +29,8 @@ class IssuerClock:
         return self._now() + self._behind
 
     def learn(self, response: httpx2.Response) -> bool:
-        """Read the time of a refusal; return whether the clock of this machine differed by more than the issuer
-        tolerates.
+        """Read the issuer's time from the `Date` of a refusal. Return whether the time used so far was so wrong that a
+        repeated request may succeed.
         """
         try:
             date = round(parsedate_to_datetime(response.headers.get("date", "")).timestamp()) * SECOND

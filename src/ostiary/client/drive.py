@@ -14,7 +14,9 @@ from ostiary.client.target import Target
 
 T = TypeVar("T")
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
-"""timeout of requests of this module; requests of the caller may have none, for streams"""
+"""timeout of the requests that flows add; a request of the caller has the caller's timeout, which may be none for
+streams
+"""
 
 
 class Auth(httpx2.Auth):
@@ -39,7 +41,7 @@ class Auth(httpx2.Auth):
                 step.extensions = TIMEOUT | step.extensions
                 response = yield step
                 if step is not request or response.status_code == 401:
-                    response.read()  # what answers the caller is left unread: it may be a stream without end
+                    response.read()  # do not read the response for the caller, which may be an endless stream
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Drive the flow of a request for httpx2, asynchronously."""
@@ -61,7 +63,7 @@ class Auth(httpx2.Auth):
 
 
 def run(http: httpx2.Client, flow: Flow[T]) -> T:
-    """Drive a flow to its end."""
+    """Drive a flow to its end with a blocking client, and return its result."""
     response: httpx2.Response | None = None
     with closing(flow):
         try:

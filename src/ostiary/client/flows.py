@@ -33,11 +33,13 @@ T = TypeVar("T")
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 MAX_ATTEMPTS = 3
-"""Attempts of a request: one for each failure that is not the caller's fault: a wrong clock, a token revoked
-just now, a step-up.
+"""Maximum number of attempts for one request. A request is repeated after failures that the caller cannot prevent: a
+wrong clock, a token that was just revoked, a required step-up.
 """
 MARGIN_US = 30_000_000
-"""A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
+"""Time in microseconds before its expiry at which a token is renewed; for a short-lived token, a fifth of its
+lifetime.
+"""
 DEFAULT_LIFETIME_S = 300
 """lifetime of a token if the issuer states none, in seconds"""
 SECOND = 1_000_000
@@ -48,7 +50,9 @@ class _ResourceMetadata(msgspec.Struct, frozen=True):
 
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""Tokens that fit into a header: a subset of those of RFC 6749 appendix A.12."""
+"""Pattern of the access tokens that are accepted from an issuer: visible ASCII without spaces, which fits into a
+header.
+"""
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?")
 
 
@@ -59,14 +63,14 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
     @property
     def lifetime_s(self) -> float:
-        """Return a lifetime in seconds; some issuers write the number as a string."""
+        """Return the lifetime of the token in seconds, also if the issuer wrote the number as a string."""
         text = str(self.expires_in)
         return float(text) if _SECONDS.fullmatch(text) else DEFAULT_LIFETIME_S
 
 
 class Client:
-    """A client: its facts about its issuer and resources. `url`: the address of the issuer, if different. Safe for
-    threads and tasks.
+    """A client of one issuer, with the known facts about the issuer and about resources, and the tokens. `url`:
+    address at which the issuer is reached, if it differs from the issuer's name. Threads and tasks may share a client.
     """
 
     def __init__(
@@ -83,15 +87,17 @@ class Client:
         self._now, self._random = IssuerClock(now), random
         self._metadata: Metadata | None = None
         self._form: AssertionForm | None = None
-        """the form of assertions that the issuer has accepted"""
+        """the form of client assertions that the issuer has accepted; None until one was accepted"""
         self._proof_key = credential.key
         self._sender, self._shared = Sender(self._now), SharedFlows()
         self._tokens: dict[Target, Token] = {}
         self._resources: dict[str, str] = {}
-        """resource identifiers by the origin and first path segment of the URLs that led to them"""
+        """resource identifier for the URLs with the same origin and first path segment, as challenges have stated it"""
 
     def share_anew(self) -> None:
-        """Stop waiting for flows that run now: in a forked process, those of the parent never end."""
+        """Forget the flows that are running, so that no later flow waits for them. Call this in a forked process,
+        where the flows of the parent process never end.
+        """
         self._shared = SharedFlows()
         self._sender.share_anew()
 
@@ -118,7 +124,7 @@ class Client:
             if response.status_code == 200:
                 metadata = _decode(response, Metadata, of="the issuer's metadata")
                 if metadata.issuer not in (self._url, self.credential.issuer) and not is_local(self._url):
-                    raise Malformed(f"{self._url} names the issuer {metadata.issuer}", hint="use that URL")
+                    raise Malformed(f"{self._url} names the issuer {metadata.issuer}", hint="use the URL of the issuer")
                 return metadata
             failures.append(f"{url} answers {response.status_code}")
             if response.status_code >= 500:
@@ -126,8 +132,8 @@ class Client:
         raise Unavailable(failures[0], hint="check the URL of the issuer")
 
     def public(self, url: str) -> str:
-        """Return the URL under the issuer's own name. On the issuer's own machine, a client may reach it under
-        another name.
+        """Return `url` with the host name of the issuer in place of the address at which this client reaches the
+        issuer.
         """
         issuer = self._metadata.issuer.rstrip("/") if self._metadata is not None else self._url
         return issuer + url[len(self._url) :] if url.startswith(self._url + "/") else url
@@ -137,7 +143,9 @@ class Client:
         return self._url + url[len(issuer) :] if url.startswith(issuer + "/") else url
 
     def token(self, target: Target) -> Flow[Token]:
-        """Return a token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
+        """Return a token for `target`: the stored token while it is fresh, or else a new one. Raises TokenRefused,
+        Unavailable.
+        """
         cached = self._tokens.get(target)
         if cached is not None and self.is_fresh(cached) and not self._is_old(cached, target):
             return cached
@@ -154,7 +162,7 @@ class Client:
         token = self._read_token(response, key)
         self._form = form
         if len(self._tokens) >= MAX_CACHED:
-            with suppress(KeyError, RuntimeError):  # another flow made room
+            with suppress(KeyError, RuntimeError):  # another flow has removed it
                 del self._tokens[next(iter(self._tokens))]
         self._tokens[target] = token
         return token
@@ -164,11 +172,11 @@ class Client:
         return self.credential.secret is None and not self.credential.has_certificate
 
     def is_fresh(self, token: Token) -> bool:
-        """Return whether the token need not be renewed yet."""
+        """Return whether the token need not be renewed now."""
         return self.is_current(token.renew_at)
 
     def is_current(self, renew_at: int) -> bool:
-        """Return whether that time, by the issuer's clock in microseconds, lies in the future."""
+        """Return whether the time `renew_at` (microseconds) is in the future by the issuer's clock."""
         return self._now() < renew_at
 
     def tokens(self) -> dict[Target, Token]:
@@ -176,25 +184,29 @@ class Client:
         return dict(self._tokens)
 
     def add_token(self, target: Target, token: Token) -> None:
-        """Use a token that an earlier process got. A token that the resource refuses is fetched again."""
+        """Store a token that an earlier process received, and use it for `target`. If the resource refuses the token,
+        a new token is requested.
+        """
         self._tokens[target] = token
 
     def _is_old(self, token: Token, target: Target) -> bool:
-        """Return whether the last authentication is older than the target allows."""
+        """Return whether the authentication that the token states is older than `max_age` of the target."""
         return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
 
     def forget_all(self) -> None:
-        """Drop all tokens, as after a change of the certificate that they are bound to."""
+        """Remove all stored tokens, for example after a change of the certificate to which they are bound."""
         self._tokens.clear()
 
     def forget(self, target: Target) -> None:
-        """Drop the token for that target; the next one is fetched."""
+        """Remove the stored token for `target`, so that the next call of `token` requests a new one."""
         self._tokens.pop(target, None)
 
     def _request_token(
         self, metadata: Metadata, target: Target, form: AssertionForm, key: jose.PrivateKey | None
     ) -> Flow[httpx2.Response]:
-        """Send a token request, and a second time if the clock of this machine was wrong."""
+        """Send a token request, and return the response. If the issuer refuses it because of a wrong clock of this
+        machine, send it again with the issuer's time.
+        """
 
         def make(nonce: str | None) -> httpx2.Request:
             return self._token_request(metadata, target, form, key, nonce)
@@ -225,7 +237,7 @@ class Client:
         return httpx2.Request("POST", url, headers=headers, content=urlencode(content).encode())
 
     def _key(self, target: Target) -> jose.PrivateKey:
-        """Return the key that a token for that target is bound to."""
+        """Return the key to which a token for `target` is bound: for a step-up the second key, if there is one."""
         return self._second_key if target.steps_up and self._second_key is not None else self._proof_key
 
     def _read_token(self, response: httpx2.Response, key: jose.PrivateKey | None) -> Token:
@@ -247,11 +259,13 @@ class Client:
         return Token(answer.access_token, msgspec.json.decode(response.content), now, renew_at, key)
 
     def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
-        """Send `request` with a token and a fresh proof; repeat it if the nonce or the token was outdated.
+        """Send `request` with a token and a fresh proof, and return the response. If the nonce or the token was
+        outdated, send the request again.
 
-        If the resource demands stronger authentication, repeat the request with a token that carries it. Raises
-        TokenRefused, StepUpNeeded, Unavailable. If the resource refuses the token and the issuer gives no other one,
-        the caller gets the response of the resource.
+        If the resource demands a stronger authentication, the request is repeated with a token of such an
+        authentication. If the resource refuses the token and the issuer gives no other token, the response of the
+        resource is returned.
+        Raises TokenRefused, StepUpNeeded, Unavailable.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))
@@ -259,14 +273,14 @@ class Client:
                 response: httpx2.Response = yield request
                 resource = yield from self._read_challenge(request, response)
                 if resource is None:
-                    return response  # no token was demanded
+                    return response  # the resource demands no token
             target = replace(target, resource=resource)
         token = yield from self.token(target)
         for left in reversed(range(MAX_ATTEMPTS)):
             response = yield from self._show_token(request, token, target)
             challenge = response.headers.get("www-authenticate", "")
             if response.status_code != 401 or not left:
-                break  # the caller sees the answer to the last request: that of the resource, never of the issuer
+                break  # the last response must be that of the resource, not that of the issuer
             if "invalid_token" in challenge:
                 if self._tokens.get(target) is token:
                     self.forget(target)
@@ -288,7 +302,9 @@ class Client:
         return response
 
     def _show_token(self, request: httpx2.Request, token: Token, target: Target) -> Flow[httpx2.Response]:
-        """Send the request with the token and, if it is bound to a key, proofs of that key."""
+        """Send the request with the token, and with a DPoP proof if the token is bound to a key. Return the
+        response.
+        """
         if token.key is None:
             _check_bearer(request.url, target, is_bound=self.credential.has_certificate)
 
@@ -305,7 +321,7 @@ class Client:
         return (yield from self._sender.send(request.method, make, server=server))
 
     def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
-        """Return a proof of the key that the token is bound to, for one request (RFC 9449 section 4.2)."""
+        """Return a DPoP proof for one request by the key to which the token is bound (RFC 9449 section 4.2)."""
         if token.key is None:
             raise Invalid("the token is not bound to a key", hint="use an issuer that offers DPoP")
         return dpop.make_proof(
@@ -319,16 +335,16 @@ class Client:
         )
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
-        """Return the resource of a URL, as the server's challenge states it (RFC 9728 section 5); None without a
-        challenge.
+        """Return the resource identifier for the URL of a request, as the metadata behind the server's challenge
+        states it (RFC 9728 section 5); None if the response has no challenge.
 
-        Differs from section 3.3: the resource may be a path above the URL, as for every API with more than one URL. It
-        always has the origin of the URL.
+        Differs from section 3.3: the path of the resource may be above the path of the URL, because an API has many
+        URLs. The resource must have the origin of the URL.
         """
         link = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
         if response.status_code != 401 or link is None:
             return None
-        hint = "name the `resource` yourself"
+        hint = "state `resource` in the request"
         if _origin(httpx2.URL(link[1])) != _origin(request.url):
             named, requested = _origin(httpx2.URL(link[1])), _origin(request.url)
             raise Forbidden(f"the metadata of {requested} is at another origin, {named}", hint=hint)
@@ -341,7 +357,7 @@ class Client:
             raise Forbidden(f"{url} names the resource {resource}, which does not cover it", hint=hint)
         metadata = yield from self.discover()
         if not metadata.offers_dpop:
-            raise Forbidden("a bearer token is not given to a server that names its resource itself", hint=hint)
+            raise Forbidden("a bearer token is not sent to a resource that only the server itself has named", hint=hint)
         if len(self._resources) < MAX_CACHED:
             self._resources[_place(request)] = resource
         return resource
@@ -355,8 +371,9 @@ def _get(url: str, _: str | None) -> httpx2.Request:
 
 
 def _check_bearer(url: httpx2.URL, target: Target, *, is_bound: bool) -> None:
-    """Check that a token without a key may be sent to a URL: over https, to its own resource. A token that
-    `is_bound` to the certificate of the client is useless to another server. Raises Forbidden.
+    """Check that a bearer token may be sent to a URL: only over https, and only to the resource of the token.
+    `is_bound`: true if the token is bound to the certificate of the client, and so is useless to another server.
+    Raises Forbidden.
     """
     if not is_private(str(url)):
         raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
@@ -382,7 +399,7 @@ def _origin(url: httpx2.URL) -> str:
 
 
 def _place(request: httpx2.Request) -> str:
-    """Return origin and first path segment: URLs that share both have one resource, until a challenge says
-    otherwise.
+    """Return the origin and the first path segment of a URL. URLs with the same result are expected to have the same
+    resource, until a challenge states another one.
     """
     return f"{_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"

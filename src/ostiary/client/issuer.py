@@ -36,7 +36,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def is_ostiary(self) -> bool:
-        """Return whether the issuer is an Ostiary server, which protects an API of its own with its tokens."""
+        """Return whether the issuer is an Ostiary server, whose own API needs its tokens."""
         return f"{self.issuer}/api/v1" in (self.protected_resources or ())
 
     @property
@@ -45,7 +45,10 @@ class Metadata(msgspec.Struct, frozen=True):
         return (self.mtls_endpoint_aliases or {}).get("token_endpoint", self.token_endpoint)
 
     def api_base(self, url: str, *, has_certificate: bool) -> str:
-        """Return where a client reaches the API of an Ostiary server that it knows under `url`."""
+        """Return the base URL for requests to the API of an Ostiary server that the client reaches at `url`.
+        `has_certificate`: true if the client authenticates by a certificate, for which the server may have another
+        address.
+        """
         aliases = self.mtls_endpoint_aliases if has_certificate else None
         return self.mtls_token_endpoint.removesuffix("/token") if aliases else url
 
@@ -68,11 +71,15 @@ FORMS = (
     AssertionForm("JWT", "token_endpoint"),
     AssertionForm("JWT", "issuer"),
 )
-"""RFC 7523bis section 4; most libraries' reading of RFC 7523 section 3; the demand of OpenID Connect profiles"""
+"""The forms in the order of attempts: RFC 7523bis section 4; the usual form of RFC 7523 section 3 in libraries; the
+form that OpenID Connect profiles demand.
+"""
 
 
 def well_known_urls(issuer: str) -> list[str]:
-    """Return where the metadata of an issuer may be: RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4."""
+    """Return the URLs at which the metadata of an issuer may be: RFC 8414 sections 3 and 5, OpenID Connect Discovery
+    section 4.
+    """
     parts = urlsplit(issuer)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     places = [
@@ -88,9 +95,9 @@ def authenticate(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the form members and the headers that authenticate the client. `now_s`: seconds since the epoch.
 
-    A certificate was shown in the TLS handshake (RFC 8705). A credential with a secret uses the secret (RFC 6749
-    section 2.3.1), any other credential its key (RFC 7523). Raises Invalid if the issuer offers no method that fits the
-    credential.
+    A client with a certificate authenticates in the TLS handshake (RFC 8705). Any other credential authenticates by its
+    secret, if it has one (RFC 6749 section 2.3.1), or by its key (RFC 7523). Raises Invalid if the issuer does not
+    offer this method.
     """
     methods = metadata.token_endpoint_auth_methods_supported
     if credential.has_certificate:
@@ -125,7 +132,7 @@ def authenticate(
 
 
 def is_private(url: str) -> bool:
-    """Return whether no third party can read the traffic to the URL."""
+    """Return whether the traffic to the URL is encrypted, or stays on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 

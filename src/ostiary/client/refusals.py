@@ -1,8 +1,9 @@
-"""The one parser of refusals, for all servers that this project calls: our API, feeds, and authorization servers.
+"""The parser of refusals for all servers that this project calls: the API and the feed of Ostiary, and other
+authorization servers.
 
-Our server answers `{"error", "message", "hint"}`, an OAuth server `{"error", "error_description"}` (RFC 6749 section
-5.2), and an AuthZEN decision point a JSON string (Authorization API 1.0 section 10.1.2). An answer of a program
-between them may have none of these forms. Then the refusal states the status alone.
+An Ostiary server answers `{"error", "message", "hint"}`, an OAuth server `{"error", "error_description"}` (RFC 6749
+section 5.2), and an AuthZEN decision point a JSON string (Authorization API 1.0 section 10.1.2). A proxy in between
+may answer in another form; then the refusal states only the status.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
 
 MAX_TEXT = 500
-"""Characters of a message or a hint; the rest is cut off."""
+"""Maximum number of characters of a message or a hint; longer texts are cut."""
 MAX_CODE = 64
-"""Characters of an error code."""
+"""Maximum number of characters of an error code."""
 
 
 def read_object(content: bytes) -> Mapping[str, Any]:
-    """Return the JSON object in `content`; an empty one if there is none."""
+    """Return the JSON object in `content`; an empty object if `content` is not a JSON object."""
     try:
         body = canonical.parse(content)
     except Malformed:
@@ -31,7 +32,7 @@ def read_object(content: bytes) -> Mapping[str, Any]:
 def parse_refusal(
     status: int, content: bytes, *, kind: type[Refused], code: str = "refused", server_kind: type[Refused] = Unavailable
 ) -> Refused:
-    """Return the refusal that a response states: a `kind`, or a `server_kind` from status 500 on.
+    """Return the refusal that a response states, as an error of the class `kind`; from status 500 on, of `server_kind`.
 
     `code`: the error code if the response states none.
     """

@@ -1,7 +1,8 @@
-"""Sending one request: with the nonce that its server requires, and again after a delay that the server asks for.
+"""Sending of requests: each with the DPoP nonce that its server requires, and again after a delay that the server
+demands.
 
-A request that is refused for its nonce is compared with the nonce that it carried, since parallel requests change the
-stored one.
+If a request is refused because of its nonce, the new nonce is compared with the nonce of this request, because parallel
+requests may have changed the stored nonce.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ostiary.protocol import dpop
 
 MAX_CACHED = 1000
 MAX_NONCES = 6
-"""Attempts with another nonce each; from the third on, requests of this client to that server are sent one at a
-time.
+"""Maximum number of attempts of one request, each with another nonce. From the third attempt on, the requests of this
+client to this server are sent one at a time.
 """
 MAX_PAUSES = 3
 MAX_PAUSE_S = 10.0
@@ -36,21 +37,22 @@ class Sender:
         """`now`: microseconds since the epoch."""
         self._now = now
         self._nonces: dict[str, str] = {}
-        """the last nonce of each server; the issuer's token endpoint has one of its own"""
+        """the newest nonce of each server; the token endpoint of the issuer has a separate nonce"""
         self._turns = dict[str, Turns]()
 
     def share_anew(self) -> None:
-        """Drop the queues at all servers."""
+        """Forget all queues of waiting requests. Call this in a forked process."""
         self._turns = {}
 
     def send(
         self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
     ) -> Flow[httpx2.Response]:
-        """Send the request of `make`, and send another after the time that the server asks for (RFC 9110 section
-        10.2.3).
+        """Send the request that `make` returns for a nonce, and return the response. If the response has
+        `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3).
 
-        That is done after 503 for idempotent methods and for token requests, which change nothing if they are lost;
-        after 429 for all, since that server says that it has not taken the request (RFC 6585 section 4).
+        After 503, only idempotent methods and token requests are repeated, because an earlier attempt of them has no
+        effect. After 429, every method is repeated, because the server has not processed the request (RFC 6585 section
+        4).
         """
         for left in reversed(range(MAX_PAUSES + 1)):
             response = yield from self._send_with_nonce(make, server)
@@ -66,10 +68,12 @@ class Sender:
     def _send_with_nonce(
         self, make: Callable[[str | None], httpx2.Request], server: str | None
     ) -> Flow[httpx2.Response]:
-        """Send the request of `make` with a nonce of `server`, and again while the server demands another nonce.
+        """Send the request that `make` returns for the stored nonce of `server`, and send it again while the server
+        demands another nonce. Return the response.
 
-        A server may change its nonce with each response, and accept only the last one. Parallel requests would then
-        invalidate each other's nonce forever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
+        A server may issue a new nonce with each response and accept only the newest. Parallel requests would then
+        invalidate each other's nonces forever. Therefore, after two refusals, requests to this server wait in a queue
+        (RFC 9449 sections 8.2 and 9).
         """
         if server is None:
             response: httpx2.Response = yield make(None)
@@ -92,7 +96,7 @@ class Sender:
         return response
 
     def _retry_after_s(self, response: httpx2.Response) -> float | None:
-        """Return the seconds that `Retry-After` asks for; None without the header, or for another value."""
+        """Return the seconds that `Retry-After` states; None if the header is absent or malformed."""
         text = response.headers.get("retry-after", "")
         if re.fullmatch("[0-9]{1,9}", text):
             return float(text)
@@ -119,8 +123,8 @@ def error_of(response: httpx2.Response) -> str | None:
 
 
 def _wants_nonce(response: httpx2.Response) -> bool:
-    """Return whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in
-    the challenge.
+    """Return whether a response refuses a request because of its nonce: in the body (RFC 9449 section 8), or in the
+    challenge (section 9).
     """
     if response.status_code not in (400, 401):
         return False

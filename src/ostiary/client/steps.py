@@ -1,8 +1,9 @@
-"""Steps of flows beside requests, and the sharing of work between flows that run at the same time.
+"""Waits in flows, and the sharing of work between flows that run at the same time.
 
-A flow is a generator without I/O. It yields a request and gets the response; it yields a `Pause` or a `Wait` and gets
-nothing. Flows of one client run in threads and in tasks of event loops at once, so they share futures for which both
-kinds of drivers can wait. Every wait has a limit: after it, a flow does the work itself.
+A flow is a generator without I/O. It yields a request and is sent the response; or it yields a `Pause` or a `Wait`,
+and is sent None when the time has passed. Flows of one client may run in threads and in tasks of event loops at the
+same time. They share `concurrent.futures` futures, for which both can wait. Every wait has a limit, after which a flow
+does the work itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait for a time."""
+    """A wait of a stated number of seconds."""
 
     seconds: float
 
@@ -42,7 +43,9 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until a future is done, however it ends, or until `LIMIT_S` has passed. Tasks need an asyncio loop."""
+    """A wait until a future is done, with or without success, but at most LIMIT_S seconds. A task needs an asyncio
+    loop.
+    """
 
     future: concurrent.futures.Future[Any]
 
@@ -58,9 +61,7 @@ class Wait:
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:
-    """Read the outcome of a future. The waiting flow reads it too; without this, asyncio would log an
-    unread exception.
-    """
+    """Read the outcome of a future, so that asyncio does not log its exception as never retrieved."""
     if not done.cancelled():
         done.exception()
 
@@ -70,17 +71,20 @@ Flow = Generator[Step, Any, T]
 
 
 class SharedFlows:
-    """Flows that share work: one flow runs at a time per key; all others with that key wait and get its outcome."""
+    """Flows that share work: for each key, one flow runs at a time; other callers with the key wait for it and get its
+    outcome.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._running = dict[Hashable, concurrent.futures.Future[Any]]()
 
     def run(self, key: Hashable, flow: Callable[[], Flow[T]]) -> Flow[T]:
-        """Return the result of `flow`, or raise its Refused; the outcome may come from another caller's run.
+        """Return the result of `flow`, or raise its refusal. If another caller's flow with `key` is running, return or
+        raise its outcome instead.
 
-        A flow that was abandoned (cancelled, or its connection failed) has no outcome. Then each waiting caller runs
-        its own flow, so that no caller waits for an unreachable server more than once.
+        A flow that was cancelled, or whose connection failed, has no outcome. Then each waiting caller runs its own
+        flow, so that no caller waits for an unreachable server more than once.
         """
         own = concurrent.futures.Future[T]()
         with self._mutex:
@@ -106,7 +110,9 @@ class SharedFlows:
 
 
 class Turns:
-    """A queue for one server: while a flow waits in it, requests are sent one at a time, in the order of arrival."""
+    """The queue of requests to one server. While flows are in the queue, requests are sent one at a time, in the order
+    of arrival.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -118,8 +124,8 @@ class Turns:
         return bool(self._queue)
 
     def take(self) -> Flow[concurrent.futures.Future[None]]:
-        """Return a ticket once it is the first in the queue, or after the limit. The caller passes the ticket
-        to `leave`.
+        """Join the queue, and return a ticket once it is the first in the queue, or after LIMIT_S seconds. The caller
+        must pass the ticket to `leave`.
         """
         ticket = concurrent.futures.Future[None]()
         with self._mutex:
@@ -134,7 +140,9 @@ class Turns:
         return ticket
 
     def leave(self, ticket: concurrent.futures.Future[None]) -> None:
-        """Leave the queue, from any place in it; if it was the first, the next flow may go on."""
+        """Remove the ticket from the queue, at any position. If it was the first, the flow with the next ticket
+        continues.
+        """
         with self._mutex:
             self._queue.remove(ticket)
             first = self._queue[0] if self._queue else None

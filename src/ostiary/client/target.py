@@ -1,4 +1,4 @@
-"""The target of a token, an issued token, and the reasons for not getting one."""
+"""The target of a token, an issued token, and the errors if no token is issued."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ STEP_UP = f'error="{INSUFFICIENT}"'
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The request for a token: a resource identifier, scopes, a task (none: the standing task).
+    """The requested properties of a token: resource identifier, scopes, and task (None: the standing task).
 
-    With a `subject`, a token that another agent made for this one, the token is obtained by exchange (RFC 8693) and
-    belongs to the subject's task. With `acr_values` (alternatives, separated by spaces) or `max_age` (seconds) the
-    token states how the client authenticated: with two keys, if it has a second one (RFC 9470 section 4).
+    With a `subject`, which is a token of another agent for this agent, the token is obtained by exchange (RFC 8693),
+    and belongs to the task of the subject. With `acr_values` (alternatives, separated by spaces) or `max_age`
+    (seconds), the client authenticates again, with two keys if it has a second key, and the token states this (RFC
+    9470 section 4).
     """
 
     resource: str | None = None
@@ -36,7 +37,7 @@ class Target:
         return self.acr_values is not None or self.max_age is not None
 
     def stepped_up(self, challenge: str) -> Target:
-        """Return the target with the demands of a challenge: RFC 9470 section 3."""
+        """Return this target with the `acr_values` and `max_age` that a challenge demands (RFC 9470 section 3)."""
         values = re.search(r'acr_values="([^"\\]{1,4096})"', challenge)
         max_age = re.search(r'max_age="?([0-9]{1,10})', challenge)
         return replace(self, acr_values=values and values[1], max_age=max_age and int(max_age[1]))
@@ -54,11 +55,13 @@ class Token:
 
 
 class TokenRefused(Forbidden):
-    """The issuer refused a token; code, message and hint are the issuer's."""
+    """The issuer refused to issue a token. Code, message and hint come from the issuer."""
 
 
 class StepUpNeeded(TokenRefused):
-    """A resource requires a token of stronger or newer authentication, and the issuer gives none (RFC 9470)."""
+    """A resource requires a token with a stronger or newer authentication, and the issuer does not issue such a token
+    (RFC 9470).
+    """
 
     code = INSUFFICIENT
 

@@ -41,8 +41,8 @@ class DraftLine(msgspec.Struct, frozen=True):
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A draft for `ostiary task start --draft FILE`, which a person may edit first.
 
-    `bounds` are the bounds that the caller gave. `budget` is empty, since words never deny a call: they only decide
-    about which calls a person is asked.
+    `bounds` are the bounds that the caller gave. `budget` is empty, because words never deny a call: they only
+    determine about which calls a person is asked.
     """
 
     intent: Intent
@@ -72,7 +72,7 @@ class _Offer:
 
     @property
     def effect(self) -> Effect:
-        """Return the effect as a person sees the effect: fetching a page is a read, although a request is sent."""
+        """Return the effect from a person's point of view: fetching a page is a read, although it sends a request."""
         is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
         return Effect.READ if is_fetch else self.tool.effect
 
@@ -86,14 +86,14 @@ def draft(
     own: Mapping[str, str] | None = None,
     may_name_recipient: bool = False,
 ) -> Draft:
-    """Draft the intent of a task for an agent with these scopes and bounds; `catalogues` are pairs of a resource's URI
-    and its catalogue.
+    """Return a draft of the intent of a task for an agent with these scopes and bounds. `catalogues`: (URI of a
+    resource, its catalogue).
 
-    If the words match no tool, the plan is empty: a person is asked about every call with an effect, unless its values
-    are the person's. `may_name_recipient`: true if a document that the person named may determine recipients; the
-    author of the document then chooses them. Raises InvalidIntent.
+    If the words match no tool, the plan is empty: a person is asked about every call with an effect, unless all values
+    of the call come from the person. `may_name_recipient`: true if recipients may come from a document that the person
+    named; the author of the document then chooses them. Raises InvalidIntent.
     """
-    asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
+    asks = parse_intent({"words": words, "own": dict(own or {})})  # check the size of the words before they are parsed
     offers = _offers(catalogues, scopes, bounds)
     lines: list[DraftLine] = []
     called = _called(words, offers, lines)
@@ -133,13 +133,15 @@ def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
 def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> list[_Offer]:
     """Return the tools with an effect that the words suggest, and add a line for each tool to `lines`."""
     effects = [offer for offer in offers if offer.tool.effect is not Effect.READ]
-    lines += [DraftLine("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
+    lines += [
+        DraftLine("read", offer.id, "reads need no approval") for offer in offers if offer.tool.effect is Effect.READ
+    ]
     reasons: dict[str, str] = {}
     for call in islice(dict.fromkeys(requests.calls(words)), MAX_CALLS):
         able = [offer for offer in effects if offer.effect in _reach(call.effects) or offer.does == call.verb]
         for offer, things in _nearest(able, call):
             of = " ".join((f"`{call.verb}`", *sorted(offer.about & things)))
-            reasons.setdefault(offer.id, f"the words suggest it: {of}")
+            reasons.setdefault(offer.id, f"suggested by the words {of}")
     if any(is_place for _, is_place in requests.documents(words)):
         for offer in effects:
             if offer.effect is Effect.READ:
@@ -152,15 +154,15 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> lis
         if offer.id in reasons:
             lines.append(DraftLine("planned", offer.id, reasons[offer.id]))
         else:
-            why = "nothing in the words suggests it: unless its values are the person's, a person is asked"
+            why = "no words suggest this call: a person is asked, unless all its values come from the person"
             lines.append(DraftLine("not planned", offer.id, why))
     return [offer for offer in effects if offer.id in reasons]
 
 
 def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
-    """Yield the tools that match a request best, each with the nouns that matched: tools about the nouns of its
-    clause, else of its sentence, and tools named after its verb. If no tool is about these nouns, yield all
-    tools.
+    """Yield the tools that match a request best, each with the nouns that matched: tools about the nouns in the clause
+    of the request, or else about the nouns in its sentence; and tools whose names contain its verb. If no tool is about
+    these nouns, yield all tools.
     """
     for things in (call.about, call.whole):
         kin = {offer.id: kinship(offer.about, things) for offer in able}
@@ -186,7 +188,9 @@ def _plan(words: str, called: Sequence[_Offer], lines: list[DraftLine]) -> tuple
         is_capped = lowest is not None and Kind.AMOUNT in offer.tool.argument_kinds.values()
         if is_capped:
             lines.append(
-                DraftLine("cap", f"{offer.id} amount", f"the words say at most {lowest:f}: above, a person is asked")
+                DraftLine(
+                    "cap", f"{offer.id} amount", f"the words say at most {lowest:f}: a person is asked about more"
+                )
             )
         plan.append(Planned(offer.id, f"{lowest:f}" if is_capped else ""))
     return tuple(plan)
@@ -214,8 +218,8 @@ def _endorsed(
         for offer in offers if kinds else ():
             if _opens(offer.tool, is_url=is_url) and len(by_document) < MAX_ENDORSED:
                 if (offer.id, value) not in by_document:
-                    warns = ", and its author chooses the recipients" if _WHOM & {*kinds} else ""
-                    lines.append(DraftLine("endorsed", f"{offer.id} {value}", f"the words name it{warns}"))
+                    warns = ", and the author of the document chooses the recipients" if _WHOM & {*kinds} else ""
+                    lines.append(DraftLine("endorsed", f"{offer.id} {value}", f"the words name this document{warns}"))
                 by_document[offer.id, value] = Endorsed(offer.id, value, kinds)
     return tuple(by_document.values())
 

@@ -72,7 +72,7 @@ def calls(words: str) -> Iterator[Call]:
         wants = bool(_WANTS.search(sentence))
         clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
         if not wants and not any(verbs for _, verbs in clauses):
-            continue  # nothing is requested, so its nouns do not matter
+            continue  # a clause without a request: its nouns do not matter
         whole = nouns(parts(sentence))
         is_question = bool(_QUESTION.match(sentence))
         for clause, verbs in clauses:

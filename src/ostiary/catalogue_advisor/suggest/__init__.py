@@ -1,8 +1,8 @@
 """The least access that an agent needs, computed from its recorded calls: scopes, bounds and a policy. Pure and
 deterministic.
 
-Every condition holds for every recorded call. Each line states the number of calls and names one of them. Arguments
-that cannot be bounded are listed.
+Every suggested condition holds for every recorded call. Each line of the suggestion states the number of its calls and
+names one of them. Arguments for which no condition is possible are listed.
 """
 
 from ostiary.catalogue_advisor.suggest.agreed import exempt

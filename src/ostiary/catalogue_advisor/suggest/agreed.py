@@ -37,8 +37,8 @@ def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], saf
         condition = _condition(proposal)
         unknown = [id for id in proposal["policies"] if id not in safeguards and _file_of(changed, id) is None]
         if unknown or condition is None or not proposal["is_closed"]:
-            why = f"no file has the policy {unknown[0]!a}" if unknown else "Cedar cannot compare one of its values"
-            open_why = "the schema of the tool lets any other argument in; say `additionalProperties: false`"
+            why = f"no file has the policy {unknown[0]!a}" if unknown else "Cedar cannot compare a value of the call"
+            open_why = "the schema of the tool permits unlisted arguments; state `additionalProperties: false`"
             left_out.append((proposal, why if unknown or condition is None else open_why))
             continue
         for id in proposal["policies"]:
@@ -50,8 +50,8 @@ def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], saf
                 changed[name] = _with_exception(changed[name], id, condition)
     if copies:
         changed[FILE] = changed.get(FILE, "") + "".join(_renamed(text, id) for id, text in sorted(copies.items()))
-        lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, which asks less"\n' for id in sorted(copies)]
-        changed[LEFT_OUT] = changed.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
+        lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, which asks about fewer calls"\n' for id in
+        sorted(copies)] changed[LEFT_OUT] = changed.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
     return Exempted({name: text for name, text in changed.items() if files.get(name) != text}, left_out)
 
 

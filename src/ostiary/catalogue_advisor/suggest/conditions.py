@@ -1,4 +1,4 @@
-"""The narrowest condition of the closed language that all values of an argument fulfil, and why it is that one.
+"""The narrowest condition (`ostiary.authorization.bounds`) that all recorded values of an argument fulfil.
 
 | seen | condition |
 | --- | --- |
@@ -39,7 +39,7 @@ def infer(values: Sequence[object]) -> tuple[Condition | None, str]:
         case "string":
             return _text(values)
         case kind:
-            return None, f"is of the kind {kind}, which no condition speaks of"
+            return None, f"is of the kind {kind}, for which there is no condition"
 
 
 def _kind(value: object) -> str:
@@ -105,7 +105,7 @@ def _place(texts: Sequence[str]) -> tuple[Condition, str] | None:
             condition = Condition(glob=f"{folder}*{ending}")
         else:
             condition = Condition(prefix=folder[:MAX_TEXT])
-    except InvalidDetails:  # it ends within the host of a URL
+    except InvalidDetails:  # the prefix would end within the host of a URL
         return None
     if not all(condition.holds(text) for text in texts):
         return None
