@@ -50,8 +50,8 @@ def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], saf
                 changed[name] = _with_exception(changed[name], id, condition)
     if copies:
         changed[FILE] = changed.get(FILE, "") + "".join(_renamed(text, id) for id, text in sorted(copies.items()))
-        lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, which asks about fewer calls"\n' for id in
-        sorted(copies)] changed[LEFT_OUT] = changed.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
+        lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, with fewer questions"\n' for id in sorted(copies)]
+        changed[LEFT_OUT] = changed.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
     return Exempted({name: text for name, text in changed.items() if files.get(name) != text}, left_out)
 
 
