@@ -41,8 +41,8 @@ _SMALL_ORDER = frozenset({0, 1, _P25519 - 1, _Y8, _P25519 - _Y8})
 
 _PRIMES = [p for p in range(3, 168, 2) if all(p % q for q in range(3, p, 2))]
 _ROCA = [(p, frozenset(pow(65537, power, p) for power in range(p))) for p in _PRIMES]
-"""For each small prime, the powers of 65537 modulo this prime. A modulus of the faulty generator (CVE-2017-15361) is
-such a power modulo each of the primes; of other moduli, one in 10^8 is.
+"""Pairs (small prime, powers of 65537 modulo this prime). A modulus of the faulty generator (CVE-2017-15361) is such a
+power modulo each of the primes; of other moduli, one in 10^8 is.
 """
 
 
