@@ -61,7 +61,10 @@ def test_people_read_it_and_hear_why_there_is_nothing(server: Server, who: str) 
     here = ("--data-dir", server.folder, "search")
     assert run(*here, "resource", "agent:seeker", "call", "tool").out.split() == ["tool:shelf/list", "tool:shelf/read"]
     assert run(*here, "action", "agent:seeker", "tool:shelf/read").out.split() == ["call"]
-    assert "the first 1 results; --limit shows more" in run(*here, "resource", "agent:seeker", "call", "tool", "--limit", 1).err
+    assert (
+        "the first 1 results; --limit shows more"
+        in run(*here, "resource", "agent:seeker", "call", "tool", "--limit", 1).err
+    )
     assert "no matches (" in run(*here, "resource", "agent:seeker", "delegate", "tool").out
 
 
