@@ -186,7 +186,7 @@ def test_a_client_that_is_not_known_is_refused_in_the_words_of_the_server(creden
         ("https://evil.example/a", RESOURCE, "is not sent to https://evil.example"),
         ("http://files.example/mcp", RESOURCE, "in clear"),
         ("https://files.example:444/mcp", RESOURCE, "is not sent to"),
-        (RESOURCE, None, "names its resource itself"),
+        (RESOURCE, None, "only the server itself has named"),
     ],
 )
 def test_a_bearer_token_goes_nowhere_but_to_its_resource(

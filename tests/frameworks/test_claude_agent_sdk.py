@@ -293,7 +293,7 @@ def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked
     async def defers(*_: Any) -> Any:
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "defer"}}
 
-    assert "put off" in use(stage, "Read", READ, hooks={"PreToolUse": [HookMatcher(hooks=[defers])]})
+    assert "deferred" in use(stage, "Read", READ, hooks={"PreToolUse": [HookMatcher(hooks=[defers])]})
     assert stage.ran == []
 
 

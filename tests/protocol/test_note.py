@@ -101,13 +101,13 @@ def test_a_key_with_the_same_name_or_the_same_id_is_another_key() -> None:
 
 def test_a_failing_signature_of_a_trusted_key_spoils_the_note() -> None:
     changed = NOTE.replace("cryptography", "Cryptography").encode()
-    with pytest.raises(Unsigned, match="not of this text"):
+    with pytest.raises(Unsigned, match="does not match the text of the note"):
         open_note(changed, [parse_vkey(PETER)])
     forged = encode_base64(parse_vkey(ENOCH).key_id + bytes(64))
-    with pytest.raises(Unsigned, match="not of this text"):
+    with pytest.raises(Unsigned, match="does not match the text of the note"):
         open_note(f"{NOTE}— EnochRoot {forged}\n".encode(), [parse_vkey(PETER), parse_vkey(ENOCH)])
     short = encode_base64(parse_vkey(PETER).key_id + b"short")
-    with pytest.raises(Unsigned, match="not of this text"):
+    with pytest.raises(Unsigned, match="does not match the text of the note"):
         open_note(f"{NOTE}— PeterNeumann {short}\n".encode(), [parse_vkey(PETER)])
 
 
