@@ -92,10 +92,10 @@ def test_a_note_that_no_trusted_key_signed_is_refused() -> None:
 
 def test_a_key_with_the_same_name_or_the_same_id_is_another_key() -> None:
     same_name = NoteKey("PeterNeumann", parse_vkey(ENOCH).public)
-    with pytest.raises(Unsigned, match="no key"):
+    with pytest.raises(Unsigned, match="no trusted key"):
         open_note(NOTE.encode(), [same_name])
     renamed = NOTE.replace("— PeterNeumann", "— CarmenSandiego")
-    with pytest.raises(Unsigned, match="no key"):
+    with pytest.raises(Unsigned, match="no trusted key"):
         open_note(renamed.encode(), [parse_vkey(PETER)])
 
 
